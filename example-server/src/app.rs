@@ -1,0 +1,92 @@
+//! The app: every route, and the stack that stands before them.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use idempotency_layer::{Contract, IdempotencyLayer, MemoryStore, Scope};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
+
+use crate::accounts::{Accounts, User};
+use crate::{auth, config, ops, rate_limit, veriko};
+
+/// The layer of this server.
+pub(crate) type Idempotency = IdempotencyLayer<MemoryStore>;
+
+/// What the records of one TTL may take. When they are more, the oldest go, and their keys would run again.
+const RECORD_BYTES: usize = 256 * 1024 * 1024;
+
+/// The layer, by Veriko's contract.
+pub(crate) fn idempotency(config: &config::Idempotency) -> Idempotency {
+    IdempotencyLayer::builder(MemoryStore::new(RECORD_BYTES))
+        .contract(Contract::veriko().ttl(config.ttl()))
+        .scope(|request| request.extensions.get::<User>().map(|user| Scope::of(user.id())))
+        .lease(config.lease())
+        .wait(config.wait())
+        .max_request_bytes(config.max_body_bytes)
+        .build()
+}
+
+/// The whole stack, from the outside in:
+///
+/// 1. **trace**: sees every answer, whoever made it;
+/// 2. **request id and frame**: from here on nothing is answered unframed, the layers' refusals included;
+/// 3. **panic catch**: inside the frame, so that a 500 has one; outside the idempotency layer, which must see the panic
+///    to give the key free;
+/// 4. **auth**: an idempotency key belongs to somebody, so who it is comes first, and who is nobody costs nothing more;
+/// 5. **rate limit's numbers**: outside of the record, so that a replay states the present ones;
+/// 6. **permission**: before the record, so that who lost it does not get the answer again either;
+/// 7. **idempotency**: a replay ends here;
+/// 8. **rate limit**: inside, so that a replay spends nothing;
+/// 9. the **handler**.
+///
+/// What is neither route nor method (404, 405) needs a key under `/v1`, as all that is there does, and stops at 5.
+pub(crate) fn stack(
+    routes: Vec<veriko::Route>,
+    ops: Router,
+    accounts: Arc<Accounts>,
+    idempotency: &Idempotency,
+    max_body_bytes: usize,
+) -> Router {
+    let mut api = Router::new();
+    for route in routes {
+        // Added innermost first.
+        let mut handler = route.handler.route_layer(from_fn(rate_limit::enforce));
+        if route.idempotent {
+            handler = handler.route_layer(idempotency.clone());
+        }
+        if let Some(permission) = route.needs {
+            handler = handler.route_layer(from_fn_with_state(permission, auth::require));
+        }
+        api = api.route(route.path, handler);
+    }
+    let api = api
+        .fallback(veriko::not_found)
+        .method_not_allowed_fallback(veriko::method_not_allowed)
+        .layer(DefaultBodyLimit::max(max_body_bytes))
+        .layer(from_fn(rate_limit::state_numbers))
+        .layer(from_fn_with_state(accounts, auth::authenticate));
+
+    Router::new()
+        .merge(ops)
+        .nest("/v1", api)
+        .fallback(veriko::not_found)
+        .method_not_allowed_fallback(veriko::method_not_allowed)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(veriko::envelop))
+        .layer(from_fn(ops::observe))
+        // Before anything can look at them: whatever prints these headers prints "Sensitive".
+        .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION, IDEMPOTENCY_KEY]))
+}
+
+const IDEMPOTENCY_KEY: header::HeaderName = header::HeaderName::from_static("idempotency-key");
+
+/// The panic hook has logged it; the client learns nothing of it. The frame is put around this further out.
+fn panicked(_: Box<dyn Any + Send>) -> Response {
+    StatusCode::INTERNAL_SERVER_ERROR.into_response()
+}

@@ -1,0 +1,76 @@
+//! Authentication and permissions.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{HeaderMap, header};
+
+use crate::accounts::{Accounts, ApiKey, Permission, User};
+use crate::veriko::{Context, Failure};
+
+/// Finds out who calls and says so in the request's extensions, or answers 401: the same to a missing, a malformed and an
+/// unknown key.
+pub(crate) async fn authenticate(
+    State(accounts): State<Arc<Accounts>>,
+    Extension(context): Extension<Context>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match bearer(request.headers()).and_then(|key| accounts.find(&key)) {
+        Some(user) => {
+            request.extensions_mut().insert(user);
+            next.run(request).await
+        }
+        None => context.fail(&Failure::unauthorized()),
+    }
+}
+
+/// Lets in who has the permission, answers 403 to others.
+pub(crate) async fn require(
+    State(permission): State<Permission>,
+    Extension(user): Extension<User>,
+    Extension(context): Extension<Context>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if user.may(permission) { next.run(request).await } else { context.fail(&Failure::forbidden()) }
+}
+
+/// The key of `Authorization: Bearer …`. Two such headers are none: which of them counts is not for us to guess.
+fn bearer(headers: &HeaderMap) -> Option<ApiKey> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| ApiKey::parse(key.trim_matches(' ')))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(values: &[&str]) -> HeaderMap {
+        values.iter().map(|value| (header::AUTHORIZATION, value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn a_bearer_key_is_read_whatever_the_case_of_the_scheme() {
+        for scheme in ["Bearer", "bearer", "BEARER", "Bearer "] {
+            assert!(bearer(&headers(&[&format!("{scheme} mxcep_{}", "a".repeat(64))])).is_some(), "{scheme}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_no_key() {
+        let key = format!("mxcep_{}", "a".repeat(64));
+        assert!(bearer(&HeaderMap::new()).is_none());
+        for value in ["", "Bearer", "Bearer ", &key, &format!("Basic {key}"), &format!("Bearer {key} {key}")]
+        {
+            assert!(bearer(&headers(&[value])).is_none(), "{value}");
+        }
+        let sent_once = format!("Bearer {key}");
+        assert!(bearer(&headers(&[&sent_once, &sent_once])).is_none());
+    }
+}

@@ -1,0 +1,23 @@
+//! The only place of this crate that reads a clock.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Seconds since the Unix epoch, `ahead` from now, rounded up: a caller who waits until then has waited long enough.
+#[allow(clippy::disallowed_methods)]
+pub(crate) fn epoch_seconds_in(ahead: Duration) -> u64 {
+    let then = SystemTime::now() + ahead;
+    // A clock set before 1970 is a broken machine, not a reason to fail a request.
+    let since_epoch = then.duration_since(UNIX_EPOCH).unwrap_or_default();
+    whole_seconds(since_epoch)
+}
+
+/// The monotonic clock, for how long something took.
+#[allow(clippy::disallowed_methods)]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Seconds, rounded up, as `Retry-After` wants them.
+pub(crate) fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}

@@ -1,0 +1,267 @@
+//! The configuration file. `defaults.toml` beside this file lists and explains every key.
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::Path;
+use std::time::Duration;
+
+use account_retry_policy::Defaults;
+use figment::Figment;
+use figment::providers::{Format, Toml};
+use figment::value::{Dict, Value};
+use serde::Deserialize;
+
+use crate::accounts::Plan;
+use crate::veriko::{Caps, Outcome};
+
+/// Everything the file can say.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    shutdown_grace_seconds: u64,
+    pub(crate) idempotency: Idempotency,
+    pub(crate) veriko: Veriko,
+}
+
+/// `[idempotency]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Idempotency {
+    ttl_seconds: NonZeroU64,
+    lease_seconds: NonZeroU64,
+    wait_seconds: u64,
+    pub(crate) max_body_bytes: usize,
+}
+
+/// `[veriko]`
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "VerikoFile")]
+pub(crate) struct Veriko {
+    free: PlanTerms,
+    basic: PlanTerms,
+    pro: PlanTerms,
+}
+
+/// What an account gets on one plan.
+#[derive(Debug)]
+pub(crate) struct PlanTerms {
+    pub(crate) caps: Caps,
+    pub(crate) rate_per_minute: NonZeroU32,
+}
+
+impl Config {
+    /// The defaults with the file over them.
+    ///
+    /// # Errors
+    /// The file cannot be read, has a key nobody knows or nothing stands behind yet, or a value out of range. The message
+    /// names key and file.
+    pub(crate) fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut figment = Figment::from(Toml::string(DEFAULTS));
+        if let Some(path) = file {
+            let given = Figment::from(Toml::file_exact(path));
+            for (key, without) in NOT_YET {
+                if given.find_value(key).is_ok() {
+                    return Err(ConfigError::NotYet { key, file: path.display().to_string(), without });
+                }
+            }
+            figment = figment.merge(given);
+        }
+        Ok(figment.extract().map_err(Box::new)?)
+    }
+
+    pub(crate) fn shutdown_grace(&self) -> Duration {
+        Duration::from_secs(self.shutdown_grace_seconds)
+    }
+}
+
+impl Idempotency {
+    pub(crate) fn ttl(&self) -> Duration {
+        Duration::from_secs(self.ttl_seconds.get())
+    }
+
+    pub(crate) fn lease(&self) -> Duration {
+        Duration::from_secs(self.lease_seconds.get())
+    }
+
+    pub(crate) fn wait(&self) -> Duration {
+        Duration::from_secs(self.wait_seconds)
+    }
+}
+
+impl Veriko {
+    /// What an account on `plan` gets.
+    pub(crate) fn terms(&self, plan: Plan) -> &PlanTerms {
+        match plan {
+            Plan::Free => &self.free,
+            Plan::Basic => &self.basic,
+            Plan::Pro => &self.pro,
+        }
+    }
+}
+
+/// A configuration the server does not start with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("`{key}` in {file} is refused: this version has no {without} yet")]
+    NotYet { key: &'static str, file: String, without: &'static str },
+    #[error(transparent)]
+    Invalid(#[from] Box<figment::Error>),
+}
+
+const DEFAULTS: &str = include_str!("defaults.toml");
+
+/// Keys that will mean something, and what is missing until they do. Taking one without acting on it would be a lie.
+const NOT_YET: &[(&str, &str)] = &[
+    ("veriko.cep", "validations"),
+    ("veriko.webhooks", "webhooks"),
+    ("veriko.plans.free.monthly_quota", "validations to count"),
+    ("veriko.plans.basic.monthly_quota", "validations to count"),
+    ("veriko.plans.pro.monthly_quota", "validations to count"),
+    ("mintfax", "mintfax API"),
+    ("txcloud", "TXCloud API"),
+    ("scheduler", "scheduler"),
+];
+
+/// `[veriko]` as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VerikoFile {
+    caps: Defaults<Outcome>,
+    plans: PlansFile,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlansFile {
+    free: Dict,
+    basic: Dict,
+    pro: Dict,
+}
+
+impl TryFrom<VerikoFile> for Veriko {
+    type Error = String;
+
+    fn try_from(file: VerikoFile) -> Result<Self, String> {
+        let terms = |name: &str, plan| {
+            PlanTerms::read(&file.caps, plan).map_err(|fault| format!("veriko.plans.{name}: {fault}"))
+        };
+        Ok(Self {
+            free: terms("free", file.plans.free)?,
+            basic: terms("basic", file.plans.basic)?,
+            pro: terms("pro", file.plans.pro)?,
+        })
+    }
+}
+
+impl PlanTerms {
+    /// A plan's section is its rate limit, and the rest is caps for the policy crate to read.
+    fn read(defaults: &Defaults<Outcome>, mut section: Dict) -> Result<Self, String> {
+        let rate = section.remove("rate_per_minute").ok_or("missing `rate_per_minute`")?;
+        let rate_per_minute =
+            rate.deserialize::<NonZeroU32>().map_err(|fault| format!("`rate_per_minute`: {fault}"))?;
+        let plan = Value::from(section)
+            .deserialize::<account_retry_policy::Plan<Outcome>>()
+            .map_err(|fault| fault.to_string())?;
+        let caps = Caps::merge(defaults, &plan).map_err(|fault| fault.to_string())?;
+        Ok(Self { caps, rate_per_minute })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of this content, gone when the test is over.
+    fn load(content: &str) -> Result<Config, String> {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name =
+            format!("example-server-{}-{}.toml", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, content).unwrap();
+        let loaded = Config::load(Some(&path)).map_err(|fault| fault.to_string());
+        std::fs::remove_file(&path).unwrap();
+        loaded
+    }
+
+    #[test]
+    fn without_a_file_the_defaults_of_the_contract_hold() {
+        let config = Config::load(None).unwrap();
+        assert_eq!(config.shutdown_grace(), Duration::from_secs(10));
+        assert_eq!(config.idempotency.ttl(), Duration::from_hours(24));
+        assert_eq!(config.idempotency.lease(), Duration::from_secs(30));
+        for (plan, cap) in [(Plan::Free, 0), (Plan::Basic, 5), (Plan::Pro, 10)] {
+            let caps = &config.veriko.terms(plan).caps;
+            assert_eq!(caps.max_retries_cap(), cap);
+            assert_eq!((caps.min_interval_seconds(), caps.max_interval_seconds()), (300, 86_400));
+            assert_eq!((caps.max_age_seconds(), caps.max_reactivations()), (7 * 86_400, 3));
+            assert_eq!((caps.max_pending_per_user(), caps.max_dispatched_per_day_per_user()), (1000, 10_000));
+        }
+    }
+
+    #[test]
+    fn a_plan_overrides_caps_and_leaves_the_rest() {
+        let config = load(
+            "[veriko.caps]\nmax_interval_seconds = 7200\n[veriko.plans.pro]\nmax_retries_cap = 8\nmin_interval_seconds = 60",
+        )
+        .unwrap();
+        let caps = &config.veriko.terms(Plan::Pro).caps;
+        assert_eq!(
+            (caps.max_retries_cap(), caps.min_interval_seconds(), caps.max_interval_seconds()),
+            (8, 60, 7200)
+        );
+        assert_eq!(config.veriko.terms(Plan::Basic).caps.min_interval_seconds(), 300);
+    }
+
+    #[test]
+    fn a_key_nobody_knows_is_refused_by_name_and_file() {
+        for (content, key) in [
+            ("shutdown_grace = 1", "shutdown_grace"),
+            ("[idempotency]\nttl = 1", "ttl"),
+            ("[veriko.caps]\nmax_retry_cap = 1", "max_retry_cap"),
+            ("[veriko.plans.pro]\nrate = 1", "rate"),
+            ("[veriko.plans.gold]\nrate_per_minute = 1", "gold"),
+            ("[verico]\n", "verico"),
+        ] {
+            let fault = load(content).unwrap_err();
+            assert!(fault.contains(&format!("`{key}`")), "{content}: {fault}");
+            assert!(fault.contains("example-server-") && fault.contains(".toml"), "{content}: {fault}");
+        }
+    }
+
+    #[test]
+    fn a_key_with_nothing_behind_it_yet_is_refused() {
+        for (content, key) in [
+            ("[veriko.cep]\nprovider = \"sandbox\"", "veriko.cep"),
+            ("[veriko.webhooks]\n", "veriko.webhooks"),
+            ("[veriko.plans.basic]\nmonthly_quota = 10", "veriko.plans.basic.monthly_quota"),
+            ("[mintfax]\nprice_cents = 1", "mintfax"),
+            ("[txcloud]\n", "txcloud"),
+            ("[scheduler]\nconcurrency = 1", "scheduler"),
+        ] {
+            let fault = load(content).unwrap_err();
+            assert!(fault.starts_with(&format!("`{key}` in ")), "{content}: {fault}");
+        }
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_refused() {
+        for content in [
+            "shutdown_grace_seconds = -1",
+            "[idempotency]\nttl_seconds = 0",
+            "[idempotency]\nlease_seconds = 0",
+            "[veriko.caps]\neligible_outcomes = [\"valid\"]",
+            "[veriko.caps]\nmin_interval_seconds = 90000",
+            "[veriko.plans.free]\nrate_per_minute = 0",
+            "not toml",
+        ] {
+            let fault = load(content).unwrap_err();
+            assert!(fault.contains(".toml"), "{content}: {fault}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_an_error() {
+        let fault = Config::load(Some(Path::new("/no/such/file.toml"))).unwrap_err().to_string();
+        assert!(fault.contains("/no/such/file.toml"), "{fault}");
+    }
+}

@@ -1,0 +1,17 @@
+//! `cargo run --release -p example-server -- --demo`
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use example_server::Options;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match example_server::run(Options::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("example-server: {fault}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Requests per minute, one bucket for each API key.
+//!
+//! A bucket belongs to an account that exists, so what is kept is bounded by the number of accounts: unknown keys are
+//! turned away before they could make one.
+//!
+//! The check and the headers are two middlewares on purpose. [`enforce`] stands inside the idempotency layer, so a replay
+//! spends nothing; [`state_numbers`] stands outside, so a replay still says how much is left now, and no record ever
+//! holds numbers of yesterday.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
+use axum::{Extension, http::HeaderName};
+use governor::clock::{Clock, MonotonicClock};
+use governor::middleware::StateInformationMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed, StateStore};
+use governor::{Quota, RateLimiter};
+use http::{HeaderValue, StatusCode};
+
+use crate::accounts::User;
+use crate::clock;
+use crate::veriko::{Context, Failure};
+
+/// Lets the request through and counts it, or answers 429.
+pub(crate) async fn enforce(
+    Extension(user): Extension<User>,
+    Extension(context): Extension<Context>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match user.bucket().spend() {
+        Ok(()) => next.run(request).await,
+        Err(wait) => context.fail(&Failure::rate_limit_exceeded(wait)),
+    }
+}
+
+/// Says on every success, and on 429, how many requests are left now.
+pub(crate) async fn state_numbers(
+    Extension(user): Extension<User>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut response = next.run(request).await;
+    let status = response.status();
+    if status.is_success() || status == StatusCode::TOO_MANY_REQUESTS {
+        let now = user.bucket().state();
+        let headers = response.headers_mut();
+        headers.insert(LIMIT, now.limit.into());
+        headers.insert(REMAINING, now.remaining.into());
+        headers.insert(RESET, HeaderValue::from(clock::epoch_seconds_in(now.full_in)));
+    }
+    response
+}
+
+const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+/// A bucket of `limit` requests that refills evenly within a minute.
+#[derive(Debug)]
+pub(crate) struct Bucket<C: Clock = MonotonicClock> {
+    quota: Quota,
+    limiter: RateLimiter<Ask, State, C, StateInformationMiddleware>,
+}
+
+/// What a bucket holds at one moment.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Numbers {
+    /// Requests a full bucket holds.
+    pub(crate) limit: u32,
+    /// Requests left.
+    pub(crate) remaining: u32,
+    /// When it is full again, if nothing is spent: at most one refill step later than the truth.
+    pub(crate) full_in: Duration,
+}
+
+impl Bucket {
+    /// A full bucket of `limit` requests a minute.
+    pub(crate) fn per_minute(limit: NonZeroU32) -> Self {
+        Self::with_clock(limit, MonotonicClock)
+    }
+}
+
+impl<C: Clock> Bucket<C> {
+    fn with_clock(limit: NonZeroU32, clock: C) -> Self {
+        let quota = Quota::per_minute(limit);
+        Self { quota, limiter: RateLimiter::new(quota, State::default(), clock) }
+    }
+
+    /// Takes one request out.
+    ///
+    /// # Errors
+    /// How long until there is one to take.
+    fn spend(&self) -> Result<(), Duration> {
+        match self.limiter.check_key(&Ask::Spend) {
+            Ok(_) => Ok(()),
+            Err(not_until) => Err(not_until.wait_time_from(self.limiter.clock().now())),
+        }
+    }
+
+    /// What is left, without taking any.
+    fn state(&self) -> Numbers {
+        let limit = self.quota.burst_size().get();
+        let remaining = match self.limiter.check_key(&Ask::Peek) {
+            // The snapshot is of the moment after the request that was not taken.
+            Ok(after_one) => (after_one.remaining_burst_capacity() + 1).min(limit),
+            Err(_) => 0,
+        };
+        Numbers { limit, remaining, full_in: self.quota.replenish_interval() * (limit - remaining) }
+    }
+}
+
+/// What a check is for. Governor only knows checks that spend; the store below makes a check that does not, with the same
+/// decision on the same number.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Ask {
+    Spend,
+    Peek,
+}
+
+#[derive(Debug, Default)]
+struct State(InMemoryState);
+
+impl StateStore for State {
+    type Key = Ask;
+
+    fn measure_and_replace<T, F, E>(&self, ask: &Ask, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        match ask {
+            Ask::Spend => self.0.measure_and_replace(&NotKeyed::NonKey, decide),
+            Ask::Peek => {
+                // To the inner store an error means "do not write", so the decision travels out as one.
+                let untouched: Result<(), _> =
+                    self.0.measure_and_replace(&NotKeyed::NonKey, |held| Err(decide(held)));
+                match untouched {
+                    Err(decision) => decision.map(|(answer, _)| answer),
+                    Ok(()) => unreachable!("the closure never returns Ok"),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use governor::clock::FakeRelativeClock;
+
+    use super::*;
+
+    fn bucket(limit: u32) -> (Bucket<FakeRelativeClock>, FakeRelativeClock) {
+        let clock = FakeRelativeClock::default();
+        (Bucket::with_clock(NonZeroU32::new(limit).unwrap(), clock.clone()), clock)
+    }
+
+    #[test]
+    fn a_new_bucket_is_full() {
+        let (bucket, _) = bucket(6);
+        assert_eq!(bucket.state(), Numbers { limit: 6, remaining: 6, full_in: Duration::ZERO });
+    }
+
+    #[test]
+    fn asking_what_is_left_spends_nothing() {
+        let (bucket, _) = bucket(6);
+        bucket.spend().unwrap();
+        let once = bucket.state();
+        assert_eq!(once, Numbers { limit: 6, remaining: 5, full_in: Duration::from_secs(10) });
+        for _ in 0..100 {
+            assert_eq!(bucket.state(), once);
+        }
+    }
+
+    #[test]
+    fn an_empty_bucket_says_when_to_come_back_and_fills_again() {
+        let (bucket, clock) = bucket(6);
+        for left in (0..6).rev() {
+            bucket.spend().unwrap();
+            assert_eq!(bucket.state().remaining, left);
+        }
+        assert_eq!(bucket.spend(), Err(Duration::from_secs(10)));
+        clock.advance(Duration::from_secs(9));
+        assert_eq!(bucket.spend(), Err(Duration::from_secs(1)));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(bucket.state().remaining, 1);
+        bucket.spend().unwrap();
+        clock.advance(Duration::from_mins(10));
+        assert_eq!(bucket.state().remaining, 6);
+    }
+
+    #[test]
+    fn many_threads_together_get_exactly_the_limit() {
+        let limit = 50;
+        let bucket = bucket(limit).0;
+        let granted: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| (0..50).filter(|_| bucket.spend().is_ok()).count())).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(granted, limit as usize);
+    }
+}

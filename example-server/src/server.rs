@@ -1,0 +1,103 @@
+//! Connections, from the socket to the router, and the way down.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Semaphore;
+use tower_http::timeout::RequestBodyTimeoutLayer;
+
+/// Connections at one time. More wait in the kernel's queue. Below the usual 1,024 open files of a process.
+const MAX_CONNECTIONS: usize = 960;
+/// For the head of a request, and so for how long a connection may idle between two.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two pieces of a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+/// What the head of a request may take, and the buffer a connection may hold.
+const HEAD_BYTES: usize = 64 * 1024;
+/// After a failed accept (out of files, mostly): trying at once would only burn the processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until a signal comes. What is returned has the connections that are still open then, to be shut down.
+///
+/// `axum::serve` would be shorter, but it bounds neither the connections nor the time a head may take.
+///
+/// # Cancel safety
+/// Dropped, it accepts no more; open connections go on.
+pub(crate) async fn serve(listener: TcpListener, router: Router, mut signals: Signals) -> GracefulShutdown {
+    let service = TowerToHyperService::new(router.layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT)));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES);
+    let graceful = GracefulShutdown::new();
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+
+    loop {
+        let accepted = tokio::select! {
+            () = signals.recv() => break,
+            accepted = accept(&listener, &slots) => accepted,
+        };
+        let (stream, slot) = match accepted {
+            Ok(accepted) => accepted,
+            Err(fault) => {
+                tracing::warn!(%fault, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service.clone()));
+        tokio::spawn(async move {
+            // A client that went away, or did not speak HTTP: nothing to do, and nothing an operator could do.
+            if let Err(fault) = connection.await {
+                tracing::debug!(%fault, "connection ended early");
+            }
+            drop(slot);
+        });
+    }
+    graceful
+}
+
+/// A connection and the slot it takes.
+///
+/// # Cancel safety
+/// Dropped, no connection is lost: it is the last thing awaited.
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    // Answers are small and written whole; waiting to fill a packet would only delay them.
+    stream.set_nodelay(true)?;
+    Ok((stream, slot))
+}
+
+/// SIGTERM and SIGINT.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on they no longer kill the process.
+    ///
+    /// # Errors
+    /// The system refuses the handlers.
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

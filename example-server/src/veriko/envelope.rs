@@ -1,0 +1,203 @@
+//! The frame around every answer: `data`, `meta`, `links`, or `errors` and `meta`.
+
+use account_retry_policy::Violations;
+use axum::Extension;
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use idempotency_layer::Rejection;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::errors::Failure;
+use super::rejection;
+use crate::language::Language;
+
+/// What an answer must know of its request.
+#[derive(Debug, Clone)]
+pub(crate) struct Context {
+    request_id: String,
+    language: Language,
+}
+
+impl Context {
+    /// A new request id, always of our making: an id sent by the client is the client's business.
+    fn of(headers: &HeaderMap) -> Self {
+        // The first 48 of a version 4 UUID's bits are random, all of them.
+        let mut request_id = Uuid::new_v4().simple().to_string();
+        request_id.truncate(12);
+        Self { request_id, language: Language::preferred(headers) }
+    }
+
+    /// 200 with this resource.
+    pub(crate) fn ok<Attributes: Serialize>(&self, resource: &Resource<Attributes>) -> Response {
+        self.ok_with(resource, &serde_json::Map::new())
+    }
+
+    /// 200 with this resource, and more beside the usual in `meta`.
+    pub(crate) fn ok_with<Attributes: Serialize, More: Serialize>(
+        &self,
+        resource: &Resource<Attributes>,
+        more: &More,
+    ) -> Response {
+        #[derive(Serialize)]
+        struct Document<'a, Data, More> {
+            data: &'a Data,
+            meta: Meta<'a, &'a More>,
+            links: Links,
+        }
+        self.render(StatusCode::OK, &Document { data: resource, meta: self.meta(more), links: Links {} })
+    }
+
+    /// The failure, in the caller's language.
+    pub(crate) fn fail(&self, failure: &Failure) -> Response {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            errors: Vec<Item<'a>>,
+            meta: Meta<'a, More<'a>>,
+        }
+        #[derive(Serialize)]
+        struct Item<'a> {
+            status: &'a str,
+            code: &'static str,
+            detail: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            source: Option<Source<'a>>,
+        }
+        #[derive(Serialize)]
+        struct Source<'a> {
+            pointer: &'a str,
+        }
+        #[derive(Serialize)]
+        struct More<'a> {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            retry_after: Option<u64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            violations: Option<&'a Violations>,
+        }
+
+        let errors = failure.faults.iter().map(|fault| Item {
+            status: failure.status.as_str(),
+            code: fault.code,
+            detail: fault.detail.in_language(self.language),
+            source: fault.pointer.as_ref().map(|pointer| Source { pointer }),
+        });
+        let more = More { retry_after: failure.retry_after_seconds, violations: failure.violations.as_ref() };
+        let mut response =
+            self.render(failure.status, &Document { errors: errors.collect(), meta: self.meta(more) });
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(self.language.tag()));
+        if let Some(seconds) = failure.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if failure.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+
+    fn meta<More>(&self, more: More) -> Meta<'_, More> {
+        Meta {
+            version: env!("CARGO_PKG_VERSION"),
+            api_version: "v1",
+            request_id: &self.request_id,
+            datetime: DateTime { timezone: "UTC", format: "ISO 8601" },
+            more,
+        }
+    }
+
+    fn render(&self, status: StatusCode, document: &impl Serialize) -> Response {
+        // Our own structs with string keys: nothing in them can fail to serialise.
+        let body = serde_json::to_vec(document).expect("a document of plain fields serialises");
+        let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(JSON)), (X_REQUEST_ID, self.header())];
+        (status, headers, body).into_response()
+    }
+
+    fn header(&self) -> HeaderValue {
+        HeaderValue::from_str(&self.request_id).expect("hexadecimal digits make a header value")
+    }
+}
+
+/// A resource of which each account has one, so that it needs no id.
+#[derive(Debug, Serialize)]
+pub(crate) struct Resource<Attributes> {
+    pub(crate) r#type: &'static str,
+    pub(crate) attributes: Attributes,
+}
+
+#[derive(Serialize)]
+struct Meta<'a, More> {
+    version: &'static str,
+    api_version: &'static str,
+    request_id: &'a str,
+    datetime: DateTime,
+    #[serde(flatten)]
+    more: More,
+}
+
+#[derive(Serialize)]
+struct DateTime {
+    timezone: &'static str,
+    format: &'static str,
+}
+
+#[derive(Serialize)]
+struct Links {}
+
+const JSON: &str = "application/json; charset=utf-8";
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Gives the request its id and language, and sees to it that no answer leaves without the frame.
+///
+/// Handlers frame their own answers, because what the idempotency layer stores must already be the final bytes. What is
+/// framed here was made outside of them: the layer's rejections, a caught panic, refusals of axum itself.
+pub(crate) async fn envelop(mut request: Request, next: Next) -> Response {
+    let context = Context::of(request.headers());
+    tracing::Span::current().record("request_id", context.request_id.as_str());
+    request.extensions_mut().insert(context.clone());
+
+    let mut response = next.run(request).await;
+    if let Some(rejection) = response.extensions_mut().remove::<Rejection>() {
+        metrics::counter!("idempotency_rejections_total", "kind" => rejection.code()).increment(1);
+        response = reframe(&context, &rejection::failure(&rejection), &response);
+    } else if is_error(&response) && !is_json(&response) {
+        let failure = Failure::of_status(response.status());
+        response = reframe(&context, &failure, &response);
+    }
+    // A replay has the id of the request it repeats, as its body does.
+    response.headers_mut().entry(X_REQUEST_ID).or_insert_with(|| context.header());
+    response
+}
+
+/// Answers 404 where there is nothing.
+pub(crate) async fn not_found(Extension(context): Extension<Context>) -> Response {
+    context.fail(&Failure::not_found())
+}
+
+/// Answers 405 where there is something, but not this. Axum adds `Allow`.
+pub(crate) async fn method_not_allowed(Extension(context): Extension<Context>) -> Response {
+    context.fail(&Failure::method_not_allowed())
+}
+
+/// The failure's status and body, with the headers of the answer it stands for, its own winning.
+fn reframe(context: &Context, failure: &Failure, bare: &Response) -> Response {
+    let mut response = context.fail(failure);
+    for (name, value) in bare.headers() {
+        if !response.headers().contains_key(name) && name != header::CONTENT_LENGTH {
+            response.headers_mut().append(name, value.clone());
+        }
+    }
+    response
+}
+
+fn is_error(response: &Response) -> bool {
+    response.status().is_client_error() || response.status().is_server_error()
+}
+
+fn is_json(response: &Response) -> bool {
+    response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/json"))
+}

@@ -1,0 +1,105 @@
+//! `GET` and `PUT /v1/users/me/retry-policy`: the account's default retry policy.
+
+use std::sync::Arc;
+
+use account_retry_policy::{Field, Reason, RetryPolicyInput, Violation, Violations};
+use axum::Extension;
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::body::Json;
+use super::envelope::{Context, Resource};
+use super::errors::{Failure, Fault, Text};
+use super::model::{Caps, RetryPolicies, RetryPolicy};
+use crate::accounts::User;
+
+/// The saved policy, and what the account's plan would let it be.
+pub(super) async fn read(
+    State(policies): State<Arc<RetryPolicies>>,
+    Extension(user): Extension<User>,
+    Extension(context): Extension<Context>,
+) -> Response {
+    #[derive(Serialize)]
+    struct More<'a> {
+        caps: &'a Caps,
+    }
+    context.ok_with(&resource(policies.of(user.id())), &More { caps: user.caps() })
+}
+
+/// Saves the policy sent, whole, or says all that is wrong with it.
+pub(super) async fn replace(
+    State(policies): State<Arc<RetryPolicies>>,
+    Extension(user): Extension<User>,
+    Extension(context): Extension<Context>,
+    Json(body): Json,
+) -> Response {
+    match input(&body).parse(user.caps()) {
+        Ok(policy) => {
+            policies.save(user.id(), policy.clone());
+            metrics::counter!("veriko_retry_policies_saved_total").increment(1);
+            context.ok(&resource(policy))
+        }
+        Err(violations) => context.fail(&refusal(violations)),
+    }
+}
+
+fn resource(policy: RetryPolicy) -> Resource<RetryPolicy> {
+    Resource { r#type: "retry_policy", attributes: policy }
+}
+
+/// What stands under `retry_policy`. Where nothing does, that is no object, and judged as such.
+fn input(body: &Value) -> RetryPolicyInput {
+    let asked = body.get("retry_policy").unwrap_or(&Value::Null);
+    RetryPolicyInput::deserialize(asked).expect("any JSON value deserialises into the input")
+}
+
+fn refusal(violations: Violations) -> Failure {
+    let faults = violations.iter().map(|violation| Fault {
+        code: "retry_policy_invalid",
+        detail: Text { english: violation.to_string().into(), spanish: in_spanish(violation).into() },
+        pointer: Some(match violation.field() {
+            Field::Policy => "/data/attributes/retry_policy".to_owned(),
+            field => format!("/data/attributes/retry_policy/{field}"),
+        }),
+    });
+    Failure {
+        status: StatusCode::UNPROCESSABLE_ENTITY,
+        faults: faults.collect(),
+        violations: Some(violations),
+        retry_after_seconds: None,
+    }
+}
+
+/// The violation as its own `Display` says it in English.
+fn in_spanish(violation: &Violation) -> String {
+    let name = violation.field();
+    let place = violation.index().map(|index| format!("[{index}]")).unwrap_or_default();
+    let wanted = wanted_in_spanish(violation);
+    match violation.reason() {
+        Reason::Required => format!("{name}{place} es obligatorio: {wanted}"),
+        Reason::Duplicate => format!("{name}{place} repite un resultado: cada uno se puede dar una vez"),
+        Reason::PlanAllowsNone => format!("{name}{place} no se puede fijar: el plan no permite reintentos"),
+        Reason::TooMany => {
+            format!(
+                "{name}{place} tiene demasiados elementos: como máximo {}",
+                violation.max().unwrap_or_default()
+            )
+        }
+        _ => format!("{name}{place} debe ser {wanted}"),
+    }
+}
+
+fn wanted_in_spanish(violation: &Violation) -> String {
+    let allowed = || violation.allowed().unwrap_or_default().join(", ");
+    match (violation.field(), violation.min(), violation.max(), violation.index()) {
+        (Field::Policy, ..) => "un objeto".to_owned(),
+        (Field::Enabled, ..) => "true o false".to_owned(),
+        (Field::Outcomes, .., Some(_)) => format!("uno de {}", allowed()),
+        (Field::Outcomes, ..) => format!("una lista no vacía de {}", allowed()),
+        (_, Some(min), Some(max), _) => format!("un entero de {min} a {max}"),
+        _ => "un entero".to_owned(),
+    }
+}

@@ -1,0 +1,212 @@
+//! The bodies that pass through the layer.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use http_body_util::combinators::{BoxBody, UnsyncBoxBody};
+use pin_project_lite::pin_project;
+
+/// A body that the layer can stand in for: it reads one to hash or to keep it, and hands on another of the
+/// same type in its place.
+///
+/// The type stays the same on both sides, so that a request the layer has no business with passes untouched
+/// and without an allocation. A body that cannot be made from bytes, such as hyper's `Incoming`, is wrapped
+/// in a [`ReplayBody`] before it comes to the layer.
+#[diagnostic::on_unimplemented(
+    message = "the idempotency layer cannot make a body of type `{Self}`",
+    note = "for axum's bodies enable the feature `axum` of `idempotency-layer`, for tonic's the feature `tonic`",
+    note = "wrap any other body, as in `request.map(ReplayBody::new)`, or implement `Replayable` for it"
+)]
+pub trait Replayable: Body<Data = Bytes> + Unpin + Send + Sized + 'static {
+    /// A body that yields what `body` does.
+    fn from_replay(body: ReplayBody<Self>) -> Self;
+}
+
+pin_project! {
+    /// What the layer read of a body, and the rest of it: first the bytes, then the rest where there is one, then
+    /// the trailers.
+    ///
+    /// It is also the wrapper for bodies that cannot be made from bytes, here hyper's:
+    ///
+    /// ```
+    /// use hyper::body::Incoming;
+    /// use idempotency_layer::ReplayBody;
+    /// use tower::ServiceBuilder;
+    ///
+    /// # fn example<S>(handler: S, layer: idempotency_layer::IdempotencyLayer<idempotency_layer::MemoryStore>) {
+    /// let service = ServiceBuilder::new()
+    ///     .map_request(|request: http::Request<Incoming>| request.map(ReplayBody::new))
+    ///     .layer(layer)
+    ///     .service(handler); // takes http::Request<ReplayBody<Incoming>>
+    /// # }
+    /// ```
+    #[derive(Debug)]
+    pub struct ReplayBody<B> {
+        data: Option<Bytes>,
+        #[pin]
+        rest: Option<B>,
+        trailers: Option<Box<HeaderMap>>,
+    }
+}
+
+impl<B> ReplayBody<B> {
+    /// A body none of which was read yet.
+    pub fn new(body: B) -> Self {
+        Self { data: None, rest: Some(body), trailers: None }
+    }
+
+    /// A body that was read to its end.
+    pub(crate) fn read(data: Bytes, trailers: Option<HeaderMap>) -> Self {
+        Self { data: Some(data).filter(|data| !data.is_empty()), rest: None, trailers: trailers.map(Box::new) }
+    }
+
+    /// A body that was read in part.
+    fn resumed(data: Bytes, rest: B) -> Self {
+        Self { data: Some(data).filter(|data| !data.is_empty()), rest: Some(rest), trailers: None }
+    }
+
+    /// The bytes, where they are all there is.
+    pub fn into_bytes(self) -> Result<Bytes, Self> {
+        match self {
+            Self { data, rest: None, trailers: None } => Ok(data.unwrap_or_default()),
+            more => Err(more),
+        }
+    }
+}
+
+impl<B: Body> Body for ReplayBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let mut this = self.project();
+        if let Some(data) = this.data.take() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        if let Some(rest) = this.rest.as_mut().as_pin_mut() {
+            match ready!(rest.poll_frame(cx)) {
+                Some(frame) => {
+                    let to_bytes = |mut data: B::Data| data.copy_to_bytes(data.remaining());
+                    return Poll::Ready(Some(frame.map(|frame| frame.map_data(to_bytes))));
+                }
+                None => this.rest.set(None),
+            }
+        }
+        Poll::Ready(this.trailers.take().map(|trailers| Ok(Frame::trailers(*trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.data.is_none() && self.trailers.is_none() && self.rest.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let read = self.data.as_ref().map_or(0, Bytes::len) as u64;
+        let rest = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        let mut hint = SizeHint::new();
+        hint.set_lower(read.saturating_add(rest.lower()));
+        if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(read)) {
+            hint.set_upper(upper);
+        }
+        hint
+    }
+}
+
+impl<B> Replayable for ReplayBody<B>
+where
+    B: Body + Unpin + Send + 'static,
+{
+    fn from_replay(body: ReplayBody<Self>) -> Self {
+        let ReplayBody { data, rest, trailers } = body;
+        match rest {
+            None => Self { data, rest: None, trailers },
+            // What was read comes before what is left; a body that still has bytes of its own was not read.
+            Some(rest) => Self { data: data.or(rest.data), rest: rest.rest, trailers: trailers.or(rest.trailers) },
+        }
+    }
+}
+
+impl<E: 'static> Replayable for UnsyncBoxBody<Bytes, E> {
+    fn from_replay(body: ReplayBody<Self>) -> Self {
+        Self::new(body)
+    }
+}
+
+impl<E: 'static> Replayable for BoxBody<Bytes, E> {
+    fn from_replay(body: ReplayBody<Self>) -> Self {
+        Self::new(body)
+    }
+}
+
+/// Of its one frame: a `Full` has no trailers and is never read in part.
+impl Replayable for http_body_util::Full<Bytes> {
+    fn from_replay(body: ReplayBody<Self>) -> Self {
+        body.rest.unwrap_or_else(|| Self::new(body.data.unwrap_or_default()))
+    }
+}
+
+#[cfg(feature = "axum")]
+mod axum;
+#[cfg(feature = "tonic")]
+mod tonic;
+
+/// What came of reading a body.
+pub(crate) enum Read<B: Body> {
+    /// All of it.
+    Whole(Bytes, Option<HeaderMap>),
+    /// It is longer than the limit; this yields all of it nevertheless.
+    TooLarge(ReplayBody<B>),
+    /// It broke off.
+    Failed,
+}
+
+/// Reads a body of at most `limit` bytes.
+///
+/// # Cancel safety
+///
+/// A dropped read drops the body with it.
+pub(crate) async fn read<B>(mut body: B, limit: usize) -> Read<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let limit = limit as u64;
+    let hint = body.size_hint();
+    if hint.lower() > limit {
+        return Read::TooLarge(ReplayBody::new(body));
+    }
+    let mut first = Bytes::new();
+    let mut more: Option<BytesMut> = None;
+    let mut trailers = None;
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return Read::Failed };
+        match frame.into_data() {
+            Ok(data) => {
+                let read = more.as_ref().map_or(first.len(), BytesMut::len) + data.len();
+                if first.is_empty() && more.is_none() {
+                    // A body of one frame, as most are, is not copied.
+                    first = data;
+                } else {
+                    let capacity = usize::try_from(hint.lower()).unwrap_or(read).max(read);
+                    let buffer = more.get_or_insert_with(|| {
+                        let mut buffer = BytesMut::with_capacity(capacity);
+                        buffer.extend_from_slice(&first);
+                        buffer
+                    });
+                    buffer.extend_from_slice(&data);
+                }
+                if read as u64 > limit {
+                    return Read::TooLarge(ReplayBody::resumed(joined(first, more), body));
+                }
+            }
+            Err(frame) => trailers = frame.into_trailers().ok().or(trailers),
+        }
+    }
+    Read::Whole(joined(first, more), trailers)
+}
+
+fn joined(first: Bytes, more: Option<BytesMut>) -> Bytes {
+    more.map_or(first, BytesMut::freeze)
+}

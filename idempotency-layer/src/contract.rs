@@ -1,0 +1,436 @@
+//! What an API promises about its keys: one value, five of them ready.
+
+mod ietf;
+mod mintfax;
+mod stripe;
+mod txcloud;
+mod veriko;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header, response};
+
+use crate::fingerprint::FingerprintMode;
+use crate::key::{Key, KeySyntax};
+use crate::rejection::{Rejection, RejectionKind};
+
+/// What an API promises about its idempotency keys.
+///
+/// A preset is a starting point; every setter takes the value and gives it back:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use http::{HeaderName, Method, StatusCode};
+/// use idempotency_layer::{Bind, Classifier, Contract, FingerprintMode, KeySyntax};
+///
+/// let contract = Contract::ietf()
+///     .header(HeaderName::from_static("x-request-key"))
+///     .key(KeySyntax::token(16..=64))
+///     .required()
+///     .methods(&[Method::POST])
+///     .bind(Bind::Endpoint)
+///     .fingerprint(FingerprintMode::Canonical)
+///     .in_progress(StatusCode::TOO_EARLY)
+///     .stores(Classifier::success())
+///     .ttl(Duration::from_secs(7 * 24 * 3600))
+///     .documentation(&http::Uri::from_static("https://api.example.com/docs/retries"));
+/// ```
+///
+/// | | [`veriko`](Self::veriko) | [`mintfax`](Self::mintfax) | [`txcloud`](Self::txcloud) | [`ietf`](Self::ietf) | [`stripe`](Self::stripe) |
+/// |---|---|---|---|---|---|
+/// | key | 1–255 `A-Za-z0-9_-` | 1–255 characters | 10–255 `A-Za-z0-9_:-` | quoted String, 1–255 | 1–255 characters |
+/// | invalid | 400 | 422 | 400 | 400 | 400 |
+/// | missing | passes | passes | passes | passes, or 400 when [`required`](Self::required) | passes |
+/// | methods | any | POST | any | POST, PATCH | POST |
+/// | bound to | principal, endpoint | principal | principal, endpoint | principal, endpoint | principal |
+/// | compared | body | nothing | body | body | body |
+/// | other request | 422 | replays | 409 | 422 | 400 |
+/// | in progress | 409 | 409 | 409 | 409 | 409 |
+/// | stored | below 500, but 401 408 425 429 | 2xx | below 500, but 401 408 425 429 | below 500, but 401 408 425 429 | everything |
+/// | replayed | `Idempotent-Replayed: true`, fresh `false` | `Idempotency-Replayed: true`, key echoed | `Idempotent-Replayed: true` | `Idempotent-Replayed: true` | `Idempotent-Replayed: true` |
+/// | error body | `{"errors":[…]}` | `{"error":"…"}` | `{"error":{…}}` | `application/problem+json` | `{"error":{…}}` |
+/// | kept for | 24 h | 24 h | 24 h | 24 h | 24 h |
+///
+/// A "request" that is compared is method, path, query and body.
+#[derive(Clone)]
+pub struct Contract {
+    pub(crate) header: HeaderName,
+    pub(crate) key: KeySyntax,
+    pub(crate) required: bool,
+    /// `None`: every method.
+    pub(crate) methods: Option<Vec<Method>>,
+    pub(crate) bind: Bind,
+    pub(crate) fingerprint: FingerprintMode,
+    pub(crate) invalid: StatusCode,
+    pub(crate) reused: StatusCode,
+    pub(crate) in_progress: StatusCode,
+    pub(crate) stores: Classifier,
+    pub(crate) mark: ReplayMark,
+    pub(crate) echo: Option<HeaderName>,
+    pub(crate) omitted: Vec<HeaderName>,
+    pub(crate) ttl: Duration,
+    pub(crate) documentation: Option<HeaderValue>,
+    pub(crate) render: Render,
+}
+
+pub(crate) type Render = Arc<dyn Fn(&Rejection) -> Response<Bytes> + Send + Sync>;
+
+/// What a key is bound to besides the principal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bind {
+    /// Method and original path: the same key on another endpoint is another key.
+    Endpoint,
+    /// Nothing: the principal uses a key once, wherever.
+    Principal,
+}
+
+/// How a response says that it is a replay.
+#[derive(Clone, Debug)]
+pub struct ReplayMark {
+    header: HeaderName,
+    says_false: bool,
+}
+
+impl ReplayMark {
+    /// `header: true` on a replay.
+    pub const fn new(header: HeaderName) -> Self {
+        Self { header, says_false: false }
+    }
+
+    /// And `header: false` on every other answer to a request with a key.
+    #[must_use]
+    pub const fn or_false(mut self) -> Self {
+        self.says_false = true;
+        self
+    }
+}
+
+/// What becomes of a response.
+///
+/// A handler that knows better than the contract puts one of these into the response's extensions. That is how
+/// a handler whose effects were committed before it failed keeps its 500 from being run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// It is stored, and replayed to every retry.
+    Store,
+    /// It is not stored: a retry runs the handler again.
+    Release,
+    /// It is not stored, and a retry does not run the handler again either.
+    Tombstone,
+}
+
+/// Which responses are stored.
+#[derive(Clone)]
+pub struct Classifier(Rule);
+
+#[derive(Clone)]
+enum Rule {
+    Final,
+    Success,
+    Everything,
+    Custom(Arc<dyn Fn(&response::Parts) -> Disposition + Send + Sync>),
+}
+
+impl Classifier {
+    /// Every final answer: below 500, but for 401, 408, 425 and 429, which a retry is meant to change.
+    pub const fn final_answers() -> Self {
+        Self(Rule::Final)
+    }
+
+    /// 2xx only.
+    pub const fn success() -> Self {
+        Self(Rule::Success)
+    }
+
+    /// Whatever the handler answered, 5xx included.
+    pub const fn everything() -> Self {
+        Self(Rule::Everything)
+    }
+
+    /// As the function says. It sees status, headers and extensions; the body is not read yet.
+    pub fn custom(rule: impl Fn(&response::Parts) -> Disposition + Send + Sync + 'static) -> Self {
+        Self(Rule::Custom(Arc::new(rule)))
+    }
+
+    /// The extension of the response, else a tombstone for what never ends, else the rule.
+    pub(crate) fn classify(&self, response: &response::Parts) -> Disposition {
+        if let Some(disposition) = response.extensions.get::<Disposition>() {
+            return *disposition;
+        }
+        let status = response.status;
+        let stores = match &self.0 {
+            Rule::Custom(rule) => return rule(response),
+            Rule::Final => !status.is_server_error() && ![401, 408, 425, 429].contains(&status.as_u16()),
+            Rule::Success => status.is_success(),
+            Rule::Everything => true,
+        };
+        match stores {
+            false => Disposition::Release,
+            true if is_event_stream(&response.headers) => Disposition::Tombstone,
+            true => Disposition::Store,
+        }
+    }
+}
+
+impl fmt::Debug for Classifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Rule::Final => "final_answers",
+            Rule::Success => "success",
+            Rule::Everything => "everything",
+            Rule::Custom(_) => "custom",
+        })
+    }
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    content_type.is_some_and(|value| value.len() >= 17 && value[..17].eq_ignore_ascii_case(b"text/event-stream"))
+}
+
+/// The header nearly everybody sends.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The header most APIs mark a replay with.
+const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// Never replayed: what belongs to one connection, one moment, one session or one login (RFC 9110, sections 7.6.1,
+/// 6.6.1 and 11; RFC 6265).
+const OMITTED: [HeaderName; 13] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::DATE,
+    header::SET_COOKIE,
+    header::WWW_AUTHENTICATE,
+    HeaderName::from_static("authentication-info"),
+    header::PROXY_AUTHENTICATE,
+    HeaderName::from_static("proxy-authentication-info"),
+    header::PROXY_AUTHORIZATION,
+];
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+impl Contract {
+    /// What the presets have in common; each says what is its own. Its rejections are problem details (RFC 9457).
+    fn base() -> Self {
+        Self {
+            header: IDEMPOTENCY_KEY,
+            key: KeySyntax::opaque(1..=255),
+            required: false,
+            methods: None,
+            bind: Bind::Endpoint,
+            fingerprint: FingerprintMode::Raw,
+            invalid: StatusCode::BAD_REQUEST,
+            reused: StatusCode::UNPROCESSABLE_ENTITY,
+            in_progress: StatusCode::CONFLICT,
+            stores: Classifier::final_answers(),
+            mark: ReplayMark::new(IDEMPOTENT_REPLAYED),
+            echo: None,
+            omitted: OMITTED.to_vec(),
+            ttl: DAY,
+            documentation: None,
+            render: Arc::new(ietf::problem),
+        }
+    }
+
+    /// The header that holds the key. `Idempotency-Key` in every preset.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName) -> Self {
+        self.header = name;
+        self
+    }
+
+    /// What is taken for a key.
+    #[must_use]
+    pub fn key(mut self, syntax: KeySyntax) -> Self {
+        self.key = syntax;
+        self
+    }
+
+    /// A request without a key is answered 400 instead of passed on unprotected.
+    #[must_use]
+    pub fn required(mut self) -> Self {
+        self.required = true;
+        self
+    }
+
+    /// The methods on which keys are looked at. On others the header means nothing.
+    #[must_use]
+    pub fn methods(mut self, methods: &[Method]) -> Self {
+        self.methods = Some(methods.to_vec());
+        self
+    }
+
+    /// What a key is bound to besides the principal.
+    #[must_use]
+    pub fn bind(mut self, bind: Bind) -> Self {
+        self.bind = bind;
+        self
+    }
+
+    /// How requests with the same key are compared. With [`FingerprintMode::None`] the body is not read.
+    #[must_use]
+    pub fn fingerprint(mut self, mode: FingerprintMode) -> Self {
+        self.fingerprint = mode;
+        self
+    }
+
+    /// The status for a header that holds no valid key.
+    #[must_use]
+    pub fn invalid(mut self, status: StatusCode) -> Self {
+        self.invalid = status;
+        self
+    }
+
+    /// The status for a key that was used for another request.
+    #[must_use]
+    pub fn reused(mut self, status: StatusCode) -> Self {
+        self.reused = status;
+        self
+    }
+
+    /// The status while a request with the key is carried out.
+    #[must_use]
+    pub fn in_progress(mut self, status: StatusCode) -> Self {
+        self.in_progress = status;
+        self
+    }
+
+    /// Which responses are stored.
+    #[must_use]
+    pub fn stores(mut self, classifier: Classifier) -> Self {
+        self.stores = classifier;
+        self
+    }
+
+    /// How a response says that it is a replay.
+    #[must_use]
+    pub fn mark(mut self, mark: ReplayMark) -> Self {
+        self.mark = mark;
+        self
+    }
+
+    /// The header in which every answer to a request with a valid key repeats the key.
+    #[must_use]
+    pub fn echo(mut self, name: HeaderName) -> Self {
+        self.echo = Some(name);
+        self
+    }
+
+    /// A header that is not stored, such as one that states a rate limit's present numbers.
+    #[must_use]
+    pub fn omit_header(mut self, name: HeaderName) -> Self {
+        self.omitted.push(name);
+        self
+    }
+
+    /// A header that is stored although presets leave it out: hop-by-hop headers, `Date`, `Set-Cookie` and the
+    /// headers of authentication.
+    #[must_use]
+    pub fn keep_header(mut self, name: &HeaderName) -> Self {
+        self.omitted.retain(|omitted| omitted != name);
+        self
+    }
+
+    /// How long a key is remembered, from its first acceptance.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// Where clients read about keys: `Link: <uri>; rel="describedby"` on every rejection.
+    #[must_use]
+    pub fn documentation(mut self, uri: &Uri) -> Self {
+        // A `Uri` is made of visible ASCII, so it is always a header value; were it not, there is no link.
+        self.documentation = HeaderValue::try_from(format!("<{uri}>; rel=\"describedby\"")).ok();
+        self
+    }
+
+    /// How a rejection becomes a response. The layer adds `Retry-After`, the link to the documentation, the replay
+    /// mark and the echo.
+    #[must_use]
+    pub fn rejection(mut self, render: impl Fn(&Rejection) -> Response<Bytes> + Send + Sync + 'static) -> Self {
+        self.render = Arc::new(render);
+        self
+    }
+
+    pub(crate) fn concerns(&self, method: &Method) -> bool {
+        self.methods.as_ref().is_none_or(|methods| methods.contains(method))
+    }
+
+    pub(crate) fn keeps_header(&self, name: &HeaderName) -> bool {
+        !self.omitted.contains(name)
+    }
+
+    /// The rejection of this kind, with the status this contract gives it.
+    pub(crate) fn reject(&self, kind: RejectionKind) -> Rejection {
+        let status = match kind {
+            RejectionKind::KeyMissing | RejectionKind::BodyUnreadable => StatusCode::BAD_REQUEST,
+            RejectionKind::KeyInvalid(_) => self.invalid,
+            RejectionKind::KeyReused => self.reused,
+            RejectionKind::InProgress => self.in_progress,
+            RejectionKind::Tombstone(_) => StatusCode::CONFLICT,
+            RejectionKind::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            RejectionKind::ScopeMissing | RejectionKind::ResponseUnreadable => StatusCode::INTERNAL_SERVER_ERROR,
+            RejectionKind::StoreUnavailable | RejectionKind::NotRecorded => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Rejection::new(kind, status)
+    }
+
+    /// A rejection as the response to send.
+    pub(crate) fn answer(&self, rejection: Rejection, key: Option<&Key>) -> Response<Bytes> {
+        let mut response = (self.render)(&rejection);
+        let headers = response.headers_mut();
+        if let Some(seconds) = rejection.retry_after_seconds() {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(link) = &self.documentation {
+            headers.append(header::LINK, link.clone());
+        }
+        self.mark_answer(headers, key, false);
+        response.extensions_mut().insert(rejection);
+        response
+    }
+
+    /// The headers that this contract puts on every answer to a request with a key.
+    pub(crate) fn mark_answer(&self, headers: &mut HeaderMap, key: Option<&Key>, replayed: bool) {
+        if replayed || self.mark.says_false {
+            let value = if replayed { "true" } else { "false" };
+            headers.insert(self.mark.header.clone(), HeaderValue::from_static(value));
+        }
+        if let (Some(name), Some(key)) = (&self.echo, key) {
+            headers.insert(name.clone(), key.as_header().clone());
+        }
+    }
+}
+
+impl fmt::Debug for Contract {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contract")
+            .field("header", &self.header)
+            .field("key", &self.key)
+            .field("required", &self.required)
+            .field("methods", &self.methods)
+            .field("bind", &self.bind)
+            .field("fingerprint", &self.fingerprint)
+            .field("invalid", &self.invalid)
+            .field("reused", &self.reused)
+            .field("in_progress", &self.in_progress)
+            .field("stores", &self.stores)
+            .field("mark", &self.mark)
+            .field("echo", &self.echo)
+            .field("omitted", &self.omitted)
+            .field("ttl", &self.ttl)
+            .field("documentation", &self.documentation)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,37 @@
+//! mintfax: free keys of one account, bodies never compared, keys echoed.
+
+use bytes::Bytes;
+use http::{HeaderName, Method, Response, StatusCode};
+
+use super::{Bind, Classifier, Contract, ReplayMark};
+use crate::fingerprint::FingerprintMode;
+use crate::rejection::{Rejection, RejectionKind};
+
+impl Contract {
+    /// The contract of mintfax: any key of an account and environment, on POST; the first success is what
+    /// every later request with the key gets, whatever it holds.
+    pub fn mintfax() -> Self {
+        Self::base()
+            .methods(&[Method::POST])
+            .bind(Bind::Principal)
+            .fingerprint(FingerprintMode::None)
+            .invalid(StatusCode::UNPROCESSABLE_ENTITY)
+            .stores(Classifier::success())
+            .mark(ReplayMark::new(HeaderName::from_static("idempotency-replayed")))
+            .echo(HeaderName::from_static("x-idempotency-key"))
+            .rejection(error)
+    }
+}
+
+fn error(rejection: &Rejection) -> Response<Bytes> {
+    let (code, action) = match rejection.kind() {
+        RejectionKind::KeyInvalid(_) | RejectionKind::KeyMissing => ("validation_failed", "fix_request"),
+        RejectionKind::BodyTooLarge { .. } => ("file_too_large", "fix_request"),
+        RejectionKind::BodyUnreadable => ("bad_request", "fix_request"),
+        RejectionKind::InProgress => (rejection.code(), "wait_and_retry"),
+        RejectionKind::StoreUnavailable | RejectionKind::NotRecorded => ("service_unavailable", "wait_and_retry"),
+        _ => (rejection.code(), "contact_support"),
+    };
+    let body = format!(r#"{{"error":"{code}","message":"{rejection}","action":"{action}"}}"#);
+    rejection.render(body, "application/json")
+}

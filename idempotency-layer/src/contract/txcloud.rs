@@ -1,0 +1,33 @@
+//! `TXCloud`: longer keys, conflicts are 409.
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+
+use super::Contract;
+use crate::key::KeySyntax;
+use crate::rejection::{Rejection, RejectionKind};
+
+impl Contract {
+    /// The contract of `TXCloud`: keys of ten characters and more, bound to the endpoint. The colon is in because
+    /// the vendor's own example of a good key has one; `key(KeySyntax::token(10..=255))` takes it out.
+    pub fn txcloud() -> Self {
+        Self::base()
+            .key(KeySyntax::bytes(10..=255, |byte| byte.is_ascii_alphanumeric() || b"_:-".contains(&byte)))
+            .reused(StatusCode::CONFLICT)
+            .rejection(error)
+    }
+}
+
+fn error(rejection: &Rejection) -> Response<Bytes> {
+    let (code, kind) = match rejection.kind() {
+        RejectionKind::KeyReused => ("idempotency_key_conflict", "idempotency_error"),
+        RejectionKind::InProgress | RejectionKind::Tombstone(_) => (rejection.code(), "idempotency_error"),
+        RejectionKind::KeyInvalid(_)
+        | RejectionKind::KeyMissing
+        | RejectionKind::BodyTooLarge { .. }
+        | RejectionKind::BodyUnreadable => (rejection.code(), "validation_error"),
+        _ => (rejection.code(), "api_error"),
+    };
+    let body = format!(r#"{{"error":{{"code":"{code}","message":"{rejection}","type":"{kind}"}}}}"#);
+    rejection.render(body, "application/json")
+}

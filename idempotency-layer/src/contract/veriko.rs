@@ -1,0 +1,24 @@
+//! Veriko: JSON:API errors, a replay mark on every answer.
+
+use bytes::Bytes;
+use http::Response;
+
+use super::{Contract, IDEMPOTENT_REPLAYED, ReplayMark};
+use crate::key::KeySyntax;
+use crate::rejection::Rejection;
+
+impl Contract {
+    /// The contract of Veriko: strict keys, bound to the endpoint, bodies compared, every final answer stored.
+    pub fn veriko() -> Self {
+        Self::base()
+            .key(KeySyntax::token(1..=255))
+            .mark(ReplayMark::new(IDEMPOTENT_REPLAYED).or_false())
+            .rejection(errors)
+    }
+}
+
+fn errors(rejection: &Rejection) -> Response<Bytes> {
+    let (status, code) = (rejection.status().as_u16(), rejection.code());
+    let body = format!(r#"{{"errors":[{{"status":"{status}","code":"{code}","detail":"{rejection}"}}]}}"#);
+    rejection.render(body, "application/json")
+}

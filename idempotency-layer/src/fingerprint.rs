@@ -1,0 +1,300 @@
+//! Which requests count as the same one, and the digest that tells them apart.
+
+mod json;
+mod multipart;
+
+use std::fmt;
+
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use sha2::{Digest, Sha256};
+
+/// Which requests under one key count as the same request.
+///
+/// The scope of the key (tenant, method, path) is compared apart from this; the fingerprint covers the query and the
+/// body. The query counts byte for byte in every mode; no query and an empty one are the same.
+///
+/// | | the same request is | not told apart |
+/// |---|---|---|
+/// | [`Raw`](Self::Raw) | the same query and body bytes | any two sets of headers |
+/// | [`Canonical`](Self::Canonical) | the same query and the same content of the body | two JSON or two multipart types |
+/// | [`None`](Self::None) | any request with the key | everything |
+///
+/// No header is part of a fingerprint, not even `Content-Type` and `Content-Encoding`: a retry repeats them, a proxy on
+/// the way may respell them, and what would be told apart is one body sent twice under one key with two meanings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FingerprintMode {
+    /// The bytes of the body. One pass, no allocation. Right when a retry sends again what it sent before.
+    #[default]
+    Raw,
+    /// The content of the body, for clients that serialise anew on each try.
+    ///
+    /// - `application/json` and `+json`: without regard to the order of members and to white space. Strings count by
+    ///   value (`"\u0041"` is `"A"`), numbers by their text: 10000000000000001 is not 10000000000000000, and 1.0, 1
+    ///   and 1e0 are three numbers, because a handler may tell them apart.
+    /// - `multipart/*`: without regard to the boundary, the preamble and the epilogue. Parts count byte for byte and in
+    ///   their order.
+    /// - Anything else counts byte for byte. So does what does not parse, JSON with one name twice in an object or
+    ///   nested deeper than 128, a body with a `Content-Encoding`, and a request with two `Content-Type` fields: where
+    ///   readers may disagree about the content, only equal bytes are the same request.
+    Canonical,
+    /// Nothing: every request with the key is the same request.
+    None,
+}
+
+/// The fingerprint of a request: a scheme, which names the algorithm and its version, and a SHA-256 digest.
+///
+/// The layer makes it; a store keeps what [`to_bytes`](Self::to_bytes) gives and asks [`matches`](Self::matches).
+///
+/// ```
+/// use idempotency_layer::Fingerprint;
+///
+/// let (stored, seen) = ([1; Fingerprint::LEN], Fingerprint::from_bytes([1; Fingerprint::LEN]));
+/// assert!(Fingerprint::from_bytes(stored).matches(&seen));
+/// assert!(Fingerprint::NONE.matches(&seen));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint {
+    scheme: u8,
+    digest: [u8; 32],
+}
+
+impl Fingerprint {
+    /// The fingerprint of a request that was not looked at; it matches every other.
+    pub const NONE: Self = Self { scheme: scheme::NONE, digest: [0; 32] };
+
+    /// The length of a fingerprint in a store, in bytes: one for the scheme, 32 for the digest.
+    pub const LEN: usize = 33;
+
+    /// Whether the two stand for the same request.
+    ///
+    /// Two fingerprints of different schemes cannot be compared and are taken for the same request;
+    /// [`NONE`](Self::NONE) matches every other. The schemes differ when a deploy changed the mode or the algorithm
+    /// between a request and its retry. To refuse that retry would push the client to a new key, and the new key runs
+    /// the effect a second time. To replay wrongly needs a client that sends another request under a used key, which is
+    /// a bug of its own, in the very window of the deploy. So the doubt goes to the retry.
+    ///
+    /// `==` is stricter: it compares the bytes.
+    pub fn matches(&self, other: &Self) -> bool {
+        self.scheme != other.scheme || self.scheme == scheme::NONE || self.digest == other.digest
+    }
+
+    /// The fingerprint as a store keeps it.
+    pub fn to_bytes(self) -> [u8; Self::LEN] {
+        let mut bytes = [self.scheme; Self::LEN];
+        bytes[1..].copy_from_slice(&self.digest);
+        bytes
+    }
+
+    /// The fingerprint a store kept. Every value is one: a scheme this version does not know matches as
+    /// [`matches`](Self::matches) says.
+    pub fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+        let [scheme, digest @ ..] = bytes;
+        Self { scheme, digest }
+    }
+}
+
+/// Shows the scheme and the first four bytes: enough to tell two apart in a log, too little to look a body up by.
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fingerprint({}:", self.scheme)?;
+        for byte in &self.digest[..4] {
+            write!(f, "{byte:02x}")?;
+        }
+        f.write_str("…)")
+    }
+}
+
+/// Computes the fingerprint of a request. `Raw` copies and allocates nothing; `Canonical` takes memory in proportion to
+/// the body.
+pub(crate) fn fingerprint(
+    mode: FingerprintMode,
+    uri_query: Option<&str>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Fingerprint {
+    let query = uri_query.unwrap_or_default().as_bytes();
+    let (scheme, hasher) = match mode {
+        FingerprintMode::None => return Fingerprint::NONE,
+        FingerprintMode::Raw => (scheme::RAW, raw(scheme::RAW, query, body)),
+        FingerprintMode::Canonical => (
+            scheme::CANONICAL,
+            canonical(query, headers, body).unwrap_or_else(|| raw(scheme::CANONICAL, query, body)),
+        ),
+    };
+    Fingerprint { scheme, digest: hasher.finalize().into() }
+}
+
+/// The first byte of a fingerprint. Records outlive a deploy: whoever changes what is hashed takes a new number.
+mod scheme {
+    pub(super) const NONE: u8 = 0;
+    pub(super) const RAW: u8 = 1;
+    /// Also of a body that fell back to its bytes: it must not match the canonical form of another.
+    pub(super) const CANONICAL: u8 = 2;
+}
+
+/// What is hashed after the query. It is part of the hash, so that no body's bytes are another's canonical form.
+#[derive(Clone, Copy)]
+enum Form {
+    Raw = 0,
+    Json = 1,
+    Multipart = 2,
+}
+
+fn start(scheme: u8, form: Form, query: &[u8]) -> Sha256 {
+    let mut hasher = Sha256::new_with_prefix([scheme, form as u8]);
+    sized(&mut hasher, query);
+    hasher
+}
+
+/// The length goes first, so that no byte can move from one piece to the next.
+fn sized(hasher: &mut Sha256, piece: &[u8]) {
+    hasher.update((piece.len() as u64).to_be_bytes());
+    hasher.update(piece);
+}
+
+fn raw(scheme: u8, query: &[u8], body: &[u8]) -> Sha256 {
+    let mut hasher = start(scheme, Form::Raw, query);
+    sized(&mut hasher, body);
+    hasher
+}
+
+/// `None` where the body has no canonical form.
+fn canonical(query: &[u8], headers: &HeaderMap, body: &[u8]) -> Option<Sha256> {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(content_type), None) = (types.next(), types.next()) else { return None };
+    if headers.contains_key(CONTENT_ENCODING) {
+        return None;
+    }
+    let (media_type, parameters) = multipart::split_content_type(content_type.as_bytes());
+    let media_type = media_type.to_ascii_lowercase();
+    if media_type == b"application/json" || media_type.ends_with(b"+json") {
+        let canonical = json::canonical(body)?;
+        return Some(start(scheme::CANONICAL, Form::Json, query).chain_update(canonical));
+    }
+    if !media_type.starts_with(b"multipart/") {
+        return None;
+    }
+    let parts = multipart::parts(multipart::boundary(parameters)?, body)?;
+    let mut hasher = start(scheme::CANONICAL, Form::Multipart, query);
+    for part in parts {
+        sized(&mut hasher, part);
+    }
+    Some(hasher)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const JSON: &str = "application/json";
+
+    fn of(mode: FingerprintMode, content_type: &str, query: &str, body: &[u8]) -> Fingerprint {
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().unwrap())]);
+        fingerprint(mode, Some(query), &headers, body)
+    }
+
+    fn raw(query: &str, body: &str) -> Fingerprint {
+        of(FingerprintMode::Raw, JSON, query, body.as_bytes())
+    }
+
+    fn canonical(content_type: &str, body: &str) -> Fingerprint {
+        of(FingerprintMode::Canonical, content_type, "", body.as_bytes())
+    }
+
+    /// Fails when what is hashed changes: then the scheme needs a new number.
+    #[test]
+    fn the_schemes_in_stores_today_are_still_understood() {
+        let json = r#"{"b":[1,"x",true,null],"a":{}}"#;
+        let multipart = "--b\r\n\r\nx\r\n--b\r\n\r\ny\r\n--b--";
+        let multipart = canonical("multipart/mixed; boundary=b", multipart);
+        assert_eq!(
+            format!("{:?}", [raw("a=1", "{}"), canonical(JSON, json), multipart, canonical(JSON, "{")]),
+            "[Fingerprint(1:388cae9f…), Fingerprint(2:1ccf39d2…), Fingerprint(2:58ea3f36…), Fingerprint(2:e7b5b188…)]",
+        );
+    }
+
+    #[test]
+    fn the_fingerprint_covers_query_and_body_and_nothing_moves_between_them() {
+        assert!(raw("a=1", "{}").matches(&raw("a=1", "{}")));
+        assert!(!raw("a=1", "{}").matches(&raw("a=2", "{}")));
+        assert!(!raw("a=1", "{}").matches(&raw("a=1", "{ }")));
+        assert!(!raw("ab", "c").matches(&raw("a", "bc")));
+        assert!(!of(FingerprintMode::Canonical, JSON, "a", b"1").matches(&canonical(JSON, "1")));
+        let no_query = fingerprint(FingerprintMode::Raw, None, &HeaderMap::new(), b"{}");
+        assert_eq!(no_query, raw("", "{}"), "neither an empty query nor a header counts");
+    }
+
+    #[test]
+    fn what_cannot_be_compared_matches() {
+        let (raw, canonical) = (raw("", "a"), canonical(JSON, "b"));
+        assert!(raw.matches(&canonical) && canonical.matches(&raw), "a deploy changed the mode");
+        assert!(raw.matches(&Fingerprint::NONE) && Fingerprint::NONE.matches(&raw));
+        let damaged_none = Fingerprint { digest: [7; 32], ..Fingerprint::NONE };
+        assert!(damaged_none.matches(&Fingerprint::NONE), "by its scheme, whatever the digest");
+        assert_eq!(of(FingerprintMode::None, JSON, "a", b"b"), Fingerprint::NONE);
+    }
+
+    #[test]
+    fn a_fallback_is_compared_with_canonical_forms_and_differs() {
+        assert!(canonical(JSON, "{").matches(&canonical(JSON, "{")));
+        let forms = [canonical(JSON, "1"), canonical(JSON, "1,"), canonical("text/plain", "1")];
+        assert!(!forms[0].matches(&forms[1]) && !forms[0].matches(&forms[2]));
+        let multipart = canonical("multipart/mixed; boundary=b", "--b\r\n\r\nx\r\n--b--");
+        assert!(!multipart.matches(&canonical("text/plain", "\r\nx")), "the bytes of the only part");
+    }
+
+    #[test]
+    fn the_media_type_decides_in_any_case_and_with_any_parameters() {
+        for json in [JSON, "APPLICATION/JSON ; charset=utf-8", "application/problem+Json;a=b"] {
+            assert_eq!(canonical(json, "[1]"), canonical(json, " [ 1 ]\n"), "{json}");
+        }
+        for other in ["text/plain", "application/jsonl", "json", "application/x-json+xml", ""] {
+            assert_ne!(canonical(other, "[1]"), canonical(other, "[ 1]"), "{other}");
+        }
+        assert_eq!(
+            canonical("Multipart/Form-Data; Boundary=\"a b\"", "--a b\r\n\r\nx\r\n--a b--"),
+            canonical("multipart/form-data; charset=x; boundary=c", "--c\r\n\r\nx\r\n--c--\r\n"),
+        );
+    }
+
+    #[test]
+    fn a_part_that_changes_or_moves_makes_another_request() {
+        let of = |parts: [&str; 2]| {
+            let body = format!("--b\r\n{}\r\n--b\r\n{}\r\n--b--", parts[0], parts[1]);
+            canonical("multipart/form-data; boundary=b", &body)
+        };
+        let (first, second) = ("N: a\r\n\r\nxy", "N: b\r\n\r\nz");
+        let (renamed, moved) = ("N: c\r\n\r\nxy", ["N: a\r\n\r\nx", "yN: b\r\n\r\nz"]);
+        for other in [[second, first], [first, first], [renamed, second], moved] {
+            assert_ne!(of([first, second]), of(other));
+        }
+    }
+
+    #[test]
+    fn a_coded_body_or_two_content_types_count_byte_for_byte() {
+        for (name, value) in [(CONTENT_ENCODING, "br"), (CONTENT_TYPE, JSON)] as [(HeaderName, &str); 2] {
+            let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, JSON.parse().unwrap())]);
+            headers.append(name, value.parse().unwrap());
+            let of = |body| fingerprint(FingerprintMode::Canonical, None, &headers, body);
+            assert_ne!(of(b"[1]"), of(b"[ 1]"));
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_survives_the_store() {
+        let bytes = std::array::from_fn(|at| u8::try_from(at).unwrap());
+        assert_eq!(Fingerprint::from_bytes(bytes).to_bytes(), bytes);
+    }
+
+    proptest! {
+        #[test]
+        fn no_request_panics(content_type in "(multipart/x; ?)?[ -~]{0,30}", body: Vec<u8>, query: String) {
+            of(FingerprintMode::Canonical, &content_type, &query, &body);
+        }
+    }
+}

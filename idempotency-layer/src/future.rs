@@ -1,0 +1,188 @@
+//! The future of a response, and what happens when it is dropped.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+use tower_service::Service;
+
+use crate::body::Replayable;
+use crate::engine::Engine;
+use crate::layer::{Config, OnDisconnect};
+use crate::store::Store;
+use crate::trace;
+
+pin_project! {
+    /// The future of a response of [`IdempotencyService`](crate::IdempotencyService).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while its request holds a claim, it moves itself onto the runtime and finishes there, or is cancelled
+    /// and releases the claim there, as [`OnDisconnect`] says. Where there is no runtime any more, the claim ends
+    /// with its lease, and the record is an orphan.
+    pub struct ResponseFuture<F, R, E>
+    where
+        R: Send,
+        R: 'static,
+        E: Send,
+        E: 'static,
+    {
+        #[pin]
+        state: State<F, R, E>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<F, R, E>
+    where
+        R: Send,
+        R: 'static,
+        E: Send,
+        E: 'static,
+    {
+        Bypass { #[pin] future: F },
+        Rejected { response: Option<Response<R>> },
+        Engaged { engaged: Engaged<R, E> },
+    }
+}
+
+impl<F, R: Send + 'static, E: Send + 'static> ResponseFuture<F, R, E> {
+    pub(crate) fn bypass(future: F) -> Self {
+        Self { state: State::Bypass { future } }
+    }
+
+    pub(crate) fn rejected(response: Response<R>) -> Self {
+        Self { state: State::Rejected { response: Some(response) } }
+    }
+
+    pub(crate) fn engaged<S, B, St>(
+        config: &Config<St>,
+        engine: Engine<St>,
+        request: Request<B>,
+        inner: S,
+    ) -> Self
+    where
+        S: Service<Request<B>, Response = Response<R>, Error = E> + Send + 'static,
+        S::Future: Send,
+        St: Store,
+        B: Replayable,
+        R: Replayable,
+    {
+        let engaged = Engaged {
+            lifeline: engine.lifeline(),
+            cancels: config.on_disconnect == OnDisconnect::Cancel,
+            detached: config.detached.clone(),
+            future: Some(Box::pin(trace::in_span(engine.engage(request, inner)))),
+        };
+        Self { state: State::Engaged { engaged } }
+    }
+}
+
+impl<F, R, E> Future for ResponseFuture<F, R, E>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+    R: Send + 'static,
+    E: Send + 'static,
+{
+    type Output = Result<Response<R>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProjection::Bypass { future } => future.poll(cx),
+            StateProjection::Rejected { response } => match response.take() {
+                Some(response) => Poll::Ready(Ok(response)),
+                None => Poll::Pending,
+            },
+            StateProjection::Engaged { engaged } => engaged.poll(cx),
+        }
+    }
+}
+
+impl<F, R: Send + 'static, E: Send + 'static> fmt::Debug for ResponseFuture<F, R, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+/// A request on its way through the engine.
+struct Engaged<R: Send + 'static, E: Send + 'static> {
+    /// `None` once it has answered, or panicked.
+    future: Option<Pin<Box<dyn Future<Output = Result<Response<R>, E>> + Send>>>,
+    lifeline: Arc<Lifeline>,
+    cancels: bool,
+    detached: TaskTracker,
+}
+
+impl<R: Send + 'static, E: Send + 'static> Engaged<R, E> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<R>, E>> {
+        // Taken out while it is polled, so that one that panics is not finished elsewhere afterwards.
+        let Some(mut future) = self.future.take() else { return Poll::Pending };
+        let poll = future.as_mut().poll(cx);
+        if poll.is_pending() {
+            self.future = Some(future);
+        }
+        poll
+    }
+}
+
+/// The client went away. A future that holds a claim, or may, finishes on the runtime.
+impl<R: Send + 'static, E: Send + 'static> Drop for Engaged<R, E> {
+    fn drop(&mut self) {
+        let Some(future) = self.future.take() else { return };
+        if !self.lifeline.is_held() {
+            return;
+        }
+        if self.cancels {
+            self.lifeline.cancel();
+        }
+        if let Ok(runtime) = Handle::try_current() {
+            self.detached.spawn_on(
+                async move {
+                    // Nobody is left to be told.
+                    let _ = future.await;
+                },
+                &runtime,
+            );
+        }
+    }
+}
+
+/// What a request's future and its engine tell each other.
+#[derive(Debug, Default)]
+pub(crate) struct Lifeline {
+    held: AtomicBool,
+    cancelled: Notify,
+}
+
+impl Lifeline {
+    /// From now on the request holds a claim, or may.
+    pub(crate) fn hold(&self) {
+        self.held.store(true, Ordering::Relaxed);
+    }
+
+    /// The request holds no claim (any more): it may be dropped.
+    pub(crate) fn let_go(&self) {
+        self.held.store(false, Ordering::Relaxed);
+    }
+
+    /// Until the request is cancelled.
+    pub(crate) async fn cancelled(&self) {
+        self.cancelled.notified().await;
+    }
+
+    fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    fn cancel(&self) {
+        self.cancelled.notify_one();
+    }
+}

@@ -1,0 +1,231 @@
+//! The key a client sent, and what a contract takes for one.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// A valid key, as the client sent it.
+///
+/// It is not shown by `Debug` and never reaches a store: records are named by a hash of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Key {
+    header: HeaderValue,
+    /// The content of a structured-field String, where that is not the header's own text.
+    decoded: Option<String>,
+}
+
+impl Key {
+    pub(crate) fn new(mut header: HeaderValue) -> Self {
+        header.set_sensitive(true);
+        Self { header, decoded: None }
+    }
+
+    /// The key's own bytes, without the quotes of a structured field.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.decoded.as_ref().map_or(self.header.as_bytes(), String::as_bytes)
+    }
+
+    /// The header value as it came, to be echoed.
+    pub fn as_header(&self) -> &HeaderValue {
+        &self.header
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key").finish_non_exhaustive()
+    }
+}
+
+/// What a contract takes for a key.
+#[derive(Clone, Debug)]
+pub struct KeySyntax {
+    length: RangeInclusive<usize>,
+    form: Form,
+}
+
+#[derive(Clone, Debug)]
+enum Form {
+    Opaque,
+    Bytes(fn(u8) -> bool),
+    Structured { bare_too: bool },
+}
+
+impl KeySyntax {
+    /// Anything a header can hold, `length` characters of it. What is not UTF-8 is counted in bytes.
+    pub const fn opaque(length: RangeInclusive<usize>) -> Self {
+        Self { length, form: Form::Opaque }
+    }
+
+    /// `length` characters of `A-Z a-z 0-9 _ -`.
+    pub const fn token(length: RangeInclusive<usize>) -> Self {
+        Self::bytes(length, is_token)
+    }
+
+    /// `length` bytes, each of which `allowed` allows.
+    pub const fn bytes(length: RangeInclusive<usize>, allowed: fn(u8) -> bool) -> Self {
+        Self { length, form: Form::Bytes(allowed) }
+    }
+
+    /// A String of structured fields (RFC 9651, section 3.3.3), in its quotes: `"8e03978e"`. `length` counts its
+    /// content. Parameters after it are ignored, as the RFC asks of those nobody defined.
+    pub const fn structured(length: RangeInclusive<usize>) -> Self {
+        Self { length, form: Form::Structured { bare_too: false } }
+    }
+
+    /// The same, and the bare token that most clients send: `8e03978e` is the same key as `"8e03978e"`.
+    #[must_use]
+    pub const fn or_bare(mut self) -> Self {
+        if let Form::Structured { .. } = self.form {
+            self.form = Form::Structured { bare_too: true };
+        }
+        self
+    }
+
+    /// The key in `headers`, if the header is there.
+    ///
+    /// # Errors
+    ///
+    /// When the header is there twice, or holds no such key. A client that sent a broken key believes itself
+    /// protected, so this is never taken for "no key".
+    pub(crate) fn parse(&self, headers: &HeaderMap, name: &HeaderName) -> Result<Option<Key>, InvalidKey> {
+        let mut values = headers.get_all(name).iter();
+        let Some(value) = values.next() else { return Ok(None) };
+        if values.next().is_some() {
+            return Err(InvalidKey::Repeated);
+        }
+        let mut key = Key::new(value.clone());
+        match self.form {
+            Form::Opaque => {}
+            Form::Bytes(allowed) => {
+                if !value.as_bytes().iter().copied().all(allowed) {
+                    return Err(InvalidKey::Syntax);
+                }
+            }
+            Form::Structured { bare_too } => match string_of(value) {
+                Some(string) => key.decoded = Some(string),
+                None if bare_too && value.as_bytes().iter().copied().all(is_bare) => {}
+                None => return Err(InvalidKey::Syntax),
+            },
+        }
+        let characters = std::str::from_utf8(key.as_bytes()).map_or(key.as_bytes().len(), |s| s.chars().count());
+        if characters < *self.length.start() {
+            return Err(InvalidKey::TooShort);
+        }
+        if characters > *self.length.end() {
+            return Err(InvalidKey::TooLong);
+        }
+        Ok(Some(key))
+    }
+}
+
+/// Why a header holds no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidKey {
+    /// The header was sent more than once.
+    Repeated,
+    /// The key is empty, or shorter than the contract asks.
+    TooShort,
+    /// The key is longer than the contract allows.
+    TooLong,
+    /// The key has a character, or a form, that the contract does not allow.
+    Syntax,
+}
+
+impl fmt::Display for InvalidKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Repeated => "the header was sent more than once",
+            Self::TooShort => "the key is too short",
+            Self::TooLong => "the key is too long",
+            Self::Syntax => "the key has a character or a form that is not allowed",
+        })
+    }
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+}
+
+/// A bare key: visible, and nothing that a quoted one is made of.
+fn is_bare(byte: u8) -> bool {
+    byte.is_ascii_graphic() && byte != b'"' && byte != b'\\'
+}
+
+fn string_of(value: &HeaderValue) -> Option<String> {
+    let item = sfv::Parser::new(value.as_bytes()).parse::<sfv::Item>().ok()?;
+    Some(item.bare_item.as_string()?.as_str().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAME: HeaderName = HeaderName::from_static("idempotency-key");
+
+    fn parse(syntax: &KeySyntax, values: &[&[u8]]) -> Result<Option<Vec<u8>>, InvalidKey> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(NAME, HeaderValue::from_bytes(value).unwrap());
+        }
+        Ok(syntax.parse(&headers, &NAME)?.map(|key| key.as_bytes().to_vec()))
+    }
+
+    #[test]
+    fn a_missing_header_is_no_key_and_a_repeated_one_is_an_error() {
+        let syntax = KeySyntax::token(1..=255);
+        assert_eq!(parse(&syntax, &[]), Ok(None));
+        assert_eq!(parse(&syntax, &[b"a", b"a"]), Err(InvalidKey::Repeated));
+    }
+
+    #[test]
+    fn a_token_is_bounded_in_length_and_alphabet() {
+        let syntax = KeySyntax::token(1..=255);
+        for good in [&b"a"[..], b"policy-update-2025_v1", &[b'x'; 255]] {
+            assert_eq!(parse(&syntax, &[good]), Ok(Some(good.to_vec())));
+        }
+        assert_eq!(parse(&syntax, &[b""]), Err(InvalidKey::TooShort));
+        assert_eq!(parse(&syntax, &[&[b'x'; 256]]), Err(InvalidKey::TooLong));
+        for bad in [&b"a b"[..], b"a:b", b"a,b", "ñ".as_bytes(), b"\xff", b"\"a\""] {
+            assert_eq!(parse(&syntax, &[bad]), Err(InvalidKey::Syntax));
+        }
+    }
+
+    #[test]
+    fn an_opaque_key_is_counted_in_characters() {
+        let syntax = KeySyntax::opaque(1..=255);
+        let wide = "ñ".repeat(255);
+        assert_eq!(parse(&syntax, &[wide.as_bytes()]), Ok(Some(wide.clone().into_bytes())));
+        assert_eq!(parse(&syntax, &[format!("{wide}ñ").as_bytes()]), Err(InvalidKey::TooLong));
+        assert_eq!(parse(&syntax, &[&[0xff; 256]]), Err(InvalidKey::TooLong));
+        assert_eq!(parse(&syntax, &[b"order 17: retry"]), Ok(Some(b"order 17: retry".to_vec())));
+        assert_eq!(parse(&syntax, &[b""]), Err(InvalidKey::TooShort));
+    }
+
+    #[test]
+    fn a_structured_key_is_a_quoted_string() {
+        let syntax = KeySyntax::structured(1..=255);
+        assert_eq!(parse(&syntax, &[br#""8e03978e""#]), Ok(Some(b"8e03978e".to_vec())));
+        assert_eq!(parse(&syntax, &[br#""a\"b\\c""#]), Ok(Some(br#"a"b\c"#.to_vec())));
+        assert_eq!(parse(&syntax, &[br#""a";v=1"#]), Ok(Some(b"a".to_vec())));
+        assert_eq!(parse(&syntax, &[br#""""#]), Err(InvalidKey::TooShort));
+        for bad in [&b"8e03978e"[..], br#""open"#, br#""a" "b""#, b"17", br#""a\n""#, b":YQ==:"] {
+            assert_eq!(parse(&syntax, &[bad]), Err(InvalidKey::Syntax), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_lenient_structured_key_may_come_bare_and_is_the_same_key() {
+        let syntax = KeySyntax::structured(1..=255).or_bare();
+        assert_eq!(parse(&syntax, &[b"8e03978e"]), parse(&syntax, &[br#""8e03978e""#]));
+        assert_eq!(parse(&syntax, &[br#""open"#]), Err(InvalidKey::Syntax));
+    }
+
+    #[test]
+    fn a_key_is_not_shown() {
+        let key = Key::new(HeaderValue::from_static("secret"));
+        assert_eq!(format!("{key:?} {:?}", key.as_header()), "Key { .. } Sensitive");
+    }
+}

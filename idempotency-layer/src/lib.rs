@@ -1,0 +1,205 @@
+//! A [Tower](tower_layer) layer for the `Idempotency-Key` header: a retried request happens once.
+//!
+//! A client that gets no answer cannot know whether its request was carried out. It sends it again, with the same
+//! key; this layer sees to it that the handler runs once and that every retry gets the first run's answer, byte for
+//! byte. It works with axum, hyper and tonic, on any service from `http::Request<B>` to `http::Response<R>`.
+//!
+//! # Example
+//!
+#![cfg_attr(feature = "axum", doc = "```")]
+#![cfg_attr(not(feature = "axum"), doc = "```ignore")]
+//! use axum::{Router, routing::post};
+//! use idempotency_layer::{IdempotencyLayer, MemoryStore, Scope};
+//!
+//! #[derive(Clone)]
+//! struct Account(String); // put into the extensions by your authentication
+//!
+//! async fn pay() -> &'static str {
+//!     "paid"
+//! }
+//!
+//! # fn main() {
+//! let idempotency = IdempotencyLayer::builder(MemoryStore::default())
+//!     .scope(|parts| parts.extensions.get::<Account>().map(|account| Scope::of(&account.0)))
+//!     .build();
+//!
+//! let app: Router = Router::new().route("/payments", post(pay)).layer(idempotency);
+//! # }
+//! ```
+//!
+//! The scope says whose key it is. There is no default: a builder that was not told does not compile.
+//!
+//! # Another API's contract
+//!
+//! What a key looks like, what it is bound to, which responses are stored and what errors look like is a value, a
+//! [`Contract`]. Five are ready, and your own is made with the same setters:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use http::StatusCode;
+//! use idempotency_layer::{
+//!     Classifier, Contract, FingerprintMode, IdempotencyLayer, KeySyntax, MemoryStore, OnOrphan, Scope,
+//! };
+//!
+//! let contract = Contract::ietf()
+//!     .key(KeySyntax::structured(1..=64).or_bare())
+//!     .required()
+//!     .fingerprint(FingerprintMode::Canonical)
+//!     .stores(Classifier::success())
+//!     .ttl(Duration::from_secs(7 * 24 * 3600));
+//!
+//! let layer = IdempotencyLayer::builder(MemoryStore::new(64 * 1024 * 1024))
+//!     .contract(contract)
+//!     .single_tenant() // out loud: all clients are one
+//!     .lease(Duration::from_secs(5))
+//!     .wait(Duration::from_secs(2))
+//!     .on_orphan(OnOrphan::Halt)
+//!     .build();
+//! ```
+//!
+//! # What it promises, and where that ends
+//!
+//! *Once* below is about the handler's effects, whatever they are, as long as the store keeps its records. "Again" means
+//! that a retry runs the handler again; such a handler's effects happen **at least once**.
+//!
+//! | what happens | [`OnOrphan::Rerun`] (default) | [`OnOrphan::Halt`] | [`OnOrphan::Reconcile`] |
+//! |---|---|---|---|
+//! | the same request again, or many at a time | once | once | once |
+//! | the client goes away, [`OnDisconnect::Finish`] (default) | once | once | once |
+//! | the client goes away, [`OnDisconnect::Cancel`] | again | again | again |
+//! | the response is not one that is stored, such as a 503 | again | again | again |
+//! | the response is too large to store, or a stream | once, retries get 409 | once, retries get 409 | once, retries get 409 |
+//! | the handler panics, or the service fails | again | retries get 409: unknown | as the function finds |
+//! | the process dies while the handler runs (and the store does not) | again, after the lease | retries get 409: unknown | as the function finds |
+//! | a run loses its lease and goes on (a process that stood still) | again, the first one's answer is refused | 409: unknown | as the function finds |
+//! | the store is not reached before the run | not run, 503 | not run, 503 | not run, 503 |
+//! | the store is not reached after the run | 503, then as if the process died | the same | the same |
+//! | [`OnStoreFailure::PassThrough`] and the store is not reached | as without the layer | as without the layer | as without the layer |
+//! | [`MemoryStore`]: the process ends, or a record is [evicted early](MemoryStats::evicted_early) | again | again | again |
+//!
+//! For effects outside the store, [`Idempotency`] gives the handler a [derived key](Idempotency::derive) to hand to the
+//! next service, and [checkpoints](Idempotency::checkpoint) that the next attempt finds.
+//!
+//! # How it works
+//!
+//! *Key*: what the client sent. *Scope*: whose key. *Record*: what the store holds under SHA-256 of both, never the raw
+//! key. *Fingerprint*: of the request. *Claim*: the right to run. *Fence*: a number that grows with each claim of a
+//! record. *Lease*: how long a claim holds unless renewed. *Tombstone*: done, but the response cannot be replayed.
+//! *Orphan*: a claim whose lease ran out.
+//!
+//! A request without a key passes; nothing is allocated for it. Of one with a key, the layer reads the body, makes its
+//! fingerprint and claims the record: one call of the store. Whoever gets the claim runs the handler, with the lease
+//! renewed meanwhile, and completes the record with the response under its fence: one more call. Everybody else gets
+//! the response that is there, or 409 while there is none (or waits, see [`Builder::wait`]). A run that lost its claim
+//! has an old fence, and whatever it writes is refused.
+//!
+//! A response that is to be stored is read to its end before its first byte is sent. Its headers are replayed as they
+//! were, but for hop-by-hop headers, `Date`, `Set-Cookie` and the headers of authentication; its trailers are, its
+//! extensions are not. `text/event-stream` is never read, nor stored.
+//!
+//! Put it inside authentication (it needs to know whose key it is) and outside whatever a replay must not spend: rate
+//! limits, quotas.
+//!
+//! # What it does not do
+//!
+//! It makes no effect atomic with its record: between a handler's effect and the record of it a process can die, and the
+//! table above says what follows. It does not keep requests of one client in order. It does not compress, encrypt or
+//! redact what it stores: leave secrets out of stored responses, or mark those [`Disposition::Release`].
+//!
+//! # Cancel safety
+//!
+//! The response future may be dropped at any time. Before the claim nothing was done; after it, the future moves onto
+//! the tokio runtime and finishes there, so neither half an effect nor a stuck key is left. [`IdempotencyLayer::shutdown`]
+//! waits for those. Task-locals of the caller are there as long as it polls; a request that finishes on the runtime
+//! keeps its `tracing` span but not the task-locals.
+//!
+//! # Implementing a store
+//!
+//! [`Store`] has a numbered contract; with the feature `conformance`, the module `conformance` has a test for each
+//! number. `AnyStore` hides which one it is.
+//!
+//! # Features
+//!
+//! | feature | |
+//! |---|---|
+//! | `memory` (default) | [`MemoryStore`] |
+//! | `axum` | axum's bodies, the original path of nested routers, [`Idempotency`] as an extractor |
+//! | `tonic` | tonic's bodies |
+//! | `tracing` | events on the `tracing` crate |
+//! | `conformance` | tests for stores |
+//!
+//! Without the feature `axum`, the layer does not go onto an axum router: it could not see the path that `nest` strips.
+//! The compiler says so.
+//!
+//! The minimum supported Rust version is 1.95; raising it is a minor release.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(feature = "axum")]
+#[path = "original_uri/axum.rs"]
+mod original_uri;
+#[cfg(not(feature = "axum"))]
+#[path = "original_uri/plain.rs"]
+mod original_uri;
+#[cfg(not(feature = "tracing"))]
+#[path = "trace/off.rs"]
+mod trace;
+#[cfg(feature = "tracing")]
+mod trace;
+
+mod body;
+mod clock;
+mod context;
+mod contract;
+mod engine;
+mod error;
+mod fingerprint;
+mod future;
+mod key;
+mod layer;
+mod orphan;
+mod rejection;
+mod response;
+mod scope;
+mod service;
+mod store;
+mod wait;
+
+pub use crate::body::{ReplayBody, Replayable};
+pub use crate::context::{CheckpointError, Idempotency};
+pub use crate::contract::{Bind, Classifier, Contract, Disposition, ReplayMark};
+pub use crate::error::{StoreError, StoreErrorKind};
+pub use crate::fingerprint::{Fingerprint, FingerprintMode};
+pub use crate::future::ResponseFuture;
+pub use crate::key::{InvalidKey, Key, KeySyntax};
+pub use crate::layer::{Builder, IdempotencyLayer, OnDisconnect, OnStoreFailure, Scoped, Unscoped};
+pub use crate::orphan::{OnOrphan, Orphan, Reconcile, Reconciled};
+pub use crate::rejection::{Rejection, RejectionKind};
+pub use crate::response::{ResponseParts, StoredResponse};
+pub use crate::scope::Scope;
+pub use crate::service::IdempotencyService;
+#[cfg(feature = "conformance")]
+pub use crate::store::conformance;
+#[cfg(feature = "memory")]
+pub use crate::store::{MemoryStats, MemoryStore};
+pub use crate::store::{
+    AnyStore, Checkpoint, Claim, ClaimRequest, ClaimToken, Fence, Fenced, Outcome, Purge, RecordId, Run, Store,
+    Tombstone,
+};
+
+/// The README's examples.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+/// Without the feature `axum` the layer does not go onto a router of axum:
+///
+/// ```compile_fail,E0277
+/// let layer = idempotency_layer::IdempotencyLayer::builder(idempotency_layer::MemoryStore::default())
+///     .single_tenant()
+///     .build();
+/// let app: axum::Router = axum::Router::new().layer(layer);
+/// ```
+#[cfg(all(doctest, not(feature = "axum")))]
+struct NoAxumWithoutItsFeature;

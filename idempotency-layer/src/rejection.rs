@@ -1,0 +1,131 @@
+//! What the layer answers when it neither runs nor replays.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+
+use crate::key::InvalidKey;
+use crate::store::Tombstone;
+
+/// Why the layer answered in the handler's place.
+///
+/// It stands in the extensions of the response it became, so that a middleware outside the layer can render it
+/// anew, in the client's language or with a request id. [`Contract::rejection`](crate::Contract::rejection)
+/// replaces the rendering that needs no more than this value.
+#[derive(Clone, Debug)]
+pub struct Rejection {
+    pub(crate) kind: RejectionKind,
+    pub(crate) status: StatusCode,
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// The reasons for a [`Rejection`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RejectionKind {
+    /// The contract asks for a key and there is none.
+    KeyMissing,
+    /// The header holds no valid key, or was sent twice.
+    KeyInvalid(InvalidKey),
+    /// The key was used for another request.
+    KeyReused,
+    /// A request with this key is being carried out.
+    InProgress,
+    /// A request with this key was carried out, or begun, and its response cannot be replayed.
+    Tombstone(Tombstone),
+    /// The request's body is longer than the layer reads.
+    BodyTooLarge {
+        /// The bound, in bytes.
+        limit: usize,
+    },
+    /// The request's body broke off while it was read.
+    BodyUnreadable,
+    /// The function given as scope named nobody for this request.
+    ScopeMissing,
+    /// The store was not reached, and nothing was done.
+    StoreUnavailable,
+    /// The request was carried out, but its response could not be recorded and is therefore not given.
+    NotRecorded,
+    /// The request was carried out, but its response broke off.
+    ResponseUnreadable,
+}
+
+impl Rejection {
+    pub(crate) fn new(kind: RejectionKind, status: StatusCode) -> Self {
+        Self { kind, status, retry_after: None }
+    }
+
+    pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// The reason.
+    pub fn kind(&self) -> RejectionKind {
+        self.kind
+    }
+
+    /// The status the contract gives it.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// When a retry may find another answer, in the whole seconds of the `Retry-After` header, at least one.
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after.map(|wait| wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX).max(1))
+    }
+
+    /// A stable word for the reason.
+    pub fn code(&self) -> &'static str {
+        match self.kind {
+            RejectionKind::KeyMissing => "idempotency_key_missing",
+            RejectionKind::KeyInvalid(_) => "invalid_idempotency_key",
+            RejectionKind::KeyReused => "idempotency_key_reused",
+            RejectionKind::InProgress => "idempotency_key_in_progress",
+            RejectionKind::Tombstone(Tombstone::Unreplayable) => "idempotent_response_unavailable",
+            RejectionKind::Tombstone(Tombstone::Unknown) => "idempotent_outcome_unknown",
+            RejectionKind::BodyTooLarge { .. } => "body_too_large",
+            RejectionKind::BodyUnreadable => "body_unreadable",
+            RejectionKind::ScopeMissing | RejectionKind::ResponseUnreadable => "internal_error",
+            RejectionKind::StoreUnavailable | RejectionKind::NotRecorded => "idempotency_unavailable",
+        }
+    }
+
+    /// The same as a response: the contract's body and content type, and `Retry-After` where there is one.
+    pub(crate) fn render(&self, body: String, content_type: &'static str) -> Response<Bytes> {
+        let mut response = Response::new(Bytes::from(body));
+        *response.status_mut() = self.status;
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        response
+    }
+}
+
+/// A sentence for people, in English.
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sentence = match self.kind {
+            RejectionKind::KeyMissing => "This operation needs an Idempotency-Key header.",
+            RejectionKind::KeyInvalid(why) => return write!(f, "The Idempotency-Key is not valid: {why}."),
+            RejectionKind::KeyReused => "This Idempotency-Key was used for a different request.",
+            RejectionKind::InProgress => "A request with this Idempotency-Key is still being processed.",
+            RejectionKind::Tombstone(Tombstone::Unreplayable) => {
+                "The request with this Idempotency-Key was processed; its response cannot be repeated."
+            }
+            RejectionKind::Tombstone(Tombstone::Unknown) => {
+                "A request with this Idempotency-Key was begun; whether it was carried out is not known."
+            }
+            RejectionKind::BodyTooLarge { limit } => {
+                return write!(f, "The request body is longer than {limit} bytes.");
+            }
+            RejectionKind::BodyUnreadable => "The request body could not be read to its end.",
+            RejectionKind::ScopeMissing | RejectionKind::ResponseUnreadable => "Internal error.",
+            RejectionKind::StoreUnavailable => "Idempotency is not available at the moment; nothing was done.",
+            RejectionKind::NotRecorded => {
+                "The response could not be recorded; retry with the same Idempotency-Key to learn the outcome."
+            }
+        };
+        f.write_str(sentence)
+    }
+}

@@ -1,0 +1,150 @@
+//! The response as it is kept: one run of bytes, copied from what the handler gave.
+
+use std::fmt;
+
+use bytes::{BufMut, Bytes};
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use crate::error::StoreError;
+
+/// A response as it is kept and replayed: status, headers, body and trailers in one run of bytes.
+///
+/// It is a copy: a slice of what the handler gave would keep alive whatever buffer it was cut from.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoredResponse(Bytes);
+
+/// The parts of a [`StoredResponse`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ResponseParts {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers, repeated ones in their order.
+    pub headers: HeaderMap,
+    /// The body, sharing the record's memory.
+    pub body: Bytes,
+    /// The trailers, where there were any.
+    pub trailers: Option<HeaderMap>,
+}
+
+/// The first byte of the encoding. A store may hold records of earlier releases, so what it stands for never changes.
+const VERSION: u8 = 1;
+/// Stands for "no trailers" in the place of their count.
+const NO_TRAILERS: u16 = u16::MAX;
+/// The bit of a value's length that marks it as sensitive (never indexed by HTTP/2's header compression).
+const SENSITIVE: u32 = 1 << 31;
+const HEAD: usize = 1 + 2 + 2 + 2;
+
+impl StoredResponse {
+    /// Copies a response, without the headers that `keeps` refuses and those named by `Connection`.
+    ///
+    /// # Errors
+    ///
+    /// When the response has more headers than the encoding can count (65 534; no server sends as many).
+    pub(crate) fn encode(
+        status: StatusCode,
+        headers: &HeaderMap,
+        keeps: impl Fn(&HeaderName) -> bool,
+        body: &[u8],
+        trailers: Option<&HeaderMap>,
+    ) -> Result<Self, StoreError> {
+        let connection = headers.get_all(CONNECTION);
+        let named = |name: &HeaderName| {
+            let mut lists = connection.iter().filter_map(|value| value.to_str().ok());
+            lists.any(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(name.as_str())))
+        };
+        let kept = || headers.iter().filter(|(name, _)| keeps(name) && !named(name));
+        let trailing = || trailers.into_iter().flat_map(HeaderMap::iter);
+        let size = kept().chain(trailing()).map(|(name, value)| 6 + name.as_str().len() + value.len()).sum::<usize>();
+
+        let mut bytes = Vec::with_capacity(HEAD + size + body.len());
+        bytes.put_u8(VERSION);
+        bytes.put_u16(status.as_u16());
+        bytes.put_u16(count(kept().count())?);
+        bytes.put_u16(if trailers.is_some() { count(trailing().count())? } else { NO_TRAILERS });
+        for (name, value) in kept().chain(trailing()) {
+            let length = u32::try_from(value.len()).ok().filter(|length| length & SENSITIVE == 0);
+            let length = length.ok_or_else(|| StoreError::invalid("a header value over 2 GiB"))?;
+            bytes.put_u16(count(name.as_str().len())?);
+            bytes.put_u32(if value.is_sensitive() { length | SENSITIVE } else { length });
+            bytes.put_slice(name.as_str().as_bytes());
+            bytes.put_slice(value.as_bytes());
+        }
+        bytes.put_slice(body);
+        Ok(Self(bytes.into()))
+    }
+
+    /// A response read back from a store.
+    pub fn from_bytes(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, for stores to keep.
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// The parts of the response.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not such as this type wrote.
+    pub fn decode(&self) -> Result<ResponseParts, StoreError> {
+        self.parse().ok_or_else(|| StoreError::invalid("a stored response that cannot be read"))
+    }
+
+    fn parse(&self) -> Option<ResponseParts> {
+        let mut rest = &self.0[..];
+        let (version, status) = (take(&mut rest, 1)?[0], u16_of(&mut rest)?);
+        let (headers, trailers) = (u16_of(&mut rest)?, u16_of(&mut rest)?);
+        if version != VERSION {
+            return None;
+        }
+        Some(ResponseParts {
+            status: StatusCode::from_u16(status).ok()?,
+            headers: self.headers_of(&mut rest, headers)?,
+            trailers: if trailers == NO_TRAILERS { None } else { Some(self.headers_of(&mut rest, trailers)?) },
+            body: self.0.slice_ref(rest),
+        })
+    }
+
+    fn headers_of(&self, rest: &mut &[u8], count: u16) -> Option<HeaderMap> {
+        let mut headers = HeaderMap::try_with_capacity(count.into()).ok()?;
+        for _ in 0..count {
+            let (name, value) = (u16_of(rest)?, u32_of(rest)?);
+            let name = HeaderName::from_bytes(take(rest, name.into())?).ok()?;
+            let bytes = take(rest, usize::try_from(value & !SENSITIVE).ok()?)?;
+            let mut header = HeaderValue::from_maybe_shared(self.0.slice_ref(bytes)).ok()?;
+            header.set_sensitive(value & SENSITIVE != 0);
+            headers.try_append(name, header).ok()?;
+        }
+        Some(headers)
+    }
+}
+
+/// Its size only: a response may hold secrets.
+impl fmt::Debug for StoredResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoredResponse({} bytes)", self.0.len())
+    }
+}
+
+fn count(n: usize) -> Result<u16, StoreError> {
+    let fits = u16::try_from(n).ok().filter(|n| *n != NO_TRAILERS);
+    fits.ok_or_else(|| StoreError::invalid("too many headers to store"))
+}
+
+fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
+    let (taken, left) = rest.split_at_checked(length)?;
+    *rest = left;
+    Some(taken)
+}
+
+fn u16_of(rest: &mut &[u8]) -> Option<u16> {
+    take(rest, 2)?.try_into().ok().map(u16::from_be_bytes)
+}
+
+fn u32_of(rest: &mut &[u8]) -> Option<u32> {
+    take(rest, 4)?.try_into().ok().map(u32::from_be_bytes)
+}

@@ -1,0 +1,95 @@
+//! Whose key it is.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+use crate::key::Key;
+use crate::store::RecordId;
+
+/// Whose key it is: the principal, told to the layer by the function given to
+/// [`Builder::scope`](crate::Builder::scope).
+///
+/// Two clients that send the same key share a record only when their scopes are equal, so a scope names
+/// what separates them: the account, and whatever lies below it. What is named is hashed at once; an API
+/// key may be given as it is.
+///
+/// ```
+/// use idempotency_layer::Scope;
+///
+/// let scope = Scope::of("account 17").and("sandbox");
+/// ```
+#[derive(Clone)]
+pub struct Scope(Sha256);
+
+impl Scope {
+    /// The scope of a principal: a user, an account, an API key.
+    pub fn of(principal: impl AsRef<[u8]>) -> Self {
+        Self(Sha256::new_with_prefix(b"idempotency-layer record 1")).and(principal)
+    }
+
+    /// The same, narrowed: an environment, a region.
+    ///
+    /// Each part is hashed with its length, so that `of("ab").and("c")` is not `of("a").and("bc")`.
+    #[must_use]
+    pub fn and(mut self, part: impl AsRef<[u8]>) -> Self {
+        let part = part.as_ref();
+        self.0.update((part.len() as u64).to_be_bytes());
+        self.0.update(part);
+        self
+    }
+
+    /// The record of a key in this scope. The key comes last and no scope ends in the marker before it, so a
+    /// longer scope with a shorter key is never another record's name.
+    pub(crate) fn record(mut self, key: &Key) -> RecordId {
+        self.0.update(u64::MAX.to_be_bytes());
+        RecordId::from_bytes(self.and(key.as_bytes()).0.finalize().into())
+    }
+}
+
+/// Says nothing: a scope may have been made from a secret.
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn record(scope: Scope, key: &'static str) -> RecordId {
+        scope.record(&Key::new(HeaderValue::from_static(key)))
+    }
+
+    #[test]
+    fn the_same_scope_and_key_name_the_same_record() {
+        assert_eq!(record(Scope::of("a").and("b"), "key"), record(Scope::of("a").and("b"), "key"));
+    }
+
+    #[test]
+    fn no_byte_moves_from_one_part_to_the_next() {
+        let records = [
+            record(Scope::of("ab").and("c"), "key"),
+            record(Scope::of("a").and("bc"), "key"),
+            record(Scope::of("abc"), "key"),
+            record(Scope::of("abc").and(""), "key"),
+            record(Scope::of("ab"), "ckey"),
+            record(Scope::of("ab").and("c").and("key"), ""),
+        ];
+        for (i, one) in records.iter().enumerate() {
+            for other in &records[i + 1..] {
+                assert_ne!(one, other);
+            }
+        }
+    }
+
+    #[test]
+    fn neither_the_scope_nor_the_record_shows_what_it_was_made_of() {
+        let scope = Scope::of("sk_live_secret");
+        assert_eq!(format!("{scope:?}"), "Scope { .. }");
+        assert!(!format!("{:?}", record(scope, "my-key")).contains("key"));
+    }
+}

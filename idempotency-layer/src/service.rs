@@ -1,0 +1,70 @@
+//! The service: bypass, reject, or engage.
+
+use std::fmt;
+use std::mem;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use tower_service::Service;
+
+use crate::body::Replayable;
+use crate::engine::{self, Admission};
+use crate::future::ResponseFuture;
+use crate::layer::Config;
+use crate::store::Store;
+
+/// A service whose keyed requests happen once; made by [`IdempotencyLayer`](crate::IdempotencyLayer).
+pub struct IdempotencyService<S, St> {
+    inner: S,
+    config: Arc<Config<St>>,
+}
+
+impl<S, St> IdempotencyService<S, St> {
+    pub(crate) fn new(inner: S, config: Arc<Config<St>>) -> Self {
+        Self { inner, config }
+    }
+}
+
+impl<S, St, B, R> Service<Request<B>> for IdempotencyService<S, St>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send + 'static,
+    St: Store,
+    B: Replayable,
+    R: Replayable,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, R, S::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        match engine::admit(&self.config, request) {
+            Admission::Bypass(request) => ResponseFuture::bypass(self.inner.call(request)),
+            Admission::Reject(response) => ResponseFuture::rejected(response),
+            Admission::Engage(engine, request) => {
+                // The service that `poll_ready` made ready goes with the request; its clone is not ready.
+                let clone = self.inner.clone();
+                let inner = mem::replace(&mut self.inner, clone);
+                ResponseFuture::engaged(&self.config, engine, request, inner)
+            }
+        }
+    }
+}
+
+impl<S: Clone, St> Clone for IdempotencyService<S, St> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), config: self.config.clone() }
+    }
+}
+
+impl<S: fmt::Debug, St> fmt::Debug for IdempotencyService<S, St> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdempotencyService").field("inner", &self.inner).field("config", &self.config).finish()
+    }
+}

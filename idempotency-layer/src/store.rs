@@ -1,0 +1,300 @@
+//! The store trait, its numbered contract, and what travels through it.
+
+mod any;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+#[cfg(feature = "memory")]
+mod memory;
+
+use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+pub use self::any::AnyStore;
+#[cfg(feature = "memory")]
+pub use self::memory::{MemoryStats, MemoryStore};
+use crate::error::StoreError;
+use crate::fingerprint::Fingerprint;
+use crate::response::StoredResponse;
+
+/// Where records live. Every verb is one atomic transition, decided by the store and timed by the
+/// store's own clock.
+///
+/// # The contract
+///
+/// A store is correct when all of these hold, for any number of concurrent callers. With the feature
+/// `conformance`, [`conformance`](crate::conformance) has one test for each number.
+///
+/// 1. **First claim.** The claim of a record unknown to the store is [`Claim::Run`], attempt 1, no
+///    orphan, no checkpoint.
+/// 2. **One runner.** Of any number of concurrent claims of one record, one is `Run`; the others are
+///    [`Claim::InFlight`] with the time left of the lease: more than zero, at most the lease.
+/// 3. **Replay.** After `complete` with a response, a claim is [`Claim::Replay`] with the very same
+///    response, to the byte.
+/// 4. **Mismatch.** A claim whose fingerprint does not [match](Fingerprint::matches) the record's is
+///    [`Claim::Mismatch`], whether the record is running, complete or a tombstone, and changes nothing.
+/// 5. **Release.** After `release`, the next claim is `Run` at once, and no orphan. Without a checkpoint the record is
+///    forgotten: attempt 1, any fingerprint. With one, it is kept: next attempt, the checkpoint, the same fingerprint.
+/// 6. **Fences.** `complete`, `release`, `extend` and `checkpoint` with a fence that is not the record's
+///    current one are [`Fenced::Stale`] and change nothing. The fences of a record only grow, also
+///    after it was released, taken over, or forgotten.
+/// 7. **Takeover.** Until its lease runs out a claim is not given away; after, the next claim is `Run`
+///    with the next attempt, marked as an orphan.
+/// 8. **Extend** lets the lease end `lease` from now; a lease of zero ends at once.
+/// 9. **One heir.** Of any number of concurrent claims of an orphan, one is `Run`; the others are `InFlight`.
+/// 10. **Expiry.** A record is forgotten `ttl` after it was first claimed, but never while a lease on it
+///     holds. What comes then is a first claim, but for the fence, which has grown.
+/// 11. **Lost acknowledgement.** A claim with the token of the running claim is that claim: `Run`, same
+///     fence, same attempt, with a fresh lease.
+/// 12. **Repeated completion.** `complete` with the fence that completed the record already is
+///     [`Fenced::Held`], and the first outcome stays.
+/// 13. **Tombstone.** After `complete` with a tombstone, a claim is [`Claim::Tombstone`] with the same reason.
+/// 14. **Checkpoint.** The latest checkpoint of a record, its bytes unchanged, comes with each later `Run` of it.
+/// 15. **Independence.** What is done to one record changes no other.
+/// 16. **Late but first.** A claim whose lease ran out, and that nobody took over, still holds its fence.
+/// 17. **Cancellation.** A verb whose future is dropped has taken effect whole, or not at all.
+///
+/// # Errors
+///
+/// A verb fails with a [`StoreError`] when the store cannot say what happened
+/// ([`Unavailable`](crate::StoreErrorKind::Unavailable)) or can say that nothing did. A stale fence is
+/// no error but an answer.
+///
+/// # Cancel safety
+///
+/// Number 17: a caller that stops waiting learns nothing, but leaves nothing half done.
+pub trait Store: Send + Sync + 'static {
+    /// Asks for the right to run.
+    fn claim(&self, request: ClaimRequest) -> impl Future<Output = Result<Claim, StoreError>> + Send;
+
+    /// Writes the outcome of a run, which then answers every later claim until the record expires.
+    fn complete(
+        &self,
+        record: RecordId,
+        fence: Fence,
+        outcome: Outcome,
+    ) -> impl Future<Output = Result<Fenced, StoreError>> + Send;
+
+    /// Gives a claim up without an outcome: the next one may run at once.
+    fn release(
+        &self,
+        record: RecordId,
+        fence: Fence,
+    ) -> impl Future<Output = Result<Fenced, StoreError>> + Send;
+
+    /// Renews the lease of a claim: it ends `lease` from now.
+    fn extend(
+        &self,
+        record: RecordId,
+        fence: Fence,
+        lease: Duration,
+    ) -> impl Future<Output = Result<Fenced, StoreError>> + Send;
+
+    /// Keeps a recovery point with a running claim, in place of the one before.
+    fn checkpoint(
+        &self,
+        record: RecordId,
+        fence: Fence,
+        checkpoint: Checkpoint,
+    ) -> impl Future<Output = Result<Fenced, StoreError>> + Send;
+}
+
+/// A store that keeps expired records until it is told to drop them.
+pub trait Purge: Store {
+    /// Drops at most `limit` expired records and says how many it dropped.
+    ///
+    /// # Errors
+    ///
+    /// When the store could not be asked.
+    fn purge_expired(&self, limit: usize) -> impl Future<Output = Result<usize, StoreError>> + Send;
+}
+
+impl<S: Store> Store for Arc<S> {
+    async fn claim(&self, request: ClaimRequest) -> Result<Claim, StoreError> {
+        S::claim(self, request).await
+    }
+
+    async fn complete(
+        &self,
+        record: RecordId,
+        fence: Fence,
+        outcome: Outcome,
+    ) -> Result<Fenced, StoreError> {
+        S::complete(self, record, fence, outcome).await
+    }
+
+    async fn release(&self, record: RecordId, fence: Fence) -> Result<Fenced, StoreError> {
+        S::release(self, record, fence).await
+    }
+
+    async fn extend(&self, record: RecordId, fence: Fence, lease: Duration) -> Result<Fenced, StoreError> {
+        S::extend(self, record, fence, lease).await
+    }
+
+    async fn checkpoint(
+        &self,
+        record: RecordId,
+        fence: Fence,
+        checkpoint: Checkpoint,
+    ) -> Result<Fenced, StoreError> {
+        S::checkpoint(self, record, fence, checkpoint).await
+    }
+}
+
+/// What a claim is asked with.
+#[derive(Clone, Copy, Debug)]
+pub struct ClaimRequest {
+    /// Which record.
+    pub record: RecordId,
+    /// What the request looks like, kept with the record on its first claim.
+    pub fingerprint: Fingerprint,
+    /// Who asks: new for each request, the same when the answer to it was lost and it is asked again.
+    pub token: ClaimToken,
+    /// How long the claim holds unless it is extended.
+    pub lease: Duration,
+    /// How long the record is kept, from its first claim.
+    pub ttl: Duration,
+}
+
+/// The answer to a claim.
+#[derive(Clone, Debug)]
+pub enum Claim {
+    /// The caller holds the claim and runs.
+    Run(Run),
+    /// The record is complete.
+    Replay(StoredResponse),
+    /// Somebody else holds the claim.
+    InFlight {
+        /// What is left of the lease.
+        lease_left: Duration,
+    },
+    /// The record belongs to another request.
+    Mismatch,
+    /// The record is complete but has no response.
+    Tombstone(Tombstone),
+}
+
+/// The right to run.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// What later verbs must show.
+    pub fence: Fence,
+    /// How many times the record was claimed, this time included.
+    pub attempt: u32,
+    /// Whether the claim before this one ended by its lease running out: that run may have had effects.
+    pub orphan: bool,
+    /// The latest checkpoint of earlier runs.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// What a run ended with.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// A response to be replayed.
+    Response(StoredResponse),
+    /// No response to be replayed, and no second run either.
+    Tombstone(Tombstone),
+}
+
+/// Why a record that must not run again has no response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Tombstone {
+    /// The request was carried out; its response was too large, or a stream, or broke off.
+    Unreplayable,
+    /// The request was begun; whether it was carried out is not known.
+    Unknown,
+}
+
+/// Whether a verb was carried out, or came from a run that no longer holds the claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a stale fence means that another run holds the claim"]
+pub enum Fenced {
+    /// The fence is the record's current one: done.
+    Held,
+    /// The claim is somebody else's by now, or nobody's: nothing was changed.
+    Stale,
+}
+
+/// A recovery point of a handler with effects outside the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Which step was done.
+    pub name: String,
+    /// What the next run needs to know of it.
+    pub data: Bytes,
+}
+
+/// A number that grows with each claim of a record: a later run's writes pass, an earlier one's do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fence(pub u64);
+
+/// The name of a record: SHA-256 of scope and key, from which neither can be read.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RecordId([u8; 32]);
+
+impl RecordId {
+    /// The record of these bytes.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, for stores to keep.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// A well mixed number of this record, to pick a shard or bucket by.
+    pub(crate) fn prefix(&self) -> u64 {
+        let mut prefix = [0; 8];
+        prefix.copy_from_slice(&self.0[..8]);
+        u64::from_le_bytes(prefix)
+    }
+}
+
+/// The bytes are a digest already: eight of them make a full hash.
+impl Hash for RecordId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.prefix());
+    }
+}
+
+/// The first four bytes: enough to follow a record through a log.
+impl fmt::Debug for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, ..] = self.0;
+        write!(f, "{a:02x}{b:02x}{c:02x}{d:02x}…")
+    }
+}
+
+/// Tells one asker from another, across processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimToken([u8; 16]);
+
+impl ClaimToken {
+    /// A token that no other request has: a random number of this process, and a count.
+    pub fn new() -> Self {
+        static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&PROCESS.to_be_bytes());
+        bytes[8..].copy_from_slice(&count.to_be_bytes());
+        Self(bytes)
+    }
+
+    /// The bytes, for stores to keep.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl Default for ClaimToken {
+    fn default() -> Self {
+        Self::new()
+    }
+}

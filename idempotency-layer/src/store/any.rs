@@ -1,0 +1,95 @@
+//! Any store behind one type, for programs that choose theirs when they start.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Checkpoint, Claim, ClaimRequest, Fence, Fenced, Outcome, RecordId, Store};
+use crate::error::StoreError;
+
+/// Any [`Store`] behind one type.
+///
+/// [`IdempotencyLayer`](crate::IdempotencyLayer) is generic over its store, so that a verb of a store known
+/// at compile time costs no allocation. A program that picks its store at run time wraps it in this, for one
+/// allocation a verb.
+#[derive(Clone)]
+pub struct AnyStore(Arc<dyn DynStore>);
+
+impl AnyStore {
+    /// Forgets the type of a store.
+    pub fn new(store: impl Store) -> Self {
+        Self(Arc::new(store))
+    }
+}
+
+impl Store for AnyStore {
+    async fn claim(&self, request: ClaimRequest) -> Result<Claim, StoreError> {
+        self.0.claim(request).await
+    }
+
+    async fn complete(
+        &self,
+        record: RecordId,
+        fence: Fence,
+        outcome: Outcome,
+    ) -> Result<Fenced, StoreError> {
+        self.0.complete(record, fence, outcome).await
+    }
+
+    async fn release(&self, record: RecordId, fence: Fence) -> Result<Fenced, StoreError> {
+        self.0.release(record, fence).await
+    }
+
+    async fn extend(&self, record: RecordId, fence: Fence, lease: Duration) -> Result<Fenced, StoreError> {
+        self.0.extend(record, fence, lease).await
+    }
+
+    async fn checkpoint(
+        &self,
+        record: RecordId,
+        fence: Fence,
+        checkpoint: Checkpoint,
+    ) -> Result<Fenced, StoreError> {
+        self.0.checkpoint(record, fence, checkpoint).await
+    }
+}
+
+impl fmt::Debug for AnyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnyStore").finish_non_exhaustive()
+    }
+}
+
+type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// [`Store`] with its futures boxed.
+trait DynStore: Send + Sync {
+    fn claim(&self, request: ClaimRequest) -> Answer<'_, Claim>;
+    fn complete(&self, record: RecordId, fence: Fence, outcome: Outcome) -> Answer<'_, Fenced>;
+    fn release(&self, record: RecordId, fence: Fence) -> Answer<'_, Fenced>;
+    fn extend(&self, record: RecordId, fence: Fence, lease: Duration) -> Answer<'_, Fenced>;
+    fn checkpoint(&self, record: RecordId, fence: Fence, checkpoint: Checkpoint) -> Answer<'_, Fenced>;
+}
+
+impl<S: Store> DynStore for S {
+    fn claim(&self, request: ClaimRequest) -> Answer<'_, Claim> {
+        Box::pin(Store::claim(self, request))
+    }
+
+    fn complete(&self, record: RecordId, fence: Fence, outcome: Outcome) -> Answer<'_, Fenced> {
+        Box::pin(Store::complete(self, record, fence, outcome))
+    }
+
+    fn release(&self, record: RecordId, fence: Fence) -> Answer<'_, Fenced> {
+        Box::pin(Store::release(self, record, fence))
+    }
+
+    fn extend(&self, record: RecordId, fence: Fence, lease: Duration) -> Answer<'_, Fenced> {
+        Box::pin(Store::extend(self, record, fence, lease))
+    }
+
+    fn checkpoint(&self, record: RecordId, fence: Fence, checkpoint: Checkpoint) -> Answer<'_, Fenced> {
+        Box::pin(Store::checkpoint(self, record, fence, checkpoint))
+    }
+}

@@ -1,0 +1,419 @@
+//! Records in the memory of one process.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hashlink::LinkedHashMap;
+use tokio::time::Instant;
+
+use super::{
+    Checkpoint, Claim, ClaimRequest, ClaimToken, Fence, Fenced, Outcome, Purge, RecordId, Run, Store,
+};
+use crate::clock::{after, now};
+use crate::error::StoreError;
+use crate::fingerprint::Fingerprint;
+
+/// Records in the memory of one process, bounded by bytes.
+///
+/// For one process that may forget its records when it ends: tests, development, and servers that need no more
+/// than "a retry within the life of this process happens once".
+///
+/// A running claim is never evicted. A finished record goes when it expires, and before that only when its bytes
+/// are needed; a retry that comes after would run again, so that is counted in
+/// [`MemoryStats::evicted_early`], which should stay 0. When nothing can be evicted, claims are refused.
+///
+/// Records lie in shards, each two maps in the order of insertion. With one time to live that is the order of
+/// expiry too, so what is expired stands in front and dropping it costs nothing to find. (Records with a shorter
+/// time to live than those before them are dropped late, but are expired in time all the same.)
+pub struct MemoryStore {
+    shards: Box<[Mutex<Shard>]>,
+    budget: Budget,
+    evicted_early: AtomicU64,
+}
+
+/// How full a [`MemoryStore`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryStats {
+    /// Records held, running ones included.
+    pub records: usize,
+    /// Bytes held, as the store counts them.
+    pub bytes: usize,
+    /// Finished records that were dropped before their time, since the store was made.
+    pub evicted_early: u64,
+}
+
+/// Enough that threads rarely meet, few enough that an empty store is small.
+const SHARDS: usize = 64;
+/// What a record costs beside its response and checkpoint: itself twice over for the maps' spare room.
+const RECORD_BYTES: usize = 240;
+/// How many expired records one claim drops: more than it adds, so they never pile up.
+const PURGED_PER_CLAIM: usize = 2;
+
+impl MemoryStore {
+    /// A store of at most `max_bytes` bytes.
+    pub fn new(max_bytes: usize) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            budget: Budget { used: AtomicUsize::new(0), max: max_bytes },
+            evicted_early: AtomicU64::new(0),
+        }
+    }
+
+    /// How full it is, counted now.
+    pub fn stats(&self) -> MemoryStats {
+        let records = |shard: MutexGuard<'_, Shard>| shard.running.len() + shard.finished.len();
+        MemoryStats {
+            records: self.shards.iter().map(|shard| records(lock(shard))).sum(),
+            bytes: self.budget.used.load(Ordering::Relaxed),
+            evicted_early: self.evicted_early.load(Ordering::Relaxed),
+        }
+    }
+
+    fn home(&self, record: RecordId) -> usize {
+        // Low bits pick the shard; the maps within mix all of them anew.
+        usize::try_from(record.prefix() % SHARDS as u64).unwrap_or(0)
+    }
+
+    /// Takes `bytes` from the budget, dropping finished records until they fit, those of the record's own shard
+    /// first. Called without a lock, so that no two are ever held.
+    fn reserve(&self, bytes: usize, home: usize) -> Result<(), StoreError> {
+        if self.budget.take(bytes) {
+            return Ok(());
+        }
+        if bytes > self.budget.max {
+            // Evicting everything would not help.
+            return Err(StoreError::full());
+        }
+        let now = now();
+        for shard in self.shards[home..].iter().chain(&self.shards[..home]) {
+            let mut shard = lock(shard);
+            while let Some((_, oldest)) = shard.finished.pop_front() {
+                self.budget.give_back(oldest.bytes());
+                if oldest.expires_at > now {
+                    self.evicted_early.fetch_add(1, Ordering::Relaxed);
+                }
+                if self.budget.take(bytes) {
+                    return Ok(());
+                }
+            }
+        }
+        Err(StoreError::full())
+    }
+
+    fn try_claim(&self, request: ClaimRequest) -> Result<Claim, StoreError> {
+        let home = self.home(request.record);
+        let mut reserved = false;
+        loop {
+            let mut shard = lock(&self.shards[home]);
+            let now = now();
+            shard.drop_expired(now, PURGED_PER_CLAIM, &self.budget);
+            if let Some(claim) = shard.claim_known(request, now, &self.budget) {
+                if reserved {
+                    self.budget.give_back(RECORD_BYTES);
+                }
+                return Ok(claim);
+            }
+            if reserved || self.budget.take(RECORD_BYTES) {
+                return Ok(shard.claim_new(request, now));
+            }
+            // No room without eviction, which may need other shards: let go of this one, and look again after.
+            drop(shard);
+            self.reserve(RECORD_BYTES, home)?;
+            reserved = true;
+        }
+    }
+}
+
+/// 256 MiB: some two hundred thousand responses of 1 KiB.
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new(256 * 1024 * 1024)
+    }
+}
+
+impl Store for MemoryStore {
+    async fn claim(&self, request: ClaimRequest) -> Result<Claim, StoreError> {
+        self.try_claim(request)
+    }
+
+    async fn complete(
+        &self,
+        record: RecordId,
+        fence: Fence,
+        outcome: Outcome,
+    ) -> Result<Fenced, StoreError> {
+        let home = self.home(record);
+        let bytes = outcome_bytes(&outcome);
+        self.reserve(bytes, home)?;
+        let fenced = lock(&self.shards[home]).complete(record, fence, outcome, &self.budget);
+        // The outcome of a stale or repeated completion is not kept.
+        if fenced != Completion::Kept {
+            self.budget.give_back(bytes);
+        }
+        Ok(if fenced == Completion::Stale { Fenced::Stale } else { Fenced::Held })
+    }
+
+    async fn release(&self, record: RecordId, fence: Fence) -> Result<Fenced, StoreError> {
+        let mut shard = lock(&self.shards[self.home(record)]);
+        let Some(running) = shard.running_with(record, fence) else { return Ok(Fenced::Stale) };
+        if running.checkpoint.is_some() {
+            running.lease = Lease::Released;
+        } else {
+            shard.running.remove(&record);
+            self.budget.give_back(RECORD_BYTES);
+        }
+        Ok(Fenced::Held)
+    }
+
+    async fn extend(&self, record: RecordId, fence: Fence, lease: Duration) -> Result<Fenced, StoreError> {
+        let mut shard = lock(&self.shards[self.home(record)]);
+        let Some(running) = shard.running_with(record, fence) else { return Ok(Fenced::Stale) };
+        running.lease = Lease::Until(after(now(), lease));
+        Ok(Fenced::Held)
+    }
+
+    async fn checkpoint(
+        &self,
+        record: RecordId,
+        fence: Fence,
+        checkpoint: Checkpoint,
+    ) -> Result<Fenced, StoreError> {
+        let home = self.home(record);
+        let bytes = checkpoint_bytes(Some(&checkpoint));
+        self.reserve(bytes, home)?;
+        let mut shard = lock(&self.shards[home]);
+        let Some(running) = shard.running_with(record, fence) else {
+            self.budget.give_back(bytes);
+            return Ok(Fenced::Stale);
+        };
+        // Kept as a copy, like the response: the caller's bytes may be cut from a larger buffer.
+        let data = checkpoint.data.to_vec().into();
+        let before = running.checkpoint.replace(Box::new(Checkpoint { name: checkpoint.name, data }));
+        self.budget.give_back(checkpoint_bytes(before.as_deref()));
+        Ok(Fenced::Held)
+    }
+}
+
+impl Purge for MemoryStore {
+    async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
+        let now = now();
+        let mut left = limit;
+        for shard in &self.shards {
+            left -= lock(shard).drop_expired(now, left, &self.budget);
+        }
+        Ok(limit - left)
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+/// The bytes of all shards together, never more than `max`.
+struct Budget {
+    used: AtomicUsize,
+    max: usize,
+}
+
+impl Budget {
+    fn take(&self, bytes: usize) -> bool {
+        let fits = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.max);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+#[derive(Default)]
+struct Shard {
+    /// In the order of their first claim.
+    running: LinkedHashMap<RecordId, Running>,
+    /// In the order of their completion.
+    finished: LinkedHashMap<RecordId, Finished>,
+    /// The last fence given out, to whichever record: so that a forgotten record's next fence is a new one.
+    last_fence: u64,
+}
+
+struct Running {
+    fingerprint: Fingerprint,
+    token: ClaimToken,
+    fence: Fence,
+    attempt: u32,
+    orphan: bool,
+    lease: Lease,
+    expires_at: Instant,
+    checkpoint: Option<Box<Checkpoint>>,
+}
+
+#[derive(Clone, Copy)]
+enum Lease {
+    Until(Instant),
+    /// Given up with a checkpoint: anybody's at once, and no orphan.
+    Released,
+}
+
+struct Finished {
+    fingerprint: Fingerprint,
+    fence: Fence,
+    expires_at: Instant,
+    outcome: Outcome,
+}
+
+#[derive(PartialEq)]
+enum Completion {
+    Kept,
+    Repeated,
+    Stale,
+}
+
+impl Shard {
+    /// The claim of a record that the shard holds; `None` if it holds none.
+    fn claim_known(&mut self, request: ClaimRequest, now: Instant, budget: &Budget) -> Option<Claim> {
+        if let Some(finished) = self.finished.get(&request.record) {
+            if finished.expires_at > now {
+                return Some(finished.answer(request.fingerprint));
+            }
+            let expired = self.finished.remove(&request.record)?;
+            budget.give_back(expired.bytes());
+        }
+        let running = self.running.get_mut(&request.record)?;
+        if running.is_expired(now) {
+            budget.give_back(running.bytes());
+            self.running.remove(&request.record);
+            return None;
+        }
+        let lease_left = running.lease_left(now);
+        if !running.fingerprint.matches(&request.fingerprint) {
+            return Some(Claim::Mismatch);
+        }
+        let own = running.token == request.token && !matches!(running.lease, Lease::Released);
+        if !own && !lease_left.is_zero() {
+            return Some(Claim::InFlight { lease_left });
+        }
+        if !own {
+            self.last_fence += 1;
+            running.fence = Fence(self.last_fence);
+            running.token = request.token;
+            running.attempt = running.attempt.saturating_add(1);
+            running.orphan = matches!(running.lease, Lease::Until(_));
+        }
+        running.lease = Lease::Until(after(now, request.lease));
+        Some(running.claim())
+    }
+
+    fn claim_new(&mut self, request: ClaimRequest, now: Instant) -> Claim {
+        self.last_fence += 1;
+        let running = Running {
+            fingerprint: request.fingerprint,
+            token: request.token,
+            fence: Fence(self.last_fence),
+            attempt: 1,
+            orphan: false,
+            lease: Lease::Until(after(now, request.lease)),
+            expires_at: after(now, request.ttl),
+            checkpoint: None,
+        };
+        let claim = running.claim();
+        self.running.insert(request.record, running);
+        claim
+    }
+
+    fn complete(&mut self, record: RecordId, fence: Fence, outcome: Outcome, budget: &Budget) -> Completion {
+        if let Some(running) = self.running_with(record, fence) {
+            let (fingerprint, expires_at) = (running.fingerprint, running.expires_at);
+            budget.give_back(checkpoint_bytes(running.checkpoint.as_deref()));
+            self.running.remove(&record);
+            self.finished.insert(record, Finished { fingerprint, fence, expires_at, outcome });
+            return Completion::Kept;
+        }
+        match self.finished.get(&record) {
+            Some(finished) if finished.fence == fence => Completion::Repeated,
+            _ => Completion::Stale,
+        }
+    }
+
+    /// The claim of this record, if `fence` is the one it runs under.
+    fn running_with(&mut self, record: RecordId, fence: Fence) -> Option<&mut Running> {
+        let held = |running: &&mut Running| running.fence == fence && !matches!(running.lease, Lease::Released);
+        self.running.get_mut(&record).filter(held)
+    }
+
+    /// Drops at most `limit` expired records from the fronts, and says how many.
+    fn drop_expired(&mut self, now: Instant, limit: usize, budget: &Budget) -> usize {
+        for dropped in 0..limit {
+            if let Some((_, oldest)) = self.finished.front().filter(|(_, oldest)| oldest.expires_at <= now) {
+                budget.give_back(oldest.bytes());
+                self.finished.pop_front();
+            } else if let Some((_, oldest)) = self.running.front().filter(|(_, oldest)| oldest.is_expired(now)) {
+                budget.give_back(oldest.bytes());
+                self.running.pop_front();
+            } else {
+                return dropped;
+            }
+        }
+        limit
+    }
+}
+
+impl Running {
+    fn claim(&self) -> Claim {
+        Claim::Run(Run {
+            fence: self.fence,
+            attempt: self.attempt,
+            orphan: self.orphan,
+            checkpoint: self.checkpoint.as_deref().cloned(),
+        })
+    }
+
+    fn lease_left(&self, now: Instant) -> Duration {
+        match self.lease {
+            Lease::Until(end) => end.saturating_duration_since(now),
+            Lease::Released => Duration::ZERO,
+        }
+    }
+
+    fn is_expired(&self, now: Instant) -> bool {
+        self.expires_at <= now && self.lease_left(now).is_zero()
+    }
+
+    fn bytes(&self) -> usize {
+        RECORD_BYTES + checkpoint_bytes(self.checkpoint.as_deref())
+    }
+}
+
+impl Finished {
+    fn answer(&self, fingerprint: Fingerprint) -> Claim {
+        match &self.outcome {
+            _ if !self.fingerprint.matches(&fingerprint) => Claim::Mismatch,
+            Outcome::Response(response) => Claim::Replay(response.clone()),
+            Outcome::Tombstone(tombstone) => Claim::Tombstone(*tombstone),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        RECORD_BYTES + outcome_bytes(&self.outcome)
+    }
+}
+
+fn outcome_bytes(outcome: &Outcome) -> usize {
+    match outcome {
+        Outcome::Response(response) => response.as_bytes().len(),
+        Outcome::Tombstone(_) => 0,
+    }
+}
+
+fn checkpoint_bytes(checkpoint: Option<&Checkpoint>) -> usize {
+    checkpoint.map_or(0, |checkpoint| size_of::<Checkpoint>() + checkpoint.name.len() + checkpoint.data.len())
+}
+
+/// A lock that a panic left behind guards maps that are whole all the same: nothing under it can panic half way.
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}

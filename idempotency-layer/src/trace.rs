@@ -1,0 +1,66 @@
+//! What the layer tells of itself, on the `tracing` crate. Records are named by the start of their hash; keys,
+//! scopes and bodies are never told.
+
+use std::time::Duration;
+
+use tracing::{Instrument, debug, error, warn};
+
+use crate::error::StoreError;
+use crate::rejection::{Rejection, RejectionKind};
+use crate::store::{RecordId, Run};
+
+pub(crate) fn claimed(record: RecordId, run: &Run) {
+    if run.orphan {
+        warn!(?record, attempt = run.attempt, "took over an orphan");
+    } else {
+        debug!(?record, attempt = run.attempt, "claimed");
+    }
+}
+
+pub(crate) fn replayed(record: RecordId) {
+    debug!(?record, "replayed");
+}
+
+pub(crate) fn completed(record: RecordId) {
+    debug!(?record, "completed");
+}
+
+pub(crate) fn released(record: RecordId) {
+    debug!(?record, "released");
+}
+
+pub(crate) fn rejected(rejection: &Rejection) {
+    match rejection.kind() {
+        RejectionKind::ScopeMissing => error!("no scope for a request with a key"),
+        kind => debug!(?kind, status = rejection.status().as_u16(), "rejected"),
+    }
+}
+
+pub(crate) fn stale(record: RecordId) {
+    error!(?record, "the lease was lost while the handler ran; its outcome is not recorded");
+}
+
+pub(crate) fn lease_lost(record: RecordId) {
+    warn!(?record, "the lease was lost while the handler runs");
+}
+
+pub(crate) fn store_failed(record: RecordId, verb: &'static str, failure: &StoreError) {
+    error!(?record, verb, error = failure as &(dyn std::error::Error + 'static), "the store failed");
+}
+
+pub(crate) fn not_stored(record: RecordId, why: &'static str) {
+    warn!(?record, why, "the response is not stored; retries will not get it");
+}
+
+pub(crate) fn ended_without_response(record: RecordId, how: &'static str) {
+    warn!(?record, how, "the handler ended without a response");
+}
+
+pub(crate) fn waiting(record: RecordId, at_most: Duration) {
+    debug!(?record, ?at_most, "waiting for the owner");
+}
+
+/// The future in the span that is current now, wherever it is polled later.
+pub(crate) fn in_span<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    future.in_current_span()
+}

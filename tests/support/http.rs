@@ -1,0 +1,168 @@
+//! A client that sends what it is told, byte by byte. A proper client would mend, or refuse, half of what is tested here.
+
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// A request to be sent on a connection of its own.
+#[derive(Debug, Clone)]
+#[must_use = "a request does nothing until it is sent"]
+pub struct Request {
+    to: SocketAddr,
+    head: Vec<u8>,
+    body: Vec<u8>,
+}
+
+impl Request {
+    pub(crate) fn new(to: SocketAddr, method: &str, path: &str) -> Self {
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n");
+        Self { to, head: head.into_bytes(), body: Vec::new() }
+    }
+
+    /// One more header, as it is; the same name twice is two headers.
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.head.extend_from_slice(name.as_bytes());
+        self.head.extend_from_slice(b": ");
+        self.head.extend_from_slice(value.as_ref());
+        self.head.extend_from_slice(b"\r\n");
+        self
+    }
+
+    /// `Authorization: Bearer …`
+    pub fn bearer(self, key: &str) -> Self {
+        self.header("Authorization", format!("Bearer {key}"))
+    }
+
+    /// `Idempotency-Key: …`
+    pub fn key(self, key: &str) -> Self {
+        self.header("Idempotency-Key", key)
+    }
+
+    /// A body, its length, and nothing about its type.
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        let length = self.body.len().to_string();
+        self.header("Content-Length", length)
+    }
+
+    /// A body that says it is JSON, whatever it is.
+    pub fn json(self, body: impl ToString) -> Self {
+        self.header("Content-Type", "application/json").body(body.to_string())
+    }
+
+    /// Sends it and reads the answer.
+    pub fn send(&self) -> Response {
+        self.open().answer()
+    }
+
+    /// Sends it and leaves without reading anything.
+    pub fn send_and_leave(&self) {
+        let stream = self.open().stream;
+        // The server may have answered and closed before us.
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+
+    /// Sends it, and hands over the connection.
+    pub fn open(&self) -> Connection {
+        let mut connection = Connection::to(self.to);
+        connection.write(&[&self.head[..], b"\r\n", &self.body].concat());
+        connection
+    }
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+}
+
+impl Connection {
+    pub(crate) fn to(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the server accepts");
+        // So that a test that would hang fails instead.
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket takes a time-out");
+        Self { stream }
+    }
+
+    /// Sends these bytes. That the server has hung up is for the answer to tell.
+    pub fn write(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes);
+    }
+
+    /// Reads to the end of the connection what should be one answer.
+    pub fn answer(mut self) -> Response {
+        let mut bytes = Vec::new();
+        let read = self.stream.read_to_end(&mut bytes);
+        // A server that refuses a body does not read it; the reset that follows must not hide the answer before it.
+        assert!(!bytes.is_empty(), "no answer: {read:?}");
+        Response::parse(&bytes)
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// The status.
+    pub status: u16,
+    /// The headers in their order, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    fn parse(bytes: &[u8]) -> Self {
+        let mut headers = [httparse::EMPTY_HEADER; 64];
+        let mut head = httparse::Response::new(&mut headers);
+        let parsed = head.parse(bytes).expect("an HTTP response");
+        let httparse::Status::Complete(length) = parsed else { panic!("half a head: {bytes:?}") };
+        let text = |value: &[u8]| String::from_utf8(value.to_vec()).expect("headers of ours are ASCII");
+        let response = Self {
+            status: head.code.expect("a parsed response has a status"),
+            headers: head.headers.iter().map(|h| (h.name.to_ascii_lowercase(), text(h.value))).collect(),
+            body: bytes[length..].to_vec(),
+        };
+        let said = response.header("content-length").and_then(|length| length.parse().ok());
+        assert!(response.body.is_empty() || said == Some(response.body.len()), "a body cut short: {response:?}");
+        response
+    }
+
+    /// The value of this header; a header sent twice is none that we know of.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.iter().filter(|(given, _)| given == name);
+        let value = values.next()?;
+        assert!(values.next().is_none(), "{name} twice: {self:?}");
+        Some(&value.1)
+    }
+
+    /// The number in this header.
+    pub fn number(&self, name: &str) -> u64 {
+        let value = self.header(name).unwrap_or_else(|| panic!("no {name}: {self:?}"));
+        value.parse().unwrap_or_else(|_| panic!("{name} is no number: {value}"))
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|fault| panic!("{fault}: {}", self.text()))
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// Everything but what belongs to the moment it was sent: what must be the same in a replay.
+    pub fn lasting(&self) -> String {
+        let passing = ["date", "connection", "idempotent-replayed"];
+        let mut text = format!("{}\n", self.status);
+        for (name, value) in &self.headers {
+            if !passing.contains(&name.as_str()) && !name.starts_with("x-ratelimit-") {
+                let _ = writeln!(text, "{name}: {value}");
+            }
+        }
+        text + &self.text()
+    }
+}

@@ -1,0 +1,16 @@
+//! What the tests of this package have in common: the server as a process, and a client that sends exactly what it is
+//! told, broken requests included.
+#![allow(clippy::missing_panics_doc, reason = "a helper of tests panics where a test fails")]
+
+mod clock;
+mod http;
+mod server;
+
+pub use clock::eventually;
+pub use http::{Connection, Request, Response};
+pub use server::{Launch, Server, Stopped, launch};
+
+/// The public demo key of this digit: `1` pro, `2` basic, `3` free, `4` read-only.
+pub fn demo_key(digit: char) -> String {
+    format!("mxcep_{}", digit.to_string().repeat(64))
+}

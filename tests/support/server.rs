@@ -1,0 +1,228 @@
+//! The server as a process of its own.
+
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::clock::now;
+use crate::http::{Connection, Request};
+
+/// A server to be started, on a free port.
+#[derive(Debug)]
+#[must_use = "nothing is started before `start` or `fail`"]
+pub struct Launch {
+    command: Command,
+    config: Option<PathBuf>,
+}
+
+/// A server with the demo's accounts.
+pub fn launch() -> Launch {
+    let mut command = Command::new(binary());
+    command.args(["--listen", "127.0.0.1:0"]);
+    // What the caller's shell exports is not part of a test.
+    for name in ["LISTEN", "DATABASE_URL", "REDIS_URL", "CONFIG", "RUST_LOG"] {
+        command.env_remove(name);
+    }
+    Launch { command, config: None }
+}
+
+impl Launch {
+    /// With `--demo`.
+    pub fn demo(self) -> Self {
+        self.arg("--demo")
+    }
+
+    /// One more argument.
+    pub fn arg(mut self, argument: &str) -> Self {
+        self.command.arg(argument);
+        self
+    }
+
+    /// One more variable of the environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// With a configuration file of this content.
+    pub fn config(mut self, content: &str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("cross-crate-{}-{}.toml", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = env::temp_dir().join(name);
+        fs::write(&path, content).expect("the directory for temporary files takes one");
+        self.command.arg("--config").arg(&path);
+        self.config = Some(path);
+        self
+    }
+
+    /// Starts it and waits until it listens.
+    pub fn start(mut self) -> Server {
+        let mut child = self.spawn();
+        let mut stdout = BufReader::new(child.stdout.take().expect("its standard output is a pipe"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("its standard output can be read");
+        let address = line.trim_end().strip_prefix("listening on http://").and_then(|text| text.parse().ok());
+        let stderr = collect(child.stderr.take().expect("its standard error is a pipe"));
+        let Some(address) = address else {
+            let status = child.wait();
+            panic!("{status:?}, first line {line:?}: {}", stderr.join().expect("the reader does not panic"));
+        };
+        let stdout = collect(stdout);
+        Server { child: Some(child), address, stdout: Some(stdout), stderr: Some(stderr), launch: self }
+    }
+
+    /// Starts it and waits for the end, which is expected at once: what it said on standard error.
+    pub fn fail(mut self) -> String {
+        let output = self.spawn().wait_with_output().expect("a child can be waited for");
+        assert!(!output.status.success(), "started: {output:?}");
+        assert!(output.stdout.is_empty(), "said something on standard output: {output:?}");
+        String::from_utf8(output.stderr).expect("messages are text")
+    }
+
+    fn spawn(&mut self) -> Child {
+        let piped = self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        piped.spawn().expect("the server's binary starts")
+    }
+}
+
+impl Drop for Launch {
+    fn drop(&mut self) {
+        if let Some(path) = &self.config {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// A running server, killed when the test is done with it.
+#[derive(Debug)]
+pub struct Server {
+    child: Option<Child>,
+    /// Where it listens.
+    pub address: SocketAddr,
+    stdout: Option<JoinHandle<String>>,
+    stderr: Option<JoinHandle<String>>,
+    /// Holds the configuration file.
+    launch: Launch,
+}
+
+/// A server that has ended.
+#[derive(Debug)]
+pub struct Stopped {
+    /// How.
+    pub status: ExitStatus,
+    /// What it wrote on standard output after the first line.
+    pub stdout: String,
+    /// What it wrote on standard error.
+    pub stderr: String,
+    /// From the signal to the end.
+    pub took: Duration,
+}
+
+impl Server {
+    /// A `GET` of this path.
+    pub fn get(&self, path: &str) -> Request {
+        self.request("GET", path)
+    }
+
+    /// A `PUT` on this path.
+    pub fn put(&self, path: &str) -> Request {
+        self.request("PUT", path)
+    }
+
+    /// Any request.
+    pub fn request(&self, method: &str, path: &str) -> Request {
+        Request::new(self.address, method, path)
+    }
+
+    /// A connection on which nothing was sent yet.
+    pub fn connect(&self) -> Connection {
+        Connection::to(self.address)
+    }
+
+    /// The sum of a counter's series whose labels include all of these, each as `name="value"`.
+    pub fn counted(&self, counter: &str, labels: &[&str]) -> u64 {
+        let metrics = self.get("/metrics").send().text();
+        let series = metrics.lines().filter(|line| {
+            line.strip_prefix(counter).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|label| line.contains(label))
+        });
+        series.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    }
+
+    /// Sends `SIG…`.
+    pub fn signal(&self, name: &str) {
+        let child = self.child.as_ref().expect("it runs");
+        let sent = Command::new("kill").args(["-s", name, &child.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "cannot send SIG{name}");
+    }
+
+    /// Sends `SIGTERM` and waits for the end.
+    pub fn stop(self) -> Stopped {
+        self.signal("TERM");
+        self.wait()
+    }
+
+    /// Waits for the end.
+    pub fn wait(mut self) -> Stopped {
+        let started = now();
+        let mut child = self.child.take().expect("it runs");
+        let status = child.wait().expect("a child can be waited for");
+        let took = started.elapsed();
+        let mut read = |output: &mut Option<JoinHandle<String>>| {
+            output.take().and_then(|reader| reader.join().ok()).expect("the reader does not panic")
+        };
+        Stopped { status, took, stdout: read(&mut self.stdout), stderr: read(&mut self.stderr) }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+            if thread::panicking() {
+                let said = self.stderr.take().and_then(|reader| reader.join().ok());
+                eprintln!("the server said:\n{}", said.unwrap_or_default());
+            }
+        }
+        let _ = &self.launch;
+    }
+}
+
+/// Reads to the end, meanwhile: a full pipe would stop the server.
+fn collect(mut output: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = output.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// The server's binary, built once in each process, in the profile and the directory of this test.
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        // <target directory>/<profile>/deps/<this test>
+        let test = env::current_exe().expect("a process knows its own binary");
+        let built = test.parent().and_then(Path::parent).expect("a test lies in the target directory");
+        let target = built.parent().expect("the profile's directory lies in the target directory");
+        let profile = match built.file_name().and_then(|name| name.to_str()).expect("profiles have names") {
+            "debug" => "dev",
+            other => other,
+        };
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "example-server", "--profile", profile, "--target-dir"])
+            .arg(target)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status();
+        assert!(status.is_ok_and(|status| status.success()), "the server does not build");
+        built.join("example-server").with_extension(env::consts::EXE_EXTENSION)
+    })
+}
