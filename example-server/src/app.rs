@@ -90,3 +90,6 @@ const IDEMPOTENCY_KEY: header::HeaderName = header::HeaderName::from_static("ide
 fn panicked(_: Box<dyn Any + Send>) -> Response {
     StatusCode::INTERNAL_SERVER_ERROR.into_response()
 }
+
+#[cfg(test)]
+mod tests;

@@ -101,3 +101,48 @@ impl Signals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::StatusCode;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// Sends this on a connection and reads what comes until the server closes it. Time is paused: it jumps to the next
+    /// time-out whenever nothing else can happen.
+    async fn answer_to(sent: &str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().fallback(async |body: Result<Bytes, _>| match body {
+            Ok(_) => StatusCode::OK,
+            Err(_) => StatusCode::REQUEST_TIMEOUT,
+        });
+        let server = tokio::spawn(serve(listener, router, Signals::listen().unwrap()));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        server.abort();
+        answer
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_does_not_end_is_not_waited_for() {
+        let answer = answer_to("GET / HTTP/1.1\r\nHost: h\r\n").await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_not_waited_for() {
+        let answer = answer_to("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{").await;
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_idles_between_requests_is_closed() {
+        let answer = answer_to("GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+}

@@ -396,7 +396,9 @@ impl Contract {
         if let Some(link) = &self.documentation {
             headers.append(header::LINK, link.clone());
         }
-        self.mark_answer(headers, key, false);
+        if rejection.kind() != RejectionKind::KeyMissing {
+            self.mark_answer(headers, key, false);
+        }
         response.extensions_mut().insert(rejection);
         response
     }

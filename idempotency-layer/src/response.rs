@@ -148,3 +148,78 @@ fn u16_of(rest: &mut &[u8]) -> Option<u16> {
 fn u32_of(rest: &mut &[u8]) -> Option<u32> {
     take(rest, 4)?.try_into().ok().map(u32::from_be_bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn header_map() -> impl Strategy<Value = HeaderMap> {
+        let name = "[a-z][a-z0-9-]{0,20}".prop_map(|name| name.parse::<HeaderName>().unwrap());
+        let byte = prop_oneof![0x20_u8..0x7f, 0x80_u8..=0xff];
+        let value = (proptest::collection::vec(byte, 0..40), any::<bool>()).prop_map(|(bytes, sensitive)| {
+            let mut value = HeaderValue::from_bytes(&bytes).unwrap();
+            value.set_sensitive(sensitive);
+            value
+        });
+        proptest::collection::vec((name, value), 0..20).prop_map(|headers| headers.into_iter().collect())
+    }
+
+    fn shown(headers: &HeaderMap) -> Vec<(String, Vec<u8>, bool)> {
+        let shown = |(name, value): (&HeaderName, &HeaderValue)| {
+            (name.to_string(), value.as_bytes().to_vec(), value.is_sensitive())
+        };
+        headers.iter().map(shown).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded_to_the_byte(
+            status in 100_u16..1000,
+            headers in header_map(),
+            trailers in proptest::option::of(header_map()),
+            body in proptest::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let status = StatusCode::from_u16(status).unwrap();
+            let stored = StoredResponse::encode(status, &headers, |_| true, &body, trailers.as_ref()).unwrap();
+            let parts = StoredResponse::from_bytes(stored.as_bytes().clone()).decode().unwrap();
+            prop_assume!(!headers.contains_key(CONNECTION));
+            prop_assert_eq!(parts.status, status);
+            prop_assert_eq!(shown(&parts.headers), shown(&headers));
+            prop_assert_eq!(parts.trailers.as_ref().map(shown), trailers.as_ref().map(shown));
+            prop_assert_eq!(parts.body, body);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), version in any::<bool>()) {
+            let mut bytes = bytes;
+            if let (true, Some(first)) = (version, bytes.first_mut()) {
+                *first = VERSION;
+            }
+            let _ = StoredResponse::from_bytes(bytes.into()).decode();
+        }
+    }
+
+    #[test]
+    fn a_cut_or_foreign_record_is_an_error() {
+        let headers = HeaderMap::from_iter([(http::header::ETAG, HeaderValue::from_static("\"1\""))]);
+        let stored = StoredResponse::encode(StatusCode::OK, &headers, |_| true, b"", None).unwrap();
+        for length in 0..stored.as_bytes().len() {
+            assert!(StoredResponse::from_bytes(stored.as_bytes().slice(..length)).decode().is_err(), "{length}");
+        }
+        let mut foreign = stored.as_bytes().to_vec();
+        foreign[0] = VERSION + 1;
+        assert!(StoredResponse::from_bytes(foreign.into()).decode().is_err());
+    }
+
+    #[test]
+    fn headers_named_by_connection_belong_to_it() {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONNECTION, HeaderValue::from_static("close, X-Hop"));
+        headers.insert("x-hop", HeaderValue::from_static("1"));
+        headers.insert("x-end", HeaderValue::from_static("1"));
+        let stored = StoredResponse::encode(StatusCode::OK, &headers, |name| name != CONNECTION, b"", None).unwrap();
+        assert_eq!(shown(&stored.decode().unwrap().headers), [("x-end".to_owned(), b"1".to_vec(), false)]);
+    }
+}

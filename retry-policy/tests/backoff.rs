@@ -35,6 +35,13 @@ fn an_exponential_backoff_grows_by_its_factor_up_to_its_cap() {
 }
 
 #[test]
+fn once_at_the_cap_a_backoff_stays_there() {
+    for attempt in [5, 31, 32, 63, 64, 127, 128, 129, 1_000, u32::MAX] {
+        assert_eq!(Backoff::exponential(SECOND, 30 * SECOND).delay(attempt), 30 * SECOND, "{attempt}");
+    }
+}
+
+#[test]
 fn no_attempt_overflows() {
     let longest = Backoff::exponential(SECOND, Duration::MAX).factor(NonZeroU32::MAX);
     assert_eq!(longest.delay(u32::MAX), Duration::MAX);

@@ -49,6 +49,7 @@ impl Request {
     }
 
     /// A body that says it is JSON, whatever it is.
+    #[allow(clippy::needless_pass_by_value, reason = "`json!(…)` is mostly made on the spot")]
     pub fn json(self, body: impl ToString) -> Self {
         self.header("Content-Type", "application/json").body(body.to_string())
     }
@@ -92,6 +93,13 @@ impl Connection {
         let _ = self.stream.write_all(bytes);
     }
 
+    /// Reads these bytes, and no more.
+    pub fn expect(&mut self, bytes: &[u8]) {
+        let mut read = vec![0; bytes.len()];
+        self.stream.read_exact(&mut read).expect("the server says something");
+        assert_eq!(String::from_utf8_lossy(&read), String::from_utf8_lossy(bytes));
+    }
+
     /// Reads to the end of the connection what should be one answer.
     pub fn answer(mut self) -> Response {
         let mut bytes = Vec::new();
@@ -126,7 +134,10 @@ impl Response {
             body: bytes[length..].to_vec(),
         };
         let said = response.header("content-length").and_then(|length| length.parse().ok());
-        assert!(response.body.is_empty() || said == Some(response.body.len()), "a body cut short: {response:?}");
+        assert!(
+            response.body.is_empty() || said == Some(response.body.len()),
+            "a body cut short: {response:?}"
+        );
         response
     }
 

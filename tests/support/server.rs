@@ -19,24 +19,30 @@ use crate::http::{Connection, Request};
 #[must_use = "nothing is started before `start` or `fail`"]
 pub struct Launch {
     command: Command,
+    listen: String,
     config: Option<PathBuf>,
 }
 
 /// A server with the demo's accounts.
 pub fn launch() -> Launch {
     let mut command = Command::new(binary());
-    command.args(["--listen", "127.0.0.1:0"]);
     // What the caller's shell exports is not part of a test.
-    for name in ["LISTEN", "DATABASE_URL", "REDIS_URL", "CONFIG", "RUST_LOG"] {
+    for name in ["DATABASE_URL", "REDIS_URL", "CONFIG", "RUST_LOG"] {
         command.env_remove(name);
     }
-    Launch { command, config: None }
+    Launch { command, listen: "127.0.0.1:0".to_owned(), config: None }
 }
 
 impl Launch {
     /// With `--demo`.
     pub fn demo(self) -> Self {
         self.arg("--demo")
+    }
+
+    /// On this address.
+    pub fn listen(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.listen);
+        self
     }
 
     /// One more argument.
@@ -54,7 +60,8 @@ impl Launch {
     /// With a configuration file of this content.
     pub fn config(mut self, content: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("cross-crate-{}-{}.toml", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name =
+            format!("cross-crate-{}-{}.toml", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = env::temp_dir().join(name);
         fs::write(&path, content).expect("the directory for temporary files takes one");
         self.command.arg("--config").arg(&path);
@@ -75,7 +82,7 @@ impl Launch {
             panic!("{status:?}, first line {line:?}: {}", stderr.join().expect("the reader does not panic"));
         };
         let stdout = collect(stdout);
-        Server { child: Some(child), address, stdout: Some(stdout), stderr: Some(stderr), launch: self }
+        Server { child: Some(child), address, stdout: Some(stdout), stderr: Some(stderr), _launch: self }
     }
 
     /// Starts it and waits for the end, which is expected at once: what it said on standard error.
@@ -87,6 +94,7 @@ impl Launch {
     }
 
     fn spawn(&mut self) -> Child {
+        self.command.env("LISTEN", &self.listen);
         let piped = self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         piped.spawn().expect("the server's binary starts")
     }
@@ -109,7 +117,7 @@ pub struct Server {
     stdout: Option<JoinHandle<String>>,
     stderr: Option<JoinHandle<String>>,
     /// Holds the configuration file.
-    launch: Launch,
+    _launch: Launch,
 }
 
 /// A server that has ended.
@@ -175,7 +183,7 @@ impl Server {
         let mut child = self.child.take().expect("it runs");
         let status = child.wait().expect("a child can be waited for");
         let took = started.elapsed();
-        let mut read = |output: &mut Option<JoinHandle<String>>| {
+        let read = |output: &mut Option<JoinHandle<String>>| {
             output.take().and_then(|reader| reader.join().ok()).expect("the reader does not panic")
         };
         Stopped { status, took, stdout: read(&mut self.stdout), stderr: read(&mut self.stderr) }
@@ -192,7 +200,6 @@ impl Drop for Server {
                 eprintln!("the server said:\n{}", said.unwrap_or_default());
             }
         }
-        let _ = &self.launch;
     }
 }
 

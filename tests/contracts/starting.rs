@@ -1,0 +1,141 @@
+//! How the server starts and stops, and what it refuses to start with.
+
+use std::net::TcpStream;
+
+use serde_json::json;
+use support::{demo_key, eventually, launch};
+
+const POLICY: &str = "/v1/users/me/retry-policy";
+
+#[test]
+fn options_with_nothing_behind_them_are_refused() {
+    let refused: &[(&[&str], &str)] = &[
+        (&["--database", "sqlite::memory:"], "--database"),
+        (&["--database", "postgres://u:hunter2@h/d"], "--database"),
+        (&["--redis", "redis://:hunter2@h"], "--redis"),
+        (&["openapi"], "openapi"),
+        (&["keys", "create", "--api", "veriko", "--account", "a"], "keys create"),
+        (
+            &["keys", "create", "--api", "mintfax", "--account", "a", "--plan", "p", "--permission", "q"],
+            "keys create",
+        ),
+    ];
+    for (arguments, named) in refused {
+        let launch = arguments.iter().fold(launch(), |launch, argument| launch.arg(argument));
+        let said = launch.fail();
+        assert!(said.contains(named) && said.contains("refused"), "{arguments:?}: {said}");
+        assert!(!said.contains("hunter2"), "a password was printed: {said}");
+    }
+    for (name, value) in [("DATABASE_URL", "postgres://u:hunter2@h/d"), ("REDIS_URL", "redis://:hunter2@h")] {
+        let said = launch().demo().env(name, value).fail();
+        assert!(said.contains(name) && said.contains("refused") && !said.contains("hunter2"), "{said}");
+    }
+    let help = launch().env("DATABASE_URL", "postgres://u:hunter2@h/d").arg("--no-such-option").fail();
+    assert!(!help.contains("hunter2"), "{help}");
+}
+
+#[test]
+fn configuration_that_says_what_nobody_knows_or_does_is_refused_by_key_and_file() {
+    for (config, named) in [
+        ("colour = 1", "colour"),
+        ("[idempotency]\nttl = 1", "ttl"),
+        ("[veriko.plans.pro]\nmonthly_quota = 1", "veriko.plans.pro.monthly_quota"),
+        ("[veriko.cep]\nprovider = \"sandbox\"", "veriko.cep"),
+        ("[veriko.webhooks]\nallow_http = true", "veriko.webhooks"),
+        ("[mintfax]\n", "mintfax"),
+        ("[txcloud]\nstrict_keys = true", "txcloud"),
+        ("[scheduler]\nconcurrency = 4", "scheduler"),
+        ("[veriko.plans.pro]\nrate_per_minute = 0", "rate_per_minute"),
+        ("[idempotency]\nlease_seconds = \"long\"", "lease_seconds"),
+    ] {
+        let said = launch().demo().config(config).fail();
+        assert!(said.contains(named) && said.contains("cross-crate-"), "{config}: {said}");
+    }
+    let said = launch().env("CONFIG", "/no/such/file.toml").fail();
+    assert!(said.contains("/no/such/file.toml"), "{said}");
+}
+
+#[test]
+fn public_keys_are_served_on_loopback_only() {
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0", "[::ffff:192.0.2.1]:0"] {
+        let said = launch().demo().listen(address).fail();
+        assert!(
+            said.contains("--demo") && said.contains("refused") && said.contains("loopback"),
+            "{address}: {said}"
+        );
+    }
+}
+
+#[test]
+fn without_accounts_nobody_gets_in_and_the_log_says_why() {
+    let server = launch().start();
+    assert_eq!(server.get(POLICY).bearer(&demo_key('1')).send().status, 401);
+    assert_eq!(server.get("/healthz").send().status, 200);
+    let stopped = server.stop();
+    assert!(stopped.stderr.contains("--demo"), "{}", stopped.stderr);
+}
+
+#[test]
+fn an_address_in_use_is_an_error_that_names_it() {
+    let server = launch().demo().start();
+    let address = server.address.to_string();
+    let said = launch().demo().listen(&address).fail();
+    assert!(said.contains(&address), "{said}");
+}
+
+#[test]
+fn both_signals_end_it_in_good_order() {
+    for signal in ["TERM", "INT"] {
+        let server = launch().demo().start();
+        // A connection that idles is no reason to stay.
+        let idle = server.connect();
+        assert_eq!(server.get("/healthz").send().status, 200);
+        server.signal(signal);
+        let stopped = server.wait();
+        assert!(stopped.status.success(), "SIG{signal}: {stopped:?}");
+        assert_eq!(stopped.stdout, "", "standard output has one line");
+        drop(idle);
+    }
+}
+
+#[test]
+fn a_request_that_runs_when_the_signal_comes_is_answered() {
+    let server = launch().demo().start();
+    let body = json!({"retry_policy": {"enabled": false}}).to_string();
+    let (first, second) = body.split_at(10);
+    let mut connection = server.connect();
+    let head = format!(
+        "PUT {POLICY} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\nExpect: 100-continue\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        demo_key('1'),
+        body.len()
+    );
+    connection.write(head.as_bytes());
+    // The server asks for the body when the request has reached whoever reads it.
+    connection.expect(b"HTTP/1.1 100 Continue\r\n\r\n");
+    connection.write(first.as_bytes());
+    server.signal("TERM");
+    let address = server.address;
+    eventually("no new connection is taken", || TcpStream::connect(address).is_err().then_some(()));
+    connection.write(second.as_bytes());
+    let answer = connection.answer();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(server.wait().status.success());
+}
+
+#[test]
+fn a_request_that_never_ends_does_not_keep_it_for_longer_than_the_grace() {
+    let server = launch().demo().config("shutdown_grace_seconds = 1\n").start();
+    let mut connection = server.connect();
+    let head = format!(
+        "PUT {POLICY} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\nExpect: 100-continue\r\n\
+         Content-Type: application/json\r\nContent-Length: 10\r\n\r\n",
+        demo_key('1')
+    );
+    connection.write(head.as_bytes());
+    connection.expect(b"HTTP/1.1 100 Continue\r\n\r\n");
+    let stopped = server.stop();
+    assert!(stopped.status.success(), "{stopped:?}");
+    assert!((1..8).contains(&stopped.took.as_secs()), "{stopped:?}");
+    assert!(stopped.stderr.contains("did not finish in time"), "{stopped:?}");
+}
