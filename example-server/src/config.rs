@@ -1,7 +1,7 @@
 //! The configuration file. `defaults.toml` beside this file lists and explains every key.
 
 use std::num::{NonZeroU32, NonZeroU64};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use account_retry_policy::Defaults;
@@ -60,12 +60,16 @@ impl Config {
             let given = Figment::from(Toml::file_exact(path));
             for (key, without) in NOT_YET {
                 if given.find_value(key).is_ok() {
-                    return Err(ConfigError::NotYet { key, file: path.display().to_string(), without });
+                    return Err(ConfigError::NotYet { key, file: path.to_owned(), without });
                 }
             }
             figment = figment.merge(given);
         }
-        Ok(figment.extract().map_err(Box::new)?)
+        // The defaults are in order (a test reads them), so what is wrong is wrong in the file.
+        let file = file.unwrap_or(Path::new("defaults.toml"));
+        figment
+            .extract()
+            .map_err(|fault| ConfigError::Invalid { file: file.to_owned(), fault: describe(fault) })
     }
 
     pub(crate) fn shutdown_grace(&self) -> Duration {
@@ -101,10 +105,10 @@ impl Veriko {
 /// A configuration the server does not start with.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
-    #[error("`{key}` in {file} is refused: this version has no {without} yet")]
-    NotYet { key: &'static str, file: String, without: &'static str },
-    #[error(transparent)]
-    Invalid(#[from] Box<figment::Error>),
+    #[error("`{key}` in {} is refused: this version has no {without} yet", file.display())]
+    NotYet { key: &'static str, file: PathBuf, without: &'static str },
+    #[error("{}: {fault}", file.display())]
+    Invalid { file: PathBuf, fault: String },
 }
 
 const DEFAULTS: &str = include_str!("defaults.toml");
@@ -142,7 +146,7 @@ impl TryFrom<VerikoFile> for Veriko {
 
     fn try_from(file: VerikoFile) -> Result<Self, String> {
         let terms = |name: &str, plan| {
-            PlanTerms::read(&file.caps, plan).map_err(|fault| format!("veriko.plans.{name}: {fault}"))
+            PlanTerms::read(&file.caps, plan).map_err(|fault| format!("plans.{name}: {fault}"))
         };
         Ok(Self {
             free: terms("free", file.plans.free)?,
@@ -157,13 +161,24 @@ impl PlanTerms {
     fn read(defaults: &Defaults<Outcome>, mut section: Dict) -> Result<Self, String> {
         let rate = section.remove("rate_per_minute").ok_or("missing `rate_per_minute`")?;
         let rate_per_minute =
-            rate.deserialize::<NonZeroU32>().map_err(|fault| format!("`rate_per_minute`: {fault}"))?;
-        let plan = Value::from(section)
-            .deserialize::<account_retry_policy::Plan<Outcome>>()
-            .map_err(|fault| fault.to_string())?;
+            rate.deserialize::<NonZeroU32>().map_err(|fault| format!("`rate_per_minute`: {}", fault.kind))?;
+        let plan =
+            Value::from(section).deserialize::<account_retry_policy::Plan<Outcome>>().map_err(describe)?;
         let caps = Caps::merge(defaults, &plan).map_err(|fault| fault.to_string())?;
         Ok(Self { caps, rate_per_minute })
     }
+}
+
+/// Each fault with its key, as the file writes it: figment's own words put the profile before it, which is not used here.
+fn describe(faults: figment::Error) -> String {
+    let faults: Vec<String> = faults
+        .into_iter()
+        .map(|fault| match fault.path.join(".") {
+            key if key.is_empty() => fault.kind.to_string(),
+            key => format!("`{key}`: {}", fault.kind),
+        })
+        .collect();
+    faults.join("; ")
 }
 
 #[cfg(test)]

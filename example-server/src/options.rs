@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// The reference server of the idempotency layer: the Veriko API on one account's retry policy.
+/// The reference server of the idempotency layer.
 ///
 /// Data lives in memory in this version: it is gone when the server stops.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(version)]
 pub struct Options {
     /// Address to serve on; port 0 takes any free one
     #[arg(long, env = "LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]

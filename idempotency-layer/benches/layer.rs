@@ -21,8 +21,8 @@ use criterion::Criterion;
 use http::{HeaderName, Request, Response, header};
 use http_body_util::BodyExt;
 use idempotency_layer::{
-    Claim, ClaimRequest, ClaimToken, Fingerprint, IdempotencyLayer, IdempotencyService, MemoryStore, Outcome,
-    RecordId, Scope, Store, StoredResponse,
+    Claim, ClaimRequest, ClaimToken, Fenced, Fingerprint, IdempotencyLayer, IdempotencyService, MemoryStore,
+    Outcome, RecordId, Scope, Store, StoredResponse,
 };
 use tokio::runtime::Runtime;
 use tower::{Layer, Service, ServiceExt};
@@ -33,7 +33,7 @@ const BATCH: usize = 250;
 const TURNS: usize = 400;
 /// What the stores hold beforehand.
 const STORED: [usize; 3] = [0, 1_000, 200_000];
-/// More than this is not stored anew for each turn.
+/// A store that has grown by this much is made anew, unless it was large.
 const FEW: usize = 1_000;
 /// Of a request, and of its response.
 const BODY_BYTES: usize = 1024;
@@ -46,14 +46,14 @@ fn main() {
     let mut group = criterion.benchmark_group("request");
     for kind in Kind::ALL {
         group.bench_function(kind.name(), |bencher| {
-            bencher.iter_custom(|times| in_batches(times, || Requests::holding(FEW, &runtime), kind));
+            bencher.iter_custom(|times| in_batches(times, kind, || Requests::holding(FEW, &runtime)));
         });
     }
     group.finish();
     let mut group = criterion.benchmark_group("memory store");
     for verb in Verb::ALL {
         group.bench_function(verb.name(), |bencher| {
-            bencher.iter_custom(|times| in_batches(times, || Records::holding(FEW, &runtime), verb));
+            bencher.iter_custom(|times| in_batches(times, verb, || Records::holding(FEW, &runtime)));
         });
     }
     group.finish();
@@ -68,12 +68,16 @@ fn main() {
     }
 }
 
-fn in_batches<L: Load>(times: u64, load: impl Fn() -> L, kind: L::Kind) -> Duration {
+fn in_batches<L: Load>(times: u64, kind: L::Kind, holding_few: impl Fn() -> L) -> Duration {
+    let mut load = holding_few();
     let mut left = usize::try_from(times).unwrap_or(usize::MAX);
     let mut spent = Duration::ZERO;
     while left > 0 {
+        if load.stored() >= 2 * FEW {
+            load = holding_few();
+        }
         let batch = left.min(BATCH);
-        spent += load().time(kind, batch);
+        spent += load.time(kind, batch);
         left -= batch;
     }
     spent
@@ -86,7 +90,7 @@ fn print_requests(runtime: &Runtime) {
         let mut requests = Requests::holding(stored, runtime);
         let mut turns = Kind::ALL.map(|_| Vec::with_capacity(TURNS));
         for _ in 0..TURNS {
-            if stored <= FEW {
+            if stored <= FEW && requests.stored() >= stored + FEW {
                 requests = Requests::holding(stored, runtime);
             }
             for (kind, turns) in Kind::ALL.into_iter().zip(&mut turns) {
@@ -117,7 +121,7 @@ fn print_verbs(runtime: &Runtime) {
         let mut records = Records::holding(stored, runtime);
         let mut turns = Verb::ALL.map(|_| Vec::with_capacity(TURNS));
         for _ in 0..TURNS {
-            if stored <= FEW {
+            if stored <= FEW && records.stored() >= stored + FEW {
                 records = Records::holding(stored, runtime);
             }
             for (verb, turns) in Verb::ALL.into_iter().zip(&mut turns) {
@@ -156,6 +160,9 @@ trait Load {
 
     /// Does it this many times. What it is done with is made before the clock runs.
     fn time(&mut self, kind: Self::Kind, times: usize) -> Duration;
+
+    /// How many records its store holds.
+    fn stored(&self) -> usize;
 }
 
 #[derive(Clone, Copy)]
@@ -189,7 +196,7 @@ struct Requests<'a> {
     bare: Router,
     layered: IdempotencyService<Router, MemoryStore>,
     body: Bytes,
-    keys: u64,
+    keys: usize,
 }
 
 impl<'a> Requests<'a> {
@@ -236,6 +243,10 @@ impl Load for Requests<'_> {
             }
         })
     }
+
+    fn stored(&self) -> usize {
+        self.keys
+    }
 }
 
 /// Answers requests as axum's server does, each with a clone of the service, and reads the answers to their end.
@@ -256,7 +267,7 @@ where
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-fn key(number: u64) -> String {
+fn key(number: usize) -> String {
     format!("\"018f2c6e-7d3a-7b5c-{:04x}-{number:012x}\"", number % 0x1_0000)
 }
 
@@ -293,12 +304,12 @@ impl Verb {
 struct Records<'a> {
     runtime: &'a Runtime,
     store: MemoryStore,
-    records: u64,
+    made: usize,
 }
 
 impl<'a> Records<'a> {
     fn holding(stored: usize, runtime: &'a Runtime) -> Self {
-        let mut records = Self { runtime, store: MemoryStore::new(STORE_BYTES), records: 0 };
+        let mut records = Self { runtime, store: MemoryStore::new(STORE_BYTES), made: 0 };
         for filled in (0..stored).step_by(BATCH) {
             records.time(Verb::ClaimAndComplete, BATCH.min(stored - filled));
         }
@@ -308,10 +319,10 @@ impl<'a> Records<'a> {
     fn claim(&mut self, verb: Verb) -> ClaimRequest {
         let number = match verb {
             Verb::ClaimAndComplete => {
-                self.records += 1;
-                self.records
+                self.made += 1;
+                self.made
             }
-            Verb::ClaimOfFinished => 1 + any_number() % self.records,
+            Verb::ClaimOfFinished => 1 + any_number() % self.made,
         };
         let mut record = [0; 32];
         record[..8].copy_from_slice(&mixed(number).to_le_bytes());
@@ -320,7 +331,7 @@ impl<'a> Records<'a> {
             fingerprint: Fingerprint::from_bytes([1; Fingerprint::LEN]),
             token: ClaimToken::new(),
             lease: Duration::from_secs(30),
-            ttl: Duration::from_secs(24 * 3600),
+            ttl: Duration::from_hours(24),
         }
     }
 }
@@ -329,37 +340,43 @@ impl Load for Records<'_> {
     type Kind = Verb;
 
     fn time(&mut self, verb: Verb, times: usize) -> Duration {
-        if let (Verb::ClaimOfFinished, 0) = (verb, self.records) {
+        if let (Verb::ClaimOfFinished, 0) = (verb, self.made) {
             self.time(Verb::ClaimAndComplete, BATCH);
         }
-        let response = || StoredResponse::from_bytes(vec![0; BODY_BYTES + 50].into());
-        let asked: Vec<_> = (0..times).map(|_| (self.claim(verb), Outcome::Response(response()))).collect();
+        let response = |verb| match verb {
+            Verb::ClaimAndComplete => vec![0; BODY_BYTES + 50].into(),
+            Verb::ClaimOfFinished => Bytes::new(),
+        };
+        let asked: Vec<_> = (0..times)
+            .map(|_| (self.claim(verb), Outcome::Response(StoredResponse::from_bytes(response(verb)))))
+            .collect();
         self.runtime.block_on(async {
             let start = now();
             for (request, outcome) in asked {
-                match self.store.claim(request).await.expect("room for all") {
-                    Claim::Run(run) => {
-                        black_box(self.store.complete(request.record, run.fence, outcome).await.expect("room"));
-                    }
-                    answer => {
-                        black_box(answer);
-                    }
+                let claim = black_box(self.store.claim(request).await.expect("room for all"));
+                if let Claim::Run(run) = claim {
+                    let held = self.store.complete(request.record, run.fence, outcome).await;
+                    assert_eq!(held.expect("room for all"), Fenced::Held);
                 }
             }
             start.elapsed()
         })
     }
+
+    fn stored(&self) -> usize {
+        self.made
+    }
 }
 
 /// A number like any other: the same ones in each run.
-fn any_number() -> u64 {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static COUNT: AtomicU64 = AtomicU64::new(0);
+fn any_number() -> usize {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
     mixed(COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The finisher of SplitMix64.
-fn mixed(number: u64) -> u64 {
+/// The finisher of `SplitMix64`.
+fn mixed(number: usize) -> usize {
     let number = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

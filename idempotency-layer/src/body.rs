@@ -61,7 +61,11 @@ impl<B> ReplayBody<B> {
 
     /// A body that was read to its end.
     pub(crate) fn read(data: Bytes, trailers: Option<HeaderMap>) -> Self {
-        Self { data: Some(data).filter(|data| !data.is_empty()), rest: None, trailers: trailers.map(Box::new) }
+        Self {
+            data: Some(data).filter(|data| !data.is_empty()),
+            rest: None,
+            trailers: trailers.map(Box::new),
+        }
     }
 
     /// A body that was read in part.
@@ -82,7 +86,10 @@ impl<B: Body> Body for ReplayBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let mut this = self.project();
         if let Some(data) = this.data.take() {
             return Poll::Ready(Some(Ok(Frame::data(data))));
@@ -124,7 +131,9 @@ where
         match rest {
             None => Self { data, rest: None, trailers },
             // What was read comes before what is left; a body that still has bytes of its own was not read.
-            Some(rest) => Self { data: data.or(rest.data), rest: rest.rest, trailers: trailers.or(rest.trailers) },
+            Some(rest) => {
+                Self { data: data.or(rest.data), rest: rest.rest, trailers: trailers.or(rest.trailers) }
+            }
         }
     }
 }

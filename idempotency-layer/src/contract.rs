@@ -189,7 +189,8 @@ impl fmt::Debug for Classifier {
 
 fn is_event_stream(headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    content_type.is_some_and(|value| value.len() >= 17 && value[..17].eq_ignore_ascii_case(b"text/event-stream"))
+    content_type
+        .is_some_and(|value| value.len() >= 17 && value[..17].eq_ignore_ascii_case(b"text/event-stream"))
 }
 
 /// The header nearly everybody sends.
@@ -358,7 +359,10 @@ impl Contract {
     /// How a rejection becomes a response. The layer adds `Retry-After`, the link to the documentation, the replay
     /// mark and the echo.
     #[must_use]
-    pub fn rejection(mut self, render: impl Fn(&Rejection) -> Response<Bytes> + Send + Sync + 'static) -> Self {
+    pub fn rejection(
+        mut self,
+        render: impl Fn(&Rejection) -> Response<Bytes> + Send + Sync + 'static,
+    ) -> Self {
         self.render = Arc::new(render);
         self
     }
@@ -380,7 +384,9 @@ impl Contract {
             RejectionKind::InProgress => self.in_progress,
             RejectionKind::Tombstone(_) => StatusCode::CONFLICT,
             RejectionKind::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            RejectionKind::ScopeMissing | RejectionKind::ResponseUnreadable => StatusCode::INTERNAL_SERVER_ERROR,
+            RejectionKind::ScopeMissing | RejectionKind::ResponseUnreadable => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
             RejectionKind::StoreUnavailable | RejectionKind::NotRecorded => StatusCode::SERVICE_UNAVAILABLE,
         };
         Rejection::new(kind, status)

@@ -30,7 +30,9 @@ use crate::original_uri::original_uri;
 use crate::orphan::{OnOrphan, Orphan, Reconciled};
 use crate::rejection::RejectionKind;
 use crate::response::StoredResponse;
-use crate::store::{Claim, ClaimRequest, ClaimToken, Fence, Fenced, Outcome, RecordId, Run, Store, Tombstone};
+use crate::store::{
+    Claim, ClaimRequest, ClaimToken, Fence, Fenced, Outcome, RecordId, Run, Store, Tombstone,
+};
 use crate::trace;
 
 /// What a client is told to wait while another request with its key is carried out.
@@ -108,7 +110,11 @@ impl<St: Store> Engine<St> {
     }
 
     /// The way of a request with a key.
-    pub(crate) async fn engage<S, B, R>(self, request: Request<B>, mut inner: S) -> Result<Response<R>, S::Error>
+    pub(crate) async fn engage<S, B, R>(
+        self,
+        request: Request<B>,
+        mut inner: S,
+    ) -> Result<Response<R>, S::Error>
     where
         S: Service<Request<B>, Response = Response<R>>,
         B: Replayable,
@@ -172,7 +178,10 @@ impl<St: Store> Engine<St> {
     }
 
     /// Reads the request as far as its fingerprint needs it.
-    async fn read<B: Replayable>(&self, request: Request<B>) -> Result<(Request<B>, Fingerprint), RejectionKind> {
+    async fn read<B: Replayable>(
+        &self,
+        request: Request<B>,
+    ) -> Result<(Request<B>, Fingerprint), RejectionKind> {
         let mode = self.config.contract.fingerprint;
         if mode == FingerprintMode::None {
             return Ok((request, Fingerprint::NONE));
@@ -184,7 +193,7 @@ impl<St: Store> Engine<St> {
             Read::TooLarge(_) => return Err(RejectionKind::BodyTooLarge { limit }),
             Read::Failed => return Err(RejectionKind::BodyUnreadable),
         };
-        let fingerprint = fingerprint(mode, original_uri(&parts).query(), &parts.headers, &data);
+        let fingerprint = fingerprint(mode, &parts.method, original_uri(&parts), &parts.headers, &data);
         let body = B::from_replay(ReplayBody::read(data, trailers));
         Ok((Request::from_parts(parts, body), fingerprint))
     }
@@ -303,7 +312,10 @@ impl<St: Store> Engine<St> {
     async fn reconcile<R: Replayable, E>(&self, fence: Fence, orphan: Orphan) -> Option<Ended<R, E>> {
         let halted = || {
             let unknown = Tombstone::Unknown;
-            Some(Ended::Answered(self.reject(RejectionKind::Tombstone(unknown)), Some(Outcome::Tombstone(unknown))))
+            Some(Ended::Answered(
+                self.reject(RejectionKind::Tombstone(unknown)),
+                Some(Outcome::Tombstone(unknown)),
+            ))
         };
         let reconcile = match &self.config.on_orphan {
             OnOrphan::Rerun => return None,
@@ -351,7 +363,12 @@ impl<St: Store> Engine<St> {
     }
 
     /// Records the outcome, then gives the answer. What is not recorded is not answered.
-    async fn complete<R: Replayable>(&self, fence: Fence, outcome: Outcome, response: Response<R>) -> Response<R> {
+    async fn complete<R: Replayable>(
+        &self,
+        fence: Fence,
+        outcome: Outcome,
+        response: Response<R>,
+    ) -> Response<R> {
         let recorded = self.record_outcome(fence, outcome).await;
         self.lifeline.let_go();
         self.wake();

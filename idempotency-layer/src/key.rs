@@ -109,7 +109,8 @@ impl KeySyntax {
                 None => return Err(InvalidKey::Syntax),
             },
         }
-        let characters = std::str::from_utf8(key.as_bytes()).map_or(key.as_bytes().len(), |s| s.chars().count());
+        let characters =
+            std::str::from_utf8(key.as_bytes()).map_or(key.as_bytes().len(), |s| s.chars().count());
         if characters < *self.length.start() {
             return Err(InvalidKey::TooShort);
         }

@@ -181,12 +181,12 @@ pub use crate::scope::Scope;
 pub use crate::service::IdempotencyService;
 #[cfg(feature = "conformance")]
 pub use crate::store::conformance;
+pub use crate::store::{
+    AnyStore, Checkpoint, Claim, ClaimRequest, ClaimToken, Fence, Fenced, Outcome, Purge, RecordId, Run,
+    Store, Tombstone,
+};
 #[cfg(feature = "memory")]
 pub use crate::store::{MemoryStats, MemoryStore};
-pub use crate::store::{
-    AnyStore, Checkpoint, Claim, ClaimRequest, ClaimToken, Fence, Fenced, Outcome, Purge, RecordId, Run, Store,
-    Tombstone,
-};
 
 /// The README's examples.
 #[cfg(all(doctest, feature = "axum"))]

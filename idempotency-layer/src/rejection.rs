@@ -121,7 +121,9 @@ impl fmt::Display for Rejection {
             }
             RejectionKind::BodyUnreadable => "The request body could not be read to its end.",
             RejectionKind::ScopeMissing | RejectionKind::ResponseUnreadable => "Internal error.",
-            RejectionKind::StoreUnavailable => "Idempotency is not available at the moment; nothing was done.",
+            RejectionKind::StoreUnavailable => {
+                "Idempotency is not available at the moment; nothing was done."
+            }
             RejectionKind::NotRecorded => {
                 "The response could not be recorded; retry with the same Idempotency-Key to learn the outcome."
             }

@@ -56,7 +56,10 @@ impl StoredResponse {
         };
         let kept = || headers.iter().filter(|(name, _)| keeps(name) && !named(name));
         let trailing = || trailers.into_iter().flat_map(HeaderMap::iter);
-        let size = kept().chain(trailing()).map(|(name, value)| 6 + name.as_str().len() + value.len()).sum::<usize>();
+        let size = kept()
+            .chain(trailing())
+            .map(|(name, value)| 6 + name.as_str().len() + value.len())
+            .sum::<usize>();
 
         let mut bytes = Vec::with_capacity(HEAD + size + body.len());
         bytes.put_u8(VERSION);
@@ -104,7 +107,11 @@ impl StoredResponse {
         Some(ResponseParts {
             status: StatusCode::from_u16(status).ok()?,
             headers: self.headers_of(&mut rest, headers)?,
-            trailers: if trailers == NO_TRAILERS { None } else { Some(self.headers_of(&mut rest, trailers)?) },
+            trailers: if trailers == NO_TRAILERS {
+                None
+            } else {
+                Some(self.headers_of(&mut rest, trailers)?)
+            },
             body: self.0.slice_ref(rest),
         })
     }
@@ -206,7 +213,10 @@ mod tests {
         let headers = HeaderMap::from_iter([(http::header::ETAG, HeaderValue::from_static("\"1\""))]);
         let stored = StoredResponse::encode(StatusCode::OK, &headers, |_| true, b"", None).unwrap();
         for length in 0..stored.as_bytes().len() {
-            assert!(StoredResponse::from_bytes(stored.as_bytes().slice(..length)).decode().is_err(), "{length}");
+            assert!(
+                StoredResponse::from_bytes(stored.as_bytes().slice(..length)).decode().is_err(),
+                "{length}"
+            );
         }
         let mut foreign = stored.as_bytes().to_vec();
         foreign[0] = VERSION + 1;
@@ -219,7 +229,8 @@ mod tests {
         headers.insert(CONNECTION, HeaderValue::from_static("close, X-Hop"));
         headers.insert("x-hop", HeaderValue::from_static("1"));
         headers.insert("x-end", HeaderValue::from_static("1"));
-        let stored = StoredResponse::encode(StatusCode::OK, &headers, |name| name != CONNECTION, b"", None).unwrap();
+        let stored =
+            StoredResponse::encode(StatusCode::OK, &headers, |name| name != CONNECTION, b"", None).unwrap();
         assert_eq!(shown(&stored.decode().unwrap().headers), [("x-end".to_owned(), b"1".to_vec(), false)]);
     }
 }

@@ -65,6 +65,9 @@ impl<S: Clone, St> Clone for IdempotencyService<S, St> {
 
 impl<S: fmt::Debug, St> fmt::Debug for IdempotencyService<S, St> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IdempotencyService").field("inner", &self.inner).field("config", &self.config).finish()
+        f.debug_struct("IdempotencyService")
+            .field("inner", &self.inner)
+            .field("config", &self.config)
+            .finish()
     }
 }

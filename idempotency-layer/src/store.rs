@@ -118,12 +118,7 @@ impl<S: Store> Store for Arc<S> {
         S::claim(self, request).await
     }
 
-    async fn complete(
-        &self,
-        record: RecordId,
-        fence: Fence,
-        outcome: Outcome,
-    ) -> Result<Fenced, StoreError> {
+    async fn complete(&self, record: RecordId, fence: Fence, outcome: Outcome) -> Result<Fenced, StoreError> {
         S::complete(self, record, fence, outcome).await
     }
 

@@ -34,7 +34,8 @@ fn keyed(key: &'static str, body: &'static str) -> Request<Full<Bytes>> {
 
 #[tokio::test]
 async fn a_connection_of_hyper_that_breaks_leaves_an_answer_for_the_retry() {
-    let (runs, gate, begun) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (runs, gate, begun) =
+        (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let layer = layer();
     let handler = {
         let (runs, gate, begun) = (runs.clone(), gate.clone(), begun.clone());
@@ -97,7 +98,8 @@ async fn a_grpc_response_is_replayed_over_http_2_with_its_trailers() {
                 let mut trailers = HeaderMap::new();
                 trailers.insert("grpc-status", HeaderValue::from_static("0"));
                 let frames = [Ok::<_, tonic::Status>(Frame::data(message)), Ok(Frame::trailers(trailers))];
-                let mut response = Response::new(Body::new(StreamBody::new(futures_util::stream::iter(frames))));
+                let mut response =
+                    Response::new(Body::new(StreamBody::new(futures_util::stream::iter(frames))));
                 response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
                 Ok::<_, Infallible>(response)
             }

@@ -95,7 +95,7 @@ fn a_slip_in_a_file_is_an_error_that_names_it() {
     for (plan, named) in [
         (json!({"max_retry_cap": 3}), "max_retry_cap"),
         (json!({"min_interval_seconds": 0}), "nonzero"),
-        (json!({"max_retries_cap": -1}), "u32"),
+        (json!({"max_retries_cap": -1}), "invalid"),
         (json!({"eligible_outcomes": ["eror"]}), "eror"),
         (json!({"eligible_outcomes": [3]}), "outcome"),
     ] {

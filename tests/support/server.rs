@@ -87,9 +87,16 @@ impl Launch {
 
     /// Starts it and waits for the end, which is expected at once: what it said on standard error.
     pub fn fail(mut self) -> String {
-        let output = self.spawn().wait_with_output().expect("a child can be waited for");
-        assert!(!output.status.success(), "started: {output:?}");
-        assert!(output.stdout.is_empty(), "said something on standard output: {output:?}");
+        let mut child = self.spawn();
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("its standard output is a pipe");
+        BufReader::new(stdout).read_line(&mut line).expect("its standard output can be read");
+        if !line.is_empty() {
+            let _ = child.kill();
+        }
+        let output = child.wait_with_output().expect("a child can be waited for");
+        assert_eq!(line, "", "it started: {output:?}");
+        assert!(!output.status.success(), "it ended well: {output:?}");
         String::from_utf8(output.stderr).expect("messages are text")
     }
 

@@ -26,6 +26,7 @@ pub(super) fn problem(rejection: &Rejection) -> Response<Bytes> {
         _ => rejection.status().canonical_reason().unwrap_or("Error"),
     };
     let status = rejection.status().as_u16();
-    let body = format!(r#"{{"type":"about:blank","title":"{title}","status":{status},"detail":"{rejection}"}}"#);
+    let body =
+        format!(r#"{{"type":"about:blank","title":"{title}","status":{status},"detail":"{rejection}"}}"#);
     rejection.render(body, "application/problem+json")
 }

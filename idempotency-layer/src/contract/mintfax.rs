@@ -29,7 +29,9 @@ fn error(rejection: &Rejection) -> Response<Bytes> {
         RejectionKind::BodyTooLarge { .. } => ("file_too_large", "fix_request"),
         RejectionKind::BodyUnreadable => ("bad_request", "fix_request"),
         RejectionKind::InProgress => (rejection.code(), "wait_and_retry"),
-        RejectionKind::StoreUnavailable | RejectionKind::NotRecorded => ("service_unavailable", "wait_and_retry"),
+        RejectionKind::StoreUnavailable | RejectionKind::NotRecorded => {
+            ("service_unavailable", "wait_and_retry")
+        }
         _ => (rejection.code(), "contact_support"),
     };
     let body = format!(r#"{{"error":"{code}","message":"{rejection}","action":"{action}"}}"#);

@@ -28,12 +28,7 @@ impl Store for AnyStore {
         self.0.claim(request).await
     }
 
-    async fn complete(
-        &self,
-        record: RecordId,
-        fence: Fence,
-        outcome: Outcome,
-    ) -> Result<Fenced, StoreError> {
+    async fn complete(&self, record: RecordId, fence: Fence, outcome: Outcome) -> Result<Fenced, StoreError> {
         self.0.complete(record, fence, outcome).await
     }
 

@@ -139,12 +139,7 @@ impl Store for MemoryStore {
         self.try_claim(request)
     }
 
-    async fn complete(
-        &self,
-        record: RecordId,
-        fence: Fence,
-        outcome: Outcome,
-    ) -> Result<Fenced, StoreError> {
+    async fn complete(&self, record: RecordId, fence: Fence, outcome: Outcome) -> Result<Fenced, StoreError> {
         let home = self.home(record);
         let bytes = outcome_bytes(&outcome);
         self.reserve(bytes, home)?;
@@ -341,7 +336,8 @@ impl Shard {
 
     /// The claim of this record, if `fence` is the one it runs under.
     fn running_with(&mut self, record: RecordId, fence: Fence) -> Option<&mut Running> {
-        let held = |running: &&mut Running| running.fence == fence && !matches!(running.lease, Lease::Released);
+        let held =
+            |running: &&mut Running| running.fence == fence && !matches!(running.lease, Lease::Released);
         self.running.get_mut(&record).filter(held)
     }
 
@@ -351,7 +347,9 @@ impl Shard {
             if let Some((_, oldest)) = self.finished.front().filter(|(_, oldest)| oldest.expires_at <= now) {
                 budget.give_back(oldest.bytes());
                 self.finished.pop_front();
-            } else if let Some((_, oldest)) = self.running.front().filter(|(_, oldest)| oldest.is_expired(now)) {
+            } else if let Some((_, oldest)) =
+                self.running.front().filter(|(_, oldest)| oldest.is_expired(now))
+            {
                 budget.give_back(oldest.bytes());
                 self.running.pop_front();
             } else {

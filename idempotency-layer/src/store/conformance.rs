@@ -1,0 +1,296 @@
+//! One test for each number of the [store's contract](crate::Store#the-contract), for anybody's store.
+//!
+//! Whoever wrote a store takes this crate with the feature `conformance` as a development dependency, says in a
+//! [`Harness`] how the store is opened and how its time passes, and lets
+//! [`conformance_tests!`](crate::conformance_tests) write the tests:
+//!
+#![cfg_attr(feature = "memory", doc = "```")]
+#![cfg_attr(not(feature = "memory"), doc = "```ignore")]
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//!
+//! use idempotency_layer::MemoryStore;
+//! use idempotency_layer::conformance::{Clause, Harness};
+//!
+//! #[derive(Default)]
+//! struct Memory(Arc<MemoryStore>);
+//!
+//! impl Harness for Memory {
+//!     type Store = Arc<MemoryStore>;
+//!
+//!     async fn store(&self) -> Self::Store {
+//!         self.0.clone()
+//!     }
+//!
+//!     async fn advance(&self, by: Duration) {
+//!         tokio::time::advance(by).await;
+//!     }
+//! }
+//!
+//! // Seventeen tests, from `clause_01_first_claim` to `clause_17_cancellation`.
+//! idempotency_layer::conformance_tests!(Memory::default(), flavor = "current_thread", start_paused = true);
+//!
+//! // The same by hand.
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() {
+//! for clause in Clause::ALL {
+//!     clause.check(&Memory::default()).await;
+//! }
+//! # }
+//! ```
+//!
+//! A check panics when the store breaks its clause, or fails with a [`StoreError`](crate::StoreError) at all, and the
+//! message names the number, the sentence and what was seen.
+//!
+//! # What the checks assume
+//!
+//! - **Records** are new ones in each check, so checks may share a database, one after the other or at once.
+//! - **Time** is counted in [`Harness::unit`]s. Where a lease or a record has to be alive still, the last unit of its
+//!   life is left to the verbs between; where it has to be over, the time is up exactly.
+//! - **Handles**: the verbs of a check go round several handles, so that what a handle keeps to itself shows.
+//! - **Races** are run [`Harness::rounds`] times, by as many as 64 tasks. On a runtime with one thread they meet only
+//!   where the store awaits: a store that locks threads out needs a runtime with several.
+//!
+//! What stays untested: that an answer came from the store's clock and not from the caller's, that records outlive the
+//! store's process, and that a verb dropped half way does not take effect much later.
+
+mod cancellation;
+mod claims;
+mod expiry;
+mod fences;
+mod leases;
+mod outcomes;
+mod probe;
+mod purge;
+mod records;
+
+use std::fmt;
+use std::time::Duration;
+
+use self::probe::Probe;
+pub use self::purge::check_purge;
+use crate::store::Store;
+
+/// How to open a store, and how its time passes.
+pub trait Harness: Sync {
+    /// The store under test.
+    type Store: Store;
+
+    /// A new handle on the same records, as another process would open it.
+    fn store(&self) -> impl Future<Output = Self::Store> + Send;
+
+    /// Lets at least this much time pass on the store's clock.
+    ///
+    /// By default it waits: for a database that is what there is. A store that reads [`tokio::time`] is better served
+    /// by a paused clock and `tokio::time::advance`.
+    fn advance(&self, by: Duration) -> impl Future<Output = ()> + Send {
+        tokio::time::sleep(by)
+    }
+
+    /// The grain of time: longer than thirty verbs and the lateness of [`advance`](Self::advance) can take. A check
+    /// lets at most forty of it pass.
+    ///
+    /// 100 ms by default, which is nothing on a paused clock and enough for a database nearby.
+    fn unit(&self) -> Duration {
+        Duration::from_millis(100)
+    }
+
+    /// How many times a race is run: 100 by default.
+    fn rounds(&self) -> usize {
+        100
+    }
+}
+
+/// A number of the [store's contract](crate::Store#the-contract).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "`sentence` says what they are")]
+pub enum Clause {
+    FirstClaim = 1,
+    OneRunner,
+    Replay,
+    Mismatch,
+    Release,
+    Fences,
+    Takeover,
+    Extend,
+    OneHeir,
+    Expiry,
+    LostAcknowledgement,
+    RepeatedCompletion,
+    Tombstone,
+    Checkpoint,
+    Independence,
+    LateButFirst,
+    Cancellation,
+}
+
+impl Clause {
+    /// All of them, in order.
+    pub const ALL: [Self; 17] = [
+        Self::FirstClaim,
+        Self::OneRunner,
+        Self::Replay,
+        Self::Mismatch,
+        Self::Release,
+        Self::Fences,
+        Self::Takeover,
+        Self::Extend,
+        Self::OneHeir,
+        Self::Expiry,
+        Self::LostAcknowledgement,
+        Self::RepeatedCompletion,
+        Self::Tombstone,
+        Self::Checkpoint,
+        Self::Independence,
+        Self::LateButFirst,
+        Self::Cancellation,
+    ];
+
+    /// Its number, from 1.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// Its text, with its name in front.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::FirstClaim => {
+                "First claim. The claim of a record unknown to the store is Claim::Run, attempt 1, no orphan, no \
+                 checkpoint."
+            }
+            Self::OneRunner => {
+                "One runner. Of any number of concurrent claims of one record, one is Run; the others are \
+                 Claim::InFlight with the time left of the lease: more than zero, at most the lease."
+            }
+            Self::Replay => {
+                "Replay. After complete with a response, a claim is Claim::Replay with the very same response, to the \
+                 byte."
+            }
+            Self::Mismatch => {
+                "Mismatch. A claim whose fingerprint does not match the record's is Claim::Mismatch, whether the \
+                 record is running, complete or a tombstone, and changes nothing."
+            }
+            Self::Release => {
+                "Release. After release, the next claim is Run at once, and no orphan. Without a checkpoint the record \
+                 is forgotten: attempt 1, any fingerprint. With one, it is kept: next attempt, the checkpoint, the \
+                 same fingerprint."
+            }
+            Self::Fences => {
+                "Fences. complete, release, extend and checkpoint with a fence that is not the record's current one \
+                 are Fenced::Stale and change nothing. The fences of a record only grow, also after it was released, \
+                 taken over, or forgotten."
+            }
+            Self::Takeover => {
+                "Takeover. Until its lease runs out a claim is not given away; after, the next claim is Run with the \
+                 next attempt, marked as an orphan."
+            }
+            Self::Extend => "Extend lets the lease end lease from now; a lease of zero ends at once.",
+            Self::OneHeir => {
+                "One heir. Of any number of concurrent claims of an orphan, one is Run; the others are InFlight."
+            }
+            Self::Expiry => {
+                "Expiry. A record is forgotten ttl after it was first claimed, but never while a lease on it holds. \
+                 What comes then is a first claim, but for the fence, which has grown."
+            }
+            Self::LostAcknowledgement => {
+                "Lost acknowledgement. A claim with the token of the running claim is that claim: Run, same fence, \
+                 same attempt, with a fresh lease."
+            }
+            Self::RepeatedCompletion => {
+                "Repeated completion. complete with the fence that completed the record already is Fenced::Held, and \
+                 the first outcome stays."
+            }
+            Self::Tombstone => {
+                "Tombstone. After complete with a tombstone, a claim is Claim::Tombstone with the same reason."
+            }
+            Self::Checkpoint => {
+                "Checkpoint. The latest checkpoint of a record, its bytes unchanged, comes with each later Run of it."
+            }
+            Self::Independence => "Independence. What is done to one record changes no other.",
+            Self::LateButFirst => {
+                "Late but first. A claim whose lease ran out, and that nobody took over, still holds its fence."
+            }
+            Self::Cancellation => {
+                "Cancellation. A verb whose future is dropped has taken effect whole, or not at all."
+            }
+        }
+    }
+
+    /// Checks that the store keeps this clause.
+    ///
+    /// # Panics
+    ///
+    /// When it does not, and when a verb fails.
+    pub async fn check<H: Harness>(self, harness: &H) {
+        let probe = &Probe::new(self, harness).await;
+        match self {
+            Self::FirstClaim => claims::first_claim(probe).await,
+            Self::OneRunner => claims::one_runner(probe).await,
+            Self::Replay => outcomes::replay(probe).await,
+            Self::Mismatch => records::mismatch(probe).await,
+            Self::Release => records::release(probe).await,
+            Self::Fences => fences::fences(probe).await,
+            Self::Takeover => leases::takeover(probe).await,
+            Self::Extend => leases::extend(probe).await,
+            Self::OneHeir => claims::one_heir(probe).await,
+            Self::Expiry => expiry::expiry(probe).await,
+            Self::LostAcknowledgement => claims::lost_acknowledgement(probe).await,
+            Self::RepeatedCompletion => outcomes::repeated_completion(probe).await,
+            Self::Tombstone => outcomes::tombstone(probe).await,
+            Self::Checkpoint => records::checkpoint_kept(probe).await,
+            Self::Independence => records::independence(probe).await,
+            Self::LateButFirst => leases::late_but_first(probe).await,
+            Self::Cancellation => cancellation::cancellation(probe).await,
+        }
+    }
+}
+
+/// Number and text, as a failed check begins.
+impl fmt::Display for Clause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "clause {}, {}", self.number(), self.sentence())
+    }
+}
+
+/// Writes a test for each clause of the store's contract, `clause_01_first_claim` to `clause_17_cancellation`.
+///
+/// The first argument makes the [`Harness`](crate::conformance::Harness), anew in each test; it may await. What follows
+/// goes to `#[tokio::test]`, which the calling crate must have; without it the tests run on four threads. See
+/// [`conformance`](crate::conformance).
+#[macro_export]
+macro_rules! conformance_tests {
+    ($harness:expr $(,)?) => {
+        $crate::conformance_tests!($harness, flavor = "multi_thread", worker_threads = 4);
+    };
+    ($harness:expr, $($runtime:tt)+) => {
+        $crate::conformance_tests! { @each [$harness] [$($runtime)+]
+            clause_01_first_claim FirstClaim
+            clause_02_one_runner OneRunner
+            clause_03_replay Replay
+            clause_04_mismatch Mismatch
+            clause_05_release Release
+            clause_06_fences Fences
+            clause_07_takeover Takeover
+            clause_08_extend Extend
+            clause_09_one_heir OneHeir
+            clause_10_expiry Expiry
+            clause_11_lost_acknowledgement LostAcknowledgement
+            clause_12_repeated_completion RepeatedCompletion
+            clause_13_tombstone Tombstone
+            clause_14_checkpoint Checkpoint
+            clause_15_independence Independence
+            clause_16_late_but_first LateButFirst
+            clause_17_cancellation Cancellation
+        }
+    };
+    (@each $harness:tt $runtime:tt $($name:ident $clause:ident)+) => {
+        $($crate::conformance_tests! { @one $harness $runtime $name $clause })+
+    };
+    (@one [$harness:expr] [$($runtime:tt)+] $name:ident $clause:ident) => {
+        #[::tokio::test($($runtime)+)]
+        async fn $name() {
+            $crate::conformance::Clause::$clause.check(&$harness).await;
+        }
+    };
+}

@@ -1,0 +1,211 @@
+//! Callers that stop waiting: clause 17.
+//!
+//! A verb is dropped where it waits for the first time, the second time and so on until it does not wait any more. What
+//! it had sent may take effect a little later, so each check takes the state before and the state after at any moment,
+//! and then lets the caller do what it would: ask again.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use super::Harness;
+use super::probe::{Probe, checkpoint, response};
+use crate::store::{Checkpoint, Claim, ClaimRequest, Fence, Fenced, Outcome, Run, Store};
+
+/// A verb that waits more often than this is dropped no later.
+const WAITS: usize = 24;
+
+pub(super) async fn cancellation<H: Harness>(probe: &Probe<'_, H>) {
+    // Whether, and how often, a verb waits for a database depends on chance.
+    for _ in 0..probe.rounds().div_ceil(25) {
+        first_claim(probe).await;
+        takeover(probe).await;
+        complete(probe).await;
+        release(probe).await;
+        release_with_checkpoint(probe).await;
+        extend(probe).await;
+        take_checkpoint(probe).await;
+    }
+}
+
+/// Drops a future when it waits for the `n`th time; before it is polled at all for 0. True when it was over before.
+async fn dropped_at<F: Future>(n: usize, future: F) -> bool {
+    let (mut future, mut waits) = (pin!(future), 0);
+    poll_fn(|context| {
+        if n > 0 && future.as_mut().poll(context).is_ready() {
+            return Poll::Ready(true);
+        }
+        waits += 1;
+        if waits >= n { Poll::Ready(false) } else { Poll::Pending }
+    })
+    .await
+}
+
+async fn first_claim<H: Harness>(probe: &Probe<'_, H>) {
+    for n in 0..WAITS {
+        let ask = probe.ask();
+        let over = dropped_at(n, probe.handle().claim(ask)).await;
+        let when = format!("after one dropped at wait {n}");
+        match probe.claim(probe.rival(ask)).await {
+            Claim::Run(run) => {
+                probe.is_run(&run, 1, false, None, &when);
+                probe
+                    .in_flight(
+                        ask,
+                        probe.long(),
+                        format_args!("repeated {when}, when another had come between"),
+                    )
+                    .await;
+            }
+            Claim::InFlight { .. } => {
+                let run = probe.run(ask, format_args!("repeated {when}")).await;
+                probe.is_run(&run, 1, false, None, format_args!("repeated {when}"));
+                ends_well(probe, ask, run.fence, &when).await;
+            }
+            other => probe.not("Run or InFlight", &other, &when),
+        }
+        if over {
+            return;
+        }
+    }
+}
+
+async fn takeover<H: Harness>(probe: &Probe<'_, H>) {
+    let kept = checkpoint("kept");
+    for (n, (orphan, run)) in probe.orphans(WAITS).await.into_iter().enumerate() {
+        probe.held(probe.checkpoint(orphan.record, run.fence, &kept).await, "a late checkpoint");
+        let ask = probe.rival(orphan);
+        let over = dropped_at(n, probe.handle().claim(ask)).await;
+        let when = format!("of an orphan after one dropped at wait {n}");
+        match probe.claim(probe.rival(ask)).await {
+            Claim::Run(heir) => probe.is_run(&heir, 2, true, Some(&kept), &when),
+            Claim::InFlight { .. } => {
+                let heir = probe.run(ask, format_args!("repeated {when}")).await;
+                probe.is_run(&heir, 2, true, Some(&kept), format_args!("repeated {when}"));
+                ends_well(probe, ask, heir.fence, &when).await;
+            }
+            other => probe.not("Run or InFlight", &other, &when),
+        }
+        if over {
+            return;
+        }
+    }
+}
+
+async fn complete<H: Harness>(probe: &Probe<'_, H>) {
+    let (first, second) = (response("first"), response("second"));
+    for n in 0..WAITS {
+        let (ask, Run { fence, .. }) = claimed(probe).await;
+        let outcome = Outcome::Response(first.clone());
+        let over = dropped_at(n, probe.handle().complete(ask.record, fence, outcome)).await;
+        let when = format!("after a completion dropped at wait {n}");
+        let seen = match probe.claim(probe.rival(ask)).await {
+            Claim::InFlight { .. } => None,
+            Claim::Replay(replay) if replay == first => Some(replay),
+            other => probe.not("InFlight or Replay", &other, &when),
+        };
+        let again = probe.complete(ask.record, fence, &Outcome::Response(second.clone())).await;
+        probe.held(again, format_args!("a completion {when}"));
+        match probe.claim(probe.rival(ask)).await {
+            Claim::Replay(replay) if seen.as_ref().is_none_or(|seen| *seen == replay) => {
+                let whole = replay == first || replay == second;
+                probe.ensure(whole, format_args!("a claim {when} and another one replayed a third response"));
+                probe.replays(probe.rival(ask), &replay, format_args!("{when} and another one")).await;
+            }
+            other => probe.not("Replay of the outcome that came first", &other, &when),
+        }
+        if over {
+            return;
+        }
+    }
+}
+
+async fn release<H: Harness>(probe: &Probe<'_, H>) {
+    for n in 0..WAITS {
+        let (ask, Run { fence, .. }) = claimed(probe).await;
+        let over = dropped_at(n, probe.handle().release(ask.record, fence)).await;
+        let when = format!("after a release dropped at wait {n}");
+        match probe.claim(probe.rival(ask)).await {
+            Claim::Run(run) => probe.is_run(&run, 1, false, None, &when),
+            Claim::InFlight { .. } => {
+                // Not yet: the owner asks again, which finds it released or releases it.
+                let _ = probe.release(ask.record, fence).await;
+                probe.first(probe.stranger(ask), format_args!("{when} and another one")).await;
+            }
+            other => probe.not("Run or InFlight", &other, &when),
+        }
+        if over {
+            return;
+        }
+    }
+}
+
+async fn release_with_checkpoint<H: Harness>(probe: &Probe<'_, H>) {
+    let kept = checkpoint("kept");
+    for n in 0..WAITS {
+        let (ask, Run { fence, .. }) = claimed(probe).await;
+        probe.held(probe.checkpoint(ask.record, fence, &kept).await, "a checkpoint");
+        let over = dropped_at(n, probe.handle().release(ask.record, fence)).await;
+        let when = format!("after a release with a checkpoint dropped at wait {n}");
+        match probe.claim(probe.rival(ask)).await {
+            Claim::Run(run) => probe.is_run(&run, 2, false, Some(&kept), &when),
+            Claim::InFlight { .. } => {
+                let _ = probe.release(ask.record, fence).await;
+                let run = probe.run(probe.rival(ask), format_args!("{when} and another one")).await;
+                probe.is_run(&run, 2, false, Some(&kept), format_args!("{when} and another one"));
+            }
+            other => probe.not("Run or InFlight", &other, &when),
+        }
+        if over {
+            return;
+        }
+    }
+}
+
+async fn extend<H: Harness>(probe: &Probe<'_, H>) {
+    for n in 0..WAITS {
+        let (ask, Run { fence, .. }) = claimed(probe).await;
+        let over = dropped_at(n, probe.handle().extend(ask.record, fence, probe.units(500))).await;
+        let when = format!("after an extension dropped at wait {n}");
+        probe.in_flight(probe.rival(ask), probe.long(), &when).await;
+        ends_well(probe, ask, fence, &when).await;
+        if over {
+            return;
+        }
+    }
+}
+
+async fn take_checkpoint<H: Harness>(probe: &Probe<'_, H>) {
+    let (old, new) = (checkpoint("old"), checkpoint("new"));
+    for n in 0..WAITS {
+        let (ask, Run { fence, .. }) = claimed(probe).await;
+        probe.held(probe.checkpoint(ask.record, fence, &old).await, "a checkpoint");
+        let over = dropped_at(n, probe.handle().checkpoint(ask.record, fence, new.clone())).await;
+        let when = format!("after a checkpoint dropped at wait {n}");
+        probe.in_flight(probe.rival(ask), probe.long(), &when).await;
+        probe.held(probe.release(ask.record, fence).await, "a release");
+        let run = probe.run(probe.rival(ask), &when).await;
+        let whole = |checkpoint: &Checkpoint| *checkpoint == old || *checkpoint == new;
+        let good = run.checkpoint.as_ref().is_some_and(whole);
+        probe.ensure(
+            good,
+            format_args!("a claim {when} came with {:?}, not {old:?} or {new:?}", run.checkpoint),
+        );
+        if over {
+            return;
+        }
+    }
+}
+
+async fn claimed<H: Harness>(probe: &Probe<'_, H>) -> (ClaimRequest, Run) {
+    let ask = probe.ask();
+    (ask, probe.run(ask, "of an unknown record").await)
+}
+
+/// The claim can be completed, and is replayed.
+async fn ends_well<H: Harness>(probe: &Probe<'_, H>, ask: ClaimRequest, fence: Fence, when: &str) {
+    let answer = response("done");
+    let fenced = probe.complete(ask.record, fence, &Outcome::Response(answer.clone())).await;
+    probe.ensure(fenced == Fenced::Held, format_args!("a completion {when} was Stale"));
+    probe.replays(probe.rival(ask), &answer, when).await;
+}

@@ -1,0 +1,156 @@
+//! When records are forgotten: clause 10.
+//!
+//! Where the contract leaves the store a choice (a late verb on a record whose time is up, and that nobody claimed
+//! since), either answer will do, if what comes after agrees with it.
+
+use std::time::Duration;
+
+use super::Harness;
+use super::probe::{Probe, Verb, checkpoint, response};
+use crate::store::{Claim, ClaimRequest, Fence, Fenced, Outcome, Tombstone};
+
+/// Longer than any lease, to those who count in 32 bits of milliseconds.
+const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+pub(super) async fn expiry<H: Harness>(probe: &Probe<'_, H>) {
+    finished(probe).await;
+    left_running(probe).await;
+    held_past_its_time(probe).await;
+    claimed_anew(probe).await;
+    late(probe).await;
+}
+
+/// `ttl` counts from the first claim: not from the completion, and not from the latest look.
+async fn finished<H: Harness>(probe: &Probe<'_, H>) {
+    let ask = || ClaimRequest { ttl: probe.units(6), ..probe.ask() };
+    let (response, kept) = (response("done"), checkpoint("kept"));
+    let outcomes = [Outcome::Response(response.clone()), Outcome::Tombstone(Tombstone::Unknown)];
+    let asked = [ask(), ask()];
+    let mut fences = Vec::new();
+    for ask in asked {
+        let fence = probe.run(ask, "of an unknown record").await.fence;
+        let forever = ClaimRequest { ttl: TEN_YEARS, ..probe.ask() };
+        probe.run(forever, "of an unknown record").await;
+        fences.push((forever, fence));
+    }
+    probe.advance(2).await;
+    for ((ask, outcome), (_, fence)) in asked.iter().zip(&outcomes).zip(&fences) {
+        probe.held(probe.checkpoint(ask.record, *fence, &kept).await, "a checkpoint");
+        probe.held(probe.complete(ask.record, *fence, outcome).await, "a completion");
+    }
+    let again = |ask| ClaimRequest { ttl: probe.long(), ..probe.rival(ask) };
+    for pause in [0, 3] {
+        probe.advance(pause).await;
+        probe.replays(again(asked[0]), &response, "before the time to live was over").await;
+        probe.buried(again(asked[1]), Tombstone::Unknown, "before the time to live was over").await;
+    }
+    probe.advance(1).await;
+    for (ask, (forever, fence)) in asked.into_iter().zip(fences) {
+        forgotten(probe, ask, fence, "when the time to live of a finished record was over").await;
+        probe.in_flight(probe.rival(forever), probe.long(), "of a record that lives ten years").await;
+    }
+}
+
+/// Whether orphaned, taken over, or given up with a checkpoint: forgotten is forgotten.
+async fn left_running<H: Harness>(probe: &Probe<'_, H>) {
+    let ask = || ClaimRequest { ttl: probe.units(6), ..probe.ask_for(1) };
+    let kept = checkpoint("kept");
+    let [orphan, inherited, released] = [ask(), ask(), ask()];
+    let mut fences = Vec::new();
+    for ask in [orphan, inherited, released] {
+        let fence = probe.run(ask, "of an unknown record").await.fence;
+        probe.held(probe.checkpoint(ask.record, fence, &kept).await, "a checkpoint");
+        fences.push(fence);
+    }
+    probe.held(probe.release(released.record, fences[2]).await, "a release");
+    probe.advance(2).await;
+    // An heir's own time to live does not count: the record was first claimed before.
+    let heir = ClaimRequest { ttl: probe.long(), lease: probe.units(3), ..probe.rival(inherited) };
+    fences[1] = probe.run(heir, "of an orphan").await.fence;
+    probe.advance(3).await;
+    let stranger = probe.stranger(released);
+    probe.mismatch(stranger, "by another request, before the time to live was over").await;
+    probe.advance(1).await;
+    forgotten(probe, orphan, fences[0], "when the time to live of an orphan was over").await;
+    forgotten(probe, inherited, fences[1], "when the time to live of a record twice orphaned was over").await;
+    forgotten(probe, released, fences[2], "when the time to live of a released record was over").await;
+}
+
+async fn held_past_its_time<H: Harness>(probe: &Probe<'_, H>) {
+    let [lapsing, renewed] = [8, 4].map(|lease| ClaimRequest { ttl: probe.units(3), ..probe.ask_for(lease) });
+    let lapsed = probe.run(lapsing, "of an unknown record").await.fence;
+    let fence = probe.run(renewed, "of an unknown record").await.fence;
+    probe.advance(3).await;
+    for (ask, what) in [(lapsing, "a lease"), (renewed, "another lease")] {
+        let when = format_args!("past the time to live, while {what} held").to_string();
+        probe.in_flight(probe.rival(ask), ask.lease, &when).await;
+        probe.mismatch(probe.stranger(ask), &when).await;
+    }
+    probe.held(
+        probe.extend(renewed.record, fence, probe.units(4)).await,
+        "an extension past the time to live",
+    );
+    probe.advance(3).await;
+    probe
+        .in_flight(probe.rival(renewed), probe.long(), "past the time to live, while an extension held")
+        .await;
+    probe.in_flight(probe.rival(lapsing), probe.long(), "past the time to live, while a lease held").await;
+    let done = probe.complete(renewed.record, fence, &Outcome::Response(response("done"))).await;
+    probe.held(done, "a completion past the time to live, while the lease held");
+    probe.advance(2).await;
+    // No heir: nothing is left to inherit.
+    forgotten(probe, lapsing, lapsed, "when lease and time to live were over").await;
+    forgotten(probe, renewed, fence, "when lease and time to live of a completed record were over").await;
+}
+
+/// A record that was forgotten by its release, or by the end of its time, has a time of its own.
+async fn claimed_anew<H: Harness>(probe: &Probe<'_, H>) {
+    let [released, expired] = [6, 2].map(|ttl| ClaimRequest { ttl: probe.units(ttl), ..probe.ask_for(1) });
+    let fence = probe.run(released, "of an unknown record").await.fence;
+    probe.run(expired, "of an unknown record").await;
+    probe.advance(2).await;
+    probe.held(probe.release(released.record, fence).await, "a release");
+    let done = response("done");
+    let anew = [released, expired].map(|ask| ClaimRequest { ttl: probe.units(6), ..probe.stranger(ask) });
+    for ask in anew {
+        let run = probe.first(ask, "of a forgotten record").await;
+        probe.held(
+            probe.complete(ask.record, run.fence, &Outcome::Response(done.clone())).await,
+            "a completion",
+        );
+    }
+    probe.advance(5).await;
+    for ask in anew {
+        probe.replays(probe.rival(ask), &done, "before the second time to live was over").await;
+    }
+    probe.advance(1).await;
+    for ask in anew {
+        probe.first(probe.rival(ask), "when the second time to live was over").await;
+    }
+}
+
+/// The time is up, the lease too, and the owner comes back before anybody else.
+async fn late<H: Harness>(probe: &Probe<'_, H>) {
+    let asked = Verb::ALL.map(|verb| (verb, ClaimRequest { ttl: probe.units(1), ..probe.ask_for(1) }));
+    let mut fences = Vec::new();
+    for (_, ask) in asked {
+        fences.push(probe.run(ask, "of an unknown record").await.fence);
+    }
+    probe.advance(1).await;
+    for ((verb, ask), fence) in asked.into_iter().zip(fences) {
+        let when = format!("when lease and time to live were over and {verb:?} came late");
+        if probe.apply(verb, ask.record, fence).await == Fenced::Held && verb == Verb::Extend {
+            probe.in_flight(probe.rival(ask), probe.long(), &when).await;
+        } else {
+            forgotten(probe, ask, fence, &when).await;
+        }
+    }
+}
+
+/// The next claim is a first one, any fingerprint will do, and its fence has grown.
+async fn forgotten<H: Harness>(probe: &Probe<'_, H>, ask: ClaimRequest, before: Fence, when: &str) {
+    let claim = probe.claim(probe.stranger(ask)).await;
+    let Claim::Run(run) = claim else { probe.not("Run", &claim, when) };
+    probe.is_run(&run, 1, false, None, when);
+    probe.ensure(run.fence > before, format_args!("a claim {when} got {:?} after {before:?}", run.fence));
+}

@@ -1,0 +1,269 @@
+//! Who may still write: clause 6.
+
+use std::sync::Arc;
+
+use super::Harness;
+use super::probe::{Probe, Verb, checkpoint, response};
+use crate::response::StoredResponse;
+use crate::store::{Claim, ClaimRequest, Fence, Fenced, Outcome, Run, Store};
+
+pub(super) async fn fences<H: Harness>(probe: &Probe<'_, H>) {
+    for past in Past::ALL {
+        every_verb_is_refused(probe, past).await;
+    }
+    no_fence_of_another_number(probe).await;
+    an_unknown_record_has_none(probe).await;
+    they_only_grow(probe).await;
+    for (round, orphan) in probe.orphans(probe.rounds()).await.into_iter().enumerate() {
+        a_late_verb_meets_the_heirs(probe, round, orphan).await;
+    }
+}
+
+/// How a fence became a stale one.
+#[derive(Clone, Copy, Debug)]
+enum Past {
+    TakenOver,
+    TakenOverAndCompleted,
+    Released,
+    ReleasedWithCheckpoint,
+    ReleasedAndClaimed,
+    ReleasedWithCheckpointAndClaimed,
+    Completed,
+    ExpiredAndClaimed,
+}
+
+/// What a record is now, beside the stale fence.
+enum Now {
+    Running(Run),
+    Complete(StoredResponse),
+    Released,
+    ReleasedWithCheckpoint,
+}
+
+impl Past {
+    const ALL: [Self; 8] = [
+        Self::TakenOver,
+        Self::TakenOverAndCompleted,
+        Self::Released,
+        Self::ReleasedWithCheckpoint,
+        Self::ReleasedAndClaimed,
+        Self::ReleasedWithCheckpointAndClaimed,
+        Self::Completed,
+        Self::ExpiredAndClaimed,
+    ];
+
+    /// Lets it happen. The lease is over where it has to be, and the time to live too.
+    async fn happen<H: Harness>(self, probe: &Probe<'_, H>, ask: ClaimRequest, fence: Fence) -> Now {
+        let record = ask.record;
+        let kept = matches!(self, Self::ReleasedWithCheckpoint | Self::ReleasedWithCheckpointAndClaimed);
+        if kept {
+            probe.held(probe.checkpoint(record, fence, &checkpoint("kept")).await, "a checkpoint");
+        }
+        match self {
+            Self::Released | Self::ReleasedWithCheckpoint => {
+                probe.held(probe.release(record, fence).await, "a release");
+                if kept { Now::ReleasedWithCheckpoint } else { Now::Released }
+            }
+            Self::ReleasedAndClaimed | Self::ReleasedWithCheckpointAndClaimed => {
+                probe.held(probe.release(record, fence).await, "a release");
+                Now::Running(probe.run(probe.rival(ask), "after a release").await)
+            }
+            Self::TakenOver => Now::Running(probe.run(probe.rival(ask), "of an orphan").await),
+            Self::ExpiredAndClaimed => {
+                Now::Running(probe.run(probe.rival(ask), "of a forgotten record").await)
+            }
+            Self::TakenOverAndCompleted => {
+                let heir = probe.run(probe.rival(ask), "of an orphan").await;
+                complete(probe, ask, heir.fence).await
+            }
+            Self::Completed => complete(probe, ask, fence).await,
+        }
+    }
+}
+
+async fn complete<H: Harness>(probe: &Probe<'_, H>, ask: ClaimRequest, fence: Fence) -> Now {
+    let answer = response("done");
+    probe.held(probe.complete(ask.record, fence, &Outcome::Response(answer.clone())).await, "a completion");
+    Now::Complete(answer)
+}
+
+async fn every_verb_is_refused<H: Harness>(probe: &Probe<'_, H>, past: Past) {
+    let mut asked = Vec::new();
+    for verb in Verb::ALL {
+        // Number 12 is about this one.
+        if matches!((past, verb), (Past::Completed, Verb::Complete)) {
+            continue;
+        }
+        // Twice: what was changed shows in how the record ends, and it can end in two ways.
+        for released in [false, true] {
+            let ask = match past {
+                Past::ExpiredAndClaimed => ClaimRequest { ttl: probe.units(1), ..probe.ask_for(1) },
+                Past::TakenOver | Past::TakenOverAndCompleted => probe.ask_for(1),
+                _ => probe.ask(),
+            };
+            asked.push((verb, released, ask, probe.run(ask, "of an unknown record").await.fence));
+        }
+    }
+    probe.advance(1).await;
+    for (verb, released, ask, fence) in asked {
+        let now = past.happen(probe, ClaimRequest { ttl: probe.long(), ..ask }, fence).await;
+        let what = format!("{verb:?} with the fence of a claim that was {past:?}");
+        probe.stale(probe.apply(verb, ask.record, fence).await, &what);
+        let after = format!("after {what}");
+        match now {
+            Now::Running(run) => goes_on(probe, ask, &run, released, &after).await,
+            Now::Complete(answer) => probe.replays(probe.rival(ask), &answer, &after).await,
+            Now::Released => drop(probe.first(probe.stranger(ask), &after).await),
+            Now::ReleasedWithCheckpoint => {
+                let run = probe.run(probe.rival(ask), &after).await;
+                probe.is_run(&run, 2, false, Some(&checkpoint("kept")), &after);
+            }
+        }
+    }
+}
+
+/// The run holds its claim and ends as if nothing had been.
+async fn goes_on<H: Harness>(
+    probe: &Probe<'_, H>,
+    ask: ClaimRequest,
+    run: &Run,
+    released: bool,
+    after: &str,
+) {
+    probe.in_flight(probe.rival(ask), probe.long(), after).await;
+    if released {
+        probe.held(probe.release(ask.record, run.fence).await, format_args!("the owner's release {after}"));
+        let next = probe.run(probe.rival(ask), format_args!("when the owner released {after}")).await;
+        let attempt = if run.checkpoint.is_some() { run.attempt + 1 } else { 1 };
+        probe.is_run(
+            &next,
+            attempt,
+            false,
+            run.checkpoint.as_ref(),
+            format_args!("when the owner released {after}"),
+        );
+    } else {
+        let answer = response("the owner's");
+        let held = probe.complete(ask.record, run.fence, &Outcome::Response(answer.clone())).await;
+        probe.held(held, format_args!("the owner's completion {after}"));
+        probe.replays(probe.rival(ask), &answer, format_args!("when the owner completed {after}")).await;
+    }
+}
+
+/// Neither an earlier number nor a later one, nor one that a signed column cannot hold.
+async fn no_fence_of_another_number<H: Harness>(probe: &Probe<'_, H>) {
+    for verb in Verb::ALL {
+        for released in [false, true] {
+            let ask = probe.ask();
+            let run = probe.run(ask, "of an unknown record").await;
+            let fence = run.fence.0;
+            let others = [0, 1, fence.wrapping_sub(1), fence.wrapping_add(1), i64::MAX as u64, u64::MAX];
+            for other in others.into_iter().filter(|other| *other != fence) {
+                let refused = probe.apply(verb, ask.record, Fence(other)).await;
+                probe.stale(
+                    refused,
+                    format_args!("{verb:?} with fence {other}, while {fence} is the current one"),
+                );
+            }
+            goes_on(
+                probe,
+                ask,
+                &run,
+                released,
+                &format!("after {verb:?} with fences that were never given out"),
+            )
+            .await;
+        }
+    }
+    // A stale extension does not even shift the end of the lease.
+    let ask = probe.ask_for(2);
+    let fence = probe.run(ask, "of an unknown record").await.fence;
+    probe.stale(probe.extend(ask.record, Fence(fence.0 + 1), probe.long()).await, "a stale extension");
+    probe.stale(
+        probe.extend(ask.record, Fence(fence.0 + 1), probe.units(0)).await,
+        "a stale extension by zero",
+    );
+    probe.in_flight(probe.rival(ask), probe.units(2), "after a stale extension by zero").await;
+    probe.advance(2).await;
+    probe.run(probe.rival(ask), "when the lease was over, whatever a stale extension asked").await;
+}
+
+async fn an_unknown_record_has_none<H: Harness>(probe: &Probe<'_, H>) {
+    for verb in Verb::ALL {
+        let ask = probe.ask();
+        for fence in [0, 1, u64::MAX] {
+            let refused = probe.apply(verb, ask.record, Fence(fence)).await;
+            probe.stale(refused, format_args!("{verb:?} with fence {fence} on an unknown record"));
+        }
+        probe.first(ask, format_args!("after {verb:?} on an unknown record")).await;
+    }
+}
+
+async fn they_only_grow<H: Harness>(probe: &Probe<'_, H>) {
+    let ask = ClaimRequest { ttl: probe.units(3), ..probe.ask_for(1) };
+    let mut last = None;
+    let mut grown = |run: Run, how: &str| {
+        let (before, now) = (last.replace(run.fence), Some(run.fence));
+        probe.ensure(before < now, format_args!("the fence {how} was {now:?} after {before:?}"));
+        run.fence
+    };
+    for _ in 0..2 {
+        let fence = grown(probe.run(probe.rival(ask), "of a forgotten record").await, "of a first claim");
+        probe.held(probe.release(ask.record, fence).await, "a release");
+        let fence = grown(probe.run(probe.rival(ask), "after a release").await, "after a release");
+        probe.held(probe.checkpoint(ask.record, fence, &checkpoint("kept")).await, "a checkpoint");
+        probe.held(probe.release(ask.record, fence).await, "a release");
+        let short = ClaimRequest { lease: ask.lease, ..probe.rival(ask) };
+        grown(probe.run(short, "after a release").await, "after a release with a checkpoint");
+        probe.advance(1).await;
+        let fence = grown(probe.run(probe.rival(ask), "of an orphan").await, "after a takeover");
+        complete(probe, ask, fence).await;
+        // Elsewhere, meanwhile, fences are given out too, and none here.
+        probe.run(probe.ask(), "of an unknown record").await;
+        probe.advance(2).await;
+    }
+}
+
+/// The check of the fence and the write are one step: between them no heir gets in.
+async fn a_late_verb_meets_the_heirs<H: Harness>(
+    probe: &Probe<'_, H>,
+    round: usize,
+    orphan: (ClaimRequest, Run),
+) {
+    let (ask, Run { fence, .. }) = orphan;
+    let verb = Verb::ALL[round % 4];
+    let (long, answer, kept) = (probe.long(), response("late"), checkpoint("late"));
+    let (outcome, checkpoint) = (Outcome::Response(answer.clone()), kept.clone());
+    let late = |store: Arc<H::Store>| {
+        let (outcome, checkpoint) = (outcome.clone(), checkpoint.clone());
+        async move {
+            match verb {
+                Verb::Complete => store.complete(ask.record, fence, outcome).await,
+                Verb::Release => store.release(ask.record, fence).await,
+                Verb::Extend => store.extend(ask.record, fence, long).await,
+                Verb::Checkpoint => store.checkpoint(ask.record, fence, checkpoint).await,
+            }
+        }
+    };
+    let (fenced, claims) = probe.race_against(ask, 4, round / 4, late).await;
+    let what =
+        format!("{verb:?} at once with claims of the orphan was {fenced:?}, and the claims were {claims:?}");
+    let mut heirs =
+        claims.into_iter().filter_map(|claim| if let Claim::Run(run) = claim { Some(run) } else { None });
+    let (heir, second) = (heirs.next(), heirs.next());
+    probe.ensure(second.is_none(), &what);
+    let Some(heir) = heir else {
+        // Complete or extended before anybody claimed; after the other two somebody runs.
+        let good = fenced == Fenced::Held && matches!(verb, Verb::Complete | Verb::Extend);
+        return probe.ensure(good, &what);
+    };
+    let stale = fenced == Fenced::Stale;
+    let seen = (heir.attempt, heir.orphan, heir.checkpoint.as_ref());
+    let good = match verb {
+        Verb::Complete | Verb::Extend => stale && seen == (2, true, None),
+        Verb::Release => seen == if stale { (2, true, None) } else { (1, false, None) },
+        Verb::Checkpoint => seen == (2, true, if stale { None } else { Some(&kept) }),
+    };
+    probe.ensure(good, &what);
+    goes_on(probe, ask, &heir, round % 8 < 4, &format!("when {what}")).await;
+}

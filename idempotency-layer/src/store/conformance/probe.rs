@@ -1,0 +1,370 @@
+//! What the checks ask a store with, and how they judge its answers.
+
+use std::fmt::{Debug, Display};
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use sha2::{Digest, Sha256};
+use tokio::sync::Barrier;
+
+use super::Harness;
+use crate::error::StoreError;
+use crate::fingerprint::Fingerprint;
+use crate::response::StoredResponse;
+use crate::store::{
+    Checkpoint, Claim, ClaimRequest, ClaimToken, Fence, Fenced, Outcome, RecordId, Run, Store, Tombstone,
+};
+
+/// As many handles as verbs of one check go round.
+const HANDLES: usize = 3;
+/// A lease or time to live, in units, that no check sees the end of.
+const LONG: u32 = 1000;
+
+/// A store in the hands of a check.
+pub(super) struct Probe<'h, H: Harness> {
+    /// What a failure begins with.
+    rule: String,
+    harness: &'h H,
+    handles: Vec<Arc<H::Store>>,
+    turn: AtomicUsize,
+}
+
+/// The verbs of whoever holds a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    Complete,
+    Release,
+    Extend,
+    Checkpoint,
+}
+
+impl Verb {
+    pub(super) const ALL: [Self; 4] = [Self::Complete, Self::Release, Self::Extend, Self::Checkpoint];
+}
+
+impl<'h, H: Harness> Probe<'h, H> {
+    pub(super) async fn new(rule: impl Display, harness: &'h H) -> Self {
+        let mut handles = Vec::with_capacity(HANDLES);
+        for _ in 0..HANDLES {
+            handles.push(Arc::new(harness.store().await));
+        }
+        Self { rule: rule.to_string(), harness, handles, turn: AtomicUsize::new(0) }
+    }
+
+    /// Ends the check.
+    pub(super) fn fail(&self, seen: impl Display) -> ! {
+        panic!("{}\n  But {seen}.", self.rule)
+    }
+
+    pub(super) fn ensure(&self, good: bool, seen: impl Display) {
+        if !good {
+            self.fail(seen);
+        }
+    }
+
+    pub(super) fn rounds(&self) -> usize {
+        self.harness.rounds()
+    }
+
+    pub(super) fn units(&self, units: u32) -> Duration {
+        self.harness.unit() * units
+    }
+
+    pub(super) fn long(&self) -> Duration {
+        self.units(LONG)
+    }
+
+    pub(super) async fn advance(&self, units: u32) {
+        self.harness.advance(self.units(units)).await;
+    }
+
+    /// The next handle: each verb goes through another.
+    pub(super) fn handle(&self) -> Arc<H::Store> {
+        self.handles[self.turn.fetch_add(1, Ordering::Relaxed) % HANDLES].clone()
+    }
+
+    /// A request for a record that no store has heard of, with a lease and a time to live that last.
+    pub(super) fn ask(&self) -> ClaimRequest {
+        let record = RecordId::from_bytes(Sha256::digest(ClaimToken::new().as_bytes()).into());
+        let (lease, ttl) = (self.long(), self.long());
+        ClaimRequest { record, fingerprint: fingerprint(1, 0xa5), token: ClaimToken::new(), lease, ttl }
+    }
+
+    /// The same, with a lease of so many units.
+    pub(super) fn ask_for(&self, lease: u32) -> ClaimRequest {
+        ClaimRequest { lease: self.units(lease), ..self.ask() }
+    }
+
+    /// As another asker comes for the same record, with a lease that lasts.
+    pub(super) fn rival(&self, of: ClaimRequest) -> ClaimRequest {
+        ClaimRequest { token: ClaimToken::new(), lease: self.long(), ..of }
+    }
+
+    /// As another request comes under the same key.
+    pub(super) fn stranger(&self, to: ClaimRequest) -> ClaimRequest {
+        ClaimRequest { fingerprint: fingerprint(1, 0xa6), ..self.rival(to) }
+    }
+
+    /// So many records whose only claim ran out, with what was asked and answered.
+    pub(super) async fn orphans(&self, count: usize) -> Vec<(ClaimRequest, Run)> {
+        let mut orphans = Vec::with_capacity(count);
+        for _ in 0..count {
+            let ask = self.ask_for(1);
+            orphans.push((ask, self.run(ask, "of an unknown record").await));
+        }
+        self.advance(1).await;
+        orphans
+    }
+
+    // The verbs, in a store that does not fail.
+
+    pub(super) fn unfailing<T>(&self, answer: Result<T, StoreError>, verb: impl Display) -> T {
+        answer.unwrap_or_else(|error| self.fail(format_args!("{verb} failed: {error:?}")))
+    }
+
+    pub(super) async fn claim(&self, request: ClaimRequest) -> Claim {
+        self.unfailing(self.handle().claim(request).await, "a claim")
+    }
+
+    pub(super) async fn complete(&self, record: RecordId, fence: Fence, outcome: &Outcome) -> Fenced {
+        self.unfailing(self.handle().complete(record, fence, outcome.clone()).await, "complete")
+    }
+
+    pub(super) async fn release(&self, record: RecordId, fence: Fence) -> Fenced {
+        self.unfailing(self.handle().release(record, fence).await, "release")
+    }
+
+    pub(super) async fn extend(&self, record: RecordId, fence: Fence, lease: Duration) -> Fenced {
+        self.unfailing(self.handle().extend(record, fence, lease).await, "extend")
+    }
+
+    pub(super) async fn checkpoint(&self, record: RecordId, fence: Fence, checkpoint: &Checkpoint) -> Fenced {
+        self.unfailing(self.handle().checkpoint(record, fence, checkpoint.clone()).await, "checkpoint")
+    }
+
+    /// A verb with whatever else it takes: an outcome, a lease, a checkpoint that say "late".
+    pub(super) async fn apply(&self, verb: Verb, record: RecordId, fence: Fence) -> Fenced {
+        match verb {
+            Verb::Complete => self.complete(record, fence, &Outcome::Response(response("late"))).await,
+            Verb::Release => self.release(record, fence).await,
+            Verb::Extend => self.extend(record, fence, self.long()).await,
+            Verb::Checkpoint => self.checkpoint(record, fence, &checkpoint("late")).await,
+        }
+    }
+
+    // The answers. `when` ends the sentence "a claim …".
+
+    pub(super) async fn run(&self, request: ClaimRequest, when: impl Display) -> Run {
+        match self.claim(request).await {
+            Claim::Run(run) => run,
+            other => self.not("Run", &other, when),
+        }
+    }
+
+    /// A run of a record that the store does not know, or has forgotten.
+    pub(super) async fn first(&self, request: ClaimRequest, when: impl Display) -> Run {
+        let run = self.run(request, &when).await;
+        self.is_run(&run, 1, false, None, when);
+        run
+    }
+
+    pub(super) fn is_run(
+        &self,
+        run: &Run,
+        attempt: u32,
+        orphan: bool,
+        checkpoint: Option<&Checkpoint>,
+        when: impl Display,
+    ) {
+        let seen = (run.attempt, run.orphan, run.checkpoint.as_ref());
+        self.ensure(
+            seen == (attempt, orphan, checkpoint),
+            format_args!(
+                "a claim {when} was {run:?}, not of attempt {attempt}, orphan {orphan}, checkpoint {checkpoint:?}"
+            ),
+        );
+    }
+
+    /// What is left of the lease: of a right length, given what it may be at most.
+    pub(super) async fn in_flight(&self, request: ClaimRequest, most: Duration, when: impl Display) {
+        match self.claim(request).await {
+            Claim::InFlight { lease_left } if !lease_left.is_zero() && lease_left <= most => {}
+            other => self.not(&format!("InFlight with more than zero and at most {most:?}"), &other, when),
+        }
+    }
+
+    pub(super) async fn mismatch(&self, request: ClaimRequest, when: impl Display) {
+        match self.claim(request).await {
+            Claim::Mismatch => {}
+            other => self.not("Mismatch", &other, when),
+        }
+    }
+
+    pub(super) async fn replays(&self, request: ClaimRequest, response: &StoredResponse, when: impl Display) {
+        match self.claim(request).await {
+            Claim::Replay(replay) if replay.as_bytes() == response.as_bytes() => {}
+            Claim::Replay(replay) => self.fail(format_args!(
+                "a claim {when} replayed another response: {} instead of {}",
+                shown(&replay),
+                shown(response)
+            )),
+            other => self.not("Replay", &other, when),
+        }
+    }
+
+    pub(super) async fn buried(&self, request: ClaimRequest, reason: Tombstone, when: impl Display) {
+        match self.claim(request).await {
+            Claim::Tombstone(seen) if seen == reason => {}
+            other => self.not(&format!("Tombstone({reason:?})"), &other, when),
+        }
+    }
+
+    pub(super) fn held(&self, answer: Fenced, what: impl Display) {
+        self.ensure(answer == Fenced::Held, format_args!("{what} was Stale, not Held"));
+    }
+
+    pub(super) fn stale(&self, answer: Fenced, what: impl Display) {
+        self.ensure(answer == Fenced::Stale, format_args!("{what} was Held, not Stale"));
+    }
+
+    pub(super) fn not(&self, wanted: &str, seen: &dyn Debug, when: impl Display) -> ! {
+        self.fail(format_args!("a claim {when} was {seen:?}, not {wanted}"))
+    }
+
+    // Races.
+
+    /// So many tasks at once, each with its number and a handle.
+    pub(super) async fn race<T, F>(
+        &self,
+        racers: usize,
+        mut act: impl FnMut(usize, Arc<H::Store>) -> F,
+    ) -> Vec<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let start = Arc::new(Barrier::new(racers));
+        let run = |racer| {
+            let (start, verb) = (start.clone(), act(racer, self.handle()));
+            tokio::spawn(async move {
+                start.wait().await;
+                verb.await
+            })
+        };
+        let mut answers = Vec::with_capacity(racers);
+        for task in (0..racers).map(run).collect::<Vec<_>>() {
+            let answer = task.await.unwrap_or_else(|end| resume_unwind(end.into_panic()));
+            answers.push(self.unfailing(answer, "a verb in a race"));
+        }
+        answers
+    }
+
+    /// One verb against claims of the same record by others; its place among them changes from round to round.
+    pub(super) async fn race_against<F>(
+        &self,
+        ask: ClaimRequest,
+        rivals: usize,
+        round: usize,
+        verb: impl Fn(Arc<H::Store>) -> F,
+    ) -> (Fenced, Vec<Claim>)
+    where
+        F: Future<Output = Result<Fenced, StoreError>> + Send + 'static,
+    {
+        let (place, mut fenced) = (round % (rivals + 1), None);
+        let answers = self.race(rivals + 1, |racer, store| {
+            let (rival, verb) = (self.rival(ask), (racer == place).then(|| verb(store.clone())));
+            async move {
+                match verb {
+                    Some(verb) => verb.await.map(Answer::Verb),
+                    None => store.claim(rival).await.map(Answer::Claim),
+                }
+            }
+        });
+        let mut claims = Vec::with_capacity(rivals);
+        for answer in answers.await {
+            match answer {
+                Answer::Verb(answer) => fenced = Some(answer),
+                Answer::Claim(claim) => claims.push(claim),
+            }
+        }
+        let Some(fenced) = fenced else { self.fail("the verb did not take part in its race") };
+        (fenced, claims)
+    }
+
+    /// Claims of one record by as many askers at once: one run, the others in flight.
+    pub(super) async fn one_of(&self, ask: ClaimRequest, racers: usize, what: &str) -> Run {
+        let claims = self.race(racers, |_, store| {
+            let rival = self.rival(ask);
+            async move { store.claim(rival).await }
+        });
+        let mut winner = None;
+        for claim in claims.await {
+            match claim {
+                Claim::Run(run) => {
+                    if let Some(before) = winner.replace(run) {
+                        self.fail(format_args!(
+                            "two of {racers} claims {what} at once were Run: {before:?}, {winner:?}"
+                        ));
+                    }
+                }
+                Claim::InFlight { lease_left } if !lease_left.is_zero() && lease_left <= self.long() => {}
+                other => {
+                    self.not("Run or InFlight within the lease", &other, format_args!("among others {what}"))
+                }
+            }
+        }
+        winner.unwrap_or_else(|| self.fail(format_args!("none of {racers} claims {what} at once was Run")))
+    }
+}
+
+enum Answer {
+    Verb(Fenced),
+    Claim(Claim),
+}
+
+/// Requests have scheme 1, digest 0xa5 where nothing else is said.
+pub(super) fn fingerprint(scheme: u8, digest: u8) -> Fingerprint {
+    let mut bytes = [digest; Fingerprint::LEN];
+    bytes[0] = scheme;
+    Fingerprint::from_bytes(bytes)
+}
+
+pub(super) fn checkpoint(name: &str) -> Checkpoint {
+    Checkpoint { name: name.to_owned(), data: Bytes::copy_from_slice(name.as_bytes()) }
+}
+
+/// A small response with this body.
+pub(super) fn response(body: &str) -> StoredResponse {
+    encoded(StatusCode::OK, &HeaderMap::new(), body.as_bytes(), None)
+}
+
+/// # Panics
+///
+/// When there are more headers than can be stored: never with what is in here.
+pub(super) fn encoded(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+    trailers: Option<&HeaderMap>,
+) -> StoredResponse {
+    StoredResponse::encode(status, headers, |_| true, body, trailers)
+        .unwrap_or_else(|error| panic!("the kit's own response cannot be stored: {error:?}"))
+}
+
+/// A response for a failure's message; of the body the length, which may be large.
+fn shown(response: &StoredResponse) -> String {
+    match response.decode() {
+        Ok(parts) => format!(
+            "{} {:?}, a body of {} bytes, trailers {:?}",
+            parts.status,
+            parts.headers,
+            parts.body.len(),
+            parts.trailers
+        ),
+        Err(_) => format!("{} unreadable bytes", response.as_bytes().len()),
+    }
+}

@@ -1,0 +1,82 @@
+//! The optional trait: expired records go when they are told to.
+
+use super::Harness;
+use super::probe::{Probe, response};
+use crate::store::{ClaimRequest, Outcome, Purge, Tombstone};
+
+/// Expired records of the check.
+const EXPIRED: usize = 6;
+/// As many are dropped at a time.
+const LIMIT: usize = 4;
+/// A store with more expired records than this check has time for.
+const ENDLESS: usize = 10_000;
+
+/// Checks that [`Purge`] drops expired records, no others, and no more than it is told to.
+///
+/// The store may hold other records, but nobody else may purge them at the same time.
+///
+/// # Panics
+///
+/// When it does not, and when a verb fails.
+pub async fn check_purge<H: Harness<Store: Purge>>(harness: &H) {
+    let rule = "Purge. Drops at most limit expired records and says how many it dropped.";
+    let probe = &Probe::new(rule, harness).await;
+    let (done, reason) = (response("done"), Tombstone::Unreplayable);
+    // First what expires: two left running, four finished.
+    let mut expired = Vec::new();
+    for n in 0..EXPIRED {
+        let ask = ClaimRequest { ttl: probe.units(1), ..probe.ask_for(1) };
+        let fence = probe.run(ask, "of an unknown record").await.fence;
+        let outcome = if n % 2 == 0 { Outcome::Response(done.clone()) } else { Outcome::Tombstone(reason) };
+        if n > 1 {
+            probe.held(probe.complete(ask.record, fence, &outcome).await, "a completion");
+        }
+        expired.push((ask, fence));
+    }
+    // Then what does not: finished in two ways, running past its time to live, and an orphan.
+    let [replayed, buried] = [probe.ask(), probe.ask()];
+    for (ask, outcome) in [(replayed, Outcome::Response(done.clone())), (buried, Outcome::Tombstone(reason))]
+    {
+        let fence = probe.run(ask, "of an unknown record").await.fence;
+        probe.held(probe.complete(ask.record, fence, &outcome).await, "a completion");
+    }
+    let running = ClaimRequest { ttl: probe.units(1), ..probe.ask() };
+    let fence = probe.run(running, "of an unknown record").await.fence;
+    let orphan = probe.ask_for(1);
+    probe.run(orphan, "of an unknown record").await;
+    probe.advance(1).await;
+
+    let none = probe.unfailing(probe.handle().purge_expired(0).await, "a purge of none");
+    probe.ensure(none == 0, format_args!("a purge of at most 0 dropped {none}"));
+    let mut dropped = 0;
+    loop {
+        let now = probe.unfailing(probe.handle().purge_expired(LIMIT).await, "a purge");
+        probe.ensure(now <= LIMIT, format_args!("a purge of at most {LIMIT} dropped {now}"));
+        dropped += now;
+        if now == 0 {
+            break;
+        }
+        probe.ensure(dropped < ENDLESS, format_args!("after {ENDLESS} records there are still more to drop"));
+    }
+    probe.ensure(
+        dropped >= EXPIRED,
+        format_args!("{dropped} records were dropped, though {EXPIRED} had expired"),
+    );
+
+    let when = "after a purge";
+    probe.replays(probe.rival(replayed), &done, when).await;
+    probe.buried(probe.rival(buried), reason, when).await;
+    probe.in_flight(probe.rival(running), probe.long(), "of a claim whose lease holds, after a purge").await;
+    let held = probe.complete(running.record, fence, &Outcome::Response(done)).await;
+    probe.held(held, "the completion of a claim whose lease held during a purge");
+    let heir = probe.run(probe.rival(orphan), "of an orphan, after a purge").await;
+    probe.is_run(&heir, 2, true, None, "of an orphan, after a purge");
+    for (ask, fence) in expired {
+        let run = probe.first(probe.stranger(ask), "of a record that was dropped").await;
+        let grown = run.fence > fence;
+        probe.ensure(
+            grown,
+            format_args!("the fence of a dropped record went from {fence:?} to {:?}", run.fence),
+        );
+    }
+}

@@ -1,0 +1,53 @@
+//! What the layer does, seen from outside.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+#[path = "layer/support.rs"]
+mod support;
+
+#[path = "layer/scripted.rs"]
+mod scripted;
+
+#[cfg(feature = "axum")]
+#[path = "layer/axum.rs"]
+mod axum;
+#[path = "layer/bodies.rs"]
+mod bodies;
+#[path = "layer/bypass.rs"]
+mod bypass;
+#[path = "layer/context.rs"]
+mod context;
+#[path = "layer/disconnect.rs"]
+mod disconnect;
+#[path = "layer/fingerprints.rs"]
+mod fingerprints;
+#[path = "layer/keys.rs"]
+mod keys;
+#[path = "layer/lease.rs"]
+mod lease;
+#[path = "layer/memory.rs"]
+mod memory;
+#[path = "layer/model.rs"]
+mod model;
+#[path = "layer/once.rs"]
+mod once;
+#[path = "layer/orphan.rs"]
+mod orphan;
+#[path = "layer/panics.rs"]
+mod panics;
+#[path = "layer/presets.rs"]
+mod presets;
+#[path = "layer/readiness.rs"]
+mod readiness;
+#[path = "layer/rejections.rs"]
+mod rejections;
+#[path = "layer/replay.rs"]
+mod replay;
+#[path = "layer/secrets.rs"]
+mod secrets;
+#[path = "layer/store_failure.rs"]
+mod store_failure;
+#[cfg(feature = "tracing")]
+#[path = "layer/tracing.rs"]
+mod tracing;
+#[path = "layer/waiting.rs"]
+mod waiting;

@@ -1,0 +1,286 @@
+//! Requests, handlers and answers as the tests write them.
+
+use std::error::Error;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use idempotency_layer::{
+    Builder, Contract, IdempotencyLayer, IdempotencyService, MemoryStore, Rejection, RejectionKind, Scope, Scoped,
+    Store,
+};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinHandle, yield_now};
+use tower::util::BoxCloneService;
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
+pub(crate) type Req = Request<Body>;
+pub(crate) type Res = Response<Body>;
+pub(crate) type Handler = BoxCloneService<Req, Res, BoxError>;
+
+/// A frame of a body, or the error it breaks off with.
+pub(crate) type Piece = Result<Frame<Bytes>, BoxError>;
+
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body of these frames, none of which is there at the first poll.
+pub(crate) fn frames(pieces: Vec<Piece>) -> Body {
+    let slowly = futures_util::stream::iter(pieces).then(|piece| async {
+        yield_now().await;
+        piece
+    });
+    BodyExt::boxed_unsync(StreamBody::new(slowly))
+}
+
+pub(crate) fn data(bytes: impl Into<Bytes>) -> Piece {
+    Ok(Frame::data(bytes.into()))
+}
+
+pub(crate) fn trailers(name: &'static str, value: &'static str) -> Piece {
+    let pair = (HeaderName::from_static(name), HeaderValue::from_static(value));
+    Ok(Frame::trailers(HeaderMap::from_iter([pair])))
+}
+
+pub(crate) fn broken() -> Piece {
+    Err("the connection was reset".into())
+}
+
+pub(crate) fn request(method: Method, uri: &str, key: &str, body: impl Into<Bytes>) -> Req {
+    let request = Request::builder().method(method).uri(uri);
+    request.header("idempotency-key", key).body(full(body)).unwrap()
+}
+
+pub(crate) fn post(key: &str, body: impl Into<Bytes>) -> Req {
+    request(Method::POST, "/orders", key, body)
+}
+
+pub(crate) fn post_without_key(body: impl Into<Bytes>) -> Req {
+    Request::post("/orders").body(full(body)).unwrap()
+}
+
+/// The request with one more header field.
+pub(crate) fn with(mut request: Req, name: &'static str, value: &str) -> Req {
+    request.headers_mut().append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+    request
+}
+
+pub(crate) fn response(status: u16, body: impl Into<Bytes>) -> Res {
+    let mut response = Response::new(full(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    response
+}
+
+/// How often something happened.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Count(Arc<AtomicUsize>);
+
+impl Count {
+    /// Counts one more, and says how many that makes.
+    pub(crate) fn one(&self) -> usize {
+        self.0.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// A door that handlers wait at.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate(Arc<Semaphore>);
+
+impl Gate {
+    pub(crate) fn closed() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+
+    pub(crate) fn open(&self) {
+        self.0.add_permits(1000);
+    }
+
+    pub(crate) async fn pass(&self) {
+        self.0.acquire().await.unwrap().forget();
+    }
+}
+
+pub(crate) fn handler<F, Fut>(run: F) -> Handler
+where
+    F: Fn(Req) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = Res> + Send + 'static,
+{
+    try_handler(move |request| {
+        let answer = run(request);
+        async { Ok(answer.await) }
+    })
+}
+
+pub(crate) fn try_handler<F, Fut>(run: F) -> Handler
+where
+    F: Fn(Req) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = Result<Res, BoxError>> + Send + 'static,
+{
+    BoxCloneService::new(service_fn(run))
+}
+
+/// Answers 201 and the number of its run.
+pub(crate) fn counting(runs: &Count) -> Handler {
+    let runs = runs.clone();
+    handler(move |_| {
+        let run = runs.one();
+        async move { response(201, format!("run {run}")) }
+    })
+}
+
+/// The same, at a gate: counted as it begins, answered when the gate opens.
+pub(crate) fn gated(runs: &Count, gate: &Gate) -> Handler {
+    let (runs, gate) = (runs.clone(), gate.clone());
+    handler(move |_| {
+        let (run, gate) = (runs.one(), gate.clone());
+        async move {
+            gate.pass().await;
+            response(201, format!("run {run}"))
+        }
+    })
+}
+
+/// Answers its first run as `first` does and every later one 201.
+pub(crate) fn first_then_created<F>(runs: &Count, first: F) -> Handler
+where
+    F: Fn() -> Res + Clone + Send + 'static,
+{
+    let runs = runs.clone();
+    handler(move |_| {
+        let run = runs.one();
+        let answer = if run == 1 { first() } else { response(201, format!("run {run}")) };
+        async { answer }
+    })
+}
+
+/// Whose key it is: the header `x-tenant`, or "us".
+pub(crate) fn tenant(parts: &http::request::Parts) -> Option<Scope> {
+    Some(Scope::of(parts.headers.get("x-tenant").map_or(b"us", HeaderValue::as_bytes)))
+}
+
+pub(crate) fn memory() -> Arc<MemoryStore> {
+    Arc::new(MemoryStore::default())
+}
+
+/// A layer with the strict keys and final answers that most APIs have.
+pub(crate) fn builder<St: Store>(store: St) -> Builder<St, Scoped> {
+    IdempotencyLayer::builder(store).contract(Contract::veriko()).scope(tenant)
+}
+
+/// The handler behind a plain layer of its own.
+pub(crate) fn protected(inner: Handler) -> IdempotencyService<Handler, Arc<MemoryStore>> {
+    builder(memory()).build().layer(inner)
+}
+
+/// The handler behind a layer with this contract.
+pub(crate) fn under(contract: Contract, inner: Handler) -> IdempotencyService<Handler, Arc<MemoryStore>> {
+    builder(memory()).contract(contract).build().layer(inner)
+}
+
+/// A response, read to its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) trailers: Option<HeaderMap>,
+    pub(crate) rejection: Option<Rejection>,
+}
+
+impl Answer {
+    /// Reads a response; a body that breaks off fails the test.
+    pub(crate) async fn of(response: Res) -> Self {
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap();
+        Self {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            trailers: body.trailers().cloned(),
+            body: body.to_bytes(),
+            rejection: parts.extensions.get().cloned(),
+        }
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    pub(crate) fn kind(&self) -> Option<RejectionKind> {
+        self.rejection.as_ref().map(Rejection::kind)
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// Whether it says that it is a replay, by the mark of most contracts.
+    pub(crate) fn is_replay(&self) -> bool {
+        self.header("idempotent-replayed") == Some("true")
+    }
+
+    /// Status and text, as most assertions want them.
+    pub(crate) fn brief(&self) -> (u16, &str) {
+        (self.status, self.text())
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+pub(crate) async fn send<S>(service: &S, request: Req) -> Answer
+where
+    S: Service<Req, Response = Res, Error = BoxError> + Clone,
+{
+    Answer::of(service.clone().oneshot(request).await.unwrap()).await
+}
+
+/// Sends from a client of its own.
+pub(crate) fn start<S>(service: &S, request: Req) -> JoinHandle<Answer>
+where
+    S: Service<Req, Response = Res, Error = BoxError> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    let service = service.clone();
+    tokio::spawn(async move { send(&service, request).await })
+}
+
+/// Lets everything that can go on go on, without moving a paused clock.
+pub(crate) async fn settle() {
+    for _ in 0..64 {
+        yield_now().await;
+    }
+}
+
+/// Polls a future once, from the task of the test.
+pub(crate) async fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
+}
+
+/// Begins a request and leaves it as the death of its process does: never polled again, and never dropped.
+pub(crate) async fn die_during<S>(service: &S, request: Req)
+where
+    S: Service<Req, Response = Res, Error = BoxError> + Clone,
+    S::Future: 'static,
+{
+    let mut future = Box::pin(service.clone().oneshot(request));
+    for _ in 0..16 {
+        assert!(poll(&mut future).await.is_pending(), "the handler ended before its process");
+    }
+    std::mem::forget(future);
+}
