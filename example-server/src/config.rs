@@ -182,11 +182,11 @@ fn describe(faults: figment::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    /// A file of this content, gone when the test is over.
-    fn load(content: &str) -> Result<Config, String> {
+    /// What a file of this content says.
+    pub(crate) fn load(content: &str) -> Result<Config, String> {
         use std::sync::atomic::{AtomicU32, Ordering};
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name =

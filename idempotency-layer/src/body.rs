@@ -69,11 +69,15 @@ impl<B> ReplayBody<B> {
     }
 
     /// A body that was read in part.
-    fn resumed(data: Bytes, rest: B) -> Self {
+    pub(crate) fn resumed(data: Bytes, rest: B) -> Self {
         Self { data: Some(data).filter(|data| !data.is_empty()), rest: Some(rest), trailers: None }
     }
 
     /// The bytes, where they are all there is.
+    ///
+    /// # Errors
+    ///
+    /// The body itself, where more is to come: a rest that was not read, or trailers.
     pub fn into_bytes(self) -> Result<Bytes, Self> {
         match self {
             Self { data, rest: None, trailers: None } => Ok(data.unwrap_or_default()),
@@ -163,11 +167,11 @@ mod axum;
 mod tonic;
 
 /// What came of reading a body.
-pub(crate) enum Read<B: Body> {
+pub(crate) enum Read {
     /// All of it.
     Whole(Bytes, Option<HeaderMap>),
-    /// It is longer than the limit; this yields all of it nevertheless.
-    TooLarge(ReplayBody<B>),
+    /// It is longer than the limit. This much was read; the rest is still in the body.
+    TooLarge(Bytes),
     /// It broke off.
     Failed,
 }
@@ -176,15 +180,15 @@ pub(crate) enum Read<B: Body> {
 ///
 /// # Cancel safety
 ///
-/// A dropped read drops the body with it.
-pub(crate) async fn read<B>(mut body: B, limit: usize) -> Read<B>
+/// What a dropped read had read is lost.
+pub(crate) async fn read<B>(body: &mut B, limit: usize) -> Read
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let limit = limit as u64;
-    let hint = body.size_hint();
-    if hint.lower() > limit {
-        return Read::TooLarge(ReplayBody::new(body));
+    let expected = body.size_hint().lower();
+    if expected > limit {
+        return Read::TooLarge(Bytes::new());
     }
     let mut first = Bytes::new();
     let mut more: Option<BytesMut> = None;
@@ -198,7 +202,7 @@ where
                     // A body of one frame, as most are, is not copied.
                     first = data;
                 } else {
-                    let capacity = usize::try_from(hint.lower()).unwrap_or(read).max(read);
+                    let capacity = usize::try_from(expected).unwrap_or(read).max(read);
                     let buffer = more.get_or_insert_with(|| {
                         let mut buffer = BytesMut::with_capacity(capacity);
                         buffer.extend_from_slice(&first);
@@ -207,7 +211,7 @@ where
                     buffer.extend_from_slice(&data);
                 }
                 if read as u64 > limit {
-                    return Read::TooLarge(ReplayBody::resumed(joined(first, more), body));
+                    return Read::TooLarge(joined(first, more));
                 }
             }
             Err(frame) => trailers = frame.into_trailers().ok().or(trailers),

@@ -7,13 +7,13 @@ use std::any::Any;
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
@@ -30,9 +30,7 @@ use crate::original_uri::original_uri;
 use crate::orphan::{OnOrphan, Orphan, Reconciled};
 use crate::rejection::RejectionKind;
 use crate::response::StoredResponse;
-use crate::store::{
-    Claim, ClaimRequest, ClaimToken, Fence, Fenced, Outcome, RecordId, Run, Store, Tombstone,
-};
+use crate::store::{Claim, ClaimRequest, ClaimToken, Fence, Fenced, Outcome, RecordId, Store, Tombstone};
 use crate::trace;
 
 /// What a client is told to wait while another request with its key is carried out.
@@ -77,7 +75,7 @@ pub(crate) fn admit<St, B, R: Replayable>(
         return Admission::Reject(reject(config, RejectionKind::ScopeMissing, Some(&key)));
     };
     if contract.bind == Bind::Endpoint {
-        scope = scope.and(parts.method.as_str()).and(original_uri(&parts).path());
+        scope = scope.and(parts.method.as_str()).and(original_uri(&parts.extensions, &parts.uri).path());
     }
     let record = scope.record(&key);
     let engine = Engine { config: config.clone(), key, record, lifeline: Arc::default() };
@@ -92,6 +90,8 @@ pub(crate) struct Engine<St> {
     lifeline: Arc<Lifeline>,
 }
 
+type Panic = Box<dyn Any + Send>;
+
 /// How a run ended.
 enum Ended<R, E> {
     /// With a response, and what is to be stored of it; `None`: nothing.
@@ -99,7 +99,7 @@ enum Ended<R, E> {
     /// With the service's own error.
     Failed(E),
     /// With a panic.
-    Panicked(Box<dyn Any + Send>),
+    Panicked(Panic),
     /// The client went away, and the layer cancels then.
     Cancelled,
 }
@@ -112,7 +112,7 @@ impl<St: Store> Engine<St> {
     /// The way of a request with a key.
     pub(crate) async fn engage<S, B, R>(
         self,
-        request: Request<B>,
+        mut request: Request<B>,
         mut inner: S,
     ) -> Result<Response<R>, S::Error>
     where
@@ -121,8 +121,8 @@ impl<St: Store> Engine<St> {
         R: Replayable,
     {
         // Dropped here: nothing was asked of the store yet.
-        let (mut request, fingerprint) = match self.read(request).await {
-            Ok(read) => read,
+        let fingerprint = match self.read(&mut request).await {
+            Ok(fingerprint) => fingerprint,
             Err(kind) => return Ok(self.reject(kind)),
         };
         // Dropped here, waiting: the owner's record was not touched. Died here, claiming: an orphan at worst.
@@ -139,23 +139,130 @@ impl<St: Store> Engine<St> {
         };
         trace::claimed(self.record, &run);
         let (fence, orphan) = (run.fence, run.orphan);
-        let idempotency = self.context(run);
-        let orphan = orphan.then(|| Orphan { idempotency: idempotency.clone(), request: head_of(&request) });
-        // Died here, or in any of the awaits below up to the completion: an orphan (again).
-        let settled = match orphan {
-            Some(orphan) => self.reconcile(fence, orphan).await,
-            None => None,
+        let idempotency = Idempotency::new(self.key.clone(), self.record, run, self.config.store.clone());
+        // Died here, or in any await from here to the completion: an orphan (again).
+        if orphan {
+            let orphan = Orphan { idempotency: idempotency.clone(), request: head_of(&request) };
+            if let Some(ended) = Box::pin(self.reconcile(fence, orphan)).await {
+                return Box::pin(self.settle(fence, ended)).await;
+            }
+        }
+        request.extensions_mut().insert(idempotency);
+        // Boxed apart, so that a replay, which never comes here, does not carry the room for it. A service may panic
+        // before it has made its future, too.
+        match catch_unwind(AssertUnwindSafe(|| Box::pin(inner.call(request)))) {
+            Ok(handler) => Box::pin(self.run(fence, handler)).await,
+            Err(panic) => Box::pin(self.settle(fence, Ended::Panicked(panic))).await,
+        }
+    }
+
+    /// Reads the request as far as its fingerprint needs it, and puts a body of the same bytes in its place.
+    async fn read<B: Replayable>(&self, request: &mut Request<B>) -> Result<Fingerprint, RejectionKind> {
+        let mode = self.config.contract.fingerprint;
+        if mode == FingerprintMode::None {
+            return Ok(Fingerprint::NONE);
+        }
+        let limit = self.config.max_request_bytes;
+        let (data, trailers) = match body::read(request.body_mut(), limit).await {
+            Read::Whole(data, trailers) => (data, trailers),
+            Read::TooLarge(_) => return Err(RejectionKind::BodyTooLarge { limit }),
+            Read::Failed => return Err(RejectionKind::BodyUnreadable),
         };
-        let ended = match settled {
-            Some(ended) => ended,
-            None => {
-                request.extensions_mut().insert(idempotency);
-                self.run(fence, request, inner).await
+        let fingerprint = fingerprint(
+            mode,
+            request.method(),
+            original_uri(request.extensions(), request.uri()),
+            request.headers(),
+            &data,
+        );
+        *request.body_mut() = B::from_replay(ReplayBody::read(data, trailers));
+        Ok(fingerprint)
+    }
+
+    /// Asks for the claim and, where the layer waits, waits for its owner.
+    async fn claim(&self, fingerprint: Fingerprint) -> Result<Claim, StoreError> {
+        let Config { contract, lease, wait, .. } = &*self.config;
+        let request = ClaimRequest {
+            record: self.record,
+            fingerprint,
+            token: ClaimToken::new(),
+            lease: *lease,
+            ttl: contract.ttl,
+        };
+        match self.ask(&request).await? {
+            Claim::InFlight { .. } if !wait.is_zero() => Box::pin(self.wait(&request)).await,
+            claim => Ok(claim),
+        }
+    }
+
+    /// Waits for the owner of a claim, up to the layer's bound.
+    async fn wait(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
+        let Config { wait, waiters, .. } = &*self.config;
+        trace::waiting(self.record, *wait);
+        let until = after(now(), *wait);
+        // The store is asked after the place is taken: what happens between the two is not missed.
+        let mut place = waiters.join(self.record);
+        loop {
+            let claim = self.ask(request).await?;
+            let left = until.saturating_duration_since(now());
+            let Claim::InFlight { lease_left } = claim else { return Ok(claim) };
+            if left.is_zero() {
+                return Ok(claim);
+            }
+            // Whatever ends this, the store is asked what became of the record.
+            let _ = timeout(left.min(lease_left).min(POLL), place.changed()).await;
+        }
+    }
+
+    /// One claim. When its answer is lost it is asked again, with the same token: the store knows its own answer.
+    async fn ask(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
+        self.lifeline.hold();
+        let mut answer = self.config.store.claim(*request).await;
+        if let Err(error) = &answer
+            && error.kind() == StoreErrorKind::Unavailable
+        {
+            trace::store_failed(self.record, "claim", error);
+            answer = Box::pin(self.config.store.claim(*request)).await;
+        }
+        if !matches!(answer, Ok(Claim::Run(_))) {
+            self.lifeline.let_go();
+        }
+        answer.inspect_err(|error| trace::store_failed(self.record, "claim", error))
+    }
+
+    /// Carries the request out and reads the response as far as it is stored.
+    async fn run<F, R, E>(&self, fence: Fence, mut handler: Pin<Box<F>>) -> Result<Response<R>, E>
+    where
+        F: Future<Output = Result<Response<R>, E>>,
+        R: Replayable,
+    {
+        let cancels = self.config.on_disconnect == OnDisconnect::Cancel;
+        let answered = async {
+            let mut cancelled = cancels.then(|| Box::pin(self.lifeline.cancelled()));
+            let response = poll_fn(|cx| {
+                if cancelled.as_mut().is_some_and(|cancelled| cancelled.as_mut().poll(cx).is_ready()) {
+                    return Poll::Ready(None);
+                }
+                handler.as_mut().poll(cx).map(Some)
+            });
+            match response.await {
+                Some(Ok(response)) => self.capture(response).await,
+                Some(Err(error)) => Ended::Failed(error),
+                None => Ended::Cancelled,
             }
         };
+        let ended = self.under_lease(fence, pin!(answered)).await.unwrap_or_else(Ended::Panicked);
+        self.settle(fence, ended).await
+    }
+
+    /// Records how the run ended, then answers. What is not recorded is not answered.
+    async fn settle<R: Replayable, E>(&self, fence: Fence, ended: Ended<R, E>) -> Result<Response<R>, E> {
         match ended {
-            // Died here: recorded or not, the answer was not given; the retry finds it, or an orphan.
-            Ended::Answered(response, Some(outcome)) => Ok(self.complete(fence, outcome, response).await),
+            Ended::Answered(response, Some(outcome)) => {
+                // Died here: recorded or not, the answer was not given; the retry finds it, or an orphan.
+                let recorded = self.complete(fence, outcome).await;
+                Ok(self.answer(&recorded, response))
+            }
             Ended::Answered(response, None) => {
                 self.release(fence).await;
                 Ok(self.mark(response))
@@ -177,135 +284,45 @@ impl<St: Store> Engine<St> {
         }
     }
 
-    /// Reads the request as far as its fingerprint needs it.
-    async fn read<B: Replayable>(
-        &self,
-        request: Request<B>,
-    ) -> Result<(Request<B>, Fingerprint), RejectionKind> {
-        let mode = self.config.contract.fingerprint;
-        if mode == FingerprintMode::None {
-            return Ok((request, Fingerprint::NONE));
-        }
-        let (parts, body) = request.into_parts();
-        let limit = self.config.max_request_bytes;
-        let (data, trailers) = match body::read(body, limit).await {
-            Read::Whole(data, trailers) => (data, trailers),
-            Read::TooLarge(_) => return Err(RejectionKind::BodyTooLarge { limit }),
-            Read::Failed => return Err(RejectionKind::BodyUnreadable),
-        };
-        let fingerprint = fingerprint(mode, &parts.method, original_uri(&parts), &parts.headers, &data);
-        let body = B::from_replay(ReplayBody::read(data, trailers));
-        Ok((Request::from_parts(parts, body), fingerprint))
-    }
-
-    /// Asks for the claim and, where the layer waits, waits for its owner.
-    async fn claim(&self, fingerprint: Fingerprint) -> Result<Claim, StoreError> {
-        let Config { contract, lease, wait, waiters, .. } = &*self.config;
-        let request = ClaimRequest {
-            record: self.record,
-            fingerprint,
-            token: ClaimToken::new(),
-            lease: *lease,
-            ttl: contract.ttl,
-        };
-        let mut waiting = None;
-        loop {
-            self.lifeline.hold();
-            let claim = self.ask(request).await;
-            if !matches!(claim, Ok(Claim::Run(_))) {
-                self.lifeline.let_go();
-            }
-            let lease_left = match claim {
-                Ok(Claim::InFlight { lease_left }) if !wait.is_zero() => lease_left,
-                claim => return claim,
-            };
-            match &mut waiting {
-                None => {
-                    trace::waiting(self.record, *wait);
-                    waiting = Some((waiters.join(self.record), after(now(), *wait)));
-                    // And ask once more: the owner may have finished before the place was taken.
-                }
-                Some((_, until)) if now() >= *until => return Ok(Claim::InFlight { lease_left }),
-                Some((place, until)) => {
-                    let left = until.saturating_duration_since(now());
-                    // Either way the store is asked what became of the record.
-                    let _ = timeout(left.min(lease_left).min(POLL), place.changed()).await;
-                }
-            }
-        }
-    }
-
-    /// One claim. When its answer is lost it is asked again, with the same token: the store knows its own answer.
-    async fn ask(&self, request: ClaimRequest) -> Result<Claim, StoreError> {
-        match self.config.store.claim(request).await {
-            Err(error) if error.kind() == StoreErrorKind::Unavailable => {
-                trace::store_failed(self.record, "claim", &error);
-                let again = self.config.store.claim(request).await;
-                again.inspect_err(|error| trace::store_failed(self.record, "claim", error))
-            }
-            answer => answer.inspect_err(|error| trace::store_failed(self.record, "claim", error)),
-        }
-    }
-
-    /// Carries the request out and reads the response as far as it is stored.
-    async fn run<S, B, R>(&self, fence: Fence, request: Request<B>, mut inner: S) -> Ended<R, S::Error>
-    where
-        S: Service<Request<B>, Response = Response<R>>,
-        B: Replayable,
-        R: Replayable,
-    {
-        let answered = async {
-            let mut handler = pin!(async { inner.call(request).await });
-            let mut cancelled = pin!(self.lifeline.cancelled());
-            let cancels = self.config.on_disconnect == OnDisconnect::Cancel;
-            let response = poll_fn(|cx| {
-                if cancels && cancelled.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(None);
-                }
-                handler.as_mut().poll(cx).map(Some)
-            });
-            match response.await {
-                Some(Ok(response)) => self.capture(response).await,
-                Some(Err(error)) => Ended::Failed(error),
-                None => Ended::Cancelled,
-            }
-        };
-        self.under_lease(fence, catch_panic(answered)).await.unwrap_or_else(Ended::Panicked)
-    }
-
     /// Reads what is to be stored of a response.
     async fn capture<R: Replayable, E>(&self, response: Response<R>) -> Ended<R, E> {
         const NOT_REPLAYED: Option<Outcome> = Some(Outcome::Tombstone(Tombstone::Unreplayable));
         let (parts, body) = response.into_parts();
-        let contract = &self.config.contract;
-        let (body, outcome) = match contract.stores.classify(&parts) {
-            Disposition::Release => (body, None),
-            Disposition::Tombstone => (body, NOT_REPLAYED),
-            Disposition::Store => match body::read(body, self.config.max_response_bytes).await {
-                Read::Whole(data, trailers) => {
-                    let keeps = |name: &_| contract.keeps_header(name);
-                    let stored =
-                        StoredResponse::encode(parts.status, &parts.headers, keeps, &data, trailers.as_ref());
-                    let outcome = stored.map_or_else(
-                        |error| {
-                            trace::store_failed(self.record, "encode", &error);
-                            NOT_REPLAYED
-                        },
-                        |stored| Some(Outcome::Response(stored)),
-                    );
-                    (R::from_replay(ReplayBody::read(data, trailers)), outcome)
-                }
-                Read::TooLarge(body) => {
-                    trace::not_stored(self.record, "longer than max_response_bytes");
-                    (R::from_replay(body), NOT_REPLAYED)
-                }
-                Read::Failed => {
-                    trace::not_stored(self.record, "its body broke off");
-                    return Ended::Answered(self.reject(RejectionKind::ResponseUnreadable), NOT_REPLAYED);
-                }
-            },
-        };
-        Ended::Answered(Response::from_parts(parts, body), outcome)
+        let disposition = self.config.contract.stores.classify(&parts);
+        let mut response = Response::from_parts(parts, body);
+        match disposition {
+            Disposition::Release => return Ended::Answered(response, None),
+            Disposition::Tombstone => return Ended::Answered(response, NOT_REPLAYED),
+            Disposition::Store => {}
+        }
+        match body::read(response.body_mut(), self.config.max_response_bytes).await {
+            Read::Whole(data, trailers) => {
+                let outcome = self.stored(&response, &data, trailers.as_ref());
+                *response.body_mut() = R::from_replay(ReplayBody::read(data, trailers));
+                Ended::Answered(response, Some(outcome))
+            }
+            Read::TooLarge(data) => {
+                trace::not_stored(self.record, "longer than max_response_bytes");
+                let whole = response.map(|rest| R::from_replay(ReplayBody::resumed(data, rest)));
+                Ended::Answered(whole, NOT_REPLAYED)
+            }
+            Read::Failed => {
+                trace::not_stored(self.record, "its body broke off");
+                Ended::Answered(self.reject(RejectionKind::ResponseUnreadable), NOT_REPLAYED)
+            }
+        }
+    }
+
+    /// What the record is to hold of a response.
+    fn stored<R>(&self, response: &Response<R>, data: &[u8], trailers: Option<&HeaderMap>) -> Outcome {
+        let keeps = |name: &_| self.config.contract.keeps_header(name);
+        match StoredResponse::encode(response.status(), response.headers(), keeps, data, trailers) {
+            Ok(stored) => Outcome::Response(stored),
+            Err(error) => {
+                trace::store_failed(self.record, "encode", &error);
+                Outcome::Tombstone(Tombstone::Unreplayable)
+            }
+        }
     }
 
     /// Finds out what became of the run that left an orphan; `None`: the handler is to run.
@@ -322,8 +339,7 @@ impl<St: Store> Engine<St> {
             OnOrphan::Halt => return halted(),
             OnOrphan::Reconcile(reconcile) => reconcile,
         };
-        let found = catch_panic(async { reconcile.find_out(orphan).await });
-        match self.under_lease(fence, found).await {
+        match self.under_lease(fence, pin!(async { reconcile.find_out(orphan).await })).await {
             Ok(Reconciled::Rerun) => None,
             Ok(Reconciled::Halt) => halted(),
             Ok(Reconciled::Response(response)) => Some(self.capture(response.map(body_of)).await),
@@ -331,16 +347,23 @@ impl<St: Store> Engine<St> {
         }
     }
 
-    /// Drives a future and renews the lease meanwhile. One that is ready at once sets no timer.
-    async fn under_lease<F: Future>(&self, fence: Fence, future: F) -> F::Output {
-        let mut future = pin!(future);
-        let mut renewal = pin!(self.renew(fence));
+    /// Drives a future and renews the lease meanwhile; one that is ready at once sets no timer. A panic is a value, so
+    /// that the claim can be given up before it goes on.
+    async fn under_lease<F: Future>(
+        &self,
+        fence: Fence,
+        mut future: Pin<&mut F>,
+    ) -> Result<F::Output, Panic> {
+        let mut renewal = None;
         poll_fn(|cx| {
-            let output = future.as_mut().poll(cx);
-            if output.is_pending() {
-                let Poll::Pending = renewal.as_mut().poll(cx);
+            match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+                Ok(Poll::Ready(output)) => return Poll::Ready(Ok(output)),
+                Ok(Poll::Pending) => {}
+                Err(panic) => return Poll::Ready(Err(panic)),
             }
-            output
+            let renewal = renewal.get_or_insert_with(|| Box::pin(self.renew(fence)));
+            let Poll::Pending = renewal.as_mut().poll(cx);
+            Poll::Pending
         })
         .await
     }
@@ -362,16 +385,12 @@ impl<St: Store> Engine<St> {
         }
     }
 
-    /// Records the outcome, then gives the answer. What is not recorded is not answered.
-    async fn complete<R: Replayable>(
+    /// The response, if it is the one that retries will get.
+    fn answer<R: Replayable>(
         &self,
-        fence: Fence,
-        outcome: Outcome,
+        recorded: &Result<Fenced, StoreError>,
         response: Response<R>,
     ) -> Response<R> {
-        let recorded = self.record_outcome(fence, outcome).await;
-        self.lifeline.let_go();
-        self.wake();
         match recorded {
             Ok(Fenced::Held) => {
                 trace::completed(self.record);
@@ -389,25 +408,25 @@ impl<St: Store> Engine<St> {
 
     /// Writes the outcome. A lost answer is asked for again with the same fence; a response that the store has no room
     /// for leaves a tombstone, so that at least it does not run again.
-    async fn record_outcome(&self, fence: Fence, outcome: Outcome) -> Result<Fenced, StoreError> {
-        let store = &self.config.store;
-        let mut outcome = outcome;
+    async fn complete(&self, fence: Fence, mut outcome: Outcome) -> Result<Fenced, StoreError> {
         let mut pauses = COMPLETION_PAUSES.iter();
-        loop {
-            let error = match store.complete(self.record, fence, outcome.clone()).await {
-                Ok(fenced) => return Ok(fenced),
+        let completed = loop {
+            let error = match self.config.store.complete(self.record, fence, outcome.clone()).await {
+                Ok(fenced) => break Ok(fenced),
                 Err(error) => error,
             };
             trace::store_failed(self.record, "complete", &error);
             match (error.kind(), &outcome) {
                 (StoreErrorKind::Unavailable, _) => match pauses.next() {
                     Some(pause) => sleep(*pause).await,
-                    None => return Err(error),
+                    None => break Err(error),
                 },
                 (_, Outcome::Response(_)) => outcome = Outcome::Tombstone(Tombstone::Unreplayable),
-                (_, Outcome::Tombstone(_)) => return Err(error),
+                (_, Outcome::Tombstone(_)) => break Err(error),
             }
-        }
+        };
+        self.done();
+        completed
     }
 
     /// Gives up the claim of a run that ended without a response, by the policy for orphans.
@@ -415,18 +434,15 @@ impl<St: Store> Engine<St> {
         match self.config.on_orphan {
             OnOrphan::Rerun => self.release(fence).await,
             OnOrphan::Halt => {
-                // Where this fails too, the lease runs out, and the next claim halts.
-                let _ = self.record_outcome(fence, Outcome::Tombstone(Tombstone::Unknown)).await;
-                self.lifeline.let_go();
-                self.wake();
+                // Where this fails, or comes too late, the next claim finds an orphan and halts.
+                let _ = self.complete(fence, Outcome::Tombstone(Tombstone::Unknown)).await;
             }
             OnOrphan::Reconcile(_) => {
                 // An orphan at once, instead of when the lease runs out.
                 if let Err(error) = self.config.store.extend(self.record, fence, Duration::ZERO).await {
                     trace::store_failed(self.record, "extend", &error);
                 }
-                self.lifeline.let_go();
-                self.wake();
+                self.done();
             }
         }
     }
@@ -437,18 +453,15 @@ impl<St: Store> Engine<St> {
             Ok(_) => trace::released(self.record),
             Err(error) => trace::store_failed(self.record, "release", &error),
         }
-        self.lifeline.let_go();
-        self.wake();
+        self.done();
     }
 
-    fn wake(&self) {
+    /// The claim is settled: nothing is left to finish if the client goes away, and waiters may look.
+    fn done(&self) {
+        self.lifeline.let_go();
         if !self.config.wait.is_zero() {
             self.config.waiters.wake(self.record);
         }
-    }
-
-    fn context(&self, run: Run) -> Idempotency {
-        Idempotency::new(self.key.clone(), self.record, run, self.config.store.clone())
     }
 
     /// The stored response, with the body's bytes shared with the record.
@@ -499,14 +512,4 @@ fn head_of<B>(request: &Request<B>) -> http::request::Parts {
     parts.headers = request.headers().clone();
     parts.extensions = request.extensions().clone();
     parts
-}
-
-/// A future whose panics are values, so that the claim can be given up before they go on.
-async fn catch_panic<F: Future>(future: F) -> Result<F::Output, Box<dyn Any + Send>> {
-    let mut future = pin!(future);
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(poll) => poll.map(Ok),
-        Err(panic) => Poll::Ready(Err(panic)),
-    })
-    .await
 }

@@ -112,10 +112,12 @@ impl<F, R: Send + 'static, E: Send + 'static> fmt::Debug for ResponseFuture<F, R
     }
 }
 
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
 /// A request on its way through the engine.
 struct Engaged<R: Send + 'static, E: Send + 'static> {
     /// `None` once it has answered, or panicked.
-    future: Option<Pin<Box<dyn Future<Output = Result<Response<R>, E>> + Send>>>,
+    future: Option<BoxFuture<Result<Response<R>, E>>>,
     lifeline: Arc<Lifeline>,
     cancels: bool,
     detached: TaskTracker,

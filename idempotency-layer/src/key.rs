@@ -11,19 +11,32 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key {
     header: HeaderValue,
-    /// The content of a structured-field String, where that is not the header's own text.
-    decoded: Option<String>,
+    content: Content,
+}
+
+/// Where the key's own text is.
+#[derive(Clone, PartialEq, Eq)]
+enum Content {
+    Header,
+    /// In the header, between its quotes.
+    Quoted,
+    /// In a structured-field String with escapes or parameters.
+    Decoded(String),
 }
 
 impl Key {
     pub(crate) fn new(mut header: HeaderValue) -> Self {
         header.set_sensitive(true);
-        Self { header, decoded: None }
+        Self { header, content: Content::Header }
     }
 
     /// The key's own bytes, without the quotes of a structured field.
     pub fn as_bytes(&self) -> &[u8] {
-        self.decoded.as_ref().map_or(self.header.as_bytes(), String::as_bytes)
+        match &self.content {
+            Content::Header => self.header.as_bytes(),
+            Content::Quoted => &self.header.as_bytes()[1..self.header.len() - 1],
+            Content::Decoded(string) => string.as_bytes(),
+        }
     }
 
     /// The header value as it came, to be echoed.
@@ -103,11 +116,14 @@ impl KeySyntax {
                     return Err(InvalidKey::Syntax);
                 }
             }
-            Form::Structured { bare_too } => match string_of(value) {
-                Some(string) => key.decoded = Some(string),
-                None if bare_too && value.as_bytes().iter().copied().all(is_bare) => {}
-                None => return Err(InvalidKey::Syntax),
-            },
+            Form::Structured { bare_too } => {
+                key.content = match value.as_bytes() {
+                    // What clients send: spares the parser and its allocation.
+                    [b'"', plain @ .., b'"'] if plain.iter().copied().all(is_plain) => Content::Quoted,
+                    bare if bare_too && bare.iter().copied().all(is_bare) => Content::Header,
+                    _ => Content::Decoded(string_of(value).ok_or(InvalidKey::Syntax)?),
+                };
+            }
         }
         let characters =
             std::str::from_utf8(key.as_bytes()).map_or(key.as_bytes().len(), |s| s.chars().count());
@@ -148,6 +164,11 @@ impl fmt::Display for InvalidKey {
 
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+}
+
+/// What stands for itself in a structured-field String (RFC 9651, section 4.2.5).
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
 }
 
 /// A bare key: visible, and nothing that a quoted one is made of.

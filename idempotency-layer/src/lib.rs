@@ -47,7 +47,7 @@
 //!     .required()
 //!     .fingerprint(FingerprintMode::Canonical)
 //!     .stores(Classifier::success())
-//!     .ttl(Duration::from_secs(7 * 24 * 3600));
+//!     .ttl(Duration::from_hours(7 * 24));
 //!
 //! let layer = IdempotencyLayer::builder(MemoryStore::new(64 * 1024 * 1024))
 //!     .contract(contract)

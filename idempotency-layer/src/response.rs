@@ -34,6 +34,8 @@ const VERSION: u8 = 1;
 const NO_TRAILERS: u16 = u16::MAX;
 /// The bit of a value's length that marks it as sensitive (never indexed by HTTP/2's header compression).
 const SENSITIVE: u32 = 1 << 31;
+/// Room for the headers that a contract adds to a replay.
+const MARKS: usize = 2;
 const HEAD: usize = 1 + 2 + 2 + 2;
 
 impl StoredResponse {
@@ -117,7 +119,7 @@ impl StoredResponse {
     }
 
     fn headers_of(&self, rest: &mut &[u8], count: u16) -> Option<HeaderMap> {
-        let mut headers = HeaderMap::try_with_capacity(count.into()).ok()?;
+        let mut headers = HeaderMap::try_with_capacity(usize::from(count) + MARKS).ok()?;
         for _ in 0..count {
             let (name, value) = (u16_of(rest)?, u32_of(rest)?);
             let name = HeaderName::from_bytes(take(rest, name.into())?).ok()?;

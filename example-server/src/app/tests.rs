@@ -11,11 +11,12 @@ use http::{Method, Request};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tower::ServiceExt;
 
 use super::*;
 use crate::accounts::Permission;
-use crate::config::Config;
+use crate::config::tests::load;
 
 /// A server with one idempotent route, `PUT /v1/it`.
 struct Server {
@@ -25,7 +26,11 @@ struct Server {
 
 impl Server {
     fn of<T: 'static>(handler: impl Handler<T, ()>, needs: Option<Permission>) -> Self {
-        let config = Config::load(None).unwrap();
+        Self::configured("", handler, needs)
+    }
+
+    fn configured<T: 'static>(config: &str, handler: impl Handler<T, ()>, needs: Option<Permission>) -> Self {
+        let config = load(config).unwrap();
         let idempotency = idempotency(&config.idempotency);
         let route = veriko::Route { path: "/it", handler: put(handler), needs, idempotent: true };
         let accounts = Arc::new(Accounts::demo(&config.veriko));
@@ -44,7 +49,9 @@ impl Server {
             request = request.header(*name, *value);
         }
         let request = request.body(Body::empty()).unwrap();
-        let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
+        // Time is paused in every test here, so one that would hang ends at once.
+        let answered = timeout(Duration::from_hours(1), self.router.clone().oneshot(request)).await;
+        let (parts, body) = answered.expect("an answer").unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Answer { parts, body: serde_json::from_slice(&body).unwrap_or_default() }
     }
@@ -88,7 +95,7 @@ impl Slow {
     }
 
     async fn begun(&self) {
-        self.0.1.notified().await;
+        timeout(Duration::from_hours(1), self.0.1.notified()).await.expect("a run");
     }
 
     fn go(&self) {
@@ -96,7 +103,7 @@ impl Slow {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_request_that_still_runs_is_answered_409_in_the_frame_and_then_replayed() {
     let slow = Slow::default();
     let server = Arc::new(Server::of(slow.handler(), None));
@@ -106,7 +113,9 @@ async fn a_request_that_still_runs_is_answered_409_in_the_frame_and_then_replaye
     });
     slow.begun().await;
 
-    let second = server.put('1', &[("accept-language", "es")]).await;
+    // At once: time is paused, so it jumps to this end as soon as anything waits.
+    let second =
+        timeout(Duration::from_millis(1), server.put('1', &[("accept-language", "es")])).await.unwrap();
     assert_eq!((second.status(), second.code()), (409, "idempotency_key_in_progress"));
     assert_eq!(second.header("retry-after"), Some("1"));
     assert_eq!(second.body["meta"]["retry_after"], 1);
@@ -123,7 +132,22 @@ async fn a_request_that_still_runs_is_answered_409_in_the_frame_and_then_replaye
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
+async fn a_retry_waits_for_the_first_request_as_long_as_the_configuration_says() {
+    let slow = Slow::default();
+    let server = Server::configured("[idempotency]\nwait_seconds = 20", slow.handler(), None);
+    let second = async {
+        slow.begun().await;
+        assert!(timeout(Duration::from_secs(19), server.put('1', &[])).await.is_err(), "it did not wait");
+        let (second, ()) = tokio::join!(server.put('1', &[]), async { slow.go() });
+        second
+    };
+    let (first, second) = tokio::join!(server.put('1', &[]), second);
+    assert_eq!((first.header("idempotent-replayed"), &first.body["run"]), (Some("false"), &json!(1)));
+    assert_eq!((second.header("idempotent-replayed"), &second.body["run"]), (Some("true"), &json!(1)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_whose_client_left_finishes_and_shutdown_waits_for_it() {
     let slow = Slow::default();
     let server = Server::of(slow.handler(), None);
@@ -145,7 +169,7 @@ async fn a_request_whose_client_left_finishes_and_shutdown_waits_for_it() {
     assert_eq!(slow.0.0.load(Ordering::SeqCst), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_panic_is_a_500_that_says_nothing_and_leaves_the_key_free() {
     let runs = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&runs);
@@ -164,7 +188,7 @@ async fn a_panic_is_a_500_that_says_nothing_and_leaves_the_key_free() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_failure_of_ours_is_not_stored_and_an_unframed_one_is_framed() {
     let runs = Arc::new(AtomicU32::new(0));
     let server = Server::of(
@@ -181,7 +205,7 @@ async fn a_failure_of_ours_is_not_stored_and_an_unframed_one_is_framed() {
     assert_eq!((second.status(), second.header("idempotent-replayed")), (200, Some("false")));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_lacks_the_permission_is_answered_403_and_nothing_runs() {
     let server = Server::of(async || StatusCode::OK, Some(Permission::Update));
     for (language, words) in [("en", "lacks the permission"), ("es", "no tiene el permiso")] {

@@ -39,6 +39,8 @@
 //! # }
 //! ```
 //!
+//! A store that has [`Purge`](crate::Purge) has one more: [`check_purge`].
+//!
 //! A check panics when the store breaks its clause, or fails with a [`StoreError`](crate::StoreError) at all, and the
 //! message names the number, the sentence and what was seen.
 //!
@@ -88,7 +90,7 @@ pub trait Harness: Sync {
     }
 
     /// The grain of time: longer than thirty verbs and the lateness of [`advance`](Self::advance) can take. A check
-    /// lets at most forty of it pass.
+    /// lets at most thirty of it pass.
     ///
     /// 100 ms by default, which is nothing on a paused clock and enough for a database nearby.
     fn unit(&self) -> Duration {
@@ -127,7 +129,7 @@ pub enum Clause {
 
 impl Clause {
     /// All of them, in order.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: &'static [Self] = &[
         Self::FirstClaim,
         Self::OneRunner,
         Self::Replay,

@@ -72,11 +72,6 @@ impl MemoryStore {
         }
     }
 
-    fn home(&self, record: RecordId) -> usize {
-        // Low bits pick the shard; the maps within mix all of them anew.
-        usize::try_from(record.prefix() % SHARDS as u64).unwrap_or(0)
-    }
-
     /// Takes `bytes` from the budget, dropping finished records until they fit, those of the record's own shard
     /// first. Called without a lock, so that no two are ever held.
     fn reserve(&self, bytes: usize, home: usize) -> Result<(), StoreError> {
@@ -104,7 +99,7 @@ impl MemoryStore {
     }
 
     fn try_claim(&self, request: ClaimRequest) -> Result<Claim, StoreError> {
-        let home = self.home(request.record);
+        let home = home(request.record);
         let mut reserved = false;
         loop {
             let mut shard = lock(&self.shards[home]);
@@ -140,7 +135,7 @@ impl Store for MemoryStore {
     }
 
     async fn complete(&self, record: RecordId, fence: Fence, outcome: Outcome) -> Result<Fenced, StoreError> {
-        let home = self.home(record);
+        let home = home(record);
         let bytes = outcome_bytes(&outcome);
         self.reserve(bytes, home)?;
         let fenced = lock(&self.shards[home]).complete(record, fence, outcome, &self.budget);
@@ -152,7 +147,7 @@ impl Store for MemoryStore {
     }
 
     async fn release(&self, record: RecordId, fence: Fence) -> Result<Fenced, StoreError> {
-        let mut shard = lock(&self.shards[self.home(record)]);
+        let mut shard = lock(&self.shards[home(record)]);
         let Some(running) = shard.running_with(record, fence) else { return Ok(Fenced::Stale) };
         if running.checkpoint.is_some() {
             running.lease = Lease::Released;
@@ -164,7 +159,7 @@ impl Store for MemoryStore {
     }
 
     async fn extend(&self, record: RecordId, fence: Fence, lease: Duration) -> Result<Fenced, StoreError> {
-        let mut shard = lock(&self.shards[self.home(record)]);
+        let mut shard = lock(&self.shards[home(record)]);
         let Some(running) = shard.running_with(record, fence) else { return Ok(Fenced::Stale) };
         running.lease = Lease::Until(after(now(), lease));
         Ok(Fenced::Held)
@@ -176,7 +171,7 @@ impl Store for MemoryStore {
         fence: Fence,
         checkpoint: Checkpoint,
     ) -> Result<Fenced, StoreError> {
-        let home = self.home(record);
+        let home = home(record);
         let bytes = checkpoint_bytes(Some(&checkpoint));
         self.reserve(bytes, home)?;
         let mut shard = lock(&self.shards[home]);
@@ -398,6 +393,11 @@ impl Finished {
     fn bytes(&self) -> usize {
         RECORD_BYTES + outcome_bytes(&self.outcome)
     }
+}
+
+/// The shard of a record, by its low bits; the maps within mix all of them anew.
+fn home(record: RecordId) -> usize {
+    usize::try_from(record.prefix() % SHARDS as u64).unwrap_or(0)
 }
 
 fn outcome_bytes(outcome: &Outcome) -> usize {

@@ -9,8 +9,9 @@ use tower::{Layer, ServiceExt};
 
 use crate::scripted::{Scripted, Verb};
 use crate::support::{
-    Answer, Body, Count, Gate, Req, builder, counting, data, first_then_created, frames, full, gated, handler, memory,
-    post, post_without_key, protected, request, response, send, settle, start, trailers, under, with,
+    Answer, Body, Count, Gate, Req, builder, counting, data, first_then_created, frames, full, gated,
+    handler, memory, post, post_without_key, protected, request, response, send, settle, start, trailers,
+    under, with,
 };
 
 #[derive(Clone)]
@@ -19,7 +20,10 @@ struct Mark;
 /// Answers what it saw of the request.
 fn mirror() -> crate::support::Handler {
     handler(|request: Req| async move {
-        let saw = [request.extensions().get::<Mark>().is_some(), request.extensions().get::<Idempotency>().is_some()];
+        let saw = [
+            request.extensions().get::<Mark>().is_some(),
+            request.extensions().get::<Idempotency>().is_some(),
+        ];
         let body = request.into_body();
         let mut answer = response(200, format!("{saw:?}"));
         *answer.body_mut() = body;
@@ -46,8 +50,8 @@ async fn a_request_without_a_key_passes_with_all_it_has_and_its_answer_comes_bac
     let answer = Answer::of(response).await;
     assert_eq!(answer.header("x-saw"), Some("[true, false]"), "no context without a key");
     assert_eq!((answer.text(), answer.header("set-cookie")), ("ab", Some("a=b")));
-    assert_eq!(answer.trailers.unwrap()["x-sum"], "1");
     assert_eq!(answer.header("idempotent-replayed"), None, "not even the mark that says false");
+    assert_eq!(answer.trailers.unwrap()["x-sum"], "1");
     assert_eq!(store.count(Verb::Claim), 0);
 }
 
@@ -145,10 +149,11 @@ async fn a_second_layer_further_in_does_not_take_the_first_ones_claim_for_somebo
 #[tokio::test]
 async fn a_second_layer_whose_contract_differs_stands_back_too() {
     let runs = Count::default();
-    let inner = builder(memory()).contract(Contract::mintfax()).build().layer(first_then_created(&runs, || {
-        response(404, "not found") // which this contract does not store, and the outer one does
-    }));
-    let service = protected(inner);
+    let inner =
+        builder(memory()).contract(Contract::mintfax()).build().layer(first_then_created(&runs, || {
+            response(404, "not found") // which this contract does not store, and the outer one does
+        }));
+    let service = builder(memory()).build().layer(inner);
     let fresh = send(&service, post("key", "body")).await;
     assert_eq!((fresh.status, fresh.header("x-idempotency-key")), (404, None));
     assert_eq!(send(&service, post("key", "body")).await.status, 404);
@@ -164,7 +169,11 @@ async fn without_a_scope_a_request_with_a_key_is_answered_500_and_does_not_run()
     assert_eq!((answer.status, answer.kind(), runs.get()), (500, Some(RejectionKind::ScopeMissing), 0));
     assert!(!answer.text().to_lowercase().contains("scope"), "a 5xx says nothing internal");
     assert_eq!(store.count(Verb::Claim), 0);
-    assert_eq!(send(&service, post_without_key("body")).await.status, 201, "without a key there is nothing to scope");
+    assert_eq!(
+        send(&service, post_without_key("body")).await.status,
+        201,
+        "without a key there is nothing to scope"
+    );
 }
 
 #[tokio::test]

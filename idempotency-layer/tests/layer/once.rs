@@ -1,13 +1,15 @@
 //! One key, one run: whoever asks at the same time, with another body, on another path, as another tenant.
 
 use http::Method;
-use idempotency_layer::{AnyStore, Bind, Contract, IdempotencyLayer, MemoryStore, RejectionKind, Scope};
+use idempotency_layer::{
+    AnyStore, Bind, Contract, FingerprintMode, IdempotencyLayer, MemoryStore, RejectionKind, Scope,
+};
 use tokio::task::yield_now;
 use tower::Layer;
 
 use crate::support::{
-    Count, Gate, builder, counting, gated, handler, memory, post, protected, request, response, send, settle, start,
-    under, with,
+    Count, Gate, builder, counting, gated, handler, memory, post, protected, request, response, send, settle,
+    start, under, with,
 };
 
 const CLIENTS: usize = 64;
@@ -53,7 +55,7 @@ async fn of_many_requests_at_once_with_a_few_keys_each_key_runs_once_and_those_w
                 response(201, format!("key {key} run {run}"))
             }
         });
-        let service = builder(memory()).wait(std::time::Duration::from_secs(60)).build().layer(inner);
+        let service = builder(memory()).wait(std::time::Duration::from_mins(1)).build().layer(inner);
         let clients: Vec<_> = (0..CLIENTS)
             .map(|client| (client % 4, start(&service, post(&(client % 4).to_string(), "body"))))
             .collect();
@@ -124,18 +126,27 @@ async fn the_same_key_on_another_path_or_with_another_method_is_another_key() {
     for again in [false, true] {
         for (run, (method, path)) in targets.iter().enumerate() {
             let answer = send(&service, request(method.clone(), path, "key", "body")).await;
-            assert_eq!((answer.text(), answer.is_replay()), (&*format!("run {}", run + 1), again), "{method} {path}");
+            assert_eq!(
+                (answer.text(), answer.is_replay()),
+                (&*format!("run {}", run + 1), again),
+                "{method} {path}"
+            );
         }
     }
 }
 
 #[tokio::test]
-async fn a_key_bound_to_the_principal_is_the_same_on_every_path_and_method() {
-    let runs = Count::default();
-    let service = under(Contract::veriko().bind(Bind::Principal), counting(&runs));
-    send(&service, request(Method::POST, "/a", "key", "body")).await;
-    assert!(send(&service, request(Method::PATCH, "/b", "key", "body")).await.is_replay());
-    assert_eq!(runs.get(), 1);
+async fn a_key_bound_to_the_principal_is_the_same_on_every_path_and_method_and_refused_where_these_are_compared()
+ {
+    for (mode, status) in [(FingerprintMode::None, 201), (FingerprintMode::Raw, 422)] {
+        let runs = Count::default();
+        let service = under(Contract::veriko().bind(Bind::Principal).fingerprint(mode), counting(&runs));
+        assert_eq!(send(&service, request(Method::POST, "/a", "key", "body")).await.status, 201);
+        for (method, path) in [(Method::PATCH, "/a"), (Method::POST, "/b")] {
+            assert_eq!(send(&service, request(method, path, "key", "body")).await.status, status);
+        }
+        assert_eq!(runs.get(), 1);
+    }
 }
 
 #[tokio::test]
@@ -182,7 +193,8 @@ async fn a_narrower_scope_is_another_scope() {
 #[tokio::test]
 async fn of_a_single_tenant_all_clients_are_one() {
     let runs = Count::default();
-    let layer = IdempotencyLayer::builder(MemoryStore::default()).contract(Contract::veriko()).single_tenant();
+    let layer =
+        IdempotencyLayer::builder(MemoryStore::default()).contract(Contract::veriko()).single_tenant();
     let service = layer.build().layer(counting(&runs));
     send(&service, with(post("key", "body"), "x-tenant", "alice")).await;
     assert!(send(&service, with(post("key", "body"), "x-tenant", "bob")).await.is_replay());

@@ -13,8 +13,8 @@ use tower::Layer;
 
 use crate::scripted::{DOWN, Scripted, Verb};
 use crate::support::{
-    Count, Gate, Handler, Req, builder, counting, die_during, gated, handler, memory, post, request, response, send,
-    settle, start, try_handler, with,
+    Count, Gate, Handler, Req, builder, counting, die_during, gated, handler, memory, post, request,
+    response, send, settle, start, try_handler, with,
 };
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -130,7 +130,10 @@ async fn reconciling_sees_the_request_its_attempt_its_checkpoint_and_its_derived
             assert_eq!((&*checkpoint.name, &checkpoint.data[..]), ("charged", &b"receipt 17"[..]));
             assert_eq!((orphan.idempotency.attempt(), orphan.idempotency.derive("charge")), (2, derived));
             assert_eq!(orphan.idempotency.key().as_bytes(), b"key");
-            assert_eq!((orphan.request.method, &*orphan.request.uri.to_string()), (Method::POST, "/orders?x=1"));
+            assert_eq!(
+                (orphan.request.method, &*orphan.request.uri.to_string()),
+                (Method::POST, "/orders?x=1")
+            );
             assert_eq!(orphan.request.headers["x-client"], "ada");
             // It holds the claim.
             orphan.idempotency.checkpoint("looked", "").await.unwrap();
@@ -144,11 +147,11 @@ async fn reconciling_sees_the_request_its_attempt_its_checkpoint_and_its_derived
 #[tokio::test(start_paused = true)]
 async fn reconciling_that_panics_leaves_the_orphan_for_the_next_request() {
     let (runs, tries) = (Count::default(), Count::default());
-    let tried = tries.clone();
+    let counted = tries.clone();
     let policy = OnOrphan::reconcile(move |orphan| {
-        let tried = tried.one();
+        let number = counted.one();
         async move {
-            assert!(tried > 2, "try {tried} broke");
+            assert!(number > 2, "try {number} broke");
             Reconciled::Response(http::Response::new(orphan.idempotency.attempt().to_string().into()))
         }
     });
@@ -163,9 +166,9 @@ async fn reconciling_that_panics_leaves_the_orphan_for_the_next_request() {
 #[tokio::test(start_paused = true)]
 async fn a_function_that_panics_before_it_gives_a_future_leaves_the_orphan_too() {
     let (runs, tries) = (Count::default(), Count::default());
-    let tried = tries.clone();
+    let counted = tries.clone();
     let policy = OnOrphan::reconcile(move |_| {
-        assert!(tried.one() > 1, "at once");
+        assert!(counted.one() > 1, "at once");
         async { Reconciled::Halt }
     });
     let service = with_orphan(policy, &runs).await;
@@ -177,7 +180,7 @@ async fn a_function_that_panics_before_it_gives_a_future_leaves_the_orphan_too()
 async fn the_lease_is_renewed_while_reconciling_and_others_are_told_to_wait() {
     let runs = Count::default();
     let policy = OnOrphan::reconcile(|_| async {
-        sleep(Duration::from_secs(300)).await;
+        sleep(Duration::from_mins(5)).await;
         Reconciled::Rerun
     });
     let service = with_orphan(policy, &runs).await;
@@ -232,7 +235,7 @@ fn breaks(runs: &Count, panics: bool) -> Handler {
         async move {
             match run {
                 1 if panics => panic!("broke"),
-                1 => Err("broke".into()),
+                1 => Err(std::io::Error::other("broke")),
                 _ => Ok(response(201, format!("run {run}"))),
             }
         }

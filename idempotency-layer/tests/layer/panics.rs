@@ -1,5 +1,6 @@
 //! The handler panics, or the service gives an error in place of a response.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll};
 
@@ -11,8 +12,8 @@ use tower::{Layer, Service, ServiceExt};
 
 use crate::scripted::{Scripted, Verb};
 use crate::support::{
-    BoxError, Count, Handler, Piece, Req, Res, builder, handler, memory, poll, post, protected, response, send,
-    settle, start, try_handler,
+    Count, Handler, Piece, Req, Res, builder, handler, memory, poll, post, protected, response, send, settle,
+    start, try_handler,
 };
 
 /// The words of a client's task that panicked.
@@ -62,10 +63,10 @@ struct PanicsInCall(Count);
 
 impl Service<Req> for PanicsInCall {
     type Response = Res;
-    type Error = BoxError;
-    type Future = std::future::Ready<Result<Res, BoxError>>;
+    type Error = io::Error;
+    type Future = std::future::Ready<Result<Res, io::Error>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
         Poll::Ready(Ok(()))
     }
 
@@ -154,7 +155,13 @@ async fn an_error_of_the_service_reaches_the_caller_as_it_is_and_the_retry_runs(
     let counted = runs.clone();
     let service = builder(store.clone()).build().layer(try_handler(move |_| {
         let run = counted.one();
-        async move { if run == 1 { Err("the bank hung up".into()) } else { Ok(response(201, format!("run {run}"))) } }
+        async move {
+            if run == 1 {
+                Err(io::Error::other("the bank hung up"))
+            } else {
+                Ok(response(201, format!("run {run}")))
+            }
+        }
     }));
     let error = service.clone().oneshot(post("key", "body")).await.unwrap_err();
     assert_eq!(error.to_string(), "the bank hung up");
@@ -169,11 +176,11 @@ async fn an_error_of_poll_ready_is_the_callers() {
 
     impl Service<Req> for NeverReady {
         type Response = Res;
-        type Error = BoxError;
-        type Future = std::future::Pending<Result<Res, BoxError>>;
+        type Error = io::Error;
+        type Future = std::future::Pending<Result<Res, io::Error>>;
 
-        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-            Poll::Ready(Err("closed".into()))
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
+            Poll::Ready(Err(io::Error::other("closed")))
         }
 
         fn call(&mut self, _: Req) -> Self::Future {

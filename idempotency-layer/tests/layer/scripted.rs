@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use idempotency_layer::{
-    Checkpoint, Claim, ClaimRequest, Fence, Fenced, MemoryStore, Outcome, RecordId, Store, StoreError, StoreErrorKind,
+    Checkpoint, Claim, ClaimRequest, Fence, Fenced, MemoryStore, Outcome, RecordId, Store, StoreError,
+    StoreErrorKind,
 };
 use tokio::task::yield_now;
 use tokio::time::sleep;

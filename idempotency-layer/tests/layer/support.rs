@@ -1,7 +1,8 @@
 //! Requests, handlers and answers as the tests write them.
 
-use std::error::Error;
+use std::fmt;
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,22 +15,22 @@ use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use idempotency_layer::{
-    Builder, Contract, IdempotencyLayer, IdempotencyService, MemoryStore, Rejection, RejectionKind, Scope, Scoped,
-    Store,
+    Builder, Contract, IdempotencyLayer, IdempotencyService, MemoryStore, Rejection, RejectionKind, Scope,
+    Scoped, Store,
 };
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, yield_now};
-use tower::util::BoxCloneService;
+use tokio::time::Instant;
+use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
-pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 pub(crate) type Req = Request<Body>;
 pub(crate) type Res = Response<Body>;
-pub(crate) type Handler = BoxCloneService<Req, Res, BoxError>;
+pub(crate) type Handler = BoxCloneSyncService<Req, Res, io::Error>;
 
 /// A frame of a body, or the error it breaks off with.
-pub(crate) type Piece = Result<Frame<Bytes>, BoxError>;
+pub(crate) type Piece = Result<Frame<Bytes>, io::Error>;
 
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
@@ -44,17 +45,19 @@ pub(crate) fn frames(pieces: Vec<Piece>) -> Body {
     BodyExt::boxed_unsync(StreamBody::new(slowly))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a piece of a body may be an error")]
 pub(crate) fn data(bytes: impl Into<Bytes>) -> Piece {
     Ok(Frame::data(bytes.into()))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a piece of a body may be an error")]
 pub(crate) fn trailers(name: &'static str, value: &'static str) -> Piece {
     let pair = (HeaderName::from_static(name), HeaderValue::from_static(value));
     Ok(Frame::trailers(HeaderMap::from_iter([pair])))
 }
 
 pub(crate) fn broken() -> Piece {
-    Err("the connection was reset".into())
+    Err(io::Error::other("the connection was reset"))
 }
 
 pub(crate) fn request(method: Method, uri: &str, key: &str, body: impl Into<Bytes>) -> Req {
@@ -117,7 +120,7 @@ impl Gate {
 
 pub(crate) fn handler<F, Fut>(run: F) -> Handler
 where
-    F: Fn(Req) -> Fut + Clone + Send + 'static,
+    F: Fn(Req) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Res> + Send + 'static,
 {
     try_handler(move |request| {
@@ -128,10 +131,10 @@ where
 
 pub(crate) fn try_handler<F, Fut>(run: F) -> Handler
 where
-    F: Fn(Req) -> Fut + Clone + Send + 'static,
-    Fut: Future<Output = Result<Res, BoxError>> + Send + 'static,
+    F: Fn(Req) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<Res, io::Error>> + Send + 'static,
 {
-    BoxCloneService::new(service_fn(run))
+    BoxCloneSyncService::new(service_fn(run))
 }
 
 /// Answers 201 and the number of its run.
@@ -158,7 +161,7 @@ pub(crate) fn gated(runs: &Count, gate: &Gate) -> Handler {
 /// Answers its first run as `first` does and every later one 201.
 pub(crate) fn first_then_created<F>(runs: &Count, first: F) -> Handler
 where
-    F: Fn() -> Res + Clone + Send + 'static,
+    F: Fn() -> Res + Clone + Send + Sync + 'static,
 {
     let runs = runs.clone();
     handler(move |_| {
@@ -169,8 +172,9 @@ where
 }
 
 /// Whose key it is: the header `x-tenant`, or "us".
+#[expect(clippy::unnecessary_wraps, reason = "a scope may be nobody's")]
 pub(crate) fn tenant(parts: &http::request::Parts) -> Option<Scope> {
-    Some(Scope::of(parts.headers.get("x-tenant").map_or(b"us", HeaderValue::as_bytes)))
+    Some(Scope::of(parts.headers.get("x-tenant").map_or(&b"us"[..], HeaderValue::as_bytes)))
 }
 
 pub(crate) fn memory() -> Arc<MemoryStore> {
@@ -245,7 +249,7 @@ impl Answer {
 
 pub(crate) async fn send<S>(service: &S, request: Req) -> Answer
 where
-    S: Service<Req, Response = Res, Error = BoxError> + Clone,
+    S: Service<Req, Response = Res, Error: fmt::Debug> + Clone,
 {
     Answer::of(service.clone().oneshot(request).await.unwrap()).await
 }
@@ -253,11 +257,12 @@ where
 /// Sends from a client of its own.
 pub(crate) fn start<S>(service: &S, request: Req) -> JoinHandle<Answer>
 where
-    S: Service<Req, Response = Res, Error = BoxError> + Clone + Send + 'static,
+    S: Service<Req, Response = Res, Error: fmt::Debug> + Clone + Send + 'static,
+    S::Error: Send,
     S::Future: Send,
 {
     let service = service.clone();
-    tokio::spawn(async move { send(&service, request).await })
+    tokio::spawn(async move { Answer::of(service.oneshot(request).await.unwrap()).await })
 }
 
 /// Lets everything that can go on go on, without moving a paused clock.
@@ -272,10 +277,16 @@ pub(crate) async fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
 }
 
+/// The paused clock.
+#[expect(clippy::disallowed_methods, reason = "a test holds the clock that it reads")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
 /// Begins a request and leaves it as the death of its process does: never polled again, and never dropped.
 pub(crate) async fn die_during<S>(service: &S, request: Req)
 where
-    S: Service<Req, Response = Res, Error = BoxError> + Clone,
+    S: Service<Req, Response = Res, Error: fmt::Debug> + Clone,
     S::Future: 'static,
 {
     let mut future = Box::pin(service.clone().oneshot(request));

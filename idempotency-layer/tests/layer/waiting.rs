@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use idempotency_layer::{IdempotencyService, RejectionKind};
-use tokio::time::{Instant, advance, sleep};
+use tokio::time::{advance, sleep};
 use tower::Layer;
 
 use crate::scripted::{Act, DOWN, Scripted, Verb};
 use crate::support::{
-    Count, Gate, Handler, builder, counting, die_during, gated, handler, memory, post, response, send, settle, start,
+    Count, Gate, Handler, builder, counting, die_during, gated, handler, memory, now, post, response, send,
+    settle, start,
 };
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -17,16 +18,10 @@ fn waiting(store: &Scripted, wait: Duration, inner: Handler) -> IdempotencyServi
     builder(store.clone()).wait(wait).build().layer(inner)
 }
 
-/// The test's own clock is the paused one.
-#[expect(clippy::disallowed_methods, reason = "time is paused")]
-fn now() -> Instant {
-    Instant::now()
-}
-
 #[tokio::test(start_paused = true)]
 async fn those_who_wait_get_the_owners_answer_as_soon_as_it_is_there() {
     let (store, runs, gate) = (Scripted::new(), Count::default(), Gate::closed());
-    let service = waiting(&store, Duration::from_secs(60), gated(&runs, &gate));
+    let service = waiting(&store, Duration::from_mins(1), gated(&runs, &gate));
     let owner = start(&service, post("key", "body"));
     settle().await;
     let waiters: Vec<_> = (0..20).map(|_| start(&service, post("key", "body"))).collect();
@@ -48,7 +43,7 @@ async fn those_who_wait_see_an_owner_in_another_process_finish_soon_after() {
     let (store, runs, gate) = (memory(), Count::default(), Gate::closed());
     // Two layers share a store, but not the list of those who wait.
     let elsewhere = builder(store.clone()).build().layer(gated(&runs, &gate));
-    let here = builder(store).wait(Duration::from_secs(60)).build().layer(counting(&runs));
+    let here = builder(store).wait(Duration::from_mins(1)).build().layer(counting(&runs));
     let owner = start(&elsewhere, post("key", "body"));
     settle().await;
     let waiter = start(&here, post("key", "body"));
@@ -71,7 +66,7 @@ async fn when_the_owner_gives_up_one_of_those_who_wait_runs_and_the_others_get_i
             response(if run == 1 { 503 } else { 201 }, format!("run {run}"))
         }
     });
-    let service = waiting(&store, Duration::from_secs(60), inner);
+    let service = waiting(&store, Duration::from_mins(1), inner);
     let owner = start(&service, post("key", "body"));
     settle().await;
     let waiters: Vec<_> = (0..10).map(|_| start(&service, post("key", "body"))).collect();
@@ -100,7 +95,7 @@ async fn when_the_owner_panics_one_of_those_who_wait_runs() {
             response(201, format!("run {run}"))
         }
     });
-    let service = waiting(&store, Duration::from_secs(60), inner);
+    let service = waiting(&store, Duration::from_mins(1), inner);
     let owner = start(&service, post("key", "body"));
     settle().await;
     let waiter = start(&service, post("key", "body"));
@@ -115,14 +110,18 @@ async fn when_the_owners_lease_runs_out_one_of_those_who_wait_takes_over_at_once
     let (store, runs, gate) = (Scripted::new(), Count::default(), Gate::closed());
     die_during(&waiting(&store, Duration::ZERO, gated(&runs, &Gate::closed())), post("key", "body")).await;
     gate.open();
-    let service = waiting(&store, Duration::from_secs(60), gated(&runs, &gate));
+    let service = waiting(&store, Duration::from_mins(1), gated(&runs, &gate));
     let begun = now();
     let waiters: Vec<_> = (0..5).map(|_| start(&service, post("key", "body"))).collect();
     for waiter in waiters {
         assert_eq!(waiter.await.unwrap().brief(), (201, "run 2"));
     }
     assert_eq!(runs.get(), 2);
-    assert!(begun.elapsed() >= LEASE && begun.elapsed() < LEASE + Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() >= LEASE && begun.elapsed() < LEASE + Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,7 +143,7 @@ async fn who_waited_long_enough_is_told_that_one_is_in_progress_and_the_owner_ne
 #[tokio::test(start_paused = true)]
 async fn waiting_outlasts_the_lease_of_an_owner_that_renews_it() {
     let (store, runs, gate) = (Scripted::new(), Count::default(), Gate::closed());
-    let service = waiting(&store, Duration::from_secs(300), gated(&runs, &gate));
+    let service = waiting(&store, Duration::from_mins(5), gated(&runs, &gate));
     let owner = start(&service, post("key", "body"));
     settle().await;
     let waiter = start(&service, post("key", "body"));
@@ -169,7 +168,7 @@ async fn who_waits_asks_the_store_a_few_times_a_second_at_most() {
 #[tokio::test(start_paused = true)]
 async fn another_request_under_the_key_does_not_wait_to_be_refused() {
     let (store, runs, gate) = (Scripted::new(), Count::default(), Gate::closed());
-    let service = waiting(&store, Duration::from_secs(60), gated(&runs, &gate));
+    let service = waiting(&store, Duration::from_mins(1), gated(&runs, &gate));
     let _owner = start(&service, post("key", "body"));
     settle().await;
     let begun = now();
@@ -180,7 +179,7 @@ async fn another_request_under_the_key_does_not_wait_to_be_refused() {
 #[tokio::test(start_paused = true)]
 async fn those_who_wait_learn_that_the_response_cannot_be_replayed() {
     let (store, runs, gate) = (Scripted::new(), Count::default(), Gate::closed());
-    let layer = builder(store).wait(Duration::from_secs(60)).max_response_bytes(3).build();
+    let layer = builder(store).wait(Duration::from_mins(1)).max_response_bytes(3).build();
     let service = layer.layer(gated(&runs, &gate));
     let owner = start(&service, post("key", "body"));
     settle().await;
@@ -195,7 +194,7 @@ async fn those_who_wait_learn_that_the_response_cannot_be_replayed() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_goes_down_while_one_waits_is_told() {
     let (store, runs, gate) = (Scripted::new(), Count::default(), Gate::closed());
-    let service = waiting(&store, Duration::from_secs(60), gated(&runs, &gate));
+    let service = waiting(&store, Duration::from_mins(1), gated(&runs, &gate));
     let owner = start(&service, post("key", "body"));
     settle().await;
     let waiter = start(&service, post("key", "body"));
@@ -210,7 +209,7 @@ async fn a_store_that_goes_down_while_one_waits_is_told() {
 async fn one_whose_claim_was_lost_on_the_way_back_waits_for_nobody() {
     let (store, runs) = (Scripted::new(), Count::default());
     store.next(Verb::Claim, [Act::Lose]);
-    let service = waiting(&store, Duration::from_secs(60), counting(&runs));
+    let service = waiting(&store, Duration::from_mins(1), counting(&runs));
     let begun = now();
     assert_eq!(send(&service, post("key", "body")).await.brief(), (201, "run 1"));
     assert_eq!(begun.elapsed(), Duration::ZERO, "not for itself, that is");
@@ -219,7 +218,7 @@ async fn one_whose_claim_was_lost_on_the_way_back_waits_for_nobody() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_between_the_first_look_and_the_wait_is_not_missed() {
     let (store, runs, gate, held) = (Scripted::new(), Count::default(), Gate::closed(), Gate::closed());
-    let service = waiting(&store, Duration::from_secs(60), gated(&runs, &gate));
+    let service = waiting(&store, Duration::from_mins(1), gated(&runs, &gate));
     let owner = start(&service, post("key", "body"));
     settle().await;
     store.next(Verb::Claim, [Act::Pass, Act::Wait(held.clone())]);

@@ -47,19 +47,11 @@ async fn first_claim<H: Harness>(probe: &Probe<'_, H>) {
         let over = dropped_at(n, probe.handle().claim(ask)).await;
         let when = format!("after one dropped at wait {n}");
         match probe.claim(probe.rival(ask)).await {
-            Claim::Run(run) => {
-                probe.is_run(&run, 1, false, None, &when);
-                probe
-                    .in_flight(
-                        ask,
-                        probe.long(),
-                        format_args!("repeated {when}, when another had come between"),
-                    )
-                    .await;
+            Claim::Run(_) => {
+                probe.in_flight(ask, format_args!("repeated {when}, when another had come between")).await;
             }
             Claim::InFlight { .. } => {
                 let run = probe.run(ask, format_args!("repeated {when}")).await;
-                probe.is_run(&run, 1, false, None, format_args!("repeated {when}"));
                 ends_well(probe, ask, run.fence, &when).await;
             }
             other => probe.not("Run or InFlight", &other, &when),
@@ -72,16 +64,27 @@ async fn first_claim<H: Harness>(probe: &Probe<'_, H>) {
 
 async fn takeover<H: Harness>(probe: &Probe<'_, H>) {
     let kept = checkpoint("kept");
-    for (n, (orphan, run)) in probe.orphans(WAITS).await.into_iter().enumerate() {
-        probe.held(probe.checkpoint(orphan.record, run.fence, &kept).await, "a late checkpoint");
+    let inherits = |heir: &Run, when: &str| {
+        let good = heir.orphan && heir.checkpoint.as_ref() == Some(&kept);
+        probe.ensure(good, format_args!("a claim {when} was {heir:?}, not an heir with {kept:?}"));
+    };
+    let mut orphans = Vec::with_capacity(WAITS);
+    for _ in 0..WAITS {
+        let ask = probe.ask_for(1);
+        let fence = probe.run(ask, "of an unknown record").await.fence;
+        probe.held(probe.checkpoint(ask.record, fence, &kept).await, "a checkpoint");
+        orphans.push(ask);
+    }
+    probe.advance(1).await;
+    for (n, orphan) in orphans.into_iter().enumerate() {
         let ask = probe.rival(orphan);
         let over = dropped_at(n, probe.handle().claim(ask)).await;
         let when = format!("of an orphan after one dropped at wait {n}");
         match probe.claim(probe.rival(ask)).await {
-            Claim::Run(heir) => probe.is_run(&heir, 2, true, Some(&kept), &when),
+            Claim::Run(heir) => inherits(&heir, &when),
             Claim::InFlight { .. } => {
                 let heir = probe.run(ask, format_args!("repeated {when}")).await;
-                probe.is_run(&heir, 2, true, Some(&kept), format_args!("repeated {when}"));
+                inherits(&heir, &when);
                 ends_well(probe, ask, heir.fence, &when).await;
             }
             other => probe.not("Run or InFlight", &other, &when),
@@ -121,16 +124,19 @@ async fn complete<H: Harness>(probe: &Probe<'_, H>) {
 }
 
 async fn release<H: Harness>(probe: &Probe<'_, H>) {
+    let is_free = |run: &Run, when: &str| {
+        probe.ensure(!run.orphan, format_args!("a claim {when} was {run:?}, an orphan's heir"));
+    };
     for n in 0..WAITS {
         let (ask, Run { fence, .. }) = claimed(probe).await;
         let over = dropped_at(n, probe.handle().release(ask.record, fence)).await;
         let when = format!("after a release dropped at wait {n}");
         match probe.claim(probe.rival(ask)).await {
-            Claim::Run(run) => probe.is_run(&run, 1, false, None, &when),
+            Claim::Run(run) => is_free(&run, &when),
             Claim::InFlight { .. } => {
                 // Not yet: the owner asks again, which finds it released or releases it.
                 let _ = probe.release(ask.record, fence).await;
-                probe.first(probe.stranger(ask), format_args!("{when} and another one")).await;
+                is_free(&probe.run(probe.rival(ask), format_args!("{when} and another one")).await, &when);
             }
             other => probe.not("Run or InFlight", &other, &when),
         }
@@ -143,16 +149,16 @@ async fn release<H: Harness>(probe: &Probe<'_, H>) {
 async fn release_with_checkpoint<H: Harness>(probe: &Probe<'_, H>) {
     let kept = checkpoint("kept");
     for n in 0..WAITS {
-        let (ask, Run { fence, .. }) = claimed(probe).await;
+        let (ask, run) = claimed(probe).await;
+        let fence = run.fence;
         probe.held(probe.checkpoint(ask.record, fence, &kept).await, "a checkpoint");
         let over = dropped_at(n, probe.handle().release(ask.record, fence)).await;
         let when = format!("after a release with a checkpoint dropped at wait {n}");
         match probe.claim(probe.rival(ask)).await {
-            Claim::Run(run) => probe.is_run(&run, 2, false, Some(&kept), &when),
+            Claim::Run(next) => probe.is_next(&next, &run, &kept, &when),
             Claim::InFlight { .. } => {
                 let _ = probe.release(ask.record, fence).await;
-                let run = probe.run(probe.rival(ask), format_args!("{when} and another one")).await;
-                probe.is_run(&run, 2, false, Some(&kept), format_args!("{when} and another one"));
+                probe.next(&run, probe.rival(ask), &kept, format_args!("{when} and another one")).await;
             }
             other => probe.not("Run or InFlight", &other, &when),
         }
@@ -167,7 +173,7 @@ async fn extend<H: Harness>(probe: &Probe<'_, H>) {
         let (ask, Run { fence, .. }) = claimed(probe).await;
         let over = dropped_at(n, probe.handle().extend(ask.record, fence, probe.units(500))).await;
         let when = format!("after an extension dropped at wait {n}");
-        probe.in_flight(probe.rival(ask), probe.long(), &when).await;
+        probe.in_flight(probe.rival(ask), &when).await;
         ends_well(probe, ask, fence, &when).await;
         if over {
             return;
@@ -182,7 +188,7 @@ async fn take_checkpoint<H: Harness>(probe: &Probe<'_, H>) {
         probe.held(probe.checkpoint(ask.record, fence, &old).await, "a checkpoint");
         let over = dropped_at(n, probe.handle().checkpoint(ask.record, fence, new.clone())).await;
         let when = format!("after a checkpoint dropped at wait {n}");
-        probe.in_flight(probe.rival(ask), probe.long(), &when).await;
+        probe.in_flight(probe.rival(ask), &when).await;
         probe.held(probe.release(ask.record, fence).await, "a release");
         let run = probe.run(probe.rival(ask), &when).await;
         let whole = |checkpoint: &Checkpoint| *checkpoint == old || *checkpoint == new;

@@ -1,10 +1,11 @@
 //! Who gets to run: clauses 1, 2, 9 and 11.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Harness;
 use super::probe::{Probe, checkpoint, fingerprint, response};
-use crate::store::{Claim, ClaimRequest, Fenced, Outcome, Store};
+use crate::store::{Claim, ClaimRequest, Fenced, Outcome, Run, Store};
 
 /// As many as meet in a race of claims.
 const RACERS: usize = 64;
@@ -19,15 +20,28 @@ pub(super) async fn first_claim<H: Harness>(probe: &Probe<'_, H>) {
 }
 
 pub(super) async fn one_runner<H: Harness>(probe: &Probe<'_, H>) {
+    let within = |left: Duration, most: Duration, when: &str| {
+        let good = !left.is_zero() && left <= most;
+        probe.ensure(
+            good,
+            format_args!("a claim in flight {when} was told {left:?}, not from more than zero to {most:?}"),
+        );
+    };
+    // Who asks for a longer lease is told what is left of the owner's.
     let ask = probe.ask_for(5);
     probe.run(ask, "of an unknown record").await;
-    probe.in_flight(probe.rival(ask), ask.lease, "beside a running one, asked with a longer lease").await;
+    let left = probe.in_flight(probe.rival(ask), "beside a running one").await;
+    within(left, ask.lease, "at once");
     probe.advance(2).await;
-    probe.in_flight(probe.rival(ask), probe.units(3), "with two fifths of the lease over").await;
+    let left = probe.in_flight(probe.rival(ask), "beside a running one").await;
+    within(left, probe.units(3), "when two fifths of the lease were over");
 
     for round in 0..probe.rounds() {
         let ask = probe.ask();
-        let winner = probe.one_of(ask, RACERS, "of an unknown record").await;
+        let (winner, left) = probe.one_of(ask, RACERS, "of an unknown record").await;
+        for left in left {
+            within(left, ask.lease, "in a race");
+        }
         let outcome = Outcome::Response(response("the winner's"));
         probe.held(
             probe.complete(ask.record, winner.fence, &outcome).await,
@@ -76,7 +90,7 @@ async fn the_owner_ends_it_once<H: Harness>(probe: &Probe<'_, H>, round: usize) 
 
 pub(super) async fn one_heir<H: Harness>(probe: &Probe<'_, H>) {
     for (ask, _) in probe.orphans(probe.rounds()).await {
-        let heir = probe.one_of(ask, RACERS, "of an orphan").await;
+        let (heir, _) = probe.one_of(ask, RACERS, "of an orphan").await;
         let outcome = Outcome::Response(response("the heir's"));
         probe.held(probe.complete(ask.record, heir.fence, &outcome).await, "the completion by the one heir");
     }
@@ -91,35 +105,35 @@ pub(super) async fn lost_acknowledgement<H: Harness>(probe: &Probe<'_, H>) {
         // The first try may still be on its way when the second is made.
         let ask = probe.ask();
         let claims = probe.race(FEW, |_, store| async move { store.claim(ask).await });
-        let mut fences = Vec::new();
+        let mut runs: Vec<Run> = Vec::new();
         for claim in claims.await {
             let Claim::Run(run) = claim else { probe.not("Run", &claim, "repeated at once with its token") };
-            probe.is_run(&run, 1, false, None, "repeated at once with its token");
-            fences.push(run.fence);
+            is_the_same(probe, &run, runs.last().unwrap_or(&run), "at once");
+            runs.push(run);
         }
-        fences.dedup();
-        probe.ensure(fences.len() == 1, format_args!("one claim repeated at once got {fences:?}"));
     }
+}
+
+fn is_the_same<H: Harness>(probe: &Probe<'_, H>, again: &Run, run: &Run, when: &str) {
+    let all = |run: &Run| (run.fence, run.attempt, run.orphan, run.checkpoint.clone());
+    let good = all(again) == all(run);
+    probe.ensure(good, format_args!("a claim repeated {when} with its token was {again:?} after {run:?}"));
 }
 
 async fn of_a_first_claim<H: Harness>(probe: &Probe<'_, H>) {
     let ask = probe.ask_for(4);
     let run = probe.run(ask, "of an unknown record").await;
-    probe.in_flight(probe.rival(ask), ask.lease, "by another token").await;
+    probe.in_flight(probe.rival(ask), "by another token").await;
+    // Whatever becomes of it (4), the token stays.
+    probe.claim(probe.stranger(ask)).await;
     probe.advance(3).await;
     let again = probe.run(ask, "repeated with its token").await;
-    probe.is_run(&again, 1, false, None, "repeated with its token");
-    probe.ensure(
-        again.fence == run.fence,
-        format_args!("a repeated claim got {:?} after {:?}", again.fence, run.fence),
-    );
+    is_the_same(probe, &again, &run, "within its lease");
     probe.advance(3).await;
-    probe
-        .in_flight(probe.rival(ask), probe.long(), "six units after the first and three after the second")
-        .await;
+    probe.in_flight(probe.rival(ask), "six units after the first and three after the second").await;
     probe.advance(1).await;
     probe.run(probe.rival(ask), "by another when the fresh lease was over").await;
-    probe.in_flight(ask, probe.long(), "with the token of a claim that was taken over").await;
+    probe.in_flight(ask, "with the token of a claim that was taken over").await;
 }
 
 /// The heir must hear again that it is one, and of the checkpoint.
@@ -132,9 +146,7 @@ async fn of_a_takeover<H: Harness>(probe: &Probe<'_, H>) {
     let heir = probe.rival(ask);
     let run = probe.run(heir, "of an orphan").await;
     let again = probe.run(heir, "of an orphan, repeated with its token").await;
-    let same = (again.fence, again.attempt, again.orphan, &again.checkpoint);
-    let good = same == (run.fence, run.attempt, run.orphan, &run.checkpoint);
-    probe.ensure(good, format_args!("a takeover repeated with its token was {again:?} after {run:?}"));
+    is_the_same(probe, &again, &run, "after a takeover");
 }
 
 /// Nobody took it over (16), so it is the running claim still: an answer lost for longer than a lease must not make
@@ -143,27 +155,25 @@ async fn after_the_lease<H: Harness>(probe: &Probe<'_, H>) {
     for (ask, run) in probe.orphans(1).await {
         let again = ClaimRequest { lease: probe.long(), ..ask };
         let again = probe.run(again, "repeated with its token after its lease").await;
-        probe.is_run(&again, 1, false, None, "repeated with its token after its lease");
-        let good = again.fence == run.fence;
-        probe.ensure(
-            good,
-            format_args!("a claim repeated after its lease got {:?} after {:?}", again.fence, run.fence),
-        );
-        probe.in_flight(probe.rival(ask), probe.long(), "beside one repeated after its lease").await;
+        is_the_same(probe, &again, &run, "after its lease");
+        probe.in_flight(probe.rival(ask), "beside one repeated after its lease").await;
     }
 }
 
 /// The token is worth nothing once the claim is given up or done.
 async fn of_a_claim_that_ended<H: Harness>(probe: &Probe<'_, H>) {
     let ask = probe.ask();
-    let released = probe.run(ask, "of an unknown record").await.fence;
-    probe.held(probe.release(ask.record, released).await, "a release");
-    let fence = probe.run(ask, "with the token of a released claim").await.fence;
-    let good = fence > released;
-    probe.ensure(
-        good,
-        format_args!("a claim with the token of the released one got {fence:?} after {released:?}"),
-    );
+    let mut fence = probe.run(ask, "of an unknown record").await.fence;
+    for kept in [None, Some(checkpoint("kept"))] {
+        if let Some(kept) = kept {
+            probe.held(probe.checkpoint(ask.record, fence, &kept).await, "a checkpoint");
+        }
+        probe.held(probe.release(ask.record, fence).await, "a release");
+        let again = probe.run(ask, "with the token of a released claim").await.fence;
+        let good = again != fence;
+        probe.ensure(good, format_args!("a claim with the token of a released one got its fence, {fence:?}"));
+        fence = again;
+    }
     let answer = response("done");
     let done = probe.complete(ask.record, fence, &Outcome::Response(answer.clone())).await;
     probe.ensure(done == Fenced::Held, "its completion was Stale");

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::Harness;
 use super::probe::{Probe, Verb, checkpoint, response};
-use crate::store::{Claim, ClaimRequest, Fence, Fenced, Outcome, Tombstone};
+use crate::store::{ClaimRequest, Fence, Fenced, Outcome, Tombstone};
 
-/// Longer than any lease, to those who count in 32 bits of milliseconds.
-const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// What wraps to nothing in 32 bits of milliseconds, and ten years.
+const LIVES: [Duration; 2] = [Duration::from_millis(1 << 32), Duration::from_hours(10 * 365 * 24)];
 
 pub(super) async fn expiry<H: Harness>(probe: &Probe<'_, H>) {
     finished(probe).await;
@@ -22,32 +22,50 @@ pub(super) async fn expiry<H: Harness>(probe: &Probe<'_, H>) {
 
 /// `ttl` counts from the first claim: not from the completion, and not from the latest look.
 async fn finished<H: Harness>(probe: &Probe<'_, H>) {
-    let ask = || ClaimRequest { ttl: probe.units(6), ..probe.ask() };
-    let (response, kept) = (response("done"), checkpoint("kept"));
-    let outcomes = [Outcome::Response(response.clone()), Outcome::Tombstone(Tombstone::Unknown)];
-    let asked = [ask(), ask()];
-    let mut fences = Vec::new();
-    for ask in asked {
+    let (answer, kept) = (response("done"), checkpoint("kept"));
+    let done = Outcome::Response(answer.clone());
+    let mut long_lived = Vec::new();
+    for ttl in LIVES {
+        let ask = ClaimRequest { ttl, ..probe.ask() };
         let fence = probe.run(ask, "of an unknown record").await.fence;
-        let forever = ClaimRequest { ttl: TEN_YEARS, ..probe.ask() };
-        probe.run(forever, "of an unknown record").await;
-        fences.push((forever, fence));
+        probe.held(probe.complete(ask.record, fence, &done).await, "a completion");
+        long_lived.push(ask);
+    }
+    let mut asked = Vec::new();
+    for outcome in [done.clone(), Outcome::Tombstone(Tombstone::Unknown), done] {
+        let ask = ClaimRequest { ttl: probe.units(6), ..probe.ask() };
+        asked.push((ask, outcome, probe.run(ask, "of an unknown record").await.fence));
     }
     probe.advance(2).await;
-    for ((ask, outcome), (_, fence)) in asked.iter().zip(&outcomes).zip(&fences) {
+    for (ask, outcome, fence) in &asked {
         probe.held(probe.checkpoint(ask.record, *fence, &kept).await, "a checkpoint");
         probe.held(probe.complete(ask.record, *fence, outcome).await, "a completion");
     }
-    let again = |ask| ClaimRequest { ttl: probe.long(), ..probe.rival(ask) };
-    for pause in [0, 3] {
-        probe.advance(pause).await;
-        probe.replays(again(asked[0]), &response, "before the time to live was over").await;
-        probe.buried(again(asked[1]), Tombstone::Unknown, "before the time to live was over").await;
+    probe.advance(3).await;
+    for (ask, outcome, _) in &asked {
+        for _ in 0..3 {
+            let again = ClaimRequest { ttl: probe.long(), ..probe.rival(*ask) };
+            let when = "before the time to live was over";
+            match outcome {
+                Outcome::Response(answer) => probe.replays(again, answer, when).await,
+                Outcome::Tombstone(reason) => probe.buried(again, *reason, when).await,
+            }
+        }
     }
     probe.advance(1).await;
-    for (ask, (forever, fence)) in asked.into_iter().zip(fences) {
-        forgotten(probe, ask, fence, "when the time to live of a finished record was over").await;
-        probe.in_flight(probe.rival(forever), probe.long(), "of a record that lives ten years").await;
+    let [(replayed, _, before), (buried, _, reason_before), (same, ..)] = &asked[..] else {
+        unreachable!("three were asked")
+    };
+    forgotten(probe, *replayed, *before, "when the time to live of a response was over").await;
+    forgotten(probe, *buried, *reason_before, "when the time to live of a tombstone was over").await;
+    probe
+        .first(probe.rival(*same), "by the same request, when the time to live of its response was over")
+        .await;
+    for _ in 0..3 {
+        probe.in_flight(probe.rival(*same), "beside one of a forgotten record").await;
+    }
+    for ask in long_lived {
+        probe.replays(probe.rival(ask), &answer, format_args!("of a record that lives {:?}", ask.ttl)).await;
     }
 }
 
@@ -83,7 +101,7 @@ async fn held_past_its_time<H: Harness>(probe: &Probe<'_, H>) {
     probe.advance(3).await;
     for (ask, what) in [(lapsing, "a lease"), (renewed, "another lease")] {
         let when = format_args!("past the time to live, while {what} held").to_string();
-        probe.in_flight(probe.rival(ask), ask.lease, &when).await;
+        probe.in_flight(probe.rival(ask), &when).await;
         probe.mismatch(probe.stranger(ask), &when).await;
     }
     probe.held(
@@ -91,10 +109,8 @@ async fn held_past_its_time<H: Harness>(probe: &Probe<'_, H>) {
         "an extension past the time to live",
     );
     probe.advance(3).await;
-    probe
-        .in_flight(probe.rival(renewed), probe.long(), "past the time to live, while an extension held")
-        .await;
-    probe.in_flight(probe.rival(lapsing), probe.long(), "past the time to live, while a lease held").await;
+    probe.in_flight(probe.rival(renewed), "past the time to live, while an extension held").await;
+    probe.in_flight(probe.rival(lapsing), "past the time to live, while a lease held").await;
     let done = probe.complete(renewed.record, fence, &Outcome::Response(response("done"))).await;
     probe.held(done, "a completion past the time to live, while the lease held");
     probe.advance(2).await;
@@ -105,7 +121,8 @@ async fn held_past_its_time<H: Harness>(probe: &Probe<'_, H>) {
 
 /// A record that was forgotten by its release, or by the end of its time, has a time of its own.
 async fn claimed_anew<H: Harness>(probe: &Probe<'_, H>) {
-    let [released, expired] = [6, 2].map(|ttl| ClaimRequest { ttl: probe.units(ttl), ..probe.ask_for(1) });
+    let [released, expired] =
+        [(6, 4), (2, 1)].map(|(ttl, lease)| ClaimRequest { ttl: probe.units(ttl), ..probe.ask_for(lease) });
     let fence = probe.run(released, "of an unknown record").await.fence;
     probe.run(expired, "of an unknown record").await;
     probe.advance(2).await;
@@ -140,7 +157,7 @@ async fn late<H: Harness>(probe: &Probe<'_, H>) {
     for ((verb, ask), fence) in asked.into_iter().zip(fences) {
         let when = format!("when lease and time to live were over and {verb:?} came late");
         if probe.apply(verb, ask.record, fence).await == Fenced::Held && verb == Verb::Extend {
-            probe.in_flight(probe.rival(ask), probe.long(), &when).await;
+            probe.in_flight(probe.rival(ask), &when).await;
         } else {
             forgotten(probe, ask, fence, &when).await;
         }
@@ -149,8 +166,6 @@ async fn late<H: Harness>(probe: &Probe<'_, H>) {
 
 /// The next claim is a first one, any fingerprint will do, and its fence has grown.
 async fn forgotten<H: Harness>(probe: &Probe<'_, H>, ask: ClaimRequest, before: Fence, when: &str) {
-    let claim = probe.claim(probe.stranger(ask)).await;
-    let Claim::Run(run) = claim else { probe.not("Run", &claim, when) };
-    probe.is_run(&run, 1, false, None, when);
+    let run = probe.first(probe.stranger(ask), when).await;
     probe.ensure(run.fence > before, format_args!("a claim {when} got {:?} after {before:?}", run.fence));
 }

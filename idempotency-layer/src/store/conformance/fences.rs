@@ -37,7 +37,7 @@ enum Now {
     Running(Run),
     Complete(StoredResponse),
     Released,
-    ReleasedWithCheckpoint,
+    ReleasedWithCheckpoint(Run),
 }
 
 impl Past {
@@ -53,8 +53,8 @@ impl Past {
     ];
 
     /// Lets it happen. The lease is over where it has to be, and the time to live too.
-    async fn happen<H: Harness>(self, probe: &Probe<'_, H>, ask: ClaimRequest, fence: Fence) -> Now {
-        let record = ask.record;
+    async fn happen<H: Harness>(self, probe: &Probe<'_, H>, ask: ClaimRequest, run: Run) -> Now {
+        let (record, fence) = (ask.record, run.fence);
         let kept = matches!(self, Self::ReleasedWithCheckpoint | Self::ReleasedWithCheckpointAndClaimed);
         if kept {
             probe.held(probe.checkpoint(record, fence, &checkpoint("kept")).await, "a checkpoint");
@@ -62,7 +62,7 @@ impl Past {
         match self {
             Self::Released | Self::ReleasedWithCheckpoint => {
                 probe.held(probe.release(record, fence).await, "a release");
-                if kept { Now::ReleasedWithCheckpoint } else { Now::Released }
+                if kept { Now::ReleasedWithCheckpoint(run) } else { Now::Released }
             }
             Self::ReleasedAndClaimed | Self::ReleasedWithCheckpointAndClaimed => {
                 probe.held(probe.release(record, fence).await, "a release");
@@ -101,22 +101,26 @@ async fn every_verb_is_refused<H: Harness>(probe: &Probe<'_, H>, past: Past) {
                 Past::TakenOver | Past::TakenOverAndCompleted => probe.ask_for(1),
                 _ => probe.ask(),
             };
-            asked.push((verb, released, ask, probe.run(ask, "of an unknown record").await.fence));
+            asked.push((verb, released, ask, probe.run(ask, "of an unknown record").await));
         }
     }
     probe.advance(1).await;
-    for (verb, released, ask, fence) in asked {
-        let now = past.happen(probe, ClaimRequest { ttl: probe.long(), ..ask }, fence).await;
+    for (verb, released, ask, run) in asked {
+        let fence = run.fence;
+        let now = past.happen(probe, ClaimRequest { ttl: probe.long(), ..ask }, run).await;
         let what = format!("{verb:?} with the fence of a claim that was {past:?}");
         probe.stale(probe.apply(verb, ask.record, fence).await, &what);
         let after = format!("after {what}");
         match now {
             Now::Running(run) => goes_on(probe, ask, &run, released, &after).await,
             Now::Complete(answer) => probe.replays(probe.rival(ask), &answer, &after).await,
-            Now::Released => drop(probe.first(probe.stranger(ask), &after).await),
-            Now::ReleasedWithCheckpoint => {
-                let run = probe.run(probe.rival(ask), &after).await;
-                probe.is_run(&run, 2, false, Some(&checkpoint("kept")), &after);
+            Now::Released => {
+                let run = probe.run(probe.stranger(ask), &after).await;
+                let good = !run.orphan && run.checkpoint.is_none();
+                probe.ensure(good, format_args!("a claim {after} was {run:?}, not one of a released record"));
+            }
+            Now::ReleasedWithCheckpoint(run) => {
+                probe.next(&run, probe.rival(ask), &checkpoint("kept"), &after).await;
             }
         }
     }
@@ -130,18 +134,13 @@ async fn goes_on<H: Harness>(
     released: bool,
     after: &str,
 ) {
-    probe.in_flight(probe.rival(ask), probe.long(), after).await;
+    probe.in_flight(probe.rival(ask), after).await;
     if released {
+        let when = format!("when the owner released {after}");
         probe.held(probe.release(ask.record, run.fence).await, format_args!("the owner's release {after}"));
-        let next = probe.run(probe.rival(ask), format_args!("when the owner released {after}")).await;
-        let attempt = if run.checkpoint.is_some() { run.attempt + 1 } else { 1 };
-        probe.is_run(
-            &next,
-            attempt,
-            false,
-            run.checkpoint.as_ref(),
-            format_args!("when the owner released {after}"),
-        );
+        let next = probe.run(probe.rival(ask), &when).await;
+        let good = !next.orphan && next.checkpoint == run.checkpoint;
+        probe.ensure(good, format_args!("a claim {when} was {next:?} after {run:?}"));
     } else {
         let answer = response("the owner's");
         let held = probe.complete(ask.record, run.fence, &Outcome::Response(answer.clone())).await;
@@ -183,7 +182,7 @@ async fn no_fence_of_another_number<H: Harness>(probe: &Probe<'_, H>) {
         probe.extend(ask.record, Fence(fence.0 + 1), probe.units(0)).await,
         "a stale extension by zero",
     );
-    probe.in_flight(probe.rival(ask), probe.units(2), "after a stale extension by zero").await;
+    probe.in_flight(probe.rival(ask), "after a stale extension by zero").await;
     probe.advance(2).await;
     probe.run(probe.rival(ask), "when the lease was over, whatever a stale extension asked").await;
 }
@@ -195,32 +194,38 @@ async fn an_unknown_record_has_none<H: Harness>(probe: &Probe<'_, H>) {
             let refused = probe.apply(verb, ask.record, Fence(fence)).await;
             probe.stale(refused, format_args!("{verb:?} with fence {fence} on an unknown record"));
         }
-        probe.first(ask, format_args!("after {verb:?} on an unknown record")).await;
+        let run = probe.run(ask, format_args!("after {verb:?} on an unknown record")).await;
+        goes_on(probe, ask, &run, true, &format!("after {verb:?} on an unknown record")).await;
     }
 }
 
 async fn they_only_grow<H: Harness>(probe: &Probe<'_, H>) {
-    let ask = ClaimRequest { ttl: probe.units(3), ..probe.ask_for(1) };
-    let mut last = None;
-    let mut grown = |run: Run, how: &str| {
+    let (living, dying) = (probe.ask_for(1), ClaimRequest { ttl: probe.units(1), ..probe.ask_for(1) });
+    let (mut last, mut last_dying) = (None, None);
+    let grown = |last: &mut Option<Fence>, run: Run, how: &str| {
         let (before, now) = (last.replace(run.fence), Some(run.fence));
         probe.ensure(before < now, format_args!("the fence {how} was {now:?} after {before:?}"));
         run.fence
     };
-    for _ in 0..2 {
-        let fence = grown(probe.run(probe.rival(ask), "of a forgotten record").await, "of a first claim");
-        probe.held(probe.release(ask.record, fence).await, "a release");
-        let fence = grown(probe.run(probe.rival(ask), "after a release").await, "after a release");
-        probe.held(probe.checkpoint(ask.record, fence, &checkpoint("kept")).await, "a checkpoint");
-        probe.held(probe.release(ask.record, fence).await, "a release");
-        let short = ClaimRequest { lease: ask.lease, ..probe.rival(ask) };
-        grown(probe.run(short, "after a release").await, "after a release with a checkpoint");
-        probe.advance(1).await;
-        let fence = grown(probe.run(probe.rival(ask), "of an orphan").await, "after a takeover");
-        complete(probe, ask, fence).await;
+    for _ in 0..3 {
+        let run = probe.run(probe.rival(living), "of a record that was released").await;
+        let fence = grown(&mut last, run, "after a release");
+        probe.held(probe.release(living.record, fence).await, "a release");
+        let run = probe.run(probe.rival(living), "of a record that was released").await;
+        let fence = grown(&mut last, run, "after a release");
+        probe.held(probe.checkpoint(living.record, fence, &checkpoint("kept")).await, "a checkpoint");
+        probe.held(probe.release(living.record, fence).await, "a release");
+        let short = ClaimRequest { lease: living.lease, ..probe.rival(living) };
+        let run = probe.run(short, "of a record that was released with a checkpoint").await;
+        grown(&mut last, run, "after a release with a checkpoint");
+        let short = ClaimRequest { lease: dying.lease, ..probe.rival(dying) };
+        grown(&mut last_dying, probe.run(short, "of a forgotten record").await, "of a forgotten record");
         // Elsewhere, meanwhile, fences are given out too, and none here.
         probe.run(probe.ask(), "of an unknown record").await;
-        probe.advance(2).await;
+        probe.advance(1).await;
+        let heir = probe.run(probe.rival(living), "of an orphan").await;
+        let fence = grown(&mut last, heir, "after a takeover");
+        probe.held(probe.release(living.record, fence).await, "a release");
     }
 }
 
@@ -230,7 +235,8 @@ async fn a_late_verb_meets_the_heirs<H: Harness>(
     round: usize,
     orphan: (ClaimRequest, Run),
 ) {
-    let (ask, Run { fence, .. }) = orphan;
+    let (ask, run) = orphan;
+    let fence = run.fence;
     let verb = Verb::ALL[round % 4];
     let (long, answer, kept) = (probe.long(), response("late"), checkpoint("late"));
     let (outcome, checkpoint) = (Outcome::Response(answer.clone()), kept.clone());
@@ -258,11 +264,10 @@ async fn a_late_verb_meets_the_heirs<H: Harness>(
         return probe.ensure(good, &what);
     };
     let stale = fenced == Fenced::Stale;
-    let seen = (heir.attempt, heir.orphan, heir.checkpoint.as_ref());
     let good = match verb {
-        Verb::Complete | Verb::Extend => stale && seen == (2, true, None),
-        Verb::Release => seen == if stale { (2, true, None) } else { (1, false, None) },
-        Verb::Checkpoint => seen == (2, true, if stale { None } else { Some(&kept) }),
+        Verb::Complete | Verb::Extend => stale,
+        Verb::Release => heir.orphan == stale,
+        Verb::Checkpoint => heir.checkpoint == if stale { run.checkpoint } else { Some(kept) },
     };
     probe.ensure(good, &what);
     goes_on(probe, ask, &heir, round % 8 < 4, &format!("when {what}")).await;

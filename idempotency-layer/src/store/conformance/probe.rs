@@ -168,32 +168,42 @@ impl<'h, H: Harness> Probe<'h, H> {
     /// A run of a record that the store does not know, or has forgotten.
     pub(super) async fn first(&self, request: ClaimRequest, when: impl Display) -> Run {
         let run = self.run(request, &when).await;
-        self.is_run(&run, 1, false, None, when);
+        let good = run.attempt == 1 && !run.orphan && run.checkpoint.is_none();
+        self.ensure(good, format_args!("a claim {when} was {run:?}, not a first one"));
         run
     }
 
-    pub(super) fn is_run(
-        &self,
-        run: &Run,
-        attempt: u32,
-        orphan: bool,
-        checkpoint: Option<&Checkpoint>,
-        when: impl Display,
-    ) {
-        let seen = (run.attempt, run.orphan, run.checkpoint.as_ref());
-        self.ensure(
-            seen == (attempt, orphan, checkpoint),
-            format_args!(
-                "a claim {when} was {run:?}, not of attempt {attempt}, orphan {orphan}, checkpoint {checkpoint:?}"
-            ),
-        );
+    /// The heir of a run.
+    pub(super) async fn heir(&self, of: &Run, request: ClaimRequest, when: impl Display) -> Run {
+        let run = self.run(request, &when).await;
+        let good = run.orphan && run.attempt == of.attempt + 1;
+        self.ensure(good, format_args!("a claim {when} was {run:?}, not an heir of {of:?}"));
+        run
     }
 
-    /// What is left of the lease: of a right length, given what it may be at most.
-    pub(super) async fn in_flight(&self, request: ClaimRequest, most: Duration, when: impl Display) {
+    /// The run after one that was released with a checkpoint.
+    pub(super) async fn next(
+        &self,
+        of: &Run,
+        request: ClaimRequest,
+        kept: &Checkpoint,
+        when: impl Display,
+    ) -> Run {
+        let run = self.run(request, &when).await;
+        self.is_next(&run, of, kept, when);
+        run
+    }
+
+    pub(super) fn is_next(&self, run: &Run, of: &Run, kept: &Checkpoint, when: impl Display) {
+        let good = !run.orphan && run.attempt == of.attempt + 1 && run.checkpoint.as_ref() == Some(kept);
+        self.ensure(good, format_args!("a claim {when} was {run:?}, not what follows {of:?} with {kept:?}"));
+    }
+
+    /// What is left of the lease.
+    pub(super) async fn in_flight(&self, request: ClaimRequest, when: impl Display) -> Duration {
         match self.claim(request).await {
-            Claim::InFlight { lease_left } if !lease_left.is_zero() && lease_left <= most => {}
-            other => self.not(&format!("InFlight with more than zero and at most {most:?}"), &other, when),
+            Claim::InFlight { lease_left } => lease_left,
+            other => self.not("InFlight", &other, when),
         }
     }
 
@@ -274,7 +284,7 @@ impl<'h, H: Harness> Probe<'h, H> {
     where
         F: Future<Output = Result<Fenced, StoreError>> + Send + 'static,
     {
-        let (place, mut fenced) = (round % (rivals + 1), None);
+        let (place, mut fenced) = (rivals - round % (rivals + 1), None);
         let answers = self.race(rivals + 1, |racer, store| {
             let (rival, verb) = (self.rival(ask), (racer == place).then(|| verb(store.clone())));
             async move {
@@ -295,13 +305,13 @@ impl<'h, H: Harness> Probe<'h, H> {
         (fenced, claims)
     }
 
-    /// Claims of one record by as many askers at once: one run, the others in flight.
-    pub(super) async fn one_of(&self, ask: ClaimRequest, racers: usize, what: &str) -> Run {
+    /// Claims of one record by as many askers at once: one run, the others in flight with what is left of the lease.
+    pub(super) async fn one_of(&self, ask: ClaimRequest, racers: usize, what: &str) -> (Run, Vec<Duration>) {
         let claims = self.race(racers, |_, store| {
             let rival = self.rival(ask);
             async move { store.claim(rival).await }
         });
-        let mut winner = None;
+        let (mut winner, mut left) = (None, Vec::new());
         for claim in claims.await {
             match claim {
                 Claim::Run(run) => {
@@ -311,13 +321,13 @@ impl<'h, H: Harness> Probe<'h, H> {
                         ));
                     }
                 }
-                Claim::InFlight { lease_left } if !lease_left.is_zero() && lease_left <= self.long() => {}
-                other => {
-                    self.not("Run or InFlight within the lease", &other, format_args!("among others {what}"))
-                }
+                Claim::InFlight { lease_left } => left.push(lease_left),
+                other => self.not("Run or InFlight", &other, format_args!("among others {what}")),
             }
         }
-        winner.unwrap_or_else(|| self.fail(format_args!("none of {racers} claims {what} at once was Run")))
+        let winner = winner
+            .unwrap_or_else(|| self.fail(format_args!("none of {racers} claims {what} at once was Run")));
+        (winner, left)
     }
 }
 

@@ -43,7 +43,7 @@ pub async fn check_purge<H: Harness<Store: Purge>>(harness: &H) {
     let running = ClaimRequest { ttl: probe.units(1), ..probe.ask() };
     let fence = probe.run(running, "of an unknown record").await.fence;
     let orphan = probe.ask_for(1);
-    probe.run(orphan, "of an unknown record").await;
+    let run = probe.run(orphan, "of an unknown record").await;
     probe.advance(1).await;
 
     let none = probe.unfailing(probe.handle().purge_expired(0).await, "a purge of none");
@@ -66,11 +66,10 @@ pub async fn check_purge<H: Harness<Store: Purge>>(harness: &H) {
     let when = "after a purge";
     probe.replays(probe.rival(replayed), &done, when).await;
     probe.buried(probe.rival(buried), reason, when).await;
-    probe.in_flight(probe.rival(running), probe.long(), "of a claim whose lease holds, after a purge").await;
+    probe.in_flight(probe.rival(running), "of a claim whose lease holds, after a purge").await;
     let held = probe.complete(running.record, fence, &Outcome::Response(done)).await;
     probe.held(held, "the completion of a claim whose lease held during a purge");
-    let heir = probe.run(probe.rival(orphan), "of an orphan, after a purge").await;
-    probe.is_run(&heir, 2, true, None, "of an orphan, after a purge");
+    probe.heir(&run, probe.rival(orphan), "of an orphan, after a purge").await;
     for (ask, fence) in expired {
         let run = probe.first(probe.stranger(ask), "of a record that was dropped").await;
         let grown = run.fence > fence;

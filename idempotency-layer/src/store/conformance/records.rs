@@ -23,11 +23,10 @@ async fn beside_a_running_claim<H: Harness>(probe: &Probe<'_, H>) {
         probe.advance(1).await;
     }
     probe.mismatch(probe.stranger(ask), "by another request, while the first runs").await;
-    probe.in_flight(probe.rival(ask), probe.long(), "after three by another request").await;
+    probe.in_flight(probe.rival(ask), "after three by another request").await;
     probe.advance(1).await;
     probe.mismatch(probe.stranger(ask), "by another request, of an orphan").await;
     let heir = probe.run(probe.rival(ask), "of an orphan, after others by another request").await;
-    probe.is_run(&heir, 2, true, None, "of an orphan, after others by another request");
 
     // The owner is who it was.
     probe.mismatch(probe.stranger(ask), "by another request, while the heir runs").await;
@@ -63,7 +62,7 @@ async fn what_cannot_be_compared_matches<H: Harness>(probe: &Probe<'_, H>) {
         let ask = ClaimRequest { fingerprint: fingerprint(kept, 0xa5), ..probe.ask() };
         let other = || ClaimRequest { fingerprint: asked, ..probe.rival(ask) };
         let fence = probe.run(ask, "of an unknown record").await.fence;
-        probe.in_flight(other(), probe.long(), "with a fingerprint of another scheme").await;
+        probe.in_flight(other(), "with a fingerprint of another scheme").await;
         probe.held(
             probe.complete(ask.record, fence, &Outcome::Response(answer.clone())).await,
             "a completion",
@@ -103,7 +102,7 @@ pub(super) async fn release<H: Harness>(probe: &Probe<'_, H>) {
     // Without a checkpoint, the record might never have been.
     let ask = probe.ask();
     let fence = probe.run(ask, "of an unknown record").await.fence;
-    probe.in_flight(probe.rival(ask), ask.lease, "before a release").await;
+    probe.in_flight(probe.rival(ask), "before a release").await;
     probe.held(probe.release(ask.record, fence).await, "a release");
     let other = probe.stranger(ask);
     let run = probe.first(other, "by another request, after a release").await;
@@ -122,21 +121,18 @@ pub(super) async fn release<H: Harness>(probe: &Probe<'_, H>) {
     let (ask, kept) = (probe.ask_for(1), checkpoint("kept"));
     let mut run = probe.run(ask, "of an unknown record").await;
     probe.held(probe.checkpoint(ask.record, run.fence, &kept).await, "a checkpoint");
-    for attempt in 2..5 {
+    for _ in 0..3 {
         probe.held(probe.release(ask.record, run.fence).await, "a release");
         let when = "after a release with a checkpoint";
         probe.mismatch(probe.stranger(ask), format_args!("by another request, {when}")).await;
-        run = probe.run(ClaimRequest { lease: ask.lease, ..probe.rival(ask) }, when).await;
-        probe.is_run(&run, attempt, false, Some(&kept), when);
-        probe.in_flight(probe.rival(ask), ask.lease, "beside one that followed a release").await;
+        run = probe.next(&run, ClaimRequest { lease: ask.lease, ..probe.rival(ask) }, &kept, when).await;
+        probe.in_flight(probe.rival(ask), "beside one that followed a release").await;
     }
     probe.advance(1).await;
     // An orphan's heir inherits the checkpoint, and its release keeps it too; the mark of an orphan goes.
     run = probe.run(probe.rival(ask), "of an orphan").await;
-    probe.is_run(&run, 5, true, Some(&kept), "of an orphan that had followed a release");
     probe.held(probe.release(ask.record, run.fence).await, "the release by an heir");
-    run = probe.run(probe.rival(ask), "after the release by an heir").await;
-    probe.is_run(&run, 6, false, Some(&kept), "after the release by an heir with a checkpoint");
+    probe.next(&run, probe.rival(ask), &kept, "after the release by an heir with a checkpoint").await;
 }
 
 pub(super) async fn checkpoint_kept<H: Harness>(probe: &Probe<'_, H>) {
@@ -229,7 +225,7 @@ async fn each_goes_its_own_way<H: Harness>(probe: &Probe<'_, H>) {
             1 => probe.complete(ask.record, *fence, &Outcome::Tombstone(Tombstone::Unknown)).await,
             2 => probe.release(ask.record, *fence).await,
             3 => probe.checkpoint(ask.record, *fence, &kept).await,
-            _ => probe.extend(ask.record, *fence, probe.units(500)).await,
+            _ => probe.extend(ask.record, *fence, probe.long() * 2).await,
         };
         probe.held(held, "a verb on one of many records");
     }
@@ -239,17 +235,18 @@ async fn each_goes_its_own_way<H: Harness>(probe: &Probe<'_, H>) {
         match n % 5 {
             0 => probe.replays(probe.rival(*ask), &answer, when).await,
             1 => probe.buried(probe.rival(*ask), Tombstone::Unknown, when).await,
-            2 => drop(probe.first(probe.stranger(*ask), when).await),
-            3 => {
-                probe.in_flight(probe.rival(*ask), probe.long(), when).await;
+            2 => drop(probe.run(probe.stranger(*ask), when).await),
+            verb => {
+                let left = probe.in_flight(probe.rival(*ask), when).await;
+                let extended = left > probe.long();
+                probe.ensure(
+                    extended == (verb == 4),
+                    format_args!("a claim {when} was told {left:?} are left"),
+                );
                 probe.held(probe.release(ask.record, *fence).await, "a release");
-                let run = probe.run(probe.rival(*ask), when).await;
-                probe.is_run(&run, 2, false, Some(&kept), when);
-            }
-            _ => {
-                probe.in_flight(probe.rival(*ask), probe.units(500), when).await;
-                probe.held(probe.release(ask.record, *fence).await, "a release");
-                probe.first(probe.rival(*ask), when).await;
+                let found = probe.run(probe.rival(*ask), when).await.checkpoint;
+                let good = found == (verb == 3).then_some(kept);
+                probe.ensure(good, format_args!("a claim {when} came with {found:?}"));
             }
         }
     }

@@ -1,0 +1,238 @@
+//! `poll_ready` and `call`: whoever was made ready is called, and nothing that readiness reserved is kept.
+
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use idempotency_layer::{Contract, IdempotencyService, OnDisconnect, RejectionKind};
+use tower::limit::ConcurrencyLimitLayer;
+use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+use tower_test::mock;
+
+use crate::scripted::Scripted;
+use crate::support::{
+    Count, Gate, Handler, Req, Res, builder, counting, gated, memory, poll, post, post_without_key, response,
+    send, settle, start, with,
+};
+
+/// Panics when it is called without having been made ready, by this very clone.
+#[derive(Debug, Default)]
+struct Strict {
+    ready: bool,
+    calls: Count,
+}
+
+impl Clone for Strict {
+    fn clone(&self) -> Self {
+        Self { ready: false, calls: self.calls.clone() }
+    }
+}
+
+impl Service<Req> for Strict {
+    type Response = Res;
+    type Error = io::Error;
+    type Future = std::future::Ready<Result<Res, io::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
+        self.ready = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Req) -> Self::Future {
+        assert!(std::mem::take(&mut self.ready), "called without being made ready");
+        std::future::ready(Ok(response(201, format!("run {}", self.calls.one()))))
+    }
+}
+
+#[tokio::test]
+async fn the_very_service_that_was_made_ready_is_called() {
+    let strict = Strict::default();
+    let mut service = builder(memory()).build().layer(strict.clone());
+    for key in ["a", "b", "a", "not a key", "c"] {
+        service.ready().await.unwrap().call(post(key, "body")).await.unwrap();
+        service.ready().await.unwrap().call(post_without_key("body")).await.unwrap();
+    }
+    assert_eq!(strict.calls.get(), 8, "three keys, and five requests without");
+}
+
+#[tokio::test]
+async fn calls_that_overlap_are_each_made_by_a_service_of_their_own() {
+    let strict = Strict::default();
+    let mut service = builder(memory()).build().layer(strict.clone());
+    let mut futures = Vec::new();
+    for key in ["a", "b", "c"] {
+        futures.push(service.ready().await.unwrap().call(post(key, "body")));
+    }
+    for future in futures {
+        assert_eq!(future.await.unwrap().status(), 201);
+    }
+    assert_eq!(strict.calls.get(), 3);
+}
+
+#[tokio::test]
+async fn a_mock_that_is_not_ready_holds_requests_back_and_gets_them_in_order() {
+    let (inner, mut handle) = mock::pair::<Req, Res>();
+    let mut service = builder(memory()).build().layer(inner);
+    handle.allow(0);
+    let mut context = Context::from_waker(std::task::Waker::noop());
+    assert!(service.poll_ready(&mut context).is_pending(), "readiness is the inner service's");
+    handle.allow(2);
+    for key in ["a", "b"] {
+        let client = tokio::spawn(service.ready().await.unwrap().call(post(key, "body")));
+        let (request, respond) = handle.next_request().await.unwrap();
+        assert_eq!(request.headers()["idempotency-key"], key);
+        respond.send_response(response(201, key));
+        assert_eq!(client.await.unwrap().unwrap().status(), 201);
+    }
+    assert!(service.poll_ready(&mut context).is_pending());
+}
+
+#[tokio::test]
+async fn a_replay_or_a_rejection_does_not_reach_the_inner_service() {
+    let (inner, mut handle) = mock::pair::<Req, Res>();
+    let service = builder(memory()).build().layer(inner);
+    let client = tokio::spawn(service.clone().oneshot(post("key", "body")));
+    let (_, respond) = handle.next_request().await.unwrap();
+    assert_eq!(service.clone().oneshot(post("key", "body")).await.unwrap().status(), 409);
+    respond.send_response(response(201, "made"));
+    client.await.unwrap().unwrap();
+    for (request, status) in
+        [(post("key", "body"), 201), (post("key", "other"), 422), (post("not a key", ""), 400)]
+    {
+        assert_eq!(service.clone().oneshot(request).await.unwrap().status(), status);
+    }
+    drop(service);
+    assert!(handle.next_request().await.is_none(), "one request, and no other");
+}
+
+/// The handler behind a layer and, further in, a limit of this many requests at once.
+fn limited(
+    limit: usize,
+    store: Scripted,
+    inner: Handler,
+) -> IdempotencyService<
+    impl Service<Req, Response = Res, Error = io::Error, Future: Send> + Clone + Send + 'static,
+    Scripted,
+> {
+    let inner = ServiceBuilder::new().layer(ConcurrencyLimitLayer::new(limit)).service(inner);
+    builder(store).build().layer(inner)
+}
+
+#[tokio::test]
+async fn a_limit_of_one_request_at_once_is_kept_and_nobody_panics() {
+    let runs = Count::default();
+    let service = limited(1, Scripted::new(), counting(&runs));
+    let clients: Vec<_> =
+        (0..50).map(|key| start(&service, post(&format!("key-{}", key % 25), "body"))).collect();
+    for client in clients {
+        assert_eq!(client.await.unwrap().status, 201);
+    }
+    assert_eq!(runs.get(), 25);
+}
+
+#[tokio::test]
+async fn no_permit_is_lost_to_a_replay_a_rejection_or_a_client_that_leaves() {
+    let (runs, gate) = (Count::default(), Gate::closed());
+    gate.open();
+    let service = limited(1, Scripted::new(), gated(&runs, &gate));
+    for round in 0..20 {
+        for (key, body) in [("key", "body"), ("key", "other"), ("not a key", "body")] {
+            send(&service, post(key, body)).await;
+        }
+        send(&service, with(post("key", "body"), "idempotency-key", "key")).await;
+        drop(service.clone().oneshot(post("key", "body")));
+        let mut left = Box::pin(service.clone().oneshot(post(&format!("left-{round}"), "body")));
+        let _ = poll(&mut left).await;
+        drop(left);
+        settle().await;
+    }
+    assert_eq!(send(&service, post("last", "body")).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_service_that_stays_holds_no_permit_after_its_answer() {
+    // As a connection does that keeps its service between two requests.
+    let cases = [
+        ("run", post("fresh", "body")),
+        ("replay", post("key", "body")),
+        ("reject", post("key", "other")),
+        ("invalid", post("not a key", "body")),
+        ("bypass", post_without_key("body")),
+    ];
+    for (case, request) in cases {
+        let service = limited(1, Scripted::new(), counting(&Count::default()));
+        send(&service, post("key", "body")).await;
+        let mut idle = service.clone();
+        idle.ready().await.unwrap().call(request).await.unwrap();
+        let mut other = service.clone();
+        let mut ready = other.ready();
+        assert!(poll(&mut ready).await.is_ready(), "{case}: the idle connection keeps the only permit");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_finishes_without_its_client_holds_its_permit_until_it_ends() {
+    for (policy, held) in [(OnDisconnect::Finish, true), (OnDisconnect::Cancel, false)] {
+        let (runs, gate) = (Count::default(), Gate::closed());
+        let inner = ServiceBuilder::new().layer(ConcurrencyLimitLayer::new(1)).service(gated(&runs, &gate));
+        let layer = builder(memory()).on_disconnect(policy).build();
+        let service = layer.layer(inner);
+        let client = start(&service, post("key", "body"));
+        settle().await;
+        client.abort();
+        settle().await;
+        let mut other = service.clone();
+        assert_eq!(poll(&mut other.ready()).await.is_pending(), held, "{policy:?}");
+        gate.open();
+        layer.shutdown().await;
+        assert!(poll(&mut other.ready()).await.is_ready());
+    }
+}
+
+/// Counts what a rate limiter further in would: every request it is called with.
+#[tokio::test]
+async fn a_rate_limit_behind_the_layer_is_not_spent_on_replays_and_rejections() {
+    let spent = Count::default();
+    let quota = spent.clone();
+    let runs = Count::default();
+    let inner = ServiceBuilder::new()
+        .map_request(move |request: Req| {
+            assert!(quota.one() <= 2, "over the limit");
+            request
+        })
+        .service(counting(&runs));
+    let service = builder(memory()).contract(Contract::veriko().required()).build().layer(inner);
+    send(&service, post("key", "body")).await;
+    for _ in 0..10 {
+        assert!(send(&service, post("key", "body")).await.is_replay());
+        assert_eq!(send(&service, post("key", "other")).await.kind(), Some(RejectionKind::KeyReused));
+        assert_eq!(send(&service, post("not a key", "body")).await.status, 400);
+        assert_eq!(send(&service, post_without_key("body")).await.status, 400);
+    }
+    assert_eq!(spent.get(), 1);
+    send(&service, post("new-key", "body")).await;
+    assert_eq!(spent.get(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_inner_service_makes_slow_requests_and_no_second_one() {
+    let (inner, mut handle) = mock::pair::<Req, Res>();
+    let service = builder(memory()).wait(Duration::from_mins(1)).build().layer(inner);
+    let clients = [(); 3].map(|()| tokio::spawn(service.clone().oneshot(post("key", "body"))));
+    let (_, respond) = handle.next_request().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    respond.send_response(response(201, "made"));
+    for client in clients {
+        assert_eq!(client.await.unwrap().unwrap().status(), 201);
+    }
+    drop(service);
+    assert!(handle.next_request().await.is_none());
+}
+
+#[tokio::test]
+async fn a_service_can_be_cloned_shown_and_sent() {
+    fn check<T: Clone + Send + Sync + std::fmt::Debug + 'static>(_: &T) {}
+    let service = builder(memory()).build().layer(Strict::default());
+    check(&service);
+    assert!(format!("{service:?}").contains("inner: Strict"));
+}
