@@ -237,7 +237,8 @@ impl<St: Store> Engine<St> {
         R: Replayable,
     {
         let cancels = self.config.on_disconnect == OnDisconnect::Cancel;
-        let answered = async {
+        // The handler goes with this block: it is gone before its claim is given up.
+        let answered = async move {
             let mut cancelled = cancels.then(|| Box::pin(self.lifeline.cancelled()));
             let response = poll_fn(|cx| {
                 if cancelled.as_mut().is_some_and(|cancelled| cancelled.as_mut().poll(cx).is_ready()) {
@@ -410,21 +411,26 @@ impl<St: Store> Engine<St> {
     /// for leaves a tombstone, so that at least it does not run again.
     async fn complete(&self, fence: Fence, mut outcome: Outcome) -> Result<Fenced, StoreError> {
         let mut pauses = COMPLETION_PAUSES.iter();
-        let completed = loop {
-            let error = match self.config.store.complete(self.record, fence, outcome.clone()).await {
-                Ok(fenced) => break Ok(fenced),
-                Err(error) => error,
-            };
-            trace::store_failed(self.record, "complete", &error);
-            match (error.kind(), &outcome) {
-                (StoreErrorKind::Unavailable, _) => match pauses.next() {
-                    Some(pause) => sleep(*pause).await,
-                    None => break Err(error),
-                },
-                (_, Outcome::Response(_)) => outcome = Outcome::Tombstone(Tombstone::Unreplayable),
-                (_, Outcome::Tombstone(_)) => break Err(error),
+        let completion = async {
+            loop {
+                let error = match self.config.store.complete(self.record, fence, outcome.clone()).await {
+                    Ok(fenced) => return Ok(fenced),
+                    Err(error) => error,
+                };
+                trace::store_failed(self.record, "complete", &error);
+                match (error.kind(), &outcome) {
+                    (StoreErrorKind::Unavailable, _) => match pauses.next() {
+                        Some(pause) => sleep(*pause).await,
+                        None => return Err(error),
+                    },
+                    (_, Outcome::Response(_)) => outcome = Outcome::Tombstone(Tombstone::Unreplayable),
+                    (_, Outcome::Tombstone(_)) => return Err(error),
+                }
             }
         };
+        // Renewed until it is recorded: the effect is done, so this is no time for a second run.
+        let completed =
+            self.under_lease(fence, pin!(completion)).await.unwrap_or_else(|panic| resume_unwind(panic));
         self.done();
         completed
     }

@@ -50,13 +50,19 @@ impl OnOrphan {
 }
 
 /// A request that found an orphan.
-#[derive(Debug)]
 #[non_exhaustive]
 pub struct Orphan {
     /// Its key, attempt and checkpoint.
     pub idempotency: Idempotency,
     /// Its head.
     pub request: Parts,
+}
+
+/// Without the head, which has the key and the credentials.
+impl fmt::Debug for Orphan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Orphan").field("idempotency", &self.idempotency).finish_non_exhaustive()
+    }
 }
 
 /// What was found out of an orphan.

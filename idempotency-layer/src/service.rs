@@ -24,6 +24,15 @@ impl<S, St> IdempotencyService<S, St> {
     pub(crate) fn new(inner: S, config: Arc<Config<St>>) -> Self {
         Self { inner, config }
     }
+
+    /// The service that `poll_ready` made ready. What stays is its clone, which is not ready.
+    fn take_ready(&mut self) -> S
+    where
+        S: Clone,
+    {
+        let clone = self.inner.clone();
+        mem::replace(&mut self.inner, clone)
+    }
 }
 
 impl<S, St, B, R> Service<Request<B>> for IdempotencyService<S, St>
@@ -46,11 +55,13 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         match engine::admit(&self.config, request) {
             Admission::Bypass(request) => ResponseFuture::bypass(self.inner.call(request)),
-            Admission::Reject(response) => ResponseFuture::rejected(response),
+            Admission::Reject(response) => {
+                // Gives back what readiness holds, a permit perhaps.
+                drop(self.take_ready());
+                ResponseFuture::rejected(response)
+            }
             Admission::Engage(engine, request) => {
-                // The service that `poll_ready` made ready goes with the request; its clone is not ready.
-                let clone = self.inner.clone();
-                let inner = mem::replace(&mut self.inner, clone);
+                let inner = self.take_ready();
                 ResponseFuture::engaged(&self.config, engine, request, inner)
             }
         }

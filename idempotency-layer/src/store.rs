@@ -58,6 +58,12 @@ use crate::response::StoredResponse;
 /// 16. **Late but first.** A claim whose lease ran out, and that nobody took over, still holds its fence.
 /// 17. **Cancellation.** A verb whose future is dropped has taken effect whole, or not at all.
 ///
+/// Where the numbers meet: a claim with its own token is the same claim also when its lease ran out, as long as nobody took
+/// it over (11, 16). A fence is spent by the `release` or `complete` that it was shown with: for every verb but a repeated
+/// `complete` it is stale (6, 12). When lease and time to live are both over, the owner may be told either, if what follows
+/// agrees (10, 16); an outcome completed after the time to live may be forgotten at once. Leases and times of up to ten
+/// years are kept to; a store may shorten longer ones.
+///
 /// # Errors
 ///
 /// A verb fails with a [`StoreError`] when the store cannot say what happened
@@ -111,6 +117,12 @@ pub trait Purge: Store {
     ///
     /// When the store could not be asked.
     fn purge_expired(&self, limit: usize) -> impl Future<Output = Result<usize, StoreError>> + Send;
+}
+
+impl<S: Purge> Purge for Arc<S> {
+    async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
+        S::purge_expired(self, limit).await
+    }
 }
 
 impl<S: Store> Store for Arc<S> {

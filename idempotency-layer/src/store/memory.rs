@@ -22,7 +22,8 @@ use crate::fingerprint::Fingerprint;
 ///
 /// A running claim is never evicted. A finished record goes when it expires, and before that only when its bytes
 /// are needed; a retry that comes after would run again, so that is counted in
-/// [`MemoryStats::evicted_early`], which should stay 0. When nothing can be evicted, claims are refused.
+/// [`MemoryStats::evicted_early`], which should stay 0. Orphans, and claims released with a checkpoint, stay until they
+/// expire. When nothing can be evicted, claims are refused.
 ///
 /// Records lie in shards, each two maps in the order of insertion. With one time to live that is the order of
 /// expiry too, so what is expired stands in front and dropping it costs nothing to find. (Records with a shorter
@@ -57,7 +58,7 @@ impl MemoryStore {
     pub fn new(max_bytes: usize) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            budget: Budget { used: AtomicUsize::new(0), max: max_bytes },
+            budget: Budget { used: AtomicUsize::new(0), held: AtomicUsize::new(0), max: max_bytes },
             evicted_early: AtomicU64::new(0),
         }
     }
@@ -72,53 +73,47 @@ impl MemoryStore {
         }
     }
 
-    /// Takes `bytes` from the budget, dropping finished records until they fit, those of the record's own shard
-    /// first. Called without a lock, so that no two are ever held.
-    fn reserve(&self, bytes: usize, home: usize) -> Result<(), StoreError> {
-        if self.budget.take(bytes) {
-            return Ok(());
+    /// One atomic step on a record. A step that finds no room for what it is about to keep gives `None`, and is taken
+    /// anew once there is room: what it found may have changed meanwhile.
+    fn step<T>(
+        &self,
+        record: RecordId,
+        bytes: usize,
+        mut step: impl FnMut(&mut Shard, &mut Room<'_>) -> Option<T>,
+    ) -> Result<T, StoreError> {
+        let home = home(record);
+        let mut room = Room { budget: &self.budget, bytes: 0 };
+        loop {
+            if let Some(done) = step(&mut lock(&self.shards[home]), &mut room) {
+                return Ok(done);
+            }
+            room = self.make_room(bytes, home)?;
         }
-        if bytes > self.budget.max {
-            // Evicting everything would not help.
+    }
+
+    /// Drops finished records until `bytes` fit, those of the record's own shard first; none, if that would not help.
+    /// Called without a lock, so that no two are ever held.
+    fn make_room(&self, bytes: usize, home: usize) -> Result<Room<'_>, StoreError> {
+        let mut room = Room { budget: &self.budget, bytes: 0 };
+        if !self.budget.could_take(bytes) {
             return Err(StoreError::full());
         }
         let now = now();
         for shard in self.shards[home..].iter().chain(&self.shards[..home]) {
             let mut shard = lock(shard);
-            while let Some((_, oldest)) = shard.finished.pop_front() {
+            loop {
+                if self.budget.take(bytes) {
+                    room.bytes = bytes;
+                    return Ok(room);
+                }
+                let Some((_, oldest)) = shard.finished.pop_front() else { break };
                 self.budget.give_back(oldest.bytes());
                 if oldest.expires_at > now {
                     self.evicted_early.fetch_add(1, Ordering::Relaxed);
                 }
-                if self.budget.take(bytes) {
-                    return Ok(());
-                }
             }
         }
         Err(StoreError::full())
-    }
-
-    fn try_claim(&self, request: ClaimRequest) -> Result<Claim, StoreError> {
-        let home = home(request.record);
-        let mut reserved = false;
-        loop {
-            let mut shard = lock(&self.shards[home]);
-            let now = now();
-            shard.drop_expired(now, PURGED_PER_CLAIM, &self.budget);
-            if let Some(claim) = shard.claim_known(request, now, &self.budget) {
-                if reserved {
-                    self.budget.give_back(RECORD_BYTES);
-                }
-                return Ok(claim);
-            }
-            if reserved || self.budget.take(RECORD_BYTES) {
-                return Ok(shard.claim_new(request, now));
-            }
-            // No room without eviction, which may need other shards: let go of this one, and look again after.
-            drop(shard);
-            self.reserve(RECORD_BYTES, home)?;
-            reserved = true;
-        }
     }
 }
 
@@ -131,19 +126,36 @@ impl Default for MemoryStore {
 
 impl Store for MemoryStore {
     async fn claim(&self, request: ClaimRequest) -> Result<Claim, StoreError> {
-        self.try_claim(request)
+        self.step(request.record, RECORD_BYTES, |shard, room| {
+            let now = now();
+            shard.drop_expired(now, PURGED_PER_CLAIM, &self.budget);
+            match shard.claim_known(&request, now, &self.budget) {
+                Some(claim) => Some(claim),
+                None => room.take(RECORD_BYTES).then(|| {
+                    self.budget.hold(RECORD_BYTES);
+                    shard.claim_new(&request, now)
+                }),
+            }
+        })
     }
 
     async fn complete(&self, record: RecordId, fence: Fence, outcome: Outcome) -> Result<Fenced, StoreError> {
-        let home = home(record);
         let bytes = outcome_bytes(&outcome);
-        self.reserve(bytes, home)?;
-        let fenced = lock(&self.shards[home]).complete(record, fence, outcome, &self.budget);
-        // The outcome of a stale or repeated completion is not kept.
-        if fenced != Completion::Kept {
-            self.budget.give_back(bytes);
-        }
-        Ok(if fenced == Completion::Stale { Fenced::Stale } else { Fenced::Held })
+        let mut outcome = Some(outcome);
+        self.step(record, bytes, |shard, room| {
+            if shard.running_with(record, fence).is_none() {
+                let finished = shard.finished.get(&record).is_some_and(|finished| finished.fence == fence);
+                return Some(if finished { Fenced::Held } else { Fenced::Stale });
+            }
+            // Room first: what there is none for stays a running claim.
+            let outcome = room.take(bytes).then(|| outcome.take())??;
+            let running = shard.running.remove(&record)?;
+            self.budget.let_go(running.bytes());
+            self.budget.give_back(checkpoint_bytes(running.checkpoint.as_deref()));
+            let Running { fingerprint, expires_at, .. } = running;
+            shard.finished.insert(record, Finished { fingerprint, fence, expires_at, outcome });
+            Some(Fenced::Held)
+        })
     }
 
     async fn release(&self, record: RecordId, fence: Fence) -> Result<Fenced, StoreError> {
@@ -152,8 +164,7 @@ impl Store for MemoryStore {
         if running.checkpoint.is_some() {
             running.lease = Lease::Released;
         } else {
-            shard.running.remove(&record);
-            self.budget.give_back(RECORD_BYTES);
+            shard.forget_running(record, &self.budget);
         }
         Ok(Fenced::Held)
     }
@@ -171,19 +182,19 @@ impl Store for MemoryStore {
         fence: Fence,
         checkpoint: Checkpoint,
     ) -> Result<Fenced, StoreError> {
-        let home = home(record);
         let bytes = checkpoint_bytes(Some(&checkpoint));
-        self.reserve(bytes, home)?;
-        let mut shard = lock(&self.shards[home]);
-        let Some(running) = shard.running_with(record, fence) else {
-            self.budget.give_back(bytes);
-            return Ok(Fenced::Stale);
-        };
         // Kept as a copy, like the response: the caller's bytes may be cut from a larger buffer.
-        let data = checkpoint.data.to_vec().into();
-        let before = running.checkpoint.replace(Box::new(Checkpoint { name: checkpoint.name, data }));
-        self.budget.give_back(checkpoint_bytes(before.as_deref()));
-        Ok(Fenced::Held)
+        let copied = Checkpoint { data: checkpoint.data.to_vec().into(), name: checkpoint.name };
+        let mut checkpoint = Some(Box::new(copied));
+        self.step(record, bytes, |shard, room| {
+            let Some(running) = shard.running_with(record, fence) else { return Some(Fenced::Stale) };
+            let checkpoint = room.take(bytes).then(|| checkpoint.take())??;
+            self.budget.hold(bytes);
+            let before = checkpoint_bytes(running.checkpoint.replace(checkpoint).as_deref());
+            self.budget.let_go(before);
+            self.budget.give_back(before);
+            Some(Fenced::Held)
+        })
     }
 }
 
@@ -207,6 +218,8 @@ impl fmt::Debug for MemoryStore {
 /// The bytes of all shards together, never more than `max`.
 struct Budget {
     used: AtomicUsize,
+    /// Those of running records, which cannot be had by dropping anything.
+    held: AtomicUsize,
     max: usize,
 }
 
@@ -218,6 +231,42 @@ impl Budget {
 
     fn give_back(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn could_take(&self, bytes: usize) -> bool {
+        self.held.load(Ordering::Relaxed).saturating_add(bytes) <= self.max
+    }
+
+    fn hold(&self, bytes: usize) {
+        self.held.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn let_go(&self, bytes: usize) {
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Bytes taken from the budget ahead of their use. What is not used goes back.
+struct Room<'a> {
+    budget: &'a Budget,
+    bytes: usize,
+}
+
+impl Room<'_> {
+    fn take(&mut self, bytes: usize) -> bool {
+        if self.bytes >= bytes {
+            self.bytes -= bytes;
+            return true;
+        }
+        self.budget.take(bytes)
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.budget.give_back(self.bytes);
+        }
     }
 }
 
@@ -256,16 +305,9 @@ struct Finished {
     outcome: Outcome,
 }
 
-#[derive(PartialEq)]
-enum Completion {
-    Kept,
-    Repeated,
-    Stale,
-}
-
 impl Shard {
     /// The claim of a record that the shard holds; `None` if it holds none.
-    fn claim_known(&mut self, request: ClaimRequest, now: Instant, budget: &Budget) -> Option<Claim> {
+    fn claim_known(&mut self, request: &ClaimRequest, now: Instant, budget: &Budget) -> Option<Claim> {
         if let Some(finished) = self.finished.get(&request.record) {
             if finished.expires_at > now {
                 return Some(finished.answer(request.fingerprint));
@@ -275,8 +317,7 @@ impl Shard {
         }
         let running = self.running.get_mut(&request.record)?;
         if running.is_expired(now) {
-            budget.give_back(running.bytes());
-            self.running.remove(&request.record);
+            self.forget_running(request.record, budget);
             return None;
         }
         let lease_left = running.lease_left(now);
@@ -298,7 +339,7 @@ impl Shard {
         Some(running.claim())
     }
 
-    fn claim_new(&mut self, request: ClaimRequest, now: Instant) -> Claim {
+    fn claim_new(&mut self, request: &ClaimRequest, now: Instant) -> Claim {
         self.last_fence += 1;
         let running = Running {
             fingerprint: request.fingerprint,
@@ -315,17 +356,10 @@ impl Shard {
         claim
     }
 
-    fn complete(&mut self, record: RecordId, fence: Fence, outcome: Outcome, budget: &Budget) -> Completion {
-        if let Some(running) = self.running_with(record, fence) {
-            let (fingerprint, expires_at) = (running.fingerprint, running.expires_at);
-            budget.give_back(checkpoint_bytes(running.checkpoint.as_deref()));
-            self.running.remove(&record);
-            self.finished.insert(record, Finished { fingerprint, fence, expires_at, outcome });
-            return Completion::Kept;
-        }
-        match self.finished.get(&record) {
-            Some(finished) if finished.fence == fence => Completion::Repeated,
-            _ => Completion::Stale,
+    fn forget_running(&mut self, record: RecordId, budget: &Budget) {
+        if let Some(running) = self.running.remove(&record) {
+            budget.let_go(running.bytes());
+            budget.give_back(running.bytes());
         }
     }
 
