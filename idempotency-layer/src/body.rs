@@ -10,6 +10,8 @@ use http_body_util::BodyExt;
 use http_body_util::combinators::{BoxBody, UnsyncBoxBody};
 use pin_project_lite::pin_project;
 
+use crate::error::BoxError;
+
 /// A body that the layer can stand in for: it reads one to hash or to keep it, and hands on another of the
 /// same type in its place.
 ///
@@ -21,7 +23,7 @@ use pin_project_lite::pin_project;
     note = "for axum's bodies enable the feature `axum` of `idempotency-layer`, for tonic's the feature `tonic`",
     note = "wrap any other body, as in `request.map(ReplayBody::new)`, or implement `Replayable` for it"
 )]
-pub trait Replayable: Body<Data = Bytes> + Unpin + Send + Sized + 'static {
+pub trait Replayable: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + Sized + 'static {
     /// A body that yields what `body` does.
     fn from_replay(body: ReplayBody<Self>) -> Self;
 }
@@ -128,7 +130,7 @@ impl<B: Body> Body for ReplayBody<B> {
 
 impl<B> Replayable for ReplayBody<B>
 where
-    B: Body + Unpin + Send + 'static,
+    B: Body<Error: Into<BoxError>> + Unpin + Send + 'static,
 {
     fn from_replay(body: ReplayBody<Self>) -> Self {
         let ReplayBody { data, rest, trailers } = body;
@@ -142,13 +144,13 @@ where
     }
 }
 
-impl<E: 'static> Replayable for UnsyncBoxBody<Bytes, E> {
+impl<E: Into<BoxError> + 'static> Replayable for UnsyncBoxBody<Bytes, E> {
     fn from_replay(body: ReplayBody<Self>) -> Self {
         Self::new(body)
     }
 }
 
-impl<E: 'static> Replayable for BoxBody<Bytes, E> {
+impl<E: Into<BoxError> + 'static> Replayable for BoxBody<Bytes, E> {
     fn from_replay(body: ReplayBody<Self>) -> Self {
         Self::new(body)
     }
@@ -173,7 +175,7 @@ pub(crate) enum Read {
     /// It is longer than the limit. This much was read; the rest is still in the body.
     TooLarge(Bytes),
     /// It broke off.
-    Failed,
+    Failed(BoxError),
 }
 
 /// Reads a body of at most `limit` bytes.
@@ -181,10 +183,7 @@ pub(crate) enum Read {
 /// # Cancel safety
 ///
 /// What a dropped read had read is lost.
-pub(crate) async fn read<B>(body: &mut B, limit: usize) -> Read
-where
-    B: Body<Data = Bytes> + Unpin,
-{
+pub(crate) async fn read<B: Replayable>(body: &mut B, limit: usize) -> Read {
     let limit = limit as u64;
     let expected = body.size_hint().lower();
     if expected > limit {
@@ -194,7 +193,10 @@ where
     let mut more: Option<BytesMut> = None;
     let mut trailers = None;
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return Read::Failed };
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) => return Read::Failed(error.into()),
+        };
         match frame.into_data() {
             Ok(data) => {
                 let read = more.as_ref().map_or(first.len(), BytesMut::len) + data.len();

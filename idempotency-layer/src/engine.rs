@@ -28,7 +28,7 @@ use crate::key::Key;
 use crate::layer::{Config, OnDisconnect, OnStoreFailure};
 use crate::original_uri::original_uri;
 use crate::orphan::{OnOrphan, Orphan, Reconciled};
-use crate::rejection::RejectionKind;
+use crate::rejection::{Rejection, RejectionKind};
 use crate::response::StoredResponse;
 use crate::store::{Claim, ClaimRequest, ClaimToken, Fence, Fenced, Outcome, RecordId, Store, Tombstone};
 use crate::trace;
@@ -123,7 +123,7 @@ impl<St: Store> Engine<St> {
         // Dropped here: nothing was asked of the store yet.
         let fingerprint = match self.read(&mut request).await {
             Ok(fingerprint) => fingerprint,
-            Err(kind) => return Ok(self.reject(kind)),
+            Err(rejection) => return Ok(render(&self.config, rejection, Some(&self.key))),
         };
         // Dropped here, waiting: the owner's record was not touched. Died here, claiming: an orphan at worst.
         let run = match self.claim(fingerprint).await {
@@ -157,16 +157,17 @@ impl<St: Store> Engine<St> {
     }
 
     /// Reads the request as far as its fingerprint needs it, and puts a body of the same bytes in its place.
-    async fn read<B: Replayable>(&self, request: &mut Request<B>) -> Result<Fingerprint, RejectionKind> {
-        let mode = self.config.contract.fingerprint;
+    async fn read<B: Replayable>(&self, request: &mut Request<B>) -> Result<Fingerprint, Rejection> {
+        let contract = &self.config.contract;
+        let mode = contract.fingerprint;
         if mode == FingerprintMode::None {
             return Ok(Fingerprint::NONE);
         }
         let limit = self.config.max_request_bytes;
         let (data, trailers) = match body::read(request.body_mut(), limit).await {
             Read::Whole(data, trailers) => (data, trailers),
-            Read::TooLarge(_) => return Err(RejectionKind::BodyTooLarge { limit }),
-            Read::Failed => return Err(RejectionKind::BodyUnreadable),
+            Read::TooLarge(_) => return Err(contract.reject(RejectionKind::BodyTooLarge { limit })),
+            Read::Failed(error) => return Err(contract.reject(RejectionKind::BodyUnreadable).because(error)),
         };
         let fingerprint = fingerprint(
             mode,
@@ -307,7 +308,7 @@ impl<St: Store> Engine<St> {
                 let whole = response.map(|rest| R::from_replay(ReplayBody::resumed(data, rest)));
                 Ended::Answered(whole, NOT_REPLAYED)
             }
-            Read::Failed => {
+            Read::Failed(_) => {
                 trace::not_stored(self.record, "its body broke off");
                 Ended::Answered(self.reject(RejectionKind::ResponseUnreadable), NOT_REPLAYED)
             }
@@ -502,6 +503,10 @@ fn reject<St, R: Replayable>(config: &Config<St>, kind: RejectionKind, key: Opti
     if let RejectionKind::InProgress | RejectionKind::StoreUnavailable | RejectionKind::NotRecorded = kind {
         rejection = rejection.retry_after(RETRY_SOON);
     }
+    render(config, rejection, key)
+}
+
+fn render<St, R: Replayable>(config: &Config<St>, rejection: Rejection, key: Option<&Key>) -> Response<R> {
     trace::rejected(&rejection);
     config.contract.answer(rejection, key).map(body_of)
 }

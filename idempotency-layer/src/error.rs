@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-type BoxError = Box<dyn Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A store could not carry out a verb.
 ///

@@ -1,11 +1,14 @@
 //! What the layer answers when it neither runs nor replays.
 
+use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
+use crate::error::BoxError;
 use crate::key::InvalidKey;
 use crate::store::Tombstone;
 
@@ -19,6 +22,7 @@ pub struct Rejection {
     pub(crate) kind: RejectionKind,
     pub(crate) status: StatusCode,
     pub(crate) retry_after: Option<Duration>,
+    pub(crate) source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 /// The reasons for a [`Rejection`].
@@ -54,7 +58,7 @@ pub enum RejectionKind {
 
 impl Rejection {
     pub(crate) fn new(kind: RejectionKind, status: StatusCode) -> Self {
-        Self { kind, status, retry_after: None }
+        Self { kind, status, retry_after: None, source: None }
     }
 
     pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
@@ -62,9 +66,19 @@ impl Rejection {
         self
     }
 
+    pub(crate) fn because(mut self, source: BoxError) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
     /// The reason.
     pub fn kind(&self) -> RejectionKind {
         self.kind
+    }
+
+    /// What the body said when it broke off, for [`RejectionKind::BodyUnreadable`]: a time-out, for instance.
+    pub fn source(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
+        self.source.as_deref()
     }
 
     /// The status the contract gives it.

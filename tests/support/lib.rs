@@ -2,6 +2,11 @@
 //! told, broken requests included.
 #![allow(clippy::missing_panics_doc, reason = "a helper of tests panics where a test fails")]
 
+/// The examples of the first page a newcomer reads.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 mod clock;
 mod http;
 mod server;

@@ -48,7 +48,10 @@ impl Server {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Body::empty()).unwrap();
+        self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    async fn send(&self, request: Request<Body>) -> Answer {
         // Time is paused in every test here, so one that would hang ends at once.
         let answered = timeout(Duration::from_hours(1), self.router.clone().oneshot(request)).await;
         let (parts, body) = answered.expect("an answer").unwrap().into_parts();
@@ -230,5 +233,32 @@ async fn a_handler_that_never_ends_never_gives_its_key_away() {
         biased;
         _ = first => panic!("it never ends"),
         answer = later => assert_eq!(answer.code(), "idempotency_key_in_progress"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_stalls_under_a_key_is_408_and_leaves_the_key_free() {
+    let server = Server::of(async |_: bytes::Bytes| "done", None);
+    let stalled = tower_http::timeout::TimeoutBody::new(Duration::from_secs(15), StallingBody);
+    let request = Request::put("/v1/it")
+        .header("authorization", format!("Bearer mxcep_{}", "1".repeat(64)))
+        .header("idempotency-key", "the-key");
+    let answer = server.send(request.body(Body::new(stalled)).unwrap()).await;
+    assert_eq!((answer.status(), answer.code()), (408, "request_timeout"));
+    assert_eq!(server.put('1', &[]).await.status(), 200);
+}
+
+/// A body of which nothing ever comes.
+struct StallingBody;
+
+impl http_body::Body for StallingBody {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
+        std::task::Poll::Pending
     }
 }

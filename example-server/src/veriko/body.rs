@@ -57,7 +57,7 @@ fn may_be_json(headers: &HeaderMap) -> bool {
 }
 
 /// Too slow, if that is at the bottom of it.
-fn unreadable(rejection: &(dyn Error + 'static)) -> Failure {
+pub(super) fn unreadable(rejection: &(dyn Error + 'static)) -> Failure {
     let mut cause = Some(rejection);
     while let Some(error) = cause {
         if error.is::<TimeoutError>() {

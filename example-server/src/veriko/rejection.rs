@@ -3,6 +3,7 @@
 use http::StatusCode;
 use idempotency_layer::{Rejection, RejectionKind};
 
+use super::body;
 use super::errors::Failure;
 
 /// The rejection as a failure: the contract's status and code, our sentences.
@@ -33,7 +34,9 @@ pub(super) fn failure(rejection: &Rejection) -> Failure {
             "No se pudo registrar la respuesta: reintenta con la misma Idempotency-Key para conocer el resultado.",
         ),
         RejectionKind::BodyTooLarge { .. } => return Failure::body_too_large(),
-        RejectionKind::BodyUnreadable => return Failure::body_unreadable(),
+        RejectionKind::BodyUnreadable => {
+            return rejection.source().map_or_else(Failure::body_unreadable, |error| body::unreadable(error));
+        }
         _ => return Failure::of_status(StatusCode::INTERNAL_SERVER_ERROR),
     };
     let mut failure = Failure::new(rejection.status(), rejection.code(), english, spanish);

@@ -11,8 +11,8 @@ use tower::{Layer, ServiceExt};
 
 use crate::scripted::{Act, Scripted, Verb};
 use crate::support::{
-    Count, Gate, Handler, Req, Res, builder, data, frames, gated, handler, memory, poll, post, protected,
-    response, send, settle, start,
+    Count, Gate, Handler, Req, Res, builder, counting, data, frames, gated, handler, memory, poll, post,
+    protected, response, send, settle, start,
 };
 
 /// A handler that yields before its effect and after it, and whose answer comes in frames.
@@ -172,6 +172,22 @@ async fn dropped_while_its_claim_is_on_the_way_a_request_is_not_left_claimed() {
     layer.shutdown().await;
     assert!(send(&service, post("key", "body")).await.is_replay());
     assert_eq!(runs.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelled_while_its_claim_is_on_the_way_a_request_is_given_back_and_never_reaches_the_handler() {
+    let (store, gate, runs) = (Scripted::new(), Gate::closed(), Count::default());
+    store.next(Verb::Claim, [Act::Wait(gate.clone())]);
+    let layer = layer(&store, OnDisconnect::Cancel);
+    let service = layer.layer(counting(&runs));
+    let client = start(&service, post("key", "body"));
+    settle().await;
+    client.abort();
+    settle().await;
+    gate.open();
+    layer.shutdown().await;
+    assert_eq!((runs.get(), store.answers(Verb::Release)), (0, vec!["held"]));
+    assert_eq!(send(&service, post("key", "body")).await.brief(), (201, "run 1"));
 }
 
 #[tokio::test(start_paused = true)]
