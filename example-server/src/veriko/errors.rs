@@ -157,15 +157,6 @@ impl Failure {
         )
     }
 
-    pub(crate) fn unsupported_media_type() -> Self {
-        Self::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            "Send the body as application/json.",
-            "Envía el cuerpo como application/json.",
-        )
-    }
-
     /// For an answer that came with a status and nothing we could show.
     pub(crate) fn of_status(status: StatusCode) -> Self {
         match status {
@@ -175,7 +166,6 @@ impl Failure {
             StatusCode::METHOD_NOT_ALLOWED => Self::method_not_allowed(),
             StatusCode::REQUEST_TIMEOUT => Self::request_timeout(),
             StatusCode::PAYLOAD_TOO_LARGE => Self::body_too_large(),
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::unsupported_media_type(),
             _ if status.is_client_error() => Self::new(
                 status,
                 "bad_request",
