@@ -1,5 +1,6 @@
 //! What an API promises about its keys: one value, five of them ready.
 
+mod classifier;
 mod ietf;
 mod mintfax;
 mod stripe;
@@ -11,8 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header, response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
 
+pub use self::classifier::{Classifier, Disposition};
 use crate::fingerprint::FingerprintMode;
 use crate::key::{Key, KeySyntax};
 use crate::rejection::{Rejection, RejectionKind};
@@ -107,90 +109,6 @@ impl ReplayMark {
         self.says_false = true;
         self
     }
-}
-
-/// What becomes of a response.
-///
-/// A handler that knows better than the contract puts one of these into the response's extensions. That is how
-/// a handler whose effects were committed before it failed keeps its 500 from being run again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Disposition {
-    /// It is stored, and replayed to every retry.
-    Store,
-    /// It is not stored: a retry runs the handler again.
-    Release,
-    /// It is not stored, and a retry does not run the handler again either.
-    Tombstone,
-}
-
-/// Which responses are stored.
-#[derive(Clone)]
-pub struct Classifier(Rule);
-
-#[derive(Clone)]
-enum Rule {
-    Final,
-    Success,
-    Everything,
-    Custom(Arc<dyn Fn(&response::Parts) -> Disposition + Send + Sync>),
-}
-
-impl Classifier {
-    /// Every final answer: below 500, but for 401, 408, 425 and 429, which a retry is meant to change.
-    pub const fn final_answers() -> Self {
-        Self(Rule::Final)
-    }
-
-    /// 2xx only.
-    pub const fn success() -> Self {
-        Self(Rule::Success)
-    }
-
-    /// Whatever the handler answered, 5xx included.
-    pub const fn everything() -> Self {
-        Self(Rule::Everything)
-    }
-
-    /// As the function says. It sees status, headers and extensions; the body is not read yet.
-    pub fn custom(rule: impl Fn(&response::Parts) -> Disposition + Send + Sync + 'static) -> Self {
-        Self(Rule::Custom(Arc::new(rule)))
-    }
-
-    /// The extension of the response, else a tombstone for what never ends, else the rule.
-    pub(crate) fn classify(&self, response: &response::Parts) -> Disposition {
-        if let Some(disposition) = response.extensions.get::<Disposition>() {
-            return *disposition;
-        }
-        let status = response.status;
-        let stores = match &self.0 {
-            Rule::Custom(rule) => return rule(response),
-            Rule::Final => !status.is_server_error() && ![401, 408, 425, 429].contains(&status.as_u16()),
-            Rule::Success => status.is_success(),
-            Rule::Everything => true,
-        };
-        match stores {
-            false => Disposition::Release,
-            true if is_event_stream(&response.headers) => Disposition::Tombstone,
-            true => Disposition::Store,
-        }
-    }
-}
-
-impl fmt::Debug for Classifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Rule::Final => "final_answers",
-            Rule::Success => "success",
-            Rule::Everything => "everything",
-            Rule::Custom(_) => "custom",
-        })
-    }
-}
-
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    content_type
-        .is_some_and(|value| value.len() >= 17 && value[..17].eq_ignore_ascii_case(b"text/event-stream"))
 }
 
 /// The header nearly everybody sends.
