@@ -11,6 +11,7 @@
 #![expect(clippy::print_stdout, reason = "the tables are what it is run for")]
 
 use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -173,19 +174,22 @@ enum Kind {
     Bypass,
     /// With a new key.
     First,
-    /// With the key of any request before.
+    /// With a key of the batch before.
     Replay,
+    /// With the key of any request before: where there are many, one whose record no cache holds.
+    LateReplay,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Bare, Self::Bypass, Self::First, Self::Replay];
+    const ALL: [Self; 5] = [Self::Bare, Self::Bypass, Self::First, Self::Replay, Self::LateReplay];
 
     fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare",
             Self::Bypass => "bypass",
             Self::First => "first keyed",
-            Self::Replay => "replay",
+            Self::Replay => "replay, soon",
+            Self::LateReplay => "replay, of any",
         }
     }
 }
@@ -222,7 +226,8 @@ impl<'a> Requests<'a> {
                 self.keys += 1;
                 request.header(IDEMPOTENCY_KEY, key(self.keys))
             }
-            Kind::Replay => request.header(IDEMPOTENCY_KEY, key(1 + any_number() % self.keys)),
+            Kind::Replay => request.header(IDEMPOTENCY_KEY, key(self.keys - any_number() % BATCH)),
+            Kind::LateReplay => request.header(IDEMPOTENCY_KEY, key(1 + any_number() % self.keys)),
         };
         request.extension(Account("account 17")).body(self.body.clone().into()).expect("a request")
     }
@@ -232,14 +237,14 @@ impl Load for Requests<'_> {
     type Kind = Kind;
 
     fn time(&mut self, kind: Kind, times: usize) -> Duration {
-        if let (Kind::Replay, 0) = (kind, self.keys) {
+        if let (Kind::Replay | Kind::LateReplay, 0) = (kind, self.keys) {
             self.time(Kind::First, BATCH);
         }
         let requests: Vec<_> = (0..times).map(|_| self.request(kind)).collect();
         self.runtime.block_on(async {
             match kind {
                 Kind::Bare => answer(&self.bare, requests).await,
-                Kind::Bypass | Kind::First | Kind::Replay => answer(&self.layered, requests).await,
+                _ => answer(&self.layered, requests).await,
             }
         })
     }
@@ -325,7 +330,7 @@ impl<'a> Records<'a> {
             Verb::ClaimOfFinished => 1 + any_number() % self.made,
         };
         let mut record = [0; 32];
-        record[..8].copy_from_slice(&mixed(number).to_le_bytes());
+        record[..8].copy_from_slice(&mixed(number as u64).to_le_bytes());
         ClaimRequest {
             record: RecordId::from_bytes(record),
             fingerprint: Fingerprint::from_bytes([1; Fingerprint::LEN]),
@@ -370,13 +375,12 @@ impl Load for Records<'_> {
 
 /// A number like any other: the same ones in each run.
 fn any_number() -> usize {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    mixed(COUNT.fetch_add(1, Ordering::Relaxed))
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    usize::try_from(mixed(COUNT.fetch_add(1, Ordering::Relaxed)) >> 33).expect("31 bits")
 }
 
 /// The finisher of `SplitMix64`.
-fn mixed(number: usize) -> usize {
+fn mixed(number: u64) -> u64 {
     let number = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

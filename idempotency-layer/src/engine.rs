@@ -128,6 +128,9 @@ impl<St: Store> Engine<St> {
                 return Box::pin(self.settle(fence, ended)).await;
             }
         }
+        if self.lifeline.is_cancelled() {
+            return Box::pin(self.settle(fence, Ended::Cancelled)).await;
+        }
         request.extensions_mut().insert(idempotency);
         // Boxed apart, so that a replay, which never comes here, does not carry the room for it. A service may panic
         // before it has made its future, too.

@@ -161,6 +161,7 @@ impl<R: Send + 'static, E: Send + 'static> Drop for Engaged<R, E> {
 #[derive(Debug, Default)]
 pub(crate) struct Lifeline {
     held: AtomicBool,
+    is_cancelled: AtomicBool,
     cancelled: Notify,
 }
 
@@ -175,6 +176,11 @@ impl Lifeline {
         self.held.store(false, Ordering::Relaxed);
     }
 
+    /// Whether the client went away and its request is not to be begun any more.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::Relaxed)
+    }
+
     /// Until the request is cancelled.
     pub(crate) async fn cancelled(&self) {
         self.cancelled.notified().await;
@@ -185,6 +191,7 @@ impl Lifeline {
     }
 
     fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::Relaxed);
         self.cancelled.notify_one();
     }
 }
