@@ -29,7 +29,7 @@ fn pipe() -> (TokioIo<DuplexStream>, TokioIo<DuplexStream>) {
 
 fn keyed(key: &'static str, body: &'static str) -> Request<Full<Bytes>> {
     let request = Request::post("http://localhost/payments").header("idempotency-key", key);
-    request.body(Full::from(body)).unwrap()
+    request.body(Full::from(body)).expect("a request")
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ fn nested(runs: &Count) -> Vec<(&'static str, Router)> {
     ]
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_same_key_under_another_users_path_is_another_key_wherever_the_layer_stands() {
     for at in 0..5 {
         let runs = Count::default();
@@ -71,7 +71,7 @@ async fn the_same_key_under_another_users_path_is_another_key_wherever_the_layer
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_same_key_with_another_method_is_another_key_wherever_the_layer_stands() {
     for at in 0..5 {
         let runs = Count::default();
@@ -83,7 +83,7 @@ async fn the_same_key_with_another_method_is_another_key_wherever_the_layer_stan
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn two_levels_of_nests_are_told_apart_by_the_whole_path() {
     let runs = Count::default();
     let counted = runs.clone();
@@ -102,7 +102,7 @@ async fn two_levels_of_nests_are_told_apart_by_the_whole_path() {
     assert_eq!(runs.get(), 3);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_query_of_a_nested_request_is_compared_too() {
     let runs = Count::default();
     let (_, app) = nested(&runs).swap_remove(0);
@@ -111,7 +111,7 @@ async fn the_query_of_a_nested_request_is_compared_too() {
     assert_eq!(runs.get(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_handler_extracts_its_context_or_does_without() {
     let app = Router::new()
         .route("/must", post(|idempotency: Idempotency| async move { idempotency.attempt().to_string() }))
@@ -128,7 +128,7 @@ async fn a_handler_extracts_its_context_or_does_without() {
     assert!(status == 400 && text.contains("Idempotency-Key"), "{text}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn json_in_and_out_passes_through_extractors_and_is_replayed() {
     let runs = Count::default();
     let counted = runs.clone();
@@ -149,7 +149,7 @@ async fn json_in_and_out_passes_through_extractors_and_is_replayed() {
     assert_eq!(runs.get(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_middleware_outside_the_layer_sees_the_rejection() {
     let app = Router::new().route("/orders", post(|| async {})).layer(
         ServiceBuilder::new()
@@ -164,7 +164,7 @@ async fn a_middleware_outside_the_layer_sees_the_rejection() {
     assert_eq!((other.0, &*other.1), (418, "idempotency_key_reused"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_no_route_answers_is_not_found_and_costs_no_key() {
     let runs = Count::default();
     let (_, app) = nested(&runs).swap_remove(2);

@@ -40,7 +40,7 @@ fn marked(body: Body) -> Req {
     request
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_request_without_a_key_passes_with_all_it_has_and_its_answer_comes_back_with_all_it_has() {
     let store = Scripted::new();
     let service = builder(store.clone()).build().layer(mirror());
@@ -55,7 +55,7 @@ async fn a_request_without_a_key_passes_with_all_it_has_and_its_answer_comes_bac
     assert_eq!(store.count(Verb::Claim), 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_request_without_a_key_is_not_read() {
     let seen = Arc::new(tokio::sync::Notify::new());
     let told = seen.clone();
@@ -75,7 +75,7 @@ async fn a_request_without_a_key_is_not_read() {
     assert_eq!(send(&service, marked(body)).await.brief(), (200, "late"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn requests_without_a_key_run_each_time() {
     let runs = Count::default();
     let service = protected(counting(&runs));
@@ -84,7 +84,7 @@ async fn requests_without_a_key_run_each_time() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn where_a_key_is_required_a_request_without_one_is_refused_and_does_not_run() {
     let runs = Count::default();
     let service = under(Contract::veriko().required(), counting(&runs));
@@ -93,7 +93,7 @@ async fn where_a_key_is_required_a_request_without_one_is_refused_and_does_not_r
     assert_eq!(send(&service, post("key", "body")).await.status, 201);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn where_a_key_is_required_methods_the_contract_leaves_out_still_pass() {
     let runs = Count::default();
     let service = under(Contract::ietf().required(), counting(&runs));
@@ -103,7 +103,7 @@ async fn where_a_key_is_required_methods_the_contract_leaves_out_still_pass() {
     assert_eq!(runs.get(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn with_a_method_the_contract_leaves_out_a_key_means_nothing() {
     let runs = Count::default();
     let service = under(Contract::veriko().methods(&[Method::POST]), counting(&runs));
@@ -113,7 +113,7 @@ async fn with_a_method_the_contract_leaves_out_a_key_means_nothing() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn where_the_layer_is_told_to_look_away_a_key_means_nothing() {
     let runs = Count::default();
     let layer = builder(memory()).contract(Contract::veriko().required());
@@ -127,7 +127,7 @@ async fn where_the_layer_is_told_to_look_away_a_key_means_nothing() {
     assert_eq!(send(&service, post_without_key("")).await.status, 400);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_looks_away_leaves_the_request_as_it_was() {
     let service = builder(memory()).when(|_| false).build().layer(mirror());
     let mut request = with(marked(frames(vec![data("a"), data("b")])), "idempotency-key", "key");
@@ -136,7 +136,7 @@ async fn what_looks_away_leaves_the_request_as_it_was() {
     assert_eq!((answer.text(), answer.header("x-saw")), ("ab", Some("[true, false]")));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_second_layer_further_in_does_not_take_the_first_ones_claim_for_somebody_elses() {
     let (store, runs) = (memory(), Count::default());
     let layer = builder(store).build();
@@ -146,7 +146,7 @@ async fn a_second_layer_further_in_does_not_take_the_first_ones_claim_for_somebo
     assert_eq!(runs.get(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_second_layer_whose_contract_differs_stands_back_too() {
     let runs = Count::default();
     let inner =
@@ -160,7 +160,7 @@ async fn a_second_layer_whose_contract_differs_stands_back_too() {
     assert_eq!(runs.get(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn without_a_scope_a_request_with_a_key_is_answered_500_and_does_not_run() {
     let (store, runs) = (Scripted::new(), Count::default());
     let layer = IdempotencyLayer::builder(store.clone()).contract(Contract::veriko()).scope(|_| None).build();
@@ -176,7 +176,7 @@ async fn without_a_scope_a_request_with_a_key_is_answered_500_and_does_not_run()
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_context_and_the_extensions_reach_the_handler_of_a_request_with_a_key() {
     let service = protected(mirror());
     let answer = send(&service, with(marked(full("body")), "idempotency-key", "key")).await;
@@ -185,14 +185,14 @@ async fn the_context_and_the_extensions_reach_the_handler_of_a_request_with_a_ke
     assert_eq!(answer.header("set-cookie"), Some("a=b"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_extensions_of_the_response_reach_the_middleware_outside() {
     let service = protected(mirror());
     let response = service.oneshot(with(marked(full("body")), "idempotency-key", "key")).await.unwrap();
     assert!(response.extensions().get::<Mark>().is_some());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn requests_without_a_key_are_not_held_up_by_one_with_a_key() {
     let (runs, gate) = (Count::default(), Gate::closed());
     let service = protected(gated(&runs, &gate));

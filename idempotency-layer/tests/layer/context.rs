@@ -23,7 +23,7 @@ where
     handler(move |request: Req| run(request.extensions().get::<Idempotency>().unwrap().clone()))
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_derived_key_is_the_same_on_every_attempt_and_another_for_each_label_key_and_tenant() {
     let derived = Arc::new(Mutex::new(Vec::new()));
     let seen = derived.clone();
@@ -46,7 +46,7 @@ async fn a_derived_key_is_the_same_on_every_attempt_and_another_for_each_label_k
 }
 
 /// Another process, another day, another release: whoever was handed a derived key knows it by these digits.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_derived_key_never_changes() {
     let service = protected(seeing(|idempotency| async move { response(201, idempotency.derive("charge")) }));
     let first = send(&service, post("key", "body")).await;
@@ -56,7 +56,7 @@ async fn a_derived_key_never_changes() {
     assert_eq!(first.text(), "e7e5316330169b88a43dde4a06fe4866c5dae3f54aec75426cc2d49f56c1144a");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_key_is_told_as_the_client_sent_it_and_without_its_quotes() {
     let contract = Contract::ietf().key(KeySyntax::structured(1..=255).or_bare());
     let service = under(
@@ -82,7 +82,7 @@ fn stepwise() -> Handler {
     })
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_checkpoint_is_found_by_the_attempt_after_a_response_that_was_not_stored() {
     let service = protected(stepwise());
     let answers = ["1: None", r#"2: Some("step 1 b\"\\xff\\x01\"")"#, r#"3: Some("step 2 b\"\\xff\\x02\"")"#];
@@ -93,7 +93,7 @@ async fn a_checkpoint_is_found_by_the_attempt_after_a_response_that_was_not_stor
     assert_eq!((replay.text(), replay.is_replay()), (answers[2], true));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_checkpoint_keeps_the_key_to_the_request_that_left_it() {
     let service = protected(stepwise());
     assert_eq!(send(&service, post("key", "body")).await.status, 503);
@@ -101,7 +101,7 @@ async fn a_checkpoint_keeps_the_key_to_the_request_that_left_it() {
     assert_eq!(send(&service, post("key", "body")).await.status, 503);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn without_a_checkpoint_a_response_that_was_not_stored_leaves_nothing() {
     let service =
         protected(seeing(|idempotency| async move { response(503, idempotency.attempt().to_string()) }));
@@ -126,7 +126,7 @@ async fn a_checkpoint_is_found_by_whoever_takes_over_from_the_dead() {
     assert_eq!(send(&service, post("key", "body")).await.brief(), (201, "attempt 2 after charged"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_checkpoint_outlives_a_panic() {
     let service = protected(seeing(|idempotency| async move {
         let attempt = idempotency.attempt();
@@ -138,7 +138,7 @@ async fn a_checkpoint_outlives_a_panic() {
     assert_eq!(send(&service, post("key", "body")).await.brief(), (201, "attempt 2 after charged"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_checkpoint_after_the_answer_is_refused() {
     let kept = Arc::new(Mutex::new(None));
     let keep = kept.clone();
@@ -152,7 +152,7 @@ async fn a_checkpoint_after_the_answer_is_refused() {
     assert_eq!(send(&service, post("key", "body")).await.brief(), (201, "done"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_checkpoint_that_the_store_did_not_take_is_an_error_with_its_cause() {
     let store = Scripted::new();
     store.next(Verb::Checkpoint, [DOWN, Act::Fail(StoreErrorKind::Full)]);
@@ -172,7 +172,7 @@ async fn a_checkpoint_that_the_store_did_not_take_is_an_error_with_its_cause() {
     assert_eq!(send(&service, post("key", "body")).await.status, 201);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn checkpoints_of_different_keys_are_apart() {
     let runs = Count::default();
     let service = protected(stepwise());

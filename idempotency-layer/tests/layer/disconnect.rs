@@ -143,7 +143,7 @@ async fn aborted_at_any_time_on_many_threads_a_request_has_one_effect() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn dropped_while_its_body_is_read_a_request_asks_nothing_of_the_store() {
     let (store, effects, running) = (Scripted::new(), Count::default(), Arc::default());
     let layer = layer(&store, OnDisconnect::Finish);
@@ -336,7 +336,7 @@ async fn cancelled_a_handler_is_dropped_before_its_claim_is_given_back() {
     assert_eq!((retry.brief(), retry.is_replay()), ((201, "done"), false));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_request_without_a_key_is_cancelled_as_it_would_be_without_the_layer() {
     let running = Arc::new(AtomicUsize::new(0));
     let begun = running.clone();
@@ -372,7 +372,7 @@ tokio::task_local! {
     static REQUEST_ID: u32;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_task_local_of_the_caller_is_seen_by_the_handler_at_each_of_its_polls() {
     let seen = |_: Req| async {
         let before = REQUEST_ID.with(|id| *id);
@@ -386,7 +386,7 @@ async fn a_task_local_of_the_caller_is_seen_by_the_handler_at_each_of_its_polls(
 }
 
 /// A handler that is not on the task of its client, from its first poll on, cannot tell.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_handler_runs_on_the_task_of_its_client() {
     let service = protected(handler(|_| async { response(201, format!("{:?}", tokio::task::id())) }));
     let client = tokio::spawn(async move {

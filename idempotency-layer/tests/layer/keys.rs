@@ -31,7 +31,7 @@ async fn refused<const N: usize>(contract: Contract, keys: [&[&[u8]]; N]) -> [In
     reasons.try_into().unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_header_sent_twice_is_refused_even_with_equal_values() {
     for contract in [Contract::veriko, Contract::mintfax, Contract::txcloud, Contract::ietf, Contract::stripe]
     {
@@ -44,7 +44,7 @@ async fn a_header_sent_twice_is_refused_even_with_equal_values() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_key_of_256_characters_is_refused_and_one_of_255_is_a_key() {
     let (fits, too_long) = ("k".repeat(255), "k".repeat(256));
     let contracts = [Contract::veriko, Contract::mintfax, Contract::txcloud, Contract::stripe];
@@ -63,7 +63,7 @@ async fn a_key_of_256_characters_is_refused_and_one_of_255_is_a_key() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_empty_key_is_refused() {
     for contract in [Contract::veriko, Contract::mintfax, Contract::txcloud, Contract::stripe] {
         assert_eq!(refused(contract(), [&[b""]]).await, [InvalidKey::TooShort]);
@@ -74,7 +74,7 @@ async fn an_empty_key_is_refused() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_key_outside_the_alphabet_is_refused() {
     let keys: [&[&[u8]]; 5] = [
         &[b"k\xc3\xa9y-0123456789"],
@@ -89,7 +89,7 @@ async fn a_key_outside_the_alphabet_is_refused() {
     assert_eq!(refused(Contract::veriko(), [&[b"a:b"]]).await, [InvalidKey::Syntax]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn txcloud_takes_ten_characters_and_no_fewer() {
     assert_eq!(refused(Contract::txcloud(), [&[b"123456789"]]).await, [InvalidKey::TooShort]);
     let runs = Count::default();
@@ -100,7 +100,7 @@ async fn txcloud_takes_ten_characters_and_no_fewer() {
     assert_eq!(runs.get(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_free_key_may_hold_whatever_a_header_does_and_is_counted_in_characters() {
     let wide = "ñ".repeat(255);
     let keys: [&[u8]; 6] = [wide.as_bytes(), b"order 17: retry", b"\xff\x80", b"\"quoted\"", b"a\tb", b"a,b"];
@@ -117,7 +117,7 @@ async fn a_free_key_may_hold_whatever_a_header_does_and_is_counted_in_characters
     assert_eq!(refused(Contract::mintfax(), [&[too_wide.as_bytes()]]).await, [InvalidKey::TooLong]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn keys_that_differ_in_case_or_in_a_blank_are_two_keys() {
     let runs = Count::default();
     let service = under(Contract::mintfax(), counting(&runs));
@@ -127,7 +127,7 @@ async fn keys_that_differ_in_case_or_in_a_blank_are_two_keys() {
     assert_eq!(runs.get(), 5);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_structured_key_needs_its_quotes_unless_the_contract_is_lenient_and_then_it_is_the_same_key() {
     assert_eq!(
         refused(Contract::ietf(), [&[b"8e03978e"], &[b"8e03978e; a=1"]]).await,
@@ -143,7 +143,7 @@ async fn a_structured_key_needs_its_quotes_unless_the_contract_is_lenient_and_th
     assert_eq!(refused(lenient, broken).await, [InvalidKey::Syntax; 4]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_name_of_the_header_is_any_case_and_its_value_is_told_of_nobody() {
     let runs = Count::default();
     let service = under(Contract::veriko(), counting(&runs));
@@ -155,7 +155,7 @@ async fn the_name_of_the_header_is_any_case_and_its_value_is_told_of_nobody() {
     assert_eq!(refusal.headers.len(), 2, "content type and mark: {:?}", refusal.headers);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_invalid_key_is_refused_before_anything_else_is_asked() {
     let runs = Count::default();
     let service = under(Contract::veriko(), counting(&runs));

@@ -1,9 +1,11 @@
 //! The memory store: bounded, fair to what runs, and never busy sweeping.
 
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use idempotency_layer::{
     Claim, ClaimRequest, ClaimToken, Contract, Fence, Fenced, Fingerprint, MemoryStore, Outcome, Purge,
     RecordId, RejectionKind, Run, Store, StoredResponse, Tombstone,
@@ -282,4 +284,43 @@ async fn every_byte_is_given_back() {
     advance(TTL * 2).await;
     store.purge_expired(usize::MAX).await.unwrap();
     assert_eq!((store.stats().records, store.stats().bytes), (0, 0));
+}
+
+#[test]
+fn room_that_was_made_and_not_needed_is_given_back() {
+    const FINISHED: usize = 100;
+    let store = MemoryStore::new(10_000);
+    let at_once = |record| claim(&store, record).now_or_never().unwrap();
+    // What one finished record costs.
+    finish(&store, record(1, 0), FINISHED).now_or_never().unwrap();
+    let cost = store.stats().bytes;
+    for round in 0..1000 {
+        let mut number = 0;
+        while store.stats().bytes + cost <= 10_000 {
+            number += 1;
+            finish(&store, record(1, round * 100 + number), FINISHED).now_or_never().unwrap();
+        }
+        // Full: each of these has to make room, and one of them uses it.
+        let contended = record(2, round);
+        let start = Barrier::new(4);
+        let claims = thread::scope(|threads| {
+            let claim = || {
+                start.wait();
+                at_once(contended)
+            };
+            let threads = [(); 4].map(|()| threads.spawn(claim));
+            threads.map(|thread| thread.join().unwrap())
+        });
+        let fences: Vec<Fence> = claims
+            .iter()
+            .filter_map(|claim| match claim {
+                Claim::Run(run) => Some(run.fence),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(fences.len(), 1, "{claims:?}");
+        let released = store.release(contended, fences[0]).now_or_never().unwrap();
+        assert_eq!(released.unwrap(), Fenced::Held);
+        assert_eq!(store.stats().bytes, store.stats().records * cost, "round {round}");
+    }
 }

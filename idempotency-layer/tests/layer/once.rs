@@ -66,7 +66,7 @@ async fn of_many_requests_at_once_with_a_few_keys_each_key_runs_once_and_those_w
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn two_layers_over_one_store_run_a_key_once() {
     let (store, runs, gate) = (memory(), Count::default(), Gate::closed());
     let one = builder(store.clone()).build().layer(gated(&runs, &gate));
@@ -80,7 +80,7 @@ async fn two_layers_over_one_store_run_a_key_once() {
     assert_eq!((replay.brief(), replay.is_replay(), runs.get()), ((201, "run 1"), true, 1));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_same_key_with_another_body_is_refused_whether_the_first_runs_or_is_done() {
     let (runs, gate) = (Count::default(), Gate::closed());
     let service = protected(gated(&runs, &gate));
@@ -99,7 +99,7 @@ async fn the_same_key_with_another_body_is_refused_whether_the_first_runs_or_is_
     assert_eq!(runs.get(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_same_key_with_another_query_is_refused() {
     let runs = Count::default();
     let service = protected(counting(&runs));
@@ -111,7 +111,7 @@ async fn the_same_key_with_another_query_is_refused() {
     assert_eq!(runs.get(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_same_key_on_another_path_or_with_another_method_is_another_key() {
     let runs = Count::default();
     let service = protected(counting(&runs));
@@ -135,7 +135,7 @@ async fn the_same_key_on_another_path_or_with_another_method_is_another_key() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_key_bound_to_the_principal_is_the_same_on_every_path_and_method_and_refused_where_these_are_compared()
  {
     for (mode, status) in [(FingerprintMode::None, 201), (FingerprintMode::Raw, 422)] {
@@ -149,7 +149,7 @@ async fn a_key_bound_to_the_principal_is_the_same_on_every_path_and_method_and_r
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn one_tenants_key_never_replays_to_another() {
     let runs = Count::default();
     let service = protected(counting(&runs));
@@ -162,7 +162,7 @@ async fn one_tenants_key_never_replays_to_another() {
     assert!(send(&service, of("alice")).await.is_replay());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn no_byte_moves_between_tenant_and_key() {
     for bind in [Bind::Principal, Bind::Endpoint] {
         let runs = Count::default();
@@ -175,7 +175,7 @@ async fn no_byte_moves_between_tenant_and_key() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_narrower_scope_is_another_scope() {
     let runs = Count::default();
     let layer = IdempotencyLayer::builder(memory()).contract(Contract::mintfax()).scope(|parts| {
@@ -190,7 +190,7 @@ async fn a_narrower_scope_is_another_scope() {
     assert_eq!(runs.get(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn of_a_single_tenant_all_clients_are_one() {
     let runs = Count::default();
     let layer =
@@ -200,7 +200,7 @@ async fn of_a_single_tenant_all_clients_are_one() {
     assert!(send(&service, with(post("key", "body"), "x-tenant", "bob")).await.is_replay());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_store_of_any_type_does_what_the_one_within_does() {
     let runs = Count::default();
     let service = builder(AnyStore::new(memory())).build().layer(counting(&runs));
@@ -210,7 +210,7 @@ async fn a_store_of_any_type_does_what_the_one_within_does() {
     assert_eq!(runs.get(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn different_keys_do_not_wait_for_each_other() {
     let (runs, gate) = (Count::default(), Gate::closed());
     let service = protected(gated(&runs, &gate));

@@ -265,6 +265,20 @@ async fn by_halt_a_response_that_is_not_stored_may_run_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_claim_given_back_with_a_checkpoint_is_nobodys_orphan() {
+    for policy in [OnOrphan::Halt, answered(200)] {
+        let service = builder(memory()).on_orphan(policy).build().layer(handler(|request: Req| async move {
+            let idempotency = request.extensions().get::<Idempotency>().unwrap();
+            idempotency.checkpoint("charged", "").await.unwrap();
+            let attempt = idempotency.attempt();
+            response(if attempt == 1 { 503 } else { 201 }, format!("attempt {attempt}"))
+        }));
+        assert_eq!(send(&service, post("key", "body")).await.status, 503);
+        assert_eq!(send(&service, post("key", "body")).await.brief(), (201, "attempt 2"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn by_halt_a_panic_whose_tombstone_could_not_be_written_halts_when_the_lease_is_over() {
     let (store, runs) = (Scripted::new(), Count::default());
     let service = builder(store.clone()).on_orphan(OnOrphan::Halt).build().layer(breaks(&runs, true));

@@ -36,7 +36,7 @@ fn panics_first(runs: &Count, yields: usize) -> Handler {
     })
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_panic_of_the_handler_goes_on_to_the_caller_and_the_retry_runs() {
     for yields in [0, 3] {
         let (store, runs) = (Scripted::new(), Count::default());
@@ -49,7 +49,7 @@ async fn a_panic_of_the_handler_goes_on_to_the_caller_and_the_retry_runs() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn after_a_panic_the_key_may_be_used_for_another_request() {
     let runs = Count::default();
     let service = protected(panics_first(&runs, 1));
@@ -77,14 +77,14 @@ impl Service<Req> for PanicsInCall {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_panic_in_call_itself_goes_on_to_the_caller_and_the_retry_runs() {
     let service = builder(memory()).build().layer(PanicsInCall(Count::default()));
     assert_eq!(panic_of(start(&service, post("key", "body"))).await, "call 1 broke");
     assert_eq!(send(&service, post("key", "body")).await.brief(), (201, "run 2"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_panic_in_the_body_of_the_response_goes_on_to_the_caller_and_the_retry_runs() {
     let runs = Count::default();
     let counted = runs.clone();
@@ -108,7 +108,7 @@ async fn a_panic_in_the_body_of_the_response_goes_on_to_the_caller_and_the_retry
 
 use futures_util::StreamExt as _;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_panic_after_the_client_went_away_gives_the_claim_back_as_well() {
     let runs = Count::default();
     for policy in [OnDisconnect::Finish, OnDisconnect::Cancel] {
@@ -123,7 +123,7 @@ async fn a_panic_after_the_client_went_away_gives_the_claim_back_as_well() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_panic_in_the_body_of_the_request_claims_nothing() {
     let (store, runs) = (Scripted::new(), Count::default());
     let service = builder(store.clone()).build().layer(crate::support::counting(&runs));
@@ -135,7 +135,7 @@ async fn a_panic_in_the_body_of_the_request_claims_nothing() {
     assert_eq!(send(&service, post("key", "body")).await.status, 201);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_future_that_panicked_is_not_finished_elsewhere_when_it_is_dropped() {
     let runs = Count::default();
     let layer = builder(memory()).build();
@@ -149,7 +149,7 @@ async fn a_future_that_panicked_is_not_finished_elsewhere_when_it_is_dropped() {
     assert_eq!((layer.detached(), runs.get()), (0, 1));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_error_of_the_service_reaches_the_caller_as_it_is_and_the_retry_runs() {
     let (store, runs) = (Scripted::new(), Count::default());
     let counted = runs.clone();
@@ -169,7 +169,7 @@ async fn an_error_of_the_service_reaches_the_caller_as_it_is_and_the_retry_runs(
     assert_eq!(send(&service, post("key", "body")).await.brief(), (201, "run 2"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_error_of_poll_ready_is_the_callers() {
     #[derive(Clone)]
     struct NeverReady;

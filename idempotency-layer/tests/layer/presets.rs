@@ -151,7 +151,7 @@ fn fields(name: &str, body: &Value) -> Value {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_success_is_stored_and_its_replay_is_marked() {
     for preset in PRESETS {
         let runs = Count::default();
@@ -165,7 +165,7 @@ async fn a_success_is_stored_and_its_replay_is_marked() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn only_mintfax_echoes_the_key_on_every_answer_to_a_valid_one_byte_for_byte() {
     for preset in PRESETS {
         let service = under((preset.contract)(), counting(&Count::default()));
@@ -192,7 +192,7 @@ async fn only_mintfax_echoes_the_key_on_every_answer_to_a_valid_one_byte_for_byt
     assert_eq!(send(&service, post(&"k".repeat(256), "body")).await.header("x-idempotency-key"), None);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_repeated_header_is_an_invalid_key() {
     let expected = [
         json!(["400", "invalid_idempotency_key"]),
@@ -210,7 +210,7 @@ async fn a_repeated_header_is_an_invalid_key() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_missing_key_passes_and_where_it_is_required_is_answered_400() {
     let expected = [
         json!(["400", "idempotency_key_missing"]),
@@ -231,7 +231,7 @@ async fn a_missing_key_passes_and_where_it_is_required_is_answered_400() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn another_body_under_a_used_key_is_refused_but_by_mintfax() {
     let expected = [
         json!(["422", "idempotency_key_reused"]),
@@ -255,7 +255,7 @@ async fn another_body_under_a_used_key_is_refused_but_by_mintfax() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_request_in_progress_is_409_with_retry_after() {
     let expected = [
         json!(["409", "idempotency_key_in_progress"]),
@@ -277,7 +277,7 @@ async fn a_request_in_progress_is_409_with_retry_after() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_response_that_cannot_be_replayed_is_409_without_retry_after() {
     let code = "idempotent_response_unavailable";
     let expected = [
@@ -298,7 +298,7 @@ async fn a_response_that_cannot_be_replayed_is_409_without_retry_after() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_store_that_is_down_is_503_with_retry_after_and_says_nothing_internal() {
     let expected = [
         json!(["503", "idempotency_unavailable"]),
@@ -318,7 +318,7 @@ async fn a_store_that_is_down_is_503_with_retry_after_and_says_nothing_internal(
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_request_too_long_is_413_but_by_mintfax() {
     let expected = [
         json!(["413", "body_too_large"]),
@@ -338,7 +338,7 @@ async fn a_request_too_long_is_413_but_by_mintfax() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn without_a_scope_each_answers_500_in_its_own_words() {
     for preset in PRESETS {
         let layer = idempotency_layer::IdempotencyLayer::builder(memory()).contract((preset.contract)());
@@ -348,7 +348,7 @@ async fn without_a_scope_each_answers_500_in_its_own_words() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_methods_are_those_of_the_contract() {
     for preset in PRESETS {
         for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
@@ -366,7 +366,7 @@ async fn the_methods_are_those_of_the_contract() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_scope_is_the_endpoint_or_the_principal_alone() {
     for preset in PRESETS {
         let runs = Count::default();
@@ -380,7 +380,7 @@ async fn the_scope_is_the_endpoint_or_the_principal_alone() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_status_is_stored_or_not_as_the_contract_says() {
     for preset in PRESETS {
         let runs = Count::default();
@@ -426,7 +426,7 @@ async fn every_preset_remembers_a_key_for_a_day() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_preset_is_a_value_like_any_other() {
     for preset in PRESETS {
         let contract = (preset.contract)().ttl(Duration::from_secs(1)).methods(&[Method::PUT]);

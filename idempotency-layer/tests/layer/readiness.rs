@@ -44,7 +44,7 @@ impl Service<Req> for Strict {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_very_service_that_was_made_ready_is_called() {
     let strict = Strict::default();
     let mut service = builder(memory()).build().layer(strict.clone());
@@ -55,7 +55,7 @@ async fn the_very_service_that_was_made_ready_is_called() {
     assert_eq!(strict.calls.get(), 8, "three keys, and five requests without");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn calls_that_overlap_are_each_made_by_a_service_of_their_own() {
     let strict = Strict::default();
     let mut service = builder(memory()).build().layer(strict.clone());
@@ -69,7 +69,7 @@ async fn calls_that_overlap_are_each_made_by_a_service_of_their_own() {
     assert_eq!(strict.calls.get(), 3);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_mock_that_is_not_ready_holds_requests_back_and_gets_them_in_order() {
     let (inner, mut handle) = mock::pair::<Req, Res>();
     let mut service = builder(memory()).build().layer(inner);
@@ -87,7 +87,7 @@ async fn a_mock_that_is_not_ready_holds_requests_back_and_gets_them_in_order() {
     assert!(service.poll_ready(&mut context).is_pending());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_replay_or_a_rejection_does_not_reach_the_inner_service() {
     let (inner, mut handle) = mock::pair::<Req, Res>();
     let service = builder(memory()).build().layer(inner);
@@ -118,7 +118,7 @@ fn limited(
     builder(store).build().layer(inner)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_limit_of_one_request_at_once_is_kept_and_nobody_panics() {
     let runs = Count::default();
     let service = limited(1, Scripted::new(), counting(&runs));
@@ -130,7 +130,7 @@ async fn a_limit_of_one_request_at_once_is_kept_and_nobody_panics() {
     assert_eq!(runs.get(), 25);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn no_permit_is_lost_to_a_replay_a_rejection_or_a_client_that_leaves() {
     let (runs, gate) = (Count::default(), Gate::closed());
     gate.open();
@@ -149,7 +149,7 @@ async fn no_permit_is_lost_to_a_replay_a_rejection_or_a_client_that_leaves() {
     assert_eq!(send(&service, post("last", "body")).await.status, 201);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_service_that_stays_holds_no_permit_after_its_answer() {
     // As a connection does that keeps its service between two requests.
     let cases = [
@@ -190,7 +190,7 @@ async fn a_request_that_finishes_without_its_client_holds_its_permit_until_it_en
 }
 
 /// Counts what a rate limiter further in would: every request it is called with.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_rate_limit_behind_the_layer_is_not_spent_on_replays_and_rejections() {
     let spent = Count::default();
     let quota = spent.clone();
@@ -229,7 +229,7 @@ async fn a_slow_inner_service_makes_slow_requests_and_no_second_one() {
     assert!(handle.next_request().await.is_none());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_service_can_be_cloned_shown_and_sent() {
     fn check<T: Clone + Send + Sync + std::fmt::Debug + 'static>(_: &T) {}
     let service = builder(memory()).build().layer(Strict::default());

@@ -11,7 +11,7 @@ use crate::support::{
     settle, start, under, with,
 };
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_rejection_stands_typed_in_the_extensions_for_whoever_renders_it_anew() {
     let service = under(Contract::veriko(), counting(&Count::default()));
     let service = tower::ServiceBuilder::new()
@@ -25,7 +25,7 @@ async fn a_rejection_stands_typed_in_the_extensions_for_whoever_renders_it_anew(
     assert_eq!(send(&service, post("key", "other")).await.brief(), (422, reused));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn neither_a_fresh_answer_nor_a_replay_is_a_rejection() {
     let service = under(Contract::veriko(), counting(&Count::default()));
     for _ in 0..2 {
@@ -34,7 +34,7 @@ async fn neither_a_fresh_answer_nor_a_replay_is_a_rejection() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_rejection_links_to_the_documentation_and_no_other_answer_does() {
     const LINK: &str = "<https://api.example.com/docs/retries?v=1>; rel=\"describedby\"";
     let uri = Uri::from_static("https://api.example.com/docs/retries?v=1");
@@ -52,7 +52,7 @@ async fn every_rejection_links_to_the_documentation_and_no_other_answer_does() {
     assert_eq!(send(&service, post("key", "body")).await.header("link"), None);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn retry_after_is_a_whole_number_of_seconds_that_the_type_tells_too() {
     let service = under(Contract::veriko(), gated(&Count::default(), &Gate::closed()));
     let _owner = start(&service, post("key", "body"));
@@ -91,7 +91,7 @@ fn put(key: &str, body: &'static str) -> Req {
     with(request, "x-request-key", key)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_contract_of_ones_own_is_kept_to_the_letter() {
     let (runs, gate) = (Count::default(), Gate::closed());
     let service = builder(memory()).contract(own()).build().layer(gated(&runs, &gate));
@@ -127,7 +127,7 @@ async fn a_contract_of_ones_own_is_kept_to_the_letter() {
     assert_eq!((replay.text(), runs.get()), ("run 1", 1));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_header_of_another_contract_means_nothing() {
     let runs = Count::default();
     let service = under(Contract::veriko().header(HeaderName::from_static("x-request-key")), counting(&runs));
@@ -136,7 +136,7 @@ async fn the_header_of_another_contract_means_nothing() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_rejection_says_its_reason_in_a_word_a_status_and_a_sentence() {
     let service = under(Contract::veriko(), counting(&Count::default()));
     let answer = send(&service, post("no key", "body")).await;

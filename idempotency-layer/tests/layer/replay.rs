@@ -46,7 +46,7 @@ fn all<'a>(answer: &'a Answer, name: &str) -> Vec<&'a [u8]> {
     answer.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_replay_has_the_same_status() {
     for status in [
         200, 201, 202, 204, 206, 207, 299, 301, 302, 303, 304, 307, 308, 400, 402, 403, 404, 409, 410, 422,
@@ -57,7 +57,7 @@ async fn a_replay_has_the_same_status() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_replay_has_the_same_bytes_whatever_they_are() {
     let bytes: Vec<u8> = (0..=255).cycle().take(100_000).collect();
     for body in [bytes, vec![], vec![0], b"\r\n\r\n".to_vec(), "ñ\u{feff}".into()] {
@@ -67,7 +67,7 @@ async fn a_replay_has_the_same_bytes_whatever_they_are() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_replay_has_the_same_headers_repeated_ones_in_their_order() {
     const GIVEN: [(&str, &[u8]); 10] = [
         ("location", b"/orders/17"),
@@ -96,7 +96,7 @@ async fn a_replay_has_the_same_headers_repeated_ones_in_their_order() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_belongs_to_one_connection_moment_or_session_is_not_replayed_and_reaches_its_own_client() {
     const OWN: [(&str, &[u8]); 14] = [
         ("set-cookie", b"session=1"),
@@ -128,7 +128,7 @@ async fn what_belongs_to_one_connection_moment_or_session_is_not_replayed_and_re
     assert_eq!((all(&first, "set-cookie").len(), second.header("x-kept")), (2, Some("yes")));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn headers_named_by_any_of_several_connection_fields_are_not_replayed() {
     let [_, second] = twice(Contract::veriko(), || {
         let mut answer = response(200, "");
@@ -145,7 +145,7 @@ async fn headers_named_by_any_of_several_connection_fields_are_not_replayed() {
     assert_eq!(["x-a", "x-b", "x-c"].map(|name| second.headers.contains_key(name)), [false, false, true]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_contract_may_keep_what_presets_leave_out_and_leave_out_what_they_keep() {
     let contract = Contract::veriko()
         .keep_header(&HeaderName::from_static("set-cookie"))
@@ -164,7 +164,7 @@ async fn a_contract_may_keep_what_presets_leave_out_and_leave_out_what_they_keep
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_sensitive_header_stays_sensitive() {
     let answers = twice(Contract::veriko(), || {
         let mut value = HeaderValue::from_static("token");
@@ -178,7 +178,7 @@ async fn a_sensitive_header_stays_sensitive() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_replay_has_the_same_trailers() {
     for body in ["", "some"] {
         let [first, second] = twice(Contract::veriko(), move || {
@@ -194,14 +194,14 @@ async fn a_replay_has_the_same_trailers() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_fresh_answer_has_no_trailers_that_were_not_there() {
     for answer in twice(Contract::veriko(), || response(200, "body")).await {
         assert!(answer.trailers.is_none());
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_replay_is_the_same_and_a_client_that_changes_its_copy_changes_no_other() {
     let runs = Count::default();
     let service = protected(counting(&runs));
@@ -213,7 +213,7 @@ async fn every_replay_is_the_same_and_a_client_that_changes_its_copy_changes_no_
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_mark_of_an_upstreams_replay_is_not_taken_for_ones_own() {
     // The handler asked another service with a derived key and passes its answer on, mark and all.
     let runs = Count::default();
@@ -228,7 +228,7 @@ async fn the_mark_of_an_upstreams_replay_is_not_taken_for_ones_own() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_one_off_503_is_not_stored() {
     let runs = Count::default();
     let service = protected(first_then_created(&runs, || response(503, "overloaded")));
@@ -237,7 +237,7 @@ async fn a_one_off_503_is_not_stored() {
     assert!(send(&service, post("key", "body")).await.is_replay());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_response_that_was_not_stored_frees_the_key_for_a_corrected_request() {
     let runs = Count::default();
     let service = under(Contract::mintfax(), first_then_created(&runs, || response(422, "no such number")));
@@ -254,7 +254,7 @@ fn deciding(runs: &Count, status: u16, disposition: Disposition) -> Handler {
     })
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_500_whose_effect_was_committed_is_replayed_when_the_handler_says_so() {
     for contract in [Contract::veriko(), Contract::mintfax(), Contract::stripe()] {
         let runs = Count::default();
@@ -266,7 +266,7 @@ async fn a_500_whose_effect_was_committed_is_replayed_when_the_handler_says_so()
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_500_whose_effect_was_committed_is_never_run_again_when_the_handler_says_so() {
     let runs = Count::default();
     let service = protected(deciding(&runs, 500, Disposition::Tombstone));
@@ -278,7 +278,7 @@ async fn a_500_whose_effect_was_committed_is_never_run_again_when_the_handler_sa
     assert_eq!(runs.get(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_success_is_not_stored_when_the_handler_says_so() {
     let runs = Count::default();
     let service = under(Contract::stripe(), deciding(&runs, 200, Disposition::Release));
@@ -288,7 +288,7 @@ async fn a_success_is_not_stored_when_the_handler_says_so() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_contracts_own_rule_decides_by_status_headers_and_extensions() {
     let rule = Classifier::custom(|parts| match parts.headers.get("x-final") {
         Some(_) => Disposition::Store,
@@ -318,7 +318,7 @@ async fn a_contracts_own_rule_decides_by_status_headers_and_extensions() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_mark_is_the_contracts_and_takes_the_place_of_a_stored_one() {
     let contract = Contract::veriko().mark(ReplayMark::new(HeaderName::from_static("x-again")));
     let runs = Count::default();
@@ -329,7 +329,7 @@ async fn the_mark_is_the_contracts_and_takes_the_place_of_a_stored_one() {
     assert_eq!(second.header("idempotent-replayed"), None);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_mark_of_a_client_means_nothing() {
     let runs = Count::default();
     let service = protected(counting(&runs));
@@ -349,7 +349,7 @@ impl AsRef<[u8]> for Buffer {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_kept_is_a_copy_and_holds_no_larger_buffer() {
     let alive = Arc::new(());
     let held = alive.clone();

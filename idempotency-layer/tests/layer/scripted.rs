@@ -36,6 +36,8 @@ pub(crate) enum Act {
     Hang,
     /// It is carried out when the gate opens.
     Wait(Gate),
+    /// It is carried out at once, and its answer comes when the gate opens.
+    Late(Gate),
     /// It is carried out after a time.
     After(Duration),
     /// It is carried out between two polls that are pending.
@@ -113,6 +115,11 @@ impl Scripted {
             Act::Wait(gate) => {
                 gate.pass().await;
                 call.await
+            }
+            Act::Late(gate) => {
+                let answer = call.await;
+                gate.pass().await;
+                answer
             }
             Act::After(wait) => {
                 sleep(wait).await;

@@ -41,7 +41,7 @@ pub(crate) fn secret() -> Req {
     with(post(KEY, BODY), "x-tenant", TENANT)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_the_layer_is_made_of_shows_no_secret() {
     let store = memory();
     let layer = builder(store.clone()).contract(Contract::mintfax()).build();
@@ -60,7 +60,7 @@ async fn what_the_layer_is_made_of_shows_no_secret() {
     shows_nothing("StoreError", &StoreError::full());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_the_handler_is_given_shows_no_secret() {
     let service = builder(memory()).build().layer(handler(|request: Req| async move {
         let idempotency = request.extensions().get::<Idempotency>().unwrap();
@@ -151,7 +151,7 @@ impl Store for Showing {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_a_store_is_given_shows_no_secret_and_holds_no_key() {
     let contract = Contract::veriko().echo(HeaderName::from_static("x-echo"));
     let service = builder(Showing(memory()))
@@ -163,7 +163,7 @@ async fn what_a_store_is_given_shows_no_secret_and_holds_no_key() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_rejection_shows_no_secret_in_any_of_its_forms() {
     let service = builder(memory()).build().layer(counting(&Count::default()));
     send(&service, secret()).await;
@@ -181,7 +181,7 @@ async fn a_rejection_shows_no_secret_in_any_of_its_forms() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn names_and_fingerprints_of_records_show_their_first_bytes_only() {
     let record = RecordId::from_bytes([0xab; 32]);
     assert_eq!(format!("{record:?}"), "abababab…");

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -20,7 +21,7 @@ use idempotency_layer::{
 };
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, yield_now};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceExt, service_fn};
 
@@ -251,7 +252,9 @@ pub(crate) async fn send<S>(service: &S, request: Req) -> Answer
 where
     S: Service<Req, Response = Res, Error: fmt::Debug> + Clone,
 {
-    Answer::of(service.clone().oneshot(request).await.unwrap()).await
+    // Of paused time: a test whose answer never comes fails at once.
+    let answer = timeout(Duration::from_mins(20), service.clone().oneshot(request)).await;
+    Answer::of(answer.expect("an answer within twenty minutes").unwrap()).await
 }
 
 /// Sends from a client of its own.
@@ -262,7 +265,10 @@ where
     S::Future: Send,
 {
     let service = service.clone();
-    tokio::spawn(async move { Answer::of(service.oneshot(request).await.unwrap()).await })
+    let answer = timeout(Duration::from_mins(20), service.oneshot(request));
+    tokio::spawn(
+        async move { Answer::of(answer.await.expect("an answer within twenty minutes").unwrap()).await },
+    )
 }
 
 /// Lets everything that can go on go on, without moving a paused clock.

@@ -144,7 +144,7 @@ async fn whatever_happens_no_key_scope_or_body_is_told() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_panic_and_a_missing_scope_are_told_loudly_and_a_replay_quietly() {
     record();
     let layer = idempotency_layer::IdempotencyLayer::builder(memory()).scope(|_| None).build();
@@ -175,7 +175,7 @@ fn spanned(gate: &crate::support::Gate, seen: &'static Mutex<Vec<String>>) -> cr
     })
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_span_of_the_caller_is_the_handlers_also_after_the_client_went_away() {
     static SEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
     record();
