@@ -60,9 +60,10 @@ fn main() {
     group.finish();
     criterion.final_summary();
 
-    // Neither a test run nor a list of the benchmarks wants tables.
-    let asked = |flag: &str| std::env::args().any(|argument| argument == flag);
-    if asked("--bench") && !asked("--list") {
+    // Not in a test run, a list of the benchmarks, or a profile.
+    let arguments: Vec<_> = std::env::args().collect();
+    let asked = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    if asked("--bench") && !asked("--list") && !asked("--profile-time") {
         println!("\nMedians of {TURNS} turns of {BATCH}; {BODY_BYTES} B in, {BODY_BYTES} B out.");
         print_requests(&runtime);
         print_verbs(&runtime);

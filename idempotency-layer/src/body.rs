@@ -32,7 +32,9 @@ pin_project! {
     /// What the layer read of a body, and the rest of it: first the bytes, then the rest where there is one, then
     /// the trailers.
     ///
-    /// It is also the wrapper for bodies that cannot be made from bytes, here hyper's:
+    /// It is also the wrapper for bodies that cannot be made from bytes, here hyper's. (Not for axum's without the feature
+    /// `axum`: wrapped on both sides of the layer they would get past the compiler, and within a `nest` the layer would see
+    /// only the stripped path, under which two resources look the same.)
     ///
     /// ```
     /// use hyper::body::Incoming;

@@ -39,7 +39,7 @@ use crate::rejection::{Rejection, RejectionKind};
 ///     .in_progress(StatusCode::TOO_EARLY)
 ///     .stores(Classifier::success())
 ///     .ttl(Duration::from_hours(7 * 24))
-///     .documentation(&http::Uri::from_static("https://api.example.com/docs/retries"));
+///     .documentation(http::Uri::from_static("https://api.example.com/docs/retries"));
 /// ```
 ///
 /// | | [`veriko`](Self::veriko) | [`mintfax`](Self::mintfax) | [`txcloud`](Self::txcloud) | [`ietf`](Self::ietf) | [`stripe`](Self::stripe) |
@@ -75,7 +75,7 @@ pub struct Contract {
     pub(crate) echo: Option<HeaderName>,
     pub(crate) omitted: Vec<HeaderName>,
     pub(crate) ttl: Duration,
-    pub(crate) documentation: Option<HeaderValue>,
+    pub(crate) documentation: Option<Uri>,
     pub(crate) render: Render,
 }
 
@@ -266,11 +266,11 @@ impl Contract {
         self
     }
 
-    /// Where clients read about keys: `Link: <uri>; rel="describedby"` on every rejection.
+    /// Where clients read about keys: `Link: <uri>; rel="describedby"` on every rejection, and the `type` of problem
+    /// details.
     #[must_use]
-    pub fn documentation(mut self, uri: &Uri) -> Self {
-        // A `Uri` is made of visible ASCII, so it is always a header value; were it not, there is no link.
-        self.documentation = HeaderValue::try_from(format!("<{uri}>; rel=\"describedby\"")).ok();
+    pub fn documentation(mut self, uri: Uri) -> Self {
+        self.documentation = Some(uri);
         self
     }
 
@@ -307,7 +307,7 @@ impl Contract {
             }
             RejectionKind::StoreUnavailable | RejectionKind::NotRecorded => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Rejection::new(kind, status)
+        Rejection::new(kind, status, self.documentation.clone())
     }
 
     /// A rejection as the response to send.
@@ -317,8 +317,11 @@ impl Contract {
         if let Some(seconds) = rejection.retry_after_seconds() {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
-        if let Some(link) = &self.documentation {
-            headers.append(header::LINK, link.clone());
+        if let Some(uri) = rejection.documentation()
+            // A `Uri` is made of visible ASCII, so this is always a header value.
+            && let Ok(link) = HeaderValue::try_from(format!("<{uri}>; rel=\"describedby\""))
+        {
+            headers.append(header::LINK, link);
         }
         if rejection.kind() != RejectionKind::KeyMissing {
             self.mark_answer(headers, key, false);
@@ -332,6 +335,9 @@ impl Contract {
         if replayed || self.mark.says_false {
             let value = if replayed { "true" } else { "false" };
             headers.insert(self.mark.header.clone(), HeaderValue::from_static(value));
+        } else {
+            // Another service's replay, passed on by the handler, is none of this layer's.
+            headers.remove(&self.mark.header);
         }
         if let (Some(name), Some(key)) = (&self.echo, key) {
             headers.insert(name.clone(), key.as_header().clone());

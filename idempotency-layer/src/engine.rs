@@ -91,52 +91,57 @@ impl<St: Store> Engine<St> {
     }
 
     /// The way of a request with a key.
-    pub(crate) async fn engage<S, B, R>(
+    #[expect(clippy::manual_async_fn, reason = "an async fn would keep room for its arguments twice")]
+    pub(crate) fn engage<S, B, R>(
         self,
         mut request: Request<B>,
         mut inner: S,
-    ) -> Result<Response<R>, S::Error>
+    ) -> impl Future<Output = Result<Response<R>, S::Error>>
     where
         S: Service<Request<B>, Response = Response<R>>,
         B: Replayable,
         R: Replayable,
     {
-        // Dropped here: nothing was asked of the store yet.
-        let fingerprint = match self.read(&mut request).await {
-            Ok(fingerprint) => fingerprint,
-            Err(rejection) => return Ok(render(&self.config, rejection, Some(&self.key))),
-        };
-        // Dropped here, waiting: the owner's record was not touched. Died here, claiming: an orphan at worst.
-        let run = match self.claim(fingerprint).await {
-            Ok(Claim::Run(run)) => run,
-            Ok(Claim::Replay(stored)) => return Ok(self.replay(&stored)),
-            Ok(Claim::InFlight { .. }) => return Ok(self.reject(RejectionKind::InProgress)),
-            Ok(Claim::Mismatch) => return Ok(self.reject(RejectionKind::KeyReused)),
-            Ok(Claim::Tombstone(tombstone)) => return Ok(self.reject(RejectionKind::Tombstone(tombstone))),
-            Err(_) if self.config.on_store_failure == OnStoreFailure::PassThrough => {
-                return inner.call(request).await;
+        async move {
+            // Dropped here: nothing was asked of the store yet.
+            let fingerprint = match self.read(&mut request).await {
+                Ok(fingerprint) => fingerprint,
+                Err(rejection) => return Ok(render(&self.config, rejection, Some(&self.key))),
+            };
+            // Dropped here, waiting: the owner's record was not touched. Died here, claiming: an orphan at worst.
+            let run = match self.claim(fingerprint).await {
+                Ok(Claim::Run(run)) => run,
+                Ok(Claim::Replay(stored)) => return Ok(self.replay(&stored)),
+                Ok(Claim::InFlight { .. }) => return Ok(self.reject(RejectionKind::InProgress)),
+                Ok(Claim::Mismatch) => return Ok(self.reject(RejectionKind::KeyReused)),
+                Ok(Claim::Tombstone(tombstone)) => {
+                    return Ok(self.reject(RejectionKind::Tombstone(tombstone)));
+                }
+                Err(_) if self.config.on_store_failure == OnStoreFailure::PassThrough => {
+                    return inner.call(request).await;
+                }
+                Err(_) => return Ok(self.reject(RejectionKind::StoreUnavailable)),
+            };
+            trace::claimed(self.record, &run);
+            let (fence, orphan) = (run.fence, run.orphan);
+            let idempotency = Idempotency::new(self.key.clone(), self.record, run, self.config.store.clone());
+            // Died here, or in any await from here to the completion: an orphan (again).
+            if orphan {
+                let orphan = Orphan { idempotency: idempotency.clone(), request: head_of(&request) };
+                if let Some(answer) = Box::pin(self.reconcile(fence, orphan)).await {
+                    return answer;
+                }
             }
-            Err(_) => return Ok(self.reject(RejectionKind::StoreUnavailable)),
-        };
-        trace::claimed(self.record, &run);
-        let (fence, orphan) = (run.fence, run.orphan);
-        let idempotency = Idempotency::new(self.key.clone(), self.record, run, self.config.store.clone());
-        // Died here, or in any await from here to the completion: an orphan (again).
-        if orphan {
-            let orphan = Orphan { idempotency: idempotency.clone(), request: head_of(&request) };
-            if let Some(ended) = Box::pin(self.reconcile(fence, orphan)).await {
-                return Box::pin(self.settle(fence, ended)).await;
+            if self.lifeline.is_cancelled() {
+                return Box::pin(self.settle(fence, Ended::Cancelled)).await;
             }
-        }
-        if self.lifeline.is_cancelled() {
-            return Box::pin(self.settle(fence, Ended::Cancelled)).await;
-        }
-        request.extensions_mut().insert(idempotency);
-        // Boxed apart, so that a replay, which never comes here, does not carry the room for it. A service may panic
-        // before it has made its future, too.
-        match catch_unwind(AssertUnwindSafe(|| Box::pin(inner.call(request)))) {
-            Ok(handler) => Box::pin(self.run(fence, handler)).await,
-            Err(panic) => Box::pin(self.settle(fence, Ended::Panicked(panic))).await,
+            request.extensions_mut().insert(idempotency);
+            // Boxed apart, so that a replay, which never comes here, does not carry the room for it. A service may panic
+            // before it has made its future, too.
+            match catch_unwind(AssertUnwindSafe(|| Box::pin(inner.call(request)))) {
+                Ok(handler) => Box::pin(self.run(fence, handler)).await,
+                Err(panic) => Box::pin(self.settle(fence, Ended::Panicked(panic))).await,
+            }
         }
     }
 
@@ -202,12 +207,12 @@ impl<St: Store> Engine<St> {
     /// One claim. When its answer is lost it is asked again, with the same token: the store knows its own answer.
     async fn ask(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
         self.lifeline.hold();
-        let mut answer = self.config.store.claim(*request).await;
+        let mut answer = St::claim(&self.config.store, *request).await;
         if let Err(error) = &answer
             && error.kind() == StoreErrorKind::Unavailable
         {
             trace::store_failed(self.record, "claim", error);
-            answer = Box::pin(self.config.store.claim(*request)).await;
+            answer = Box::pin(St::claim(&self.config.store, *request)).await;
         }
         if !matches!(answer, Ok(Claim::Run(_))) {
             self.lifeline.let_go();

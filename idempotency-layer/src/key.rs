@@ -125,8 +125,12 @@ impl KeySyntax {
                 };
             }
         }
-        let characters =
-            std::str::from_utf8(key.as_bytes()).map_or(key.as_bytes().len(), |s| s.chars().count());
+        let bytes = key.as_bytes();
+        let characters = if bytes.is_ascii() {
+            bytes.len()
+        } else {
+            std::str::from_utf8(bytes).map_or(bytes.len(), |text| text.chars().count())
+        };
         if characters < *self.length.start() {
             return Err(InvalidKey::TooShort);
         }

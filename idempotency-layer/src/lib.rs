@@ -112,7 +112,8 @@
 //! The response future may be dropped at any time. Before the claim nothing was done; after it, the future moves onto
 //! the tokio runtime and finishes there, so neither half an effect nor a stuck key is left. [`IdempotencyLayer::shutdown`]
 //! waits for those. Task-locals of the caller are there as long as it polls; a request that finishes on the runtime
-//! keeps its `tracing` span but not the task-locals.
+//! keeps its `tracing` span but not the task-locals: a handler that reads them after its first await sets them inside the
+//! layer, or reads them before.
 //!
 //! # Implementing a store
 //!

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, Uri, header};
 
 use crate::error::BoxError;
 use crate::key::InvalidKey;
@@ -17,12 +17,13 @@ use crate::store::Tombstone;
 /// It stands in the extensions of the response it became, so that a middleware outside the layer can render it
 /// anew, in the client's language or with a request id. [`Contract::rejection`](crate::Contract::rejection)
 /// replaces the rendering that needs no more than this value.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Rejection {
     pub(crate) kind: RejectionKind,
     pub(crate) status: StatusCode,
     pub(crate) retry_after: Option<Duration>,
-    pub(crate) source: Option<Arc<dyn Error + Send + Sync>>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+    documentation: Option<Uri>,
 }
 
 /// The reasons for a [`Rejection`].
@@ -57,8 +58,8 @@ pub enum RejectionKind {
 }
 
 impl Rejection {
-    pub(crate) fn new(kind: RejectionKind, status: StatusCode) -> Self {
-        Self { kind, status, retry_after: None, source: None }
+    pub(crate) fn new(kind: RejectionKind, status: StatusCode, documentation: Option<Uri>) -> Self {
+        Self { kind, status, retry_after: None, source: None, documentation }
     }
 
     pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
@@ -79,6 +80,11 @@ impl Rejection {
     /// What the body said when it broke off, for [`RejectionKind::BodyUnreadable`]: a time-out, for instance.
     pub fn source(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
         self.source.as_deref()
+    }
+
+    /// Where the contract says that clients read about keys.
+    pub fn documentation(&self) -> Option<&Uri> {
+        self.documentation.as_ref()
     }
 
     /// The status the contract gives it.
@@ -113,6 +119,18 @@ impl Rejection {
         *response.status_mut() = self.status;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         response
+    }
+}
+
+/// Without the cause, which is for who asks for it: a body's error may show what was in the body.
+impl fmt::Debug for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, status, retry_after, .. } = self;
+        f.debug_struct("Rejection")
+            .field("kind", kind)
+            .field("status", status)
+            .field("retry_after", retry_after)
+            .finish_non_exhaustive()
     }
 }
 

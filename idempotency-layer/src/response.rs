@@ -15,7 +15,7 @@ use crate::error::StoreError;
 pub struct StoredResponse(Bytes);
 
 /// The parts of a [`StoredResponse`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ResponseParts {
     /// The status.
@@ -56,28 +56,22 @@ impl StoredResponse {
             let mut lists = connection.iter().filter_map(|value| value.to_str().ok());
             lists.any(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(name.as_str())))
         };
-        let kept = || headers.iter().filter(|(name, _)| keeps(name) && !named(name));
-        let trailing = || trailers.into_iter().flat_map(HeaderMap::iter);
-        let size = kept()
-            .chain(trailing())
-            .map(|(name, value)| 6 + name.as_str().len() + value.len())
-            .sum::<usize>();
+        let kept = headers.iter().filter(|(name, _)| keeps(name) && !named(name));
+        let all = headers.iter().chain(trailers.into_iter().flatten());
+        let most = all.map(|(name, value)| 6 + name.as_str().len() + value.len()).sum::<usize>();
 
-        let mut bytes = Vec::with_capacity(HEAD + size + body.len());
+        let mut bytes = Vec::with_capacity(HEAD + most + body.len());
         bytes.put_u8(VERSION);
         bytes.put_u16(status.as_u16());
-        bytes.put_u16(count(kept().count())?);
-        bytes.put_u16(if trailers.is_some() { count(trailing().count())? } else { NO_TRAILERS });
-        for (name, value) in kept().chain(trailing()) {
-            let length = u32::try_from(value.len()).ok().filter(|length| length & SENSITIVE == 0);
-            let length = length.ok_or_else(|| StoreError::invalid("a header value over 2 GiB"))?;
-            bytes.put_u16(count(name.as_str().len())?);
-            bytes.put_u32(if value.is_sensitive() { length | SENSITIVE } else { length });
-            bytes.put_slice(name.as_str().as_bytes());
-            bytes.put_slice(value.as_bytes());
-        }
+        bytes.put_u32(0); // the two counts, which are known after the headers
+        let kept = put_headers(&mut bytes, kept)?;
+        let trailing =
+            trailers.map_or(Ok(NO_TRAILERS), |trailers| put_headers(&mut bytes, trailers.iter()))?;
+        bytes[3..5].copy_from_slice(&kept.to_be_bytes());
+        bytes[5..HEAD].copy_from_slice(&trailing.to_be_bytes());
         bytes.put_slice(body);
-        Ok(Self(bytes.into()))
+        // Nothing is copied anew unless a header was left out.
+        Ok(Self(bytes.into_boxed_slice().into()))
     }
 
     /// A response read back from a store.
@@ -132,11 +126,36 @@ impl StoredResponse {
     }
 }
 
+/// Without the contents: a response may hold secrets.
+impl fmt::Debug for ResponseParts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseParts").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
 /// Its size only: a response may hold secrets.
 impl fmt::Debug for StoredResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StoredResponse({} bytes)", self.0.len())
     }
+}
+
+/// Writes headers, and says how many.
+fn put_headers<'a>(
+    bytes: &mut Vec<u8>,
+    headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+) -> Result<u16, StoreError> {
+    let mut written = 0;
+    for (name, value) in headers {
+        let length = u32::try_from(value.len()).ok().filter(|length| length & SENSITIVE == 0);
+        let length = length.ok_or_else(|| StoreError::invalid("a header value over 2 GiB"))?;
+        bytes.put_u16(count(name.as_str().len())?);
+        bytes.put_u32(if value.is_sensitive() { length | SENSITIVE } else { length });
+        bytes.put_slice(name.as_str().as_bytes());
+        bytes.put_slice(value.as_bytes());
+        written += 1;
+    }
+    count(written)
 }
 
 fn count(n: usize) -> Result<u16, StoreError> {

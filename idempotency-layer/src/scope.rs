@@ -25,7 +25,7 @@ pub struct Scope(Sha256);
 impl Scope {
     /// The scope of a principal: a user, an account, an API key.
     pub fn of(principal: impl AsRef<[u8]>) -> Self {
-        Self(Sha256::new_with_prefix(b"idempotency-layer record 1")).and(principal)
+        Self(Sha256::new_with_prefix(b"record 1")).and(principal)
     }
 
     /// The same, narrowed: an environment, a region.

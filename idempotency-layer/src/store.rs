@@ -70,6 +70,9 @@ use crate::response::StoredResponse;
 /// ([`Unavailable`](crate::StoreErrorKind::Unavailable)) or can say that nothing did. A stale fence is
 /// no error but an answer.
 ///
+/// The layer sets no time-out: a verb that hangs holds up its request, and a `complete` that hangs is waited for with the
+/// lease renewed. A store bounds how long it waits for its database, and says `Unavailable` then.
+///
 /// # Cancel safety
 ///
 /// Number 17: a caller that stops waiting learns nothing, but leaves nothing half done.
@@ -228,12 +231,19 @@ pub enum Fenced {
 }
 
 /// A recovery point of a handler with effects outside the database.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Checkpoint {
     /// Which step was done.
     pub name: String,
     /// What the next run needs to know of it.
     pub data: Bytes,
+}
+
+/// Without the data, which is the handler's own.
+impl fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkpoint").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// A number that grows with each claim of a record: a later run's writes pass, an earlier one's do not.

@@ -47,7 +47,9 @@ impl Classifier {
         Self(Rule::Everything)
     }
 
-    /// As the function says. It sees status, headers and extensions; the body is not read yet.
+    /// As the function says. It sees status, headers and extensions; the body is not read yet. What it stores is read to
+    /// its end before it is answered, so a stream that does not end is [`Disposition::Tombstone`] or
+    /// [`Disposition::Release`].
     pub fn custom(rule: impl Fn(&response::Parts) -> Disposition + Send + Sync + 'static) -> Self {
         Self(Rule::Custom(Arc::new(rule)))
     }

@@ -26,7 +26,9 @@ pub(super) fn problem(rejection: &Rejection) -> Response<Bytes> {
         _ => rejection.status().canonical_reason().unwrap_or("Error"),
     };
     let status = rejection.status().as_u16();
-    let body =
-        format!(r#"{{"type":"about:blank","title":"{title}","status":{status},"detail":"{rejection}"}}"#);
+    // A quotation mark is the one character of a `Uri` that JSON escapes.
+    let kind =
+        rejection.documentation().map_or("about:blank".to_owned(), |uri| uri.to_string().replace('"', "%22"));
+    let body = format!(r#"{{"type":"{kind}","title":"{title}","status":{status},"detail":"{rejection}"}}"#);
     rejection.render(body, "application/problem+json")
 }

@@ -142,30 +142,30 @@ impl<St: Store> Engine<St> {
         }
     }
 
-    /// Finds out what became of the run that left an orphan; `None`: the handler is to run.
+    /// Finds out what became of the run that left an orphan, and answers; `None`: the handler is to run.
     pub(super) async fn reconcile<R: Replayable, E>(
         &self,
         fence: Fence,
         orphan: Orphan,
-    ) -> Option<Ended<R, E>> {
-        let halted = || {
-            let unknown = Tombstone::Unknown;
-            Some(Ended::Answered(
-                self.reject(RejectionKind::Tombstone(unknown)),
-                Some(Outcome::Tombstone(unknown)),
-            ))
-        };
-        let reconcile = match &self.config.on_orphan {
+    ) -> Option<Result<Response<R>, E>> {
+        let found = match &self.config.on_orphan {
             OnOrphan::Rerun => return None,
-            OnOrphan::Halt => return halted(),
-            OnOrphan::Reconcile(reconcile) => reconcile,
+            OnOrphan::Halt => Ok(Reconciled::Halt),
+            OnOrphan::Reconcile(reconcile) => {
+                self.under_lease(fence, pin!(async { reconcile.find_out(orphan).await })).await
+            }
         };
-        match self.under_lease(fence, pin!(async { reconcile.find_out(orphan).await })).await {
-            Ok(Reconciled::Rerun) => None,
-            Ok(Reconciled::Halt) => halted(),
-            Ok(Reconciled::Response(response)) => Some(self.capture(response.map(body_of)).await),
-            Err(panic) => Some(Ended::Panicked(panic)),
-        }
+        let ended = match found {
+            Ok(Reconciled::Rerun) => return None,
+            Ok(Reconciled::Halt) => {
+                let unknown = Tombstone::Unknown;
+                let rejection = self.reject(RejectionKind::Tombstone(unknown));
+                Ended::Answered(rejection, Some(Outcome::Tombstone(unknown)))
+            }
+            Ok(Reconciled::Response(response)) => self.capture(response.map(body_of)).await,
+            Err(panic) => Ended::Panicked(panic),
+        };
+        Some(self.settle(fence, ended).await)
     }
 
     /// Drives a future and renews the lease meanwhile; one that is ready at once sets no timer. A panic is a value, so
@@ -194,7 +194,7 @@ impl<St: Store> Engine<St> {
         let lease = self.config.lease;
         loop {
             sleep(lease / 3).await;
-            match self.config.store.extend(self.record, fence, lease).await {
+            match St::extend(&self.config.store, self.record, fence, lease).await {
                 Ok(Fenced::Held) => {}
                 Ok(Fenced::Stale) => {
                     // The run goes on: stopping it half way would be worse. Its outcome will be refused.
@@ -233,7 +233,8 @@ impl<St: Store> Engine<St> {
         let mut pauses = COMPLETION_PAUSES.iter();
         let completion = async {
             loop {
-                let error = match self.config.store.complete(self.record, fence, outcome.clone()).await {
+                let error = match St::complete(&self.config.store, self.record, fence, outcome.clone()).await
+                {
                     Ok(fenced) => return Ok(fenced),
                     Err(error) => error,
                 };
@@ -265,7 +266,7 @@ impl<St: Store> Engine<St> {
             }
             OnOrphan::Reconcile(_) => {
                 // An orphan at once, instead of when the lease runs out.
-                if let Err(error) = self.config.store.extend(self.record, fence, Duration::ZERO).await {
+                if let Err(error) = St::extend(&self.config.store, self.record, fence, Duration::ZERO).await {
                     trace::store_failed(self.record, "extend", &error);
                 }
                 self.done();
@@ -275,7 +276,7 @@ impl<St: Store> Engine<St> {
 
     /// Gives the claim back. Where the store is not reached, the lease runs out instead.
     async fn release(&self, fence: Fence) {
-        match self.config.store.release(self.record, fence).await {
+        match St::release(&self.config.store, self.record, fence).await {
             Ok(_) => trace::released(self.record),
             Err(error) => trace::store_failed(self.record, "release", &error),
         }

@@ -39,7 +39,7 @@ async fn every_rejection_links_to_the_documentation_and_no_other_answer_does() {
     const LINK: &str = "<https://api.example.com/docs/retries?v=1>; rel=\"describedby\"";
     let uri = Uri::from_static("https://api.example.com/docs/retries?v=1");
     let gate = Gate::closed();
-    let service = under(Contract::veriko().required().documentation(&uri), gated(&Count::default(), &gate));
+    let service = under(Contract::veriko().required().documentation(uri), gated(&Count::default(), &gate));
     let owner = start(&service, post("key", "body"));
     settle().await;
     for request in
@@ -50,6 +50,21 @@ async fn every_rejection_links_to_the_documentation_and_no_other_answer_does() {
     gate.open();
     assert_eq!(owner.await.unwrap().header("link"), None);
     assert_eq!(send(&service, post("key", "body")).await.header("link"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn problem_details_name_the_documentation_as_their_type() {
+    let uri = Uri::from_static("https://api.example.com/docs?q=a");
+    let contract = Contract::ietf().required();
+    let kinds = [
+        (contract.clone(), "about:blank"),
+        (contract.documentation(uri), "https://api.example.com/docs?q=a"),
+    ];
+    for (contract, kind) in kinds {
+        let answer = send(&under(contract, counting(&Count::default())), post_without_key("body")).await;
+        let problem: serde_json::Value = serde_json::from_str(answer.text()).unwrap();
+        assert_eq!((answer.status, problem["type"].as_str()), (400, Some(kind)));
+    }
 }
 
 #[tokio::test(start_paused = true)]

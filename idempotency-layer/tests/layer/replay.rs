@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use idempotency_layer::{Classifier, Contract, Disposition, RejectionKind, ReplayMark, Tombstone};
+use idempotency_layer::{Classifier, Contract, Disposition, KeySyntax, RejectionKind, ReplayMark, Tombstone};
 
 use crate::support::{
     Answer, Count, Handler, Res, counting, data, first_then_created, frames, full, handler, post, protected,
@@ -364,4 +364,18 @@ async fn what_is_kept_is_a_copy_and_holds_no_larger_buffer() {
     drop(send(&service, post("key", "body")).await);
     assert_eq!(Arc::strong_count(&alive), before, "the megabyte is gone");
     assert_eq!(send(&service, post("key", "body")).await.body, vec![7; 10]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_mark_of_another_services_replay_is_not_passed_on_as_this_layers() {
+    let marked = || {
+        let mut response = response(200, "from further in");
+        response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
+        response
+    };
+    let contract = Contract::ietf().key(KeySyntax::token(1..=255));
+    let service = under(contract, answering(&Count::default(), marked));
+    for mark in [None, Some("true")] {
+        assert_eq!(send(&service, post("key", "body")).await.header("idempotent-replayed"), mark);
+    }
 }
