@@ -3,19 +3,18 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
 use crate::body::Replayable;
 use crate::engine::Engine;
 use crate::layer::{Config, OnDisconnect};
+use crate::lifeline::Lifeline;
 use crate::store::Store;
 use crate::trace;
 
@@ -154,44 +153,5 @@ impl<R: Send + 'static, E: Send + 'static> Drop for Engaged<R, E> {
                 &runtime,
             );
         }
-    }
-}
-
-/// What a request's future and its engine tell each other.
-#[derive(Debug, Default)]
-pub(crate) struct Lifeline {
-    held: AtomicBool,
-    is_cancelled: AtomicBool,
-    cancelled: Notify,
-}
-
-impl Lifeline {
-    /// From now on the request holds a claim, or may.
-    pub(crate) fn hold(&self) {
-        self.held.store(true, Ordering::Relaxed);
-    }
-
-    /// The request holds no claim (any more): it may be dropped.
-    pub(crate) fn let_go(&self) {
-        self.held.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether the client went away and its request is not to be begun any more.
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.is_cancelled.load(Ordering::Relaxed)
-    }
-
-    /// Until the request is cancelled.
-    pub(crate) async fn cancelled(&self) {
-        self.cancelled.notified().await;
-    }
-
-    fn is_held(&self) -> bool {
-        self.held.load(Ordering::Relaxed)
-    }
-
-    fn cancel(&self) {
-        self.is_cancelled.store(true, Ordering::Relaxed);
-        self.cancelled.notify_one();
     }
 }

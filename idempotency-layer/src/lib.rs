@@ -159,6 +159,7 @@ mod fingerprint;
 mod future;
 mod key;
 mod layer;
+mod lifeline;
 mod orphan;
 mod rejection;
 mod response;
