@@ -87,33 +87,32 @@ impl MemoryStore {
             if let Some(done) = step(&mut lock(&self.shards[home]), &mut room) {
                 return Ok(done);
             }
-            room = self.make_room(bytes, home)?;
+            room = self.make_room(bytes)?;
         }
     }
 
-    /// Drops finished records until `bytes` fit, those of the record's own shard first; none, if that would not help.
-    /// Called without a lock, so that no two are ever held.
-    fn make_room(&self, bytes: usize, home: usize) -> Result<Room<'_>, StoreError> {
-        let mut room = Room { budget: &self.budget, bytes: 0 };
+    /// Drops finished records, the one that expires first before the others, until `bytes` fit; none, if that would not
+    /// help. One lock is held at a time.
+    fn make_room(&self, bytes: usize) -> Result<Room<'_>, StoreError> {
         if !self.budget.could_take(bytes) {
             return Err(StoreError::full());
         }
         let now = now();
-        for shard in self.shards[home..].iter().chain(&self.shards[..home]) {
-            let mut shard = lock(shard);
-            loop {
-                if self.budget.take(bytes) {
-                    room.bytes = bytes;
-                    return Ok(room);
-                }
-                let Some((_, oldest)) = shard.finished.pop_front() else { break };
+        while !self.budget.take(bytes) {
+            let first_expiry = |shard: &Mutex<Shard>| Some(lock(shard).finished.front()?.1.expires_at);
+            let oldest = self.shards.iter().filter_map(|shard| Some((first_expiry(shard)?, shard)));
+            let Some((_, shard)) = oldest.min_by_key(|(expires_at, _)| *expires_at) else {
+                return Err(StoreError::full());
+            };
+            // Another thread may have taken it meanwhile; then this one looks again.
+            if let Some((_, oldest)) = lock(shard).finished.pop_front() {
                 self.budget.give_back(oldest.bytes());
                 if oldest.expires_at > now {
                     self.evicted_early.fetch_add(1, Ordering::Relaxed);
                 }
             }
         }
-        Err(StoreError::full())
+        Ok(Room { budget: &self.budget, bytes })
     }
 }
 
@@ -376,11 +375,10 @@ impl Shard {
             if let Some((_, oldest)) = self.finished.front().filter(|(_, oldest)| oldest.expires_at <= now) {
                 budget.give_back(oldest.bytes());
                 self.finished.pop_front();
-            } else if let Some((_, oldest)) =
+            } else if let Some((&oldest, _)) =
                 self.running.front().filter(|(_, oldest)| oldest.is_expired(now))
             {
-                budget.give_back(oldest.bytes());
-                self.running.pop_front();
+                self.forget_running(oldest, budget);
             } else {
                 return dropped;
             }

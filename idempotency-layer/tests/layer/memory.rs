@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use idempotency_layer::{
-    Claim, ClaimRequest, ClaimToken, Contract, Fence, Fenced, Fingerprint, MemoryStore, Outcome, Purge,
-    RecordId, RejectionKind, Run, Store, StoredResponse, Tombstone,
+    Checkpoint, Claim, ClaimRequest, ClaimToken, Contract, Fence, Fenced, Fingerprint, MemoryStore, Outcome,
+    Purge, RecordId, RejectionKind, Run, Store, StoredResponse, Tombstone,
 };
 use tokio::time::{advance, sleep};
 use tower::Layer;
@@ -322,5 +322,42 @@ fn room_that_was_made_and_not_needed_is_given_back() {
         let released = store.release(contended, fences[0]).now_or_never().unwrap();
         assert_eq!(released.unwrap(), Fenced::Held);
         assert_eq!(store.stats().bytes, store.stats().records * cost, "round {round}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_expired_with_a_checkpoint_or_as_an_orphan_leaves_its_room_to_others() {
+    let store = MemoryStore::new(100_000);
+    for n in 0..500 {
+        let fence = run(&store, record(0, n)).await;
+        let checkpoint = Checkpoint { name: "step".to_owned(), data: Bytes::from_static(&[0; 100]) };
+        assert_eq!(store.checkpoint(record(0, n), fence, checkpoint).await.unwrap(), Fenced::Held);
+        if n % 2 == 0 {
+            assert_eq!(store.release(record(0, n), fence).await.unwrap(), Fenced::Held);
+        }
+        sleep(Duration::from_hours(24)).await;
+        assert_eq!(store.purge_expired(usize::MAX).await.unwrap(), 1);
+        assert_eq!((store.stats().records, store.stats().bytes), (0, 0));
+    }
+    // Full, it evicts: nothing of what is gone is taken for a running claim's.
+    for n in 0..1000 {
+        finish(&store, record(1, n), 500).await;
+    }
+    assert!(store.stats().evicted_early > 500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_record_that_would_expire_first_is_evicted_first_wherever_it_lies() {
+    for shard in 0..32 {
+        let store = MemoryStore::new(10_000);
+        finish(&store, record(shard, 0), 5000).await;
+        sleep(Duration::from_secs(1)).await;
+        finish(&store, record(63 - shard, 1), 3000).await;
+        finish(&store, record(63 - shard, 2), 3000).await;
+        assert_eq!(store.stats().evicted_early, 1);
+        assert!(
+            matches!(claim(&store, record(63 - shard, 1)).await, Claim::Replay(_)),
+            "the younger one stays"
+        );
     }
 }
