@@ -16,14 +16,20 @@ use crate::accounts::{Accounts, User};
 use crate::{auth, config, ops, rate_limit, veriko};
 
 /// The layer of this server.
-pub(crate) type Idempotency = IdempotencyLayer<MemoryStore>;
+pub(crate) type Idempotency = IdempotencyLayer<Arc<MemoryStore>>;
 
-/// What the records of one TTL may take. When they are more, the oldest go, and their keys would run again.
+/// What the records of one TTL may take. When they are more, the oldest go, and their keys would run again: the log and
+/// `/metrics` say so.
 const RECORD_BYTES: usize = 256 * 1024 * 1024;
 
+/// Where the layer keeps its records.
+pub(crate) fn records() -> Arc<MemoryStore> {
+    Arc::new(MemoryStore::new(RECORD_BYTES))
+}
+
 /// The layer, by Veriko's contract.
-pub(crate) fn idempotency(config: &config::Idempotency) -> Idempotency {
-    IdempotencyLayer::builder(MemoryStore::new(RECORD_BYTES))
+pub(crate) fn idempotency(config: &config::Idempotency, records: Arc<MemoryStore>) -> Idempotency {
+    IdempotencyLayer::builder(records)
         .contract(Contract::veriko().ttl(config.ttl()))
         .scope(|request| request.extensions.get::<User>().map(|user| Scope::of(user.id())))
         .lease(config.lease())
@@ -39,7 +45,8 @@ pub(crate) fn idempotency(config: &config::Idempotency) -> Idempotency {
 /// 3. **panic catch**: inside the frame, so that a 500 has one; outside the idempotency layer, which must see the panic
 ///    to give the key free;
 /// 4. **auth**: an idempotency key belongs to somebody, so who it is comes first, and who is nobody costs nothing more;
-/// 5. **rate limit's numbers**: outside of the record, so that a replay states the present ones;
+/// 5. **rate limit's numbers**: outside of the record, so that a replay states the present ones; and the bound of bodies,
+///    which needs no more than their announced length;
 /// 6. **permission**: before the record, so that who lost it does not get the answer again either;
 /// 7. **idempotency**: a replay ends here;
 /// 8. **rate limit**: inside, so that a replay spends nothing;
@@ -69,6 +76,7 @@ pub(crate) fn stack(
         .fallback(veriko::not_found)
         .method_not_allowed_fallback(veriko::method_not_allowed)
         .layer(DefaultBodyLimit::max(max_body_bytes))
+        .layer(from_fn_with_state(max_body_bytes, veriko::bound_body))
         .layer(from_fn(rate_limit::state_numbers))
         .layer(from_fn_with_state(accounts, auth::authenticate));
 

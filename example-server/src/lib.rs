@@ -28,6 +28,7 @@ mod veriko;
 use std::error::Error;
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 
@@ -35,6 +36,9 @@ use accounts::Accounts;
 use config::Config;
 pub use options::Options;
 use server::Signals;
+
+/// What is left of the grace for the program to end in.
+const TO_EXIT: Duration = Duration::from_millis(200);
 
 /// Starts the server and returns once it has stopped in good order.
 ///
@@ -48,10 +52,11 @@ pub async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let config = Config::load(options.config.as_deref())?;
     ops::install_log(options.log);
     let metrics = ops::install_metrics()?;
-    tokio::spawn(ops::keep_up(metrics.clone()));
 
     let accounts = Arc::new(if options.demo { Accounts::demo(&config.veriko) } else { Accounts::default() });
-    let idempotency = app::idempotency(&config.idempotency);
+    let records = app::records();
+    let idempotency = app::idempotency(&config.idempotency, Arc::clone(&records));
+    tokio::spawn(ops::keep_up(metrics.clone(), records));
     let router = app::stack(
         veriko::routes(),
         ops::routes(metrics),
@@ -72,14 +77,14 @@ pub async fn run(options: Options) -> Result<(), Box<dyn Error>> {
         tracing::warn!("there are no accounts, so every call is answered 401: start with --demo");
     }
 
-    let connections = server::serve(listener, router, signals).await;
+    let (connections, requests) = server::serve(listener, router, signals).await;
     tracing::info!("stopped accepting, finishing what runs");
     let finished = async {
-        connections.shutdown().await;
+        server::finish(connections, requests).await;
         // Handlers whose clients went away run on without a connection; their answers are owed to a retry.
         idempotency.shutdown().await;
     };
-    if tokio::time::timeout(config.shutdown_grace(), finished).await.is_err() {
+    if tokio::time::timeout(config.shutdown_grace().saturating_sub(TO_EXIT), finished).await.is_err() {
         tracing::warn!("some requests did not finish in time and are dropped");
     }
     Ok(())

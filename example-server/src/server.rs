@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -12,6 +14,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
 /// Connections at one time. More wait in the kernel's queue. Below the usual 1,024 open files of a process.
@@ -22,17 +25,35 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 /// What the head of a request may take, and the buffer a connection may hold.
 const HEAD_BYTES: usize = 64 * 1024;
+/// For the last answers to be written, when the server stops.
+const TO_WRITE: Duration = Duration::from_secs(1);
 /// After a failed accept (out of files, mostly): trying at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until a signal comes. What is returned has the connections that are still open then, to be shut down.
+/// Serves until a signal comes. What is returned has the connections that are still open then, and the requests that still
+/// run, for [`finish`].
 ///
 /// `axum::serve` would be shorter, but it bounds neither the connections nor the time a head may take.
 ///
 /// # Cancel safety
 /// Dropped, it accepts no more; open connections go on.
-pub(crate) async fn serve(listener: TcpListener, router: Router, mut signals: Signals) -> GracefulShutdown {
-    let service = TowerToHyperService::new(router.layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT)));
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    mut signals: Signals,
+) -> (GracefulShutdown, TaskTracker) {
+    let requests = TaskTracker::new();
+    let running = requests.clone();
+    let counted = from_fn(move |request: Request, next: Next| {
+        let token = running.token();
+        async move {
+            let response = next.run(request).await;
+            drop(token);
+            response
+        }
+    });
+    let service =
+        TowerToHyperService::new(router.layer(counted).layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT)));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES);
     let graceful = GracefulShutdown::new();
@@ -60,7 +81,23 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, mut signals: Si
             drop(slot);
         });
     }
-    graceful
+    (graceful, requests)
+}
+
+/// Waits for the connections to end, or for the requests, and then a moment for their answers to be written: a connection
+/// that has sent half a head is owed nothing.
+///
+/// # Cancel safety
+/// Dropped, it stops waiting.
+pub(crate) async fn finish(connections: GracefulShutdown, requests: TaskTracker) {
+    requests.close();
+    tokio::select! {
+        () = connections.shutdown() => {}
+        () = async {
+            requests.wait().await;
+            tokio::time::sleep(TO_WRITE).await;
+        } => {}
+    }
 }
 
 /// A connection and the slot it takes.

@@ -259,7 +259,8 @@ impl Contract {
         self
     }
 
-    /// How long a key is remembered, from its first acceptance.
+    /// How long a key is remembered, from its first acceptance. Longer than any handler takes: a record that is over when
+    /// it is completed answers nobody.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;

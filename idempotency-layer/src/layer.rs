@@ -195,7 +195,8 @@ impl<St, S> Builder<St, S> {
     /// How long a claim holds when its process dies. While a handler runs, its lease is renewed every third of this.
     ///
     /// Short, a crash is soon recovered; too short, a busy runtime that misses two renewals loses claims, and a handler
-    /// without co-commit may then run twice. At least 10 ms.
+    /// may then run twice. A handler that blocks its thread is not renewed either: give such work to `spawn_blocking`. At
+    /// least 10 ms.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.config.lease = lease.max(Duration::from_millis(10));
         self

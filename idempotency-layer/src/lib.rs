@@ -23,11 +23,12 @@
 //!     .scope(|parts| parts.extensions.get::<Account>().map(|account| Scope::of(&account.0)))
 //!     .build();
 //!
-//! let app: Router = Router::new().route("/payments", post(pay)).layer(idempotency);
+//! let app: Router = Router::new().route("/payments", post(pay)).route_layer(idempotency);
 //! # }
 //! ```
 //!
-//! The scope says whose key it is. There is no default: a builder that was not told does not compile.
+//! The scope says whose key it is. There is no default: a builder that was not told does not compile. Keys are looked at on
+//! the methods of the contract, here POST and PATCH; on others the header means nothing ([`Contract::methods`]).
 //!
 //! # Another API's contract
 //!

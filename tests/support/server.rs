@@ -9,9 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
-use crate::clock::now;
 use crate::http::{Connection, Request};
 
 /// A server to be started, on a free port.
@@ -136,8 +134,6 @@ pub struct Stopped {
     pub stdout: String,
     /// What it wrote on standard error.
     pub stderr: String,
-    /// From the signal to the end.
-    pub took: Duration,
 }
 
 impl Server {
@@ -186,14 +182,12 @@ impl Server {
 
     /// Waits for the end.
     pub fn wait(mut self) -> Stopped {
-        let started = now();
         let mut child = self.child.take().expect("it runs");
         let status = child.wait().expect("a child can be waited for");
-        let took = started.elapsed();
         let read = |output: &mut Option<JoinHandle<String>>| {
             output.take().and_then(|reader| reader.join().ok()).expect("the reader does not panic")
         };
-        Stopped { status, took, stdout: read(&mut self.stdout), stderr: read(&mut self.stderr) }
+        Stopped { status, stdout: read(&mut self.stdout), stderr: read(&mut self.stderr) }
     }
 }
 

@@ -31,7 +31,7 @@ impl Server {
 
     fn configured<T: 'static>(config: &str, handler: impl Handler<T, ()>, needs: Option<Permission>) -> Self {
         let config = load(config).unwrap();
-        let idempotency = idempotency(&config.idempotency);
+        let idempotency = idempotency(&config.idempotency, records());
         let route = veriko::Route { path: "/it", handler: put(handler), needs, idempotent: true };
         let accounts = Arc::new(Accounts::demo(&config.veriko));
         let router = stack(vec![route], Router::new(), accounts, &idempotency, 1000);

@@ -2,11 +2,12 @@
 
 use std::error::Error;
 
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, RequestExt};
 use bytes::Bytes;
-use http::StatusCode;
+use http::{StatusCode, header};
 use serde_json::Value;
 use tower_http::timeout::TimeoutError;
 
@@ -27,6 +28,20 @@ impl<S: Send + Sync> FromRequest<S> for Json {
             request.extract_parts::<Extension<Context>>().await.map_err(IntoResponse::into_response)?;
         read(request).await.map(Self).map_err(|failure| context.fail(&failure))
     }
+}
+
+/// Refuses a body that says it is too large before any of it is read. (Of one that does not say, the reading ends at the
+/// bound.)
+pub(crate) async fn bound(
+    State(max_bytes): State<usize>,
+    Extension(context): Extension<Context>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let too_large =
+        length.and_then(|length| length.parse::<u64>().ok()).is_some_and(|bytes| bytes > max_bytes as u64);
+    if too_large { context.fail(&Failure::body_too_large()) } else { next.run(request).await }
 }
 
 async fn read(request: Request) -> Result<Value, Failure> {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use axum::routing::{MethodRouter, get, put};
 
+pub(crate) use body::bound as bound_body;
 pub(crate) use envelope::{Context, envelop, method_not_allowed, not_found};
 pub(crate) use errors::Failure;
 pub(crate) use model::{Caps, Outcome};

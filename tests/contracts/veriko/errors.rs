@@ -133,6 +133,18 @@ fn a_body_that_is_too_large_is_413_said_or_not() {
             assert_ne!(answer.header("idempotent-replayed"), Some("true"), "it was stored: {answer:?}");
         });
     }
+    // One that is announced is refused before it comes.
+    for key in ["", "Idempotency-Key: announced\r\n"] {
+        let mut connection = server.connect();
+        let head = format!(
+            "PUT {POLICY} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nAuthorization: Bearer {}\r\n{key}\
+             Content-Length: 99999999\r\n\r\n{{",
+            demo_key('1')
+        );
+        connection.write(head.as_bytes());
+        let answer = connection.answer();
+        assert_eq!((answer.status, code(&answer)), (413, "body_too_large".to_owned()), "{answer:?}");
+    }
     // Without a length, nobody knows before it has come.
     let chunked = |key: &str| {
         let mut connection = server.connect();
