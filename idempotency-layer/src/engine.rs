@@ -118,6 +118,7 @@ impl<St: Store> Engine<St> {
                     return Ok(self.reject(RejectionKind::Tombstone(tombstone)));
                 }
                 Err(_) if self.config.on_store_failure == OnStoreFailure::PassThrough => {
+                    // Dropped or died here: as without the layer.
                     return inner.call(request).await;
                 }
                 Err(_) => return Ok(self.reject(RejectionKind::StoreUnavailable)),
