@@ -94,8 +94,12 @@ pub(crate) async fn finish(connections: GracefulShutdown, requests: TaskTracker)
     tokio::select! {
         () = connections.shutdown() => {}
         () = async {
-            requests.wait().await;
-            tokio::time::sleep(TO_WRITE).await;
+            // Again, if a request began in that moment.
+            while {
+                requests.wait().await;
+                tokio::time::sleep(TO_WRITE).await;
+                !requests.is_empty()
+            } {}
         } => {}
     }
 }
