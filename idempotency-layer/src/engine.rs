@@ -111,7 +111,7 @@ impl<St: Store> Engine<St> {
             // Dropped here, waiting: the owner's record was not touched. Died here, claiming: an orphan at worst.
             let run = match self.claim(fingerprint).await {
                 Ok(Claim::Run(run)) => run,
-                Ok(Claim::Replay(stored)) => return Ok(self.replay(&stored)),
+                Ok(Claim::Replay { response, .. }) => return Ok(self.replay(&response)),
                 Ok(Claim::InFlight { .. }) => return Ok(self.reject(RejectionKind::InProgress)),
                 Ok(Claim::Mismatch) => return Ok(self.reject(RejectionKind::KeyReused)),
                 Ok(Claim::Tombstone(tombstone)) => {

@@ -34,7 +34,7 @@ use crate::response::StoredResponse;
 /// 2. **One runner.** Of any number of concurrent claims of one record, one is `Run`; the others are
 ///    [`Claim::InFlight`] with the time left of the lease: more than zero, at most the lease.
 /// 3. **Replay.** After `complete` with a response, a claim is [`Claim::Replay`] with the very same
-///    response, to the byte.
+///    response, to the byte, and with what is left of the time to live: more than zero, at most that.
 /// 4. **Mismatch.** A claim whose fingerprint does not [match](Fingerprint::matches) the record's is
 ///    [`Claim::Mismatch`], whether the record is running, complete or a tombstone, and changes nothing.
 /// 5. **Release.** After `release`, the next claim is `Run` at once, and no orphan. Without a checkpoint the record is
@@ -176,7 +176,12 @@ pub enum Claim {
     /// The caller holds the claim and runs.
     Run(Run),
     /// The record is complete.
-    Replay(StoredResponse),
+    Replay {
+        /// What answered it.
+        response: StoredResponse,
+        /// What is left of the record's time to live.
+        expires_in: Duration,
+    },
     /// Somebody else holds the claim.
     InFlight {
         /// What is left of the lease.

@@ -167,7 +167,7 @@ impl Clause {
             }
             Self::Replay => {
                 "Replay. After complete with a response, a claim is Claim::Replay with the very same response, to the \
-                 byte."
+                 byte, and with what is left of the time to live: more than zero, at most that."
             }
             Self::Mismatch => {
                 "Mismatch. A claim whose fingerprint does not match the record's is Claim::Mismatch, whether the \

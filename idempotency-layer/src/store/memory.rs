@@ -309,7 +309,7 @@ impl Shard {
     fn claim_known(&mut self, request: &ClaimRequest, now: Instant, budget: &Budget) -> Option<Claim> {
         if let Some(finished) = self.finished.get(&request.record) {
             if finished.expires_at > now {
-                return Some(finished.answer(request.fingerprint));
+                return Some(finished.answer(request.fingerprint, now));
             }
             let expired = self.finished.remove(&request.record)?;
             budget.give_back(expired.bytes());
@@ -414,10 +414,13 @@ impl Running {
 }
 
 impl Finished {
-    fn answer(&self, fingerprint: Fingerprint) -> Claim {
+    fn answer(&self, fingerprint: Fingerprint, now: Instant) -> Claim {
         match &self.outcome {
             _ if !self.fingerprint.matches(&fingerprint) => Claim::Mismatch,
-            Outcome::Response(response) => Claim::Replay(response.clone()),
+            Outcome::Response(response) => Claim::Replay {
+                response: response.clone(),
+                expires_in: self.expires_at.saturating_duration_since(now),
+            },
             Outcome::Tombstone(tombstone) => Claim::Tombstone(*tombstone),
         }
     }

@@ -56,6 +56,10 @@ faults! {
     TrailersLost => [3];
     /// Every success is a 200.
     StatusFlattened => [3];
+    /// What is left of a time to live is what the asker wants.
+    AskersLifeLeft => [3];
+    /// What is left of a time to live is not known.
+    NoLifeLeft => [3];
     /// Bodies end where a column does.
     LongBodyCut => [3];
 
@@ -154,11 +158,11 @@ faults! {
     TwoStepsToInherit => [9, 6];
 
     /// The time to live counts from the completion.
-    TtlFromCompletion => [10];
+    TtlFromCompletion => [10, 3];
     /// The time to live counts from the latest takeover.
     TtlFromTakeover => [10];
     /// The time to live counts from the latest look.
-    TtlFromLook => [10];
+    TtlFromLook => [10, 3];
     /// Forgotten at its time, whoever holds a lease.
     ForgottenWhileHeld => [10];
     /// A finished record is never forgotten.

@@ -17,7 +17,7 @@ impl Store for WrongStore {
         let ask = ClaimRequest { record: self.name(ask.record), ..ask };
         let cached = self.own().replays.get(&ask.record).cloned().filter(|_| self.is(Fault::HandleCaches));
         if let Some((_, response)) = cached.filter(|(fingerprint, _)| fingerprint.matches(&ask.fingerprint)) {
-            return Ok(Claim::Replay(response));
+            return Ok(Claim::Replay { response, expires_in: ask.ttl });
         }
         let (unknown, orphaned) = {
             let mut shared = self.lock();
@@ -62,7 +62,7 @@ impl Store for WrongStore {
             _ => {}
         }
         let claim = self.claim_known(&mut self.lock(), ask);
-        if let Claim::Replay(response) = &claim {
+        if let Claim::Replay { response, .. } = &claim {
             self.own().replays.insert(ask.record, (ask.fingerprint, response.clone()));
         }
         Ok(claim)

@@ -162,6 +162,15 @@ impl WrongStore {
         claim
     }
 
+    fn replay(&self, row: &Row, response: StoredResponse, ask: ClaimRequest) -> Claim {
+        let expires_in = match self.fault {
+            Fault::AskersLifeLeft => ask.ttl,
+            Fault::NoLifeLeft => Duration::ZERO,
+            _ => row.expires_at.saturating_duration_since(now()),
+        };
+        Claim::Replay { response, expires_in }
+    }
+
     fn claim_row(&self, shared: &mut Shared, row: &mut Row, ask: ClaimRequest) -> Claim {
         let over = row.is_over(self.fault);
         if row.released && matches!(self.fault, Fault::ReleaseKeepsAttempt | Fault::ReleaseOpensToStrangers) {
@@ -190,9 +199,12 @@ impl WrongStore {
         match (&row.outcome, self.fault) {
             (None, _) | (Some(Outcome::Tombstone(_)), Fault::TombstoneRunsAgain) => {}
             (Some(Outcome::Response(_)), Fault::OneResponseForAll) => {
-                return shared.response.clone().map_or(Claim::Mismatch, Claim::Replay);
+                return shared
+                    .response
+                    .clone()
+                    .map_or(Claim::Mismatch, |response| self.replay(row, response, ask));
             }
-            (Some(Outcome::Response(response)), _) => return Claim::Replay(response.clone()),
+            (Some(Outcome::Response(response)), _) => return self.replay(row, response.clone(), ask),
             (Some(Outcome::Tombstone(_)), Fault::TombstoneInFlight) => {
                 return Claim::InFlight { lease_left: Duration::from_millis(1) };
             }
@@ -200,7 +212,7 @@ impl WrongStore {
                 return Claim::Tombstone(Tombstone::Unknown);
             }
             (Some(Outcome::Tombstone(_)), Fault::TombstoneReplayed) => {
-                return Claim::Replay(StoredResponse::from_bytes("".into()));
+                return self.replay(row, StoredResponse::from_bytes("".into()), ask);
             }
             (Some(Outcome::Tombstone(tombstone)), _) => return Claim::Tombstone(*tombstone),
         }

@@ -148,8 +148,8 @@ async fn the_oldest_record_goes_first() {
     for number in 0..30 {
         finish(&store, record(0, number), 1000).await;
     }
-    assert!(matches!(claim(&store, record(0, 29)).await, Claim::Replay(_)));
-    assert!(matches!(claim(&store, record(0, 25)).await, Claim::Replay(_)));
+    assert!(matches!(claim(&store, record(0, 29)).await, Claim::Replay { .. }));
+    assert!(matches!(claim(&store, record(0, 25)).await, Claim::Replay { .. }));
     assert!(matches!(claim(&store, record(0, 0)).await, Claim::Run(_)));
 }
 
@@ -240,7 +240,7 @@ async fn a_response_that_finds_no_room_beside_what_runs_evicts_nobody() {
     // It fits into an empty store, but not into this one, whoever is evicted.
     assert!(store.complete(record(0, 1), fence, answer(9000)).await.is_err());
     assert_eq!(store.stats().evicted_early, 0);
-    assert!(matches!(claim(&store, record(0, 0)).await, Claim::Replay(_)));
+    assert!(matches!(claim(&store, record(0, 0)).await, Claim::Replay { .. }));
 }
 
 #[tokio::test(start_paused = true)]
@@ -255,7 +255,7 @@ async fn a_completion_that_is_not_kept_evicts_nobody() {
     assert_eq!(store.complete(record(0, 0), current, answer(2000)).await.unwrap(), Fenced::Held);
     assert_eq!(store.complete(record(0, 0), current, answer(5000)).await.unwrap(), Fenced::Held);
     assert_eq!(store.stats().evicted_early, 0, "a completion that was repeated");
-    assert!(matches!(claim(&store, record(0, 1)).await, Claim::Replay(_)));
+    assert!(matches!(claim(&store, record(0, 1)).await, Claim::Replay { .. }));
 }
 
 #[tokio::test(start_paused = true)]
@@ -356,7 +356,7 @@ async fn the_record_that_would_expire_first_is_evicted_first_wherever_it_lies() 
         finish(&store, record(63 - shard, 2), 3000).await;
         assert_eq!(store.stats().evicted_early, 1);
         assert!(
-            matches!(claim(&store, record(63 - shard, 1)).await, Claim::Replay(_)),
+            matches!(claim(&store, record(63 - shard, 1)).await, Claim::Replay { .. }),
             "the younger one stays"
         );
     }

@@ -173,7 +173,7 @@ impl Told for Claim {
     fn told(&self) -> &'static str {
         match self {
             Claim::Run(_) => "run",
-            Claim::Replay(_) => "replay",
+            Claim::Replay { .. } => "replay",
             Claim::InFlight { .. } => "in flight",
             Claim::Mismatch => "mismatch",
             Claim::Tombstone(_) => "tombstone",

@@ -104,13 +104,13 @@ async fn complete<H: Harness>(probe: &Probe<'_, H>) {
         let when = format!("after a completion dropped at wait {n}");
         let seen = match probe.claim(probe.rival(ask)).await {
             Claim::InFlight { .. } => None,
-            Claim::Replay(replay) if replay == first => Some(replay),
+            Claim::Replay { response: replay, .. } if replay == first => Some(replay),
             other => probe.not("InFlight or Replay", &other, &when),
         };
         let again = probe.complete(ask.record, fence, &Outcome::Response(second.clone())).await;
         probe.held(again, format_args!("a completion {when}"));
         match probe.claim(probe.rival(ask)).await {
-            Claim::Replay(replay) if seen.as_ref().is_none_or(|seen| *seen == replay) => {
+            Claim::Replay { response: replay, .. } if seen.as_ref().is_none_or(|seen| *seen == replay) => {
                 let whole = replay == first || replay == second;
                 probe.ensure(whole, format_args!("a claim {when} and another one replayed a third response"));
                 probe.replays(probe.rival(ask), &replay, format_args!("{when} and another one")).await;

@@ -62,7 +62,7 @@ async fn the_owner_ends_it_once<H: Harness>(probe: &Probe<'_, H>, round: usize) 
     };
     let (_, claims) = probe.race_against(ask, FEW, round, complete).await;
     for claim in claims {
-        let good = matches!(claim, Claim::InFlight { .. } | Claim::Replay(_));
+        let good = matches!(claim, Claim::InFlight { .. } | Claim::Replay { .. });
         probe.ensure(
             good,
             format_args!("a claim while the owner completed was {claim:?}, not InFlight or Replay"),

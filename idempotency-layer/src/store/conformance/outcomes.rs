@@ -28,6 +28,30 @@ pub(super) async fn replay<H: Harness>(probe: &Probe<'_, H>) {
             probe.replays(ask, &response, format_args!("after the completion with {what}")).await;
         }
     }
+    time_left(probe).await;
+}
+
+/// What is left counts from the first claim, whatever is asked with later.
+async fn time_left<H: Harness>(probe: &Probe<'_, H>) {
+    let ask = ClaimRequest { ttl: probe.units(12), ..probe.ask() };
+    let outcome = Outcome::Response(response("done"));
+    let fence = probe.run(ask, "of an unknown record").await.fence;
+    probe.advance(2).await;
+    probe.held(probe.complete(ask.record, fence, &outcome).await, "a completion");
+    probe.advance(2).await;
+    for ttl in [probe.units(1), probe.long()] {
+        let claim = probe.claim(ClaimRequest { ttl, ..probe.rival(ask) }).await;
+        let Claim::Replay { expires_in: left, .. } = claim else {
+            probe.not("Replay", &claim, "after a completion")
+        };
+        probe.ensure(
+            !left.is_zero() && left <= probe.units(8),
+            format_args!(
+                "4 units into a time to live of 12, {left:?} were left (a unit is {:?})",
+                probe.units(1)
+            ),
+        );
+    }
 }
 
 /// Responses of which something is easily lost.
@@ -149,7 +173,9 @@ async fn completions_at_once<H: Harness>(probe: &Probe<'_, H>) {
     let mut replays = Vec::new();
     for (fenced, claim) in seen.await {
         probe.held(fenced, "one of several completions at once with the same fence");
-        let Claim::Replay(replay) = claim else { probe.not("Replay", &claim, "after completions at once") };
+        let Claim::Replay { response: replay, .. } = claim else {
+            probe.not("Replay", &claim, "after completions at once")
+        };
         replays.push(replay);
     }
     replays.dedup();

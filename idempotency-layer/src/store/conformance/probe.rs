@@ -216,8 +216,8 @@ impl<'h, H: Harness> Probe<'h, H> {
 
     pub(super) async fn replays(&self, request: ClaimRequest, response: &StoredResponse, when: impl Display) {
         match self.claim(request).await {
-            Claim::Replay(replay) if replay.as_bytes() == response.as_bytes() => {}
-            Claim::Replay(replay) => self.fail(format_args!(
+            Claim::Replay { response: replay, .. } if replay.as_bytes() == response.as_bytes() => {}
+            Claim::Replay { response: replay, .. } => self.fail(format_args!(
                 "a claim {when} replayed another response: {} instead of {}",
                 shown(&replay),
                 shown(response)

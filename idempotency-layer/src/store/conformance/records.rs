@@ -279,7 +279,7 @@ async fn whole_lives_at_once<H: Harness>(probe: &Probe<'_, H>) {
                 return Ok("the verb of an owner was Stale");
             }
             Ok(match store.claim(last).await? {
-                Claim::Replay(replay) if replay == answer => "",
+                Claim::Replay { response: replay, .. } if replay == answer => "",
                 _ => "a record had not its own response",
             })
         }
