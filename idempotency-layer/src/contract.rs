@@ -306,7 +306,10 @@ impl Contract {
             RejectionKind::ScopeMissing | RejectionKind::ResponseUnreadable => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
-            RejectionKind::StoreUnavailable | RejectionKind::NotRecorded => StatusCode::SERVICE_UNAVAILABLE,
+            RejectionKind::StoreUnavailable
+            | RejectionKind::NotRecorded
+            | RejectionKind::RolledBack
+            | RejectionKind::CommitUnknown => StatusCode::SERVICE_UNAVAILABLE,
         };
         Rejection::new(kind, status, self.documentation.clone())
     }

@@ -19,7 +19,7 @@ use self::claimed::Ended;
 use crate::body::{self, Read, ReplayBody, Replayable};
 use crate::clock::{after, now};
 use crate::context::Idempotency;
-use crate::contract::Bind;
+use crate::contract::{Bind, Disposition};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::fingerprint::{Fingerprint, FingerprintMode, fingerprint};
 use crate::key::Key;
@@ -29,7 +29,7 @@ use crate::original_uri::original_uri;
 use crate::orphan::Orphan;
 use crate::rejection::{Rejection, RejectionKind};
 use crate::response::StoredResponse;
-use crate::store::{Claim, ClaimRequest, ClaimToken, RecordId, Store, Tombstone};
+use crate::store::{Claim, ClaimRequest, ClaimToken, RecordId, Store, Tombstone, UnitOfWork};
 use crate::trace;
 
 /// What a client is told to wait while another request with its key is carried out.
@@ -77,6 +77,43 @@ pub(crate) fn admit<St, B, R: Replayable>(
     Admission::Engage(engine, Request::from_parts(parts, body))
 }
 
+/// The handler's end of a transaction, for a request that passes the layer without a key; `None` where the store lends
+/// none, or where a layer further out has lent one.
+pub(crate) fn lend<St: Store, B>(
+    config: &Config<St>,
+    request: &mut Request<B>,
+) -> Option<Box<dyn UnitOfWork>> {
+    let keyed = request.extensions().get::<Idempotency>().is_some();
+    if keyed { None } else { St::unit_of_work(&config.store, request.extensions_mut()) }
+}
+
+/// The way of a request without a key whose handler may write through the store's database. The rule is that of requests
+/// with one: what would not be stored is not committed.
+pub(crate) async fn unkeyed<St, R: Replayable, E>(
+    config: Arc<Config<St>>,
+    unit: Option<Box<dyn UnitOfWork>>,
+    handler: impl Future<Output = Result<Response<R>, E>>,
+) -> Result<Response<R>, E> {
+    // Dropped or died here, or in a panic: the unit is dropped, and rolls back.
+    let response = handler.await?;
+    let Some(unit) = unit.filter(|unit| unit.is_begun()) else { return Ok(response) };
+    let (parts, body) = response.into_parts();
+    if config.contract.stores.classify(&parts) == Disposition::Release {
+        unit.roll_back().await;
+        return Ok(Response::from_parts(parts, body));
+    }
+    // Dropped or died here: committed whole or not at all; without a key, nobody can ask which.
+    match unit.commit().await {
+        Ok(()) => Ok(Response::from_parts(parts, body)),
+        Err(error) => {
+            trace::not_committed(&error);
+            let unknown = error.kind() == StoreErrorKind::Unavailable;
+            let kind = if unknown { RejectionKind::CommitUnknown } else { RejectionKind::RolledBack };
+            Ok(reject(&config, kind, None))
+        }
+    }
+}
+
 /// A request with a key, and its record.
 pub(crate) struct Engine<St> {
     config: Arc<Config<St>>,
@@ -118,8 +155,9 @@ impl<St: Store> Engine<St> {
                     return Ok(self.reject(RejectionKind::Tombstone(tombstone)));
                 }
                 Err(_) if self.config.on_store_failure == OnStoreFailure::PassThrough => {
-                    // Dropped or died here: as without the layer.
-                    return inner.call(request).await;
+                    // Dropped or died here: as without a key.
+                    let unit = St::unit_of_work(&self.config.store, request.extensions_mut());
+                    return unkeyed(self.config.clone(), unit, inner.call(request)).await;
                 }
                 Err(_) => return Ok(self.reject(RejectionKind::StoreUnavailable)),
             };
@@ -134,14 +172,15 @@ impl<St: Store> Engine<St> {
                 }
             }
             if self.lifeline.is_cancelled() {
-                return Box::pin(self.settle(fence, Ended::Cancelled)).await;
+                return Box::pin(self.settle(fence, Ended::Cancelled, None)).await;
             }
             request.extensions_mut().insert(idempotency);
+            let unit = St::unit_of_work(&self.config.store, request.extensions_mut());
             // Boxed apart, so that a replay, which never comes here, does not carry the room for it. A service may panic
             // before it has made its future, too.
             match catch_unwind(AssertUnwindSafe(|| Box::pin(inner.call(request)))) {
-                Ok(handler) => Box::pin(self.run(fence, handler)).await,
-                Err(panic) => Box::pin(self.settle(fence, Ended::Panicked(panic))).await,
+                Ok(handler) => Box::pin(self.run(fence, handler, unit)).await,
+                Err(panic) => Box::pin(self.settle(fence, Ended::Panicked(panic), unit)).await,
             }
         }
     }
@@ -250,7 +289,11 @@ impl<St: Store> Engine<St> {
 
 fn reject<St, R: Replayable>(config: &Config<St>, kind: RejectionKind, key: Option<&Key>) -> Response<R> {
     let mut rejection = config.contract.reject(kind);
-    if let RejectionKind::InProgress | RejectionKind::StoreUnavailable | RejectionKind::NotRecorded = kind {
+    if let RejectionKind::InProgress
+    | RejectionKind::StoreUnavailable
+    | RejectionKind::NotRecorded
+    | RejectionKind::RolledBack = kind
+    {
         rejection = rejection.retry_after(RETRY_SOON);
     }
     render(config, rejection, key)

@@ -24,6 +24,9 @@ pub enum StoreErrorKind {
     Full,
     /// What the store holds, or is to hold, cannot be read or written. The verb did not take effect.
     Invalid,
+    /// The handler's transaction could not be committed, and was rolled back: a statement in it had failed, or a
+    /// constraint did.
+    RolledBack,
 }
 
 impl StoreError {
@@ -40,6 +43,11 @@ impl StoreError {
     /// What the store holds, or is to hold, makes no sense to it.
     pub fn invalid(source: impl Into<BoxError>) -> Self {
         Self { kind: StoreErrorKind::Invalid, source: Some(source.into()) }
+    }
+
+    /// The handler's transaction was rolled back.
+    pub fn rolled_back(source: impl Into<BoxError>) -> Self {
+        Self { kind: StoreErrorKind::RolledBack, source: Some(source.into()) }
     }
 
     /// What kind of failure this is.
@@ -60,6 +68,7 @@ impl fmt::Display for StoreError {
             StoreErrorKind::Unavailable => "the idempotency store was not reached",
             StoreErrorKind::Full => "the idempotency store is full",
             StoreErrorKind::Invalid => "the idempotency store cannot hold or read this record",
+            StoreErrorKind::RolledBack => "the handler's transaction was rolled back",
         })
     }
 }

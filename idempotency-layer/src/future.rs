@@ -49,6 +49,7 @@ pin_project! {
     {
         Bypass { #[pin] future: F },
         Rejected { response: Option<Response<R>> },
+        Lent { future: BoxFuture<Result<Response<R>, E>> },
         Engaged { engaged: Engaged<R, E> },
     }
 }
@@ -60,6 +61,11 @@ impl<F, R: Send + 'static, E: Send + 'static> ResponseFuture<F, R, E> {
 
     pub(crate) fn rejected(response: Response<R>) -> Self {
         Self { state: State::Rejected { response: Some(response) } }
+    }
+
+    /// Dropped, it is gone: without a key there is nothing to finish, and a transaction is rolled back.
+    pub(crate) fn lent(future: impl Future<Output = Result<Response<R>, E>> + Send + 'static) -> Self {
+        Self { state: State::Lent { future: Box::pin(future) } }
     }
 
     pub(crate) fn engaged<S, B, St>(
@@ -100,6 +106,7 @@ where
                 Some(response) => Poll::Ready(Ok(response)),
                 None => Poll::Pending,
             },
+            StateProjection::Lent { future } => future.as_mut().poll(cx),
             StateProjection::Engaged { engaged } => engaged.poll(cx),
         }
     }

@@ -79,6 +79,32 @@
 //! | [`OnStoreFailure::PassThrough`] and the store is not reached | as without the layer | as without the layer | as without the layer |
 //! | [`MemoryStore`]: the process ends, or a record is [evicted early](MemoryStats::evicted_early) | again | again | again |
 //!
+//! # Effects in the database of the records: co-commit
+//!
+//! `PostgresStore` and `SqliteStore` lend the handler their transaction, a `CoCommit`. What it writes there, and the stored
+//! response, are committed together under the fence of the claim, or not at all. One rule: what is not stored is not
+//! committed. So these effects happen **once**, also where the table above says "again":
+//!
+//! | what happens | rows written through `CoCommit` | any other effect |
+//! |---|---|---|
+//! | the process or the database dies before the commit | none; the retry runs | as above |
+//! | the process or the database dies after the commit | there, with the answer that every retry gets | as above |
+//! | the answer to the commit is lost | the record is asked; where nobody can tell, 503, and the retry finds out | as above |
+//! | a run loses its lease and goes on | rolled back with its answer | stays |
+//! | the response is not one that is stored, the handler panics, or a statement failed | rolled back | stays |
+//! | the client goes away, [`OnDisconnect::Cancel`] | rolled back | stays |
+//! | a request without a key | committed or rolled back on the same rule, so a handler is written once; a retry is another request | as without the layer |
+//! | [`OnStoreFailure::PassThrough`] and the store is not reached | as a request without a key | as without the layer |
+//!
+//! | | statements | commits |
+//! |---|---|---|
+//! | the handler, with a transaction of its own | its own, and 2 (`BEGIN`, `COMMIT`) | 1 |
+//! | with a key, co-committed | 2 more: the claim, the completion; SQLite 2 more within the process (a savepoint) | 1 more: the claim's, shared under load |
+//! | without a key | 1 more: whether it can be committed | the same |
+//! | replayed | 1: the claim; behind a `Layered` that has it, 0 | 0 |
+//!
+//! How it looks in a handler stands at `CoCommit`, and a whole program in `examples/co_commit.rs`.
+//!
 //! For effects outside the store, [`Idempotency`] gives the handler a [derived key](Idempotency::derive) to hand to the
 //! next service, and [checkpoints](Idempotency::checkpoint) that the next attempt finds.
 //!
@@ -104,8 +130,8 @@
 //!
 //! # What it does not do
 //!
-//! It makes no effect atomic with its record: between a handler's effect and the record of it a process can die, and the
-//! table above says what follows. It does not keep requests of one client in order. It does not compress, encrypt or
+//! It makes no effect outside the store's database atomic with its record: between such an effect and the record of it a
+//! process can die, and the table above says what follows. It does not keep requests of one client in order. It does not compress, encrypt or
 //! redact what it stores: leave secrets out of stored responses, or mark those [`Disposition::Release`].
 //!
 //! # Cancel safety
@@ -126,6 +152,9 @@
 //! | feature | |
 //! |---|---|
 //! | `memory` (default) | [`MemoryStore`] |
+//! | `postgres` | `PostgresStore`, on sqlx; `CoCommit<Postgres>` |
+//! | `sqlite` | `SqliteStore`, on sqlx; `CoCommit<Sqlite>` |
+//! | `layered` | `Layered`: finished records in memory, in front of any store |
 //! | `axum` | axum's bodies, the original path of nested routers, [`Idempotency`] as an extractor |
 //! | `tonic` | tonic's bodies |
 //! | `tracing` | events on the `tracing` crate |
@@ -182,12 +211,20 @@ pub use crate::rejection::{Rejection, RejectionKind};
 pub use crate::response::{ResponseParts, StoredResponse};
 pub use crate::scope::Scope;
 pub use crate::service::IdempotencyService;
+#[cfg(feature = "postgres")]
+pub use crate::store::PostgresStore;
+#[cfg(feature = "sqlite")]
+pub use crate::store::SqliteStore;
 #[cfg(feature = "conformance")]
 pub use crate::store::conformance;
 pub use crate::store::{
-    AnyStore, Checkpoint, Claim, ClaimRequest, ClaimToken, Fence, Fenced, Outcome, Purge, RecordId, Run,
-    Store, Tombstone,
+    AnyStore, Checkpoint, Claim, ClaimRequest, ClaimToken, Ending, Fence, Fenced, Outcome, Purge, PurgeTask,
+    RecordId, Run, Store, Tombstone, UnitOfWork,
 };
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub use crate::store::{CoCommit, CoCommitDatabase, CoCommitError, OpenTransaction};
+#[cfg(feature = "layered")]
+pub use crate::store::{Layered, LayeredStats};
 #[cfg(feature = "memory")]
 pub use crate::store::{MemoryStats, MemoryStore};
 

@@ -53,6 +53,10 @@ pub enum RejectionKind {
     StoreUnavailable,
     /// The request was carried out, but its response could not be recorded and is therefore not given.
     NotRecorded,
+    /// What the handler wrote could not be committed with its response, and was rolled back.
+    RolledBack,
+    /// A request without a key was carried out, and whether what its handler wrote was committed is not known.
+    CommitUnknown,
     /// The request was carried out, but its response broke off.
     ResponseUnreadable,
 }
@@ -110,6 +114,8 @@ impl Rejection {
             RejectionKind::BodyUnreadable => "body_unreadable",
             RejectionKind::ScopeMissing | RejectionKind::ResponseUnreadable => "internal_error",
             RejectionKind::StoreUnavailable | RejectionKind::NotRecorded => "idempotency_unavailable",
+            RejectionKind::RolledBack => "rolled_back",
+            RejectionKind::CommitUnknown => "outcome_unknown",
         }
     }
 
@@ -156,6 +162,8 @@ impl fmt::Display for Rejection {
             RejectionKind::StoreUnavailable => {
                 "Idempotency is not available at the moment; nothing was done."
             }
+            RejectionKind::RolledBack => "The request could not be committed; nothing was done.",
+            RejectionKind::CommitUnknown => "Whether the request was carried out is not known.",
             RejectionKind::NotRecorded => {
                 "The response could not be recorded; retry with the same Idempotency-Key to learn the outcome."
             }

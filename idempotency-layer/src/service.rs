@@ -54,7 +54,13 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         match engine::admit(&self.config, request) {
-            Admission::Bypass(request) => ResponseFuture::bypass(self.inner.call(request)),
+            Admission::Bypass(mut request) => match engine::lend(&self.config, &mut request) {
+                None => ResponseFuture::bypass(self.inner.call(request)),
+                unit => {
+                    let handler = self.inner.call(request);
+                    ResponseFuture::lent(engine::unkeyed(self.config.clone(), unit, handler))
+                }
+            },
             Admission::Reject(response) => {
                 // Gives back what readiness holds, a permit perhaps.
                 drop(self.take_ready());

@@ -1,10 +1,22 @@
 //! The store trait, its numbered contract, and what travels through it.
 
 mod any;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod batch;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod co_commit;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(feature = "layered")]
+mod layered;
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod purge;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod unit_of_work;
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
@@ -13,10 +25,21 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Extensions;
 
 pub use self::any::AnyStore;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub use self::co_commit::{CoCommit, CoCommitDatabase, CoCommitError, OpenTransaction};
+#[cfg(feature = "layered")]
+pub use self::layered::{Layered, LayeredStats};
 #[cfg(feature = "memory")]
 pub use self::memory::{MemoryStats, MemoryStore};
+#[cfg(feature = "postgres")]
+pub use self::postgres::PostgresStore;
+pub use self::purge::PurgeTask;
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::SqliteStore;
+pub use self::unit_of_work::{Ending, UnitOfWork};
 use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::response::StoredResponse;
@@ -110,6 +133,13 @@ pub trait Store: Send + Sync + 'static {
         fence: Fence,
         checkpoint: Checkpoint,
     ) -> impl Future<Output = Result<Fenced, StoreError>> + Send;
+
+    /// Lends a request the store's database: leaves a handle for the handler in `extensions`, and gives the layer the
+    /// other end. Nothing is begun by that. `None`, the default: the store shares no database with handlers.
+    fn unit_of_work(&self, extensions: &mut Extensions) -> Option<Box<dyn UnitOfWork>> {
+        let _ = extensions;
+        None
+    }
 }
 
 /// A store that keeps expired records until it is told to drop them.
@@ -152,6 +182,10 @@ impl<S: Store> Store for Arc<S> {
         checkpoint: Checkpoint,
     ) -> Result<Fenced, StoreError> {
         S::checkpoint(self, record, fence, checkpoint).await
+    }
+
+    fn unit_of_work(&self, extensions: &mut Extensions) -> Option<Box<dyn UnitOfWork>> {
+        S::unit_of_work(self, extensions)
     }
 }
 
@@ -308,6 +342,11 @@ impl ClaimToken {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&PROCESS.to_be_bytes());
         bytes[8..].copy_from_slice(&count.to_be_bytes());
+        Self(bytes)
+    }
+
+    /// The token of these bytes, which a store kept.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 

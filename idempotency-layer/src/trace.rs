@@ -48,6 +48,17 @@ pub(crate) fn store_failed(record: RecordId, verb: &'static str, failure: &Store
     error!(?record, verb, error = failure as &(dyn std::error::Error + 'static), "the store failed");
 }
 
+pub(crate) fn purge_failed(failure: &StoreError) {
+    error!(error = failure as &(dyn std::error::Error + 'static), "expired records could not be dropped");
+}
+
+pub(crate) fn not_committed(failure: &StoreError) {
+    error!(
+        error = failure as &(dyn std::error::Error + 'static),
+        "what a handler wrote without a key was not committed"
+    );
+}
+
 pub(crate) fn not_stored(record: RecordId, why: &'static str) {
     warn!(?record, why, "the response is not stored; retries will not get it");
 }

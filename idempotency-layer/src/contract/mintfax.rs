@@ -29,7 +29,7 @@ fn error(rejection: &Rejection) -> Response<Bytes> {
         RejectionKind::BodyTooLarge { .. } => ("file_too_large", "fix_request"),
         RejectionKind::BodyUnreadable => ("bad_request", "fix_request"),
         RejectionKind::InProgress => (rejection.code(), "wait_and_retry"),
-        RejectionKind::StoreUnavailable | RejectionKind::NotRecorded => {
+        RejectionKind::StoreUnavailable | RejectionKind::NotRecorded | RejectionKind::RolledBack => {
             ("service_unavailable", "wait_and_retry")
         }
         _ => (rejection.code(), "contact_support"),

@@ -20,7 +20,7 @@ use crate::layer::{OnDisconnect, OnStoreFailure};
 use crate::orphan::{OnOrphan, Orphan, Reconciled};
 use crate::rejection::RejectionKind;
 use crate::response::StoredResponse;
-use crate::store::{Fence, Fenced, Outcome, Store, Tombstone};
+use crate::store::{Fence, Fenced, Outcome, Store, Tombstone, UnitOfWork};
 use crate::trace;
 
 /// The pauses before a completion is tried again.
@@ -43,7 +43,12 @@ pub(super) enum Ended<R, E> {
 
 impl<St: Store> Engine<St> {
     /// Carries the request out and reads the response as far as it is stored.
-    pub(super) async fn run<F, R, E>(&self, fence: Fence, mut handler: Pin<Box<F>>) -> Result<Response<R>, E>
+    pub(super) async fn run<F, R, E>(
+        &self,
+        fence: Fence,
+        mut handler: Pin<Box<F>>,
+        unit: Option<Box<dyn UnitOfWork>>,
+    ) -> Result<Response<R>, E>
     where
         F: Future<Output = Result<Response<R>, E>>,
         R: Replayable,
@@ -65,36 +70,46 @@ impl<St: Store> Engine<St> {
             }
         };
         let ended = self.under_lease(fence, pin!(answered)).await.unwrap_or_else(Ended::Panicked);
-        self.settle(fence, ended).await
+        self.settle(fence, ended, unit).await
     }
 
-    /// Records how the run ended, then answers. What is not recorded is not answered.
+    /// Records how the run ended, then answers. What is not recorded is not answered, and what is not stored is not
+    /// committed.
     pub(super) async fn settle<R: Replayable, E>(
         &self,
         fence: Fence,
         ended: Ended<R, E>,
+        unit: Option<Box<dyn UnitOfWork>>,
     ) -> Result<Response<R>, E> {
+        let unit = unit.filter(|unit| unit.is_begun());
         match ended {
+            // Died in either: recorded or not, the answer was not given; the retry finds it, or an orphan.
             Ended::Answered(response, Some(outcome)) => {
-                // Died here: recorded or not, the answer was not given; the retry finds it, or an orphan.
+                if let Some(unit) = unit {
+                    return Ok(self.commit(unit, fence, outcome, response).await);
+                }
                 let recorded = self.complete(fence, outcome).await;
                 Ok(self.answer(&recorded, response))
             }
             Ended::Answered(response, None) => {
+                roll_back(unit).await;
                 self.release(fence).await;
                 Ok(self.mark(response))
             }
             Ended::Failed(error) => {
                 trace::ended_without_response(self.record, "error");
+                roll_back(unit).await;
                 self.abandon(fence).await;
                 Err(error)
             }
             Ended::Panicked(panic) => {
                 trace::ended_without_response(self.record, "panic");
+                roll_back(unit).await;
                 self.abandon(fence).await;
                 resume_unwind(panic)
             }
             Ended::Cancelled => {
+                roll_back(unit).await;
                 self.release(fence).await;
                 Ok(self.reject(RejectionKind::InProgress)) // to nobody
             }
@@ -165,7 +180,7 @@ impl<St: Store> Engine<St> {
             Ok(Reconciled::Response(response)) => self.capture(response.map(body_of)).await,
             Err(panic) => Ended::Panicked(panic),
         };
-        Some(self.settle(fence, ended).await)
+        Some(self.settle(fence, ended, None).await)
     }
 
     /// Drives a future and renews the lease meanwhile; one that is ready at once sets no timer. A panic is a value, so
@@ -225,6 +240,31 @@ impl<St: Store> Engine<St> {
             Err(_) if self.config.on_store_failure == OnStoreFailure::PassThrough => self.mark(response),
             Err(_) => self.reject(RejectionKind::NotRecorded),
         }
+    }
+
+    /// Commits the outcome together with what the handler wrote, then answers. Where it is not known whether that took
+    /// effect, the record tells the next claim, when the lease is over.
+    async fn commit<R: Replayable>(
+        &self,
+        unit: Box<dyn UnitOfWork>,
+        fence: Fence,
+        outcome: Outcome,
+        response: Response<R>,
+    ) -> Response<R> {
+        let commit = unit.complete(self.record, fence, outcome);
+        let committed =
+            self.under_lease(fence, pin!(commit)).await.unwrap_or_else(|panic| resume_unwind(panic));
+        let Err(error) = &committed else {
+            self.done();
+            return self.answer(&committed, response);
+        };
+        trace::store_failed(self.record, "commit", error);
+        if error.kind() == StoreErrorKind::Unavailable {
+            self.done();
+            return self.reject(RejectionKind::NotRecorded);
+        }
+        self.abandon(fence).await;
+        self.reject(RejectionKind::RolledBack)
     }
 
     /// Writes the outcome. A lost answer is asked for again with the same fence; a response that the store has no room
@@ -289,5 +329,12 @@ impl<St: Store> Engine<St> {
         if !self.config.wait.is_zero() {
             self.config.waiters.wake(self.record);
         }
+    }
+}
+
+/// Before a claim is given up, so that the next run meets neither the rows nor the locks of this one.
+async fn roll_back(unit: Option<Box<dyn UnitOfWork>>) {
+    if let Some(unit) = unit {
+        unit.roll_back().await;
     }
 }

@@ -5,7 +5,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Checkpoint, Claim, ClaimRequest, Fence, Fenced, Outcome, RecordId, Store};
+use http::Extensions;
+
+use super::{Checkpoint, Claim, ClaimRequest, Fence, Fenced, Outcome, RecordId, Store, UnitOfWork};
 use crate::error::StoreError;
 
 /// Any [`Store`] behind one type.
@@ -48,6 +50,10 @@ impl Store for AnyStore {
     ) -> Result<Fenced, StoreError> {
         self.0.checkpoint(record, fence, checkpoint).await
     }
+
+    fn unit_of_work(&self, extensions: &mut Extensions) -> Option<Box<dyn UnitOfWork>> {
+        self.0.unit_of_work(extensions)
+    }
 }
 
 impl fmt::Debug for AnyStore {
@@ -65,6 +71,7 @@ trait DynStore: Send + Sync {
     fn release(&self, record: RecordId, fence: Fence) -> Answer<'_, Fenced>;
     fn extend(&self, record: RecordId, fence: Fence, lease: Duration) -> Answer<'_, Fenced>;
     fn checkpoint(&self, record: RecordId, fence: Fence, checkpoint: Checkpoint) -> Answer<'_, Fenced>;
+    fn unit_of_work(&self, extensions: &mut Extensions) -> Option<Box<dyn UnitOfWork>>;
 }
 
 impl<S: Store> DynStore for S {
@@ -86,5 +93,9 @@ impl<S: Store> DynStore for S {
 
     fn checkpoint(&self, record: RecordId, fence: Fence, checkpoint: Checkpoint) -> Answer<'_, Fenced> {
         Box::pin(Store::checkpoint(self, record, fence, checkpoint))
+    }
+
+    fn unit_of_work(&self, extensions: &mut Extensions) -> Option<Box<dyn UnitOfWork>> {
+        Store::unit_of_work(self, extensions)
     }
 }

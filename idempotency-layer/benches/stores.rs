@@ -1,0 +1,34 @@
+//! What the SQL stores make of many requests at once, beside their databases driven one statement at a time.
+//!
+//! ```text
+//! cargo bench -p idempotency-layer --features postgres,sqlite --bench stores
+//! ```
+//!
+//! A cycle is the claim of a new record and its completion with a response of 1 KiB. Store and yardstick take turns of a
+//! few seconds; a ratio is taken within a turn, before its median is, so that whatever else the machine does meanwhile
+//! hits both. Everything is durable: a commit is on the disk before it is answered.
+
+#![expect(clippy::print_stdout, reason = "the table is what it is run for")]
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
+
+#[cfg_attr(not(any(feature = "postgres", feature = "sqlite")), allow(dead_code))]
+#[path = "stores/load.rs"]
+mod load;
+#[cfg(feature = "postgres")]
+#[path = "stores/postgres.rs"]
+mod postgres;
+#[cfg(feature = "sqlite")]
+#[path = "stores/sqlite.rs"]
+mod sqlite;
+
+fn main() {
+    println!(
+        "{:<24}{:>8}{:>14}{:>14}{:>8}   ratios of the turns",
+        "store", "clients", "yardstick/s", "store/s", "ratio"
+    );
+    #[cfg(feature = "postgres")]
+    postgres::run();
+    #[cfg(feature = "sqlite")]
+    sqlite::run();
+    println!("cycles a second, of a claim and a completion each; the medians of {} turns", load::TURNS);
+}

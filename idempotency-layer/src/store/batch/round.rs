@@ -1,0 +1,210 @@
+//! What goes into one batch, and who gets which answer.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::error::Error;
+use std::fmt;
+use std::mem;
+use std::slice;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::{Answer, BATCH, BATCH_BYTES, Job, LOCKED_FOR, Op, Reply, Writer};
+use crate::clock::now;
+use crate::error::{StoreError, StoreErrorKind};
+use crate::store::{Claim, ClaimToken};
+
+/// The verbs of one batch: at most one of each record, sorted by record.
+pub(super) struct Round {
+    ops: Vec<Op>,
+    callers: Vec<Caller>,
+}
+
+/// Who asked for a verb, and who asked for the same after it.
+struct Caller {
+    answer: oneshot::Sender<Result<Answer, StoreError>>,
+    locked: Option<Instant>,
+    /// Claims of the same record with the same fingerprint: what they get follows from what the first one gets.
+    followers: Vec<Job>,
+}
+
+/// What of a record is in the round.
+enum Place {
+    At(usize),
+    /// A verb had to be put off, and so have all after it: they keep their order.
+    PutOff,
+}
+
+impl Round {
+    /// Takes as much as goes into one batch. What does not stays, in its order.
+    pub(super) fn cut(waiting: &mut Vec<Job>, together: impl Fn(&Op, &Op) -> bool) -> Self {
+        let mut taken: Vec<(Op, Caller)> = Vec::with_capacity(waiting.len().min(BATCH));
+        let (mut places, mut bytes) = (HashMap::with_capacity(waiting.len()), 0);
+        for job in mem::take(waiting) {
+            // Nobody waits for it: not begun is "not at all".
+            if job.answer.is_closed() {
+                continue;
+            }
+            match places.entry(job.op.record()) {
+                Entry::Vacant(place) => {
+                    let fits = taken.first().is_none_or(|(first, _)| {
+                        taken.len() < BATCH
+                            && bytes + job.op.bytes() <= BATCH_BYTES
+                            && together(first, &job.op)
+                    });
+                    if fits {
+                        place.insert(Place::At(taken.len()));
+                        bytes += job.op.bytes();
+                        let Job { op, answer, locked } = job;
+                        taken.push((op, Caller { answer, locked, followers: Vec::new() }));
+                    } else {
+                        place.insert(Place::PutOff);
+                        waiting.push(job);
+                    }
+                }
+                Entry::Occupied(mut place) => match place.get() {
+                    Place::At(at) if follows(&taken[*at].0, &job.op) => taken[*at].1.followers.push(job),
+                    _ => {
+                        place.insert(Place::PutOff);
+                        waiting.push(job);
+                    }
+                },
+            }
+        }
+        taken.sort_unstable_by_key(|(op, _)| op.record());
+        let (ops, callers) = taken.into_iter().unzip();
+        Self { ops, callers }
+    }
+
+    /// Carries the batch out and answers. What has to be asked again goes to the front of those that wait, but whatever is
+    /// about a locked record goes behind the others. Says whether there are others.
+    pub(super) async fn carry_out<W: Writer>(self, writer: &mut W, waiting: &mut Vec<Job>) -> bool {
+        if self.ops.is_empty() {
+            return !waiting.is_empty();
+        }
+        let mut again = Vec::new();
+        match writer.execute(&self.ops).await {
+            Ok(replies) => {
+                // A reply that is missing leaves its caller without an answer, which is `Unavailable`.
+                for ((op, caller), reply) in self.ops.into_iter().zip(self.callers).zip(replies) {
+                    caller.take(op, reply, &mut again);
+                }
+            }
+            Err(error) if error.kind() == StoreErrorKind::Unavailable => {
+                let error = Shared(Arc::new(error));
+                for caller in self.callers {
+                    caller.fail(&error);
+                }
+            }
+            Err(error) => {
+                let mut alone = (self.ops.len() == 1).then_some(error);
+                for (op, caller) in self.ops.into_iter().zip(self.callers) {
+                    let reply = match alone.take() {
+                        Some(error) => Err(error),
+                        None => carry_out_alone(writer, &op).await,
+                    };
+                    caller.take(op, reply, &mut again);
+                }
+            }
+        }
+        again.append(waiting);
+        let locked = again.iter().filter(|job| job.locked.is_some()).map(|job| job.op.record());
+        let locked: HashSet<_> = locked.collect();
+        let (ready, mut behind) = again.into_iter().partition(|job| !locked.contains(&job.op.record()));
+        *waiting = ready;
+        let is_ready = !waiting.is_empty();
+        waiting.append(&mut behind);
+        is_ready
+    }
+}
+
+async fn carry_out_alone<W: Writer>(writer: &mut W, op: &Op) -> Result<Reply, StoreError> {
+    let mut replies = writer.execute(slice::from_ref(op)).await?;
+    replies.pop().unwrap_or_else(|| Err(StoreError::unavailable("no answer")))
+}
+
+impl Caller {
+    /// Takes what became of the verb, and answers, or asks again.
+    fn take(self, op: Op, reply: Result<Reply, StoreError>, again: &mut Vec<Job>) {
+        let Self { answer, locked, followers } = self;
+        let answered = match reply {
+            Ok(Reply::Done(answered)) => answered,
+            Ok(Reply::Locked(otherwise)) => {
+                let since = locked.unwrap_or_else(now);
+                if now().saturating_duration_since(since) < LOCKED_FOR {
+                    again.push(Job { op, answer, locked: Some(since) });
+                } else {
+                    let locked = || StoreError::unavailable("the record is locked by another transaction");
+                    drop(answer.send(otherwise.map(|claim| Answer::Claim(claim, None)).ok_or_else(locked)));
+                }
+                return again.extend(followers);
+            }
+            Err(error) if error.kind() == StoreErrorKind::Unavailable => {
+                let error = Shared(Arc::new(error));
+                return Self { answer, locked, followers }.fail(&error);
+            }
+            Err(error) => {
+                drop(answer.send(Err(error)));
+                return again.extend(followers);
+            }
+        };
+        for follower in followers {
+            match answer_to_follower(&op, &answered, &follower.op) {
+                Some(claim) => drop(follower.answer.send(Ok(Answer::Claim(claim, None)))),
+                None => again.push(follower),
+            }
+        }
+        // Nobody is there any more: the verb has taken effect all the same.
+        drop(answer.send(Ok(answered)));
+    }
+
+    fn fail(self, error: &Shared) {
+        for answer in self.followers.into_iter().map(|job| job.answer).chain([self.answer]) {
+            drop(answer.send(Err(StoreError::unavailable(error.clone()))));
+        }
+    }
+}
+
+/// Whether the second verb is a claim that learns all it needs from the answer to the first.
+fn follows(first: &Op, second: &Op) -> bool {
+    match (first, second) {
+        // Equal to the byte, so that whatever the record's own is, it matches both or neither. A token that asks twice is
+        // owed a fresh lease.
+        (Op::Claim(first), Op::Claim(second)) => {
+            first.fingerprint == second.fingerprint && first.token != second.token && !first.lease.is_zero()
+        }
+        _ => false,
+    }
+}
+
+/// What a claim that came together with another one gets. `None`: it may be the one that holds the claim.
+fn answer_to_follower(first: &Op, answer: &Answer, follower: &Op) -> Option<Claim> {
+    let (Op::Claim(first), Op::Claim(follower), Answer::Claim(claim, holder)) = (first, follower, answer)
+    else {
+        return None;
+    };
+    let not_its_own = |token: &ClaimToken| *token != follower.token;
+    match claim {
+        Claim::Run(_) => Some(Claim::InFlight { lease_left: first.lease }),
+        Claim::InFlight { .. } => holder.filter(not_its_own).map(|_| claim.clone()),
+        Claim::Replay { .. } | Claim::Mismatch | Claim::Tombstone(_) => Some(claim.clone()),
+    }
+}
+
+/// One failure, for everybody who was in the batch.
+#[derive(Clone, Debug)]
+struct Shared(Arc<StoreError>);
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for Shared {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.0)
+    }
+}

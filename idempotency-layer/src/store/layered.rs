@@ -1,0 +1,283 @@
+//! Finished records in memory, in front of any store.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant as StdInstant};
+
+use bytes::Bytes;
+use http::Extensions;
+use moka::Expiry;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+use tokio::time::Instant;
+
+use super::{Checkpoint, Claim, ClaimRequest, Fence, Fenced, Outcome, Purge, RecordId, Store, UnitOfWork};
+use crate::clock::{after, now};
+use crate::error::StoreError;
+use crate::fingerprint::Fingerprint;
+use crate::response::StoredResponse;
+
+/// Finished records in memory, in front of any store: who retries again and again costs the store one round trip.
+///
+/// A record with a response never changes until it expires. So the first replay that the inner store answers stays in
+/// memory, for what is left of the record's time to live, and the next ones come from there. Everything else, the first
+/// claim and the completion too, is asked of the inner store, which decides as if this one were not there: any number
+/// of processes may each have their own `Layered` on one store.
+///
+/// | claim of a record in memory | answered by |
+/// |---|---|
+/// | with the fingerprint that was answered before | memory |
+/// | with another one that can be compared with it | the store; from its first [`Claim::Mismatch`] on, memory |
+/// | with one that [cannot be compared](Fingerprint::matches) | the store |
+///
+/// A replay from memory needs no store: while that one is not reached, what is in memory is still answered.
+///
+/// What is replayed was counted from before the store was asked, so nothing is replayed that the store has forgotten,
+/// as long as the two clocks run equally fast. (One thing slows this one down: a machine that is suspended.) Whoever
+/// deletes rows of the store by hand restarts the processes in front of it too.
+///
+/// A completion by itself puts nothing into memory, although it brings the response: [`Fenced::Held`] is also the answer
+/// to a repeated completion, where the outcome that counts is an earlier one, which came perhaps through another process.
+///
+/// ```
+/// use idempotency_layer::{IdempotencyLayer, Layered, MemoryStore};
+///
+/// let store = Layered::new(MemoryStore::default(), 16 * 1024 * 1024);
+/// let layer = IdempotencyLayer::builder(store).single_tenant().build();
+/// ```
+pub struct Layered<S> {
+    inner: S,
+    finished: Cache<RecordId, Finished>,
+    /// Bytes that came in since the cache last looked at its bound.
+    unsettled: AtomicU64,
+    max_bytes: u64,
+}
+
+/// How full the memory of a [`Layered`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LayeredStats {
+    /// Records held.
+    pub records: u64,
+    /// Bytes held, as the bound counts them.
+    pub bytes: u64,
+}
+
+/// What a record costs beside its response: the entry, its key, and what moka keeps to find, order and time it.
+const RECORD_BYTES: usize = 400;
+
+impl<S> Layered<S> {
+    /// At most `max_bytes` of finished records in front of `inner`, for a moment a sixteenth more. Where they do not fit,
+    /// the one that was asked for least recently goes; a response larger than a sixteenth is not kept at all.
+    pub fn new(inner: S, max_bytes: u64) -> Self {
+        let finished = Cache::builder()
+            .max_capacity(max_bytes)
+            .weigher(|_, finished: &Finished| finished.weight())
+            // Retries come soon or not at all. moka's default would turn new records away in favour of popular ones.
+            .eviction_policy(EvictionPolicy::lru())
+            .expire_after(AtItsEnd)
+            .build();
+        Self { inner, finished, unsettled: AtomicU64::new(0), max_bytes }
+    }
+
+    /// The store behind.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    /// How full the memory is, counted now.
+    pub fn stats(&self) -> LayeredStats {
+        self.finished.run_pending_tasks();
+        LayeredStats { records: self.finished.entry_count(), bytes: self.finished.weighted_size() }
+    }
+
+    /// Keeps what the inner store answered to a claim that was asked at `asked`.
+    fn learn(&self, request: &ClaimRequest, asked: Instant, answer: &Claim) {
+        match answer {
+            Claim::Replay { response, expires_in } => self.keep(
+                request.record,
+                Finished {
+                    fingerprint: request.fingerprint,
+                    is_own: false,
+                    // A copy: the store's may be cut from a larger buffer, and then the bound would be none.
+                    response: StoredResponse::from_bytes(Bytes::copy_from_slice(response.as_bytes())),
+                    expires_at: after(asked, *expires_in),
+                },
+            ),
+            Claim::Mismatch => {
+                // The store compared the two, so the record's scheme is that of this request. If it is also the scheme of
+                // the one that was replayed, then that one was compared too, and is the record's own.
+                // Living still, so the answer was about this record and not about its successor.
+                let known = self.finished.get(&request.record).filter(|known| known.expires_at > now());
+                if let Some(known) =
+                    known.filter(|it| !it.is_own && !it.fingerprint.matches(&request.fingerprint))
+                {
+                    self.keep(request.record, Finished { is_own: true, ..known });
+                }
+            }
+            Claim::Run(_) | Claim::InFlight { .. } | Claim::Tombstone(_) => {}
+        }
+    }
+
+    fn keep(&self, record: RecordId, finished: Finished) {
+        let (weight, slack) = (u64::from(finished.weight()), self.max_bytes / 16);
+        // What would fill so much of the room by itself is not worth what would have to go for it.
+        if weight > slack {
+            return;
+        }
+        // moka evicts some time after the insertion, counted in entries: of large ones that would be far too late.
+        self.finished.insert(record, finished);
+        if self.unsettled.fetch_add(weight, Ordering::Relaxed) + weight > slack / 2 {
+            self.unsettled.store(0, Ordering::Relaxed);
+            self.finished.run_pending_tasks();
+        }
+    }
+}
+
+impl<S: Store> Store for Layered<S> {
+    async fn claim(&self, request: ClaimRequest) -> Result<Claim, StoreError> {
+        let asked = now();
+        if let Some(claim) =
+            self.finished.get(&request.record).and_then(|known| known.answer(&request, asked))
+        {
+            return Ok(claim);
+        }
+        // Dropped here: nothing was learnt.
+        let answer = self.inner.claim(request).await?;
+        self.learn(&request, asked, &answer);
+        Ok(answer)
+    }
+
+    async fn complete(&self, record: RecordId, fence: Fence, outcome: Outcome) -> Result<Fenced, StoreError> {
+        self.inner.complete(record, fence, outcome).await
+    }
+
+    async fn release(&self, record: RecordId, fence: Fence) -> Result<Fenced, StoreError> {
+        self.inner.release(record, fence).await
+    }
+
+    async fn extend(&self, record: RecordId, fence: Fence, lease: Duration) -> Result<Fenced, StoreError> {
+        self.inner.extend(record, fence, lease).await
+    }
+
+    async fn checkpoint(
+        &self,
+        record: RecordId,
+        fence: Fence,
+        checkpoint: Checkpoint,
+    ) -> Result<Fenced, StoreError> {
+        self.inner.checkpoint(record, fence, checkpoint).await
+    }
+
+    fn unit_of_work(&self, extensions: &mut Extensions) -> Option<Box<dyn UnitOfWork>> {
+        self.inner.unit_of_work(extensions)
+    }
+}
+
+impl<S: Purge> Purge for Layered<S> {
+    async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
+        self.inner.purge_expired(limit).await
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Layered<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Layered").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+/// A record with a response.
+#[derive(Clone)]
+struct Finished {
+    /// One that the record's own matched.
+    fingerprint: Fingerprint,
+    /// Whether it is the record's own, which then decides for every other. Matching is not transitive: this one may have
+    /// matched only because the two could not be compared.
+    is_own: bool,
+    response: StoredResponse,
+    /// Not after the inner store forgets the record.
+    expires_at: Instant,
+}
+
+impl Finished {
+    /// The answer to a claim; `None` where only the inner store knows it.
+    fn answer(self, request: &ClaimRequest, now: Instant) -> Option<Claim> {
+        let expires_in = self.expires_at.saturating_duration_since(now);
+        let replays = self.fingerprint == request.fingerprint
+            || self.is_own && self.fingerprint.matches(&request.fingerprint);
+        if expires_in.is_zero() {
+            None
+        } else if replays {
+            Some(Claim::Replay { response: self.response, expires_in })
+        } else {
+            self.is_own.then_some(Claim::Mismatch)
+        }
+    }
+
+    fn weight(&self) -> u32 {
+        u32::try_from(RECORD_BYTES + self.response.as_bytes().len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// Frees the memory of an expired record. Whether it may be replayed is decided where it is read, by the crate's clock:
+/// moka counts on its own, which a test cannot hold.
+struct AtItsEnd;
+
+impl Expiry<RecordId, Finished> for AtItsEnd {
+    fn expire_after_create(&self, _: &RecordId, finished: &Finished, _: StdInstant) -> Option<Duration> {
+        Some(finished.expires_at.saturating_duration_since(now()))
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &RecordId,
+        finished: &Finished,
+        _: StdInstant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(finished.expires_at.saturating_duration_since(now()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store is not needed to fill the memory.
+    fn fill(layered: &Layered<()>, number: u8, response: &Bytes) {
+        let request = ClaimRequest {
+            record: RecordId::from_bytes([number; 32]),
+            fingerprint: Fingerprint::NONE,
+            token: crate::store::ClaimToken::new(),
+            lease: Duration::ZERO,
+            ttl: Duration::ZERO,
+        };
+        let response = StoredResponse::from_bytes(response.clone());
+        let answer = Claim::Replay { response, expires_in: Duration::from_mins(1) };
+        layered.learn(&request, now(), &answer);
+    }
+
+    /// What is there, and not what moka has counted so far.
+    fn held(layered: &Layered<()>) -> u64 {
+        layered.finished.iter().map(|(_, finished)| u64::from(finished.weight())).sum()
+    }
+
+    #[test]
+    fn large_responses_do_not_wait_for_many_to_be_evicted() {
+        let layered = Layered::new((), 1_000_000);
+        for number in 0..60 {
+            fill(&layered, number, &Bytes::from(vec![0; 50_000]));
+            let held = held(&layered);
+            assert!(held <= 1_000_000 + 1_000_000 / 16, "{held} after {number}");
+        }
+        assert!(held(&layered) > 900_000);
+    }
+
+    #[test]
+    fn what_is_kept_does_not_keep_the_buffer_it_was_cut_from() {
+        let (layered, buffer) = (Layered::new((), 1_000_000), Bytes::from(vec![0; 1_000_000]));
+        fill(&layered, 0, &buffer.slice(..10));
+        assert_eq!(held(&layered), 10 + RECORD_BYTES as u64);
+        assert!(buffer.is_unique());
+    }
+}

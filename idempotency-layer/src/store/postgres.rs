@@ -1,0 +1,234 @@
+//! Records in PostgreSQL.
+
+mod answers;
+mod calls;
+mod error;
+mod statements;
+mod writer;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Extensions;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{Connection, PgConnection, PgPool, Postgres, SqlSafeStr, query, query_scalar};
+
+use self::error::store_error;
+use self::writer::PostgresWriter;
+use super::batch::Batcher;
+use super::{
+    Checkpoint, Claim, ClaimRequest, Fence, Fenced, Outcome, Purge, RecordId, Store, UnitOfWork, co_commit,
+};
+use crate::error::StoreError;
+
+/// Records in PostgreSQL, 13 or later: shared by any number of processes, and with what their handlers write.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use idempotency_layer::{IdempotencyLayer, PostgresStore, PurgeTask};
+/// use sqlx::postgres::PgPoolOptions;
+///
+/// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = PgPoolOptions::new().test_before_acquire(false).connect("postgres://localhost/payments").await?;
+/// let store = PostgresStore::new(pool);
+/// store.migrate().await?;
+/// let purge = PurgeTask::spawn(store.clone(), Duration::from_mins(1), 1000);
+/// let layer = IdempotencyLayer::builder(store).single_tenant().build();
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Its connection
+///
+/// All verbs go through one connection of the store's own, beside those of the pool, and are sent together: what arrives
+/// while the last statement is on its way makes the next one, so that many requests share a commit. One claim or
+/// completion is one round trip. The connection is made with the pool's connect options, on the first verb and whenever it
+/// was lost. (What `after_connect` of the pool would set up is not: put it into the options.) The pool's own connections
+/// carry the transactions of handlers, the migration and the purge.
+///
+/// The connection keeps settings and prepared statements: it needs a session, so a pooler in front of the database has to
+/// pool sessions, not transactions.
+///
+/// The verbs run on the tokio runtime of whichever caller was first. When that runtime ends, so do verbs on their way, as
+/// [`Unavailable`](crate::StoreErrorKind::Unavailable), and the next caller's takes over. Clones share everything; with the
+/// last one, the connection is closed.
+///
+/// # How long a verb takes at most
+///
+/// Eight seconds, then it is `Unavailable`. Within these, three for a connection and five for a statement. A row that
+/// another transaction has locked, as a handler's own does from its completion to the end of the commit, holds up no other
+/// verb: its own verb waits for up to a second, and then is told that the claim is
+/// [in flight](Claim::InFlight), or `Unavailable`.
+///
+/// # Time
+///
+/// Leases and expiry are timed by the database's clock. Where that is set back, leases last longer by as much, and where it
+/// is set forward, they end early: run a time daemon that slews.
+///
+/// # Space
+///
+/// One row for each record, two kilobytes with a response of up to 1.8 KB, on pages that are filled by a tenth with
+/// claims: so the response finds room on the page of its claim, and no index is written again. Where space counts for more,
+/// `ALTER TABLE idempotency_records SET (fillfactor = 100)` halves that. Expired rows stay until they are
+/// [purged](crate::PurgeTask).
+///
+/// # Durability
+///
+/// As the database's: with `synchronous_commit = off` a crash of the server can forget the last claims and responses.
+#[derive(Clone)]
+pub struct PostgresStore {
+    pool: PgPool,
+    batcher: Arc<Batcher<PostgresWriter>>,
+}
+
+/// For a verb, from its call to its answer.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// The longest response or checkpoint. PostgreSQL ends the connection at a gigabyte, for everybody in the batch.
+const LONGEST: usize = 256 * 1024 * 1024;
+/// Apart from the application's own.
+const MIGRATIONS: &str = "idempotency_migrations";
+
+/// The column of that name.
+mod state {
+    /// None of them, but the mark of a row that the statement wrote.
+    pub(super) const WRITTEN: i16 = -1;
+    pub(super) const RUNNING: i16 = 0;
+    pub(super) const RELEASED: i16 = 1;
+    pub(super) const RESPONSE: i16 = 2;
+    pub(super) const UNREPLAYABLE: i16 = 3;
+    pub(super) const UNKNOWN: i16 = 4;
+}
+
+impl PostgresStore {
+    /// A store in the database of the pool. Nothing is sent before the first verb.
+    ///
+    /// Its tables are found through the `search_path`; for another schema, set that in the pool's connect options.
+    pub fn new(pool: PgPool) -> Self {
+        let options = pool.clone();
+        let batcher = Batcher::new(PATIENCE, move || PostgresWriter::new(options.clone()));
+        Self { pool, batcher: Arc::new(batcher) }
+    }
+
+    /// Creates the store's table and sequence, or brings them up to this version of the crate.
+    ///
+    /// May be called at each start, by many processes at once. What was done is kept in a table of its own,
+    /// `idempotency_migrations`, apart from the application's migrations. Who migrates by hand finds the SQL in this
+    /// crate's folder `migrations/postgres`.
+    ///
+    /// # Errors
+    ///
+    /// When the database is not reached, does not let the user create tables, or was migrated by a later version.
+    ///
+    /// # Cancel safety
+    ///
+    /// Each migration is carried out whole or not at all.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        let records = Migration::new(
+            1,
+            "idempotency records".into(),
+            MigrationType::Simple,
+            include_str!("../../migrations/postgres/1_idempotency_records.sql").into_sql_str(),
+            false,
+        );
+        let mut migrator = Migrator::with_migrations(vec![records]);
+        migrator.dangerous_set_table_name(MIGRATIONS);
+        // A connection of its own: on an error, the migrator keeps the lock that lets others wait.
+        let options = self.pool.connect_options();
+        let mut connection = PgConnection::connect_with(&options).await.map_err(store_error)?;
+        migrator.run_direct(None, &mut connection, false).await.map_err(StoreError::unavailable)?;
+        connection.close().await.map_err(store_error)
+    }
+
+    /// The pool it was made with, for the application's own statements.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+}
+
+impl Store for PostgresStore {
+    async fn claim(&self, request: ClaimRequest) -> Result<Claim, StoreError> {
+        self.batcher.claim(request).await
+    }
+
+    async fn complete(&self, record: RecordId, fence: Fence, outcome: Outcome) -> Result<Fenced, StoreError> {
+        if let Outcome::Response(response) = &outcome {
+            check_length(response.as_bytes().len())?;
+        }
+        self.batcher.complete(record, fence, outcome).await
+    }
+
+    async fn release(&self, record: RecordId, fence: Fence) -> Result<Fenced, StoreError> {
+        self.batcher.release(record, fence).await
+    }
+
+    async fn extend(&self, record: RecordId, fence: Fence, lease: Duration) -> Result<Fenced, StoreError> {
+        self.batcher.extend(record, fence, lease).await
+    }
+
+    async fn checkpoint(
+        &self,
+        record: RecordId,
+        fence: Fence,
+        checkpoint: Checkpoint,
+    ) -> Result<Fenced, StoreError> {
+        check_length(checkpoint.name.len() + checkpoint.data.len())?;
+        self.batcher.checkpoint(record, fence, checkpoint).await
+    }
+
+    fn unit_of_work(&self, extensions: &mut Extensions) -> Option<Box<dyn UnitOfWork>> {
+        Some(co_commit::lend::<Postgres>(&self.pool, extensions))
+    }
+}
+
+impl Purge for PostgresStore {
+    async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
+        // Planned anew each time: a plan from when the table was small would scan it when it is large.
+        let purge = query(statements::PURGE).bind(i64::try_from(limit).unwrap_or(i64::MAX)).persistent(false);
+        let dropped = purge.execute(&self.pool).await.map_err(store_error)?;
+        Ok(usize::try_from(dropped.rows_affected()).unwrap_or(limit))
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").finish_non_exhaustive()
+    }
+}
+
+/// Completes a record within the transaction on this connection.
+///
+/// `Held` says that this statement completed it, so it comes true with the transaction. A record that was completed under
+/// the same fence before is `Stale` here: what this transaction wrote beside it would be written a second time.
+pub(crate) async fn complete_in(
+    connection: &mut PgConnection,
+    record: RecordId,
+    fence: Fence,
+    outcome: &Outcome,
+) -> Result<Fenced, StoreError> {
+    let complete = calls::complete_in(record, fence, outcome);
+    let written = complete.execute(connection).await.map_err(store_error)?;
+    Ok(if written.rows_affected() > 0 { Fenced::Held } else { Fenced::Stale })
+}
+
+/// Whether the record was completed under this fence. A transaction that is about to do so is waited for, without a bound
+/// but the connection's.
+pub(crate) async fn settled_in(
+    connection: &mut PgConnection,
+    record: RecordId,
+    fence: Fence,
+) -> Result<bool, StoreError> {
+    let Ok(fence) = i64::try_from(fence.0) else { return Ok(false) };
+    let state: Option<i16> = query_scalar(statements::SETTLED_IN)
+        .bind(*record.as_bytes())
+        .bind(fence)
+        .fetch_optional(connection)
+        .await
+        .map_err(store_error)?;
+    Ok(state.is_some_and(|state| state > state::RELEASED))
+}
+
+fn check_length(bytes: usize) -> Result<(), StoreError> {
+    if bytes > LONGEST { Err(StoreError::invalid("more than 256 MiB to keep")) } else { Ok(()) }
+}

@@ -1,0 +1,112 @@
+//! The connection that the verbs go through.
+
+use std::mem::replace;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection, Executor, PgConnection, PgPool};
+use tokio::time::{Instant, timeout};
+
+use super::answers;
+use super::calls::{call, together};
+use super::error::{is_collision, is_locked, store_error};
+use super::statements::SESSION;
+use crate::clock::now;
+use crate::error::StoreError;
+use crate::store::batch::{Op, Reply, Writer};
+
+/// For a connection to be made.
+const CONNECT: Duration = Duration::from_secs(3);
+/// For an answer. Longer than the session's `statement_timeout`, which ends a statement and not the connection.
+const ANSWER: Duration = Duration::from_secs(6);
+/// A connection that rested longer is asked whether it is there still: a proxy or a restart may have ended it, and the verb
+/// sent into it would be lost.
+const RESTED: Duration = Duration::from_secs(1);
+/// For its word that it is.
+const PING: Duration = Duration::from_secs(1);
+/// How often a batch is carried out that meets another transaction.
+const TRIES: usize = 3;
+/// How the connection introduces itself to the server, where the pool's options say nothing else.
+const NAME: &str = "idempotency-layer";
+
+/// Keeps one connection, beside the pool's: a pool asks its connections whether they live around each use, which makes
+/// three round trips out of one.
+pub(super) struct PostgresWriter {
+    /// For its options, which may change over time.
+    pool: PgPool,
+    /// With the time of its last use.
+    connection: Option<(PgConnection, Instant)>,
+    /// A locked row was waited for in vain: until all are free again, none is waited for.
+    wary: bool,
+}
+
+impl PostgresWriter {
+    pub(super) fn new(pool: PgPool) -> Self {
+        Self { pool, connection: None, wary: false }
+    }
+
+    async fn connection(&mut self) -> Result<PgConnection, StoreError> {
+        if let Some((mut connection, used)) = self.connection.take() {
+            let rested = now().saturating_duration_since(used) > RESTED;
+            if !rested || matches!(timeout(PING, connection.ping()).await, Ok(Ok(()))) {
+                return Ok(connection);
+            }
+        }
+        let connected = timeout(CONNECT, self.connect()).await.map_err(StoreError::unavailable)?;
+        connected.map_err(StoreError::unavailable)
+    }
+
+    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        let mut options = PgConnectOptions::clone(&self.pool.connect_options());
+        if options.get_application_name().is_none() {
+            options = options.application_name(NAME);
+        }
+        let mut connection = PgConnection::connect_with(&options).await?;
+        connection.execute(SESSION).await?;
+        Ok(connection)
+    }
+}
+
+impl Writer for PostgresWriter {
+    async fn execute(&mut self, ops: &[Op]) -> Result<Vec<Result<Reply, StoreError>>, StoreError> {
+        let mut tries = 0;
+        loop {
+            // Taken, and put back when it is known to be good: what fails or times out leaves a connection that may still
+            // have an answer to give, and is dropped.
+            let mut connection = self.connection().await?;
+            let answer = timeout(ANSWER, call(ops, !self.wary).fetch_all(&mut connection)).await;
+            let error = match answer.map_err(StoreError::unavailable)? {
+                Ok(rows) => {
+                    self.connection = Some((connection, now()));
+                    // It has taken effect, so whoever cannot be told is not told that nothing did.
+                    let replies = answers::replies(ops, &rows).map_err(StoreError::unavailable)?;
+                    self.wary &= replies.iter().any(|reply| matches!(reply, Ok(Reply::Locked(_))));
+                    return Ok(replies);
+                }
+                Err(error) => error,
+            };
+            tries += 1;
+            if is_locked(&error) {
+                self.connection = Some((connection, now()));
+                if replace(&mut self.wary, true) {
+                    return Ok(answers::locked(ops));
+                }
+            } else if is_collision(&error) && tries < TRIES {
+                self.connection = Some((connection, now()));
+            } else {
+                return Err(store_error(error));
+            }
+        }
+    }
+
+    fn together(first: &Op, other: &Op) -> bool {
+        together(first, other)
+    }
+
+    async fn close(self) {
+        if let Some((connection, _)) = self.connection {
+            // A server that is not told finds out by itself.
+            let _ = timeout(CONNECT, connection.close()).await;
+        }
+    }
+}

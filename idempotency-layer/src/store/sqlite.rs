@@ -1,0 +1,313 @@
+//! Records in an SQLite file.
+
+mod answers;
+mod checkpoints;
+mod error;
+mod lent;
+mod packed;
+mod statements;
+mod verbs;
+mod writer;
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Extensions;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection, SqlSafeStr, SqliteConnection, SqlitePool, query, query_scalar};
+use tokio::time::sleep;
+
+use self::checkpoints::{Checkpoints, LOG_PAGES};
+use self::error::{is_busy, store_error};
+use self::statements::TEXTS;
+use self::verbs::Verbs;
+use super::batch::Op;
+use super::{
+    Checkpoint, Claim, ClaimRequest, Fence, Fenced, Outcome, Purge, RecordId, Store, UnitOfWork, co_commit,
+};
+use crate::clock::{after, now};
+use crate::error::StoreError;
+
+/// The column of that name.
+mod state {
+    use crate::error::StoreError;
+    use crate::store::{Outcome, Tombstone};
+
+    pub(super) const RUNNING: i32 = 0;
+    pub(super) const RELEASED: i32 = 1;
+    pub(super) const RESPONSE: i32 = 2;
+    pub(super) const UNREPLAYABLE: i32 = 3;
+    pub(super) const UNKNOWN: i32 = 4;
+
+    pub(super) fn of(outcome: &Outcome) -> i32 {
+        match outcome {
+            Outcome::Response(_) => RESPONSE,
+            Outcome::Tombstone(Tombstone::Unreplayable) => UNREPLAYABLE,
+            Outcome::Tombstone(Tombstone::Unknown) => UNKNOWN,
+        }
+    }
+
+    pub(super) fn tombstone(state: i32) -> Result<Tombstone, StoreError> {
+        match state {
+            UNREPLAYABLE => Ok(Tombstone::Unreplayable),
+            UNKNOWN => Ok(Tombstone::Unknown),
+            _ => Err(StoreError::invalid("a state of a later release")),
+        }
+    }
+}
+
+/// Records in an SQLite file, for one machine: of one process, or of several that open the same file.
+///
+/// What was answered survives the crash of the process and of the machine: a verb is answered after its commit has reached
+/// the disk (WAL, `synchronous = FULL`). Verbs that come while one commit is on its way share the next one.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use idempotency_layer::{IdempotencyLayer, SqliteStore};
+///
+/// let store = SqliteStore::open("sqlite::memory:").await?; // or "sqlite:records.db"
+/// sqlx::query("CREATE TABLE payments (amount INTEGER NOT NULL)").execute(store.pool()).await?;
+/// let layer = IdempotencyLayer::builder(store).single_tenant().build();
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # One writer
+///
+/// SQLite has one writer at a time. Within a process that is the one connection of [`pool`](Self::pool): the application
+/// writes through it too, and the store and the application take turns, in the order in which they came. A second pool
+/// that writes to the file would compete with this one blindly, and be told `SQLITE_BUSY`. One that only reads does not.
+///
+/// Transactions of the application hold everything else up, so they should be short. Another process that holds the
+/// write lock is waited for.
+///
+/// # Waiting
+///
+/// A verb waits for its answer for at most 20 seconds, then it is [`Unavailable`](crate::StoreErrorKind::Unavailable):
+/// behind the application's transactions for 10, and as long for the lock of another process.
+///
+/// # Time
+///
+/// Leases and times to live are counted by the machine's wall clock, in milliseconds. Where it is set back, they last
+/// longer; where it is set forward, they end sooner.
+///
+/// # Which runtime
+///
+/// The store may be made outside of a runtime, and used from several. Verbs are carried out on the one that used it first;
+/// when that one ends, what it had not answered is `Unavailable`, and the next one takes over.
+#[derive(Clone)]
+pub struct SqliteStore {
+    pool: SqlitePool,
+    verbs: Arc<Verbs>,
+}
+
+/// How long whoever asks the pool waits for its connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long SQLite waits for the lock of another process.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a file is waited for that is busy being opened by another process.
+const OPENED_WITHIN: Duration = Duration::from_secs(5);
+/// A batch has as many rows in its answer: SQLite's thread need not wait for the one that reads them.
+const ROWS: usize = 2048;
+/// KiB of pages in memory. The names of records are spread over their whole index.
+const CACHE_KIB: i32 = 16 * 1024;
+
+impl SqliteStore {
+    /// Opens the database at this URL (`sqlite:path`, `sqlite::memory:`), creates what is missing, and sets it up as the
+    /// store likes it: one connection, WAL, `synchronous = FULL`, and checkpoints on a connection of their own.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](crate::StoreErrorKind::Unavailable) when it cannot be opened or written,
+    /// [`Invalid`](crate::StoreErrorKind::Invalid) when its text is not UTF-8.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::from_str(url).map_err(store_error)?;
+        Self::open_with(options.create_if_missing(true)).await
+    }
+
+    /// The same with options of one's own, such as the key of an encrypted database. Journal mode, synchronisation, time-out
+    /// and checkpoints are the store's.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub async fn open_with(options: SqliteConnectOptions) -> Result<Self, StoreError> {
+        let options = options
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .row_buffer_size(ROWS)
+            .pragma("wal_autocheckpoint", LOG_PAGES.to_string())
+            .pragma("cache_size", format!("-{CACHE_KIB}"))
+            .pragma("temp_store", "MEMORY");
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            // A connection that goes takes a database in memory with it.
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .test_before_acquire(false)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_release(|connection, _| Box::pin(is_sound(connection)))
+            .connect_lazy_with(options.clone());
+        let is_file = opened(&pool).await.map_err(store_error)?;
+        let store = Self::with_checkpoints(pool, is_file.then_some(options));
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    /// A store on a pool of one's own, which must be the only one that writes to the database and have one connection that
+    /// never ages (`max_connections(1)`, `max_lifetime(None)`, `idle_timeout(None)`). Call [`migrate`](Self::migrate)
+    /// before anything else.
+    ///
+    /// Checkpoints are as they are set on the pool: SQLite makes them within a commit, every 1000 pages.
+    pub fn new(pool: SqlitePool) -> Self {
+        Self::with_checkpoints(pool, None)
+    }
+
+    fn with_checkpoints(pool: SqlitePool, options: Option<SqliteConnectOptions>) -> Self {
+        let checkpoints = options.map(Checkpoints::new).map(Arc::new);
+        Self { verbs: Arc::new(Verbs::new(pool.clone(), checkpoints)), pool }
+    }
+
+    /// Creates the tables, or brings them up to date: `idempotency_records` and `idempotency_fences`, and
+    /// `idempotency_migrations`, which is apart from the application's own migrations. Several processes may do so at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        // Locked from the start, so that another process sees all of it or nothing.
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(store_error)?;
+        let encoding: String =
+            query_scalar("PRAGMA encoding").fetch_one(&mut *transaction).await.map_err(store_error)?;
+        if encoding != "UTF-8" {
+            // Numbers are cut out of blobs as text.
+            return Err(StoreError::invalid("the encoding of the database is not UTF-8"));
+        }
+        migrations().run_direct(None, &mut *transaction, false).await.map_err(StoreError::unavailable)?;
+        transaction.commit().await.map_err(store_error)
+    }
+
+    /// The pool with the one connection that writes.
+    pub fn pool(&self) -> &SqlitePool {
+        &self.pool
+    }
+}
+
+/// Whether a connection that was given back can be used again. On some errors (no space, for one) SQLite ends a transaction
+/// by itself; sqlx, which then cannot roll it back, goes on counting it, and begins no other one. Such a connection is
+/// closed, except in memory, where the database would go with it.
+async fn is_sound(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    if !connection.is_in_transaction() {
+        return Ok(true);
+    }
+    // A rollback that was begun by a drop is behind this.
+    connection.ping().await?;
+    if !connection.is_in_transaction() {
+        return Ok(true);
+    }
+    let file: String = query_scalar("SELECT file FROM pragma_database_list WHERE name = 'main'")
+        .fetch_one(connection)
+        .await?;
+    Ok(file.is_empty())
+}
+
+impl Store for SqliteStore {
+    async fn claim(&self, request: ClaimRequest) -> Result<Claim, StoreError> {
+        self.verbs.claim(request).await
+    }
+
+    async fn complete(&self, record: RecordId, fence: Fence, outcome: Outcome) -> Result<Fenced, StoreError> {
+        self.verbs.fenced(Op::Complete(record, fence, outcome)).await
+    }
+
+    async fn release(&self, record: RecordId, fence: Fence) -> Result<Fenced, StoreError> {
+        self.verbs.fenced(Op::Release(record, fence)).await
+    }
+
+    async fn extend(&self, record: RecordId, fence: Fence, lease: Duration) -> Result<Fenced, StoreError> {
+        self.verbs.fenced(Op::Extend(record, fence, lease)).await
+    }
+
+    async fn checkpoint(
+        &self,
+        record: RecordId,
+        fence: Fence,
+        checkpoint: Checkpoint,
+    ) -> Result<Fenced, StoreError> {
+        self.verbs.fenced(Op::Checkpoint(record, fence, checkpoint)).await
+    }
+
+    fn unit_of_work(&self, extensions: &mut Extensions) -> Option<Box<dyn UnitOfWork>> {
+        Some(co_commit::lend(&self.pool, extensions))
+    }
+}
+
+/// Each call is one transaction, and other writers wait for it: a limit of some hundreds is kind to them.
+impl Purge for SqliteStore {
+    async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let dropped =
+            query(TEXTS.purge.as_str()).bind(limit).execute(&self.pool).await.map_err(store_error)?;
+        Ok(usize::try_from(dropped.rows_affected()).unwrap_or(usize::MAX))
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").finish_non_exhaustive()
+    }
+}
+
+/// [`Store::complete`] as a part of the transaction that is open on this connection.
+pub(crate) async fn complete_in(
+    connection: &mut SqliteConnection,
+    record: RecordId,
+    fence: Fence,
+    outcome: &Outcome,
+) -> Result<Fenced, StoreError> {
+    writer::complete(connection, record, fence, outcome).await.map_err(store_error)
+}
+
+/// Whether the record was completed under this fence, after the end of every transaction that is about to do so. The
+/// connection is in none.
+pub(crate) async fn settled_in(
+    connection: &mut SqliteConnection,
+    record: RecordId,
+    fence: Fence,
+) -> Result<bool, StoreError> {
+    writer::settled(connection, record, fence).await.map_err(store_error)
+}
+
+/// Opens the pool's connection and says whether its database is a file.
+async fn opened(pool: &SqlitePool) -> Result<bool, sqlx::Error> {
+    let deadline = after(now(), OPENED_WITHIN);
+    loop {
+        // The switch to WAL takes a lock that SQLite does not wait for.
+        match query_scalar("SELECT file <> '' FROM pragma_database_list WHERE name = 'main'")
+            .fetch_one(pool)
+            .await
+        {
+            Err(error) if is_busy(&error) && now() < deadline => sleep(Duration::from_millis(5)).await,
+            is_file => return is_file,
+        }
+    }
+}
+
+fn migrations() -> Migrator {
+    let first = include_str!("../../migrations/sqlite/1_idempotency_records.sql");
+    let mut migrator = Migrator::with_migrations(vec![Migration::new(
+        1,
+        "idempotency records".into(),
+        MigrationType::Simple,
+        first.into_sql_str(),
+        false,
+    )]);
+    migrator.dangerous_set_table_name("idempotency_migrations");
+    migrator
+}

@@ -1,0 +1,135 @@
+//! What the rows of an answer say.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::error::store_error;
+use super::packed::Packed;
+use super::state;
+use super::statements::{CLAIMS, FOUND, KINDS, RUN};
+use crate::error::StoreError;
+use crate::response::StoredResponse;
+use crate::store::batch::{Answer, Op, Reply};
+use crate::store::{Checkpoint, Claim, ClaimToken, Fence, Fenced, Run};
+
+type Replies = Vec<Result<Reply, StoreError>>;
+
+/// One reply for each verb of a batch, which took effect.
+pub(super) fn replies(ops: &[Op], packed: &Packed, rows: &[SqliteRow]) -> Replies {
+    read(ops, packed, rows).unwrap_or_else(|_| {
+        let unknown = || StoreError::unavailable("an answer that cannot be read");
+        ops.iter().map(|_| Err(unknown())).collect()
+    })
+}
+
+fn read(ops: &[Op], packed: &Packed, rows: &[SqliteRow]) -> Result<Replies, StoreError> {
+    let mut replies: Replies = ops.iter().map(|op| Ok(unanswered(op))).collect();
+    for row in rows {
+        match usize::try_from(column::<i64>(row, 0)?).map_err(StoreError::invalid)? {
+            kind if kind < KINDS => {
+                // No list: none of them was carried out.
+                for item in column::<Option<&str>>(row, 1)?.into_iter().flat_map(|list| list.split(',')) {
+                    let (place, answer) = listed(kind, item).ok_or_else(unreadable)?;
+                    let place = packed.place(kind, place).ok_or_else(unreadable)?;
+                    replies[place] = Ok(Reply::Done(answer));
+                }
+            }
+            _ => {
+                let place = usize::try_from(column::<i64>(row, 1)?).map_err(StoreError::invalid)?;
+                let place = packed.place(CLAIMS, place).ok_or_else(unreadable)?;
+                // What cannot be read of one record is no matter of the others.
+                replies[place] = claim(row);
+            }
+        }
+    }
+    Ok(replies)
+}
+
+/// The reply to a claim, by its row.
+pub(super) fn claim(row: &SqliteRow) -> Result<Reply, StoreError> {
+    match usize::try_from(column::<i64>(row, 0)?) {
+        Ok(RUN) => Ok(Reply::Done(Answer::Claim(Claim::Run(run(row)?), None))),
+        Ok(FOUND) => found(row).map(Reply::Done),
+        _ => Err(unreadable()),
+    }
+}
+
+/// What it means that the answer says nothing about a verb.
+pub(super) fn unanswered(op: &Op) -> Reply {
+    match op {
+        // Neither given away nor found: another process came between.
+        Op::Claim(_) => Reply::Locked(None),
+        _ => Reply::Done(Answer::Fenced(Fenced::Stale)),
+    }
+}
+
+/// An item of the list of what was carried out: where it begins in its blob, and of a claim more.
+fn listed(kind: usize, item: &str) -> Option<(usize, Answer)> {
+    let mut numbers = item.split(' ');
+    let begins = numbers.next()?.parse().ok()?;
+    if kind != CLAIMS {
+        return Some((begins, Answer::Fenced(Fenced::Held)));
+    }
+    let fence = Fence(numbers.next()?.parse().ok()?);
+    let attempt = numbers.next()?.parse().unwrap_or(u32::MAX);
+    let orphan = numbers.next()? == "1";
+    let run = Run { fence, attempt, orphan, checkpoint: None };
+    Some((begins, Answer::Claim(Claim::Run(run), None)))
+}
+
+fn run(row: &SqliteRow) -> Result<Run, StoreError> {
+    let checkpoint = match column::<Option<Vec<u8>>>(row, 5)? {
+        Some(name) => Some(Checkpoint {
+            name: String::from_utf8(name).map_err(StoreError::invalid)?,
+            data: Bytes::from(column::<Vec<u8>>(row, 6)?),
+        }),
+        None => None,
+    };
+    Ok(Run {
+        fence: Fence(column::<i64>(row, 2)?.unsigned_abs()),
+        attempt: u32::try_from(column::<i64>(row, 3)?).unwrap_or(u32::MAX),
+        orphan: column(row, 4)?,
+        checkpoint,
+    })
+}
+
+/// The answer to a claim that was not given away.
+fn found(row: &SqliteRow) -> Result<Answer, StoreError> {
+    let (matches, state): (bool, i32) = (column(row, 7)?, column(row, 8)?);
+    if !matches {
+        return Ok(Answer::Claim(Claim::Mismatch, None));
+    }
+    let claim = match state {
+        state::RUNNING => {
+            let holder = column::<&[u8]>(row, 11)?.try_into().map_err(StoreError::invalid)?;
+            let claim = Claim::InFlight { lease_left: left(row, 9)? };
+            return Ok(Answer::Claim(claim, Some(ClaimToken::from_bytes(holder))));
+        }
+        state::RESPONSE => Claim::Replay {
+            response: StoredResponse::from_bytes(Bytes::from(column::<Vec<u8>>(row, 12)?)),
+            // The store's clock counts whole milliseconds. It may be anywhere within one, so the last is not counted on.
+            expires_in: left(row, 10)?.saturating_sub(Duration::from_micros(999)),
+        },
+        state => Claim::Tombstone(state::tombstone(state)?),
+    };
+    Ok(Answer::Claim(claim, None))
+}
+
+/// A time that was not over when the claim was refused, though it may be by now.
+fn left(row: &SqliteRow, at: usize) -> Result<Duration, StoreError> {
+    Ok(Duration::from_millis(u64::try_from(column::<i64>(row, at)?).unwrap_or(0).max(1)))
+}
+
+fn unreadable() -> StoreError {
+    StoreError::invalid("the answer to another statement")
+}
+
+fn column<'r, T>(row: &'r SqliteRow, at: usize) -> Result<T, StoreError>
+where
+    T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+{
+    row.try_get(at).map_err(store_error)
+}

@@ -1,0 +1,128 @@
+//! The end of the batcher that writes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::{SqliteConnection, SqlitePool};
+
+use super::answers::{claim, replies, unanswered};
+use super::checkpoints::Checkpoints;
+use super::error::{is_busy, store_error};
+use super::lent::{Lent, undo};
+use super::packed::{self, Packed};
+use super::statements::TEXTS;
+use crate::clock::{after, now};
+use crate::error::StoreError;
+use crate::store::batch::{Answer, Op, Reply, Writer};
+use crate::store::{Fence, Fenced, Outcome, RecordId};
+
+/// Writes with the one connection of the pool, which it takes anew for each batch: whoever else waits for it is served in
+/// turn.
+pub(super) struct SqliteWriter {
+    pool: SqlitePool,
+    checkpoints: Option<Arc<Checkpoints>>,
+}
+
+/// How long a batch asks again for the write lock while another process has it. SQLite's own patience (`busy_timeout`) may
+/// run out under load: it looks ever more rarely, and between two commits of a busy process the lock is free for an instant
+/// only.
+const LOCKED_FOR: Duration = Duration::from_secs(10);
+
+type Replies = Vec<Result<Reply, StoreError>>;
+
+impl SqliteWriter {
+    pub(super) fn new(pool: SqlitePool, checkpoints: Option<Arc<Checkpoints>>) -> Self {
+        Self { pool, checkpoints }
+    }
+
+    async fn write(&self, ops: &[Op]) -> Result<Replies, sqlx::Error> {
+        let mut lent = Lent::new(self.pool.acquire().await?);
+        match ops {
+            [op] => alone(&mut lent, op).await.map(|reply| vec![reply]),
+            ops => together(&mut lent, ops).await,
+        }
+    }
+}
+
+impl Writer for SqliteWriter {
+    async fn execute(&mut self, ops: &[Op]) -> Result<Replies, StoreError> {
+        let deadline = after(now(), LOCKED_FOR);
+        let replies = loop {
+            match self.write(ops).await {
+                Ok(replies) => break replies,
+                // Nothing was begun.
+                Err(error) if is_busy(&error) && now() < deadline => {}
+                Err(error) => return Err(store_error(error)),
+            }
+        };
+        if let Some(checkpoints) = &self.checkpoints {
+            checkpoints.wrote(ops);
+        }
+        Ok(replies)
+    }
+}
+
+/// A verb as a statement that commits by itself.
+///
+/// Whatever writes is read to its end: `fetch_one` and `fetch_optional` stop at a row, before the commit, and what that
+/// comes to is lost.
+pub(super) async fn alone(lent: &mut Lent, op: &Op) -> Result<Result<Reply, StoreError>, sqlx::Error> {
+    let connection = lent.connection()?;
+    let call = match op {
+        Op::Claim(request) => {
+            let taken = packed::claim(&TEXTS.take, request).fetch_all(&mut *connection).await?;
+            if let Some(row) = taken.first() {
+                return Ok(claim(row));
+            }
+            let found = packed::claim(&TEXTS.look, request).fetch_optional(connection).await?;
+            return Ok(found.as_ref().map_or_else(|| Ok(unanswered(op)), claim));
+        }
+        Op::Complete(record, fence, outcome) => {
+            let fenced = complete(connection, *record, *fence, outcome).await?;
+            return Ok(Ok(Reply::Done(Answer::Fenced(fenced))));
+        }
+        Op::Release(record, fence) => packed::release(*record, *fence),
+        Op::Extend(record, fence, lease) => packed::extend(*record, *fence, *lease),
+        Op::Checkpoint(record, fence, checkpoint) => packed::checkpoint(*record, *fence, checkpoint),
+    };
+    let is_held = call.execute(connection).await?.rows_affected() > 0;
+    Ok(Ok(Reply::Done(Answer::Fenced(if is_held { Fenced::Held } else { Fenced::Stale }))))
+}
+
+/// A completion, by itself or as a part of a transaction that is open.
+pub(super) async fn complete(
+    connection: &mut SqliteConnection,
+    record: RecordId,
+    fence: Fence,
+    outcome: &Outcome,
+) -> Result<Fenced, sqlx::Error> {
+    let written = packed::complete(record, fence, outcome).execute(&mut *connection).await?;
+    if written.rows_affected() > 0 {
+        return Ok(Fenced::Held);
+    }
+    // Perhaps an earlier one was.
+    let completed = packed::held(&TEXTS.completed, record, fence).fetch_optional(connection).await?;
+    Ok(if completed.is_some() { Fenced::Held } else { Fenced::Stale })
+}
+
+/// Verbs in one transaction.
+async fn together(lent: &mut Lent, ops: &[Op]) -> Result<Replies, sqlx::Error> {
+    let mut packed = Packed::new(ops);
+    let rows = lent.transaction(packed.call()).await?;
+    Ok(replies(ops, &packed, &rows))
+}
+
+/// Whether the record was completed, on a connection that is in no transaction.
+pub(super) async fn settled(
+    connection: &mut SqliteConnection,
+    record: RecordId,
+    fence: Fence,
+) -> Result<bool, sqlx::Error> {
+    match packed::held(&TEXTS.settled, record, fence).fetch_all(&mut *connection).await {
+        Ok(rows) => Ok(!rows.is_empty()),
+        Err(error) => {
+            undo(connection).await?;
+            Err(error)
+        }
+    }
+}

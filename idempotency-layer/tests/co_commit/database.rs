@@ -1,0 +1,111 @@
+//! What the scenarios need of a database: a table of rows, of which none is there twice, and a way to break a commit.
+
+use idempotency_layer::{CoCommitDatabase, PostgresStore, SqliteStore, Store};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{PgConnection, PgPool, Pool, Postgres, Sqlite, SqliteConnection, SqlitePool};
+
+pub(crate) trait Bench: CoCommitDatabase {
+    type Records: Store + Clone;
+    /// Goes with the database.
+    type Place: Send + Sync;
+
+    /// A new database with the table, and a store of records in it.
+    fn open() -> impl Future<Output = (Self::Place, Self::Records, Pool<Self>)> + Send;
+
+    fn insert(connection: &mut Self::Connection, row: &str) -> impl Future<Output = sqlx::Result<()>> + Send;
+
+    /// Violates a constraint that is looked at when the transaction is committed.
+    fn break_at_commit(connection: &mut Self::Connection) -> impl Future<Output = sqlx::Result<()>> + Send;
+
+    fn rows(pool: &Pool<Self>) -> impl Future<Output = Vec<String>> + Send;
+
+    fn records(pool: &Pool<Self>) -> impl Future<Output = i64> + Send;
+
+    /// Lets the lease of every record end, as standing still for long does.
+    fn end_leases(pool: &Pool<Self>) -> impl Future<Output = ()> + Send;
+}
+
+const TABLES: &str = "
+    CREATE TABLE rows (id INTEGER PRIMARY KEY GENERATED_ID, row TEXT NOT NULL UNIQUE);
+    CREATE TABLE parents (id INTEGER PRIMARY KEY);
+    CREATE TABLE children (parent INTEGER REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED);";
+
+const ORPHAN: &str = "INSERT INTO children (parent) VALUES (1)";
+const INSERT: &str = "INSERT INTO rows (row) VALUES ($1)";
+const ROWS: &str = "SELECT row FROM rows ORDER BY id";
+const RECORDS: &str = "SELECT count(*) FROM idempotency_records";
+
+impl Bench for Postgres {
+    type Records = PostgresStore;
+    type Place = ();
+
+    async fn open() -> ((), PostgresStore, PgPool) {
+        let pool = PgPoolOptions::new()
+            .max_connections(32)
+            .connect(&private_postgres::shared_database())
+            .await
+            .unwrap();
+        let store = PostgresStore::new(pool.clone());
+        store.migrate().await.unwrap();
+        let tables = TABLES.replace("GENERATED_ID", "GENERATED ALWAYS AS IDENTITY");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(tables)).execute(&pool).await.unwrap();
+        ((), store, pool)
+    }
+
+    async fn insert(connection: &mut PgConnection, row: &str) -> sqlx::Result<()> {
+        sqlx::query(INSERT).bind(row).execute(connection).await.map(drop)
+    }
+
+    async fn break_at_commit(connection: &mut PgConnection) -> sqlx::Result<()> {
+        sqlx::query(ORPHAN).execute(connection).await.map(drop)
+    }
+
+    async fn rows(pool: &PgPool) -> Vec<String> {
+        sqlx::query_scalar(ROWS).fetch_all(pool).await.unwrap()
+    }
+
+    async fn records(pool: &PgPool) -> i64 {
+        sqlx::query_scalar(RECORDS).fetch_one(pool).await.unwrap()
+    }
+
+    async fn end_leases(pool: &PgPool) {
+        let end = "UPDATE idempotency_records SET lease_ends = clock_timestamp() - interval '1 second'";
+        assert_eq!(sqlx::query(end).execute(pool).await.unwrap().rows_affected(), 1);
+    }
+}
+
+impl Bench for Sqlite {
+    type Records = SqliteStore;
+    type Place = tempfile::TempDir;
+
+    async fn open() -> (tempfile::TempDir, SqliteStore, SqlitePool) {
+        let place = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&format!("sqlite://{}/test.db", place.path().display())).await.unwrap();
+        store.migrate().await.unwrap();
+        let tables = TABLES.replace("GENERATED_ID", "AUTOINCREMENT");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(tables)).execute(store.pool()).await.unwrap();
+        let pool = store.pool().clone();
+        (place, store, pool)
+    }
+
+    async fn insert(connection: &mut SqliteConnection, row: &str) -> sqlx::Result<()> {
+        sqlx::query(INSERT).bind(row).execute(connection).await.map(drop)
+    }
+
+    async fn break_at_commit(connection: &mut SqliteConnection) -> sqlx::Result<()> {
+        sqlx::query(ORPHAN).execute(connection).await.map(drop)
+    }
+
+    async fn rows(pool: &SqlitePool) -> Vec<String> {
+        sqlx::query_scalar(ROWS).fetch_all(pool).await.unwrap()
+    }
+
+    async fn records(pool: &SqlitePool) -> i64 {
+        sqlx::query_scalar(RECORDS).fetch_one(pool).await.unwrap()
+    }
+
+    async fn end_leases(pool: &SqlitePool) {
+        let end = "UPDATE idempotency_records SET lease_ends = 0";
+        assert_eq!(sqlx::query(end).execute(pool).await.unwrap().rows_affected(), 1);
+    }
+}

@@ -1,0 +1,184 @@
+//! A layer on a new database, and handlers that are given its transaction.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use idempotency_layer::{
+    Builder, CoCommit, Contract, IdempotencyLayer, Rejection, RejectionKind, ReplayBody, Scoped, Store,
+};
+use sqlx::Pool;
+use tokio::sync::{Semaphore, watch};
+use tower::util::BoxCloneSyncService;
+use tower::{Layer, ServiceExt, service_fn};
+
+use crate::database::Bench;
+
+pub(crate) type Body = ReplayBody<Full<Bytes>>;
+pub(crate) type Service = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+
+pub(crate) struct Rig<DB: Bench> {
+    pub(crate) pool: Pool<DB>,
+    layer: IdempotencyLayer<DB::Records>,
+    _place: DB::Place,
+}
+
+impl<DB: Bench> Rig<DB> {
+    pub(crate) async fn new() -> Self {
+        Self::with(|builder| builder).await
+    }
+
+    pub(crate) async fn with(
+        set: impl FnOnce(Builder<DB::Records, Scoped>) -> Builder<DB::Records, Scoped>,
+    ) -> Self {
+        let (place, store, pool) = DB::open().await;
+        Self { pool, layer: set(builder(store)).build(), _place: place }
+    }
+
+    pub(crate) fn serve<F, Fut>(&self, runs: &Count, handler: F) -> Service
+    where
+        F: Fn(usize, CoCommit<DB>) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Response<Body>> + Send + 'static,
+    {
+        serve(&self.layer, runs, handler)
+    }
+
+    /// Writes a row that tells its run, and answers with this status.
+    pub(crate) fn writing(&self, runs: &Count, status: u16) -> Service {
+        self.serve(runs, move |run, co_commit| async move {
+            DB::insert(&mut *co_commit.begin().await.unwrap(), &format!("run {run}")).await.unwrap();
+            answer(status, run)
+        })
+    }
+
+    pub(crate) async fn rows(&self) -> Vec<String> {
+        DB::rows(&self.pool).await
+    }
+
+    pub(crate) async fn records(&self) -> i64 {
+        DB::records(&self.pool).await
+    }
+
+    pub(crate) async fn end_leases(&self) {
+        DB::end_leases(&self.pool).await;
+    }
+
+    pub(crate) async fn detached_are_done(&self) {
+        self.layer.shutdown().await;
+    }
+}
+
+pub(crate) fn builder<St: Store>(store: St) -> Builder<St, Scoped> {
+    IdempotencyLayer::builder(store).contract(Contract::veriko()).single_tenant()
+}
+
+/// The handler behind the layer, told which run it is.
+pub(crate) fn serve<DB, St, F, Fut>(layer: &IdempotencyLayer<St>, runs: &Count, handler: F) -> Service
+where
+    DB: Bench,
+    St: Store,
+    F: Fn(usize, CoCommit<DB>) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Response<Body>> + Send + 'static,
+{
+    let runs = runs.clone();
+    BoxCloneSyncService::new(layer.layer(service_fn(move |request: Request<Body>| {
+        let co_commit = request.extensions().get::<CoCommit<DB>>().expect("a transaction is lent").clone();
+        let handled = handler(runs.one(), co_commit);
+        async move { Ok(handled.await) }
+    })))
+}
+
+pub(crate) fn answer(status: u16, run: usize) -> Response<Body> {
+    let body = ReplayBody::new(Full::new(Bytes::from(format!("run {run}"))));
+    Response::builder().status(status).body(body).unwrap()
+}
+
+pub(crate) fn post(key: &str) -> Request<Body> {
+    let mut request = post_without_key();
+    request.headers_mut().insert("idempotency-key", key.parse().unwrap());
+    request
+}
+
+pub(crate) fn post_without_key() -> Request<Body> {
+    Request::post("/payments").body(ReplayBody::new(Full::new(Bytes::from_static(b"{}")))).unwrap()
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) text: String,
+    pub(crate) replay: bool,
+    pub(crate) kind: Option<RejectionKind>,
+}
+
+pub(crate) async fn send(service: &Service, request: Request<Body>) -> Answer {
+    let answer = tokio::time::timeout(Duration::from_secs(60), service.clone().oneshot(request));
+    let (parts, body) = answer.await.expect("an answer within a minute").unwrap().into_parts();
+    Answer {
+        status: parts.status.as_u16(),
+        replay: parts.headers.get("idempotent-replayed").is_some_and(|mark| mark == "true"),
+        kind: parts.extensions.get().map(Rejection::kind),
+        text: String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap(),
+    }
+}
+
+/// How often the handler ran.
+#[derive(Clone)]
+pub(crate) struct Count(Arc<watch::Sender<usize>>);
+
+impl Default for Count {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(0)))
+    }
+}
+
+impl Count {
+    fn one(&self) -> usize {
+        let mut count = 0;
+        self.0.send_modify(|runs| {
+            *runs += 1;
+            count = *runs;
+        });
+        count
+    }
+
+    pub(crate) fn get(&self) -> usize {
+        *self.0.borrow()
+    }
+
+    pub(crate) async fn reaches(&self, runs: usize) {
+        let mut seen = self.0.subscribe();
+        tokio::time::timeout(Duration::from_secs(60), seen.wait_for(|seen| *seen >= runs))
+            .await
+            .unwrap()
+            .unwrap();
+    }
+}
+
+impl fmt::Debug for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+/// A door that handlers wait at.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate(Arc<Semaphore>);
+
+impl Gate {
+    pub(crate) fn closed() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+
+    pub(crate) fn open(&self) {
+        self.0.add_permits(1000);
+    }
+
+    pub(crate) async fn pass(&self) {
+        self.0.acquire().await.unwrap().forget();
+    }
+}

@@ -1,0 +1,212 @@
+//! The file: what is in it, what it is opened as, and what survives.
+
+use std::fs;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use idempotency_layer::{ClaimRequest, Fenced, Purge, SqliteStore, Store, StoreErrorKind};
+use sqlx::sqlite::SqlitePoolOptions;
+use sqlx::{Connection, Executor, SqliteConnection, query_scalar};
+use tokio::time::sleep;
+
+use crate::support::{Folder, again, ask, complete, finish, replay, response, run};
+
+/// The folder is copied as it is at a moment, which is what a machine finds that lost its power.
+#[tokio::test]
+async fn what_was_answered_is_there_after_a_crash() {
+    let (folder, copy) = (Folder::new(), Folder::new());
+    let store = folder.store().await;
+    let asked = join_all((0..100).map(|_| finish(&store, response(500)))).await;
+    let running = ask();
+    let fence = run(&store, running).await.fence;
+    fs::copy(folder.file(), copy.file()).unwrap();
+    fs::copy(folder.log(), copy.log()).unwrap();
+
+    let recovered = copy.store().await;
+    for ask in asked {
+        assert_eq!(replay(&recovered, ask).await, response(500));
+    }
+    complete(&recovered, running, fence, response(5)).await;
+}
+
+/// As a process that reads the file without the store finds it.
+async fn value(folder: &Folder, sql: &'static str) -> i64 {
+    let mut reader = SqliteConnection::connect(&folder.url()).await.unwrap();
+    query_scalar(sql).fetch_one(&mut reader).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_fences_of_a_record_grow_whoever_deletes_its_row() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let living = ask();
+    let mut last = run(&store, living).await.fence;
+    for _ in 0..5 {
+        assert_eq!(store.release(living.record, last).await.unwrap(), Fenced::Held);
+        let next = run(&store, again(living)).await.fence;
+        assert!(next > last, "{next:?} after {last:?}");
+        last = next;
+    }
+    store.pool().execute("DELETE FROM idempotency_records").await.unwrap();
+    let next = run(&store, again(living)).await.fence;
+    assert!(next > last, "{next:?} after {last:?}, when its row was deleted");
+    assert_eq!(store.release(living.record, last).await.unwrap(), Fenced::Stale);
+}
+
+#[tokio::test]
+async fn a_purge_keeps_to_its_limit_also_among_records_that_expire_together() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let short = || ClaimRequest { lease: Duration::ZERO, ttl: Duration::from_millis(1), ..ask() };
+    join_all((0..100).map(|_| run(&store, short()))).await;
+    let kept = finish(&store, response(10)).await;
+    // Held beyond its time, in front of the others.
+    let held = ClaimRequest { lease: Duration::from_mins(1), ..short() };
+    let fence = run(&store, held).await.fence;
+    while value(
+        &folder,
+        "SELECT max(expires_at) < unixepoch('subsec') * 1000 FROM idempotency_records WHERE response IS NULL",
+    )
+    .await
+        == 0
+    {
+        sleep(Duration::from_millis(1)).await;
+    }
+    let mut dropped = 0;
+    for limit in [0, 1, 7, 92, 50] {
+        let now = store.purge_expired(limit).await.unwrap();
+        assert!(now <= limit, "{now} of at most {limit}");
+        dropped += now;
+    }
+    assert_eq!(dropped, 100);
+    assert_eq!(replay(&store, kept).await, response(10));
+    complete(&store, held, fence, response(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn processes_that_start_at_once_create_the_tables_once() {
+    for _ in 0..10 {
+        let folder = Folder::new();
+        let url = folder.url();
+        let opened = (0..6).map(|_| {
+            let url = url.clone();
+            tokio::spawn(async move { SqliteStore::open(&url).await.map(|store| (store, ())) })
+        });
+        for store in join_all(opened).await {
+            let (store, ()) = store.unwrap().unwrap();
+            finish(&store, response(10)).await;
+        }
+        assert_eq!(value(&folder, "SELECT count(*) FROM idempotency_migrations").await, 1);
+    }
+}
+
+#[tokio::test]
+async fn the_migrations_are_apart_from_those_of_the_application() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let own = sqlx::migrate::Migrator::with_migrations(vec![sqlx::migrate::Migration::new(
+        1,
+        "payments".into(),
+        sqlx::migrate::MigrationType::Simple,
+        sqlx::SqlSafeStr::into_sql_str("CREATE TABLE payments (amount INTEGER NOT NULL)"),
+        false,
+    )]);
+    own.run(store.pool()).await.unwrap();
+    store.migrate().await.unwrap();
+    own.run(store.pool()).await.unwrap();
+    finish(&folder.store().await, response(1)).await;
+}
+
+#[tokio::test]
+async fn a_database_whose_text_is_not_utf_8_is_refused() {
+    let folder = Folder::new();
+    fs::write(folder.file(), b"").unwrap();
+    let mut other = SqliteConnection::connect(&folder.url()).await.unwrap();
+    other.execute("PRAGMA encoding = 'UTF-16le'; CREATE TABLE payments (amount INTEGER)").await.unwrap();
+    let refused = SqliteStore::open(&folder.url()).await.unwrap_err();
+    assert_eq!(refused.kind(), StoreErrorKind::Invalid);
+}
+
+#[tokio::test]
+async fn what_cannot_be_opened_is_unavailable() {
+    let folder = Folder::new();
+    fs::create_dir(folder.file()).unwrap();
+    assert_eq!(SqliteStore::open(&folder.url()).await.unwrap_err().kind(), StoreErrorKind::Unavailable);
+    let other = Folder::new();
+    fs::write(other.file(), vec![7; 10_000]).unwrap();
+    let error = SqliteStore::open(&other.url()).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    assert_eq!(error.to_string(), "the idempotency store was not reached");
+}
+
+/// The pool's connection is taken for longer than the store waits.
+#[tokio::test]
+async fn a_store_that_was_unavailable_works_again() {
+    let folder = Folder::new();
+    drop(folder.store().await);
+    let pool = SqlitePoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(Duration::from_millis(50))
+        .connect(&folder.url())
+        .await
+        .unwrap();
+    let store = SqliteStore::new(pool.clone());
+    let kept = finish(&store, response(10)).await;
+    let taken = pool.acquire().await.unwrap();
+    for claim in join_all((0..10).map(|_| store.claim(ask()))).await {
+        assert_eq!(claim.unwrap_err().kind(), StoreErrorKind::Unavailable);
+    }
+    drop(taken);
+    assert_eq!(replay(&store, kept).await, response(10));
+    finish(&store, response(10)).await;
+}
+
+/// What a runtime leaves behind that ends with verbs on their way.
+#[test]
+fn a_store_outlives_the_runtime_that_used_it_first() {
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let folder = Folder::new();
+    let first = runtime();
+    let store = first.block_on(folder.store());
+    let kept = first.block_on(finish(&store, response(10)));
+    for _ in 0..20 {
+        let dying = runtime();
+        let spawned = store.clone();
+        dying.spawn(async move {
+            loop {
+                join_all((0..32).map(|_| finish(&spawned, response(1000)))).await;
+            }
+        });
+        dying.block_on(finish(&store, response(10)));
+        dying.shutdown_background();
+        let next = runtime();
+        // One that was on its way with the last one may be told that it was lost.
+        let survived = next.block_on(async {
+            let claim = store.claim(again(kept)).await;
+            if claim.is_ok() { claim } else { store.claim(again(kept)).await }
+        });
+        survived.unwrap();
+    }
+    first.block_on(async {
+        assert_eq!(replay(&store, kept).await, response(10));
+        // Nothing is locked, and nothing was left half done.
+        finish(&folder.store().await, response(10)).await;
+    });
+}
+
+#[tokio::test]
+async fn the_log_is_moved_into_the_file_and_stays_bounded() {
+    const MIB: u64 = 1024 * 1024;
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let (mut most, mut written) = (0, 0);
+    while written < 400 * MIB {
+        join_all((0..64).map(|_| finish(&store, response(64 * 1024)))).await;
+        written += 64 * 64 * 1024;
+        most = most.max(fs::metadata(folder.log()).unwrap().len());
+    }
+    assert!(most < 100 * MIB, "a log of {} MiB", most / MIB);
+    let file = fs::metadata(folder.file()).unwrap().len();
+    assert!(file > 300 * MIB, "a file of {} MiB", file / MIB);
+}

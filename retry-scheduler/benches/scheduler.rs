@@ -1,0 +1,247 @@
+//! Cycles claimed and finished a second, on each scheduler, with few and with many pending, one by one and by the hundred.
+//!
+//! `cargo bench -p retry-scheduler --all-features`; with `-- postgres`, `sqlite` or `memory` only that. Every figure is of
+//! this machine at this moment: the ratios, each to the first line of its size of batch, mean something.
+//!
+//! An attempt fails, and its cycle is due again a millisecond later: the number of pending cycles stays what it is, and
+//! they are gone through in a ring. The time of processors is that of the bench and of the server together. With an old snapshot, a transaction is open that began before: PostgreSQL keeps every
+//! row that has changed since.
+
+#[path = "scheduler/cpu.rs"]
+mod cpu;
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use std::{env, fs, process};
+
+use bytes::Bytes;
+use private_postgres::{Postgres, psql};
+use retry_scheduler::{
+    ClaimDue, Claimed, CycleKey, Finished, MemoryScheduler, NewCycle, Plan, PostgresScheduler, Report,
+    RetryScheduler, SqliteScheduler, Verdict,
+};
+use sqlx::{Executor, PgPool};
+
+const FEW: usize = 10_000;
+const MANY: usize = 1_000_000;
+const TENANTS: usize = 100;
+const PAYLOAD: &[u8] = &[b'p'; 200];
+const DETAIL: &[u8] = b"not found";
+/// Each figure is of so long, after as long again that is not counted.
+const TIME: Duration = Duration::from_secs(6);
+
+#[tokio::main]
+async fn main() {
+    let wanted: Vec<_> = env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    if wants("memory") {
+        memory().await;
+    }
+    if wants("sqlite") {
+        sqlite().await;
+    }
+    if wants("postgres") {
+        postgres().await;
+    }
+}
+
+async fn memory() {
+    let mut table = Table::new("memory");
+    for batch in [1, 100] {
+        for pending in [FEW, MANY] {
+            let scheduler = MemoryScheduler::new(MANY);
+            fill(&scheduler, pending).await;
+            table.line(pending, batch, "", churn(Arc::new(scheduler), batch, 1, usize::MAX).await);
+        }
+    }
+}
+
+async fn sqlite() {
+    let mut table = Table::new("SQLite, a write-ahead log, FULL");
+    for batch in [1, 100] {
+        for pending in [FEW, MANY] {
+            let folder = env::temp_dir().join(format!("retry-scheduler-bench-{}", process::id()));
+            fs::create_dir_all(&folder).unwrap();
+            let scheduler = SqliteScheduler::open(folder.join("cycles.db")).await.unwrap();
+            let pool = scheduler.pool();
+            let subjects = format!(
+                "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {pending}) \
+                 INSERT INTO retry_subjects (namespace, subject, payload) \
+                 SELECT 'bench', format('00000000-0000-0000-0000-%012d', n * 7919 % {pending}), zeroblob(200) FROM n"
+            );
+            pool.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(subjects))).await.unwrap();
+            let cycles = format!(
+                "INSERT INTO retry_cycles (id, tenant, max_attempts, delays, wake_at) \
+                 SELECT id, 'tenant ' || (id % {TENANTS}), 1000000, '1', \
+                 CAST(unixepoch('subsec') * 1000 AS INTEGER) - 3600000 + id * 1000 / ({pending} / 1000) FROM retry_subjects"
+            );
+            pool.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(cycles))).await.unwrap();
+            pool.execute("ANALYZE").await.unwrap();
+            table.line(pending, batch, "", churn(Arc::new(scheduler), batch, 1, usize::MAX).await);
+            fs::remove_dir_all(&folder).unwrap();
+        }
+    }
+}
+
+async fn postgres() {
+    let postgres = Postgres::start_with(&["shared_buffers=512MB", "max_wal_size=8GB"]);
+    for pending in [FEW, MANY] {
+        let url = postgres.url_of(&template(pending));
+        psql(&postgres.url(), &format!("CREATE DATABASE {}", template(pending)));
+        let pool = PgPool::connect(&url).await.unwrap();
+        PostgresScheduler::new(pool.clone()).migrate().await.unwrap();
+        pool.close().await;
+        psql(
+            &url,
+            &format!(
+                "INSERT INTO retry_subjects (namespace, subject, payload) \
+             SELECT 'bench', md5(n::text)::uuid, decode(repeat('00', 200), 'hex') FROM generate_series(1, {pending}) AS n"
+            ),
+        );
+        psql(
+            &url,
+            &format!(
+                "INSERT INTO retry_cycles (id, tenant, max_attempts, delays, wake_at) \
+             SELECT id, 'tenant ' || id % {TENANTS}, 1000000, '1', \
+             floor(extract(epoch FROM now()) * 1000) - 3600000 + id * 1000 / ({pending} / 1000) FROM retry_subjects"
+            ),
+        );
+        psql(&url, "VACUUM ANALYZE");
+    }
+    let mut table = Table::new("PostgreSQL");
+    for batch in [1, 100] {
+        for pending in [FEW, MANY] {
+            for old_snapshot in [false, true] {
+                for shares in [false, true] {
+                    if shares && (old_snapshot || batch == 1) {
+                        continue;
+                    }
+                    let name = format!("run_{batch}_{pending}_{old_snapshot}_{shares}");
+                    psql(&postgres.url(), &format!("CREATE DATABASE {name} TEMPLATE {}", template(pending)));
+                    psql(&postgres.url(), "CHECKPOINT");
+                    let pool = PgPool::connect(&postgres.url_of(&name)).await.unwrap();
+                    let mut old = pool.begin().await.unwrap();
+                    if old_snapshot {
+                        old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await.unwrap();
+                        old.execute("SELECT count(*) FROM retry_attempts").await.unwrap();
+                    }
+                    let scheduler = Arc::new(PostgresScheduler::new(pool.clone()));
+                    let (loops, per_tenant) =
+                        (if batch == 1 { 8 } else { 4 }, if shares { 50 } else { usize::MAX });
+                    let note = match (old_snapshot, shares) {
+                        (true, _) => "old snapshot",
+                        (_, true) => "shares",
+                        _ => "",
+                    };
+                    table.line(pending, batch, note, churn(scheduler, batch, loops, per_tenant).await);
+                    old.rollback().await.unwrap();
+                    pool.close().await;
+                    psql(&postgres.url(), &format!("DROP DATABASE {name} WITH (FORCE)"));
+                }
+            }
+        }
+    }
+}
+
+fn template(pending: usize) -> String {
+    format!("template_{pending}")
+}
+
+async fn fill(scheduler: &impl RetryScheduler, pending: usize) {
+    for n in 0..pending {
+        let new = NewCycle {
+            key: CycleKey::new("bench", format!("00000000-0000-0000-0000-{n:012}")),
+            tenant: format!("tenant {}", n % TENANTS),
+            plan: Plan::every(Duration::from_millis(1), 1_000_000).unwrap(),
+            first_in: Duration::ZERO,
+            payload: Bytes::from_static(PAYLOAD),
+        };
+        scheduler.schedule(new).await.unwrap();
+    }
+}
+
+/// Cycles a second, and the time of processors that each took.
+async fn churn<S: RetryScheduler>(
+    scheduler: Arc<S>,
+    batch: usize,
+    loops: usize,
+    per_tenant: usize,
+) -> (f64, Duration) {
+    let finished = Arc::new(AtomicUsize::new(0));
+    let mut tasks = Vec::new();
+    for _ in 0..loops {
+        let (scheduler, finished) = (scheduler.clone(), finished.clone());
+        tasks.push(tokio::spawn(async move {
+            loop {
+                let claims = scheduler.claim_due(ask(batch, per_tenant)).await.unwrap();
+                if claims.is_empty() {
+                    // All of a few are leased to the others.
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                let count = claims.len();
+                let reports =
+                    claims.into_iter().map(|claim| (claim, failure())).collect::<Vec<(Claimed, Report)>>();
+                let answers = scheduler.finish_many(reports).await.unwrap();
+                assert!(answers.iter().all(|answer| matches!(answer, Finished::Recorded(_))));
+                finished.fetch_add(count, Ordering::Relaxed);
+            }
+        }));
+    }
+    tokio::time::sleep(TIME).await;
+    let (start, spent, before) = (now(), cpu::spent(), finished.load(Ordering::Relaxed));
+    tokio::time::sleep(TIME).await;
+    let count = finished.load(Ordering::Relaxed) - before;
+    let rate = count as f64 / start.elapsed().as_secs_f64();
+    let each = (cpu::spent() - spent).div_f64(count as f64);
+    for task in tasks {
+        task.abort();
+        let _ = task.await;
+    }
+    (rate, each)
+}
+
+fn ask(limit: usize, per_tenant: usize) -> ClaimDue {
+    ClaimDue { limit, lease: Duration::from_secs(30), per_tenant, running: HashMap::new() }
+}
+
+fn failure() -> Report {
+    Report { verdict: Verdict::Failure, detail: Bytes::from_static(DETAIL) }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a bench measures time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Prints as it goes.
+struct Table {
+    first: HashMap<usize, f64>,
+}
+
+impl Table {
+    fn new(title: &str) -> Self {
+        write(&format!(
+            "\n{title}\n{:>10} {:>7} {:>10} {:>7} {:>10}\n",
+            "pending", "batch", "cycles/s", "ratio", "CPU each"
+        ));
+        Self { first: HashMap::new() }
+    }
+
+    fn line(&mut self, pending: usize, batch: usize, note: &str, (rate, each): (f64, Duration)) {
+        let first = *self.first.entry(batch).or_insert(rate);
+        write(&format!(
+            "{pending:>10} {batch:>7} {rate:>10.0} {:>7.2} {:>7.1} µs  {note}\n",
+            rate / first,
+            each.as_secs_f64() * 1e6
+        ));
+    }
+}
+
+fn write(text: &str) {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).unwrap();
+}

@@ -1,0 +1,195 @@
+//! Durable retry cycles: work that is tried again, later, until it ends `resolved`, `exhausted` or `cancelled`.
+//!
+//! A *cycle* is what is done about one thing: the validation of one address, the delivery of one message. There is at most
+//! one for each [key](CycleKey). Its [`Plan`] says how often it is tried, how far apart, and until when. A [`Worker`] claims
+//! the cycles that are due, in any number of processes, has a [`Handler`] make the attempts, and records how each ended.
+//!
+//! # What it promises, and where that ends
+//!
+//! | | promised | not |
+//! |---|---|---|
+//! | attempts | each is made **at least once** and recorded **exactly once**; numbers have no gaps | made only once: a worker that dies after the effect and before the record makes it again. Hand [`Attempt::key`] to the next service, which is then asked twice with one key; or write the effect in the transaction of [`finish_in`](TransactionalScheduler::finish_in), and it happens once |
+//! | a crash | the cycle is claimed by another worker when the lease is over; nothing else is needed | sooner than that |
+//! | a worker that was given up for dead and is not | its report is refused when somebody else has claimed the cycle | that its effects elsewhere did not happen |
+//! | `cancel` and `reschedule` | what was answered is final: an attempt that runs leaves no trace | that it stops at once: its [token](Attempt::token) fires at the next heartbeat |
+//! | times | never before it is due, counted from the end of the attempt before; none begun after the plan's last start | on the dot: no later than the next poll, while a worker is free |
+//! | tenants | whoever has a million due, another's due cycle is claimed within a few calls | an order between cycles of one tenant that are claimed together |
+//! | transactions | with SQLite and PostgreSQL, a cycle that is begun, cancelled, changed or finished in the caller's transaction commits with it | in memory |
+//! | what is kept | as long as the database keeps it; [`MemoryScheduler`] forgets when its process ends | that ended cycles go by themselves; `MemoryScheduler` drops them when it needs the room |
+//!
+//! # Example
+//!
+#![cfg_attr(feature = "memory", doc = "```")]
+#![cfg_attr(not(feature = "memory"), doc = "```ignore")]
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//!
+//! use bytes::Bytes;
+//! use retry_scheduler::{
+//!     Attempt, CycleKey, Done, Ending, MemoryScheduler, NewCycle, Plan, Report, RetryScheduler, Verdict, Worker, handler_fn,
+//! };
+//! use tokio_util::sync::CancellationToken;
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let scheduler = Arc::new(MemoryScheduler::default());
+//!
+//! // In every process that makes attempts. The third one succeeds here.
+//! let handler = handler_fn(async |attempt: Attempt| {
+//!     let verdict = if attempt.number() < 3 { Verdict::Failure } else { Verdict::Success };
+//!     Done::Report(Report { verdict, detail: Bytes::new() })
+//! });
+//! let shutdown = CancellationToken::new();
+//! let worker = tokio::spawn(Worker::builder(scheduler.clone(), handler).build().run(shutdown.clone()));
+//!
+//! // Where the work comes from: five attempts, ten minutes apart.
+//! let key = CycleKey::new("webhook", "delivery 17");
+//! scheduler
+//!     .schedule(NewCycle {
+//!         key: key.clone(),
+//!         tenant: "account 1".to_owned(),
+//!         plan: Plan::every(Duration::from_mins(10), 5)?,
+//!         first_in: Duration::ZERO,
+//!         payload: Bytes::from_static(b"what to deliver"),
+//!     })
+//!     .await?;
+//!
+//! // An hour later.
+//! tokio::time::sleep(Duration::from_hours(1)).await;
+//! let cycle = scheduler.get(&key).await?.expect("it was scheduled");
+//! assert_eq!(cycle.ending(), Some(Ending::Resolved));
+//! assert_eq!(scheduler.attempts(&key).await?.len(), 3);
+//!
+//! shutdown.cancel();
+//! worker.await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Without a worker
+//!
+//! The verbs are all there is; a worker calls no others. So a loop of one's own can do what it does:
+//!
+#![cfg_attr(feature = "memory", doc = "```")]
+#![cfg_attr(not(feature = "memory"), doc = "```ignore")]
+//! use std::collections::HashMap;
+//! use std::time::{Duration, SystemTime};
+//!
+//! use bytes::Bytes;
+//! use retry_scheduler::{
+//!     Cancelled, ClaimDue, CycleKey, Finished, ManualClock, MemoryScheduler, NewCycle, Plan, Report, RetryScheduler,
+//!     Verdict,
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let clock = ManualClock::new(SystemTime::UNIX_EPOCH + Duration::from_hours(24 * 365 * 50));
+//! let scheduler = MemoryScheduler::new(1_000).with_clock(clock.clone());
+//!
+//! // A minute, then five, then always an hour; none begun after a day.
+//! let plan = Plan::delays([1, 5, 60].map(Duration::from_mins), 20)?
+//!     .deadline(SystemTime::UNIX_EPOCH + Duration::from_hours(24 * 365 * 50 + 24));
+//! let key = CycleKey::new("validation", "17");
+//! let (tenant, payload) = ("account 1".to_owned(), Bytes::new());
+//! scheduler.schedule(NewCycle { key: key.clone(), tenant, plan, first_in: Duration::ZERO, payload }).await?;
+//!
+//! let all = ClaimDue { limit: 10, lease: Duration::from_secs(30), per_tenant: 10, running: HashMap::new() };
+//! let claims = scheduler.claim_due(all.clone()).await?;
+//! let report = Report { verdict: Verdict::Failure, detail: Bytes::from_static(b"busy") };
+//! assert!(matches!(scheduler.finish(&claims[0], report.clone()).await?, Finished::Recorded(_)));
+//! assert_eq!(scheduler.next_wake().await?, Some(Duration::from_mins(1)));
+//!
+//! // A worker that died: another one has the cycle after the lease, and the first one's late report changes nothing.
+//! clock.advance(Duration::from_mins(1));
+//! let first = scheduler.claim_due(all.clone()).await?;
+//! clock.advance(Duration::from_secs(30));
+//! let second = scheduler.claim_due(all).await?;
+//! assert_eq!(second[0].attempt_key(), first[0].attempt_key());
+//! assert_eq!(scheduler.finish(&first[0], report.clone()).await?, Finished::Stale);
+//!
+//! // A cancel is final, whatever the running attempt finds.
+//! assert!(matches!(scheduler.cancel(&key).await?, Cancelled::Cancelled(_)));
+//! assert_eq!(scheduler.finish(&second[0], report).await?, Finished::Stale);
+//! assert_eq!(scheduler.attempts(&key).await?.len(), 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # How it works
+//!
+//! *Claim*: the right to make an attempt. *Lease*: how long a claim holds unless it is renewed. *Epoch*: a number of the cycle
+//! that grows with each claim and each change by the caller; what a worker says under an older one is stale. *Lapse*: a claim
+//! that ended by its lease running out. What happens to a cycle is one table, at [`Cycle`], and one pure function,
+//! [`Cycle::apply`].
+//!
+//! One time of a row says when it can be claimed: when it is due, or when its lease is over. So the claim that finds what is
+//! due finds what a dead worker left as well, and there is nothing that has to clean up. Leases go by the scheduler's clock,
+//! which is the database's, never a worker's.
+//!
+//! # What it does not do
+//!
+//! It keeps no order between cycles, and starts nothing at a time of day. It has no queue that is emptied once: a cycle stays,
+//! with its attempts, after it has ended. It does not decide which failures are worth another attempt: the handler says
+//! [`Failure`](Verdict::Failure) or [`Hopeless`](Verdict::Hopeless). What customers may ask for is
+//! [`account_retry_policy`]'s; [`Plan::of_policy`] makes a plan of it.
+//!
+//! # Cancel safety
+//!
+//! Any future of a [`RetryScheduler`] may be dropped: its verb has then taken effect whole, or not at all. After a dropped
+//! [`claim_due`](RetryScheduler::claim_due), cycles may be leased to nobody until the lease is over. In a transaction, roll back
+//! after a dropped verb. [`Worker::run`] may be dropped too; its claims are then as after a crash.
+//!
+//! # Implementing a scheduler
+//!
+//! [`RetryScheduler`] has a numbered contract; with the feature `conformance`, the module `conformance` has a test for each
+//! number.
+//!
+//! # Features
+//!
+//! | feature | |
+//! |---|---|
+//! | `memory` (default) | `MemoryScheduler` |
+//! | `sqlite` | `SqliteScheduler` |
+//! | `postgres` | `PostgresScheduler` |
+//! | `conformance` | tests for schedulers |
+//!
+//! The minimum supported Rust version is 1.95; raising it is a minor release.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod clock;
+mod cycle;
+mod error;
+mod millis;
+mod plan;
+mod scheduler;
+mod store;
+mod worker;
+
+pub use crate::clock::{Clock, ManualClock, MonotonicClock, SystemClock};
+pub use crate::cycle::{
+    Activity, AttemptRecord, Cycle, CycleKey, Ending, Event, Refused, State, Transition, Verdict,
+};
+pub use crate::error::{SchedulerError, SchedulerErrorKind};
+pub use crate::plan::{Plan, PlanError};
+pub use crate::scheduler::{
+    Cancelled, ClaimDue, Claimed, Fenced, Finished, MAX_BYTES, MAX_TEXT, NewCycle, Report, Reschedule,
+    Rescheduled, RetryScheduler, Scheduled, TransactionalScheduler,
+};
+#[cfg(feature = "postgres")]
+pub use crate::store::PostgresScheduler;
+#[cfg(feature = "sqlite")]
+pub use crate::store::SqliteScheduler;
+#[cfg(feature = "conformance")]
+pub use crate::store::conformance;
+#[cfg(feature = "memory")]
+pub use crate::store::{MemoryScheduler, MemoryStats};
+pub use crate::worker::{
+    Attempt, AttemptCounts, Done, Handler, HandlerFn, Worker, WorkerBuilder, WorkerHandle, WorkerPhase,
+    WorkerSnapshot, handler_fn,
+};
+
+/// The README's examples.
+#[cfg(all(doctest, feature = "memory"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,404 @@
+//! The scheduler's verbs, and what travels through them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::cycle::{AttemptRecord, Cycle, CycleKey, Ending, Verdict};
+use crate::error::SchedulerError;
+use crate::plan::Plan;
+
+/// Where cycles live. Every verb is one atomic transition of [`Cycle`], decided by the scheduler and timed by its clock.
+///
+/// # The contract
+///
+/// A scheduler is correct when all of these hold, for any number of concurrent callers. With the feature `conformance`,
+/// the module `conformance` has one test for each number.
+///
+/// 1. **Begin.** `schedule` under a key unknown to the scheduler is [`Scheduled::New`] with a cycle that is idle, due
+///    `first_in` from now, and has nothing counted yet.
+/// 2. **One cycle for each key.** Where the key has a cycle, pending or ended, `schedule` is [`Scheduled::Exists`] with that
+///    cycle, and changes nothing. Of any number of concurrent ones, one is `New`.
+/// 3. **Due.** `claim_due` gives cycles that are due, and no others: leased until `lease` from now, with a larger epoch,
+///    with the payload they were scheduled with, to the byte, and with the time of the claim.
+/// 4. **Order.** Of tenants with room for them, the cycles that are due the longest are given first, and at most `limit`.
+/// 5. **Share.** Of one tenant, `claim_due` gives no more than make `per_tenant` together with those in `running`.
+/// 6. **Fairness.** However many cycles of tenants at their share are due longer, a due cycle of another tenant is given
+///    within a few calls.
+/// 7. **One holder.** Of any number of concurrent claims, each due cycle is given to one; when they are repeated, none is
+///    left over.
+/// 8. **Takeover.** Until its lease runs out a cycle is not given away; after, the next claim is given it, with the same
+///    attempt number, a larger epoch, and one lapse more.
+/// 9. **Extend** lets the lease end `lease` from now; a lease of zero ends at once.
+/// 10. **Fences.** `extend`, `finish`, `finish_many` and `defer` with a claim that was taken over, finished, given back,
+///     cancelled or rescheduled since are stale and change nothing.
+/// 11. **Late but first.** A claim whose lease ran out, and that nobody took over, still holds.
+/// 12. **Success** ends a cycle resolved, now.
+/// 13. **Failure.** After a failure the cycle is idle, and due one delay of its plan after the attempt's end: the *n*th
+///     delay after the *n*th attempt that counts, the last one again after that. It is not given away before.
+/// 14. **Exhaustion.** A cycle ends exhausted, now, with a failure of the last attempt of its plan, or with a hopeless one.
+/// 15. **Last start.** No attempt begins after the plan's last start. A cycle whose next attempt would be due later is
+///     exhausted when that is known: when it is scheduled, finished or rescheduled, or at the latest when it would be claimed.
+/// 16. **Attempts.** `attempts` gives what was finished and nothing else, with numbers from 1 without gaps over the whole
+///     life of the cycle, the times of claim and end, and verdict and detail as reported, to the byte.
+/// 17. **Many reports.** `finish_many` answers and does what `finish` would for each report, in their order.
+/// 18. **Defer.** After `defer` the cycle is idle and due `delay` from now; nothing else of it changes, and the attempt does
+///     not count.
+/// 19. **Cancel** ends a pending cycle cancelled, now, also one that is being attempted. One that has ended stays as it
+///     ended, and an unknown one unknown.
+/// 20. **First come.** Of a `finish` and a `cancel` or `reschedule` at once, one comes first: either the attempt is kept and
+///     the other verb finds what it made of the cycle, or the report is stale and leaves nothing.
+/// 21. **Reschedule.** The new plan holds from now on, and the next attempt is due `next_in` from now; what was counted
+///     stays, but for the lapses. With no attempt left of the new plan, the cycle is exhausted at once.
+/// 22. **Reactivation.** Only with `reactivate`, and only after exhausted or cancelled, a cycle begins anew: the counts
+///     that its plan is held against are zero again; the numbers of attempts go on.
+/// 23. **Next wake.** `next_wake` is the time until a pending cycle can be claimed: zero when one can, none when none is
+///     pending.
+/// 24. **Bounds.** Texts of [`MAX_TEXT`] bytes and bytes of [`MAX_BYTES`] are kept as they are, and two keys are one
+///     only if they are the same to the byte. Longer ones, and texts with a NUL, are
+///     [`Invalid`](crate::SchedulerErrorKind::Invalid) and change nothing.
+/// 25. **Independence.** What is done to one cycle changes no other.
+/// 26. **Cancellation.** A verb whose future is dropped has taken effect whole, or not at all.
+///
+/// Where the numbers meet: a claim that comes too late for the last start (15) ends the cycle and is not given, so an answer
+/// can be empty while cycles are due; whoever asks again gets the others. A transaction that commits late leaves a cycle
+/// that was due before others that are given already; a scheduler may take a few seconds to find it (4, 6). The order in
+/// which one answer lists its cycles means nothing. `attempts` may be bounded to the latest few hundred (16). Leases and
+/// delays of up to ten years are kept to.
+///
+/// # Errors
+///
+/// A verb fails with a [`SchedulerError`] when the scheduler cannot say what happened
+/// ([`Unavailable`](crate::SchedulerErrorKind::Unavailable)), or can say that nothing did. Every verb may be repeated then.
+/// What a repeated one can find is its own first try: `schedule` then finds that the cycle `Exists`, `finish` and `defer`
+/// are stale although they were carried out, and cycles of a lost answer to `claim_due` stay leased until the lease ends.
+///
+/// A verb may wait for other callers of the database, but not for ever: a scheduler bounds that, and says `Unavailable`.
+///
+/// # Cancel safety
+///
+/// Number 26: a caller that stops waiting learns nothing, but leaves nothing half done. It is as if the answer was lost.
+#[async_trait]
+pub trait RetryScheduler: Send + Sync + 'static {
+    /// Begins a cycle. Where its key has one already, pending or ended, nothing changes.
+    async fn schedule(&self, new: NewCycle) -> Result<Scheduled, SchedulerError>;
+
+    /// Claims cycles that are due, the longest due first, at most `limit`.
+    async fn claim_due(&self, request: ClaimDue) -> Result<Vec<Claimed>, SchedulerError>;
+
+    /// Renews a lease: it ends `lease` from now.
+    async fn extend(&self, claim: &Claimed, lease: Duration) -> Result<Fenced, SchedulerError>;
+
+    /// Records how an attempt ended, and moves the cycle on.
+    async fn finish(&self, claim: &Claimed, report: Report) -> Result<Finished, SchedulerError>;
+
+    /// The same for many attempts, with one commit where the backend can. The answers are in the order of the reports.
+    ///
+    /// When it fails, none of the reports was recorded, or it is not known which; each may be repeated.
+    async fn finish_many(&self, reports: Vec<(Claimed, Report)>) -> Result<Vec<Finished>, SchedulerError>;
+
+    /// Gives a claim back without an attempt having been made: the cycle is due again in `delay`.
+    async fn defer(&self, claim: &Claimed, delay: Duration) -> Result<Fenced, SchedulerError>;
+
+    /// Calls a cycle off. A [`Cancelled::Cancelled`] is final: an attempt that is running changes nothing any more.
+    async fn cancel(&self, key: &CycleKey) -> Result<Cancelled, SchedulerError>;
+
+    /// Changes the plan of a pending cycle, or begins an ended one anew. A running attempt changes nothing any more.
+    async fn reschedule(&self, key: &CycleKey, change: Reschedule) -> Result<Rescheduled, SchedulerError>;
+
+    /// A cycle as it is.
+    async fn get(&self, key: &CycleKey) -> Result<Option<Cycle>, SchedulerError>;
+
+    /// The attempts of a cycle that ended, the first first; none where there is no such cycle.
+    async fn attempts(&self, key: &CycleKey) -> Result<Vec<AttemptRecord>, SchedulerError>;
+
+    /// How long until the next cycle is due or the next lease runs out; zero when one is due; `None`: no cycle is pending.
+    async fn next_wake(&self) -> Result<Option<Duration>, SchedulerError>;
+}
+
+/// The verbs of callers, inside a transaction of theirs: what they write commits with it, or not at all.
+///
+/// `C` is the connection that the transaction is open on.
+///
+/// # The contract
+///
+/// What [`RetryScheduler`] promises of a verb holds of its twin here, and with it:
+///
+/// 27. **Commit.** What the verbs of a transaction answered is so for its later verbs at once, and for everybody else
+///     after the commit.
+/// 28. **Rollback.** After a rollback nothing of it has ever been.
+/// 29. **Not before.** Before the commit, nobody else is shown or given anything of it.
+/// 30. **First commit wins.** A verb on a cycle that an open transaction changed waits for its end, and then meets what is:
+///     after the commit of a `cancel_in` the report of a running attempt is stale, after its rollback it is recorded.
+/// 31. **A stale report in a transaction.** `finish_in` of a claim that no longer holds is [`Finished::Stale`], and the
+///     transaction can be rolled back with all else that is in it.
+///
+/// # Errors and cancel safety
+///
+/// As with [`RetryScheduler`]; but after a verb that failed, or was dropped before it answered, the transaction is only good
+/// for a rollback.
+#[async_trait]
+pub trait TransactionalScheduler<C: Send>: RetryScheduler {
+    /// [`RetryScheduler::schedule`], inside the transaction.
+    async fn schedule_in(&self, connection: &mut C, new: NewCycle) -> Result<Scheduled, SchedulerError>;
+
+    /// [`RetryScheduler::finish`], inside the transaction: roll it back where the answer is [`Finished::Stale`].
+    async fn finish_in(
+        &self,
+        connection: &mut C,
+        claim: &Claimed,
+        report: Report,
+    ) -> Result<Finished, SchedulerError>;
+
+    /// [`RetryScheduler::cancel`], inside the transaction.
+    async fn cancel_in(&self, connection: &mut C, key: &CycleKey) -> Result<Cancelled, SchedulerError>;
+
+    /// [`RetryScheduler::reschedule`], inside the transaction.
+    async fn reschedule_in(
+        &self,
+        connection: &mut C,
+        key: &CycleKey,
+        change: Reschedule,
+    ) -> Result<Rescheduled, SchedulerError>;
+
+    /// [`RetryScheduler::get`], inside the transaction; no lock is taken.
+    async fn get_in(&self, connection: &mut C, key: &CycleKey) -> Result<Option<Cycle>, SchedulerError>;
+}
+
+/// The longest text of a key or tenant, in bytes.
+pub const MAX_TEXT: usize = 255;
+/// The longest payload or detail, in bytes.
+pub const MAX_BYTES: usize = 64 * 1024;
+
+/// A cycle to begin.
+#[derive(Clone, Debug)]
+pub struct NewCycle {
+    /// What it is about.
+    pub key: CycleKey,
+    /// Whose it is, for fairness between tenants.
+    pub tenant: String,
+    /// How often it is tried, and how far apart.
+    pub plan: Plan,
+    /// When the first attempt is due, from now.
+    pub first_in: Duration,
+    /// What every attempt is given.
+    pub payload: Bytes,
+}
+
+impl NewCycle {
+    /// Whether a scheduler takes it, as every one of them asks before anything else.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](crate::SchedulerErrorKind::Invalid) where a text is longer than [`MAX_TEXT`] or has a NUL in it, or the
+    /// payload is longer than [`MAX_BYTES`].
+    pub fn check(&self) -> Result<(), SchedulerError> {
+        self.key.check()?;
+        check_text("tenant", &self.tenant)?;
+        check_bytes("payload", &self.payload)
+    }
+}
+
+impl CycleKey {
+    /// Whether there can be a cycle under it, as every scheduler asks before anything else.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](crate::SchedulerErrorKind::Invalid) where a text is longer than [`MAX_TEXT`] or has a NUL in it.
+    pub fn check(&self) -> Result<(), SchedulerError> {
+        check_text("namespace", &self.namespace)?;
+        check_text("subject", &self.subject)
+    }
+}
+
+/// What became of a cycle to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scheduled {
+    /// It began.
+    New(Cycle),
+    /// Its key had one already: this.
+    Exists(Cycle),
+}
+
+/// What a worker asks for.
+#[derive(Clone, Debug)]
+pub struct ClaimDue {
+    /// At most so many.
+    pub limit: usize,
+    /// For how long.
+    pub lease: Duration,
+    /// At most so many at a time of one tenant, those in `running` counted.
+    pub per_tenant: usize,
+    /// How many of each tenant the worker is running already.
+    pub running: HashMap<String, usize>,
+}
+
+/// A claim: the right to make an attempt.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// The cycle as it was claimed; its epoch is the claim's.
+    pub cycle: Cycle,
+    /// What every attempt is given.
+    pub payload: Bytes,
+    /// When it was claimed, by the backend's clock.
+    pub claimed_at: SystemTime,
+}
+
+impl Claimed {
+    /// The number of this attempt, from 1, over the whole life of the cycle.
+    pub fn attempt(&self) -> u32 {
+        self.cycle.attempts.saturating_add(1)
+    }
+
+    /// A key for the next service, the same whenever this attempt is made again after a crash, and of no other attempt.
+    ///
+    /// That is namespace, subject and number with colons between; a colon in the namespace is `%3A`, so that no two read
+    /// the same.
+    pub fn attempt_key(&self) -> String {
+        let CycleKey { namespace, subject } = &self.cycle.key;
+        let namespace = namespace.replace('%', "%25").replace(':', "%3A");
+        format!("{namespace}:{subject}:{}", self.attempt())
+    }
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What it found.
+    pub verdict: Verdict,
+    /// What is kept about it.
+    pub detail: Bytes,
+}
+
+impl Report {
+    /// Whether a scheduler takes it, as every one of them asks before anything else.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](crate::SchedulerErrorKind::Invalid) where the detail is longer than [`MAX_BYTES`].
+    pub fn check(&self) -> Result<(), SchedulerError> {
+        check_bytes("detail", &self.detail)
+    }
+}
+
+/// What became of a report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a stale report changed nothing"]
+pub enum Finished {
+    /// The cycle goes on, or ended: this is it.
+    Recorded(Cycle),
+    /// The cycle was claimed, changed or ended by somebody else since: nothing was changed.
+    Stale,
+}
+
+/// Whether a verb was carried out, or came from a claim that no longer holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a stale claim means that somebody else has the cycle"]
+pub enum Fenced {
+    /// Done.
+    Held,
+    /// The claim no longer holds: nothing was changed.
+    Stale,
+}
+
+/// What became of a cancellation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It is called off, for good.
+    Cancelled(Cycle),
+    /// It was over already, so.
+    Ended(Ending),
+    /// There is no such cycle.
+    Unknown,
+}
+
+/// A change of plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reschedule {
+    /// The new plan.
+    pub plan: Plan,
+    /// When the next attempt is due, from now.
+    pub next_in: Duration,
+    /// Whether a cycle that ended exhausted or cancelled begins anew; a resolved one never does.
+    pub reactivate: bool,
+}
+
+/// What became of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rescheduled {
+    /// The cycle goes on by the new plan.
+    Changed(Cycle),
+    /// It had ended, and begins anew by the new plan.
+    Reactivated(Cycle),
+    /// It is over, and stays so.
+    Ended(Ending),
+    /// There is no such cycle.
+    Unknown,
+}
+
+#[async_trait]
+impl<S: RetryScheduler + ?Sized> RetryScheduler for Arc<S> {
+    async fn schedule(&self, new: NewCycle) -> Result<Scheduled, SchedulerError> {
+        S::schedule(self, new).await
+    }
+
+    async fn claim_due(&self, request: ClaimDue) -> Result<Vec<Claimed>, SchedulerError> {
+        S::claim_due(self, request).await
+    }
+
+    async fn extend(&self, claim: &Claimed, lease: Duration) -> Result<Fenced, SchedulerError> {
+        S::extend(self, claim, lease).await
+    }
+
+    async fn finish(&self, claim: &Claimed, report: Report) -> Result<Finished, SchedulerError> {
+        S::finish(self, claim, report).await
+    }
+
+    async fn finish_many(&self, reports: Vec<(Claimed, Report)>) -> Result<Vec<Finished>, SchedulerError> {
+        S::finish_many(self, reports).await
+    }
+
+    async fn defer(&self, claim: &Claimed, delay: Duration) -> Result<Fenced, SchedulerError> {
+        S::defer(self, claim, delay).await
+    }
+
+    async fn cancel(&self, key: &CycleKey) -> Result<Cancelled, SchedulerError> {
+        S::cancel(self, key).await
+    }
+
+    async fn reschedule(&self, key: &CycleKey, change: Reschedule) -> Result<Rescheduled, SchedulerError> {
+        S::reschedule(self, key, change).await
+    }
+
+    async fn get(&self, key: &CycleKey) -> Result<Option<Cycle>, SchedulerError> {
+        S::get(self, key).await
+    }
+
+    async fn attempts(&self, key: &CycleKey) -> Result<Vec<AttemptRecord>, SchedulerError> {
+        S::attempts(self, key).await
+    }
+
+    async fn next_wake(&self) -> Result<Option<Duration>, SchedulerError> {
+        S::next_wake(self).await
+    }
+}
+
+fn check_text(what: &str, text: &str) -> Result<(), SchedulerError> {
+    if text.len() > MAX_TEXT {
+        return Err(SchedulerError::invalid(format!("the {what} is longer than {MAX_TEXT} bytes")));
+    }
+    if text.contains('\0') {
+        return Err(SchedulerError::invalid(format!("the {what} has a NUL in it")));
+    }
+    Ok(())
+}
+
+fn check_bytes(what: &str, bytes: &Bytes) -> Result<(), SchedulerError> {
+    if bytes.len() > MAX_BYTES {
+        return Err(SchedulerError::invalid(format!("the {what} is longer than {MAX_BYTES} bytes")));
+    }
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! Tenants beside each other: clauses 5 and 6.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::Harness;
+use super::probe::{LEASE, MS, Probe};
+use crate::cycle::Verdict;
+use crate::scheduler::{ClaimDue, Claimed, NewCycle};
+
+/// As often as is asked before a tenant counts as starving.
+const CALLS: usize = 32;
+/// The tenant with many cycles.
+const GREEDY: &str = "greedy";
+
+pub(super) async fn share<H: Harness>(probe: &Probe<'_, H>) {
+    // (share, running of a, limit) and how many are given of a, b and c, of whom there are 6, 3 and 1.
+    let cases = [
+        (2, 0, 100, [2, 2, 1]),
+        (2, 1, 100, [1, 2, 1]),
+        (2, 2, 100, [0, 2, 1]),
+        (2, 9, 100, [0, 2, 1]),
+        (1, 0, 100, [1, 1, 1]),
+        (0, 0, 100, [0, 0, 0]),
+        (4, 1, 100, [3, 3, 1]),
+        (100, 0, 100, [6, 3, 1]),
+        (2, 0, 1, [1, 0, 0]),
+        (2, 0, 3, [2, 1, 0]),
+    ];
+    for (per_tenant, running, limit, wanted) in cases {
+        probe.clear().await;
+        let mut first_in = Duration::ZERO;
+        for (tenant, count) in [("a", 6), ("b", 3), ("c", 1)] {
+            for _ in 0..count {
+                first_in += MS;
+                probe.schedule(&NewCycle { first_in, tenant: tenant.into(), ..probe.new_cycle() }).await;
+            }
+        }
+        probe.advance(first_in);
+        let mut all = HashMap::from([("a".to_owned(), running), ("elsewhere".to_owned(), 5)]);
+        let mut given = 0;
+        // All that is given stays running, so a second call has nothing to add.
+        for _ in 0..CALLS {
+            let ask = ClaimDue { limit: limit - given, lease: LEASE, per_tenant, running: all.clone() };
+            let claims = probe.claim_due(ask).await;
+            given += claims.len();
+            count(&mut all, &claims);
+        }
+        let seen = ["a", "b", "c"].map(|tenant| all.get(tenant).copied().unwrap_or_default());
+        let wanted = [wanted[0] + running, wanted[1], wanted[2]];
+        let what = format!(
+            "what runs of three tenants, with a share of {per_tenant}, a limit of {limit}, and {running} running of a,"
+        );
+        probe.same(&seen, &wanted, what);
+    }
+}
+
+pub(super) async fn fairness<H: Harness>(probe: &Probe<'_, H>) {
+    let crowd = probe.harness.crowd();
+    for _ in 0..crowd {
+        probe.schedule(&NewCycle { tenant: GREEDY.into(), ..probe.new_cycle() }).await;
+    }
+    let small = ["one", "two", "three"];
+    for tenant in small {
+        probe.advance(MS);
+        probe.schedule(&NewCycle { tenant: tenant.into(), ..probe.new_cycle() }).await;
+    }
+    let greedy = |running: &HashMap<String, usize>| running.get(GREEDY).copied().unwrap_or_default();
+
+    // With its share of 4 running, and with none running: of the greedy one as many as there is room for.
+    for before in [4, 0] {
+        let mut running = HashMap::from([(GREEDY.to_owned(), before)]);
+        let mut claims = Vec::new();
+        for _ in 0..CALLS {
+            let ask = ClaimDue { limit: 10, lease: LEASE, per_tenant: 4, running: running.clone() };
+            let more = probe.claim_due(ask).await;
+            count(&mut running, &more);
+            claims.extend(more);
+        }
+        for tenant in small {
+            let found = running.get(tenant).copied().unwrap_or_default();
+            let what =
+                format!("what is given in {CALLS} calls of tenant {tenant}, behind {crowd} of another's,");
+            probe.same(&found, &1, what);
+        }
+        probe.same(&greedy(&running), &4, "what runs of a tenant with many cycles and a share of 4");
+        // The others are tried again, behind the crowd again.
+        for claim in claims.iter().filter(|claim| claim.cycle.tenant != GREEDY) {
+            probe.held(probe.defer_by(claim, Duration::ZERO).await, "defer of a running attempt");
+        }
+        for claim in claims.iter().filter(|claim| claim.cycle.tenant == GREEDY) {
+            let _ = probe.recorded(claim, Verdict::Success, "of a running attempt").await;
+        }
+    }
+
+    // Wherever a scheduler looked last: what the greedy one has is still found, the longest due first.
+    probe.advance(MS);
+    let new = NewCycle { tenant: GREEDY.into(), ..probe.new_cycle() };
+    probe.schedule(&new).await;
+    let mut left = crowd - 4 + 1 + small.len();
+    let mut calls = 0;
+    while left > 0 && calls < crowd {
+        let claims = probe.claims(500, LEASE).await;
+        let last = claims.iter().any(|claim| claim.cycle.key == new.key);
+        left -= claims.len();
+        calls += 1;
+        probe.ensure(
+            !last || left == 0,
+            format_args!("the cycle that was due last came {left} before the end"),
+        );
+    }
+    probe.same(&left, &0, "the number of due cycles that are never given");
+}
+
+fn count(running: &mut HashMap<String, usize>, claims: &[Claimed]) {
+    for claim in claims {
+        *running.entry(claim.cycle.tenant.clone()).or_default() += 1;
+    }
+}

@@ -1,0 +1,68 @@
+//! The contract's text, number by number, as the documentation of the traits has it.
+
+/// The text of a number.
+pub(super) fn of(number: u8) -> &'static str {
+    SENTENCES.get(usize::from(number) - 1).copied().unwrap_or_default()
+}
+
+const SENTENCES: [&str; 31] = [
+    "Begin. schedule under a key unknown to the scheduler is Scheduled::New with a cycle that is idle, \
+     due first_in from now, and has nothing counted yet.",
+    "One cycle for each key. Where the key has a cycle, pending or ended, schedule is Scheduled::Exists \
+     with that cycle, and changes nothing. Of any number of concurrent ones, one is New.",
+    "Due. claim_due gives cycles that are due, and no others: leased until lease from now, with a larger \
+     epoch, with the payload they were scheduled with, to the byte, and with the time of the claim.",
+    "Order. Of tenants with room for them, the cycles that are due the longest are given first, and at \
+     most limit.",
+    "Share. Of one tenant, claim_due gives no more than make per_tenant together with those in running.",
+    "Fairness. However many cycles of tenants at their share are due longer, a due cycle of another \
+     tenant is given within a few calls.",
+    "One holder. Of any number of concurrent claims, each due cycle is given to one; when they are \
+     repeated, none is left over.",
+    "Takeover. Until its lease runs out a cycle is not given away; after, the next claim is given it, \
+     with the same attempt number, a larger epoch, and one lapse more.",
+    "Extend lets the lease end lease from now; a lease of zero ends at once.",
+    "Fences. extend, finish, finish_many and defer with a claim that was taken over, finished, given \
+     back, cancelled or rescheduled since are stale and change nothing.",
+    "Late but first. A claim whose lease ran out, and that nobody took over, still holds.",
+    "Success ends a cycle resolved, now.",
+    "Failure. After a failure the cycle is idle, and due one delay of its plan after the attempt's end: \
+     the nth delay after the nth attempt that counts, the last one again after that. It is not given away \
+     before.",
+    "Exhaustion. A cycle ends exhausted, now, with a failure of the last attempt of its plan, or with a \
+     hopeless one.",
+    "Last start. No attempt begins after the plan's last start. A cycle whose next attempt would be due \
+     later is exhausted when that is known: when it is scheduled, finished or rescheduled, or at the \
+     latest when it would be claimed.",
+    "Attempts. attempts gives what was finished and nothing else, with numbers from 1 without gaps over \
+     the whole life of the cycle, the times of claim and end, and verdict and detail as reported, to the \
+     byte.",
+    "Many reports. finish_many answers and does what finish would for each report, in their order.",
+    "Defer. After defer the cycle is idle and due delay from now; nothing else of it changes, and the \
+     attempt does not count.",
+    "Cancel ends a pending cycle cancelled, now, also one that is being attempted. One that has ended \
+     stays as it ended, and an unknown one unknown.",
+    "First come. Of a finish and a cancel or reschedule at once, one comes first: either the attempt is \
+     kept and the other verb finds what it made of the cycle, or the report is stale and leaves nothing.",
+    "Reschedule. The new plan holds from now on, and the next attempt is due next_in from now; what was \
+     counted stays, but for the lapses. With no attempt left of the new plan, the cycle is exhausted at \
+     once.",
+    "Reactivation. Only with reactivate, and only after exhausted or cancelled, a cycle begins anew: the \
+     counts that its plan is held against are zero again; the numbers of attempts go on.",
+    "Next wake. next_wake is the time until a pending cycle can be claimed: zero when one can, none when \
+     none is pending.",
+    "Bounds. Texts of MAX_TEXT bytes and bytes of MAX_BYTES are kept as they are, and two keys are one \
+     only if they are the same to the byte. Longer ones, and texts with a NUL, are Invalid and change \
+     nothing.",
+    "Independence. What is done to one cycle changes no other.",
+    "Cancellation. A verb whose future is dropped has taken effect whole, or not at all.",
+    "Commit. What the verbs of a transaction answered is so for its later verbs at once, and for \
+     everybody else after the commit.",
+    "Rollback. After a rollback nothing of it has ever been.",
+    "Not before. Before the commit, nobody else is shown or given anything of it.",
+    "First commit wins. A verb on a cycle that an open transaction changed waits for its end, and then \
+     meets what is: after the commit of a cancel_in the report of a running attempt is stale, after its \
+     rollback it is recorded.",
+    "A stale report in a transaction. finish_in of a claim that no longer holds is Finished::Stale, and \
+     the transaction can be rolled back with all else that is in it.",
+];

@@ -1,0 +1,161 @@
+//! What the statements cost: counted by the server, not timed.
+
+use std::collections::HashMap;
+
+use private_postgres::{psql, shared_database};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{AssertSqlSafe, Row, query};
+
+use super::*;
+use crate::cycle::Verdict;
+
+const FEW: usize = 2_000;
+const MANY: usize = 100_000;
+
+/// A scheduler with so many cycles, one due every millisecond of the last minutes.
+async fn with_due(cycles: usize) -> (String, PostgresScheduler) {
+    let url = tokio::task::spawn_blocking(shared_database).await.unwrap();
+    let pool = PgPoolOptions::new().connect_lazy(&url).unwrap();
+    let scheduler = PostgresScheduler::new(pool);
+    scheduler.migrate().await.unwrap();
+    fill(&url, cycles);
+    (url, scheduler)
+}
+
+/// No statistics are taken of it, as of tables that are new.
+fn fill(url: &str, cycles: usize) {
+    psql(
+        url,
+        &format!(
+            "ALTER TABLE retry_cycles SET (autovacuum_enabled = off); \
+             ALTER TABLE retry_subjects SET (autovacuum_enabled = off); \
+             INSERT INTO retry_subjects (namespace, subject, payload) \
+             SELECT 'test', md5(n::text), '' FROM generate_series(1, {cycles}) AS n; \
+             INSERT INTO retry_cycles (id, tenant, max_attempts, delays, wake_at) \
+             SELECT id, 'tenant ' || id % 10, 1000, '3600000', \
+             extract(epoch FROM now()) * 1000 - {cycles} + id FROM retry_subjects"
+        ),
+    );
+}
+
+/// What the server did for this statement, as the scheduler's own connections carry it out.
+async fn explained(
+    scheduler: &PostgresScheduler,
+    text: &str,
+    bind: impl FnOnce(PgQuery<'_>) -> PgQuery<'_>,
+) -> (u64, String) {
+    let mut connected = scheduler.shared.connections.get().await.unwrap();
+    let text = AssertSqlSafe(format!("EXPLAIN (ANALYZE, BUFFERS) {text}"));
+    let rows = bind(query(text)).fetch_all(&mut connected.connection).await.unwrap();
+    connected.give_back::<()>(&Ok(()));
+    let lines = rows.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>();
+    // The first line of buffers is that of the whole statement.
+    let buffers = lines.iter().find(|line| line.contains("Buffers:")).unwrap();
+    let numbers = buffers.split([' ', '=']).collect::<Vec<_>>();
+    let pages = ["hit", "read"].into_iter().filter_map(|kind| {
+        let place = numbers.iter().position(|word| *word == kind)?;
+        numbers[place + 1].parse::<u64>().ok()
+    });
+    (pages.sum(), lines.join("\n"))
+}
+
+type PgQuery<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+async fn claim(scheduler: &PostgresScheduler, limit: i64, floor: i64) -> (u64, String) {
+    explained(scheduler, sql::CLAIM, |claim| claim.bind(None::<i64>).bind(30_000_i64).bind(limit).bind(floor))
+        .await
+}
+
+fn ask(limit: usize) -> ClaimDue {
+    ClaimDue { limit, lease: Duration::from_mins(10), per_tenant: usize::MAX, running: HashMap::new() }
+}
+
+fn failure() -> Report {
+    Report { verdict: Verdict::Failure, detail: Vec::new().into() }
+}
+
+#[tokio::test]
+async fn a_claim_reads_as_much_with_many_cycles_pending_as_with_few() {
+    let (_, few) = with_due(FEW).await;
+    let (_, many) = with_due(MANY).await;
+    for limit in [1, 100] {
+        let (with_few, _) = claim(&few, limit, 0).await;
+        let (with_many, plan) = claim(&many, limit, 0).await;
+        // An index has one level more, and each row is found and moved through a few.
+        let most = with_few * 3 / 2 + 10;
+        assert!(with_many <= most, "{with_many} pages instead of {with_few}:\n{plan}");
+    }
+}
+
+#[tokio::test]
+async fn a_claim_under_an_old_snapshot_does_not_read_what_was_claimed_before() {
+    let (_, scheduler) = with_due(FEW).await;
+    let (fresh, _) = claim(&scheduler, 100, 0).await;
+
+    let mut old = scheduler.pool().begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
+    query("SELECT count(*) FROM retry_cycles").execute(&mut *old).await.unwrap();
+    for _ in 0..15 {
+        let claims = scheduler.claim_due(ask(100)).await.unwrap();
+        assert_eq!(claims.len(), 100);
+        let reports = claims.into_iter().map(|claim| (claim, failure())).collect();
+        assert_eq!(scheduler.finish_many(reports).await.unwrap().len(), 100);
+    }
+    let floor = scheduler.floor().look(scheduler.elapsed());
+    let (from_floor, plan) = claim(&scheduler, 100, floor).await;
+    let (from_start, _) = claim(&scheduler, 100, 0).await;
+    // It follows four claims behind.
+    assert!(from_floor <= fresh * 2, "{from_floor} pages instead of {fresh}:\n{plan}");
+    assert!(from_start > fresh * 2, "no old snapshot: {from_start} pages instead of {fresh}");
+    old.rollback().await.unwrap();
+}
+
+/// A plan is made once for a connection, and these were made when the tables were empty.
+#[tokio::test]
+async fn no_statement_reads_a_table_from_end_to_end_although_its_plan_is_of_when_that_was_empty() {
+    let (url, scheduler) = with_due(0).await;
+    let key = CycleKey::new("test", "subject");
+    for _ in 0..8 {
+        every_verb(&scheduler, &key).await;
+    }
+    fill(&url, 20_000);
+    for _ in 0..8 {
+        every_verb(&scheduler, &key).await;
+    }
+    // The statistics of a connection are written when it is closed.
+    scheduler.shared.connections.close().await;
+    let scans = "SELECT relname, seq_scan, idx_scan > 0 FROM pg_stat_user_tables \
+         WHERE relname IN ('retry_cycles', 'retry_subjects', 'retry_attempts') ORDER BY relname";
+    let before = psql(&url, scans);
+    // One each of what `fill` read, and of what made the indexes.
+    let expected = "retry_attempts|1|t\nretry_cycles|3|t\nretry_subjects|3|t";
+    assert_eq!(before, expected);
+}
+
+async fn every_verb(scheduler: &PostgresScheduler, key: &CycleKey) {
+    let plan = crate::plan::Plan::every(Duration::from_hours(1), 1_000).unwrap();
+    let new = NewCycle {
+        key: key.clone(),
+        tenant: "tenant".to_owned(),
+        plan: plan.clone(),
+        first_in: Duration::ZERO,
+        payload: Vec::new().into(),
+    };
+    scheduler.schedule(new).await.unwrap();
+    let change = Reschedule { plan, next_in: Duration::ZERO, reactivate: true };
+    scheduler.reschedule(key, change).await.unwrap();
+    for per_tenant in [usize::MAX, 2] {
+        let mut claims = scheduler.claim_due(ClaimDue { per_tenant, ..ask(5) }).await.unwrap();
+        let Some(claim) = claims.pop() else { continue };
+        let _ = scheduler.extend(&claim, Duration::from_hours(1)).await.unwrap();
+        let _ = scheduler.finish(&claim, failure()).await.unwrap();
+        if let Some(claim) = claims.pop() {
+            let _ = scheduler.defer(&claim, Duration::from_hours(1)).await.unwrap();
+        }
+        let reports = claims.into_iter().map(|claim| (claim, failure())).collect();
+        scheduler.finish_many(reports).await.unwrap();
+    }
+    scheduler.attempts(key).await.unwrap();
+    scheduler.next_wake().await.unwrap();
+    scheduler.cancel(key).await.unwrap();
+    scheduler.get(key).await.unwrap();
+}

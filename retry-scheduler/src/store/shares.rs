@@ -1,0 +1,78 @@
+//! Who has room for more, while a claim is put together.
+
+use std::collections::HashMap;
+
+use crate::scheduler::{ClaimDue, Claimed};
+
+/// How many tenants one statement goes through.
+pub(super) const STRIDE: i64 = 256;
+/// How many such statements a claim is put together from, at most.
+pub(super) const STRIDES: usize = 4;
+
+/// A claim that is being put together.
+///
+/// First comes one look at what is due the longest. Where that leaves room although somebody is at their share, others may
+/// be due behind any number of cycles of theirs. Then the tenants are gone through one by one, from where the last claim
+/// stopped: some thousand in a call, whatever they have waiting.
+pub(super) struct Shares {
+    pub(super) limit: usize,
+    per_tenant: usize,
+    running: HashMap<String, usize>,
+}
+
+impl Shares {
+    /// `None` where nothing can be claimed.
+    pub(super) fn new(request: &ClaimDue) -> Option<Self> {
+        let &ClaimDue { limit, per_tenant, ref running, .. } = request;
+        (limit > 0 && per_tenant > 0).then(|| Self { limit, per_tenant, running: running.clone() })
+    }
+
+    /// What is left of `limit` after these, and whether somebody is at their share by now.
+    pub(super) fn take(&mut self, claimed: &[Claimed]) {
+        self.limit = self.limit.saturating_sub(claimed.len());
+        for claimed in claimed {
+            match self.running.get_mut(&claimed.cycle.tenant) {
+                Some(count) => *count += 1,
+                None => {
+                    self.running.insert(claimed.cycle.tenant.clone(), 1);
+                }
+            }
+        }
+    }
+
+    /// Whether cycles may be due that were passed over.
+    pub(super) fn passed_over(&self) -> bool {
+        self.limit > 0 && self.running.values().any(|count| *count >= self.per_tenant)
+    }
+
+    /// Whether nobody can reach their share with what is left of `limit`.
+    pub(super) fn all_have_room(&self) -> bool {
+        let most = self.running.values().max().copied().unwrap_or(0);
+        self.per_tenant.saturating_sub(most) >= self.limit
+    }
+
+    /// How many more of this tenant.
+    pub(super) fn room(&self, tenant: &str) -> usize {
+        self.per_tenant.saturating_sub(self.running.get(tenant).copied().unwrap_or(0))
+    }
+
+    pub(super) fn per_tenant(&self) -> i64 {
+        column(self.per_tenant)
+    }
+
+    /// The tenants that have something running, with how much.
+    pub(super) fn running(&self) -> impl Iterator<Item = (&str, i64)> {
+        self.running.iter().map(|(tenant, count)| (tenant.as_str(), column(*count)))
+    }
+}
+
+/// Where the next claim that goes through the tenants begins, of those on the way through.
+pub(super) fn behind(tenant: &str) -> String {
+    // Nothing lies between a text and the same with the least character that a tenant can have.
+    format!("{tenant}\u{1}")
+}
+
+/// A count for a column: the largest one stands for those that are larger.
+pub(super) fn column(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,210 @@
+//! The conformance kit: the scheduler in memory passes it, and a scheduler with a fault fails the test of its clause.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+#[path = "conformance/faults.rs"]
+mod faults;
+#[path = "known_faults/mod.rs"]
+mod known_faults;
+#[path = "conformance/wrong.rs"]
+mod wrong;
+
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use retry_scheduler::conformance::{Clause, Harness, TransactionClause, TransactionalHarness, clock};
+use retry_scheduler::{ManualClock, MemoryScheduler};
+use tokio::runtime::{Builder, Runtime};
+
+use self::faults::{FAULTS, Fault};
+use self::wrong::{Connection, Transaction, Wrong};
+
+/// The scheduler in memory, on a clock that the kit moves.
+struct Memory(Arc<MemoryScheduler>, ManualClock);
+
+impl Memory {
+    fn new() -> Self {
+        let clock = clock();
+        Self(Arc::new(MemoryScheduler::default().with_clock(clock.clone())), clock)
+    }
+}
+
+impl Harness for Memory {
+    type Scheduler = Arc<MemoryScheduler>;
+
+    async fn scheduler(&self) -> Self::Scheduler {
+        self.0.clone()
+    }
+
+    fn clock(&self) -> &ManualClock {
+        &self.1
+    }
+
+    fn rounds(&self) -> usize {
+        400
+    }
+}
+
+mod memory_on_one_thread {
+    use super::Memory;
+
+    retry_scheduler::conformance_tests!(Memory::new(), flavor = "current_thread");
+}
+
+mod memory_on_threads {
+    use super::Memory;
+
+    retry_scheduler::conformance_tests!(Memory::new(), flavor = "multi_thread", worker_threads = 8);
+}
+
+mod memory_has_no_known_fault {
+    use super::Memory;
+
+    crate::known_faults!(Memory::new());
+}
+
+/// Handles of a scheduler with a fault; each round of a race counts, as there is one thread only.
+struct Faulty(Wrong, ManualClock);
+
+impl Faulty {
+    fn new(fault: Fault) -> Self {
+        let clock = clock();
+        Self(Wrong::new(fault, &clock), clock)
+    }
+}
+
+impl Harness for Faulty {
+    type Scheduler = Wrong;
+
+    async fn scheduler(&self) -> Wrong {
+        self.0.clone()
+    }
+
+    fn clock(&self) -> &ManualClock {
+        &self.1
+    }
+
+    fn rounds(&self) -> usize {
+        12
+    }
+
+    fn crowd(&self) -> usize {
+        300
+    }
+}
+
+impl TransactionalHarness for Faulty {
+    type Connection = Connection;
+    type Transaction = Transaction;
+
+    async fn begin(&self) -> Transaction {
+        Transaction::begin(&self.0).await
+    }
+
+    async fn commit(&self, transaction: Transaction) {
+        transaction.commit();
+    }
+
+    async fn roll_back(&self, transaction: Transaction) {
+        drop(transaction);
+    }
+}
+
+mod a_scheduler_without_a_fault {
+    use super::{Fault, Faulty};
+
+    retry_scheduler::conformance_tests!(Faulty::new(Fault::None), flavor = "current_thread");
+    retry_scheduler::transactional_conformance_tests!(Faulty::new(Fault::None), flavor = "current_thread");
+}
+
+#[test]
+fn a_fault_fails_its_clause_and_spares_the_others() {
+    let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let take_some = || {
+        while let Some((fault, wanted)) = FAULTS.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let seen = failing(*fault);
+            if seen != wanted.iter().copied().collect() {
+                wrong.lock().unwrap().push(format!("{fault:?} fails {seen:?} instead of {wanted:?}"));
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(take_some);
+        }
+    });
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let clauses = Clause::ALL.iter().map(|clause| clause.number());
+    for clause in clauses.chain(TransactionClause::ALL.iter().map(|clause| clause.number())) {
+        let has_one = FAULTS.iter().any(|(_, fails)| fails[0] == clause);
+        assert!(has_one, "no fault is meant for clause {clause}");
+    }
+}
+
+/// The clauses that a scheduler with this fault fails.
+fn failing(fault: Fault) -> BTreeSet<u8> {
+    let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
+    let mut failed = BTreeSet::new();
+    for clause in Clause::ALL {
+        let harness = Faulty::new(fault);
+        if fails(&runtime, clause.check(&harness), &clause.to_string(), fault) {
+            failed.insert(clause.number());
+        }
+    }
+    for clause in TransactionClause::ALL {
+        let harness = Faulty::new(fault);
+        if fails(&runtime, clause.check(&harness), &clause.to_string(), fault) {
+            failed.insert(clause.number());
+        }
+    }
+    failed
+}
+
+fn fails(runtime: &Runtime, check: impl Future<Output = ()>, rule: &str, fault: Fault) -> bool {
+    let run = AssertUnwindSafe(|| runtime.block_on(check));
+    let Err(panic) = std::panic::catch_unwind(run) else { return false };
+    let message = message(&*panic);
+    assert!(message.starts_with(&format!("{rule}\n  But ")), "{fault:?} panicked with {message}");
+    true
+}
+
+fn message(panic: &dyn Any) -> &str {
+    panic.downcast_ref::<String>().map_or("no text", String::as_str)
+}
+
+#[test]
+fn a_scheduler_that_fails_fails_every_clause() {
+    let runtime = Builder::new_current_thread().build().expect("a runtime");
+    for clause in Clause::ALL {
+        let clock = clock();
+        let harness = Memory(Arc::new(MemoryScheduler::new(0).with_clock(clock.clone())), clock);
+        let run = AssertUnwindSafe(|| runtime.block_on(clause.check(&harness)));
+        let panic = std::panic::catch_unwind(run).expect_err("nothing was asked of the scheduler");
+        assert!(message(&*panic).contains("failed: SchedulerError"), "{}", message(&*panic));
+    }
+}
+
+/// The kit quotes the traits' documentation.
+#[test]
+fn the_sentences_are_those_of_the_contract() {
+    let source = include_str!("../src/scheduler.rs");
+    let numbers =
+        source.lines().map(|line| line.trim_start_matches("///").trim()).collect::<Vec<_>>().join(" ");
+    let contract =
+        numbers.replace("(crate::SchedulerErrorKind::Invalid)", "").replace(['`', '*', '[', ']'], "");
+    let clauses = Clause::ALL.iter().map(|clause| (clause.number(), clause.sentence()));
+    let more = TransactionClause::ALL.iter().map(|clause| (clause.number(), clause.sentence()));
+    let mut count = 0;
+    for (number, sentence) in clauses.chain(more) {
+        count += 1;
+        assert_eq!(number, count);
+        assert!(
+            !sentence.is_empty() && contract.contains(&format!(" {number}. {sentence} ")),
+            "{number}. {sentence}"
+        );
+    }
+    assert!(!contract.contains(&format!(" {}. ", count + 1)), "a clause without a check");
+}

@@ -1,0 +1,357 @@
+//! A simple scheduler, right but for one fault.
+
+mod bend;
+mod transaction;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use retry_scheduler::{
+    AttemptRecord, Cancelled, ClaimDue, Claimed, Clock, Cycle, CycleKey, Ending, Event, Fenced, Finished,
+    MAX_BYTES, ManualClock, NewCycle, Refused, Report, Reschedule, Rescheduled, RetryScheduler, Scheduled,
+    SchedulerError, State,
+};
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::task::yield_now;
+
+pub(crate) use self::transaction::{Connection, Transaction};
+use crate::faults::Fault;
+
+/// One handle.
+#[derive(Clone)]
+pub(crate) struct Wrong {
+    fault: Fault,
+    clock: ManualClock,
+    rows: Arc<Mutex<Rows>>,
+    /// What was there before the open transaction, for those who do not wait.
+    before: Arc<Mutex<Option<Rows>>>,
+}
+
+#[derive(Clone, Default)]
+struct Rows {
+    last_id: u64,
+    rows: HashMap<CycleKey, Row>,
+}
+
+#[derive(Clone)]
+struct Row {
+    id: u64,
+    cycle: Cycle,
+    payload: Bytes,
+    attempts: Vec<AttemptRecord>,
+    /// Leased to a caller who never heard of it.
+    lost: bool,
+    /// When an attempt that is asked to stop was cancelled.
+    cancel_asked: bool,
+}
+
+type Answer<T> = Result<T, SchedulerError>;
+
+impl Wrong {
+    pub(crate) fn new(fault: Fault, clock: &ManualClock) -> Self {
+        Self { fault, clock: clock.clone(), rows: Arc::default(), before: Arc::default() }
+    }
+
+    fn is(&self, fault: Fault) -> bool {
+        self.fault == fault
+    }
+
+    fn now(&self) -> SystemTime {
+        self.clock.now()
+    }
+
+    async fn lock(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock().await
+    }
+
+    fn schedule_on(&self, rows: &mut Rows, mut new: NewCycle) -> Answer<Scheduled> {
+        self.check_key(&new.key)?;
+        if !self.is(Fault::NulTaken) && !self.is(Fault::TextCut) {
+            new.check()?;
+        }
+        let name = self.name(&new.key);
+        self.bend_new(&mut new);
+        if let Some(row) = rows.rows.get_mut(&name) {
+            if self.is(Fault::PayloadReplaced) {
+                row.payload = new.payload.clone();
+            }
+            if !self.is(Fault::ScheduleRevives) || row.cycle.ending().is_none() {
+                return Ok(Scheduled::Exists(row.cycle.clone()));
+            }
+        }
+        let mut cycle = Cycle::new(&new, self.now());
+        cycle.used = u32::from(self.is(Fault::UsedFromOne));
+        rows.last_id += 1;
+        let (id, payload) = (rows.last_id, new.payload);
+        let row =
+            Row { id, cycle: cycle.clone(), payload, attempts: Vec::new(), lost: false, cancel_asked: false };
+        rows.rows.insert(name, row);
+        Ok(Scheduled::New(cycle))
+    }
+
+    /// The names of what is to be given, the longest due first.
+    fn find_due(&self, rows: &Rows, request: &ClaimDue) -> Vec<CycleKey> {
+        let now = self.now();
+        let mut due: Vec<_> = rows
+            .rows
+            .iter()
+            .filter_map(|(name, row)| {
+                let wake = self.wake(row).filter(|wake| *wake <= now)?;
+                Some((self.rank(row, wake), name.clone()))
+            })
+            .collect();
+        due.sort_unstable();
+        if self.is(Fault::WindowOnly) {
+            due.truncate(100);
+        }
+        let mut shares =
+            if self.is(Fault::RunningIgnored) { HashMap::new() } else { request.running.clone() };
+        let limit = request.limit + usize::from(self.is(Fault::OneMore) && request.limit > 0);
+        let names = due.into_iter().filter_map(|(_, name)| {
+            let tenant = rows.rows[&name].cycle.tenant.clone();
+            let tenant = if self.is(Fault::ShareOfAll) { String::new() } else { tenant };
+            let share = shares.entry(tenant).or_default();
+            *share += 1;
+            (*share <= request.per_tenant).then_some(name)
+        });
+        names.take(limit).collect()
+    }
+
+    fn lease_on(&self, rows: &mut Rows, name: &CycleKey, lease: Duration) -> Option<Claimed> {
+        let row = rows.rows.get_mut(name)?;
+        let cycle = self.apply(row, Event::Claim { lease }).ok()?;
+        let State::Pending(_) = cycle.state else { return None };
+        let mut claimed = Claimed { cycle, payload: row.payload.clone(), claimed_at: self.now() };
+        self.bend_claimed(&mut claimed);
+        Some(claimed)
+    }
+
+    fn finish_on(&self, rows: &mut Rows, claim: &Claimed, report: &Report) -> Answer<Finished> {
+        self.check_report(report)?;
+        let now = self.now();
+        let Some(row) = rows.rows.get_mut(&self.name(&claim.cycle.key)) else { return Ok(Finished::Stale) };
+        let event = Event::Finish { epoch: claim.cycle.epoch, verdict: report.verdict };
+        let Ok(cycle) = self.apply(row, event) else { return Ok(Finished::Stale) };
+        row.attempts.push(AttemptRecord {
+            number: if self.is(Fault::NumbersRestart) { cycle.used } else { cycle.attempts },
+            started_at: if self.is(Fault::StartedAtEnd) { now } else { claim.claimed_at },
+            finished_at: now,
+            verdict: report.verdict,
+            detail: self.kept_detail(&report.detail),
+        });
+        if row.cancel_asked && cycle.ending().is_none() {
+            row.cycle.state = State::Ended { ending: Ending::Cancelled, at: now };
+        }
+        Ok(Finished::Recorded(row.cycle.clone()))
+    }
+
+    fn cancel_on(&self, rows: &mut Rows, key: &CycleKey) -> Answer<Cancelled> {
+        self.check_key(key)?;
+        let Some(row) = rows.rows.get_mut(&self.name(key)) else { return Ok(Cancelled::Unknown) };
+        if self.is(Fault::CancelWaits) && is_leased(&row.cycle) {
+            row.cancel_asked = true;
+            return Ok(Cancelled::Cancelled(row.cycle.clone()));
+        }
+        Ok(match self.apply(row, Event::Cancel) {
+            Ok(cycle) => {
+                if self.is(Fault::CancelDropsAttempts) {
+                    row.attempts.clear();
+                }
+                Cancelled::Cancelled(cycle)
+            }
+            Err(Refused::Ended(_)) if self.is(Fault::CancelEndsAgain) => {
+                row.cycle.state = State::Ended { ending: Ending::Cancelled, at: self.now() };
+                Cancelled::Cancelled(row.cycle.clone())
+            }
+            Err(Refused::Ended(ending)) => Cancelled::Ended(ending),
+            Err(_) => Cancelled::Unknown,
+        })
+    }
+
+    fn reschedule_on(&self, rows: &mut Rows, key: &CycleKey, change: Reschedule) -> Answer<Rescheduled> {
+        self.check_key(key)?;
+        let Some(row) = rows.rows.get_mut(&self.name(key)) else { return Ok(Rescheduled::Unknown) };
+        let ended = row.cycle.ending().is_some();
+        Ok(match self.apply(row, Event::Reschedule(change)) {
+            Ok(cycle) if ended => Rescheduled::Reactivated(cycle),
+            Ok(cycle) => Rescheduled::Changed(cycle),
+            Err(Refused::Ended(ending)) => Rescheduled::Ended(ending),
+            Err(_) => Rescheduled::Unknown,
+        })
+    }
+
+    fn check_key(&self, key: &CycleKey) -> Answer<()> {
+        let taken = self.is(Fault::NulTaken) && key.namespace.len() < 200 && key.subject.len() < 200;
+        if taken || self.is(Fault::TextCut) { Ok(()) } else { key.check() }
+    }
+
+    fn check_report(&self, report: &Report) -> Answer<()> {
+        if self.is(Fault::DetailUnbounded) && report.detail.len() > MAX_BYTES {
+            Ok(())
+        } else {
+            report.check()
+        }
+    }
+}
+
+#[async_trait]
+impl RetryScheduler for Wrong {
+    async fn schedule(&self, new: NewCycle) -> Answer<Scheduled> {
+        if self.is(Fault::TwoStepsToSchedule) {
+            let known = self.lock().await.rows.contains_key(&new.key);
+            yield_now().await;
+            if !known {
+                self.lock().await.rows.remove(&new.key);
+            }
+        }
+        self.schedule_on(&mut *self.lock().await, new)
+    }
+
+    async fn claim_due(&self, request: ClaimDue) -> Answer<Vec<Claimed>> {
+        let due = self.find_due(&*self.lock().await, &request);
+        match self.fault {
+            Fault::TwoStepsToClaim => yield_now().await,
+            Fault::LeasedForEver => {
+                for name in &due {
+                    self.lock().await.rows.entry(name.clone()).and_modify(|row| row.lost = true);
+                    yield_now().await;
+                }
+                for name in &due {
+                    self.lock().await.rows.entry(name.clone()).and_modify(|row| row.lost = false);
+                }
+            }
+            _ => {}
+        }
+        let mut rows = self.lock().await;
+        Ok(due.iter().filter_map(|name| self.lease_on(&mut rows, name, request.lease)).collect())
+    }
+
+    async fn extend(&self, claim: &Claimed, lease: Duration) -> Answer<Fenced> {
+        let mut rows = self.lock().await;
+        let Some(row) = rows.rows.get_mut(&self.name(&claim.cycle.key)) else { return Ok(Fenced::Stale) };
+        let event = Event::Extend { epoch: claim.cycle.epoch, lease };
+        Ok(if self.apply(row, event).is_ok() { Fenced::Held } else { Fenced::Stale })
+    }
+
+    async fn finish(&self, claim: &Claimed, report: Report) -> Answer<Finished> {
+        match self.fault {
+            Fault::TwoStepsToFinish => {
+                let held = self.finish_on(&mut self.lock().await.clone(), claim, &report)?;
+                if held == Finished::Stale {
+                    return Ok(Finished::Stale);
+                }
+                yield_now().await;
+                let mut rows = self.lock().await;
+                let Some(row) = rows.rows.get_mut(&claim.cycle.key) else { return Ok(Finished::Stale) };
+                row.cycle = claim.cycle.clone();
+                self.finish_on(&mut rows, claim, &report)
+            }
+            Fault::TwoWritesToFinish => {
+                let mut after = self.lock().await.clone();
+                let answer = self.finish_on(&mut after, claim, &report)?;
+                if answer == Finished::Stale {
+                    return Ok(answer);
+                }
+                let attempts = after.rows[&claim.cycle.key].attempts.clone();
+                self.lock()
+                    .await
+                    .rows
+                    .entry(claim.cycle.key.clone())
+                    .and_modify(|row| row.attempts = attempts);
+                yield_now().await;
+                *self.lock().await = after;
+                Ok(answer)
+            }
+            Fault::ReportsPass => {
+                if let Some(before) = &*self.before.lock().await {
+                    let mut rows = before.clone();
+                    return self.finish_on(&mut rows, claim, &report);
+                }
+                self.finish_on(&mut *self.lock().await, claim, &report)
+            }
+            _ => self.finish_on(&mut *self.lock().await, claim, &report),
+        }
+    }
+
+    async fn finish_many(&self, mut reports: Vec<(Claimed, Report)>) -> Answer<Vec<Finished>> {
+        let mut rows = self.lock().await;
+        if self.is(Fault::AnswersSorted) {
+            reports.sort_by_key(|(claim, _)| claim.cycle.key.clone());
+        }
+        if !self.is(Fault::HalfABatch) {
+            for (_, report) in &reports {
+                self.check_report(report)?;
+            }
+        }
+        let before = rows.clone();
+        let mut answers = Vec::new();
+        for (claim, report) in &reports {
+            let mut claim = claim.clone();
+            if self.is(Fault::FinishManyUnfenced)
+                && let Some(row) = rows.rows.get(&claim.cycle.key)
+            {
+                claim.cycle.epoch = row.cycle.epoch;
+            }
+            if self.is(Fault::ChecksThenWrites)
+                && let (Some(row), Some(then)) =
+                    (rows.rows.get_mut(&claim.cycle.key), before.rows.get(&claim.cycle.key))
+            {
+                row.cycle = then.cycle.clone();
+            }
+            answers.push(self.finish_on(&mut rows, &claim, report)?);
+        }
+        Ok(answers)
+    }
+
+    async fn defer(&self, claim: &Claimed, delay: Duration) -> Answer<Fenced> {
+        let mut rows = self.lock().await;
+        let Some(row) = rows.rows.get_mut(&self.name(&claim.cycle.key)) else { return Ok(Fenced::Stale) };
+        let event = Event::Defer { epoch: claim.cycle.epoch, delay };
+        let Ok(cycle) = self.apply(row, event) else { return Ok(Fenced::Stale) };
+        if self.is(Fault::DeferredKept) {
+            row.attempts.push(AttemptRecord {
+                number: cycle.attempts + 1,
+                started_at: claim.claimed_at,
+                finished_at: self.now(),
+                verdict: retry_scheduler::Verdict::Failure,
+                detail: Bytes::new(),
+            });
+        }
+        Ok(Fenced::Held)
+    }
+
+    async fn cancel(&self, key: &CycleKey) -> Answer<Cancelled> {
+        self.cancel_on(&mut *self.lock().await, key)
+    }
+
+    async fn reschedule(&self, key: &CycleKey, change: Reschedule) -> Answer<Rescheduled> {
+        self.reschedule_on(&mut *self.lock().await, key, change)
+    }
+
+    async fn get(&self, key: &CycleKey) -> Answer<Option<Cycle>> {
+        self.check_key(key)?;
+        Ok(self.lock().await.rows.get(&self.name(key)).map(|row| row.cycle.clone()))
+    }
+
+    async fn attempts(&self, key: &CycleKey) -> Answer<Vec<AttemptRecord>> {
+        self.check_key(key)?;
+        Ok(self.lock().await.rows.get(&self.name(key)).map_or_else(Vec::new, |row| row.attempts.clone()))
+    }
+
+    async fn next_wake(&self) -> Answer<Option<Duration>> {
+        let (rows, now) = (self.lock().await, self.now());
+        let wakes = rows.rows.values().filter_map(|row| match row.cycle.state {
+            State::Ended { at, .. } => self.is(Fault::WakeOfEnded).then_some(at),
+            State::Pending(_) if self.is(Fault::WakeIgnoresLeases) && is_leased(&row.cycle) => None,
+            State::Pending(_) => self.wake(row),
+        });
+        Ok(wakes.min().map(|wake| wake.duration_since(now).unwrap_or_default()))
+    }
+}
+
+fn is_leased(cycle: &Cycle) -> bool {
+    matches!(cycle.state, State::Pending(retry_scheduler::Activity::Leased { .. }))
+}

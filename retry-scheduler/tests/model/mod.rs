@@ -1,0 +1,453 @@
+//! Any interleaving of callers, two workers, crashes and time that passes, held against a small model of a cycle.
+//!
+//! The model knows nothing of epochs: it remembers who holds a cycle, and every claim ever given may speak up at any time.
+#![allow(clippy::unwrap_used, reason = "the lint spares test functions, not their helpers")]
+
+mod steps;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use proptest::sample::Index;
+use retry_scheduler::{
+    Activity, AttemptRecord, Cancelled, ClaimDue, Claimed, Clock, Cycle, CycleKey, Ending, Fenced, Finished,
+    ManualClock, NewCycle, Plan, Report, Reschedule, Rescheduled, RetryScheduler, Scheduled, State, Verdict,
+};
+
+pub(crate) use self::steps::steps;
+use self::steps::{PlanOf, SUBJECTS, Step};
+
+/// Takes the steps, and panics where the scheduler and the model disagree.
+///
+/// The two handles are on the same cycles and go by the clock. What earlier runs left pending is called off first.
+pub(crate) async fn run<S: RetryScheduler>(handles: [S; 2], clock: &ManualClock, steps: Vec<Step>) {
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    let namespace = format!("run {} {}", std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed));
+    let mut world =
+        World { handles, clock, namespace, turn: 0, known: BTreeMap::new(), claims: Vec::new(), given: 0 };
+    world.sweep().await;
+    for step in steps {
+        world.take(step).await;
+        world.compare().await;
+    }
+}
+
+struct World<'a, S> {
+    handles: [S; 2],
+    clock: &'a ManualClock,
+    namespace: String,
+    turn: usize,
+    known: BTreeMap<u8, Known>,
+    /// Every claim that was given and has not crashed, with its serial number.
+    claims: Vec<(usize, Claimed)>,
+    given: usize,
+}
+
+/// What must be known of a cycle.
+#[derive(Debug)]
+struct Known {
+    max_attempts: u32,
+    delays: Vec<u64>,
+    last_start: Option<u64>,
+    payload: Bytes,
+    phase: Phase,
+    attempts: Vec<AttemptRecord>,
+    /// Of the attempts, those before the plan began.
+    before: usize,
+    lapses: u32,
+    reactivations: u32,
+    epoch: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    Waiting { due: u64 },
+    Running { until: u64, serial: usize },
+    Over { ending: Ending, at: u64 },
+}
+
+impl Known {
+    fn wake(&self) -> Option<u64> {
+        match self.phase {
+            Phase::Waiting { due: wake } | Phase::Running { until: wake, .. } => Some(wake),
+            Phase::Over { .. } => None,
+        }
+    }
+
+    fn follow(&mut self, plan: &PlanOf, now: u64) {
+        self.max_attempts = plan.max_attempts;
+        self.delays.clone_from(&plan.delays);
+        self.last_start = plan.last_start_in.map(|from_now| now + from_now);
+    }
+
+    fn used(&self) -> u32 {
+        u32::try_from(self.attempts.len() - self.before).unwrap()
+    }
+
+    /// The next attempt would be then.
+    fn wait_until(&mut self, due: u64, now: u64) {
+        let none_left = self.used() >= self.max_attempts || self.last_start.is_some_and(|last| last < due);
+        self.phase = if none_left {
+            Phase::Over { ending: Ending::Exhausted, at: now }
+        } else {
+            Phase::Waiting { due }
+        };
+    }
+
+    fn report(&mut self, claim: &Claimed, verdict: Verdict, detail: &Bytes, now: u64) {
+        self.attempts.push(AttemptRecord {
+            number: u32::try_from(self.attempts.len() + 1).unwrap(),
+            started_at: claim.claimed_at,
+            finished_at: at(now),
+            verdict,
+            detail: detail.clone(),
+        });
+        self.lapses = 0;
+        match verdict {
+            Verdict::Success => self.phase = Phase::Over { ending: Ending::Resolved, at: now },
+            Verdict::Hopeless => self.phase = Phase::Over { ending: Ending::Exhausted, at: now },
+            Verdict::Failure => {
+                let nth = self.delays.iter().chain(std::iter::repeat(self.delays.last().unwrap()));
+                let delay = *nth.take(self.used() as usize).last().unwrap();
+                self.wait_until(now + delay, now);
+            }
+        }
+    }
+}
+
+impl<S: RetryScheduler> World<'_, S> {
+    fn now(&self) -> u64 {
+        millis(self.clock.now())
+    }
+
+    fn key(&self, subject: u8) -> CycleKey {
+        CycleKey::new(&self.namespace, subject.to_string())
+    }
+
+    fn subject(&self, key: &CycleKey) -> u8 {
+        assert_eq!(key.namespace, self.namespace, "a cycle of another run");
+        key.subject.parse().unwrap()
+    }
+
+    /// Either worker's handle, in turn.
+    fn handle(&mut self) -> &S {
+        self.turn += 1;
+        &self.handles[self.turn % 2]
+    }
+
+    async fn sweep(&mut self) {
+        while let Some(wait) = self.handle().next_wake().await.unwrap() {
+            self.clock.advance(wait);
+            for claim in self.handle().claim_due(ask(100, 5_000)).await.unwrap() {
+                self.handle().cancel(&claim.cycle.key).await.unwrap();
+            }
+        }
+    }
+
+    fn pick(&self, claim: Index) -> Option<(usize, Claimed)> {
+        // The latest few: those before hold nothing, most of the time.
+        let latest = &self.claims[self.claims.len().saturating_sub(6)..];
+        (!latest.is_empty()).then(|| claim.get(latest).clone())
+    }
+
+    /// What the model has of a cycle that this claim holds.
+    fn held_by(&mut self, serial: usize, claim: &Claimed) -> Option<&mut Known> {
+        let subject = self.subject(&claim.cycle.key);
+        let known = self.known.get_mut(&subject)?;
+        matches!(known.phase, Phase::Running { serial: holder, .. } if holder == serial).then_some(known)
+    }
+
+    async fn take(&mut self, step: Step) {
+        match step {
+            Step::Pass { time } => self.clock.advance(Duration::from_millis(time)),
+            Step::Schedule { subject, plan, first_in } => self.schedule(subject, &plan, first_in).await,
+            Step::Claim { worker, limit, lease, per_tenant } => {
+                self.claim(worker, ClaimDue { limit, per_tenant, ..ask(0, lease) }).await;
+            }
+            Step::ClaimAll { lease } => {
+                let lease = lease.max(1);
+                let mut empty = 0;
+                while empty < 4 {
+                    let before = self.given;
+                    self.claim(empty % 2, ask(3, lease)).await;
+                    empty = if self.given == before { empty + 1 } else { 0 };
+                }
+                let now = self.now();
+                let left = self.known.values().find(|known| known.wake().is_some_and(|wake| wake <= now));
+                assert!(left.is_none(), "never given: {left:?}");
+            }
+            Step::Extend { claim, lease } => {
+                let Some((serial, claim)) = self.pick(claim) else { return };
+                let until = self.now() + lease;
+                let answer = self.handle().extend(&claim, Duration::from_millis(lease)).await.unwrap();
+                let known = self.held_by(serial, &claim);
+                assert_eq!(answer == Fenced::Held, known.is_some(), "extend of {claim:?}: {known:?}");
+                if let Some(known) = known {
+                    known.phase = Phase::Running { until, serial };
+                }
+            }
+            Step::Defer { claim, delay } => {
+                let Some((serial, claim)) = self.pick(claim) else { return };
+                let due = self.now() + delay;
+                let answer = self.handle().defer(&claim, Duration::from_millis(delay)).await.unwrap();
+                let known = self.held_by(serial, &claim);
+                assert_eq!(answer == Fenced::Held, known.is_some(), "defer of {claim:?}: {known:?}");
+                if let Some(known) = known {
+                    known.phase = Phase::Waiting { due };
+                }
+            }
+            Step::Finish { claim, verdict } => {
+                let Some((serial, claim)) = self.pick(claim) else { return };
+                let report = Report { verdict, detail: Bytes::from(format!("claim {serial}")) };
+                let answer = self.handle().finish(&claim, report.clone()).await.unwrap();
+                self.reported(serial, &claim, &report, &answer);
+            }
+            Step::FinishMany { claims } => {
+                let picked = claims.iter().enumerate().filter_map(|(place, (claim, verdict))| {
+                    let (serial, claim) = self.pick(*claim)?;
+                    let detail = Bytes::from(format!("claim {serial}, place {place}"));
+                    Some((serial, claim, Report { verdict: *verdict, detail }))
+                });
+                let picked: Vec<_> = picked.collect();
+                let reports =
+                    picked.iter().map(|(_, claim, report)| (claim.clone(), report.clone())).collect();
+                let answers = self.handle().finish_many(reports).await.unwrap();
+                assert_eq!(answers.len(), picked.len());
+                for ((serial, claim, report), answer) in picked.iter().zip(&answers) {
+                    self.reported(*serial, claim, report, answer);
+                }
+            }
+            Step::Crash { claim } => {
+                if let Some((serial, _)) = self.pick(claim) {
+                    self.claims.retain(|(other, _)| *other != serial);
+                }
+            }
+            Step::Cancel { subject } => {
+                let (key, now) = (self.key(subject), self.now());
+                let answer = self.handle().cancel(&key).await.unwrap();
+                match (answer, self.known.get_mut(&subject)) {
+                    (Cancelled::Unknown, None) => {}
+                    (Cancelled::Ended(said), Some(Known { phase: Phase::Over { ending, .. }, .. })) => {
+                        assert_eq!(said, *ending);
+                    }
+                    (Cancelled::Cancelled(cycle), Some(known)) if known.wake().is_some() => {
+                        known.phase = Phase::Over { ending: Ending::Cancelled, at: now };
+                        grown(known, &cycle);
+                    }
+                    (answer, known) => panic!("cancel of {known:?} was {answer:?}"),
+                }
+            }
+            Step::Reschedule { subject, plan, next_in, reactivate } => {
+                self.reschedule(subject, &plan, next_in, reactivate).await;
+            }
+        }
+    }
+
+    async fn schedule(&mut self, subject: u8, of: &PlanOf, first_in: u64) {
+        let (key, now) = (self.key(subject), self.now());
+        let (payload, plan) = (Bytes::from(format!("{key:?} at {now}")), plan_of(of, now));
+        let tenant = tenant(subject);
+        let first = Duration::from_millis(first_in);
+        let new = NewCycle { key, tenant, plan, first_in: first, payload: payload.clone() };
+        let answer = self.handle().schedule(new).await.unwrap();
+        if let Some(known) = self.known.get(&subject) {
+            let Scheduled::Exists(cycle) = answer else { panic!("schedule of {known:?} was {answer:?}") };
+            return self.agree(subject, &cycle);
+        }
+        let Scheduled::New(cycle) = answer else { panic!("schedule of an unknown cycle was {answer:?}") };
+        let mut known = Known {
+            max_attempts: 0,
+            delays: Vec::new(),
+            last_start: None,
+            payload,
+            phase: Phase::Waiting { due: now },
+            attempts: Vec::new(),
+            before: 0,
+            lapses: 0,
+            reactivations: 0,
+            epoch: cycle.epoch,
+        };
+        known.follow(of, now);
+        known.wait_until(now + first_in, now);
+        self.known.insert(subject, known);
+        self.agree(subject, &cycle);
+    }
+
+    async fn reschedule(&mut self, subject: u8, of: &PlanOf, next_in: u64, reactivate: bool) {
+        let (key, now) = (self.key(subject), self.now());
+        let change =
+            Reschedule { plan: plan_of(of, now), next_in: Duration::from_millis(next_in), reactivate };
+        let answer = self.handle().reschedule(&key, change).await.unwrap();
+        let Some(known) = self.known.get_mut(&subject) else {
+            return assert_eq!(answer, Rescheduled::Unknown);
+        };
+        let cycle = match (answer, known.phase) {
+            (Rescheduled::Ended(said), Phase::Over { ending, .. }) => {
+                assert!(said == ending && (!reactivate || ending == Ending::Resolved), "{said:?}: {known:?}");
+                return;
+            }
+            (Rescheduled::Reactivated(cycle), Phase::Over { ending, .. }) => {
+                assert!(reactivate && ending != Ending::Resolved, "reactivated: {known:?}");
+                known.before = known.attempts.len();
+                known.reactivations += 1;
+                cycle
+            }
+            (Rescheduled::Changed(cycle), Phase::Waiting { .. } | Phase::Running { .. }) => cycle,
+            (answer, _) => panic!("reschedule of {known:?} was {answer:?}"),
+        };
+        known.lapses = 0;
+        known.follow(of, now);
+        known.wait_until(now + next_in, now);
+        grown(known, &cycle);
+        self.agree(subject, &cycle);
+    }
+
+    async fn claim(&mut self, worker: usize, request: ClaimDue) {
+        let (now, lease) = (self.now(), request.lease);
+        let answer = self.handles[worker].claim_due(request.clone()).await.unwrap();
+        let late = self.meet_last_starts(now).await;
+        let mut shares: HashMap<String, usize> = HashMap::new();
+        let mut latest = 0;
+        let count = answer.len();
+        assert!(count <= request.limit);
+        for claim in answer {
+            let subject = self.subject(&claim.cycle.key);
+            *shares.entry(tenant(subject)).or_default() += 1;
+            self.given += 1;
+            let serial = self.given;
+            let known = self.known.get_mut(&subject).unwrap();
+            let wake = known.wake().filter(|wake| *wake <= now);
+            latest = latest.max(wake.unwrap_or_else(|| panic!("{claim:?} was given at {now}: {known:?}")));
+            assert!(known.last_start.is_none_or(|last| now <= last), "given after its last start: {known:?}");
+            known.lapses += u32::from(matches!(known.phase, Phase::Running { .. }));
+            known.phase = Phase::Running { until: now + millis(UNIX_EPOCH + lease), serial };
+            grown(known, &claim.cycle);
+            assert_eq!((&claim.payload, claim.claimed_at), (&known.payload, at(now)));
+            assert_eq!(claim.attempt() as usize, known.attempts.len() + 1);
+            self.agree(subject, &claim.cycle);
+            self.claims.push((serial, claim));
+        }
+        assert!(shares.values().all(|share| *share <= request.per_tenant), "{shares:?} of {request:?}");
+        // One that was met after its last start takes the place of one that is given.
+        if late > 0 || lease.is_zero() {
+            return;
+        }
+        let room =
+            |subject: u8| shares.get(&tenant(subject)).copied().unwrap_or_default() < request.per_tenant;
+        let left =
+            self.known.iter().filter(|(subject, _)| room(**subject)).filter_map(|(_, known)| known.wake());
+        let first = left.filter(|wake| *wake <= now).min();
+        let good =
+            if count < request.limit { first.is_none() } else { first.is_none_or(|first| latest <= first) };
+        assert!(good || count == 0 && request.limit == 0, "{request:?} at {now} left {:?}", self.known);
+    }
+
+    /// A claim ends what it meets after its last start; which it meets is its own affair. Says how many.
+    async fn meet_last_starts(&mut self, now: u64) -> usize {
+        let missed = |known: &Known| {
+            known.wake().is_some_and(|wake| wake <= now) && known.last_start.is_some_and(|last| last < now)
+        };
+        let late: Vec<u8> =
+            self.known.iter().filter(|(_, known)| missed(known)).map(|(subject, _)| *subject).collect();
+        let mut met = 0;
+        for subject in late {
+            let key = self.key(subject);
+            let cycle = self.handle().get(&key).await.unwrap().unwrap();
+            let known = self.known.get_mut(&subject).unwrap();
+            if let State::Ended { .. } = cycle.state {
+                known.lapses += u32::from(matches!(known.phase, Phase::Running { .. }));
+                known.phase = Phase::Over { ending: Ending::Exhausted, at: now };
+                grown(known, &cycle);
+                met += 1;
+            }
+        }
+        met
+    }
+
+    fn reported(&mut self, serial: usize, claim: &Claimed, report: &Report, answer: &Finished) {
+        let now = self.now();
+        let Some(known) = self.held_by(serial, claim) else {
+            return assert_eq!(*answer, Finished::Stale, "finish of {claim:?}");
+        };
+        let Finished::Recorded(cycle) = answer else { panic!("finish of {claim:?} was Stale: {known:?}") };
+        known.report(claim, report.verdict, &report.detail, now);
+        let subject = self.subject(&claim.cycle.key);
+        self.agree(subject, cycle);
+    }
+
+    /// The cycle is what the model says.
+    fn agree(&self, subject: u8, cycle: &Cycle) {
+        let known = &self.known[&subject];
+        let plan = Plan::delays(known.delays.iter().copied().map(Duration::from_millis), known.max_attempts)
+            .unwrap();
+        let wanted = Cycle {
+            key: self.key(subject),
+            tenant: tenant(subject),
+            plan: match known.last_start {
+                Some(last) => plan.deadline(at(last)),
+                None => plan,
+            },
+            state: match known.phase {
+                Phase::Waiting { due } => State::Pending(Activity::Idle { due: at(due) }),
+                Phase::Running { until, .. } => State::Pending(Activity::Leased { until: at(until) }),
+                Phase::Over { ending, at: then } => State::Ended { ending, at: at(then) },
+            },
+            epoch: known.epoch,
+            attempts: u32::try_from(known.attempts.len()).unwrap(),
+            used: known.used(),
+            lapses: known.lapses,
+            reactivations: known.reactivations,
+        };
+        assert_eq!(*cycle, wanted);
+    }
+
+    async fn compare(&mut self) {
+        for subject in 0..SUBJECTS {
+            let key = self.key(subject);
+            let cycle = self.handle().get(&key).await.unwrap();
+            let attempts = self.handle().attempts(&key).await.unwrap();
+            let Some(known) = self.known.get(&subject) else {
+                assert_eq!((cycle, attempts.len()), (None, 0));
+                continue;
+            };
+            assert_eq!(attempts, known.attempts);
+            self.agree(subject, &cycle.unwrap());
+        }
+        let now = self.now();
+        let first = self.known.values().filter_map(Known::wake).min();
+        let wanted = first.map(|wake| Duration::from_millis(wake.saturating_sub(now)));
+        assert_eq!(self.handle().next_wake().await.unwrap(), wanted);
+    }
+}
+
+/// The claim or the change is younger than all that was seen before.
+fn grown(known: &mut Known, cycle: &Cycle) {
+    assert!(cycle.epoch > known.epoch, "epoch {} after {}", cycle.epoch, known.epoch);
+    known.epoch = cycle.epoch;
+}
+
+fn ask(limit: usize, lease: u64) -> ClaimDue {
+    ClaimDue { limit, lease: Duration::from_millis(lease), per_tenant: usize::MAX, running: HashMap::new() }
+}
+
+fn tenant(subject: u8) -> String {
+    format!("tenant {}", subject % 2)
+}
+
+fn plan_of(of: &PlanOf, now: u64) -> Plan {
+    let plan = Plan::delays(of.delays.iter().copied().map(Duration::from_millis), of.max_attempts).unwrap();
+    match of.last_start_in {
+        Some(from_now) => plan.deadline(at(now + from_now)),
+        None => plan,
+    }
+}
+
+fn at(ms: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(ms)
+}
+
+fn millis(time: SystemTime) -> u64 {
+    u64::try_from(time.duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+}

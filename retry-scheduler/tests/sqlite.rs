@@ -1,0 +1,154 @@
+//! The scheduler in SQLite: each handle has a connection of its own, as processes on one file have.
+
+#[path = "model/mod.rs"]
+mod model;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
+use std::{env, fs, process};
+
+use proptest::prelude::*;
+use retry_scheduler::conformance::{Harness, TransactionalHarness, clock};
+use retry_scheduler::{ManualClock, SqliteScheduler};
+use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
+
+/// A file that goes with the test.
+struct File {
+    folder: PathBuf,
+}
+
+impl File {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("retry-scheduler-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let folder = env::temp_dir().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        Self { folder }
+    }
+
+    /// A handle as another process would have it.
+    async fn open(&self) -> SqliteScheduler {
+        SqliteScheduler::open(self.folder.join("cycles.db")).await.unwrap()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+struct OnFile {
+    file: File,
+    pool: SqlitePool,
+    clock: ManualClock,
+}
+
+impl OnFile {
+    async fn new() -> Self {
+        let file = File::new();
+        let pool = file.open().await.pool().clone();
+        Self { file, pool, clock: clock() }
+    }
+}
+
+impl Harness for OnFile {
+    type Scheduler = SqliteScheduler;
+
+    async fn scheduler(&self) -> SqliteScheduler {
+        self.file.open().await.with_clock(self.clock.clone())
+    }
+
+    fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+}
+
+impl TransactionalHarness for OnFile {
+    type Connection = SqliteConnection;
+    type Transaction = Transaction<'static, Sqlite>;
+
+    async fn begin(&self) -> Self::Transaction {
+        self.pool.begin_with("BEGIN IMMEDIATE").await.unwrap()
+    }
+
+    async fn commit(&self, transaction: Self::Transaction) {
+        transaction.commit().await.unwrap();
+    }
+
+    async fn roll_back(&self, transaction: Self::Transaction) {
+        transaction.rollback().await.unwrap();
+    }
+}
+
+mod processes {
+    use super::OnFile;
+
+    retry_scheduler::conformance_tests!(OnFile::new().await);
+    retry_scheduler::transactional_conformance_tests!(OnFile::new().await);
+}
+
+/// One handle, and the application's transactions on the same connection.
+struct OneProcess {
+    scheduler: SqliteScheduler,
+    clock: ManualClock,
+    _file: File,
+}
+
+impl OneProcess {
+    async fn new() -> Self {
+        let (file, clock) = (File::new(), clock());
+        Self { scheduler: file.open().await.with_clock(clock.clone()), clock, _file: file }
+    }
+}
+
+impl Harness for OneProcess {
+    type Scheduler = SqliteScheduler;
+
+    async fn scheduler(&self) -> SqliteScheduler {
+        self.scheduler.clone()
+    }
+
+    fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+}
+
+impl TransactionalHarness for OneProcess {
+    type Connection = SqliteConnection;
+    type Transaction = Transaction<'static, Sqlite>;
+
+    async fn begin(&self) -> Self::Transaction {
+        self.scheduler.pool().begin().await.unwrap()
+    }
+
+    async fn commit(&self, transaction: Self::Transaction) {
+        transaction.commit().await.unwrap();
+    }
+
+    async fn roll_back(&self, transaction: Self::Transaction) {
+        transaction.rollback().await.unwrap();
+    }
+}
+
+mod one_process {
+    use super::OneProcess;
+
+    retry_scheduler::conformance_tests!(OneProcess::new().await);
+    retry_scheduler::transactional_conformance_tests!(OneProcess::new().await);
+}
+
+#[test]
+fn whatever_happens_a_cycle_is_what_the_model_says() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let file = File::new();
+    let clock = ManualClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+    let [one, two] = runtime
+        .block_on(async { [file.open().await, file.open().await] })
+        .map(|scheduler| scheduler.with_clock(clock.clone()));
+    let config = ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(steps in model::steps())| {
+        runtime.block_on(model::run([one.clone(), two.clone()], &clock, steps));
+    });
+}

@@ -1,0 +1,181 @@
+//! Services that are down.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use retry_scheduler::{Attempt, CycleKey, Done, Plan, RetryScheduler};
+use tokio::time::sleep;
+
+use crate::support::{MINUTE, SECOND, Seen, World, assert_at, start, success, until, worker};
+
+const UNAVAILABLE: Done = Done::Unavailable { retry_in: MINUTE };
+
+/// Whether the service is there.
+#[derive(Clone, Default)]
+struct Service(Arc<AtomicBool>);
+
+impl Service {
+    fn comes(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    fn ask(&self) -> Done {
+        if self.0.load(Ordering::SeqCst) { success() } else { UNAVAILABLE }
+    }
+}
+
+/// So many due cycles of one tenant, after one that was due before.
+async fn many(world: &World, count: usize) -> Vec<CycleKey> {
+    let mut keys = vec![world.due("tenant", "first").await];
+    sleep(SECOND).await;
+    for n in 0..count {
+        keys.push(world.due("tenant", &n.to_string()).await);
+    }
+    keys
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_a_service_is_down_its_namespace_waits_and_no_attempts_are_spent() {
+    let (world, seen, service) = (World::new(), Seen::new(), Service::default());
+    let keys = many(&world, 200).await;
+    let asked = service.clone();
+    let handler = seen.handler(move |_| {
+        let done = asked.ask();
+        async { done }
+    });
+    let running = start(worker(&world.view(), handler).concurrency(1));
+    sleep(59 * SECOND).await;
+    assert_eq!(seen.runs(), 1, "the one that found out");
+    assert_eq!(running.handle.snapshot().gates_closed, 1);
+    for key in &keys {
+        let cycle = world.cycle(key).await;
+        assert_eq!((cycle.attempts, cycle.used), (0, 0));
+    }
+    service.comes();
+    until("all resolved", || running.handle.snapshot().attempts.succeeded == 201).await;
+    assert_eq!(running.handle.snapshot().gates_closed, 0);
+    let starts = seen.starts();
+    assert_eq!(starts.len(), 202);
+    assert_at(starts[1].at, SECOND + MINUTE);
+    // The others come spread over as long again, and are not delayed twice.
+    let others: BTreeSet<_> = starts[2..].iter().map(|start| start.at).collect();
+    assert!(others.len() > 100, "at {} times", others.len());
+    assert!(others.last().unwrap() < &(SECOND + 2 * MINUTE + SECOND), "{:?}", others.last());
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_stays_down_is_asked_once_in_each_closure() {
+    let (world, seen, service) = (World::new(), Seen::new(), Service::default());
+    many(&world, 200).await;
+    let handler = seen.handler(move |_| {
+        let done = service.ask();
+        async move {
+            sleep(SECOND).await; // others come while it is being found out
+            done
+        }
+    });
+    let running = start(worker(&world.view(), handler).concurrency(1));
+    sleep(10 * MINUTE).await;
+    // Each closure begins when the one before has been found to go on: every minute, a second for the asking, and a wait for
+    // the next that comes.
+    assert!((9..=10).contains(&seen.runs()), "{}", seen.runs());
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_attempt_at_a_time_finds_out_however_many_places_there_are() {
+    let (world, seen, service) = (World::new(), Seen::new(), Service::default());
+    let asked = service.clone();
+    let handler = seen.handler(move |_| {
+        let asked = asked.clone();
+        async move {
+            sleep(10 * SECOND).await;
+            asked.ask()
+        }
+    });
+    many(&world, 200).await;
+    let running = start(worker(&world.view(), handler).concurrency(16).per_tenant(16));
+    sleep(MINUTE).await;
+    assert_eq!(seen.runs(), 16, "all places, before it was known");
+    service.comes();
+    until("one finds out", || seen.runs() == 17).await;
+    sleep(9 * SECOND).await;
+    assert_eq!((seen.runs(), seen.running()), (17, 1));
+    until("all resolved", || running.handle.snapshot().attempts.succeeded == 201).await;
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_namespace_goes_on() {
+    let (world, seen) = (World::new(), Seen::new());
+    let down = world.due("tenant", "1").await;
+    let plan = Plan::every(MINUTE, 5).unwrap();
+    world.schedule_key(CycleKey::new("validation", "1"), "tenant", 5 * SECOND, plan).await;
+    let handler = seen.handler(|attempt: Attempt| async move {
+        if attempt.cycle().key.namespace == "webhook" { UNAVAILABLE } else { success() }
+    });
+    let running = start(worker(&world.view(), handler));
+    sleep(30 * SECOND).await;
+    assert_eq!(running.handle.snapshot().attempts.succeeded, 1);
+    assert_at(seen.starts()[1].at, 5 * SECOND);
+    assert_eq!(world.attempts(&down).await.len(), 0);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_began_before_the_gate_closed_does_not_open_it() {
+    let (world, seen) = (World::new(), Seen::new());
+    world.due("tenant", "slow").await;
+    world.due("tenant", "down").await;
+    let handler = seen.handler(|attempt: Attempt| async move {
+        if attempt.cycle().key.subject == "slow" {
+            sleep(10 * SECOND).await;
+            success()
+        } else {
+            UNAVAILABLE
+        }
+    });
+    let running = start(worker(&world.view(), handler));
+    until("the slow one's end", || running.handle.snapshot().attempts.succeeded == 1).await;
+    assert_eq!(running.handle.snapshot().gates_closed, 1);
+    world.due("tenant", "later").await;
+    sleep(30 * SECOND).await;
+    assert_eq!(seen.runs(), 2);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_was_to_find_out_and_did_not_leaves_that_to_the_next() {
+    let (world, seen) = (World::new(), Seen::new());
+    let first =
+        world.schedule("tenant", "first", Duration::ZERO, Plan::every(24 * 60 * MINUTE, 5).unwrap()).await;
+    let handler = seen.handler(|attempt: Attempt| async move {
+        match (attempt.cycle().key.subject.as_str(), attempt.cycle().epoch) {
+            ("first", 1) => UNAVAILABLE,
+            ("first", _) => panic!("while finding out"),
+            _ => success(),
+        }
+    });
+    let running = start(worker(&world.view(), handler));
+    sleep(30 * SECOND).await;
+    world.due("tenant", "next").await;
+    until("the next", || running.handle.snapshot().attempts.succeeded == 1).await;
+    assert_eq!(running.handle.snapshot().attempts.panicked, 1);
+    assert_eq!(running.handle.snapshot().gates_closed, 0);
+    assert_eq!(world.scheduler.attempts(&first).await.unwrap().len(), 1);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closure_of_no_time_is_not_a_busy_loop() {
+    let (world, seen) = (World::new(), Seen::new());
+    world.due("tenant", "1").await;
+    let handler = seen.handler(|_| async { Done::Unavailable { retry_in: Duration::ZERO } });
+    let running = start(worker(&world.view(), handler));
+    sleep(10 * SECOND).await;
+    assert!((50..=101).contains(&seen.runs()), "{}", seen.runs());
+    running.stop().await;
+}
