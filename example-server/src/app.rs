@@ -8,27 +8,18 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
-use idempotency_layer::{Contract, IdempotencyLayer, MemoryStore, Scope};
+use idempotency_layer::{AnyStore, Contract, IdempotencyLayer, Scope};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 
 use crate::accounts::{Accounts, User};
-use crate::{auth, config, ops, rate_limit, veriko};
+use crate::{auth, config, fault, ops, rate_limit, veriko};
 
 /// The layer of this server.
-pub(crate) type Idempotency = IdempotencyLayer<Arc<MemoryStore>>;
-
-/// What the records of one TTL may take. When they are more, the oldest go, and their keys would run again: the log and
-/// `/metrics` say so.
-const RECORD_BYTES: usize = 256 * 1024 * 1024;
-
-/// Where the layer keeps its records.
-pub(crate) fn records() -> Arc<MemoryStore> {
-    Arc::new(MemoryStore::new(RECORD_BYTES))
-}
+pub(crate) type Idempotency = IdempotencyLayer<AnyStore>;
 
 /// The layer, by Veriko's contract.
-pub(crate) fn idempotency(config: &config::Idempotency, records: Arc<MemoryStore>) -> Idempotency {
+pub(crate) fn idempotency(config: &config::Idempotency, records: AnyStore) -> Idempotency {
     IdempotencyLayer::builder(records)
         .contract(Contract::veriko().ttl(config.ttl()))
         .scope(|request| request.extensions.get::<User>().map(|user| Scope::of(user.id())))
@@ -50,7 +41,7 @@ pub(crate) fn idempotency(config: &config::Idempotency, records: Arc<MemoryStore
 /// 6. **permission**: before the record, so that who lost it does not get the answer again either;
 /// 7. **idempotency**: a replay ends here;
 /// 8. **rate limit**: inside, so that a replay spends nothing;
-/// 9. the **handler**.
+/// 9. the **handler**, whose rows the idempotency layer commits together with the record.
 ///
 /// What is neither route nor method (404, 405) needs a key under `/v1`, as all that is there does, and stops at 5.
 pub(crate) fn stack(
@@ -66,6 +57,7 @@ pub(crate) fn stack(
         let mut handler = route.handler.route_layer(from_fn(rate_limit::enforce));
         if route.idempotent {
             handler = handler.route_layer(idempotency.clone());
+            handler = handler.route_layer(from_fn(fault::after_commit));
         }
         if let Some(permission) = route.needs {
             handler = handler.route_layer(from_fn_with_state(permission, auth::require));

@@ -19,12 +19,14 @@ pub(crate) async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match bearer(request.headers()).and_then(|key| accounts.find(&key)) {
-        Some(user) => {
+    let Some(key) = bearer(request.headers()) else { return context.fail(&Failure::unauthorized()) };
+    match accounts.find(&key).await {
+        Ok(Some(user)) => {
             request.extensions_mut().insert(user);
             next.run(request).await
         }
-        None => context.fail(&Failure::unauthorized()),
+        Ok(None) => context.fail(&Failure::unauthorized()),
+        Err(fault) => context.fail(&Failure::unavailable(&fault)),
     }
 }
 

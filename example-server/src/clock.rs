@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use jiff::Timestamp;
+
 /// Seconds since the Unix epoch, `ahead` from now, rounded up: a caller who waits until then has waited long enough.
 #[allow(clippy::disallowed_methods)]
 pub(crate) fn epoch_seconds_in(ahead: Duration) -> u64 {
@@ -9,6 +11,18 @@ pub(crate) fn epoch_seconds_in(ahead: Duration) -> u64 {
     // A clock set before 1970 is a broken machine, not a reason to fail a request.
     let since_epoch = then.duration_since(UNIX_EPOCH).unwrap_or_default();
     whole_seconds(since_epoch)
+}
+
+/// Milliseconds since the Unix epoch, as the database has times.
+#[allow(clippy::disallowed_methods)]
+pub(crate) fn epoch_millis() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The same as a time.
+pub(crate) fn timestamp() -> Timestamp {
+    Timestamp::from_millisecond(epoch_millis()).unwrap_or(Timestamp::MAX)
 }
 
 /// The monotonic clock, for how long something took.

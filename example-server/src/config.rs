@@ -1,6 +1,6 @@
 //! The configuration file. `defaults.toml` beside this file lists and explains every key.
 
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use figment::Figment;
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Value};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::accounts::Plan;
 use crate::veriko::{Caps, Outcome};
@@ -20,6 +21,7 @@ pub(crate) struct Config {
     shutdown_grace_seconds: u64,
     pub(crate) idempotency: Idempotency,
     pub(crate) veriko: Veriko,
+    pub(crate) scheduler: Scheduler,
 }
 
 /// `[idempotency]`
@@ -32,6 +34,32 @@ pub(crate) struct Idempotency {
     pub(crate) max_body_bytes: usize,
 }
 
+/// `[scheduler]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scheduler {
+    pub(crate) concurrency: NonZeroUsize,
+    poll_seconds: NonZeroU64,
+    lease_seconds: NonZeroU64,
+}
+
+/// `[veriko.cep]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cep {
+    /// Only one as yet; another is refused when the file is read.
+    #[serde(rename = "provider")]
+    _provider: Provider,
+    timeout_seconds: NonZeroU64,
+}
+
+/// Who says whether a payment arrived.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Provider {
+    Sandbox,
+}
+
 /// `[veriko]`
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "VerikoFile")]
@@ -39,6 +67,7 @@ pub(crate) struct Veriko {
     free: PlanTerms,
     basic: PlanTerms,
     pro: PlanTerms,
+    pub(crate) cep: Cep,
 }
 
 /// What an account gets on one plan.
@@ -46,6 +75,8 @@ pub(crate) struct Veriko {
 pub(crate) struct PlanTerms {
     pub(crate) caps: Caps,
     pub(crate) rate_per_minute: NonZeroU32,
+    /// Validations granted in a month, retries not counted.
+    pub(crate) monthly_quota: u32,
 }
 
 impl Config {
@@ -91,6 +122,22 @@ impl Idempotency {
     }
 }
 
+impl Scheduler {
+    pub(crate) fn poll(&self) -> Duration {
+        Duration::from_secs(self.poll_seconds.get())
+    }
+
+    pub(crate) fn lease(&self) -> Duration {
+        Duration::from_secs(self.lease_seconds.get())
+    }
+}
+
+impl Cep {
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout_seconds.get())
+    }
+}
+
 impl Veriko {
     /// What an account on `plan` gets.
     pub(crate) fn terms(&self, plan: Plan) -> &PlanTerms {
@@ -115,14 +162,10 @@ const DEFAULTS: &str = include_str!("defaults.toml");
 
 /// Keys that will mean something, and what is missing until they do. Taking one without acting on it would be a lie.
 const NOT_YET: &[(&str, &str)] = &[
-    ("veriko.cep", "validations"),
+    ("veriko.cep.base_url", "upstream but the sandbox"),
     ("veriko.webhooks", "webhooks"),
-    ("veriko.plans.free.monthly_quota", "validations to count"),
-    ("veriko.plans.basic.monthly_quota", "validations to count"),
-    ("veriko.plans.pro.monthly_quota", "validations to count"),
     ("mintfax", "mintfax API"),
     ("txcloud", "TXCloud API"),
-    ("scheduler", "scheduler"),
 ];
 
 /// `[veriko]` as it is written.
@@ -131,6 +174,7 @@ const NOT_YET: &[(&str, &str)] = &[
 struct VerikoFile {
     caps: Defaults<Outcome>,
     plans: PlansFile,
+    cep: Cep,
 }
 
 #[derive(Deserialize)]
@@ -152,21 +196,27 @@ impl TryFrom<VerikoFile> for Veriko {
             free: terms("free", file.plans.free)?,
             basic: terms("basic", file.plans.basic)?,
             pro: terms("pro", file.plans.pro)?,
+            cep: file.cep,
         })
     }
 }
 
 impl PlanTerms {
-    /// A plan's section is its rate limit, and the rest is caps for the policy crate to read.
+    /// A plan's section is its rate limit and its quota, and the rest is caps for the policy crate to read.
     fn read(defaults: &Defaults<Outcome>, mut section: Dict) -> Result<Self, String> {
-        let rate = section.remove("rate_per_minute").ok_or("missing `rate_per_minute`")?;
-        let rate_per_minute =
-            rate.deserialize::<NonZeroU32>().map_err(|fault| format!("`rate_per_minute`: {}", fault.kind))?;
+        let rate_per_minute = take(&mut section, "rate_per_minute")?;
+        let monthly_quota = take(&mut section, "monthly_quota")?;
         let plan =
             Value::from(section).deserialize::<account_retry_policy::Plan<Outcome>>().map_err(describe)?;
         let caps = Caps::merge(defaults, &plan).map_err(|fault| fault.to_string())?;
-        Ok(Self { caps, rate_per_minute })
+        Ok(Self { caps, rate_per_minute, monthly_quota })
     }
+}
+
+/// A key of a section, which is then the poorer by it.
+fn take<T: DeserializeOwned>(section: &mut Dict, key: &str) -> Result<T, String> {
+    let value = section.remove(key).ok_or_else(|| format!("missing `{key}`"))?;
+    value.deserialize().map_err(|fault| format!("`{key}`: {}", fault.kind))
 }
 
 /// Each fault with its key, as the file writes it: figment's own words put the profile before it, which is not used here.
@@ -209,6 +259,7 @@ pub(crate) mod tests {
             assert_eq!(caps.max_retries_cap(), cap);
             assert_eq!((caps.min_interval_seconds(), caps.max_interval_seconds()), (300, 86_400));
             assert_eq!((caps.max_age_seconds(), caps.max_reactivations()), (7 * 86_400, 3));
+            assert!(config.veriko.terms(plan).monthly_quota > 0);
             assert_eq!((caps.max_pending_per_user(), caps.max_dispatched_per_day_per_user()), (1000, 10_000));
         }
     }
@@ -246,12 +297,10 @@ pub(crate) mod tests {
     #[test]
     fn a_key_with_nothing_behind_it_yet_is_refused() {
         for (content, key) in [
-            ("[veriko.cep]\nprovider = \"sandbox\"", "veriko.cep"),
+            ("[veriko.cep]\nbase_url = \"http://127.0.0.1\"", "veriko.cep.base_url"),
             ("[veriko.webhooks]\n", "veriko.webhooks"),
-            ("[veriko.plans.basic]\nmonthly_quota = 10", "veriko.plans.basic.monthly_quota"),
             ("[mintfax]\nprice_cents = 1", "mintfax"),
             ("[txcloud]\n", "txcloud"),
-            ("[scheduler]\nconcurrency = 1", "scheduler"),
         ] {
             let fault = load(content).unwrap_err();
             assert!(fault.starts_with(&format!("`{key}` in ")), "{content}: {fault}");
@@ -267,6 +316,11 @@ pub(crate) mod tests {
             "[veriko.caps]\neligible_outcomes = [\"valid\"]",
             "[veriko.caps]\nmin_interval_seconds = 90000",
             "[veriko.plans.free]\nrate_per_minute = 0",
+            "[veriko.plans.free]\nmonthly_quota = -1",
+            "[veriko.cep]\nprovider = \"banxico\"",
+            "[veriko.cep]\ntimeout_seconds = 0",
+            "[scheduler]\nconcurrency = 0",
+            "[scheduler]\npoll_seconds = 0",
             "not toml",
         ] {
             let fault = load(content).unwrap_err();

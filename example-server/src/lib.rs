@@ -6,24 +6,29 @@
 //! | module | what |
 //! |---|---|
 //! | `app` | every route, and the order of what stands before them |
-//! | `veriko` | the API: frame, errors, retry policy |
+//! | `veriko` | the API: frame, errors, retry policy, what a validation is asked for and shown as |
+//! | `cep` | payments, and who can say whether they arrived |
 //! | `auth`, `accounts` | who calls |
 //! | `rate_limit` | how often |
 //! | `config`, `options` | what the operator says |
+//! | `db` | SQLite or PostgreSQL, one SQL text for both |
 //! | `server` | connections and shutdown |
 //! | `ops` | log, metrics, health |
 
 mod accounts;
 mod app;
 mod auth;
+pub mod cep;
 mod clock;
 mod config;
+mod db;
+mod fault;
 mod language;
 mod ops;
 mod options;
 mod rate_limit;
 mod server;
-mod veriko;
+pub mod veriko;
 
 use std::error::Error;
 use std::io::Write;
@@ -34,16 +39,24 @@ use tokio::net::TcpListener;
 
 use accounts::Accounts;
 use config::Config;
+use db::Database;
 pub use options::Options;
+use options::{Command, KeysCommand, KeysCreate};
+use secrecy::ExposeSecret;
 use server::Signals;
+use tokio_util::sync::CancellationToken;
+use veriko::Api;
 
 /// What is left of the grace for the program to end in.
 const TO_EXIT: Duration = Duration::from_millis(200);
+/// What is left of it for the worker to stop what still runs then, and to give the leases back.
+const TO_HAND_BACK: Duration = Duration::from_secs(3);
 
-/// Starts the server and returns once it has stopped in good order.
+/// Carries out the command; serving is the one that takes a while, and returns once it has stopped in good order.
 ///
 /// # Errors
-/// An option or a key of the configuration file is refused, or the address cannot be had. The message is for the operator.
+/// An option or a key of the configuration file is refused, or the database or the address cannot be had. The message is
+/// for the operator.
 ///
 /// # Cancel safety
 /// Dropped, it stops at once; requests that run are lost.
@@ -51,18 +64,42 @@ pub async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     options.check()?;
     let config = Config::load(options.config.as_deref())?;
     ops::install_log(options.log);
-    let metrics = ops::install_metrics()?;
+    let database = Database::open(options.database()).await?;
+    let done = match &options.command {
+        Some(Command::Keys { command: KeysCommand::Create(asked) }) => create_key(&database, asked).await,
+        Some(Command::Openapi) | None => serve(&options, config, &database).await,
+    };
+    database.close().await;
+    done
+}
 
-    let accounts = Arc::new(if options.demo { Accounts::demo(&config.veriko) } else { Accounts::default() });
-    let records = app::records();
-    let idempotency = app::idempotency(&config.idempotency, Arc::clone(&records));
-    tokio::spawn(ops::keep_up(metrics.clone(), records));
+/// Prints a new key, for the one time it is known.
+async fn create_key(database: &Database, asked: &KeysCreate) -> Result<(), Box<dyn Error>> {
+    let key = accounts::create_key(database, asked).await?;
+    writeln!(std::io::stdout(), "{}", key.expose_secret())?;
+    Ok(())
+}
+
+/// Serves until a signal comes.
+async fn serve(options: &Options, config: Config, database: &Database) -> Result<(), Box<dyn Error>> {
+    let metrics = ops::install_metrics()?;
+    let (grace, max_body_bytes) =
+        (config.shutdown_grace().saturating_sub(TO_EXIT), config.idempotency.max_body_bytes);
+    let idempotency = app::idempotency(&config.idempotency, database.records());
+    let _purge = database.purge_records();
+    tokio::spawn(ops::keep_up(metrics.clone()));
+
+    let terms = Arc::new(config.veriko);
+    let api = Arc::new(Api::new(database.clone(), &terms.cep));
+    let worker = veriko::worker(&api, &config.scheduler, grace.saturating_sub(TO_HAND_BACK));
+    let health = ops::Health { database: database.clone(), worker: worker.handle() };
+    let accounts = Arc::new(Accounts::new(terms, database.clone(), options.demo));
     let router = app::stack(
-        veriko::routes(),
-        ops::routes(metrics),
-        Arc::clone(&accounts),
+        veriko::routes(&api),
+        ops::routes(metrics, health),
+        accounts,
         &idempotency,
-        config.idempotency.max_body_bytes,
+        max_body_bytes,
     );
 
     let signals = Signals::listen()?;
@@ -72,19 +109,22 @@ pub async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let mut stdout = std::io::stdout();
     writeln!(stdout, "listening on http://{}", listener.local_addr()?)?;
     stdout.flush()?;
-    tracing::warn!("data lives in memory in this version and is gone when the server stops");
-    if accounts.is_empty() {
-        tracing::warn!("there are no accounts, so every call is answered 401: start with --demo");
-    }
 
+    let stopping = CancellationToken::new();
+    let working = tokio::spawn(worker.run(stopping.clone()));
     let (connections, requests) = server::serve(listener, router, signals).await;
     tracing::info!("stopped accepting, finishing what runs");
+    stopping.cancel();
     let finished = async {
         server::finish(connections, requests).await;
         // Handlers whose clients went away run on without a connection; their answers are owed to a retry.
         idempotency.shutdown().await;
+        // Attempts that run are finished, or given back.
+        if let Err(fault) = working.await {
+            tracing::error!(%fault, "the worker ended badly");
+        }
     };
-    if tokio::time::timeout(config.shutdown_grace().saturating_sub(TO_EXIT), finished).await.is_err() {
+    if tokio::time::timeout(grace, finished).await.is_err() {
         tracing::warn!("some requests did not finish in time and are dropped");
     }
     Ok(())

@@ -5,10 +5,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::accounts::{Permission, Plan};
 
 /// The reference server of the idempotency layer.
 ///
-/// Data lives in memory in this version: it is gone when the server stops.
+/// Serves, unless another command is given.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Options {
@@ -16,10 +19,17 @@ pub struct Options {
     #[arg(long, env = "LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
 
-    /// Where the data lives: `sqlite:` or `postgres:` URL (not available in this version)
-    // A database's or a cache's URL can hold a password: it is never echoed, `--help` included.
-    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    database: Option<Hidden>,
+    /// Where the data lives: a `sqlite:` or `postgres:` URL
+    // A URL can hold a password: it is never echoed, `--help` included.
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        value_name = "URL",
+        default_value = "sqlite://example-server.db",
+        hide_env_values = true,
+        global = true
+    )]
+    database: Hidden,
 
     /// Where idempotency records live instead of the database (not available in this version)
     #[arg(long, env = "REDIS_URL", value_name = "URL", hide_env_values = true)]
@@ -38,7 +48,7 @@ pub struct Options {
     pub(crate) log: LogFormat,
 
     #[command(subcommand)]
-    command: Option<Command>,
+    pub(crate) command: Option<Command>,
 }
 
 /// How log lines look.
@@ -52,8 +62,8 @@ pub(crate) enum LogFormat {
 
 /// What else the program will do than serve.
 #[derive(Debug, Subcommand)]
-enum Command {
-    /// Manage API keys (not available in this version)
+pub(crate) enum Command {
+    /// Manage API keys
     Keys {
         #[command(subcommand)]
         command: KeysCommand,
@@ -63,38 +73,60 @@ enum Command {
 }
 
 #[derive(Debug, Subcommand)]
-enum KeysCommand {
-    /// Make an account and print its key once
+pub(crate) enum KeysCommand {
+    /// Make an account, if it is new, and print a key of it: once, since only its hash is kept
     Create(KeysCreate),
 }
 
-/// Read so that a right command line is refused for the right reason, and a wrong one as wrong.
+/// Whose key, and what it may do.
 #[derive(Debug, Args)]
-struct KeysCreate {
+pub(crate) struct KeysCreate {
+    /// Of which API
     #[arg(long)]
     api: Api,
-    #[arg(long, value_name = "NAME")]
-    account: String,
-    #[arg(long)]
-    plan: Option<String>,
-    #[arg(long)]
-    permission: Vec<String>,
+    /// Name of the account
+    #[arg(long, value_name = "NAME", value_parser = account_name)]
+    pub(crate) account: String,
+    /// Plan of the account, if it is new
+    #[arg(long, default_value = "free")]
+    pub(crate) plan: Plan,
+    /// What the key may do; given more than once, all of them; not given, everything
+    #[arg(long, value_name = "PERMISSION")]
+    pub(crate) permission: Vec<Permission>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Api {
     Veriko,
     Mintfax,
     Txcloud,
 }
 
+#[cfg(test)]
+impl KeysCreate {
+    pub(crate) fn new(account: &str, plan: Plan, permission: &[Permission]) -> Self {
+        Self { api: Api::Veriko, account: account.to_owned(), plan, permission: permission.to_vec() }
+    }
+}
+
+/// Short, and nothing that would look odd in a log.
+fn account_name(text: &str) -> Result<String, String> {
+    let fits = (1..=64).contains(&text.len());
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte));
+    if fits && plain {
+        Ok(text.to_owned())
+    } else {
+        Err("1 to 64 letters, digits, `-`, `_`, `.` and `@`".to_owned())
+    }
+}
+
 /// A value that may hold a password.
 #[derive(Clone)]
-struct Hidden;
+struct Hidden(SecretString);
 
 impl From<String> for Hidden {
-    fn from(_: String) -> Self {
-        Self
+    fn from(text: String) -> Self {
+        Self(text.into())
     }
 }
 
@@ -107,14 +139,10 @@ impl fmt::Debug for Hidden {
 /// An option or command the server refuses.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
-    #[error("{0} is refused: data lives in memory in this version, there is no database to use")]
-    Database(&'static str),
-    #[error("{0} is refused: idempotency records live in memory in this version, there is no Redis store")]
+    #[error("{0} is refused: this version keeps idempotency records in the database, it has no Redis store")]
     Redis(&'static str),
-    #[error(
-        "keys create is refused: accounts live in memory in this version and would be gone at once; try --demo"
-    )]
-    Keys,
+    #[error("keys create --api {0} is refused: this version has no such API yet")]
+    Api(&'static str),
     #[error("openapi is refused: this version has no OpenAPI document")]
     OpenApi,
     #[error("--demo is refused on {0}: its keys are public, so it serves on a loopback address only")]
@@ -122,18 +150,24 @@ pub(crate) enum Refusal {
 }
 
 impl Options {
+    /// The database's URL, which may hold a password.
+    pub(crate) fn database(&self) -> &str {
+        self.database.0.expose_secret()
+    }
+
     /// Whether the server can do all that it was told.
     ///
     /// # Errors
     /// The first thing it cannot do. An option that was ignored would look like one that works.
     pub(crate) fn check(&self) -> Result<(), Refusal> {
-        match self.command {
-            Some(Command::Keys { command: KeysCommand::Create(_) }) => return Err(Refusal::Keys),
+        match &self.command {
+            Some(Command::Keys { command: KeysCommand::Create(create) }) => match create.api {
+                Api::Veriko => {}
+                Api::Mintfax => return Err(Refusal::Api("mintfax")),
+                Api::Txcloud => return Err(Refusal::Api("txcloud")),
+            },
             Some(Command::Openapi) => return Err(Refusal::OpenApi),
             None => {}
-        }
-        if self.database.is_some() {
-            return Err(Refusal::Database("--database (DATABASE_URL)"));
         }
         if self.redis.is_some() {
             return Err(Refusal::Redis("--redis (REDIS_URL)"));

@@ -14,9 +14,12 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tower::ServiceExt;
 
+use idempotency_layer::{MemoryStore, PostgresStore};
+
 use super::*;
 use crate::accounts::Permission;
 use crate::config::tests::load;
+use crate::db::Database;
 
 /// A server with one idempotent route, `PUT /v1/it`.
 struct Server {
@@ -31,9 +34,9 @@ impl Server {
 
     fn configured<T: 'static>(config: &str, handler: impl Handler<T, ()>, needs: Option<Permission>) -> Self {
         let config = load(config).unwrap();
-        let idempotency = idempotency(&config.idempotency, records());
+        let idempotency = idempotency(&config.idempotency, AnyStore::new(MemoryStore::default()));
         let route = veriko::Route { path: "/it", handler: put(handler), needs, idempotent: true };
-        let accounts = Arc::new(Accounts::demo(&config.veriko));
+        let accounts = Arc::new(Accounts::new(Arc::new(config.veriko), unreachable_database(), true));
         let router = stack(vec![route], Router::new(), accounts, &idempotency, 1000);
         Self { router, idempotency }
     }
@@ -58,6 +61,12 @@ impl Server {
         let body = body.collect().await.unwrap().to_bytes();
         Answer { parts, body: serde_json::from_slice(&body).unwrap_or_default() }
     }
+}
+
+/// No connection is made: who calls here has a key that needs none. (Time is paused, and a database does not pause.)
+fn unreachable_database() -> Database {
+    let pool = sqlx::PgPool::connect_lazy("postgres://127.0.0.1:1/none").unwrap();
+    Database::Postgres { records: PostgresStore::new(pool.clone()), pool }
 }
 
 struct Answer {

@@ -4,21 +4,54 @@ mod log;
 mod metrics;
 mod observe;
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::routing::get;
-use http::header;
+use http::{StatusCode, header};
 use metrics_exporter_prometheus::PrometheusHandle;
+use retry_scheduler::{WorkerHandle, WorkerPhase};
+
+use crate::db::Database;
 
 pub(crate) use log::install as install_log;
 pub(crate) use metrics::{install as install_metrics, keep_up};
 pub(crate) use observe::observe;
 
+/// What the server cannot do without.
+#[derive(Debug, Clone)]
+pub(crate) struct Health {
+    pub(crate) database: Database,
+    pub(crate) worker: WorkerHandle,
+}
+
+impl Health {
+    /// What is not there; `None`: it is ready.
+    async fn lacks(&self) -> Option<&'static str> {
+        let database = tokio::time::timeout(PATIENCE, self.database.ping()).await;
+        if !matches!(database, Ok(Ok(()))) {
+            return Some("the database does not answer\n");
+        }
+        let worker = self.worker.snapshot();
+        let working = worker.phase == WorkerPhase::Working && worker.reachable;
+        if working { None } else { Some("the worker does not work\n") }
+    }
+}
+
+/// How long the database may take to say that it is there.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// `/healthz`, `/readyz` and `/metrics`, for whoever can reach the port.
-pub(crate) fn routes(metrics: PrometheusHandle) -> Router {
+pub(crate) fn routes(metrics: PrometheusHandle, health: Health) -> Router {
     Router::new()
         .route("/healthz", get(async || "alive\n"))
-        // Everything the server needs is in its own memory, so it is ready once it listens.
-        .route("/readyz", get(async || "ready\n"))
+        .route(
+            "/readyz",
+            get(async move || match health.lacks().await {
+                None => (StatusCode::OK, "ready\n"),
+                Some(lack) => (StatusCode::SERVICE_UNAVAILABLE, lack),
+            }),
+        )
         .route(
             "/metrics",
             get(async move || {

@@ -26,6 +26,20 @@ impl<S: Send + Sync> FromRequest<S> for Json {
     async fn from_request(mut request: Request, _: &S) -> Result<Self, Response> {
         let Extension(context) =
             request.extract_parts::<Extension<Context>>().await.map_err(IntoResponse::into_response)?;
+        json(request).await.map(Self).map_err(|failure| context.fail(&failure))
+    }
+}
+
+/// A body as it was sent, for who reads it by its own rules.
+#[derive(Debug)]
+pub(super) struct Raw(pub(super) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Raw {
+    type Rejection = Response;
+
+    async fn from_request(mut request: Request, _: &S) -> Result<Self, Response> {
+        let Extension(context) =
+            request.extract_parts::<Extension<Context>>().await.map_err(IntoResponse::into_response)?;
         read(request).await.map(Self).map_err(|failure| context.fail(&failure))
     }
 }
@@ -44,11 +58,15 @@ pub(crate) async fn bound(
     if too_large { context.fail(&Failure::body_too_large()) } else { next.run(request).await }
 }
 
-async fn read(request: Request) -> Result<Value, Failure> {
-    let body = Bytes::from_request(request, &()).await.map_err(|rejection| {
+async fn read(request: Request) -> Result<Bytes, Failure> {
+    Bytes::from_request(request, &()).await.map_err(|rejection| {
         let too_large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
         if too_large { Failure::body_too_large() } else { unreadable(&rejection) }
-    })?;
+    })
+}
+
+async fn json(request: Request) -> Result<Value, Failure> {
+    let body = read(request).await?;
     if body.trim_ascii().is_empty() {
         return Err(Failure::body_empty());
     }

@@ -7,6 +7,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use idempotency_layer::Rejection;
+use retry_scheduler::WorkerHandle;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -30,24 +31,20 @@ impl Context {
         Self { request_id, language: Language::preferred(headers) }
     }
 
-    /// 200 with this resource.
-    pub(crate) fn ok<Attributes: Serialize>(&self, resource: &Resource<Attributes>) -> Response {
-        self.ok_with(resource, &serde_json::Map::new())
+    /// 200 with this as its `data`.
+    pub(crate) fn ok(&self, data: &impl Serialize) -> Response {
+        self.ok_with(data, &serde_json::Map::new())
     }
 
-    /// 200 with this resource, and more beside the usual in `meta`.
-    pub(crate) fn ok_with<Attributes: Serialize, More: Serialize>(
-        &self,
-        resource: &Resource<Attributes>,
-        more: &More,
-    ) -> Response {
+    /// 200 with this as its `data`, and more beside the usual in `meta`.
+    pub(crate) fn ok_with<Data: Serialize, More: Serialize>(&self, data: &Data, more: &More) -> Response {
         #[derive(Serialize)]
         struct Document<'a, Data, More> {
             data: &'a Data,
             meta: Meta<'a, &'a More>,
             links: Links,
         }
-        self.render(StatusCode::OK, &Document { data: resource, meta: self.meta(more), links: Links {} })
+        self.render(StatusCode::OK, &Document { data, meta: self.meta(more), links: Links {} })
     }
 
     /// The failure, in the caller's language.
@@ -152,6 +149,8 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 ///
 /// Handlers frame their own answers, because what the idempotency layer stores must already be the final bytes. What is
 /// framed here was made outside of them: the layer's rejections, a caught panic, refusals of axum itself.
+///
+/// It is also the first to know that what a handler did is committed, and wakes the worker for who wanted that.
 pub(crate) async fn envelop(mut request: Request, next: Next) -> Response {
     let context = Context::of(request.headers());
     tracing::Span::current().record("request_id", context.request_id.as_str());
@@ -164,6 +163,9 @@ pub(crate) async fn envelop(mut request: Request, next: Next) -> Response {
     } else if is_error(&response) && !is_json(&response) {
         let failure = Failure::of_status(response.status());
         response = reframe(&context, &failure, &response);
+    }
+    if let Some(worker) = response.extensions_mut().remove::<WorkerHandle>() {
+        worker.wake();
     }
     // A replay has the id of the request it repeats, as its body does.
     response.headers_mut().entry(X_REQUEST_ID).or_insert_with(|| context.header());

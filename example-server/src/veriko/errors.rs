@@ -1,5 +1,9 @@
 //! Every failure the API answers with, its code, and its words in both languages.
 
+mod database;
+mod field;
+mod validations;
+
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -9,9 +13,11 @@ use http::StatusCode;
 use crate::clock;
 use crate::language::Language;
 
+pub use field::FieldForm;
+
 /// A failed request, before it is put in a language and a frame.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub struct Failure {
     pub(crate) status: StatusCode,
     /// One for each fault found, at least one.
     pub(crate) faults: Vec<Fault>,
@@ -22,7 +28,7 @@ pub(crate) struct Failure {
 
 /// One thing that is wrong.
 #[derive(Debug)]
-pub(crate) struct Fault {
+pub struct Fault {
     /// Stable; clients decide by it.
     pub(crate) code: &'static str,
     /// For people.
@@ -33,7 +39,7 @@ pub(crate) struct Fault {
 
 /// The same sentence in both languages.
 #[derive(Debug)]
-pub(crate) struct Text {
+pub struct Text {
     pub(crate) english: Cow<'static, str>,
     pub(crate) spanish: Cow<'static, str>,
 }
@@ -68,6 +74,18 @@ impl Failure {
     pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after_seconds = Some(clock::whole_seconds(wait).max(1));
         self
+    }
+
+    /// The database does not do what it should. What exactly is for the log.
+    pub(crate) fn unavailable(fault: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error = fault, "the database failed");
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "service_unavailable",
+            "The service is not available at the moment; nothing was done.",
+            "El servicio no está disponible por el momento; no se hizo nada.",
+        )
+        .retry_after(Duration::from_secs(1))
     }
 
     pub(crate) fn unauthorized() -> Self {

@@ -1,20 +1,40 @@
 //! The Veriko API, under `/v1`.
 
+mod api;
 mod body;
+mod client_ref;
+mod cycles;
 mod envelope;
 mod errors;
+mod etag;
+pub mod filter;
 mod model;
+pub mod payment;
 mod rejection;
+mod retries;
 mod retry_policy;
+mod retrying;
+mod store;
+mod time;
+mod validate;
+pub mod validation;
+mod validations;
 
 use std::sync::Arc;
 
-use axum::routing::{MethodRouter, get, put};
+use axum::routing::{MethodRouter, get, post, put};
 
+pub(crate) use api::Api;
 pub(crate) use body::bound as bound_body;
+pub use client_ref::ClientRef;
 pub(crate) use envelope::{Context, envelop, method_not_allowed, not_found};
-pub(crate) use errors::Failure;
-pub(crate) use model::{Caps, Outcome};
+pub use errors::{Failure, Fault, FieldForm, Text};
+pub use etag::ETag;
+pub use filter::Filter;
+pub use model::{Caps, Outcome, RetryPolicy, UnknownOutcome};
+pub use payment::PaymentRequest;
+pub(crate) use retrying::worker;
+pub use validation::Validation;
 
 use crate::accounts::Permission;
 
@@ -31,21 +51,21 @@ pub(crate) struct Route {
 }
 
 /// The whole API.
-pub(crate) fn routes() -> Vec<Route> {
-    let policies = Arc::new(model::RetryPolicies::default());
-    let retry_policy = "/users/me/retry-policy";
+pub(crate) fn routes(api: &Arc<Api>) -> Vec<Route> {
+    use Permission::{Update, Validate};
+
+    let route = |path, handler: MethodRouter<Arc<Api>>, needs, idempotent| {
+        let handler = handler.with_state(Arc::clone(api));
+        Route { path, handler, needs, idempotent }
+    };
     vec![
-        Route {
-            path: retry_policy,
-            handler: get(retry_policy::read).with_state(Arc::clone(&policies)),
-            needs: None,
-            idempotent: false,
-        },
-        Route {
-            path: retry_policy,
-            handler: put(retry_policy::replace).with_state(policies),
-            needs: None,
-            idempotent: true,
-        },
+        route("/users/me/retry-policy", get(retry_policy::read), None, false),
+        route("/users/me/retry-policy", put(retry_policy::replace), None, true),
+        route("/validate", post(validate::validate), Some(Validate), true),
+        route("/validations", get(validations::list), None, false),
+        route("/validations/{id}", get(validations::one), None, false),
+        route("/validations/{id}/retry-attempts", get(validations::retry_attempts), None, false),
+        route("/validations/{id}/retry-policy", put(retries::change), Some(Update), true),
+        route("/validations/{id}/cancel-retries", post(retries::cancel), Some(Update), true),
     ]
 }

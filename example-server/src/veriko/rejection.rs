@@ -33,6 +33,14 @@ pub(super) fn failure(rejection: &Rejection) -> Failure {
             "The answer could not be recorded: retry with the same Idempotency-Key to learn the outcome.",
             "No se pudo registrar la respuesta: reintenta con la misma Idempotency-Key para conocer el resultado.",
         ),
+        RejectionKind::RolledBack => (
+            "The request could not be committed; nothing was done.",
+            "No se pudo confirmar la petición; no se hizo nada.",
+        ),
+        RejectionKind::CommitUnknown => (
+            "Whether the request was carried out is not known.",
+            "No se sabe si la petición se llevó a cabo.",
+        ),
         RejectionKind::BodyTooLarge { .. } => return Failure::body_too_large(),
         RejectionKind::BodyUnreadable => {
             return rejection.source().map_or_else(Failure::body_unreadable, |error| body::unreadable(error));

@@ -10,15 +10,19 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::api::Api;
 use super::body::Json;
 use super::envelope::{Context, Resource};
 use super::errors::{Failure, Fault, Text};
-use super::model::{Caps, RetryPolicies, RetryPolicy};
+use super::model::{Caps, RetryPolicy};
+use super::store::policies;
 use crate::accounts::User;
+use crate::clock;
+use crate::db::Work;
 
 /// The saved policy, and what the account's plan would let it be.
 pub(super) async fn read(
-    State(policies): State<Arc<RetryPolicies>>,
+    State(api): State<Arc<Api>>,
     Extension(user): Extension<User>,
     Extension(context): Extension<Context>,
 ) -> Response {
@@ -26,24 +30,41 @@ pub(super) async fn read(
     struct More<'a> {
         caps: &'a Caps,
     }
-    context.ok_with(&resource(policies.of(user.id())), &More { caps: user.caps() })
+    let saved = async {
+        let mut reader = api.database.read().await?;
+        policies::load(reader.connection(), user.id()).await
+    };
+    match saved.await {
+        Ok(policy) => context.ok_with(&resource(policy), &More { caps: user.caps() }),
+        Err(fault) => context.fail(&Failure::unavailable(&fault)),
+    }
 }
 
 /// Saves the policy sent, whole, or says all that is wrong with it.
 pub(super) async fn replace(
-    State(policies): State<Arc<RetryPolicies>>,
     Extension(user): Extension<User>,
     Extension(context): Extension<Context>,
+    work: Work,
     Json(body): Json,
 ) -> Response {
-    match input(&body).parse(user.caps()) {
-        Ok(policy) => {
-            policies.save(user.id(), policy.clone());
+    let policy = match input(&body).parse(user.caps()) {
+        Ok(policy) => policy,
+        Err(violations) => return context.fail(&refusal(violations)),
+    };
+    match save(&work, user.id(), &policy).await {
+        Ok(()) => {
             metrics::counter!("veriko_retry_policies_saved_total").increment(1);
             context.ok(&resource(policy))
         }
-        Err(violations) => context.fail(&refusal(violations)),
+        Err(failure) => context.fail(&failure),
     }
+}
+
+async fn save(work: &Work, account: &str, policy: &RetryPolicy) -> Result<(), Failure> {
+    let mut transaction = work.begin().await.map_err(|fault| Failure::unavailable(&fault))?;
+    policies::save(transaction.connection(), account, policy, clock::epoch_millis())
+        .await
+        .map_err(|fault| Failure::unavailable(&fault))
 }
 
 fn resource(policy: RetryPolicy) -> Resource<RetryPolicy> {
@@ -51,12 +72,13 @@ fn resource(policy: RetryPolicy) -> Resource<RetryPolicy> {
 }
 
 /// What stands under `retry_policy`. Where nothing does, that is no object, and judged as such.
-fn input(body: &Value) -> RetryPolicyInput {
+pub(super) fn input(body: &Value) -> RetryPolicyInput {
     let asked = body.get("retry_policy").unwrap_or(&Value::Null);
     RetryPolicyInput::deserialize(asked).expect("any JSON value deserialises into the input")
 }
 
-fn refusal(violations: Violations) -> Failure {
+/// All that is wrong with a policy, for people and for programs.
+pub(super) fn refusal(violations: Violations) -> Failure {
     let faults = violations.iter().map(|violation| Fault {
         code: "retry_policy_invalid",
         detail: Text { english: violation.to_string().into(), spanish: in_spanish(violation).into() },

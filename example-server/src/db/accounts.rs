@@ -1,0 +1,47 @@
+//! Accounts and the hashes of their keys.
+
+use super::{Connection, on};
+
+/// A key to be made, and the account it is for.
+#[derive(Debug)]
+pub(crate) struct NewKey<'a> {
+    pub(crate) account: &'a str,
+    pub(crate) plan: &'a str,
+    /// SHA-256, in hexadecimal digits.
+    pub(crate) hash: &'a str,
+    /// With commas between.
+    pub(crate) permissions: &'a str,
+    pub(crate) now: i64,
+}
+
+/// Whose a key is.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct KeyOwner {
+    pub(crate) account: String,
+    pub(crate) plan: String,
+    pub(crate) permissions: String,
+}
+
+/// Makes the account, if it is new, and one more key of it. An account that is there keeps its plan.
+pub(crate) async fn create_key(mut connection: Connection<'_>, key: &NewKey<'_>) -> sqlx::Result<()> {
+    on!(connection.again(), c => sqlx::query(
+        "INSERT INTO accounts (id, plan, created_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING",
+    ).bind(key.account).bind(key.plan).bind(key.now).execute(c).await.map(drop))?;
+    on!(connection, c => sqlx::query(
+        "INSERT INTO api_keys (hash, account, permissions, created_at) VALUES ($1, $2, $3, $4)",
+    ).bind(key.hash).bind(key.account).bind(key.permissions).bind(key.now).execute(c).await.map(drop))
+}
+
+/// Whose key has this hash.
+pub(crate) async fn owner_of(connection: Connection<'_>, hash: &str) -> sqlx::Result<Option<KeyOwner>> {
+    on!(connection, c => sqlx::query_as(
+        "SELECT accounts.id AS account, accounts.plan, api_keys.permissions
+         FROM api_keys JOIN accounts ON accounts.id = api_keys.account
+         WHERE api_keys.hash = $1",
+    ).bind(hash).fetch_optional(c).await)
+}
+
+/// The plan an account is on.
+pub(crate) async fn plan_of(connection: Connection<'_>, account: &str) -> sqlx::Result<Option<String>> {
+    on!(connection, c => sqlx::query_scalar("SELECT plan FROM accounts WHERE id = $1").bind(account).fetch_optional(c).await)
+}

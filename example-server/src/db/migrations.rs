@@ -1,0 +1,19 @@
+//! The server's own tables. The idempotency store and the scheduler bring theirs.
+
+use std::borrow::Cow;
+
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+
+/// What brings the tables up to date. It keeps its list apart from those of the libraries.
+pub(super) fn migrator() -> Migrator {
+    let migrations = MIGRATIONS.iter().zip(1..).map(|((name, sql), version)| {
+        Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql.into_sql_str(), false)
+    });
+    let mut migrator = Migrator::with_migrations(migrations.collect());
+    migrator.dangerous_set_table_name("example_server_migrations");
+    migrator
+}
+
+/// In order. One that was released is never changed.
+const MIGRATIONS: &[(&str, &str)] = &[("veriko", include_str!("../../migrations/0001_veriko.sql"))];

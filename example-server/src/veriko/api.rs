@@ -1,0 +1,75 @@
+//! What the handlers share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::response::Response;
+use retry_scheduler::WorkerHandle;
+use tokio::time::timeout;
+
+use super::cycles::Cycles;
+use super::envelope::Context;
+use super::errors::Failure;
+use crate::cep::{Payment, Provider, Sandbox, Verdict};
+use crate::clock;
+use crate::config::Cep;
+use crate::db::{Database, Work};
+
+/// What the handlers share.
+#[derive(Debug)]
+pub(crate) struct Api {
+    pub(crate) database: Database,
+    /// The retries of validations.
+    pub(crate) cycles: Cycles,
+    /// Who says whether a payment arrived.
+    pub(crate) provider: Arc<dyn Provider>,
+    /// How long that may take.
+    pub(crate) cep_timeout: Duration,
+    /// Who makes the retries, to be woken when there is one more.
+    pub(crate) worker: WorkerHandle,
+}
+
+/// What came of asking about a payment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) verdict: Verdict,
+    pub(super) took_ms: u64,
+}
+
+impl Api {
+    pub(crate) fn new(database: Database, cep: &Cep) -> Self {
+        Self {
+            cycles: Cycles::of(&database),
+            database,
+            provider: Arc::new(Sandbox),
+            cep_timeout: cep.timeout(),
+            worker: WorkerHandle::default(),
+        }
+    }
+
+    /// Asks whether a payment arrived, for the `asked`-th time. No answer in time is a verdict too. It may take long: not
+    /// for who holds a connection.
+    pub(super) async fn ask(&self, payment: &Payment, asked: u32) -> Asked {
+        let began = clock::now();
+        let verdict =
+            timeout(self.cep_timeout, self.provider.ask(payment, asked)).await.unwrap_or(Verdict::Error);
+        metrics::counter!("cep_queries_total", "verdict" => verdict.banxico_status().as_str()).increment(1);
+        Asked { verdict, took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX) }
+    }
+}
+
+/// The answer to what may have left a retry due: once it is committed, and the answer on its way out, the
+/// [frame](super::envelope) wakes the worker.
+pub(super) fn waking(api: &Api, mut response: Response) -> Response {
+    response.extensions_mut().insert(api.worker.clone());
+    response
+}
+
+/// Answers that nothing was done, and sees to it that this is so: a refusal below 500 is stored, and what is stored is
+/// committed with all that was written before it.
+pub(super) async fn refuse(context: &Context, work: &Work, failure: &Failure) -> Response {
+    match work.roll_back().await {
+        Ok(()) => context.fail(failure),
+        Err(fault) => context.fail(&fault.into()),
+    }
+}

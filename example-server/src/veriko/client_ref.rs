@@ -1,0 +1,51 @@
+//! The caller's own name for a validation.
+
+use serde::Serialize;
+
+/// `client_ref`: 1 to 64 characters, given back as it was sent and searched for exactly.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ClientRef(String);
+
+impl ClientRef {
+    const MAX_CHARS: usize = 64;
+
+    /// Reads a reference, without the space around it. `None` if it has not 1 to 64 characters then, or holds a control
+    /// character, or an emoji: one from beyond the basic multilingual plane, where they are.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim_matches(' ');
+        let fits = (1..=Self::MAX_CHARS).contains(&text.chars().count())
+            && !text.contains(|c: char| c.is_control() || c > '\u{FFFF}');
+        fits.then(|| Self(text.to_owned()))
+    }
+
+    /// The reference.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_is_1_to_64_characters_on_one_line() {
+        let (longest, too_long) = ("ñ".repeat(64), "ñ".repeat(65));
+        let cases = [
+            ("orden-4812", Some("orden-4812")),
+            (" orden 4812 ", Some("orden 4812")),
+            (longest.as_str(), Some(longest.as_str())),
+            (too_long.as_str(), None),
+            ("", None),
+            ("   ", None),
+            ("orden\n4812", None),
+            ("orden\n", None),
+            ("orden\u{0}", None),
+            ("orden\u{7F}", None),
+            ("orden 🎉", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(ClientRef::parse(text).as_ref().map(ClientRef::as_str), expected, "{text:?}");
+        }
+    }
+}

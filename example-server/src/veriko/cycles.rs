@@ -1,0 +1,188 @@
+//! The retry cycles of validations, in the scheduler that shares our database.
+//!
+//! A cycle changes in the transaction that changes its validation, so that each of them says what the other does.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use retry_scheduler::{
+    Activity, Cancelled, Claimed, Cycle, CycleKey, Finished, NewCycle, Plan, PostgresScheduler, Report,
+    Reschedule, Rescheduled, RetryScheduler, Scheduled, SchedulerError, SqliteScheduler, State,
+    TransactionalScheduler,
+};
+use uuid::Uuid;
+
+use super::model::{Caps, RetryPolicy};
+use super::validation::{Ending, RetryState};
+use crate::db::{Connection, Database};
+
+/// What the scheduler calls this kind of work.
+pub(super) const NAMESPACE: &str = "validation";
+
+/// The scheduler of either database.
+#[derive(Debug, Clone)]
+pub(crate) enum Cycles {
+    Sqlite(SqliteScheduler),
+    Postgres(PostgresScheduler),
+}
+
+/// Runs a verb in the transaction of a connection.
+macro_rules! within {
+    ($cycles:expr, $connection:expr, |$scheduler:ident, $inner:ident| $verb:expr) => {
+        match ($cycles, $connection) {
+            (Cycles::Sqlite($scheduler), Connection::Sqlite($inner)) => $verb.await,
+            (Cycles::Postgres($scheduler), Connection::Postgres($inner)) => $verb.await,
+            _ => Err(SchedulerError::invalid("a connection of another database")),
+        }
+    };
+}
+
+impl Cycles {
+    pub(crate) fn of(database: &Database) -> Self {
+        match database {
+            Database::Sqlite { writer, .. } => Self::Sqlite(SqliteScheduler::new(writer.clone())),
+            Database::Postgres { pool, .. } => Self::Postgres(PostgresScheduler::new(pool.clone())),
+        }
+    }
+
+    /// For a worker, and for looking outside of a transaction.
+    pub(super) fn scheduler(&self) -> Arc<dyn RetryScheduler> {
+        match self {
+            Self::Sqlite(scheduler) => Arc::new(scheduler.clone()),
+            Self::Postgres(scheduler) => Arc::new(scheduler.clone()),
+        }
+    }
+
+    pub(super) async fn schedule_in(
+        &self,
+        connection: Connection<'_>,
+        new: NewCycle,
+    ) -> Result<Scheduled, SchedulerError> {
+        within!(self, connection, |scheduler, c| scheduler.schedule_in(c, new))
+    }
+
+    pub(super) async fn reschedule_in(
+        &self,
+        connection: Connection<'_>,
+        id: Uuid,
+        change: Reschedule,
+    ) -> Result<Rescheduled, SchedulerError> {
+        within!(self, connection, |scheduler, c| scheduler.reschedule_in(c, &key(id), change))
+    }
+
+    pub(super) async fn cancel_in(
+        &self,
+        connection: Connection<'_>,
+        id: Uuid,
+    ) -> Result<Cancelled, SchedulerError> {
+        within!(self, connection, |scheduler, c| scheduler.cancel_in(c, &key(id)))
+    }
+
+    pub(super) async fn finish_in(
+        &self,
+        connection: Connection<'_>,
+        claim: &Claimed,
+        report: Report,
+    ) -> Result<Finished, SchedulerError> {
+        within!(self, connection, |scheduler, c| scheduler.finish_in(c, claim, report))
+    }
+
+    pub(super) async fn get_in(
+        &self,
+        connection: Connection<'_>,
+        id: Uuid,
+    ) -> Result<Option<Cycle>, SchedulerError> {
+        within!(self, connection, |scheduler, c| scheduler.get_in(c, &key(id)))
+    }
+}
+
+/// What the cycle of a validation is known by.
+pub(super) fn key(id: Uuid) -> CycleKey {
+    CycleKey::new(NAMESPACE, id.to_string())
+}
+
+/// A cycle for a validation of this account, asked for at `created_at`; `None` if the policy has no retries.
+pub(super) fn new(
+    id: Uuid,
+    account: &str,
+    created_at: Timestamp,
+    policy: &RetryPolicy,
+    caps: &Caps,
+) -> Option<NewCycle> {
+    Some(NewCycle {
+        key: key(id),
+        tenant: account.to_owned(),
+        plan: plan(created_at, policy, caps)?,
+        first_in: policy.interval(),
+        payload: Terms::of(caps).to_payload(),
+    })
+}
+
+/// A change to this policy, which also begins an ended cycle anew; `None` if the policy has no retries.
+pub(super) fn change(created_at: Timestamp, policy: &RetryPolicy, caps: &Caps) -> Option<Reschedule> {
+    Some(Reschedule { plan: plan(created_at, policy, caps)?, next_in: policy.interval(), reactivate: true })
+}
+
+fn plan(created_at: Timestamp, policy: &RetryPolicy, caps: &Caps) -> Option<Plan> {
+    let last_start = end_of_life(created_at, caps);
+    Plan::of_policy(policy).map(|plan| plan.deadline(last_start.into()))
+}
+
+/// When a validation is too old to be retried.
+pub(super) fn end_of_life(created_at: Timestamp, caps: &Caps) -> Timestamp {
+    let age = std::time::Duration::from_secs(caps.max_age_seconds().into());
+    created_at.saturating_add(age).unwrap_or(Timestamp::MAX)
+}
+
+/// What of the account's plan an attempt goes by: as it was when the cycle began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Terms {
+    pub(super) retries_a_day: u32,
+}
+
+impl Terms {
+    fn of(caps: &Caps) -> Self {
+        Self { retries_a_day: caps.max_dispatched_per_day_per_user() }
+    }
+
+    fn to_payload(self) -> Bytes {
+        self.retries_a_day.to_string().into()
+    }
+
+    /// `None` if it is no payload of ours.
+    pub(super) fn from_payload(payload: &[u8]) -> Option<Self> {
+        let retries_a_day = std::str::from_utf8(payload).ok()?.parse().ok()?;
+        Some(Self { retries_a_day })
+    }
+}
+
+/// A cycle as its validation shows it, which showed `before` until now.
+pub(super) fn state(cycle: &Cycle, policy: &RetryPolicy, before: &RetryState) -> RetryState {
+    let attempts_completed = cycle.attempts;
+    match cycle.state {
+        State::Pending(activity) => {
+            let next_attempt_at = match (activity, before) {
+                // When that was due, and not when its lease ends.
+                (Activity::Leased { .. }, RetryState::Active { next_attempt_at, .. }) => *next_attempt_at,
+                _ => timestamp(activity.wake()),
+            };
+            RetryState::Active { policy: policy.clone(), attempts_completed, next_attempt_at }
+        }
+        State::Ended { ending, at } => RetryState::Ended {
+            policy: policy.clone(),
+            attempts_completed,
+            ending: match ending {
+                retry_scheduler::Ending::Resolved => Ending::Resolved,
+                retry_scheduler::Ending::Exhausted => Ending::Exhausted,
+                retry_scheduler::Ending::Cancelled => Ending::Cancelled,
+            },
+            at: timestamp(at),
+        },
+    }
+}
+
+/// The scheduler keeps to the years from 1970 to 9999, which both types can say.
+pub(super) fn timestamp(time: std::time::SystemTime) -> Timestamp {
+    Timestamp::try_from(time).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,168 @@
+//! What can be wrong with one field of a request, or with one filter of a query.
+
+use std::borrow::Cow;
+
+use http::StatusCode;
+
+use super::{Failure, Fault, Text};
+use crate::cep::AccountError;
+
+impl Failure {
+    /// 422 with all that is wrong with a request; there is at least one thing.
+    pub fn unprocessable(faults: Vec<Fault>) -> Self {
+        debug_assert!(!faults.is_empty(), "a failure says why");
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, faults, violations: None, retry_after_seconds: None }
+    }
+}
+
+impl Fault {
+    /// The field is not there.
+    pub fn required(field: &str) -> Self {
+        Self::of(
+            field,
+            "required",
+            format!("{field} is required."),
+            format!("El campo {field} es obligatorio."),
+        )
+    }
+
+    /// Neither the tracking key nor the reference is there.
+    pub fn clave_or_ref_required() -> Self {
+        Self::of(
+            "clave_rastreo",
+            "clave_or_ref_required",
+            "clave_rastreo or referencia_numerica is required.",
+            "Se necesita clave_rastreo o referencia_numerica.",
+        )
+    }
+
+    /// `fecha` is no day.
+    pub fn invalid_date() -> Self {
+        Self::of(
+            "fecha",
+            "invalid_date",
+            "fecha must be a day of the calendar, as YYYY-MM-DD.",
+            "fecha debe ser un día del calendario, como AAAA-MM-DD.",
+        )
+    }
+
+    /// `monto` is no sum.
+    pub fn invalid_amount() -> Self {
+        Self::of(
+            "monto",
+            "invalid_amount",
+            "monto must be greater than 0 and at most 999999999999.99, with at most two decimals.",
+            "monto debe ser mayor que 0 y como máximo 999999999999.99, con hasta dos decimales.",
+        )
+    }
+
+    /// `cuenta_beneficiaria` is no account.
+    pub fn invalid_account(error: AccountError) -> Self {
+        let (code, english, spanish) = match error {
+            AccountError::Format => (
+                "invalid_account_format",
+                "cuenta_beneficiaria may hold digits, spaces and hyphens only.",
+                "cuenta_beneficiaria solo admite dígitos, espacios y guiones.",
+            ),
+            AccountError::Length => (
+                "invalid_account_length",
+                "cuenta_beneficiaria must have 10, 16 or 18 digits.",
+                "cuenta_beneficiaria debe tener 10, 16 o 18 dígitos.",
+            ),
+            AccountError::ClabeChecksum => (
+                "invalid_clabe_checksum",
+                "The check digit of the CLABE is wrong.",
+                "El dígito de control de la CLABE no coincide.",
+            ),
+            AccountError::CardLuhn => (
+                "invalid_card_luhn",
+                "The check digit of the card number is wrong.",
+                "El dígito de control de la tarjeta no coincide.",
+            ),
+        };
+        Self::of("cuenta_beneficiaria", code, english, spanish)
+    }
+
+    /// `emisor` or `receptor` is no bank we know.
+    pub fn invalid_bank_code(field: &str) -> Self {
+        Self::of(
+            field,
+            "invalid_bank_code",
+            format!("{field} must be the name or the SPEI code of a bank."),
+            format!("{field} debe ser el nombre o la clave SPEI de un banco."),
+        )
+    }
+
+    /// Both banks are the same one, and within a bank there is no SPEI transfer.
+    pub fn intra_bank_no_cep() -> Self {
+        Self::of(
+            "receptor",
+            "intra_bank_no_cep",
+            "Sending and receiving bank are the same: a transfer within a bank has no CEP.",
+            "El banco emisor y el receptor son el mismo: una transferencia interna no tiene CEP.",
+        )
+    }
+
+    /// The field is of another type, or not of the form, that it must have.
+    pub fn invalid_field_type(field: &str, wanted: FieldForm) -> Self {
+        let (english, spanish) = match wanted {
+            FieldForm::Text => ("text", "texto"),
+            FieldForm::TrackingKey => {
+                (r"text of 1 to 30 characters, without < > or \", r"texto de 1 a 30 caracteres, sin < > ni \")
+            }
+            FieldForm::Reference => ("text of 1 to 7 digits", "texto de 1 a 7 dígitos"),
+        };
+        Self::of(
+            field,
+            "invalid_field_type",
+            format!("{field} must be {english}."),
+            format!("{field} debe ser {spanish}."),
+        )
+    }
+
+    /// `client_ref` is not as it must be.
+    pub fn invalid_client_ref() -> Self {
+        Self::of(
+            "client_ref",
+            "invalid_client_ref",
+            "client_ref must be text of 1 to 64 characters, without control characters or emoji.",
+            "client_ref debe ser texto de 1 a 64 caracteres, sin caracteres de control ni emoji.",
+        )
+    }
+
+    /// A parameter of a query is not as it must be; it is no field, so nothing points to it but the words.
+    pub fn invalid_filter(parameter: &str, english: &str, spanish: &str) -> Self {
+        Self {
+            code: "invalid_filter",
+            detail: Text {
+                english: format!("{parameter} must be {english}.").into(),
+                spanish: format!("{parameter} debe ser {spanish}.").into(),
+            },
+            pointer: None,
+        }
+    }
+
+    fn of(
+        field: &str,
+        code: &'static str,
+        english: impl Into<Cow<'static, str>>,
+        spanish: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            code,
+            detail: Text { english: english.into(), spanish: spanish.into() },
+            pointer: Some(format!("/data/attributes/{field}")),
+        }
+    }
+}
+
+/// What a text field must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldForm {
+    /// Any text.
+    Text,
+    /// [`TrackingKey`](crate::cep::TrackingKey)
+    TrackingKey,
+    /// [`Reference`](crate::cep::Reference)
+    Reference,
+}

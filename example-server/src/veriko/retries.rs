@@ -1,0 +1,156 @@
+//! What changes the retries of a validation: `PUT /v1/validations/{id}/retry-policy`, `POST …/cancel-retries`.
+
+use std::sync::Arc;
+
+use account_retry_policy::RetryPolicyInput;
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use retry_scheduler::{Cancelled, Rescheduled, SchedulerError};
+use uuid::Uuid;
+
+use super::api::{Api, refuse, waking};
+use super::body::Json;
+use super::cycles;
+use super::envelope::Context;
+use super::errors::Failure;
+use super::model::{Caps, RetryPolicy};
+use super::retry_policy::{input, refusal};
+use super::store::{usage, validations};
+use super::validate::{begin, room_for_one};
+use super::validation::{Ending, RetryState, Validation};
+use crate::accounts::User;
+use crate::db::{Connection, Work};
+use crate::{clock, fault};
+
+/// Begins the retries of one validation, changes them, ends them, or begins them anew.
+pub(super) async fn change(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    Extension(user): Extension<User>,
+    Extension(context): Extension<Context>,
+    work: Work,
+    Json(body): Json,
+) -> Response {
+    let changed = async {
+        let id = Validation::parse_id(&id)?;
+        let policy: RetryPolicyInput = input(&body);
+        let policy = policy.parse(user.caps()).map_err(refusal)?;
+        let mut transaction = work.begin().await?;
+        let mut validation = locked(transaction.connection(), &user, id).await?;
+        if policy.is_enabled() {
+            enable(&api, transaction.connection(), &mut validation, &policy, user.caps()).await?;
+        } else {
+            disable(&api, transaction.connection(), &mut validation).await?;
+        }
+        Ok(validation)
+    };
+    answer(&api, &context, &work, changed.await).await
+}
+
+/// Calls the retries of one validation off.
+pub(super) async fn cancel(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    Extension(user): Extension<User>,
+    Extension(context): Extension<Context>,
+    work: Work,
+) -> Response {
+    let cancelled = async {
+        let id = Validation::parse_id(&id)?;
+        let mut transaction = work.begin().await?;
+        let mut validation = locked(transaction.connection(), &user, id).await?;
+        if !call_off(&api, transaction.connection(), &mut validation).await? {
+            return Err(Failure::retry_not_active());
+        }
+        Ok(validation)
+    };
+    answer(&api, &context, &work, cancelled.await).await
+}
+
+async fn answer(api: &Api, context: &Context, work: &Work, changed: Result<Validation, Failure>) -> Response {
+    match changed {
+        Ok(validation) => {
+            fault::point("before-commit").await;
+            waking(api, context.ok(&validation.retry_state_resource()))
+        }
+        Err(failure) => refuse(context, work, &failure).await,
+    }
+}
+
+async fn locked(connection: Connection<'_>, user: &User, id: Uuid) -> Result<Validation, Failure> {
+    validations::lock(connection, Some(user.id()), id).await?.ok_or_else(Failure::not_found)
+}
+
+pub(super) async fn enable(
+    api: &Api,
+    mut connection: Connection<'_>,
+    validation: &mut Validation,
+    policy: &RetryPolicy,
+    caps: &Caps,
+) -> Result<(), Failure> {
+    let Validation { id, created_at, .. } = *validation;
+    if let RetryState::Ended { ending: Ending::Resolved, .. } = validation.retry_state {
+        return Err(Failure::retry_already_resolved());
+    }
+    if validation.status.outcome().is_none() {
+        return Err(Failure::retry_not_applicable());
+    }
+    // An attempt that would come too late is none: the cycle would be over as soon as it began.
+    if clock::timestamp() + policy.interval() > cycles::end_of_life(created_at, caps) {
+        return Err(Failure::retry_age_exceeded(caps.max_age_seconds().into()));
+    }
+    let Some(change) = cycles::change(created_at, policy, caps) else { return Ok(()) };
+    // What the row says of the cycle may be a moment behind: what the scheduler says counts.
+    validation.retry_state = match api.cycles.reschedule_in(connection.again(), id, change).await? {
+        Rescheduled::Changed(cycle) => cycles::state(&cycle, policy, &RetryState::None),
+        Rescheduled::Reactivated(cycle) => {
+            if cycle.reactivations > caps.max_reactivations() {
+                return Err(Failure::reactivation_cap_exceeded(caps.max_reactivations()));
+            }
+            room_for_one(usage::pending_alone(connection.again(), &validation.account, id).await?, caps)?;
+            cycles::state(&cycle, policy, &RetryState::None)
+        }
+        Rescheduled::Ended(_) => return Err(Failure::retry_already_resolved()),
+        Rescheduled::Unknown => {
+            begin(api, connection.again(), (id, &validation.account), created_at, policy, caps).await?
+        }
+    };
+    Ok(validations::update(connection, validation).await?)
+}
+
+/// Without a cycle, or with one that has ended, there is nothing to do.
+async fn disable(
+    api: &Api,
+    mut connection: Connection<'_>,
+    validation: &mut Validation,
+) -> Result<(), Failure> {
+    if call_off(api, connection.again(), validation).await? {
+        return Ok(());
+    }
+    // It may have ended otherwise, which the row does not say yet.
+    let before = &validation.retry_state;
+    if let RetryState::Active { policy, .. } = before
+        && let Some(cycle) = api.cycles.get_in(connection, validation.id).await?
+    {
+        validation.retry_state = cycles::state(&cycle, policy, before);
+    }
+    Ok(())
+}
+
+/// Ends the cycle, if there is one that goes on.
+pub(super) async fn call_off(
+    api: &Api,
+    mut connection: Connection<'_>,
+    validation: &mut Validation,
+) -> Result<bool, Failure> {
+    let Cancelled::Cancelled(cycle) = api.cycles.cancel_in(connection.again(), validation.id).await? else {
+        return Ok(false);
+    };
+    let before = &validation.retry_state;
+    let policy =
+        before.policy().ok_or_else(|| SchedulerError::invalid("a cycle of a validation without a policy"))?;
+    validation.retry_state = cycles::state(&cycle, policy, before);
+    validations::update(connection, validation).await?;
+    Ok(true)
+}

@@ -1,0 +1,216 @@
+//! What makes the retries of validations: the scheduler's worker, and our handler in it.
+
+mod overdue;
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use retry_scheduler::{Cycle, Done, Finished, Handler, Report, Verdict, WorkerHandle};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::api::{Api, Asked};
+use super::cycles::{self, NAMESPACE, Terms};
+use super::store::usage::{self, Allowance};
+use super::store::{attempts, validations};
+use super::validation::{Attempt, RetryState, Status, Validation};
+use crate::config::Scheduler;
+use crate::{clock, fault};
+
+/// Makes the retries of validations until it is told to stop.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    api: Arc<Api>,
+    worker: retry_scheduler::Worker,
+}
+
+/// A worker as the configuration has it; attempts that run may take the grace to end when it is told to stop.
+pub(crate) fn worker(api: &Arc<Api>, config: &Scheduler, grace: Duration) -> Worker {
+    let worker = retry_scheduler::Worker::builder(api.cycles.scheduler(), Retrying(Arc::clone(api)))
+        .handle(api.worker.clone())
+        .concurrency(config.concurrency.get())
+        .poll(config.poll())
+        .lease(config.lease())
+        .grace(grace)
+        .attempt_timeout(api.cep_timeout.saturating_add(TO_RECORD))
+        .build();
+    Worker { api: Arc::clone(api), worker }
+}
+
+/// How long it may take an attempt to find out what it is about and to record what came of it, beside the asking.
+const TO_RECORD: Duration = Duration::from_secs(30);
+/// When an attempt that could not be recorded is made again.
+const AGAIN: Duration = Duration::from_secs(5);
+
+impl Worker {
+    pub(crate) fn handle(&self) -> WorkerHandle {
+        self.worker.handle()
+    }
+
+    /// Works until `stop` fires, and ends what has begun.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let Self { api, worker } = self;
+        let catching_up = stop.clone();
+        tokio::join!(worker.run(stop), catching_up.run_until_cancelled(overdue::keep_up(&api)));
+    }
+}
+
+/// Makes one attempt: asks, and writes what came of it into the validation, in the transaction that moves its cycle on.
+#[derive(Debug)]
+struct Retrying(Arc<Api>);
+
+type Fault = Box<dyn Error + Send + Sync>;
+
+#[async_trait]
+impl Handler for Retrying {
+    async fn attempt(&self, attempt: retry_scheduler::Attempt) -> Done {
+        match self.make(&attempt).await {
+            Ok(done) => done,
+            Err(fault) => {
+                // Where the commit took effect after all, giving the claim back changes nothing.
+                tracing::error!(error = &*fault, "a retry was not recorded, and is made again");
+                Done::Deferred { retry_in: AGAIN }
+            }
+        }
+    }
+}
+
+impl Retrying {
+    async fn make(&self, attempt: &retry_scheduler::Attempt) -> Result<Done, Fault> {
+        let key = &attempt.cycle().key;
+        if key.namespace != NAMESPACE {
+            // Work of another version of this program, which knows what to do with it.
+            return Ok(Done::Deferred { retry_in: Duration::from_mins(1) });
+        }
+        let started_at = clock::timestamp();
+        let Some(validation) = self.load(&key.subject).await? else {
+            return Ok(Done::Report(Report {
+                verdict: Verdict::Hopeless,
+                detail: "no such validation".into(),
+            }));
+        };
+        if let Some(wait) = self.wait_for_allowance(attempt, &validation, started_at).await? {
+            return Ok(Done::Deferred { retry_in: wait });
+        }
+        // The first asking was the request's own.
+        let asking = self.0.ask(&validation.payment, attempt.number().saturating_add(1));
+        let Some(asked) = attempt.token().run_until_cancelled(asking).await else {
+            return Ok(Done::Deferred { retry_in: Duration::ZERO });
+        };
+        fault::point("attempt-running").await;
+        self.record(attempt, &validation, asked, started_at).await?;
+        fault::point("attempt-committed").await;
+        Ok(Done::Settled)
+    }
+
+    async fn load(&self, subject: &str) -> Result<Option<Validation>, Fault> {
+        let Ok(id) = Uuid::try_parse(subject) else { return Ok(None) };
+        let mut reader = self.0.database.read().await?;
+        Ok(validations::load(reader.connection(), None, id).await?)
+    }
+
+    /// Takes one of the retries that the account has today; where none is left, how long until there is.
+    ///
+    /// An attempt that is made again after a crash takes another: it asks again, too.
+    async fn wait_for_allowance(
+        &self,
+        attempt: &retry_scheduler::Attempt,
+        validation: &Validation,
+        now: Timestamp,
+    ) -> Result<Option<Duration>, Fault> {
+        let Some(terms) = Terms::from_payload(attempt.payload()) else { return Ok(None) };
+        let mut transaction = self.0.database.begin().await?;
+        let (account, granted) = (&validation.account, terms.retries_a_day);
+        let charged =
+            usage::charge(transaction.connection(), account, Allowance::Retries, now, granted).await?;
+        transaction.commit().await?;
+        Ok((!charged).then(|| usage::end_of_day(now).duration_since(now).unsigned_abs()))
+    }
+
+    /// Nothing is written if somebody else has the cycle by now, has changed it or ended it: a verdict that comes after
+    /// that has come too late.
+    async fn record(
+        &self,
+        attempt: &retry_scheduler::Attempt,
+        loaded: &Validation,
+        asked: Asked,
+        started_at: Timestamp,
+    ) -> Result<(), Fault> {
+        let id = loaded.id;
+        // Asked for outside of the transaction, which on SQLite has the one connection there is for it.
+        let earlier = if overdue::known(loaded) < attempt.cycle().attempts {
+            self.0.cycles.scheduler().attempts(&attempt.cycle().key).await?
+        } else {
+            Vec::new()
+        };
+        let mut transaction = self.0.database.begin().await?;
+        let Some(mut validation) = validations::lock(transaction.connection(), None, id).await? else {
+            return Err("the validation is gone".into());
+        };
+        let report = Report { verdict: judge(asked, &validation.retry_state), detail: Bytes::new() };
+        let finished = self.0.cycles.finish_in(transaction.connection(), attempt.claimed(), report).await?;
+        let Finished::Recorded(cycle) = finished else { return Ok(()) };
+        // Those before it that the scheduler ended by itself, and nobody has looked for yet: a history has no gaps.
+        for attempt in overdue::missing(&validation, &earlier) {
+            attempts::append(transaction.connection(), id, &attempt).await?;
+        }
+        let made = apply(&mut validation, &cycle, asked, (attempt.claimed().claimed_at, started_at));
+        validations::update(transaction.connection(), &mut validation).await?;
+        attempts::append(transaction.connection(), id, &made).await?;
+        Ok(transaction.commit().await?)
+    }
+}
+
+/// What the answer means for the cycle: one that its policy does not retry ends it.
+fn judge(asked: Asked, retry_state: &RetryState) -> Verdict {
+    let status = Status::from(asked.verdict);
+    let retried = status
+        .outcome()
+        .is_some_and(|outcome| retry_state.policy().is_some_and(|policy| policy.retries_on(&outcome)));
+    match status {
+        Status::Valid => Verdict::Success,
+        _ if retried => Verdict::Failure,
+        _ => Verdict::Hopeless,
+    }
+}
+
+/// What the answer makes of the validation; and the attempt, as its history shows it.
+fn apply(
+    validation: &mut Validation,
+    cycle: &Cycle,
+    asked: Asked,
+    (dispatched_at, started_at): (SystemTime, Timestamp),
+) -> Attempt {
+    let Asked { verdict, took_ms } = asked;
+    let finished_at = clock::timestamp();
+    let (status, banxico_status) = (Status::from(verdict), verdict.banxico_status());
+    let made = Attempt {
+        number: cycle.attempts,
+        dispatched_at: cycles::timestamp(dispatched_at),
+        started_at,
+        finished_at,
+        prev_banxico_status: validation.banxico_status,
+        new_banxico_status: Some(banxico_status),
+        prev_status: validation.status,
+        new_status: Some(status),
+        processing_time_ms: Some(took_ms),
+        error_code: verdict.error_code().map(Into::into),
+    };
+    validation.status = status;
+    validation.banxico_status = banxico_status;
+    validation.processing_time_ms = Some(took_ms);
+    validation.completed_at = Some(finished_at);
+    validation.error_code = verdict.error_code().map(Into::into);
+    validation.error_message = verdict.error_message().map(Into::into);
+    if let Some(policy) = validation.retry_state.policy() {
+        validation.retry_state = cycles::state(cycle, policy, &validation.retry_state);
+    }
+    made
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,438 @@
+//! Attempts against what else can happen to their cycles meanwhile, on both databases.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::pending;
+use std::sync::{Mutex, PoisonError};
+
+use account_retry_policy::{Defaults, Plan, RetryPolicyInput};
+use private_postgres::shared_database;
+use retry_scheduler::{ClaimDue, Claimed, ManualClock};
+use tokio::sync::Notify;
+
+use super::overdue::catch_up;
+use super::*;
+use crate::cep::{Payment, Provider, Verdict as Answer};
+use crate::db::Database;
+use crate::veriko::cycles::Cycles;
+use crate::veriko::payment::restore;
+use crate::veriko::retries::{call_off, enable};
+use crate::veriko::validate::begin;
+use crate::veriko::validation::{Ending, Kind};
+use crate::veriko::{Caps, Outcome, RetryPolicy};
+
+const INTERVAL: Duration = Duration::from_mins(10);
+const LEASE: Duration = Duration::from_secs(30);
+
+/// Gives the answers it was given, and then none any more.
+#[derive(Debug, Default)]
+struct Scripted {
+    answers: Mutex<VecDeque<Answer>>,
+    asked: Mutex<Vec<u32>>,
+    begun: Notify,
+}
+
+#[async_trait]
+impl Provider for Scripted {
+    async fn ask(&self, _: &Payment, asked: u32) -> Answer {
+        let answer = {
+            self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
+            self.answers.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        };
+        self.begun.notify_one();
+        match answer {
+            Some(answer) => answer,
+            None => pending().await,
+        }
+    }
+}
+
+/// A database with a scheduler whose time a test moves.
+struct Setup {
+    api: Arc<Api>,
+    clock: ManualClock,
+    provider: Arc<Scripted>,
+}
+
+impl Setup {
+    async fn on(url: &str) -> Self {
+        let database = Database::open(url).await.unwrap();
+        let clock = ManualClock::new(clock::timestamp().into());
+        let cycles = match Cycles::of(&database) {
+            Cycles::Sqlite(scheduler) => Cycles::Sqlite(scheduler.with_clock(clock.clone())),
+            Cycles::Postgres(scheduler) => Cycles::Postgres(scheduler.with_clock(clock.clone())),
+        };
+        let provider = Arc::new(Scripted::default());
+        let asked: Arc<dyn Provider> = Arc::clone(&provider) as _;
+        let cep_timeout = Duration::from_secs(30);
+        let api = Api { database, cycles, provider: asked, cep_timeout, worker: WorkerHandle::default() };
+        Self { api: Arc::new(api), clock, provider }
+    }
+
+    async fn on_both() -> [Self; 2] {
+        [Self::on("sqlite::memory:").await, Self::on(&shared_database()).await]
+    }
+
+    fn will_answer(&self, answers: impl IntoIterator<Item = Answer>) {
+        *self.provider.answers.lock().unwrap() = answers.into_iter().collect();
+    }
+
+    /// A validation that was not found, with a cycle.
+    async fn validation(&self, max_retries: u32, outcomes: &[&str], caps: &Caps) -> Uuid {
+        let id = Uuid::now_v7();
+        let now = clock::timestamp();
+        let policy = policy(max_retries, outcomes);
+        let mut transaction = self.api.database.begin().await.unwrap();
+        let retry_state =
+            begin(&self.api, transaction.connection(), (id, "acme"), now, &policy, caps).await.unwrap();
+        let validation = Validation {
+            id,
+            account: "acme".into(),
+            kind: Kind::Direct,
+            payment: restore(r#"{"fecha":"2025-03-15","monto":1,"clave_rastreo":"MX1"}"#).unwrap(),
+            status: Status::NotFound,
+            banxico_status: Answer::NotFound.banxico_status(),
+            processing_time_ms: Some(1),
+            created_at: now,
+            completed_at: Some(now),
+            client_ref: None,
+            error_code: None,
+            error_message: None,
+            etag_version: 1,
+            retry_state,
+        };
+        validations::insert(transaction.connection(), &validation).await.unwrap();
+        transaction.commit().await.unwrap();
+        validation.id
+    }
+
+    async fn shown(&self, id: Uuid) -> Validation {
+        let mut reader = self.api.database.read().await.unwrap();
+        validations::load(reader.connection(), Some("acme"), id).await.unwrap().unwrap()
+    }
+
+    async fn history(&self, id: Uuid) -> Vec<Attempt> {
+        let mut reader = self.api.database.read().await.unwrap();
+        attempts::of(reader.connection(), id).await.unwrap()
+    }
+
+    /// The cycle that is due next, when it is.
+    async fn claim(&self) -> Option<Claimed> {
+        let due = ClaimDue { limit: 1, lease: LEASE, per_tenant: 100, running: HashMap::new() };
+        self.api.cycles.scheduler().claim_due(due).await.unwrap().pop()
+    }
+
+    async fn claim_next(&self) -> Claimed {
+        self.clock.advance(INTERVAL);
+        self.claim().await.expect("it is due")
+    }
+
+    fn attempt(&self, claimed: Claimed) -> impl Future<Output = Done> + Send + 'static {
+        let handler = Retrying(Arc::clone(&self.api));
+        async move { handler.attempt(retry_scheduler::Attempt::new(claimed, CancellationToken::new())).await }
+    }
+
+    async fn cancel(&self, id: Uuid) -> bool {
+        let mut transaction = self.api.database.begin().await.unwrap();
+        let mut validation = validations::lock(transaction.connection(), None, id).await.unwrap().unwrap();
+        let cancelled = call_off(&self.api, transaction.connection(), &mut validation).await.unwrap();
+        transaction.commit().await.unwrap();
+        cancelled
+    }
+
+    async fn change(&self, id: Uuid, policy: &RetryPolicy) -> bool {
+        let mut transaction = self.api.database.begin().await.unwrap();
+        let mut validation = validations::lock(transaction.connection(), None, id).await.unwrap().unwrap();
+        let changed = enable(&self.api, transaction.connection(), &mut validation, policy, &caps()).await;
+        if let Err(failure) = changed {
+            assert_eq!(failure.status, 422, "{failure:?}");
+            return false;
+        }
+        transaction.commit().await.unwrap();
+        true
+    }
+
+    /// The validation says what its cycle is, and its history is whole.
+    async fn agrees(&self, id: Uuid) {
+        let shown = self.shown(id).await;
+        let cycle = self.api.cycles.scheduler().get(&cycles::key(id)).await.unwrap().unwrap();
+        let policy = shown.retry_state.policy().unwrap();
+        assert_eq!(shown.retry_state, cycles::state(&cycle, policy, &shown.retry_state));
+        let plan = retry_scheduler::Plan::of_policy(policy).unwrap();
+        assert_eq!(cycle.plan.max_attempts(), plan.max_attempts(), "the policy that the cycle goes by");
+        let numbers: Vec<_> = self.history(id).await.iter().map(|attempt| attempt.number).collect();
+        assert_eq!(numbers, (1..=cycle.attempts).collect::<Vec<_>>());
+    }
+}
+
+fn defaults() -> Defaults<Outcome> {
+    Defaults::new([Outcome::NotFound, Outcome::CepUnavailable, Outcome::Error]).max_reactivations(1000)
+}
+
+fn caps() -> Caps {
+    Caps::merge(&defaults(), &Plan::new()).unwrap()
+}
+
+fn policy(max_retries: u32, outcomes: &[&str]) -> RetryPolicy {
+    let seconds = u32::try_from(INTERVAL.as_secs()).unwrap();
+    let asked = RetryPolicyInput::new().enabled(true).max_retries(max_retries).interval_seconds(seconds);
+    asked.outcomes(outcomes).restore().unwrap()
+}
+
+#[tokio::test]
+async fn a_verdict_moves_the_validation_and_its_cycle_on_together() {
+    for setup in Setup::on_both().await {
+        for (answer, outcomes, status, ending, code) in [
+            (Answer::Valid, "not_found", Status::Valid, Some(Ending::Resolved), None),
+            (Answer::NotFound, "not_found", Status::NotFound, None, None),
+            (Answer::CepUnavailable, "cep_unavailable", Status::CepUnavailable, None, None),
+            (Answer::Error, "error", Status::Error, None, Some("network")),
+            // Counts as what it is to who cannot wait.
+            (
+                Answer::RateLimited,
+                "cep_unavailable",
+                Status::CepUnavailable,
+                None,
+                Some("rate_limit_exhausted"),
+            ),
+            // Final, and not what the policy retries.
+            (Answer::Returned, "not_found", Status::Returned, Some(Ending::Exhausted), None),
+            (Answer::NotFound, "error", Status::NotFound, Some(Ending::Exhausted), None),
+            (Answer::Error, "not_found", Status::Error, Some(Ending::Exhausted), Some("network")),
+        ] {
+            let id = setup.validation(3, &[outcomes], &caps()).await;
+            setup.will_answer([answer]);
+            assert!(matches!(setup.attempt(setup.claim_next().await).await, Done::Settled));
+
+            let shown = setup.shown(id).await;
+            assert_eq!((shown.status, shown.etag_version), (status, 2), "{answer:?}");
+            assert_eq!((shown.error_code.as_deref(), shown.error_message.is_some()), (code, code.is_some()));
+            match (&shown.retry_state, ending) {
+                (RetryState::Active { attempts_completed: 1, .. }, None) => {}
+                (RetryState::Ended { attempts_completed: 1, ending, .. }, Some(expected))
+                    if *ending == expected => {}
+                (state, _) => panic!("{answer:?} {outcomes}: {state:?}"),
+            }
+            setup.agrees(id).await;
+            let [made] = &setup.history(id).await[..] else { panic!("one attempt") };
+            assert_eq!((made.prev_status, made.new_status), (Status::NotFound, Some(status)));
+            assert_eq!(made.error_code.as_deref(), code);
+            setup.cancel(id).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn askings_are_counted_over_the_whole_life() {
+    for setup in Setup::on_both().await {
+        let id = setup.validation(2, &["not_found"], &caps()).await;
+        setup.will_answer([Answer::NotFound; 3]);
+        for _ in 0..2 {
+            setup.attempt(setup.claim_next().await).await;
+        }
+        assert!(setup.change(id, &policy(1, &["not_found"])).await, "it begins anew");
+        setup.attempt(setup.claim_next().await).await;
+        assert_eq!(*setup.provider.asked.lock().unwrap(), [2, 3, 4]);
+        setup.agrees(id).await;
+    }
+}
+
+#[tokio::test]
+async fn a_verdict_that_comes_after_a_cancel_changes_nothing() {
+    for setup in Setup::on_both().await {
+        let id = setup.validation(3, &["not_found"], &caps()).await;
+        let claimed = setup.claim_next().await;
+        // Between the answer and its transaction: the cancel is answered first.
+        assert!(setup.cancel(id).await);
+        let cancelled = setup.shown(id).await;
+        assert!(matches!(cancelled.retry_state, RetryState::Ended { ending: Ending::Cancelled, .. }));
+
+        setup.will_answer([Answer::Valid]);
+        assert!(matches!(setup.attempt(claimed).await, Done::Settled));
+        assert_eq!(setup.shown(id).await, cancelled);
+        assert_eq!(setup.history(id).await, []);
+    }
+}
+
+#[tokio::test]
+async fn a_verdict_that_comes_after_another_worker_took_over_changes_nothing() {
+    for setup in Setup::on_both().await {
+        let id = setup.validation(3, &["not_found"], &caps()).await;
+        let first = setup.claim_next().await;
+        setup.clock.advance(LEASE);
+        let second = setup.claim().await.expect("the lease is over");
+        let before = setup.shown(id).await;
+
+        setup.will_answer([Answer::Valid, Answer::NotFound]);
+        setup.attempt(first).await;
+        assert_eq!(setup.shown(id).await, before);
+        setup.attempt(second).await;
+        assert_eq!(setup.shown(id).await.status, Status::NotFound);
+        assert_eq!(setup.history(id).await.len(), 1);
+        setup.agrees(id).await;
+    }
+}
+
+#[tokio::test]
+async fn a_verdict_that_comes_after_a_change_of_policy_changes_nothing() {
+    for setup in Setup::on_both().await {
+        let id = setup.validation(3, &["not_found"], &caps()).await;
+        let claimed = setup.claim_next().await;
+        assert!(setup.change(id, &policy(2, &["error"])).await);
+        let changed = setup.shown(id).await;
+        setup.will_answer([Answer::Valid]);
+        setup.attempt(claimed).await;
+        assert_eq!(setup.shown(id).await, changed);
+        setup.agrees(id).await;
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_is_told_to_stop_is_given_back() {
+    let setup = Setup::on("sqlite::memory:").await;
+    let id = setup.validation(3, &["not_found"], &caps()).await;
+    let before = setup.shown(id).await;
+    let token = CancellationToken::new();
+    let attempt = retry_scheduler::Attempt::new(setup.claim_next().await, token.clone());
+    let handler = Retrying(Arc::clone(&setup.api));
+    let stop = async {
+        setup.provider.begun.notified().await;
+        token.cancel();
+    };
+    let (done, ()) = tokio::join!(handler.attempt(attempt), stop);
+    assert!(matches!(done, Done::Deferred { retry_in: Duration::ZERO }), "{done:?}");
+    assert_eq!(setup.shown(id).await, before);
+}
+
+#[tokio::test]
+async fn an_attempt_that_cannot_be_recorded_is_made_again() {
+    let setup = Setup::on("sqlite::memory:").await;
+    setup.validation(3, &["not_found"], &caps()).await;
+    let claimed = setup.claim_next().await;
+    setup.api.database.close().await;
+    let done = setup.attempt(claimed).await;
+    assert!(matches!(done, Done::Deferred { retry_in: AGAIN }), "{done:?}");
+}
+
+#[tokio::test]
+async fn what_the_worker_does_by_itself_shows_in_the_validation() {
+    for setup in Setup::on_both().await {
+        let id = setup.validation(3, &["not_found"], &caps()).await;
+        let scheduler = setup.api.cycles.scheduler();
+        let failed = Report { verdict: Verdict::Failure, detail: "the handler panicked".into() };
+        setup.will_answer([Answer::NotFound]);
+        for (number, by_itself) in [(1, true), (2, false), (3, true)] {
+            let claimed = setup.claim_next().await;
+            if by_itself {
+                let Finished::Recorded(_) = scheduler.finish(&claimed, failed.clone()).await.unwrap() else {
+                    panic!("it is the only one")
+                };
+            } else {
+                setup.attempt(claimed).await;
+            }
+            catch_up(&setup.api, Timestamp::MAX).await.unwrap();
+            let shown = setup.shown(id).await;
+            assert_eq!(shown.etag_version, 1 + number, "one version each");
+            assert_eq!(shown.status, Status::NotFound);
+            setup.agrees(id).await;
+        }
+        let shown = setup.shown(id).await;
+        assert!(
+            matches!(shown.retry_state, RetryState::Ended { ending: Ending::Exhausted, .. }),
+            "{shown:?}"
+        );
+        let told: Vec<_> =
+            setup.history(id).await.into_iter().map(|a| (a.new_status, a.error_code)).collect();
+        let (internal, found) = ((None, Some("internal".to_owned())), (Some(Status::NotFound), None));
+        assert_eq!(told, [internal.clone(), found, internal]);
+    }
+}
+
+#[tokio::test]
+async fn a_cycle_that_outlived_its_validation_is_shown_as_exhausted() {
+    for setup in Setup::on_both().await {
+        let id = setup.validation(3, &["not_found"], &caps()).await;
+        setup.clock.advance(Duration::from_hours(8 * 24));
+        assert!(setup.claim().await.is_none(), "it is too late for any attempt");
+        catch_up(&setup.api, Timestamp::MAX).await.unwrap();
+        let shown = setup.shown(id).await;
+        let RetryState::Ended { ending: Ending::Exhausted, attempts_completed: 0, .. } = shown.retry_state
+        else {
+            panic!("{shown:?}")
+        };
+        setup.agrees(id).await;
+    }
+}
+
+#[tokio::test]
+async fn what_only_waits_for_its_turn_stays_as_it_is() {
+    for setup in Setup::on_both().await {
+        let mut waiting = Vec::new();
+        for _ in 0..3 {
+            waiting.push(setup.validation(3, &["not_found"], &caps()).await);
+        }
+        setup.claim_next().await;
+        catch_up(&setup.api, Timestamp::MAX).await.unwrap();
+        for id in waiting {
+            assert_eq!(setup.shown(id).await.etag_version, 1, "one runs, the others are due");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_beyond_the_days_allowance_waits_for_the_next_day() {
+    for setup in Setup::on_both().await {
+        let two_a_day = Caps::merge(&defaults().max_dispatched_per_day_per_user(2), &Plan::new()).unwrap();
+        let id = setup.validation(5, &["not_found"], &two_a_day).await;
+        setup.will_answer([Answer::NotFound; 3]);
+        for _ in 0..2 {
+            assert!(matches!(setup.attempt(setup.claim_next().await).await, Done::Settled));
+        }
+        let claimed = setup.claim_next().await;
+        let Done::Deferred { retry_in } = setup.attempt(claimed.clone()).await else { panic!("it was made") };
+        assert!(retry_in <= Duration::from_hours(24) && !retry_in.is_zero(), "{retry_in:?}");
+        assert_eq!(setup.provider.asked.lock().unwrap().len(), 2, "nobody was asked");
+
+        // As the worker does.
+        let _ = setup.api.cycles.scheduler().defer(&claimed, retry_in).await.unwrap();
+        catch_up(&setup.api, Timestamp::MAX).await.unwrap();
+        let shown = setup.shown(id).await;
+        let due = cycles::timestamp(retry_scheduler::Clock::now(&setup.clock) + retry_in);
+        assert!(
+            matches!(shown.retry_state, RetryState::Active { attempts_completed: 2, next_attempt_at, .. }
+                if next_attempt_at.as_second() == due.as_second()),
+            "{shown:?}"
+        );
+        setup.agrees(id).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whatever_happens_at_once_the_validation_says_what_its_cycle_is() {
+    for setup in Setup::on_both().await {
+        let setup = Arc::new(setup);
+        for round in 0..40 {
+            let id = setup.validation(3, &["not_found"], &caps()).await;
+            let claimed = setup.claim_next().await;
+            setup.will_answer([if round % 2 == 0 { Answer::Valid } else { Answer::NotFound }]);
+            let attempt = tokio::spawn(setup.attempt(claimed));
+            let mut others = Vec::new();
+            for n in 0..4 {
+                let setup = Arc::clone(&setup);
+                others.push(tokio::spawn(async move {
+                    match n {
+                        0 => setup.cancel(id).await,
+                        1 => catch_up(&setup.api, Timestamp::MAX).await.is_ok(),
+                        _ => setup.change(id, &policy(n + 1, &["not_found"])).await,
+                    }
+                }));
+            }
+            let done = attempt.await.unwrap();
+            assert!(matches!(done, Done::Settled), "round {round}: {done:?}");
+            for other in others {
+                other.await.unwrap();
+            }
+            setup.agrees(id).await;
+            setup.cancel(id).await;
+        }
+    }
+}
