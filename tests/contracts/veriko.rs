@@ -3,7 +3,9 @@
 mod errors;
 mod idempotency;
 mod rate_limit;
+mod retries;
 mod retry_policy;
+mod validations;
 
 use serde_json::{Value, json};
 use support::{Request, Response, Server, demo_key, launch};

@@ -11,7 +11,7 @@ mod clock;
 mod http;
 mod server;
 
-pub use clock::eventually;
+pub use clock::{eventually, eventually_within};
 pub use http::{Connection, Request, Response};
 pub use server::{Launch, Server, Stopped, launch};
 

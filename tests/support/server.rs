@@ -6,8 +6,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use crate::http::{Connection, Request};
@@ -21,20 +21,32 @@ pub struct Launch {
     config: Option<PathBuf>,
 }
 
-/// A server with the demo's accounts.
+/// A server that keeps its data in memory.
 pub fn launch() -> Launch {
     let mut command = Command::new(binary());
     // What the caller's shell exports is not part of a test.
     for name in ["DATABASE_URL", "REDIS_URL", "CONFIG", "RUST_LOG"] {
         command.env_remove(name);
     }
-    Launch { command, listen: "127.0.0.1:0".to_owned(), config: None }
+    let launch = Launch { command, listen: "127.0.0.1:0".to_owned(), config: None };
+    launch.database("sqlite::memory:")
 }
 
 impl Launch {
     /// With `--demo`.
     pub fn demo(self) -> Self {
         self.arg("--demo")
+    }
+
+    /// With this database.
+    pub fn database(self, url: &str) -> Self {
+        self.env("DATABASE_URL", url)
+    }
+
+    /// With the database it takes when it is told of none, in this folder.
+    pub fn database_of_its_own(mut self, folder: &Path) -> Self {
+        self.command.env_remove("DATABASE_URL").current_dir(folder);
+        self
     }
 
     /// On this address.
@@ -74,12 +86,12 @@ impl Launch {
         let mut line = String::new();
         stdout.read_line(&mut line).expect("its standard output can be read");
         let address = line.trim_end().strip_prefix("listening on http://").and_then(|text| text.parse().ok());
-        let stderr = collect(child.stderr.take().expect("its standard error is a pipe"));
+        let stderr = Output::of(child.stderr.take().expect("its standard error is a pipe"));
         let Some(address) = address else {
             let status = child.wait();
-            panic!("{status:?}, first line {line:?}: {}", stderr.join().expect("the reader does not panic"));
+            panic!("{status:?}, first line {line:?}: {}", stderr.whole());
         };
-        let stdout = collect(stdout);
+        let stdout = Output::of(stdout);
         Server { child: Some(child), address, stdout: Some(stdout), stderr: Some(stderr), _launch: self }
     }
 
@@ -119,8 +131,8 @@ pub struct Server {
     child: Option<Child>,
     /// Where it listens.
     pub address: SocketAddr,
-    stdout: Option<JoinHandle<String>>,
-    stderr: Option<JoinHandle<String>>,
+    stdout: Option<Output>,
+    stderr: Option<Output>,
     /// Holds the configuration file.
     _launch: Launch,
 }
@@ -147,6 +159,11 @@ impl Server {
         self.request("PUT", path)
     }
 
+    /// A `POST` to this path.
+    pub fn post(&self, path: &str) -> Request {
+        self.request("POST", path)
+    }
+
     /// Any request.
     pub fn request(&self, method: &str, path: &str) -> Request {
         Request::new(self.address, method, path)
@@ -167,6 +184,16 @@ impl Server {
         series.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 
+    /// Whether it has written this line on standard error.
+    pub fn said(&self, line: &str) -> bool {
+        self.stderr.as_ref().is_some_and(|stderr| stderr.so_far().lines().any(|said| said == line))
+    }
+
+    /// Sends `SIGKILL`; it is gone when this returns.
+    pub fn kill(self) {
+        drop(self);
+    }
+
     /// Sends `SIG…`.
     pub fn signal(&self, name: &str) {
         let child = self.child.as_ref().expect("it runs");
@@ -184,9 +211,7 @@ impl Server {
     pub fn wait(mut self) -> Stopped {
         let mut child = self.child.take().expect("it runs");
         let status = child.wait().expect("a child can be waited for");
-        let read = |output: &mut Option<JoinHandle<String>>| {
-            output.take().and_then(|reader| reader.join().ok()).expect("the reader does not panic")
-        };
+        let read = |output: &mut Option<Output>| output.take().expect("it is read once").whole();
         Stopped { status, stdout: read(&mut self.stdout), stderr: read(&mut self.stderr) }
     }
 }
@@ -197,20 +222,43 @@ impl Drop for Server {
             let _ = child.kill();
             let _ = child.wait();
             if thread::panicking() {
-                let said = self.stderr.take().and_then(|reader| reader.join().ok());
-                eprintln!("the server said:\n{}", said.unwrap_or_default());
+                eprintln!("the server said:\n{}", self.stderr.take().map(Output::whole).unwrap_or_default());
             }
         }
     }
 }
 
-/// Reads to the end, meanwhile: a full pipe would stop the server.
-fn collect(mut output: impl Read + Send + 'static) -> JoinHandle<String> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = output.read_to_end(&mut bytes);
+/// What a process writes, read as it comes: a full pipe would stop it.
+#[derive(Debug)]
+struct Output {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Output {
+    fn of(mut output: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let read = Arc::clone(&bytes);
+        let reader = thread::spawn(move || {
+            let mut piece = [0; 4096];
+            while let Ok(length @ 1..) = output.read(&mut piece) {
+                read.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&piece[..length]);
+            }
+        });
+        Self { bytes, reader }
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+
+    /// To its end.
+    fn whole(self) -> String {
+        let Self { bytes, reader } = self;
+        reader.join().expect("the reader does not panic");
+        let bytes = bytes.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&bytes).into_owned()
-    })
+    }
 }
 
 /// The server's binary, built once in each process, in the profile and the directory of this test.
@@ -226,7 +274,8 @@ fn binary() -> &'static Path {
             other => other,
         };
         let status = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "example-server", "--profile", profile, "--target-dir"])
+            .args(["build", "--quiet", "--package", "example-server", "--features", "fault-points"])
+            .args(["--profile", profile, "--target-dir"])
             .arg(target)
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .status();

@@ -1,0 +1,13 @@
+//! What the server promises when it is killed: the real binary, its database, and clients that ask until they are answered.
+
+mod anytime;
+mod clients;
+mod cycles;
+mod database;
+mod demo;
+mod ledger;
+mod outage;
+mod pair;
+mod points;
+mod random;
+mod stopping;
