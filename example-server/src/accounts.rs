@@ -180,6 +180,15 @@ impl Accounts {
         accounts
     }
 
+    /// Whether nobody can call at all.
+    pub(crate) async fn is_empty(&self) -> sqlx::Result<bool> {
+        if !self.demo.is_empty() {
+            return Ok(false);
+        }
+        let mut reader = self.database.read().await?;
+        Ok(!db::accounts::any(reader.connection()).await?)
+    }
+
     /// Whose key this is.
     pub(crate) async fn find(&self, key: &ApiKey) -> sqlx::Result<Option<User>> {
         let hash = key.hash();

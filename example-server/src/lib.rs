@@ -94,6 +94,11 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     let worker = veriko::worker(&api, &config.scheduler, grace.saturating_sub(TO_HAND_BACK));
     let health = ops::Health { database: database.clone(), worker: worker.handle() };
     let accounts = Arc::new(Accounts::new(terms, database.clone(), options.demo));
+    if accounts.is_empty().await? {
+        tracing::warn!(
+            "there are no keys, so every call is answered 401: make one with `keys create`, or start with --demo"
+        );
+    }
     let router = app::stack(
         veriko::routes(&api),
         ops::routes(metrics, health),

@@ -1,7 +1,17 @@
 //! The scheduler in PostgreSQL: each handle has connections of its own, as processes on one server have.
 
+#[path = "postgres/claims.rs"]
+mod claims;
+#[path = "postgres/crash.rs"]
+mod crash;
+#[path = "known_faults/mod.rs"]
+mod known_faults;
+#[path = "postgres/locks.rs"]
+mod locks;
 #[path = "model/mod.rs"]
 mod model;
+#[path = "postgres/statements.rs"]
+mod statements;
 
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +21,8 @@ use retry_scheduler::conformance::{Harness, TransactionalHarness, clock};
 use retry_scheduler::{ManualClock, PostgresScheduler};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+
+known_faults!(OnServer::new().await);
 
 /// A database of the test's own, with the tables made.
 struct Database {

@@ -1,5 +1,9 @@
 //! The scheduler in SQLite: each handle has a connection of its own, as processes on one file have.
 
+#[path = "sqlite/files.rs"]
+mod files;
+#[path = "known_faults/mod.rs"]
+mod known_faults;
 #[path = "model/mod.rs"]
 mod model;
 
@@ -12,6 +16,8 @@ use proptest::prelude::*;
 use retry_scheduler::conformance::{Harness, TransactionalHarness, clock};
 use retry_scheduler::{ManualClock, SqliteScheduler};
 use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
+
+known_faults!(OnFile::new().await);
 
 /// A file that goes with the test.
 struct File {

@@ -1,7 +1,9 @@
 //! How the server starts and stops, and what it refuses to start with.
 
 use std::net::TcpStream;
+use std::process::Output;
 
+use private_postgres::shared_database;
 use serde_json::json;
 use support::{demo_key, eventually, launch};
 
@@ -10,15 +12,10 @@ const POLICY: &str = "/v1/users/me/retry-policy";
 #[test]
 fn options_with_nothing_behind_them_are_refused() {
     let refused: &[(&[&str], &str)] = &[
-        (&["--database", "sqlite::memory:"], "--database"),
-        (&["--database", "postgres://u:hunter2@h/d"], "--database"),
         (&["--redis", "redis://:hunter2@h"], "--redis"),
         (&["openapi"], "openapi"),
-        (&["keys", "create", "--api", "veriko", "--account", "a"], "keys create"),
-        (
-            &["keys", "create", "--api", "mintfax", "--account", "a", "--plan", "p", "--permission", "q"],
-            "keys create",
-        ),
+        (&["keys", "create", "--api", "mintfax", "--account", "a"], "keys create"),
+        (&["keys", "create", "--api", "txcloud", "--account", "a"], "keys create"),
     ];
     for (arguments, named) in refused {
         let launch = arguments.iter().fold(launch(), |launch, argument| launch.arg(argument));
@@ -26,12 +23,91 @@ fn options_with_nothing_behind_them_are_refused() {
         assert!(said.contains(named) && said.contains("refused"), "{arguments:?}: {said}");
         assert!(!said.contains("hunter2"), "a password was printed: {said}");
     }
-    for (name, value) in [("DATABASE_URL", "postgres://u:hunter2@h/d"), ("REDIS_URL", "redis://:hunter2@h")] {
-        let said = launch().demo().env(name, value).fail();
-        assert!(said.contains(name) && said.contains("refused") && !said.contains("hunter2"), "{said}");
+    let said = launch().demo().env("REDIS_URL", "redis://:hunter2@h").fail();
+    assert!(said.contains("REDIS_URL") && said.contains("refused") && !said.contains("hunter2"), "{said}");
+}
+
+#[test]
+fn a_database_that_cannot_be_had_is_an_error_without_its_password() {
+    for url in
+        ["mysql://u:hunter2@h/d", "postgres://u:hunter2@127.0.0.1:1/d", "sqlite:///no/such/folder/hunter2.db"]
+    {
+        let said = launch().demo().database(url).fail();
+        assert!(said.contains("database") && !said.contains("u:hunter2"), "{url}: {said}");
     }
-    let help = launch().env("DATABASE_URL", "postgres://u:hunter2@h/d").arg("--no-such-option").fail();
-    assert!(!help.contains("hunter2"), "{help}");
+    for arguments in [&["--no-such-option"][..], &["--help"]] {
+        let launch = launch().database("postgres://u:hunter2@h/d");
+        let output = arguments.iter().fold(launch, |launch, argument| launch.arg(argument)).output();
+        assert!(!format!("{output:?}").contains("hunter2"), "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
+fn a_key_that_was_made_is_printed_once_and_works_with_what_it_was_given() {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    for database in [format!("sqlite://{}/test.db", folder.path().display()), shared_database()] {
+        let create = |more: &[&str]| {
+            let launch = launch().database(&database);
+            let launch =
+                launch.arg("keys").arg("create").arg("--api").arg("veriko").arg("--account").arg("acme");
+            more.iter().fold(launch, |launch, argument| launch.arg(argument)).output()
+        };
+        let key = printed(&create(&["--plan", "basic", "--permission", "validations:update"]));
+        assert!(key.starts_with("mxcep_") && key.len() == 70, "{key}");
+        let other = printed(&create(&["--plan", "basic"]));
+        assert_ne!(key, other);
+        let refused = create(&["--plan", "pro"]);
+        assert!(
+            !refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("`basic`"),
+            "{refused:?}"
+        );
+        assert!(!create(&["--plan", "gold"]).status.success());
+        assert!(!create(&["--permission", "everything"]).status.success());
+
+        let server = launch().database(&database).start();
+        for key in [&key, &other] {
+            let answer = server.get(POLICY).bearer(key).send();
+            assert_eq!(
+                (answer.status, answer.json()["meta"]["caps"]["max_retries_cap"].as_u64()),
+                (200, Some(5))
+            );
+        }
+        for (key, status) in [(&key, 403), (&other, 400)] {
+            assert_eq!(server.post("/v1/validate").bearer(key).body("no json").send().status, status);
+        }
+        assert_eq!(server.get(POLICY).bearer(&demo_key('1')).send().status, 401);
+        assert!(server.stop().status.success());
+    }
+}
+
+/// The one line of a command that went well.
+fn printed(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    let line = String::from_utf8(output.stdout.clone()).expect("a key is text");
+    line.strip_suffix('\n').expect("one line").to_owned()
+}
+
+#[test]
+fn what_was_saved_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    for database in [format!("sqlite://{}/test.db", folder.path().display()), shared_database()] {
+        let policy = json!({"retry_policy": {"enabled": true, "max_retries": 2, "interval_seconds": 300, "outcomes": ["error"]}});
+        let server = launch().demo().database(&database).start();
+        let saved = server.put(POLICY).bearer(&demo_key('1')).key("saved-1").json(&policy).send();
+        assert_eq!(saved.status, 200);
+        assert!(server.stop().status.success());
+        let server = launch().demo().database(&database).start();
+        let read = server.get(POLICY).bearer(&demo_key('1')).send().json();
+        assert_eq!(read["data"]["attributes"]["max_retries"], 2);
+        let again = server.put(POLICY).bearer(&demo_key('1')).key("saved-1").json(&policy).send();
+        assert_eq!((&again.body, again.header("idempotent-replayed")), (&saved.body, Some("true")));
+    }
+}
+
+#[test]
+fn who_is_ready_has_a_database_and_a_worker() {
+    let server = launch().demo().start();
+    eventually("it is ready", || (server.get("/readyz").send().status == 200).then_some(()));
 }
 
 #[test]
@@ -39,12 +115,13 @@ fn configuration_that_says_what_nobody_knows_or_does_is_refused_by_key_and_file(
     for (config, named) in [
         ("colour = 1", "colour"),
         ("[idempotency]\nttl = 1", "ttl"),
-        ("[veriko.plans.pro]\nmonthly_quota = 1", "veriko.plans.pro.monthly_quota"),
-        ("[veriko.cep]\nprovider = \"sandbox\"", "veriko.cep"),
+        ("[veriko.plans.pro]\nmonthly_quota = -1", "monthly_quota"),
+        ("[veriko.cep]\nprovider = \"banxico\"", "provider"),
+        ("[veriko.cep]\nbase_url = \"http://127.0.0.1\"", "veriko.cep.base_url"),
         ("[veriko.webhooks]\nallow_http = true", "veriko.webhooks"),
         ("[mintfax]\n", "mintfax"),
         ("[txcloud]\nstrict_keys = true", "txcloud"),
-        ("[scheduler]\nconcurrency = 4", "scheduler"),
+        ("[scheduler]\nconcurrency = 0", "concurrency"),
         ("[veriko.plans.pro]\nrate_per_minute = 0", "rate_per_minute"),
         ("[idempotency]\nlease_seconds = \"long\"", "lease_seconds"),
     ] {
@@ -84,7 +161,11 @@ fn without_accounts_nobody_gets_in_and_the_log_says_why() {
     assert_eq!(server.get(POLICY).bearer(&demo_key('1')).send().status, 401);
     assert_eq!(server.get("/healthz").send().status, 200);
     let stopped = server.stop();
-    assert!(stopped.stderr.contains("--demo"), "{}", stopped.stderr);
+    assert!(
+        stopped.stderr.contains("--demo") && stopped.stderr.contains("keys create"),
+        "{}",
+        stopped.stderr
+    );
 }
 
 #[test]

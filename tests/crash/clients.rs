@@ -33,7 +33,7 @@ impl Place {
 }
 
 /// How long a client goes on asking: for as long as a lease lasts, and restarts on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Asks until there is the answer that every later request with the key gets too.
 pub(crate) fn ask_until_answered(

@@ -1,6 +1,7 @@
 //! Retries whose servers are killed while they run.
 
 use std::collections::BTreeMap;
+use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -52,15 +53,27 @@ fn kill_amid_retries(database: &Database) {
     place.with(|server| check(server, database, &begun));
 }
 
-/// Begins every cycle; the answers, by their keys.
+/// Begins the cycles of every kind, at once; the answers, by their keys.
 pub(crate) fn begin(place: &Place) -> BTreeMap<String, Response> {
-    let keys =
-        KINDS.iter().flat_map(|(word, ..)| (0..OF_EACH).map(move |number| format!("K{number}-{word}")));
-    keys.map(|key| {
-        let request = || place.with(|server| validate(server, &key, &key, 1));
-        (key.clone(), ask_until_answered(&key, Duration::from_millis(50), request))
+    begin_these(place, KINDS.iter().map(|(word, ..)| *word), OF_EACH)
+}
+
+/// The same, so many of each of these kinds.
+pub(crate) fn begin_these<'a>(
+    place: &Place,
+    words: impl IntoIterator<Item = &'a str>,
+    of_each: usize,
+) -> BTreeMap<String, Response> {
+    let keys = words.into_iter().flat_map(|word| (0..of_each).map(move |number| format!("K{number}-{word}")));
+    let ask = |key: &String| {
+        let request = || place.with(|server| validate(server, key, key, 1));
+        ask_until_answered(key, Duration::from_millis(50), request)
+    };
+    thread::scope(|scope| {
+        let asked: Vec<_> = keys.map(|key| scope.spawn(move || (ask(&key), key))).collect();
+        let answered = asked.into_iter().map(|client| client.join().expect("it is answered"));
+        answered.map(|(answer, key)| (key, answer)).collect()
     })
-    .collect()
 }
 
 pub(crate) fn all_ended(database: &Database) -> bool {
@@ -84,7 +97,8 @@ pub(crate) fn claimed(database: &Database) -> Vec<String> {
 pub(crate) fn check(server: &Server, database: &Database, begun: &BTreeMap<String, Response>) {
     let mut counts = Vec::new();
     for (key, answer) in begun {
-        let (_, ending, retries) = KINDS.iter().find(|(word, ..)| key[3..] == **word).expect("one of them");
+        let word = key.split_once('-').expect("it has one").1;
+        let (_, ending, retries) = KINDS.iter().find(|(known, ..)| word == *known).expect("one of them");
         let get = |path: &str| server.get(path).bearer(&demo_key('1')).send().json();
         let path = format!("/v1/validations/{}", id_of(answer));
         let state = get(&path)["data"]["attributes"]["retry_state"].clone();

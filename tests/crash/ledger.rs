@@ -72,8 +72,8 @@ impl Ledger {
             cycles: retried,
         };
         assert_eq!(database.rows(), expected);
-        let list = server.get("/v1/validations").bearer(&demo_key('1')).send().json();
-        assert_eq!(list["meta"]["pagination"]["total"], keys, "{list}");
+        let page = server.get("/v1/validations").bearer(&demo_key('1')).send().json();
+        assert_eq!(page["meta"]["pagination"]["total"], keys, "{page}");
     }
 
     /// Asks once more for everything: it must be what it was.

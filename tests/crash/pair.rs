@@ -5,13 +5,15 @@ use std::time::Duration;
 use support::{eventually, eventually_within};
 
 use crate::clients::{Place, ask_until_answered, under_load};
-use crate::cycles::{all_ended, begin, check, claimed};
+use crate::cycles::{all_ended, begin, begin_these, check, claimed, recorded};
 use crate::database::Database;
 use crate::ledger::{Ledger, NEVER};
 use crate::points::{SOON, at};
 use crate::random::Random;
 
 const ROUNDS: usize = 10;
+/// Fewer than a server attempts at a time.
+const CYCLES: usize = 12;
 /// Where one of them stands still within a transaction, PostgreSQL ends that after 30 seconds.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -85,15 +87,21 @@ fn a_server_that_stood_still_while_another_answered_changes_nothing_afterwards()
 fn a_server_that_stood_still_while_another_took_its_retries_over_changes_nothing_afterwards() {
     let database = Database::postgres();
     let place = Place::of(database.launch().start());
-    let begun = begin(&place);
+    // The answer that came late would be one retry too many.
+    let begun = begin_these(&place, ["SLOW500-VALIDAFTER2"], CYCLES);
     let server = place.take();
-    eventually("a claim", || (!claimed(&database).is_empty()).then_some(()));
+    let held = eventually("claims", || Some(claimed(&database)).filter(|held| held.len() > 2));
     server.signal("STOP");
     let other = database.launch().start();
-    eventually_within(PATIENCE, "the end of every cycle", || all_ended(&database).then_some(()));
+    eventually_within(PATIENCE, "the first retry of each that was held", || {
+        let recorded = recorded(&database);
+        held.iter().all(|cycle| recorded.contains(&format!("{cycle}|1"))).then_some(())
+    });
     server.signal("CONT");
+    eventually_within(PATIENCE, "the end of every cycle", || all_ended(&database).then_some(()));
     // It ends once its attempts have.
     let stopped = server.stop();
     assert!(stopped.status.success(), "{stopped:?}");
+    assert_eq!(recorded(&database).len(), CYCLES * 2);
     check(&other, &database, &begun);
 }

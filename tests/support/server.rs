@@ -110,6 +110,11 @@ impl Launch {
         String::from_utf8(output.stderr).expect("messages are text")
     }
 
+    /// Starts it and waits for the end.
+    pub fn output(mut self) -> std::process::Output {
+        self.spawn().wait_with_output().expect("a child can be waited for")
+    }
+
     fn spawn(&mut self) -> Child {
         self.command.env("LISTEN", &self.listen);
         let piped = self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

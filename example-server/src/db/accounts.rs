@@ -41,6 +41,11 @@ pub(crate) async fn owner_of(connection: Connection<'_>, hash: &str) -> sqlx::Re
     ).bind(hash).fetch_optional(c).await)
 }
 
+/// Whether there is a key.
+pub(crate) async fn any(connection: Connection<'_>) -> sqlx::Result<bool> {
+    on!(connection, c => sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM api_keys)").fetch_one(c).await)
+}
+
 /// The plan an account is on.
 pub(crate) async fn plan_of(connection: Connection<'_>, account: &str) -> sqlx::Result<Option<String>> {
     on!(connection, c => sqlx::query_scalar("SELECT plan FROM accounts WHERE id = $1").bind(account).fetch_optional(c).await)

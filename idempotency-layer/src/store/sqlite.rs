@@ -6,6 +6,8 @@ mod error;
 mod lent;
 mod packed;
 mod statements;
+#[cfg(test)]
+mod tests;
 mod verbs;
 mod writer;
 

@@ -31,8 +31,8 @@ async fn what_was_answered_is_there_after_a_crash() {
 
 /// As a process that reads the file without the store finds it.
 async fn value(folder: &Folder, sql: &'static str) -> i64 {
-    let mut reader = SqliteConnection::connect(&folder.url()).await.unwrap();
-    query_scalar(sql).fetch_one(&mut reader).await.unwrap()
+    let mut reader = SqliteConnection::connect(&folder.url()).await.expect("a database");
+    query_scalar(sql).fetch_one(&mut reader).await.expect("a value")
 }
 
 #[tokio::test]
@@ -195,18 +195,56 @@ fn a_store_outlives_the_runtime_that_used_it_first() {
     });
 }
 
+const MIB: u64 = 1024 * 1024;
+
+/// Writes so many MiB of responses, and says how large the log was at most.
+async fn write(folder: &Folder, store: &SqliteStore, mib: u64) -> u64 {
+    let (mut most, mut written) = (0, 0);
+    while written < mib * MIB {
+        join_all((0..64).map(|_| finish(store, response(64 * 1024)))).await;
+        written += 64 * 64 * 1024;
+        most = most.max(fs::metadata(folder.log()).unwrap().len() / MIB);
+    }
+    most
+}
+
+fn size(folder: &Folder) -> u64 {
+    fs::metadata(folder.file()).unwrap().len() / MIB
+}
+
+/// Long before SQLite would do it within a commit.
 #[tokio::test]
-async fn the_log_is_moved_into_the_file_and_stays_bounded() {
-    const MIB: u64 = 1024 * 1024;
+async fn the_log_is_moved_into_the_file_beside_the_writer() {
     let folder = Folder::new();
     let store = folder.store().await;
-    let (mut most, mut written) = (0, 0);
-    while written < 400 * MIB {
-        join_all((0..64).map(|_| finish(&store, response(64 * 1024)))).await;
-        written += 64 * 64 * 1024;
-        most = most.max(fs::metadata(folder.log()).unwrap().len());
+    assert!(write(&folder, &store, 30).await < 50, "else this says nothing");
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while size(&folder) < 10 {
+        assert!(std::time::Instant::now() < deadline, "a file of {} MiB", size(&folder));
+        sleep(Duration::from_millis(10)).await;
     }
-    assert!(most < 100 * MIB, "a log of {} MiB", most / MIB);
-    let file = fs::metadata(folder.file()).unwrap().len();
-    assert!(file > 300 * MIB, "a file of {} MiB", file / MIB);
+}
+
+#[tokio::test]
+async fn the_log_stays_bounded() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let most = write(&folder, &store, 400).await;
+    assert!(most < 100, "a log of {most} MiB");
+    assert!(size(&folder) > 300, "a file of {} MiB", size(&folder));
+}
+
+/// What the application writes is nothing that the store counts.
+#[tokio::test]
+async fn the_log_of_the_application_stays_bounded_too() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    store.pool().execute("CREATE TABLE faxes (pages BLOB NOT NULL)").await.unwrap();
+    let mut most = 0;
+    for _ in 0..150 {
+        store.pool().execute("INSERT INTO faxes VALUES (randomblob(1048576))").await.unwrap();
+        most = most.max(fs::metadata(folder.log()).unwrap().len() / MIB);
+    }
+    assert!(most < 80, "a log of {most} MiB");
+    assert!(size(&folder) > 100, "a file of {} MiB", size(&folder));
 }

@@ -10,7 +10,7 @@ use retry_scheduler::{
     State, Verdict,
 };
 
-pub const LEASE: Duration = Duration::from_secs(30);
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
 const INTERVAL: Duration = Duration::from_mins(5);
 
 /// Writes a test for each of them.
@@ -34,7 +34,7 @@ macro_rules! known_faults {
     };
 }
 
-pub async fn the_first_runner_of_a_rescued_attempt_does_not_overwrite_the_second_ones_result(
+pub(crate) async fn the_first_runner_of_a_rescued_attempt_does_not_overwrite_the_second_ones_result(
     harness: &impl Harness,
 ) {
     let [slow, quick] = [harness.scheduler().await, harness.scheduler().await];
@@ -60,7 +60,7 @@ pub async fn the_first_runner_of_a_rescued_attempt_does_not_overwrite_the_second
     assert_eq!(attempts.iter().map(|attempt| &attempt.detail[..]).collect::<Vec<_>>(), [b"by the second"]);
 }
 
-pub async fn after_a_cancellation_was_answered_no_success_is_recorded(harness: &impl Harness) {
+pub(crate) async fn after_a_cancellation_was_answered_no_success_is_recorded(harness: &impl Harness) {
     let [worker, caller] = [harness.scheduler().await, harness.scheduler().await];
     worker.schedule(new("invoice", "tenant")).await.unwrap();
     let claim = claim_one(&worker).await;
@@ -71,7 +71,9 @@ pub async fn after_a_cancellation_was_answered_no_success_is_recorded(harness: &
     assert!(caller.attempts(&key("invoice")).await.unwrap().is_empty());
 }
 
-pub async fn a_crashed_workers_cycle_is_taken_over_when_its_lease_ends_and_not_later(harness: &impl Harness) {
+pub(crate) async fn a_crashed_workers_cycle_is_taken_over_when_its_lease_ends_and_not_later(
+    harness: &impl Harness,
+) {
     let [crashed, other] = [harness.scheduler().await, harness.scheduler().await];
     crashed.schedule(new("invoice", "tenant")).await.unwrap();
     drop((claim_one(&crashed).await, crashed));
@@ -82,7 +84,7 @@ pub async fn a_crashed_workers_cycle_is_taken_over_when_its_lease_ends_and_not_l
     assert_eq!(claim_one(&other).await.cycle.lapses, 1);
 }
 
-pub async fn a_failed_cycle_is_not_claimed_again_before_its_delay_is_over(harness: &impl Harness) {
+pub(crate) async fn a_failed_cycle_is_not_claimed_again_before_its_delay_is_over(harness: &impl Harness) {
     let [one, two] = [harness.scheduler().await, harness.scheduler().await];
     one.schedule(new("invoice", "tenant")).await.unwrap();
     let claim = claim_one(&one).await;
@@ -98,7 +100,7 @@ pub async fn a_failed_cycle_is_not_claimed_again_before_its_delay_is_over(harnes
     assert_eq!(claim_one(&two).await.attempt(), 2);
 }
 
-pub async fn one_tenants_many_due_cycles_do_not_starve_the_rest(harness: &impl Harness) {
+pub(crate) async fn one_tenants_many_due_cycles_do_not_starve_the_rest(harness: &impl Harness) {
     let scheduler = harness.scheduler().await;
     for n in 0..2_000 {
         scheduler.schedule(new(&format!("flood {n}"), "flood")).await.unwrap();
@@ -122,11 +124,11 @@ pub async fn one_tenants_many_due_cycles_do_not_starve_the_rest(harness: &impl H
     assert_eq!([of("flood"), of("drop 0"), of("drop 1"), of("drop 2")], [3, 3, 2, 2]);
 }
 
-pub fn key(subject: &str) -> CycleKey {
+pub(crate) fn key(subject: &str) -> CycleKey {
     CycleKey::new("test", subject)
 }
 
-pub fn new(subject: &str, tenant: &str) -> NewCycle {
+pub(crate) fn new(subject: &str, tenant: &str) -> NewCycle {
     NewCycle {
         key: key(subject),
         tenant: tenant.to_owned(),
@@ -136,16 +138,16 @@ pub fn new(subject: &str, tenant: &str) -> NewCycle {
     }
 }
 
-pub fn ask(limit: usize, per_tenant: usize) -> ClaimDue {
+pub(crate) fn ask(limit: usize, per_tenant: usize) -> ClaimDue {
     ClaimDue { limit, lease: LEASE, per_tenant, running: HashMap::new() }
 }
 
-pub fn report(verdict: Verdict, detail: &'static str) -> Report {
+pub(crate) fn report(verdict: Verdict, detail: &'static str) -> Report {
     Report { verdict, detail: Bytes::from_static(detail.as_bytes()) }
 }
 
 /// The one cycle that is due.
-pub async fn claim_one(scheduler: &impl RetryScheduler) -> Claimed {
+pub(crate) async fn claim_one(scheduler: &impl RetryScheduler) -> Claimed {
     let mut claims = scheduler.claim_due(ask(10, 10)).await.unwrap();
     assert_eq!(claims.len(), 1, "{claims:?}");
     claims.remove(0)

@@ -1,0 +1,145 @@
+//! Claims of several processes, and of transactions that commit late.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use retry_scheduler::conformance::Harness;
+use retry_scheduler::{RetryScheduler, TransactionalScheduler};
+use tokio::sync::Barrier;
+
+use crate::known_faults::{ask, key, new};
+use crate::{Database, OnServer};
+
+/// As long as a handle may overlook what was committed late.
+const SWEEP: Duration = Duration::from_secs(3);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_cycle_is_given_to_two_of_many_claimers() {
+    const CLAIMERS: usize = 6;
+    const CYCLES: usize = 60;
+    let database = Database::new().await;
+    let schedulers = (0..CLAIMERS).map(|_| Arc::new(database.open())).collect::<Vec<_>>();
+    for round in 0..40 {
+        for n in 0..CYCLES {
+            let new = new(&format!("{round} {n}"), &format!("tenant {}", n % 3));
+            schedulers[n % CLAIMERS].schedule(new).await.unwrap();
+        }
+        let start = Arc::new(Barrier::new(CLAIMERS));
+        let claimers = schedulers.iter().enumerate().map(|(n, scheduler)| {
+            let (scheduler, start) = (scheduler.clone(), start.clone());
+            tokio::spawn(async move {
+                start.wait().await;
+                let mut given = Vec::new();
+                // Half of them look with shares, which are another statement. What others hold locked at the moment is
+                // left out, so nothing found is not the end before it is found again.
+                for empty in 0..3 {
+                    loop {
+                        let per_tenant = if n % 2 == 0 { usize::MAX } else { 5 };
+                        let claims = scheduler.claim_due(ask(7, per_tenant)).await.unwrap();
+                        if claims.is_empty() {
+                            break;
+                        }
+                        given.extend(claims.into_iter().map(|claim| claim.cycle.key.subject));
+                    }
+                    if empty < 2 {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                given
+            })
+        });
+        let mut given = Vec::new();
+        for claimer in claimers.collect::<Vec<_>>() {
+            given.extend(claimer.await.unwrap());
+        }
+        let different = given.iter().collect::<HashSet<_>>().len();
+        assert_eq!((given.len(), different), (CYCLES, CYCLES), "in round {round}");
+    }
+}
+
+/// A handle looks from where its last claims were, and from the start only every few seconds.
+#[tokio::test]
+async fn a_transaction_that_commits_late_with_an_early_time_is_found_by_the_sweep() {
+    let harness = OnServer::new().await;
+    let scheduler = harness.scheduler().await;
+    let mut late = harness.database.pool.begin().await.unwrap();
+    scheduler.schedule_in(&mut late, new("late", "tenant")).await.unwrap();
+    for n in 0..20 {
+        harness.clock().advance(Duration::from_millis(1));
+        scheduler.schedule(new(&format!("{n}"), "tenant")).await.unwrap();
+        assert_eq!(scheduler.claim_due(ask(1, 1)).await.unwrap().len(), 1);
+    }
+    late.commit().await.unwrap();
+
+    let given = async || scheduler.claim_due(ask(10, 10)).await.unwrap();
+    assert!(given().await.is_empty(), "the floor does not spare anything");
+    assert!(scheduler.next_wake().await.unwrap() > Some(Duration::ZERO));
+    harness.clock().advance(SWEEP);
+    assert_eq!(scheduler.next_wake().await.unwrap(), Some(Duration::ZERO));
+    let claims = given().await;
+    assert_eq!(claims.iter().map(|claim| &claim.cycle.key).collect::<Vec<_>>(), [&key("late")]);
+}
+
+/// A little late is every transaction of several statements: those are not left to the sweep.
+#[tokio::test]
+async fn a_transaction_that_commits_a_few_claims_late_is_found_at_once() {
+    let harness = OnServer::new().await;
+    let scheduler = harness.scheduler().await;
+    for n in 0..20 {
+        harness.clock().advance(Duration::from_millis(1));
+        scheduler.schedule(new(&format!("before {n}"), "tenant")).await.unwrap();
+        assert_eq!(scheduler.claim_due(ask(1, 1)).await.unwrap().len(), 1);
+    }
+    let mut late = harness.database.pool.begin().await.unwrap();
+    scheduler.schedule_in(&mut late, new("late", "tenant")).await.unwrap();
+    for n in 0..4 {
+        harness.clock().advance(Duration::from_millis(1));
+        scheduler.schedule(new(&format!("after {n}"), "tenant")).await.unwrap();
+        assert_eq!(scheduler.claim_due(ask(1, 1)).await.unwrap().len(), 1);
+    }
+    late.commit().await.unwrap();
+    assert_eq!(scheduler.claim_due(ask(10, 10)).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_its_tenant_had_no_room_for_is_not_lost_below_the_floor() {
+    let harness = OnServer::new().await;
+    let scheduler = harness.scheduler().await;
+    for n in 0..3 {
+        scheduler.schedule(new(&format!("waits {n}"), "busy")).await.unwrap();
+    }
+    let mut running = ask(4, 1);
+    running.running.insert("busy".to_owned(), 1);
+    for n in 0..20 {
+        harness.clock().advance(Duration::from_millis(1));
+        scheduler.schedule(new(&format!("{n}"), &format!("tenant {n}"))).await.unwrap();
+        assert_eq!(scheduler.claim_due(running.clone()).await.unwrap().len(), 1);
+    }
+    // There is room for all of them now, so that one look is all there is.
+    assert_eq!(scheduler.claim_due(ask(4, 10)).await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn tenants_are_gone_through_in_turn_however_many_there_are() {
+    const TENANTS: usize = 700;
+    let harness = OnServer::new().await;
+    let scheduler = harness.scheduler().await;
+    for n in 0..30 {
+        scheduler.schedule(new(&format!("flood {n}"), "flood")).await.unwrap();
+    }
+    harness.clock().advance(Duration::from_millis(1));
+    for n in 0..TENANTS {
+        scheduler.schedule(new(&format!("{n}"), &format!("tenant {n}"))).await.unwrap();
+    }
+    let mut request = ask(10, 1);
+    request.running.insert("flood".to_owned(), 1);
+    let mut given = HashSet::new();
+    for _ in 0..TENANTS / 10 {
+        let claims = scheduler.claim_due(request.clone()).await.unwrap();
+        assert_eq!(claims.len(), 10);
+        given.extend(claims.into_iter().map(|claim| claim.cycle.tenant));
+    }
+    assert_eq!(given.len(), TENANTS);
+    assert!(scheduler.claim_due(request).await.unwrap().is_empty());
+}

@@ -1,0 +1,83 @@
+//! How often the server is asked.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use retry_scheduler::{Reschedule, RetryScheduler, Verdict};
+use tracing::subscriber::with_default;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+use crate::Database;
+use crate::known_faults::{LEASE, ask, key, new, report};
+
+/// Counts what sqlx says that it sent. A pool's questions whether a connection is alive it does not say; but the scheduler
+/// has no pool.
+#[derive(Clone, Default)]
+struct Statements(Arc<AtomicUsize>);
+
+impl<S: tracing::Subscriber> Layer<S> for Statements {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        if event.metadata().target() == "sqlx::query" {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[test]
+fn a_verb_is_one_statement() {
+    let statements = Statements::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    with_default(tracing_subscriber::registry().with(statements.clone()), || {
+        runtime.block_on(count(&statements));
+    });
+}
+
+async fn count(statements: &Statements) {
+    let database = Database::new().await;
+    let scheduler = database.open();
+    // The first one opens the connection.
+    assert_eq!(scheduler.next_wake().await.unwrap(), None);
+    let mut seen = statements.0.load(Ordering::Relaxed);
+    let mut sent = |count: usize, verb: &str| {
+        let now = statements.0.load(Ordering::Relaxed);
+        assert_eq!(now - seen, count, "statements of {verb}");
+        seen = now;
+    };
+    for subject in ["one", "two", "three"] {
+        scheduler.schedule(new(subject, "tenant")).await.unwrap();
+        sent(1, "schedule");
+    }
+    scheduler.schedule(new("one", "tenant")).await.unwrap();
+    sent(2, "schedule of what exists");
+    let mut claims = scheduler.claim_due(ask(1, usize::MAX)).await.unwrap();
+    sent(1, "claim_due");
+    claims.extend(scheduler.claim_due(ask(2, 2)).await.unwrap());
+    sent(1, "claim_due with shares");
+    assert!(scheduler.claim_due(ask(2, 2)).await.unwrap().is_empty());
+    sent(1, "claim_due of nothing");
+    let _ = scheduler.extend(&claims[0], LEASE).await.unwrap();
+    sent(1, "extend");
+    let _ = scheduler.defer(&claims[0], Duration::ZERO).await.unwrap();
+    sent(1, "defer");
+    let reports = claims.drain(1..).map(|claim| (claim, report(Verdict::Failure, ""))).collect();
+    scheduler.finish_many(reports).await.unwrap();
+    sent(1, "finish_many");
+    let claims = scheduler.claim_due(ask(1, 1)).await.unwrap();
+    sent(1, "claim_due");
+    let _ = scheduler.finish(&claims[0], report(Verdict::Success, "")).await.unwrap();
+    sent(1, "finish");
+    let change = Reschedule { plan: new("", "").plan, next_in: LEASE, reactivate: false };
+    scheduler.reschedule(&key("two"), change).await.unwrap();
+    sent(2, "reschedule");
+    scheduler.cancel(&key("two")).await.unwrap();
+    sent(1, "cancel");
+    scheduler.cancel(&key("two")).await.unwrap();
+    sent(2, "cancel of what has ended");
+    scheduler.get(&key("two")).await.unwrap();
+    sent(1, "get");
+    scheduler.attempts(&key("two")).await.unwrap();
+    sent(1, "attempts");
+    scheduler.next_wake().await.unwrap();
+    sent(1, "next_wake");
+}
