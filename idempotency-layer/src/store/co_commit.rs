@@ -275,9 +275,12 @@ impl<DB: CoCommitDatabase> UnitOfWork for Unit<DB> {
                 roll_back(transaction).await;
                 return Err(StoreError::rolled_back(error));
             }
-            transaction.commit().await.map_err(|error| match DB::is_final(&error) {
-                true => StoreError::rolled_back(error),
-                false => StoreError::unavailable(error),
+            transaction.commit().await.map_err(|error| {
+                if DB::is_final(&error) {
+                    StoreError::rolled_back(error)
+                } else {
+                    StoreError::unavailable(error)
+                }
             })
         })
     }

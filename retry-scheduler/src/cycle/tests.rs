@@ -81,7 +81,7 @@ fn told(cycle: &Cycle, event: Event) -> String {
     };
     for ((name, before), (_, after)) in counts(cycle).into_iter().zip(counts(&next)) {
         if before != after {
-            told += &format!(" {name} {after}");
+            told.extend([" ", name, " ", &after.to_string()]);
         }
     }
     told
@@ -136,7 +136,7 @@ fn a_failure_with_attempts_left_goes_on_after_the_delay_of_its_place() {
     let delays = [1, 2, 3, 4, 5, 6, 7].map(|n| n * MINUTE);
     for used in 0..6 {
         let plan = Plan::delays(delays, 7).unwrap();
-        let failed = Cycle { used, plan, ..leased(NOW) };
+        let failed = Cycle { plan, used, ..leased(NOW) };
         let failed =
             failed.apply(Event::Finish { epoch: 7, verdict: Verdict::Failure }, now()).unwrap().cycle;
         let due = now() + (used + 1) * MINUTE;

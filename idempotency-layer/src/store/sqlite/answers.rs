@@ -52,7 +52,7 @@ fn read(ops: &[Op], packed: &Packed, rows: &[SqliteRow]) -> Result<Replies, Stor
 pub(super) fn claim(row: &SqliteRow) -> Result<Reply, StoreError> {
     match usize::try_from(column::<i64>(row, 0)?) {
         Ok(RUN) => Ok(Reply::Done(Answer::Claim(Claim::Run(run(row)?), None))),
-        Ok(FOUND) => found(row).map(Reply::Done),
+        Ok(FOUND) => found(row).map(|answer| answer.map_or(Reply::Locked(None), Reply::Done)),
         _ => Err(unreadable()),
     }
 }
@@ -96,31 +96,44 @@ fn run(row: &SqliteRow) -> Result<Run, StoreError> {
     })
 }
 
-/// The answer to a claim that was not given away.
-fn found(row: &SqliteRow) -> Result<Answer, StoreError> {
+/// The answer to a claim that was not given away. `None`: it is to be had by now. A moment lies between the two, in which
+/// time passes, and in which another process may come unless both are one transaction.
+fn found(row: &SqliteRow) -> Result<Option<Answer>, StoreError> {
     let (matches, state): (bool, i32) = (column(row, 7)?, column(row, 8)?);
-    if !matches {
-        return Ok(Answer::Claim(Claim::Mismatch, None));
-    }
+    let (lease_left, expires_in) = (left(row, 9)?, left(row, 10)?);
     let claim = match state {
+        _ if !matches => Claim::Mismatch,
         state::RUNNING => {
-            let holder = column::<&[u8]>(row, 11)?.try_into().map_err(StoreError::invalid)?;
-            let claim = Claim::InFlight { lease_left: left(row, 9)? };
-            return Ok(Answer::Claim(claim, Some(ClaimToken::from_bytes(holder))));
+            let holder =
+                ClaimToken::from_bytes(column::<&[u8]>(row, 11)?.try_into().map_err(StoreError::invalid)?);
+            return Ok(
+                lease_left.map(|lease_left| Answer::Claim(Claim::InFlight { lease_left }, Some(holder)))
+            );
         }
-        state::RESPONSE => Claim::Replay {
-            response: StoredResponse::from_bytes(Bytes::from(column::<Vec<u8>>(row, 12)?)),
-            // The store's clock counts whole milliseconds. It may be anywhere within one, so the last is not counted on.
-            expires_in: left(row, 10)?.saturating_sub(Duration::from_micros(999)),
-        },
-        state => Claim::Tombstone(state::tombstone(state)?),
+        state::RELEASED => return Ok(None),
+        state => {
+            let Some(expires_in) = expires_in else { return Ok(None) };
+            finished(row, state, expires_in)?
+        }
     };
-    Ok(Answer::Claim(claim, None))
+    Ok(Some(Answer::Claim(claim, None)))
 }
 
-/// A time that was not over when the claim was refused, though it may be by now.
-fn left(row: &SqliteRow, at: usize) -> Result<Duration, StoreError> {
-    Ok(Duration::from_millis(u64::try_from(column::<i64>(row, at)?).unwrap_or(0).max(1)))
+fn finished(row: &SqliteRow, state: i32, expires_in: Duration) -> Result<Claim, StoreError> {
+    if state != state::RESPONSE {
+        return Ok(Claim::Tombstone(state::tombstone(state)?));
+    }
+    Ok(Claim::Replay {
+        response: StoredResponse::from_bytes(Bytes::from(column::<Vec<u8>>(row, 12)?)),
+        // The store's clock counts whole milliseconds. It may be anywhere within one, so the last is not counted on.
+        expires_in: expires_in.saturating_sub(Duration::from_micros(999)),
+    })
+}
+
+/// `None`: that time is over.
+fn left(row: &SqliteRow, at: usize) -> Result<Option<Duration>, StoreError> {
+    let millis = u64::try_from(column::<i64>(row, at)?).unwrap_or(0);
+    Ok((millis > 0).then(|| Duration::from_millis(millis)))
 }
 
 fn unreadable() -> StoreError {

@@ -7,6 +7,7 @@ use super::*;
 use crate::error::StoreErrorKind;
 use crate::fingerprint::Fingerprint;
 use crate::response::StoredResponse;
+use crate::store::batch::Reply;
 use crate::store::{ClaimToken, Run, Tombstone};
 
 async fn in_memory() -> SqliteStore {
@@ -137,6 +138,34 @@ async fn a_tombstone_and_an_empty_response_settle_too() {
         assert_eq!(store.complete(ask.record, fence, outcome).await.unwrap(), Fenced::Held);
         let mut connection = store.pool().acquire().await.unwrap();
         assert!(settled_in(&mut connection, ask.record, fence).await.unwrap());
+    }
+}
+
+/// Between the two statements of a claim alone, another process released the record, or its time was over.
+#[tokio::test]
+async fn a_claim_that_came_too_late_to_be_refused_is_asked_again() {
+    let store = in_memory().await;
+    let (released, lapsed, expired) = (ask(1), ask(2), ask(3));
+    for ask in [released, lapsed, expired] {
+        run(&store, ask).await;
+    }
+    let fence = Fence(1);
+    let kept = Checkpoint { name: "kept".to_owned(), data: Bytes::new() };
+    assert_eq!(store.checkpoint(released.record, fence, kept).await.unwrap(), Fenced::Held);
+    assert_eq!(store.release(released.record, fence).await.unwrap(), Fenced::Held);
+    assert_eq!(store.extend(lapsed.record, fence, Duration::ZERO).await.unwrap(), Fenced::Held);
+    assert_eq!(store.complete(expired.record, fence, response()).await.unwrap(), Fenced::Held);
+    store.pool().execute("UPDATE idempotency_records SET expires_at = 1 WHERE state = 2").await.unwrap();
+    let mut connection = store.pool().acquire().await.unwrap();
+    for ask in [released, lapsed, expired] {
+        let rival = ClaimRequest { token: ClaimToken::new(), ..ask };
+        let found = packed::claim(&TEXTS.look, &rival).fetch_all(&mut *connection).await.unwrap();
+        let reply = answers::claim(&found[0]);
+        assert!(matches!(reply, Ok(Reply::Locked(None))), "{reply:?}");
+    }
+    drop(connection);
+    for ask in [released, lapsed, expired] {
+        run(&store, ClaimRequest { token: ClaimToken::new(), ..ask }).await;
     }
 }
 
