@@ -106,12 +106,11 @@ impl<S> Layered<S> {
             ),
             Claim::Mismatch => {
                 // The store compared the two, so the record's scheme is that of this request. If it is also the scheme of
-                // the one that was replayed, then that one was compared too, and is the record's own.
-                // Living still, so the answer was about this record and not about its successor.
-                let known = self.finished.get(&request.record).filter(|known| known.expires_at > now());
-                if let Some(known) =
-                    known.filter(|it| !it.is_own && !it.fingerprint.matches(&request.fingerprint))
-                {
+                // the one that was replayed, then that one was compared too, and is the record's own. (Had the answer
+                // been about the record's successor, then what is known would have expired, and be of no use.)
+                let known = self.finished.get(&request.record);
+                let known = known.filter(|it| !it.is_own && !it.fingerprint.matches(&request.fingerprint));
+                if let Some(known) = known {
                     self.keep(request.record, Finished { is_own: true, ..known });
                 }
             }

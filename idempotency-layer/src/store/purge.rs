@@ -97,7 +97,7 @@ mod tests {
         for (n, ttl) in (0_u8..).zip(lives) {
             let (record, token) = (RecordId::from_bytes([n; 32]), ClaimToken::new());
             let request = ClaimRequest { record, fingerprint: Fingerprint::NONE, token, lease: ttl, ttl };
-            store.claim(request).await.unwrap();
+            store.claim(request).await.expect("there is room");
         }
         store
     }

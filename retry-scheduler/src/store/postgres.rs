@@ -148,7 +148,7 @@ impl PostgresScheduler {
     ) -> Result<Vec<Finished>, SchedulerError> {
         let mut recorded = match reports {
             [_, _, ..] => verbs::finish_batch(connection, self.now(), reports).await?,
-            _ => Default::default(),
+            _ => std::collections::HashMap::default(),
         };
         let mut all = Vec::with_capacity(reports.len());
         for (place, (claim, report)) in reports.iter().enumerate() {

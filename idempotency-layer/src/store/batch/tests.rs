@@ -22,10 +22,12 @@ type Said = Result<Vec<Result<Reply, StoreError>>, StoreError>;
 #[derive(Clone, Default)]
 struct Database(Arc<State>);
 
+type Says = dyn FnMut(&[Op]) -> Said + Send;
+
 struct State {
     batches: Mutex<Vec<Vec<(u8, &'static str)>>>,
     may_answer: Semaphore,
-    says: Mutex<Box<dyn FnMut(&[Op]) -> Said + Send>>,
+    says: Mutex<Box<Says>>,
     closed: AtomicBool,
 }
 
@@ -172,10 +174,10 @@ async fn verbs_on_one_record_never_meet_and_keep_their_order() {
     let other = extend(&batcher, 2);
     settled().await;
     let database = database.answers();
-    first.await.unwrap().unwrap();
-    other.await.unwrap().unwrap();
+    let _ = first.await.unwrap().unwrap();
+    let _ = other.await.unwrap().unwrap();
     claimed.await.unwrap().unwrap();
-    extended.await.unwrap().unwrap();
+    let _ = extended.await.unwrap().unwrap();
     after.await.unwrap().unwrap();
     assert_eq!(
         database.batches()[1..],
@@ -192,7 +194,7 @@ async fn claims_of_one_record_are_asked_once() {
     let claims: Vec<_> = (0..50).map(|_| claim(&batcher, ask(1))).collect();
     settled().await;
     let database = database.answers();
-    first.await.unwrap().unwrap();
+    let _ = first.await.unwrap().unwrap();
     let mut runs = 0;
     for claim in claims {
         match claim.await.unwrap().unwrap() {
@@ -224,7 +226,7 @@ async fn a_claim_that_may_be_the_holders_own_is_asked_for_itself() {
     let claims = [ask(1), ask(1), own, ask(1), other].map(|ask| claim(&batcher, ask));
     settled().await;
     let database = database.answers();
-    first.await.unwrap().unwrap();
+    let _ = first.await.unwrap().unwrap();
     let mut answers = Vec::new();
     for claim in claims {
         answers.push(claim.await.unwrap().unwrap());
@@ -260,7 +262,7 @@ async fn an_outcome_is_the_same_for_all_who_asked_alike() {
         let claims = [0; 9].map(|_| claim(&batcher, ask(1)));
         settled().await;
         let database = database.answers();
-        first.await.unwrap().unwrap();
+        let _ = first.await.unwrap().unwrap();
         for claim in claims {
             assert_eq!(format!("{:?}", claim.await.unwrap().unwrap()), format!("{outcome:?}"));
         }
@@ -282,7 +284,7 @@ async fn a_bad_verb_does_not_fail_its_neighbours() {
     let verbs = [1, 2, 3].map(|n| extend(&batcher, n));
     settled().await;
     let database = database.answers();
-    first.await.unwrap().unwrap();
+    let _ = first.await.unwrap().unwrap();
     for (n, verb) in verbs.into_iter().enumerate() {
         match verb.await.unwrap() {
             Ok(fenced) => assert!(fenced == Fenced::Held && n != 1),
@@ -308,7 +310,7 @@ async fn a_lost_answer_is_lost_for_all_of_the_batch_and_nothing_is_repeated() {
     let claims = [0; 3].map(|_| claim(&batcher, ask(4)));
     settled().await;
     let database = database.answers();
-    first.await.unwrap().unwrap();
+    let _ = first.await.unwrap().unwrap();
     for verb in verbs {
         assert_eq!(verb.await.unwrap().unwrap_err().kind(), StoreErrorKind::Unavailable);
     }
@@ -424,9 +426,9 @@ async fn a_batch_is_bounded_in_number_and_in_bytes() {
     let many: Vec<_> =
         (0..3 * u32::try_from(BATCH).unwrap()).map(|n| claim(&batcher, request(n + (9 << 24)))).collect();
     let database = database.answers();
-    first.await.unwrap().unwrap();
+    let _ = first.await.unwrap().unwrap();
     for verb in large {
-        verb.await.unwrap().unwrap();
+        let _ = verb.await.unwrap().unwrap();
     }
     for verb in many {
         assert!(is_run(&verb.await.unwrap().unwrap()));
@@ -455,7 +457,7 @@ async fn nobody_waits_for_longer_than_their_patience() {
 async fn the_task_ends_with_the_batcher_and_takes_leave() {
     let database = Database::default().answers();
     let batcher = database.batcher();
-    batcher.extend(record(1), Fence(1), LEASE).await.unwrap();
+    let _ = batcher.extend(record(1), Fence(1), LEASE).await.unwrap();
     settled().await;
     assert!(!database.0.closed.load(Ordering::Relaxed));
     drop(batcher);

@@ -199,6 +199,10 @@ fn a_verb_may_be_dropped_outside_of_a_runtime() {
     for n in 0..20 {
         let mut claim = Box::pin(store.claim(ask(n)));
         runtime.block_on(async {
+            // Else it would go another way.
+            while store.pool().num_idle() == 0 {
+                tokio::task::yield_now().await;
+            }
             tokio::select! { biased; _ = &mut claim => {}, () = std::future::ready(()) => {} }
         });
         drop(claim);

@@ -29,7 +29,7 @@ impl Floor {
     /// From where on to look. `now` is the time by a clock that this floor is always asked with.
     pub(super) fn look(&mut self, now: Duration) -> i64 {
         let over =
-            |(last, took): (Duration, Duration)| now < last || now - last >= SWEEP.max(took * SWEEP_SHARE);
+            |(last, took): (Duration, Duration)| now < last || now >= last + SWEEP.max(took * SWEEP_SHARE);
         if self.swept.is_none_or(over) {
             *self = Self { swept: Some((now, Duration::ZERO)), ..Self::default() };
         }
@@ -59,6 +59,7 @@ mod tests {
     use super::*;
 
     const START: Duration = Duration::from_secs(1_000);
+    const NANOSECOND: Duration = Duration::from_nanos(1);
 
     fn claims(floor: &mut Floor, now: Duration, lasts: &[i64]) {
         for last in lasts {
@@ -91,7 +92,7 @@ mod tests {
     fn it_is_left_every_few_seconds_and_when_the_clock_is_set_back() {
         let mut floor = Floor::default();
         claims(&mut floor, START, &[10; 9]);
-        assert_eq!(floor.look(START + SWEEP - Duration::from_nanos(1)), 10);
+        assert_eq!(floor.look((START + SWEEP).saturating_sub(NANOSECOND)), 10);
         assert_eq!(floor.look(START + SWEEP), 0);
         claims(&mut floor, START + SWEEP, &[10; 9]);
         assert_eq!(floor.look(START + SWEEP), 10);
@@ -105,7 +106,7 @@ mod tests {
         assert_eq!(floor.look(START), 0);
         floor.found(0, Some(10), took);
         claims(&mut floor, START, &[10; 9]);
-        assert_eq!(floor.look(START + took * SWEEP_SHARE - Duration::from_nanos(1)), 10);
+        assert_eq!(floor.look((START + took * SWEEP_SHARE).saturating_sub(NANOSECOND)), 10);
         assert_eq!(floor.look(START + took * SWEEP_SHARE), 0);
     }
 }
