@@ -1,7 +1,7 @@
 //! What the SQL stores make of many requests at once, beside their databases driven one statement at a time.
 //!
 //! ```text
-//! cargo bench -p idempotency-layer --features postgres,sqlite --bench stores
+//! cargo bench -p idempotency-layer --features postgres,sqlite,layered --bench stores
 //! ```
 //!
 //! A cycle is the claim of a new record and its completion with a response of 1 KiB. Store and yardstick take turns of a
@@ -11,6 +11,9 @@
 #![expect(clippy::print_stdout, reason = "the table is what it is run for")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
 
+#[cfg(all(feature = "layered", feature = "sqlite"))]
+#[path = "stores/layered.rs"]
+mod layered;
 #[cfg_attr(not(any(feature = "postgres", feature = "sqlite")), allow(dead_code))]
 #[path = "stores/load.rs"]
 mod load;
@@ -30,5 +33,7 @@ fn main() {
     postgres::run();
     #[cfg(feature = "sqlite")]
     sqlite::run();
+    #[cfg(all(feature = "layered", feature = "sqlite"))]
+    layered::run();
     println!("cycles a second, of a claim and a completion each; the medians of {} turns", load::TURNS);
 }

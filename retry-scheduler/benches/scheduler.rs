@@ -6,6 +6,8 @@
 //! An attempt fails, and its cycle is due again a millisecond later: the number of pending cycles stays what it is, and
 //! they are gone through in a ring. The time of processors is that of the bench and of the server together. With an old snapshot, a transaction is open that began before: PostgreSQL keeps every
 //! row that has changed since.
+#![allow(clippy::unwrap_used, reason = "a benchmark that fails says so")]
+#![expect(clippy::cast_precision_loss, reason = "far below 2^52")]
 
 #[path = "scheduler/cpu.rs"]
 mod cpu;
@@ -196,7 +198,7 @@ async fn churn<S: RetryScheduler>(
     tokio::time::sleep(TIME).await;
     let count = finished.load(Ordering::Relaxed) - before;
     let rate = count as f64 / start.elapsed().as_secs_f64();
-    let each = (cpu::spent() - spent).div_f64(count as f64);
+    let each = cpu::spent().saturating_sub(spent).div_f64(count as f64);
     for task in tasks {
         task.abort();
         let _ = task.await;

@@ -1,4 +1,5 @@
 //! The scheduler in PostgreSQL: each handle has connections of its own, as processes on one server have.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 #[path = "postgres/claims.rs"]
 mod claims;

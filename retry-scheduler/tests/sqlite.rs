@@ -1,4 +1,5 @@
 //! The scheduler in SQLite: each handle has a connection of its own, as processes on one file have.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 #[path = "sqlite/files.rs"]
 mod files;

@@ -87,8 +87,8 @@ where
     let runs = runs.clone();
     BoxCloneSyncService::new(layer.layer(service_fn(move |request: Request<Body>| {
         let co_commit = request.extensions().get::<CoCommit<DB>>().expect("a transaction is lent").clone();
-        let handled = handler(runs.one(), co_commit);
-        async move { Ok(handled.await) }
+        let answered = handler(runs.one(), co_commit);
+        async move { Ok(answered.await) }
     })))
 }
 
@@ -116,7 +116,7 @@ pub(crate) struct Answer {
 }
 
 pub(crate) async fn send(service: &Service, request: Request<Body>) -> Answer {
-    let answer = tokio::time::timeout(Duration::from_secs(60), service.clone().oneshot(request));
+    let answer = tokio::time::timeout(Duration::from_mins(1), service.clone().oneshot(request));
     let (parts, body) = answer.await.expect("an answer within a minute").unwrap().into_parts();
     Answer {
         status: parts.status.as_u16(),
@@ -152,7 +152,7 @@ impl Count {
 
     pub(crate) async fn reaches(&self, runs: usize) {
         let mut seen = self.0.subscribe();
-        tokio::time::timeout(Duration::from_secs(60), seen.wait_for(|seen| *seen >= runs))
+        tokio::time::timeout(Duration::from_mins(1), seen.wait_for(|seen| *seen >= runs))
             .await
             .unwrap()
             .unwrap();

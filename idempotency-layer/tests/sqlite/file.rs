@@ -85,16 +85,15 @@ async fn a_purge_keeps_to_its_limit_also_among_records_that_expire_together() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn processes_that_start_at_once_create_the_tables_once() {
-    for _ in 0..10 {
+    for _ in 0..12 {
         let folder = Folder::new();
         let url = folder.url();
-        let opened = (0..6).map(|_| {
+        let opened = (0..16).map(|_| {
             let url = url.clone();
-            tokio::spawn(async move { SqliteStore::open(&url).await.map(|store| (store, ())) })
+            tokio::spawn(async move { SqliteStore::open(&url).await })
         });
         for store in join_all(opened).await {
-            let (store, ()) = store.unwrap().unwrap();
-            finish(&store, response(10)).await;
+            finish(&store.unwrap().unwrap(), response(10)).await;
         }
         assert_eq!(value(&folder, "SELECT count(*) FROM idempotency_migrations").await, 1);
     }

@@ -46,6 +46,7 @@ impl Shares {
     }
 
     /// Whether nobody can reach their share with what is left of `limit`.
+    #[cfg(feature = "postgres")]
     pub(super) fn all_have_room(&self) -> bool {
         let most = self.running.values().max().copied().unwrap_or(0);
         self.per_tenant.saturating_sub(most) >= self.limit

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{Answer, BATCH, BATCH_BYTES, Job, LOCKED_FOR, Op, Reply, Writer};
+use super::{Answer, BATCH_BYTES, Job, LOCKED_FOR, Op, Reply, Writer};
 use crate::clock::now;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::store::{Claim, ClaimToken};
@@ -40,7 +40,7 @@ enum Place {
 impl Round {
     /// Takes as much as goes into one batch. What does not stays, in its order.
     pub(super) fn cut(waiting: &mut Vec<Job>, together: impl Fn(&Op, &Op) -> bool) -> Self {
-        let mut taken: Vec<(Op, Caller)> = Vec::with_capacity(waiting.len().min(BATCH));
+        let mut taken: Vec<(Op, Caller)> = Vec::with_capacity(waiting.len());
         let (mut places, mut bytes) = (HashMap::with_capacity(waiting.len()), 0);
         for job in mem::take(waiting) {
             // Nobody waits for it: not begun is "not at all".
@@ -50,9 +50,7 @@ impl Round {
             match places.entry(job.op.record()) {
                 Entry::Vacant(place) => {
                     let fits = taken.first().is_none_or(|(first, _)| {
-                        taken.len() < BATCH
-                            && bytes + job.op.bytes() <= BATCH_BYTES
-                            && together(first, &job.op)
+                        bytes + job.op.bytes() <= BATCH_BYTES && together(first, &job.op)
                     });
                     if fits {
                         place.insert(Place::At(taken.len()));

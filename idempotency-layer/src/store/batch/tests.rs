@@ -239,6 +239,23 @@ async fn a_claim_that_may_be_the_holders_own_is_asked_for_itself() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_that_asks_twice_at_once_is_the_same_claim_twice() {
+    let database = Database::default();
+    let batcher = database.batcher();
+    let first = extend(&batcher, 0);
+    settled().await;
+    let own = ask(1);
+    let claims = [own, own].map(|ask| claim(&batcher, ask));
+    settled().await;
+    let database = database.answers();
+    let _ = first.await.unwrap().unwrap();
+    for claim in claims {
+        assert!(is_run(&claim.await.unwrap().unwrap()));
+    }
+    assert_eq!(database.batches()[1..], [vec![(1, "claim")], vec![(1, "claim")]]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outcome_is_the_same_for_all_who_asked_alike() {
     for outcome in [
         Claim::Mismatch,
