@@ -50,7 +50,7 @@ impl<S: Store + Clone> Harness for Threads<S> {
     }
 
     fn unit(&self) -> Duration {
-        Duration::from_millis(150)
+        Duration::from_millis(400)
     }
 
     fn rounds(&self) -> usize {

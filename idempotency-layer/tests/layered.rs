@@ -46,7 +46,7 @@ impl<S: Store> Harness for Threads<S> {
     }
 
     fn unit(&self) -> Duration {
-        Duration::from_millis(150)
+        Duration::from_millis(400)
     }
 }
 

@@ -33,7 +33,7 @@ impl Harness for Processes {
     }
 
     fn unit(&self) -> Duration {
-        Duration::from_millis(200)
+        Duration::from_millis(400)
     }
 }
 
@@ -54,7 +54,7 @@ impl Harness for OneProcess {
     }
 
     fn unit(&self) -> Duration {
-        Duration::from_millis(200)
+        Duration::from_millis(400)
     }
 }
 

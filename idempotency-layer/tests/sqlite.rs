@@ -25,7 +25,7 @@ impl Harness for Processes {
     }
 
     fn unit(&self) -> Duration {
-        Duration::from_millis(300)
+        Duration::from_millis(400)
     }
 
     fn rounds(&self) -> usize {
@@ -69,7 +69,7 @@ impl Harness for InMemory {
     }
 
     fn unit(&self) -> Duration {
-        Duration::from_millis(300)
+        Duration::from_millis(400)
     }
 
     fn rounds(&self) -> usize {

@@ -34,11 +34,14 @@ async fn one_locked_cycle_holds_up_its_own_report_and_a_batch_answers_each_as_it
         let reports = claims.iter().cloned().map(|claim| (claim, report(Verdict::Success, ""))).collect();
         let batch = tokio::spawn(async move { scheduler.finish_many(reports).await });
         // The others are recorded while that one waits.
-        for subject in ["0", "1", "3", "4"] {
-            while !ended(&other, subject).await {
-                tokio::task::yield_now().await;
+        let recorded = async {
+            for subject in ["0", "1", "3", "4"] {
+                while !ended(&other, subject).await {
+                    tokio::task::yield_now().await;
+                }
             }
-        }
+        };
+        tokio::time::timeout(Duration::from_secs(4), recorded).await.expect("they wait for the locked one");
         assert!(!batch.is_finished());
         if commits {
             open.commit().await.unwrap();
