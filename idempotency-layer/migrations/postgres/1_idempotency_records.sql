@@ -4,6 +4,8 @@
 -- connection would hand out numbers from a range of its own.
 CREATE SEQUENCE idempotency_fences AS bigint CACHE 1;
 
+-- A page takes claims up to a tenth of it: a row grows when its response comes, and where it finds room on its own page no
+-- index is written again.
 CREATE TABLE idempotency_records (
     record bytea NOT NULL PRIMARY KEY,  -- SHA-256 of scope and key
     expires_at timestamptz NOT NULL,    -- set by the first claim

@@ -71,7 +71,7 @@ use crate::error::StoreError;
 ///
 /// One row for each record, two kilobytes with a response of up to 1.8 KB, on pages that are filled by a tenth with
 /// claims: so the response finds room on the page of its claim, and no index is written again. Where space counts for more,
-/// `ALTER TABLE idempotency_records SET (fillfactor = 100)` halves that. Expired rows stay until they are
+/// `ALTER TABLE idempotency_records SET (fillfactor = 100)` takes a third off that. Expired rows stay until they are
 /// [purged](crate::PurgeTask).
 ///
 /// # Durability

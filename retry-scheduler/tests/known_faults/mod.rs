@@ -43,21 +43,23 @@ pub(crate) async fn the_first_runner_of_a_rescued_attempt_does_not_overwrite_the
     harness.clock().advance(LEASE);
     let second = claim_one(&quick).await;
     assert_eq!((first.attempt(), second.attempt(), second.cycle.lapses), (1, 1, 1));
+    nothing_comes_of_it(&slow, &first).await;
     let recorded = quick.finish(&second, report(Verdict::Success, "by the second")).await.unwrap();
     assert!(matches!(recorded, Finished::Recorded(_)));
-
-    for late in
-        [slow.finish(&first, report(Verdict::Failure, "by the first")).await.unwrap()].into_iter().chain(
-            slow.finish_many(vec![(first.clone(), report(Verdict::Failure, "by the first"))]).await.unwrap(),
-        )
-    {
-        assert_eq!(late, Finished::Stale);
-    }
-    assert_eq!(slow.extend(&first, LEASE).await.unwrap(), Fenced::Stale);
-    assert_eq!(slow.defer(&first, LEASE).await.unwrap(), Fenced::Stale);
+    nothing_comes_of_it(&slow, &first).await;
     assert_eq!(ending(&slow, "invoice").await, Some(Ending::Resolved));
     let attempts = slow.attempts(&key("invoice")).await.unwrap();
     assert_eq!(attempts.iter().map(|attempt| &attempt.detail[..]).collect::<Vec<_>>(), [b"by the second"]);
+}
+
+/// Of whatever the claim says, alone or in a batch.
+async fn nothing_comes_of_it(scheduler: &impl RetryScheduler, claim: &Claimed) {
+    let late = report(Verdict::Failure, "too late");
+    assert_eq!(scheduler.finish(claim, late.clone()).await.unwrap(), Finished::Stale);
+    let batch = vec![(claim.clone(), late.clone()), (claim.clone(), late)];
+    assert_eq!(scheduler.finish_many(batch).await.unwrap(), [Finished::Stale, Finished::Stale]);
+    assert_eq!(scheduler.extend(claim, LEASE).await.unwrap(), Fenced::Stale);
+    assert_eq!(scheduler.defer(claim, LEASE).await.unwrap(), Fenced::Stale);
 }
 
 pub(crate) async fn after_a_cancellation_was_answered_no_success_is_recorded(harness: &impl Harness) {

@@ -23,7 +23,7 @@ const CENTURY: Duration = Duration::from_hours(100 * 365 * 24);
 pub(super) fn call(ops: &[Op], waits: bool) -> Call {
     match ops {
         [Op::Complete(..)] if !waits => many(ops, waits),
-        // Arrays of one would take half as long again.
+        // Arrays of one would take longer.
         [op] => one(op),
         ops => many(ops, waits),
     }
