@@ -1,11 +1,12 @@
 //! Cycles claimed and finished a second, on each scheduler, with few and with many pending, one by one and by the hundred.
 //!
 //! `cargo bench -p retry-scheduler --all-features`; with `-- postgres`, `sqlite` or `memory` only that. Every figure is of
-//! this machine at this moment: the ratios, each to the first line of its size of batch, mean something.
+//! this machine at this moment: the ratios mean something. They are to the first line for that size of batch, and on
+//! PostgreSQL to what pgbench reaches with the least that a cycle can be.
 //!
 //! An attempt fails, and its cycle is due again a millisecond later: the number of pending cycles stays what it is, and
-//! they are gone through in a ring. The time of processors is that of the bench and of the server together. With an old snapshot, a transaction is open that began before: PostgreSQL keeps every
-//! row that has changed since.
+//! they are gone through in a ring. With an old snapshot, a transaction is open that began before: PostgreSQL keeps every
+//! row that has changed since. The time of processors is that of the bench and of the server together.
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails says so")]
 #![expect(clippy::cast_precision_loss, reason = "far below 2^52")]
 
@@ -14,10 +15,11 @@ mod cpu;
 
 use std::collections::HashMap;
 use std::io::{self, Write};
+use std::process::{self, Command};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use std::{env, fs, process};
+use std::{env, fs};
 
 use bytes::Bytes;
 use private_postgres::{Postgres, psql};
@@ -114,6 +116,7 @@ async fn postgres() {
         psql(&url, "VACUUM ANALYZE");
     }
     let mut table = Table::new("PostgreSQL");
+    table.yardstick(one_by_one(&postgres));
     for batch in [1, 100] {
         for pending in [FEW, MANY] {
             for old_snapshot in [false, true] {
@@ -148,6 +151,26 @@ async fn postgres() {
     }
 }
 
+/// What the server does of the least that a cycle can be: two updates of one small row by its number, which move it in no
+/// index, each sent and committed alone by one of 64 clients of pgbench. Cycles a second.
+fn one_by_one(postgres: &Postgres) -> f64 {
+    psql(
+        &postgres.url(),
+        "CREATE TABLE one_by_one (id int PRIMARY KEY, n int NOT NULL) WITH (fillfactor = 50)",
+    );
+    psql(&postgres.url(), "INSERT INTO one_by_one SELECT n, 0 FROM generate_series(1, 100000) AS n");
+    let script = env::temp_dir().join(format!("retry-scheduler-bench-{}.sql", process::id()));
+    let update = "UPDATE one_by_one SET n = n + 1 WHERE id = :id;\n";
+    fs::write(&script, format!("\\set id random(1, 100000)\n{update}{update}")).unwrap();
+    let mut pgbench = Command::new(private_postgres::find().unwrap().join("pgbench"));
+    pgbench.args(["--no-vacuum", "--protocol=prepared", "--client=64", "--jobs=2"]);
+    pgbench.arg(format!("--time={}", TIME.as_secs())).arg("--file").arg(&script).arg(postgres.url());
+    let said = String::from_utf8(pgbench.output().unwrap().stdout).unwrap();
+    fs::remove_file(&script).unwrap();
+    let rate = said.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
+    rate.unwrap_or_else(|| panic!("{said}"))
+}
+
 fn template(pending: usize) -> String {
     format!("template_{pending}")
 }
@@ -172,12 +195,13 @@ async fn churn<S: RetryScheduler>(
     loops: usize,
     per_tenant: usize,
 ) -> (f64, Duration) {
-    let finished = Arc::new(AtomicUsize::new(0));
+    let (finished, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let mut tasks = Vec::new();
     for _ in 0..loops {
-        let (scheduler, finished) = (scheduler.clone(), finished.clone());
+        let (scheduler, finished, over) = (scheduler.clone(), finished.clone(), over.clone());
         tasks.push(tokio::spawn(async move {
-            loop {
+            // Where nothing is waited for, a task cannot be ended from outside.
+            while !over.load(Ordering::Relaxed) {
                 let claims = scheduler.claim_due(ask(batch, per_tenant)).await.unwrap();
                 if claims.is_empty() {
                     // All of a few are leased to the others.
@@ -199,9 +223,9 @@ async fn churn<S: RetryScheduler>(
     let count = finished.load(Ordering::Relaxed) - before;
     let rate = count as f64 / start.elapsed().as_secs_f64();
     let each = cpu::spent().saturating_sub(spent).div_f64(count as f64);
+    over.store(true, Ordering::Relaxed);
     for task in tasks {
-        task.abort();
-        let _ = task.await;
+        task.await.unwrap();
     }
     (rate, each)
 }
@@ -222,6 +246,7 @@ fn now() -> Instant {
 /// Prints as it goes.
 struct Table {
     first: HashMap<usize, f64>,
+    yardstick: Option<f64>,
 }
 
 impl Table {
@@ -230,11 +255,17 @@ impl Table {
             "\n{title}\n{:>10} {:>7} {:>10} {:>7} {:>10}\n",
             "pending", "batch", "cycles/s", "ratio", "CPU each"
         ));
-        Self { first: HashMap::new() }
+        Self { first: HashMap::new(), yardstick: None }
+    }
+
+    /// What the ratios in this table are to.
+    fn yardstick(&mut self, rate: f64) {
+        write(&format!("{:>10} {:>7} {rate:>10.0} {:>7.2}  two updates, one by one: pgbench\n", "", "", 1.0));
+        self.yardstick = Some(rate);
     }
 
     fn line(&mut self, pending: usize, batch: usize, note: &str, (rate, each): (f64, Duration)) {
-        let first = *self.first.entry(batch).or_insert(rate);
+        let first = self.yardstick.unwrap_or(*self.first.entry(batch).or_insert(rate));
         write(&format!(
             "{pending:>10} {batch:>7} {rate:>10.0} {:>7.2} {:>7.1} µs  {note}\n",
             rate / first,

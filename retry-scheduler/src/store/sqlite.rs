@@ -1,6 +1,8 @@
 //! Cycles in SQLite.
 
 mod sql;
+#[cfg(test)]
+mod tests;
 mod verbs;
 
 use std::fmt;
