@@ -13,6 +13,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 
 use crate::accounts::{Accounts, User};
+use crate::route::{Access, Route};
 use crate::{auth, config, fault, ops, rate_limit, veriko};
 
 /// The layer of this server.
@@ -43,26 +44,30 @@ pub(crate) fn idempotency(config: &config::Idempotency, records: AnyStore) -> Id
 /// 8. **rate limit**: inside, so that a replay spends nothing;
 /// 9. the **handler**, whose rows the idempotency layer commits together with the record.
 ///
-/// What is neither route nor method (404, 405) needs a key under `/v1`, as all that is there does, and stops at 5.
+/// Public operations are answered at 3. What is neither route nor method (404, 405) needs a key under `/v1`, as all that is there does, and stops at 5.
 pub(crate) fn stack(
-    routes: Vec<veriko::Route>,
+    routes: Vec<Route>,
     ops: Router,
     accounts: Arc<Accounts>,
     idempotency: &Idempotency,
     max_body_bytes: usize,
 ) -> Router {
-    let mut api = Router::new();
-    for route in routes {
+    let (mut public, mut api) = (Router::new(), Router::new());
+    for mut route in routes {
+        if route.access == Access::Public {
+            public = route.add_to(public);
+            continue;
+        }
         // Added innermost first.
-        let mut handler = route.handler.route_layer(from_fn(rate_limit::enforce));
+        route.handler = route.handler.route_layer(from_fn(rate_limit::enforce));
         if route.idempotent {
-            handler = handler.route_layer(idempotency.clone());
-            handler = handler.route_layer(from_fn(fault::after_commit));
+            route.handler =
+                route.handler.route_layer(idempotency.clone()).route_layer(from_fn(fault::after_commit));
         }
-        if let Some(permission) = route.needs {
-            handler = handler.route_layer(from_fn_with_state(permission, auth::require));
+        if let Access::Permission(permission) = route.access {
+            route.handler = route.handler.route_layer(from_fn_with_state(permission, auth::require));
         }
-        api = api.route(route.path, handler);
+        api = route.add_to(api);
     }
     let api = api
         .fallback(veriko::not_found)
@@ -70,7 +75,9 @@ pub(crate) fn stack(
         .layer(DefaultBodyLimit::max(max_body_bytes))
         .layer(from_fn_with_state(max_body_bytes, veriko::bound_body))
         .layer(from_fn(rate_limit::state_numbers))
-        .layer(from_fn_with_state(accounts, auth::authenticate));
+        .layer(from_fn_with_state(accounts, auth::authenticate))
+        // Added behind it all, so that nothing of it stands before them.
+        .merge(public);
 
     Router::new()
         .merge(ops)

@@ -11,6 +11,7 @@
 //! | `auth`, `accounts` | who calls |
 //! | `rate_limit` | how often |
 //! | `config`, `options` | what the operator says |
+//! | `route`, `worker` | one operation; who makes the attempts of a cycle |
 //! | `db` | SQLite or PostgreSQL, one SQL text for both |
 //! | `server` | connections and shutdown |
 //! | `ops` | log, metrics, health |
@@ -27,8 +28,10 @@ mod language;
 mod ops;
 mod options;
 mod rate_limit;
+mod route;
 mod server;
 pub mod veriko;
+mod worker;
 
 use std::error::Error;
 use std::io::Write;
@@ -46,6 +49,7 @@ use secrecy::ExposeSecret;
 use server::Signals;
 use tokio_util::sync::CancellationToken;
 use veriko::Api;
+use worker::Handlers;
 
 /// What is left of the grace for the program to end in.
 const TO_EXIT: Duration = Duration::from_millis(200);
@@ -91,7 +95,11 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
 
     let terms = Arc::new(config.veriko);
     let api = Arc::new(Api::new(database.clone(), &terms.cep));
-    let worker = veriko::worker(&api, &config.scheduler, grace.saturating_sub(TO_HAND_BACK));
+    let mut handlers = Handlers::default();
+    veriko::attempts(&api, &mut handlers);
+    let to_end = grace.saturating_sub(TO_HAND_BACK);
+    let worker =
+        worker::worker(api.cycles.scheduler(), api.worker.clone(), handlers, &config.scheduler, to_end);
     let health = ops::Health { database: database.clone(), worker: worker.handle() };
     let accounts = Arc::new(Accounts::new(terms, database.clone(), options.demo));
     if accounts.is_empty().await? {
@@ -117,6 +125,8 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
 
     let stopping = CancellationToken::new();
     let working = tokio::spawn(worker.run(stopping.clone()));
+    let keeping_up = stopping.clone();
+    tokio::spawn(async move { keeping_up.run_until_cancelled(veriko::keep_up(&api)).await });
     let (connections, requests) = server::serve(listener, router, signals).await;
     tracing::info!("stopped accepting, finishing what runs");
     stopping.cancel();

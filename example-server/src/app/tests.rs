@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tower::ServiceExt;
+use utoipa::openapi::path::Paths;
 
 use idempotency_layer::{MemoryStore, PostgresStore};
 
@@ -20,6 +21,7 @@ use super::*;
 use crate::accounts::Permission;
 use crate::config::tests::load;
 use crate::db::Database;
+use crate::route::Described;
 
 /// A server with one idempotent route, `PUT /v1/it`.
 struct Server {
@@ -35,7 +37,10 @@ impl Server {
     fn configured<T: 'static>(config: &str, handler: impl Handler<T, ()>, needs: Option<Permission>) -> Self {
         let config = load(config).unwrap();
         let idempotency = idempotency(&config.idempotency, AnyStore::new(MemoryStore::default()));
-        let route = veriko::Route { path: "/it", handler: put(handler), needs, idempotent: true };
+        let described = Described { paths: Paths::new(), schemas: Vec::new() };
+        let access = needs.map_or(Access::Key, Access::Permission);
+        let route =
+            Route { path: "/it".to_owned(), handler: put(handler), described, access, idempotent: true };
         let accounts = Arc::new(Accounts::new(Arc::new(config.veriko), unreachable_database(), true));
         let router = stack(vec![route], Router::new(), accounts, &idempotency, 1000);
         Self { router, idempotency }

@@ -47,7 +47,7 @@ impl Cycles {
     }
 
     /// For a worker, and for looking outside of a transaction.
-    pub(super) fn scheduler(&self) -> Arc<dyn RetryScheduler> {
+    pub(crate) fn scheduler(&self) -> Arc<dyn RetryScheduler> {
         match self {
             Self::Sqlite(scheduler) => Arc::new(scheduler.clone()),
             Self::Postgres(scheduler) => Arc::new(scheduler.clone()),

@@ -22,7 +22,8 @@ mod validations;
 
 use std::sync::Arc;
 
-use axum::routing::{MethodRouter, get, post, put};
+use utoipa_axum::router::UtoipaMethodRouter;
+use utoipa_axum::routes;
 
 pub(crate) use api::Api;
 pub(crate) use body::bound as bound_body;
@@ -33,39 +34,27 @@ pub use etag::ETag;
 pub use filter::Filter;
 pub use model::{Caps, Outcome, RetryPolicy, UnknownOutcome};
 pub use payment::PaymentRequest;
-pub(crate) use retrying::worker;
+pub(crate) use retrying::{attempts, keep_up};
 pub use validation::Validation;
 
-use crate::accounts::Permission;
+use crate::accounts::Permission::{Update, Validate};
+use crate::route::Access::{Key, Permission};
+use crate::route::{Access, Route};
 
-/// One row of the API: where, what, and what stands before it.
-#[derive(Debug)]
-pub(crate) struct Route {
-    /// Below `/v1`.
-    pub(crate) path: &'static str,
-    pub(crate) handler: MethodRouter,
-    /// `None`: any account may call.
-    pub(crate) needs: Option<Permission>,
-    /// Whether an `Idempotency-Key` means something here. It does on routes that change something and on no other.
-    pub(crate) idempotent: bool,
-}
-
-/// The whole API.
+/// The whole API, below `/v1`.
 pub(crate) fn routes(api: &Arc<Api>) -> Vec<Route> {
-    use Permission::{Update, Validate};
-
-    let route = |path, handler: MethodRouter<Arc<Api>>, needs, idempotent| {
-        let handler = handler.with_state(Arc::clone(api));
-        Route { path, handler, needs, idempotent }
-    };
+    let plain =
+        |operation: UtoipaMethodRouter<Arc<Api>>, access: Access| Route::of(operation, api, access, false);
+    let idempotent =
+        |operation: UtoipaMethodRouter<Arc<Api>>, access: Access| Route::of(operation, api, access, true);
     vec![
-        route("/users/me/retry-policy", get(retry_policy::read), None, false),
-        route("/users/me/retry-policy", put(retry_policy::replace), None, true),
-        route("/validate", post(validate::validate), Some(Validate), true),
-        route("/validations", get(validations::list), None, false),
-        route("/validations/{id}", get(validations::one), None, false),
-        route("/validations/{id}/retry-attempts", get(validations::retry_attempts), None, false),
-        route("/validations/{id}/retry-policy", put(retries::change), Some(Update), true),
-        route("/validations/{id}/cancel-retries", post(retries::cancel), Some(Update), true),
+        plain(routes!(retry_policy::read), Key),
+        idempotent(routes!(retry_policy::replace), Key),
+        idempotent(routes!(validate::validate), Permission(Validate)),
+        plain(routes!(validations::list), Key),
+        plain(routes!(validations::one), Key),
+        plain(routes!(validations::retry_attempts), Key),
+        idempotent(routes!(retries::change), Permission(Update)),
+        idempotent(routes!(retries::cancel), Permission(Update)),
     ]
 }

@@ -24,6 +24,12 @@ use crate::db::{Connection, Work};
 use crate::{clock, fault};
 
 /// Begins the retries of one validation, changes them, ends them, or begins them anew.
+#[utoipa::path(
+    put,
+    path = "/validations/{id}/retry-policy",
+    operation_id = "updateValidationRetryPolicy",
+    tag = "Validations"
+)]
 pub(super) async fn change(
     State(api): State<Arc<Api>>,
     Path(id): Path<String>,
@@ -49,6 +55,12 @@ pub(super) async fn change(
 }
 
 /// Calls the retries of one validation off.
+#[utoipa::path(
+    post,
+    path = "/validations/{id}/cancel-retries",
+    operation_id = "cancelValidationRetries",
+    tag = "Validations"
+)]
 pub(super) async fn cancel(
     State(api): State<Arc<Api>>,
     Path(id): Path<String>,

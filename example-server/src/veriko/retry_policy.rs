@@ -21,6 +21,7 @@ use crate::clock;
 use crate::db::Work;
 
 /// The saved policy, and what the account's plan would let it be.
+#[utoipa::path(get, path = "/users/me/retry-policy", operation_id = "getMyRetryPolicy", tag = "Users")]
 pub(super) async fn read(
     State(api): State<Arc<Api>>,
     Extension(user): Extension<User>,
@@ -41,6 +42,7 @@ pub(super) async fn read(
 }
 
 /// Saves the policy sent, whole, or says all that is wrong with it.
+#[utoipa::path(put, path = "/users/me/retry-policy", operation_id = "updateMyRetryPolicy", tag = "Users")]
 pub(super) async fn replace(
     Extension(user): Extension<User>,
     Extension(context): Extension<Context>,

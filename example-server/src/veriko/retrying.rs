@@ -1,4 +1,4 @@
-//! What makes the retries of validations: the scheduler's worker, and our handler in it.
+//! What makes the retries of validations.
 
 mod overdue;
 
@@ -9,8 +9,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
-use retry_scheduler::{Cycle, Done, Finished, Handler, Report, Verdict, WorkerHandle};
-use tokio_util::sync::CancellationToken;
+use retry_scheduler::{Cycle, Done, Finished, Handler, Report, Verdict};
 use uuid::Uuid;
 
 use super::api::{Api, Asked};
@@ -18,46 +17,23 @@ use super::cycles::{self, NAMESPACE, Terms};
 use super::store::usage::{self, Allowance};
 use super::store::{attempts, validations};
 use super::validation::{Attempt, RetryState, Status, Validation};
-use crate::config::Scheduler;
+use crate::worker::Handlers;
 use crate::{clock, fault};
 
-/// Makes the retries of validations until it is told to stop.
-#[derive(Debug)]
-pub(crate) struct Worker {
-    api: Arc<Api>,
-    worker: retry_scheduler::Worker,
+/// Adds what makes the attempts of this API's cycles.
+pub(crate) fn attempts(api: &Arc<Api>, handlers: &mut Handlers) {
+    handlers.add(NAMESPACE, Retrying(Arc::clone(api)), api.cep_timeout.saturating_add(TO_RECORD));
 }
 
-/// A worker as the configuration has it; attempts that run may take the grace to end when it is told to stop.
-pub(crate) fn worker(api: &Arc<Api>, config: &Scheduler, grace: Duration) -> Worker {
-    let worker = retry_scheduler::Worker::builder(api.cycles.scheduler(), Retrying(Arc::clone(api)))
-        .handle(api.worker.clone())
-        .concurrency(config.concurrency.get())
-        .poll(config.poll())
-        .lease(config.lease())
-        .grace(grace)
-        .attempt_timeout(api.cep_timeout.saturating_add(TO_RECORD))
-        .build();
-    Worker { api: Arc::clone(api), worker }
+/// Keeps validations in line with their cycles, for ever.
+pub(crate) async fn keep_up(api: &Api) {
+    overdue::keep_up(api).await;
 }
 
 /// How long it may take an attempt to find out what it is about and to record what came of it, beside the asking.
 const TO_RECORD: Duration = Duration::from_secs(30);
 /// When an attempt that could not be recorded is made again.
 const AGAIN: Duration = Duration::from_secs(5);
-
-impl Worker {
-    pub(crate) fn handle(&self) -> WorkerHandle {
-        self.worker.handle()
-    }
-
-    /// Works until `stop` fires, and ends what has begun.
-    pub(crate) async fn run(self, stop: CancellationToken) {
-        let Self { api, worker } = self;
-        let catching_up = stop.clone();
-        tokio::join!(worker.run(stop), catching_up.run_until_cancelled(overdue::keep_up(&api)));
-    }
-}
 
 /// Makes one attempt: asks, and writes what came of it into the validation, in the transaction that moves its cycle on.
 #[derive(Debug)]
@@ -82,10 +58,6 @@ impl Handler for Retrying {
 impl Retrying {
     async fn make(&self, attempt: &retry_scheduler::Attempt) -> Result<Done, Fault> {
         let key = &attempt.cycle().key;
-        if key.namespace != NAMESPACE {
-            // Work of another version of this program, which knows what to do with it.
-            return Ok(Done::Deferred { retry_in: Duration::from_mins(1) });
-        }
         let started_at = clock::timestamp();
         let Some(validation) = self.load(&key.subject).await? else {
             return Ok(Done::Report(Report {

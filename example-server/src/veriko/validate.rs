@@ -26,6 +26,7 @@ use crate::db::{Connection, Work};
 use crate::fault;
 
 /// Asks, and answers with the verdict.
+#[utoipa::path(post, path = "/validate", operation_id = "validateDirect", tag = "Validations")]
 pub(super) async fn validate(
     State(api): State<Arc<Api>>,
     Extension(user): Extension<User>,

@@ -18,6 +18,7 @@ use crate::accounts::User;
 use crate::db::Reader;
 
 /// One of them, or 304 to who has it as it is.
+#[utoipa::path(get, path = "/validations/{id}", operation_id = "getValidation", tag = "Validations")]
 pub(super) async fn one(
     State(api): State<Arc<Api>>,
     Path(id): Path<String>,
@@ -49,6 +50,7 @@ pub(super) async fn one(
 }
 
 /// A page of those that the filter lets through, the latest first.
+#[utoipa::path(get, path = "/validations", operation_id = "listValidations", tag = "Validations")]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Extension(user): Extension<User>,
@@ -75,6 +77,12 @@ pub(super) async fn list(
 }
 
 /// The retries that were made of one, the first first.
+#[utoipa::path(
+    get,
+    path = "/validations/{id}/retry-attempts",
+    operation_id = "listValidationRetryAttempts",
+    tag = "Validations"
+)]
 pub(super) async fn retry_attempts(
     State(api): State<Arc<Api>>,
     Path(id): Path<String>,

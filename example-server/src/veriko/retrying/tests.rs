@@ -10,6 +10,9 @@ use retry_scheduler::{ClaimDue, Claimed, ManualClock};
 use tokio::sync::Notify;
 
 use super::overdue::catch_up;
+use retry_scheduler::WorkerHandle;
+use tokio_util::sync::CancellationToken;
+
 use super::*;
 use crate::cep::{Payment, Provider, Verdict as Answer};
 use crate::db::Database;

@@ -1,0 +1,70 @@
+//! What makes the attempts of every cycle: the scheduler's worker, and a handler for each kind of work.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use retry_scheduler::{Attempt, Done, Handler, RetryScheduler, Worker, WorkerHandle};
+
+use crate::config::Scheduler;
+
+/// A worker as the configuration has it; attempts that run may take the grace to end when it is told to stop.
+pub(crate) fn worker(
+    scheduler: Arc<dyn RetryScheduler>,
+    handle: WorkerHandle,
+    handlers: Handlers,
+    config: &Scheduler,
+    grace: Duration,
+) -> Worker {
+    let attempt_timeout = handlers.attempt_timeout;
+    Worker::builder(scheduler, handlers)
+        .handle(handle)
+        .concurrency(config.concurrency.get())
+        .poll(config.poll())
+        .lease(config.lease())
+        .grace(grace)
+        .attempt_timeout(attempt_timeout)
+        .build()
+}
+
+/// Who makes the attempts of which namespace.
+#[derive(Default)]
+pub(crate) struct Handlers {
+    of: HashMap<&'static str, Arc<dyn Handler>>,
+    /// The longest that an attempt of any of them takes.
+    attempt_timeout: Duration,
+}
+
+impl Handlers {
+    /// One more kind of work; an attempt takes `attempt_timeout` at the most.
+    pub(crate) fn add(
+        &mut self,
+        namespace: &'static str,
+        handler: impl Handler + 'static,
+        attempt_timeout: Duration,
+    ) {
+        self.of.insert(namespace, Arc::new(handler));
+        self.attempt_timeout = self.attempt_timeout.max(attempt_timeout);
+    }
+}
+
+/// For work of another version of this program, which knows what to do with it.
+const UNKNOWN: Duration = Duration::from_mins(1);
+
+#[async_trait]
+impl Handler for Handlers {
+    async fn attempt(&self, attempt: Attempt) -> Done {
+        match self.of.get(attempt.cycle().key.namespace.as_str()) {
+            Some(handler) => handler.attempt(attempt).await,
+            None => Done::Deferred { retry_in: UNKNOWN },
+        }
+    }
+}
+
+impl fmt::Debug for Handlers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.of.keys()).finish()
+    }
+}
