@@ -7,6 +7,7 @@ mod account;
 mod amount;
 mod bank;
 mod payment;
+mod recent;
 mod sandbox;
 mod text;
 
@@ -20,6 +21,7 @@ pub use amount::{Amount, AmountError};
 pub use bank::Bank;
 pub(crate) use payment::receiving_bank;
 pub use payment::{Party, Payment, Reference, TrackingKey};
+pub use recent::{Query, Recent};
 pub use sandbox::Sandbox;
 pub use text::UnknownText;
 pub(crate) use text::text_enum;

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::cycles::Cycles;
 use super::envelope::Context;
 use super::errors::Failure;
-use crate::cep::{Payment, Provider, Sandbox, Verdict};
+use crate::cep::{Payment, Provider, Recent, Sandbox, Verdict};
 use crate::clock;
 use crate::config::Cep;
 use crate::db::{Database, Work};
@@ -25,6 +25,8 @@ pub(crate) struct Api {
     pub(crate) provider: Arc<dyn Provider>,
     /// How long that may take.
     pub(crate) cep_timeout: Duration,
+    /// How asking went of late.
+    pub(crate) recent: Recent,
     /// Who makes the retries, to be woken when there is one more.
     pub(crate) worker: WorkerHandle,
 }
@@ -43,6 +45,7 @@ impl Api {
             database,
             provider: Arc::new(Sandbox),
             cep_timeout: cep.timeout(),
+            recent: Recent::default(),
             worker: WorkerHandle::default(),
         }
     }
@@ -54,7 +57,9 @@ impl Api {
         let verdict =
             timeout(self.cep_timeout, self.provider.ask(payment, asked)).await.unwrap_or(Verdict::Error);
         metrics::counter!("cep_queries_total", "verdict" => verdict.banxico_status().as_str()).increment(1);
-        Asked { verdict, took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX) }
+        let took = began.elapsed();
+        self.recent.record(verdict, took);
+        Asked { verdict, took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX) }
     }
 }
 

@@ -14,7 +14,7 @@ use retry_scheduler::WorkerHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::cep::{Payment, Provider, Verdict as Answer};
+use crate::cep::{Payment, Provider, Recent, Verdict as Answer};
 use crate::db::Database;
 use crate::veriko::cycles::Cycles;
 use crate::veriko::payment::restore;
@@ -67,7 +67,8 @@ impl Setup {
         let provider = Arc::new(Scripted::default());
         let asked: Arc<dyn Provider> = Arc::clone(&provider) as _;
         let cep_timeout = Duration::from_secs(30);
-        let api = Api { database, cycles, provider: asked, cep_timeout, worker: WorkerHandle::default() };
+        let (recent, worker) = (Recent::default(), WorkerHandle::default());
+        let api = Api { database, cycles, provider: asked, cep_timeout, recent, worker };
         Self { api: Arc::new(api), clock, provider }
     }
 
