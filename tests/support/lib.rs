@@ -8,11 +8,15 @@
 struct Readme;
 
 mod clock;
+mod environment;
 mod http;
+mod python;
 mod server;
 
 pub use clock::{eventually, eventually_within};
+pub use environment::prepared;
 pub use http::{Connection, Request, Response};
+pub use python::{PythonTest, Running, python_test};
 pub use server::{Launch, Server, Stopped, launch};
 
 /// The public demo key of this digit: `1` pro, `2` basic, `3` free, `4` read-only.

@@ -1,0 +1,7 @@
+//! Clients of others, unmodified, against the real binary.
+//!
+//! They are Python programs; their tests are functions in `tests/python`, each of them run by a test here. What they run
+//! on is prepared by `scripts/test`.
+
+mod listed;
+mod veriko;
