@@ -11,6 +11,7 @@
 //! | `auth`, `accounts` | who calls |
 //! | `rate_limit` | how often |
 //! | `config`, `options` | what the operator says |
+//! | `outbound`, `tls` | calls to URLs that customers give; whom TLS trusts |
 //! | `route`, `worker` | one operation; who makes the attempts of a cycle |
 //! | `db` | SQLite or PostgreSQL, one SQL text for both |
 //! | `server` | connections and shutdown |
@@ -27,9 +28,13 @@ mod fault;
 mod language;
 mod ops;
 mod options;
+#[allow(dead_code, reason = "who calls comes next")]
+mod outbound;
 mod rate_limit;
 mod route;
 mod server;
+#[allow(dead_code, reason = "who calls comes next")]
+mod tls;
 pub mod veriko;
 mod worker;
 
