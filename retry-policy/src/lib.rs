@@ -17,7 +17,8 @@
 //! | [`RetryAfter`] | never waits less than was asked | a bound on what was asked |
 //! | [`Schedule`] | no attempt past the age, none too many | that anybody runs them |
 //!
-//! There is no async runtime, no I/O and no clock in it: times are passed in.
+//! There is no async runtime, no I/O and no clock in it: times are passed in. All of that begins with the feature `client`,
+//! whose module is for those who call an API, and tries their requests again so that they happen once.
 //!
 //! # Example
 //!
@@ -100,14 +101,23 @@
 //!
 //! # Features
 //!
-//! None.
+//! | feature | what | brings |
+//! |---|---|---|
+//! | `client` | the module `client`: retries for HTTP clients, as a Tower layer and a `tower::retry::Policy` | tower, tokio (timers), http |
+//! | `reqwest` | the same for `reqwest::Client` itself; includes `client` | reqwest, without its default features |
+//!
+//! None by default.
 //!
 //! # Minimum supported Rust version
 //!
 //! 1.95. Raising it is a minor release.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod backoff;
 mod caps;
+#[cfg(feature = "client")]
+pub mod client;
 mod effective;
 mod outcome;
 mod policy;
