@@ -134,6 +134,6 @@ pub use retry_after::{RetryAfter, RetryAfterError, RetryAfterErrorKind};
 pub use schedule::Schedule;
 pub use violation::{Field, Reason, Violation, Violations};
 
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "reqwest"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
