@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::clock;
 use crate::config::Veriko;
 use crate::db::{self, Database, NewKey};
+use crate::hex;
 use crate::options::KeysCreate;
 use crate::rate_limit::Bucket;
 use crate::veriko::Caps;
@@ -271,7 +272,7 @@ impl ApiKey {
         for _ in 0..3 {
             digits.update(uuid::Uuid::new_v4());
         }
-        let digits = hex(&digits.finalize());
+        let digits = hex::encode(&digits.finalize());
         let text = SecretString::from(format!("{}{digits}", Self::PREFIXES[0]));
         (Self(SecretString::from(digits)), text)
     }
@@ -294,7 +295,7 @@ struct KeyHash([u8; 32]);
 /// As the database has it.
 impl fmt::Display for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        f.write_str(&hex::encode(&self.0))
     }
 }
 
@@ -302,13 +303,6 @@ impl fmt::Debug for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyHash(..)")
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut digits, byte| {
-        digits.extend([byte >> 4, byte & 15].map(|half| char::from_digit(half.into(), 16).unwrap_or('0')));
-        digits
-    })
 }
 
 #[cfg(test)]

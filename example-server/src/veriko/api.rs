@@ -7,12 +7,12 @@ use axum::response::Response;
 use retry_scheduler::WorkerHandle;
 use tokio::time::timeout;
 
-use super::cycles::Cycles;
 use super::envelope::Context;
 use super::errors::Failure;
 use crate::cep::{Payment, Provider, Recent, Sandbox, Verdict};
 use crate::clock;
 use crate::config::Cep;
+use crate::cycles::Cycles;
 use crate::db::{Database, Work};
 
 /// What the handlers share.

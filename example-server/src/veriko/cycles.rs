@@ -2,100 +2,16 @@
 //!
 //! A cycle changes in the transaction that changes its validation, so that each of them says what the other does.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use jiff::Timestamp;
-use retry_scheduler::{
-    Activity, Cancelled, Claimed, Cycle, CycleKey, Finished, NewCycle, Plan, PostgresScheduler, Report,
-    Reschedule, Rescheduled, RetryScheduler, Scheduled, SchedulerError, SqliteScheduler, State,
-    TransactionalScheduler,
-};
+use retry_scheduler::{Activity, Cycle, CycleKey, NewCycle, Plan, Reschedule, State};
 use uuid::Uuid;
 
 use super::model::{Caps, RetryPolicy};
 use super::validation::{Ending, RetryState};
-use crate::db::{Connection, Database};
 
 /// What the scheduler calls this kind of work.
 pub(super) const NAMESPACE: &str = "validation";
-
-/// The scheduler of either database.
-#[derive(Debug, Clone)]
-pub(crate) enum Cycles {
-    Sqlite(SqliteScheduler),
-    Postgres(PostgresScheduler),
-}
-
-/// Runs a verb in the transaction of a connection.
-macro_rules! within {
-    ($cycles:expr, $connection:expr, |$scheduler:ident, $inner:ident| $verb:expr) => {
-        match ($cycles, $connection) {
-            (Cycles::Sqlite($scheduler), Connection::Sqlite($inner)) => $verb.await,
-            (Cycles::Postgres($scheduler), Connection::Postgres($inner)) => $verb.await,
-            _ => Err(SchedulerError::invalid("a connection of another database")),
-        }
-    };
-}
-
-impl Cycles {
-    pub(crate) fn of(database: &Database) -> Self {
-        match database {
-            Database::Sqlite { writer, .. } => Self::Sqlite(SqliteScheduler::new(writer.clone())),
-            Database::Postgres { pool, .. } => Self::Postgres(PostgresScheduler::new(pool.clone())),
-        }
-    }
-
-    /// For a worker, and for looking outside of a transaction.
-    pub(crate) fn scheduler(&self) -> Arc<dyn RetryScheduler> {
-        match self {
-            Self::Sqlite(scheduler) => Arc::new(scheduler.clone()),
-            Self::Postgres(scheduler) => Arc::new(scheduler.clone()),
-        }
-    }
-
-    pub(super) async fn schedule_in(
-        &self,
-        connection: Connection<'_>,
-        new: NewCycle,
-    ) -> Result<Scheduled, SchedulerError> {
-        within!(self, connection, |scheduler, c| scheduler.schedule_in(c, new))
-    }
-
-    pub(super) async fn reschedule_in(
-        &self,
-        connection: Connection<'_>,
-        id: Uuid,
-        change: Reschedule,
-    ) -> Result<Rescheduled, SchedulerError> {
-        within!(self, connection, |scheduler, c| scheduler.reschedule_in(c, &key(id), change))
-    }
-
-    pub(super) async fn cancel_in(
-        &self,
-        connection: Connection<'_>,
-        id: Uuid,
-    ) -> Result<Cancelled, SchedulerError> {
-        within!(self, connection, |scheduler, c| scheduler.cancel_in(c, &key(id)))
-    }
-
-    pub(super) async fn finish_in(
-        &self,
-        connection: Connection<'_>,
-        claim: &Claimed,
-        report: Report,
-    ) -> Result<Finished, SchedulerError> {
-        within!(self, connection, |scheduler, c| scheduler.finish_in(c, claim, report))
-    }
-
-    pub(super) async fn get_in(
-        &self,
-        connection: Connection<'_>,
-        id: Uuid,
-    ) -> Result<Option<Cycle>, SchedulerError> {
-        within!(self, connection, |scheduler, c| scheduler.get_in(c, &key(id)))
-    }
-}
 
 /// What the cycle of a validation is known by.
 pub(super) fn key(id: Uuid) -> CycleKey {

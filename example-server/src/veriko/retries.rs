@@ -114,20 +114,21 @@ pub(super) async fn enable(
     }
     let Some(change) = cycles::change(created_at, policy, caps) else { return Ok(()) };
     // What the row says of the cycle may be a moment behind: what the scheduler says counts.
-    validation.retry_state = match api.cycles.reschedule_in(connection.again(), id, change).await? {
-        Rescheduled::Changed(cycle) => cycles::state(&cycle, policy, &RetryState::None),
-        Rescheduled::Reactivated(cycle) => {
-            if cycle.reactivations > caps.max_reactivations() {
-                return Err(Failure::reactivation_cap_exceeded(caps.max_reactivations()));
+    validation.retry_state =
+        match api.cycles.reschedule_in(connection.again(), &cycles::key(id), change).await? {
+            Rescheduled::Changed(cycle) => cycles::state(&cycle, policy, &RetryState::None),
+            Rescheduled::Reactivated(cycle) => {
+                if cycle.reactivations > caps.max_reactivations() {
+                    return Err(Failure::reactivation_cap_exceeded(caps.max_reactivations()));
+                }
+                room_for_one(usage::pending_alone(connection.again(), &validation.account, id).await?, caps)?;
+                cycles::state(&cycle, policy, &RetryState::None)
             }
-            room_for_one(usage::pending_alone(connection.again(), &validation.account, id).await?, caps)?;
-            cycles::state(&cycle, policy, &RetryState::None)
-        }
-        Rescheduled::Ended(_) => return Err(Failure::retry_already_resolved()),
-        Rescheduled::Unknown => {
-            begin(api, connection.again(), (id, &validation.account), created_at, policy, caps).await?
-        }
-    };
+            Rescheduled::Ended(_) => return Err(Failure::retry_already_resolved()),
+            Rescheduled::Unknown => {
+                begin(api, connection.again(), (id, &validation.account), created_at, policy, caps).await?
+            }
+        };
     Ok(validations::update(connection, validation).await?)
 }
 
@@ -143,7 +144,7 @@ async fn disable(
     // It may have ended otherwise, which the row does not say yet.
     let before = &validation.retry_state;
     if let RetryState::Active { policy, .. } = before
-        && let Some(cycle) = api.cycles.get_in(connection, validation.id).await?
+        && let Some(cycle) = api.cycles.get_in(connection, &cycles::key(validation.id)).await?
     {
         validation.retry_state = cycles::state(&cycle, policy, before);
     }
@@ -156,7 +157,9 @@ pub(super) async fn call_off(
     mut connection: Connection<'_>,
     validation: &mut Validation,
 ) -> Result<bool, Failure> {
-    let Cancelled::Cancelled(cycle) = api.cycles.cancel_in(connection.again(), validation.id).await? else {
+    let Cancelled::Cancelled(cycle) =
+        api.cycles.cancel_in(connection.again(), &cycles::key(validation.id)).await?
+    else {
         return Ok(false);
     };
     let before = &validation.retry_state;

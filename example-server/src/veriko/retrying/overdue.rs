@@ -65,7 +65,7 @@ async fn look_at(api: &Api, validation: &Validation) -> Result<(), Fault> {
     let records = scheduler.attempts(&key).await?;
     let mut transaction = api.database.begin().await?;
     let locked = validations::lock(transaction.connection(), None, validation.id).await?;
-    let now = api.cycles.get_in(transaction.connection(), validation.id).await?;
+    let now = api.cycles.get_in(transaction.connection(), &key).await?;
     // Else it moves just now: next time, if it is still behind then.
     if let Some(mut locked) = locked
         && locked == *validation

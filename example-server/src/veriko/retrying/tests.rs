@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::cep::{Payment, Provider, Recent, Verdict as Answer};
+use crate::cycles::Cycles;
 use crate::db::Database;
-use crate::veriko::cycles::Cycles;
 use crate::veriko::payment::restore;
 use crate::veriko::retries::{call_off, enable};
 use crate::veriko::validate::begin;

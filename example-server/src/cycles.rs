@@ -1,0 +1,87 @@
+//! The scheduler of either database, and its verbs in a transaction of ours.
+
+use std::sync::Arc;
+
+use retry_scheduler::{
+    Cancelled, Claimed, Cycle, CycleKey, Finished, NewCycle, PostgresScheduler, Report, Reschedule,
+    Rescheduled, RetryScheduler, Scheduled, SchedulerError, SqliteScheduler, TransactionalScheduler,
+};
+
+use crate::db::{Connection, Database};
+
+/// The scheduler of either database.
+#[derive(Debug, Clone)]
+pub(crate) enum Cycles {
+    Sqlite(SqliteScheduler),
+    Postgres(PostgresScheduler),
+}
+
+/// Runs a verb in the transaction of a connection.
+macro_rules! within {
+    ($cycles:expr, $connection:expr, |$scheduler:ident, $inner:ident| $verb:expr) => {
+        match ($cycles, $connection) {
+            (Cycles::Sqlite($scheduler), Connection::Sqlite($inner)) => $verb.await,
+            (Cycles::Postgres($scheduler), Connection::Postgres($inner)) => $verb.await,
+            _ => Err(SchedulerError::invalid("a connection of another database")),
+        }
+    };
+}
+
+impl Cycles {
+    pub(crate) fn of(database: &Database) -> Self {
+        match database {
+            Database::Sqlite { writer, .. } => Self::Sqlite(SqliteScheduler::new(writer.clone())),
+            Database::Postgres { pool, .. } => Self::Postgres(PostgresScheduler::new(pool.clone())),
+        }
+    }
+
+    /// For a worker, and for looking outside of a transaction.
+    pub(crate) fn scheduler(&self) -> Arc<dyn RetryScheduler> {
+        match self {
+            Self::Sqlite(scheduler) => Arc::new(scheduler.clone()),
+            Self::Postgres(scheduler) => Arc::new(scheduler.clone()),
+        }
+    }
+
+    pub(crate) async fn schedule_in(
+        &self,
+        connection: Connection<'_>,
+        new: NewCycle,
+    ) -> Result<Scheduled, SchedulerError> {
+        within!(self, connection, |scheduler, c| scheduler.schedule_in(c, new))
+    }
+
+    pub(crate) async fn reschedule_in(
+        &self,
+        connection: Connection<'_>,
+        key: &CycleKey,
+        change: Reschedule,
+    ) -> Result<Rescheduled, SchedulerError> {
+        within!(self, connection, |scheduler, c| scheduler.reschedule_in(c, key, change))
+    }
+
+    pub(crate) async fn cancel_in(
+        &self,
+        connection: Connection<'_>,
+        key: &CycleKey,
+    ) -> Result<Cancelled, SchedulerError> {
+        within!(self, connection, |scheduler, c| scheduler.cancel_in(c, key))
+    }
+
+    pub(crate) async fn finish_in(
+        &self,
+        connection: Connection<'_>,
+        claim: &Claimed,
+        report: Report,
+    ) -> Result<Finished, SchedulerError> {
+        within!(self, connection, |scheduler, c| scheduler.finish_in(c, claim, report))
+    }
+
+    pub(crate) async fn get_in(
+        &self,
+        connection: Connection<'_>,
+        key: &CycleKey,
+    ) -> Result<Option<Cycle>, SchedulerError> {
+        within!(self, connection, |scheduler, c| scheduler.get_in(c, key))
+    }
+}
