@@ -12,6 +12,7 @@
 //! | `rate_limit` | how often |
 //! | `config`, `options` | what the operator says |
 //! | `outbound`, `tls` | calls to URLs that customers give; whom TLS trusts |
+//! | `openapi` | the description of the API, made of the routes |
 //! | `route`, `worker` | one operation; who makes the attempts of a cycle |
 //! | `db` | SQLite or PostgreSQL, one SQL text for both |
 //! | `server` | connections and shutdown |
@@ -28,6 +29,7 @@ mod db;
 mod fault;
 mod hex;
 mod language;
+mod openapi;
 mod ops;
 mod options;
 #[allow(dead_code, reason = "who calls comes next")]
@@ -73,6 +75,9 @@ const TO_HAND_BACK: Duration = Duration::from_secs(3);
 /// Dropped, it stops at once; requests that run are lost.
 pub async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     options.check()?;
+    if let Some(Command::Openapi) = options.command {
+        return print_document();
+    }
     let config = Config::load(options.config.as_deref())?;
     ops::install_log(options.log);
     let database = Database::open(options.database()).await?;
@@ -88,6 +93,13 @@ pub async fn run(options: Options) -> Result<(), Box<dyn Error>> {
 async fn create_key(database: &Database, asked: &KeysCreate) -> Result<(), Box<dyn Error>> {
     let key = accounts::create_key(database, asked).await?;
     writeln!(std::io::stdout(), "{}", key.expose_secret())?;
+    Ok(())
+}
+
+/// Prints the `OpenAPI` document, which is the program's own and depends on nothing that the operator says.
+fn print_document() -> Result<(), Box<dyn Error>> {
+    let document = openapi::document(&veriko::routes());
+    writeln!(std::io::stdout(), "{document:#}")?;
     Ok(())
 }
 
@@ -114,9 +126,11 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
             "there are no keys, so every call is answered 401: make one with `keys create`, or start with --demo"
         );
     }
+    let operations = veriko::routes();
+    let described = openapi::routes(&openapi::document(&operations));
     let router = app::stack(
-        veriko::routes(&api),
-        ops::routes(metrics, health),
+        operations.into_iter().map(|route| route.with_state(&api)).collect(),
+        ops::routes(metrics, health).merge(described),
         accounts,
         &idempotency,
         max_body_bytes,

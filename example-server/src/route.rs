@@ -7,12 +7,12 @@ use utoipa_axum::router::UtoipaMethodRouter;
 
 use crate::accounts::Permission;
 
-/// One operation.
+/// One operation. Until it is given its state, it can be described and not be served.
 #[derive(Debug)]
-pub(crate) struct Route {
+pub(crate) struct Route<S = ()> {
     /// Below the API's own prefix.
     pub(crate) path: String,
-    pub(crate) handler: MethodRouter,
+    pub(crate) handler: MethodRouter<S>,
     pub(crate) described: Described,
     /// Who may call.
     pub(crate) access: Access,
@@ -31,26 +31,30 @@ pub(crate) enum Access {
     Permission(Permission),
 }
 
-/// What the `OpenAPI` document says of an operation, apart from what its [`Route`] implies.
+/// What the `OpenAPI` document says of an operation, apart from what its [`Route`] implies: [`openapi`](crate::openapi)
+/// says how that is written.
 pub(crate) struct Described {
     pub(crate) paths: Paths,
     pub(crate) schemas: Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>,
 }
 
-impl Route {
+impl<S: Clone + Send + Sync + 'static> Route<S> {
     /// The operation of a handler, as [`utoipa_axum::routes!`] reads it off its annotation.
-    pub(crate) fn of<S: Clone + Send + Sync + 'static>(
-        operation: UtoipaMethodRouter<S>,
-        state: &S,
-        access: Access,
-        idempotent: bool,
-    ) -> Self {
+    pub(crate) fn of(operation: UtoipaMethodRouter<S>, access: Access, idempotent: bool) -> Self {
         let (schemas, paths, handler) = operation;
         let path = paths.paths.keys().next().cloned().expect("an operation has a path");
         let described = Described { paths, schemas };
-        Self { path, handler: handler.with_state(state.clone()), described, access, idempotent }
+        Self { path, handler, described, access, idempotent }
     }
 
+    /// The same, ready to be served.
+    pub(crate) fn with_state(self, state: &S) -> Route {
+        let Self { path, handler, described, access, idempotent } = self;
+        Route { path, handler: handler.with_state(state.clone()), described, access, idempotent }
+    }
+}
+
+impl Route {
     /// Adds it to a router.
     pub(crate) fn add_to(self, router: Router) -> Router {
         router.route(&self.path, self.handler)

@@ -15,6 +15,18 @@ fn health_and_numbers_need_no_key() {
 }
 
 #[test]
+fn the_document_is_printed_without_a_database_and_is_the_one_that_is_served() {
+    let output = launch().database("postgres://u@127.0.0.1:1/d").arg("openapi").output();
+    assert!(output.status.success(), "{output:?}");
+    let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let served = launch().demo().start().get("/openapi.json").send();
+    assert_eq!(served.header("content-type"), Some("application/json"));
+    assert_eq!(served.json(), printed);
+    assert_eq!(printed["openapi"], "3.1.0");
+    assert_eq!(printed["paths"]["/v1/validate"]["post"]["operationId"], "validateDirect");
+}
+
+#[test]
 fn requests_are_counted_by_route_and_status_and_by_nothing_a_client_can_choose() {
     let server = launch().demo().start();
     for number in 0..5 {

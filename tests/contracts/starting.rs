@@ -13,7 +13,6 @@ const POLICY: &str = "/v1/users/me/retry-policy";
 fn options_with_nothing_behind_them_are_refused() {
     let refused: &[(&[&str], &str)] = &[
         (&["--redis", "redis://:hunter2@h"], "--redis"),
-        (&["openapi"], "openapi"),
         (&["keys", "create", "--api", "mintfax", "--account", "a"], "keys create"),
         (&["keys", "create", "--api", "txcloud", "--account", "a"], "keys create"),
     ];

@@ -2,6 +2,7 @@
 
 use jiff::civil::Date;
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use super::account::Account;
 use super::amount::Amount;
@@ -12,19 +13,26 @@ use super::bank::Bank;
 ///
 /// Serialises to what was asked, under the names of the request; read again by
 /// [`restore`](crate::veriko::payment::restore), that is the same payment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Payment {
+    #[schema(value_type = String, format = Date, example = "2025-03-15")]
     pub(crate) fecha: Date,
+    #[schema(value_type = f64, example = 15000.5)]
     pub(crate) monto: Amount,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false, example = "MXBA20250315001234")]
     pub(crate) clave_rastreo: Option<TrackingKey>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false, example = "1234567")]
     pub(crate) referencia_numerica: Option<Reference>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false, example = "BANAMEX")]
     pub(crate) emisor: Option<Party>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false, example = "BBVA MEXICO")]
     pub(crate) receptor: Option<Party>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false, example = "012180004412345678")]
     pub(crate) cuenta_beneficiaria: Option<Account>,
 }
 

@@ -1,6 +1,7 @@
 //! Enums whose values have a text, the same in JSON, in a database column and in a query.
 
-/// Declares an enum whose variants each have a text, and from it `ALL`, `as_str`, `Display`, `FromStr` and `Serialize`.
+/// Declares an enum whose variants each have a text, and from it `ALL`, `as_str`, `Display`, `FromStr`, `Serialize` and
+/// `ToSchema`.
 macro_rules! text_enum {
     (
         $(#[$attribute:meta])*
@@ -37,6 +38,17 @@ macro_rules! text_enum {
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 Self::ALL.iter().copied().find(|value| value.as_str() == text).ok_or($crate::cep::UnknownText)
+            }
+        }
+
+        impl utoipa::ToSchema for $name {}
+
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                utoipa::openapi::ObjectBuilder::new()
+                    .schema_type(utoipa::openapi::schema::Type::String)
+                    .enum_values(Some(Self::ALL.iter().map(|value| value.as_str())))
+                    .into()
             }
         }
 

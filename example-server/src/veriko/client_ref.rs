@@ -1,9 +1,11 @@
 //! The caller's own name for a validation.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// `client_ref`: 1 to 64 characters, given back as it was sent and searched for exactly.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(min_length = 1, max_length = 64, example = "orden-4812")]
 pub struct ClientRef(String);
 
 impl ClientRef {

@@ -9,9 +9,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use idempotency_layer::Rejection;
 use retry_scheduler::WorkerHandle;
 use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
-use super::errors::Failure;
+use super::described::Violation;
+use super::errors::{CODES, Failure};
 use super::rejection;
 use crate::language::Language;
 
@@ -33,56 +37,30 @@ impl Context {
 
     /// 200 with this as its `data`.
     pub(crate) fn ok(&self, data: &impl Serialize) -> Response {
-        self.ok_with(data, &serde_json::Map::new())
+        self.ok_with(data, &Nothing {})
     }
 
     /// 200 with this as its `data`, and more beside the usual in `meta`.
     pub(crate) fn ok_with<Data: Serialize, More: Serialize>(&self, data: &Data, more: &More) -> Response {
-        #[derive(Serialize)]
-        struct Document<'a, Data, More> {
-            data: &'a Data,
-            meta: Meta<'a, &'a More>,
-            links: Links,
-        }
         self.render(StatusCode::OK, &Document { data, meta: self.meta(more), links: Links {} })
     }
 
     /// The failure, in the caller's language.
     pub(crate) fn fail(&self, failure: &Failure) -> Response {
-        #[derive(Serialize)]
-        struct Document<'a> {
-            errors: Vec<Item<'a>>,
-            meta: Meta<'a, More<'a>>,
-        }
-        #[derive(Serialize)]
-        struct Item<'a> {
-            status: &'a str,
-            code: &'static str,
-            detail: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            source: Option<Source<'a>>,
-        }
-        #[derive(Serialize)]
-        struct Source<'a> {
-            pointer: &'a str,
-        }
-        #[derive(Serialize)]
-        struct More<'a> {
-            #[serde(skip_serializing_if = "Option::is_none")]
-            retry_after: Option<u64>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            violations: Option<&'a Violations>,
-        }
-
-        let errors = failure.faults.iter().map(|fault| Item {
+        debug_assert!(
+            failure.faults.iter().all(|fault| CODES.iter().any(|(code, _)| *code == fault.code)),
+            "a code that the document does not list"
+        );
+        let errors = failure.faults.iter().map(|fault| ErrorItem {
             status: failure.status.as_str(),
             code: fault.code,
             detail: fault.detail.in_language(self.language),
-            source: fault.pointer.as_ref().map(|pointer| Source { pointer }),
+            source: fault.pointer.as_ref().map(|pointer| ErrorSource { pointer }),
         });
-        let more = More { retry_after: failure.retry_after_seconds, violations: failure.violations.as_ref() };
+        let more =
+            ErrorMore { retry_after: failure.retry_after_seconds, violations: failure.violations.as_ref() };
         let mut response =
-            self.render(failure.status, &Document { errors: errors.collect(), meta: self.meta(more) });
+            self.render(failure.status, &ErrorDocument { errors: errors.collect(), meta: self.meta(more) });
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(self.language.tag()));
         if let Some(seconds) = failure.retry_after_seconds {
@@ -94,14 +72,8 @@ impl Context {
         response
     }
 
-    fn meta<More>(&self, more: More) -> Meta<'_, More> {
-        Meta {
-            version: env!("CARGO_PKG_VERSION"),
-            api_version: "v1",
-            request_id: &self.request_id,
-            datetime: DateTime { timezone: "UTC", format: "ISO 8601" },
-            more,
-        }
+    fn meta<More>(&self, more: More) -> MetaAnd<'_, More> {
+        MetaAnd { meta: Meta::of(&self.request_id), more }
     }
 
     fn render(&self, status: StatusCode, document: &impl Serialize) -> Response {
@@ -117,30 +89,125 @@ impl Context {
 }
 
 /// A resource of which each account has one, so that it needs no id.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Resource<Attributes> {
     pub(crate) r#type: &'static str,
     pub(crate) attributes: Attributes,
 }
 
-#[derive(Serialize)]
-struct Meta<'a, More> {
-    version: &'static str,
-    api_version: &'static str,
-    request_id: &'a str,
-    datetime: DateTime,
+/// A success, with `More` beside the usual in its `meta`.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Document<'a, Data, More = Nothing> {
+    data: Data,
+    meta: MetaAnd<'a, More>,
+    links: Links,
+}
+
+/// Nothing beside the usual.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Nothing {}
+
+#[derive(Serialize, ToSchema)]
+struct MetaAnd<'a, More> {
+    #[serde(flatten)]
+    meta: Meta<'a>,
     #[serde(flatten)]
     more: More,
 }
 
-#[derive(Serialize)]
-struct DateTime {
+/// What every answer says of itself.
+#[derive(Serialize, ToSchema)]
+struct Meta<'a> {
+    /// The server's version.
+    #[schema(example = "0.1.0", pattern = r"^\d+\.\d+\.\d+$")]
+    version: &'static str,
+    #[schema(example = "v1")]
+    api_version: &'static str,
+    /// What the request is known by; the same as the header `X-Request-Id`.
+    #[schema(example = "b3c4d5e6f7a8", pattern = "^[0-9a-f]{12}$")]
+    request_id: &'a str,
+    datetime: DatetimeMeta,
+}
+
+impl<'a> Meta<'a> {
+    fn of(request_id: &'a str) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            api_version: "v1",
+            request_id,
+            datetime: DatetimeMeta { timezone: "UTC", format: "ISO 8601" },
+        }
+    }
+}
+
+/// How times are written.
+#[derive(Serialize, ToSchema)]
+struct DatetimeMeta {
+    #[schema(example = "UTC")]
     timezone: &'static str,
+    #[schema(example = "ISO 8601")]
     format: &'static str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Links {}
+
+/// A failure: everything that is wrong.
+#[derive(Serialize, ToSchema)]
+struct ErrorDocument<'a> {
+    #[schema(min_items = 1)]
+    errors: Vec<ErrorItem<'a>>,
+    meta: MetaAnd<'a, ErrorMore<'a>>,
+}
+
+/// One thing that is wrong.
+#[derive(Serialize, ToSchema)]
+struct ErrorItem<'a> {
+    /// The status of the answer.
+    #[schema(example = "422")]
+    status: &'a str,
+    /// What is wrong, for programs. Stable.
+    #[schema(example = "required")]
+    code: &'static str,
+    /// What is wrong, for people.
+    #[schema(example = "fecha is required.")]
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    source: Option<ErrorSource<'a>>,
+}
+
+/// The field at fault.
+#[derive(Serialize, ToSchema)]
+struct ErrorSource<'a> {
+    #[schema(example = "/data/attributes/fecha")]
+    pointer: &'a str,
+}
+
+/// What some failures say beside the usual.
+#[derive(Serialize, ToSchema)]
+struct ErrorMore<'a> {
+    /// When to come back, in seconds; the same as the header `Retry-After`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, minimum = 1, example = 1)]
+    retry_after: Option<u64>,
+    /// What a retry policy may not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, value_type = Vec<Violation>)]
+    violations: Option<&'a Violations>,
+}
+
+/// The schemas of what every operation answers with.
+pub(crate) fn shared_schemas() -> Vec<(String, RefOr<Schema>)> {
+    let mut schemas = vec![(ErrorDocument::name().into_owned(), ErrorDocument::schema())];
+    ErrorDocument::schemas(&mut schemas);
+    schemas
+}
+
+/// `meta`, as an example shows it.
+pub(crate) fn meta_example() -> Value {
+    json!(Meta::of("b3c4d5e6f7a8"))
+}
 
 const JSON: &str = "application/json; charset=utf-8";
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -1,5 +1,6 @@
 //! Every failure the API answers with, its code, and its words in both languages.
 
+mod codes;
 mod database;
 mod field;
 mod validations;
@@ -13,6 +14,7 @@ use http::StatusCode;
 use crate::clock;
 use crate::language::Language;
 
+pub(crate) use codes::CODES;
 pub use field::FieldForm;
 
 /// A failed request, before it is put in a language and a frame.

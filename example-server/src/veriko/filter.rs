@@ -5,6 +5,7 @@ use jiff::{Timestamp, ToSpan};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
 
 use super::client_ref::ClientRef;
 use super::errors::{Failure, Fault};
@@ -82,6 +83,50 @@ impl Filter {
     }
 }
 
+/// The same as parameters of the query.
+#[expect(dead_code, reason = "the fields are read by the derive alone")]
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Parameters {
+    /// Which page, from 1.
+    #[param(minimum = 1)]
+    page: Option<u32>,
+    /// How many on a page: 10 if nothing is said.
+    #[param(minimum = 1, maximum = 50)]
+    per_page: Option<u32>,
+    /// One of these, separated by commas.
+    #[param(example = "not_found,error")]
+    status: Option<String>,
+    /// How it was asked for.
+    #[param(inline)]
+    r#type: Option<Kind>,
+    /// Made on this day, in UTC, or later.
+    #[param(format = Date)]
+    from: Option<String>,
+    /// Made on this day, in UTC, or earlier.
+    #[param(format = Date)]
+    to: Option<String>,
+    /// The same as `from`.
+    #[param(format = Date)]
+    date_from: Option<String>,
+    /// The same as `to`.
+    #[param(format = Date)]
+    date_to: Option<String>,
+    /// Text to look for in what was asked.
+    #[param(max_length = 100)]
+    search: Option<String>,
+    /// Exactly this `client_ref`.
+    #[param(min_length = 1, max_length = 64)]
+    client_ref: Option<String>,
+    /// This amount or more.
+    amount_min: Option<f64>,
+    /// This amount or less.
+    amount_max: Option<f64>,
+    /// Where its retries are.
+    #[param(inline)]
+    retry_state: Option<CycleState>,
+}
+
 /// Which part of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
@@ -117,11 +162,15 @@ impl Default for Page {
 }
 
 /// `meta.pagination`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Pagination {
+    #[schema(minimum = 1, example = 1)]
     page: u32,
+    #[schema(minimum = 1, maximum = 50, example = 10)]
     per_page: u32,
+    #[schema(example = 1)]
     total: u64,
+    #[schema(example = 1)]
     total_pages: u64,
 }
 

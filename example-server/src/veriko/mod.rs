@@ -4,6 +4,7 @@ mod api;
 mod body;
 mod client_ref;
 mod cycles;
+mod described;
 mod envelope;
 mod errors;
 mod etag;
@@ -28,7 +29,8 @@ use utoipa_axum::routes;
 pub(crate) use api::Api;
 pub(crate) use body::bound as bound_body;
 pub use client_ref::ClientRef;
-pub(crate) use envelope::{Context, envelop, method_not_allowed, not_found};
+pub(crate) use envelope::{Context, envelop, meta_example, method_not_allowed, not_found, shared_schemas};
+pub(crate) use errors::CODES;
 pub use errors::{Failure, Fault, FieldForm, Text};
 pub use etag::ETag;
 pub use filter::Filter;
@@ -42,11 +44,10 @@ use crate::route::Access::{Key, Permission};
 use crate::route::{Access, Route};
 
 /// The whole API, below `/v1`.
-pub(crate) fn routes(api: &Arc<Api>) -> Vec<Route> {
-    let plain =
-        |operation: UtoipaMethodRouter<Arc<Api>>, access: Access| Route::of(operation, api, access, false);
+pub(crate) fn routes() -> Vec<Route<Arc<Api>>> {
+    let plain = |operation: UtoipaMethodRouter<Arc<Api>>, access: Access| Route::of(operation, access, false);
     let idempotent =
-        |operation: UtoipaMethodRouter<Arc<Api>>, access: Access| Route::of(operation, api, access, true);
+        |operation: UtoipaMethodRouter<Arc<Api>>, access: Access| Route::of(operation, access, true);
     vec![
         plain(routes!(retry_policy::read), Key),
         idempotent(routes!(retry_policy::replace), Key),

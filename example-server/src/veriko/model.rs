@@ -3,8 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use utoipa::ToSchema;
+
 /// A verdict that can be worth another try.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
+#[schema(rename_all = "snake_case")]
 pub enum Outcome {
     /// `not_found`
     NotFound,

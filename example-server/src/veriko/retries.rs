@@ -11,24 +11,27 @@ use uuid::Uuid;
 
 use super::api::{Api, refuse, waking};
 use super::body::Json;
-use super::cycles;
-use super::envelope::Context;
+use super::envelope::{Context, Document};
 use super::errors::Failure;
 use super::model::{Caps, RetryPolicy};
 use super::retry_policy::{input, refusal};
 use super::store::{usage, validations};
 use super::validate::{begin, room_for_one};
-use super::validation::{Ending, RetryState, Validation};
+use super::validation::{Ending, Entity, RetryState, RetryStateAttributes, Validation};
+use super::{cycles, described};
 use crate::accounts::User;
 use crate::db::{Connection, Work};
 use crate::{clock, fault};
 
 /// Begins the retries of one validation, changes them, ends them, or begins them anew.
 #[utoipa::path(
-    put,
-    path = "/validations/{id}/retry-policy",
-    operation_id = "updateValidationRetryPolicy",
-    tag = "Validations"
+    put, path = "/validations/{id}/retry-policy", operation_id = "updateValidationRetryPolicy", tag = "Validations",
+    request_body = described::RetryPolicyRequest,
+    responses(
+        (status = 200, description = "Where they stand now", body = Document<Entity<RetryStateAttributes>>),
+        (status = 422, description = "retry_policy_invalid retry_not_applicable retry_already_resolved retry_age_exceeded \
+            retry_pending_cap_exceeded reactivation_cap_exceeded"),
+    ),
 )]
 pub(super) async fn change(
     State(api): State<Arc<Api>>,
@@ -55,11 +58,14 @@ pub(super) async fn change(
 }
 
 /// Calls the retries of one validation off.
+///
+/// A 200 is final: what an attempt finds that runs at that moment changes nothing any more.
 #[utoipa::path(
-    post,
-    path = "/validations/{id}/cancel-retries",
-    operation_id = "cancelValidationRetries",
-    tag = "Validations"
+    post, path = "/validations/{id}/cancel-retries", operation_id = "cancelValidationRetries", tag = "Validations",
+    responses(
+        (status = 200, description = "Where they stand now", body = Document<Entity<RetryStateAttributes>>),
+        (status = 422, description = "retry_not_active"),
+    ),
 )]
 pub(super) async fn cancel(
     State(api): State<Arc<Api>>,

@@ -9,10 +9,12 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::api::Api;
 use super::body::Json;
-use super::envelope::{Context, Resource};
+use super::described;
+use super::envelope::{Context, Document, Resource};
 use super::errors::{Failure, Fault, Text};
 use super::model::{Caps, RetryPolicy};
 use super::store::policies;
@@ -20,29 +22,38 @@ use crate::accounts::User;
 use crate::clock;
 use crate::db::Work;
 
-/// The saved policy, and what the account's plan would let it be.
-#[utoipa::path(get, path = "/users/me/retry-policy", operation_id = "getMyRetryPolicy", tag = "Users")]
+/// Reads the account's retry policy, and what its plan would let it be.
+#[utoipa::path(
+    get, path = "/users/me/retry-policy", operation_id = "getMyRetryPolicy", tag = "Users",
+    responses((status = 200, description = "The policy", body = Document<Resource<described::RetryPolicy>, WithCaps>)),
+)]
 pub(super) async fn read(
     State(api): State<Arc<Api>>,
     Extension(user): Extension<User>,
     Extension(context): Extension<Context>,
 ) -> Response {
-    #[derive(Serialize)]
-    struct More<'a> {
-        caps: &'a Caps,
-    }
     let saved = async {
         let mut reader = api.database.read().await?;
         policies::load(reader.connection(), user.id()).await
     };
     match saved.await {
-        Ok(policy) => context.ok_with(&resource(policy), &More { caps: user.caps() }),
+        Ok(policy) => context.ok_with(&resource(policy), &WithCaps { caps: user.caps() }),
         Err(fault) => context.fail(&Failure::unavailable(&fault)),
     }
 }
 
-/// Saves the policy sent, whole, or says all that is wrong with it.
-#[utoipa::path(put, path = "/users/me/retry-policy", operation_id = "updateMyRetryPolicy", tag = "Users")]
+/// Saves the account's retry policy, whole.
+///
+/// It is the policy of every validation that does not bring its own. Nothing in it is brought into range: what the plan
+/// does not allow is refused, all of it at once.
+#[utoipa::path(
+    put, path = "/users/me/retry-policy", operation_id = "updateMyRetryPolicy", tag = "Users",
+    request_body = described::RetryPolicyRequest,
+    responses(
+        (status = 200, description = "The policy as it is saved", body = Document<Resource<described::RetryPolicy>>),
+        (status = 422, description = "retry_policy_invalid"),
+    ),
+)]
 pub(super) async fn replace(
     Extension(user): Extension<User>,
     Extension(context): Extension<Context>,
@@ -60,6 +71,13 @@ pub(super) async fn replace(
         }
         Err(failure) => context.fail(&failure),
     }
+}
+
+/// What the plan allows.
+#[derive(Serialize, ToSchema)]
+struct WithCaps<'a> {
+    #[schema(value_type = described::Caps)]
+    caps: &'a Caps,
 }
 
 async fn save(work: &Work, account: &str, policy: &RetryPolicy) -> Result<(), Failure> {

@@ -2,9 +2,11 @@
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 /// A time in UTC with `Z`, in whole seconds, the fraction left out: `2025-03-15T14:22:10Z`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
+#[schema(value_type = String, format = DateTime, example = "2025-03-15T14:22:10Z")]
 pub(super) struct Utc(pub(super) Timestamp);
 
 impl Serialize for Utc {

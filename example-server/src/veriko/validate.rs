@@ -7,26 +7,41 @@ use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use jiff::Timestamp;
 use retry_scheduler::Scheduled;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::api::{Api, Asked, refuse, waking};
 use super::body::Raw;
-use super::cycles;
-use super::envelope::Context;
+use super::envelope::{Context, Document};
 use super::errors::Failure;
 use super::model::{Caps, RetryPolicy};
 use super::payment::PaymentRequest;
 use super::store::usage::{self, Allowance};
 use super::store::{policies, validations};
-use super::validation::{Kind, RetryState, Status, Validation};
+use super::validation::{Entity, Kind, RetryState, Status, Validation, ValidationAttributes};
+use super::{cycles, described};
 use crate::accounts::User;
 use crate::cep::Verdict;
 use crate::clock;
 use crate::db::{Connection, Work};
 use crate::fault;
 
-/// Asks, and answers with the verdict.
-#[utoipa::path(post, path = "/validate", operation_id = "validateDirect", tag = "Validations")]
+/// Validates a payment by its fields.
+///
+/// Banxico is asked while the caller waits, and the answer is its verdict. One that may change (`not_found`,
+/// `cep_unavailable`, `error`) is asked for again by the retry policy, the request's or else the account's.
+#[utoipa::path(
+    post, path = "/validate", operation_id = "validateDirect", tag = "Validations", request_body = described::PaymentRequest,
+    params(Mode),
+    responses(
+        (status = 200, description = "The verdict", body = Document<Entity<ValidationAttributes>>),
+        (status = 422, description = "required clave_or_ref_required invalid_date invalid_amount invalid_account_format \
+            invalid_account_length invalid_clabe_checksum invalid_card_luhn invalid_bank_code intra_bank_no_cep \
+            invalid_field_type invalid_client_ref retry_policy_invalid retry_pending_cap_exceeded async_not_supported"),
+        (status = 429, description = "quota_exceeded"),
+        (status = 503, description = "banxico_rate_limit_exhausted"),
+    ),
+)]
 pub(super) async fn validate(
     State(api): State<Arc<Api>>,
     Extension(user): Extension<User>,
@@ -154,6 +169,29 @@ fn of(user: &User, request: PaymentRequest, asked: Asked, created_at: Timestamp)
         etag_version: 1,
         retry_state: RetryState::None,
     }
+}
+
+/// How to validate.
+#[expect(dead_code, reason = "the field is read by the derive alone")]
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Mode {
+    /// Whether to answer at once, and to validate in the background.
+    #[param(inline)]
+    r#async: Option<Async>,
+}
+
+#[expect(dead_code, reason = "the variants are read by the derive alone")]
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+enum Async {
+    #[schema(rename = "0")]
+    Zero,
+    #[schema(rename = "1")]
+    One,
+    True,
+    False,
+    Yes,
 }
 
 /// `?async=1`, `true` or `yes`; the last one counts.

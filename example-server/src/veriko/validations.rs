@@ -7,18 +7,31 @@ use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::api::Api;
-use super::envelope::Context;
+use super::envelope::{Context, Document};
 use super::errors::Failure;
-use super::filter::{Filter, Pagination};
+use super::filter::{Filter, Pagination, Parameters};
 use super::store::{attempts, validations};
-use super::validation::{Attempt, Validation};
+use super::validation::{Attempt, Entity, Item, RetryAttempt, Validation, ValidationAttributes};
 use crate::accounts::User;
 use crate::db::Reader;
 
-/// One of them, or 304 to who has it as it is.
-#[utoipa::path(get, path = "/validations/{id}", operation_id = "getValidation", tag = "Validations")]
+/// Reads one validation.
+///
+/// While its status is `queued` or `processing`, `Retry-After` and `meta.next_poll_after_seconds` say when to ask again. With
+/// the `ETag` of an earlier answer in `If-None-Match`, one that has not changed is 304, without a body.
+#[utoipa::path(
+    get, path = "/validations/{id}", operation_id = "getValidation", tag = "Validations",
+    params(("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer")),
+    responses(
+        (status = 200, description = "The validation", body = Document<Entity<ValidationAttributes>, Poll>,
+         headers(("ETag" = String, description = "Raised at each change: `W/\"{version}-{status}\"`"),
+                 ("Retry-After" = Option<u32>, description = "While it goes on: when to ask again, in seconds"))),
+        (status = 304, description = "It has not changed", headers(("ETag" = String, description = "The same as was sent"))),
+    ),
+)]
 pub(super) async fn one(
     State(api): State<Arc<Api>>,
     Path(id): Path<String>,
@@ -26,11 +39,6 @@ pub(super) async fn one(
     Extension(context): Extension<Context>,
     headers: HeaderMap,
 ) -> Response {
-    #[derive(Serialize)]
-    struct More {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        next_poll_after_seconds: Option<u32>,
-    }
     let validation = match find(&api, &user, &id).await {
         Ok((validation, _)) => validation,
         Err(failure) => return context.fail(&failure),
@@ -40,7 +48,7 @@ pub(super) async fn one(
     let mut response = if etag.none_match_fails(&headers) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        context.ok_with(&validation.resource(), &More { next_poll_after_seconds })
+        context.ok_with(&validation.resource(), &Poll { next_poll_after_seconds })
     };
     response.headers_mut().insert(header::ETAG, HeaderValue::from(etag));
     if let Some(seconds) = next_poll_after_seconds {
@@ -49,18 +57,20 @@ pub(super) async fn one(
     response
 }
 
-/// A page of those that the filter lets through, the latest first.
-#[utoipa::path(get, path = "/validations", operation_id = "listValidations", tag = "Validations")]
+/// Lists validations, the latest first.
+#[utoipa::path(
+    get, path = "/validations", operation_id = "listValidations", tag = "Validations", params(Parameters),
+    responses(
+        (status = 200, description = "A page of them", body = Document<Vec<Entity<Item>>, Paginated>),
+        (status = 422, description = "invalid_filter"),
+    ),
+)]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Extension(user): Extension<User>,
     Extension(context): Extension<Context>,
     RawQuery(query): RawQuery,
 ) -> Response {
-    #[derive(Serialize)]
-    struct More {
-        pagination: Pagination,
-    }
     let page = async {
         let filter = Filter::parse(query.as_deref().unwrap_or_default())?;
         let mut reader = api.database.read().await?;
@@ -70,18 +80,16 @@ pub(super) async fn list(
     match page.await {
         Ok((validations, pagination)) => {
             let items: Vec<_> = validations.iter().map(Validation::item).collect();
-            context.ok_with(&items, &More { pagination })
+            context.ok_with(&items, &Paginated { pagination })
         }
         Err(failure) => context.fail(&failure),
     }
 }
 
-/// The retries that were made of one, the first first.
+/// Lists the retries that were made of one validation, the first first.
 #[utoipa::path(
-    get,
-    path = "/validations/{id}/retry-attempts",
-    operation_id = "listValidationRetryAttempts",
-    tag = "Validations"
+    get, path = "/validations/{id}/retry-attempts", operation_id = "listValidationRetryAttempts", tag = "Validations",
+    responses((status = 200, description = "All of them", body = Document<Vec<RetryAttempt>>)),
 )]
 pub(super) async fn retry_attempts(
     State(api): State<Arc<Api>>,
@@ -97,6 +105,20 @@ pub(super) async fn retry_attempts(
         Ok(attempts) => context.ok(&attempts),
         Err(failure) => context.fail(&failure),
     }
+}
+
+/// When to ask again.
+#[derive(Serialize, ToSchema)]
+struct Poll {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 2)]
+    next_poll_after_seconds: Option<u32>,
+}
+
+/// Which page it is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Paginated {
+    pub(super) pagination: Pagination,
 }
 
 async fn find(api: &Api, user: &User, id: &str) -> Result<(Validation, Reader), Failure> {

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use super::Status;
 use crate::cep::BanxicoStatus;
@@ -35,21 +36,6 @@ pub struct Attempt {
 /// An element of the `data` of `GET /v1/validations/{id}/retry-attempts`: the bare attributes, no resource.
 impl Serialize for Attempt {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Shown<'a> {
-            attempt_number: u32,
-            dispatched_at: Utc,
-            started_at: Utc,
-            finished_at: Utc,
-            prev_banxico_status: BanxicoStatus,
-            new_banxico_status: Option<BanxicoStatus>,
-            prev_status: Status,
-            new_status: Option<Status>,
-            processing_time_ms: Option<u64>,
-            error_code: Option<&'a str>,
-            /// There is one way out of here.
-            proxy_pool_member: Option<&'a str>,
-        }
         let shown = Shown {
             attempt_number: self.number,
             dispatched_at: Utc(self.dispatched_at),
@@ -65,6 +51,31 @@ impl Serialize for Attempt {
         };
         shown.serialize(serializer)
     }
+}
+
+/// A retry that was made.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RetryAttempt)]
+pub(in crate::veriko) struct Shown<'a> {
+    /// Counted from 1.
+    #[schema(minimum = 1, example = 1)]
+    attempt_number: u32,
+    dispatched_at: Utc,
+    started_at: Utc,
+    finished_at: Utc,
+    prev_banxico_status: BanxicoStatus,
+    #[schema(required)]
+    new_banxico_status: Option<BanxicoStatus>,
+    prev_status: Status,
+    #[schema(required)]
+    new_status: Option<Status>,
+    #[schema(required, example = 1320)]
+    processing_time_ms: Option<u64>,
+    #[schema(required, example = json!(null))]
+    error_code: Option<&'a str>,
+    /// There is one way out of this server: `null`.
+    #[schema(required, example = json!(null))]
+    proxy_pool_member: Option<&'a str>,
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use crate::cep::text_enum;
-use crate::veriko::model::RetryPolicy;
+use crate::veriko::model::{Outcome, RetryPolicy};
 use crate::veriko::time::Utc;
 
 /// The retry cycle of a validation.
@@ -134,17 +135,30 @@ impl Serialize for RetryState {
     }
 }
 
-#[derive(Serialize)]
-struct Shown {
+/// Where the retries of a validation stand. What they go by is `null` unless they go on.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RetryState)]
+pub(super) struct Shown {
+    /// Whether they go on.
+    #[schema(example = true)]
     enabled: bool,
+    #[schema(required, example = 3)]
     max_retries: Option<u32>,
+    #[schema(required, example = 600)]
     interval_seconds: Option<u32>,
+    #[schema(required, value_type = Option<Vec<Outcome>>)]
     outcomes: Option<Vec<String>>,
+    #[schema(example = 1)]
     attempts_completed: u32,
+    #[schema(required)]
     next_attempt_at: Option<Utc>,
+    #[schema(required, example = json!(null))]
     resolved_at: Option<Utc>,
+    #[schema(required, example = json!(null))]
     exhausted_at: Option<Utc>,
+    #[schema(required, example = json!(null))]
     cancelled_at: Option<Utc>,
+    #[schema(required)]
     terminal_state: Option<CycleState>,
 }
 

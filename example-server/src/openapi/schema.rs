@@ -1,0 +1,172 @@
+//! Schemas: which have a name in the document, and examples of them.
+
+use serde_json::{Map, Value, json};
+use utoipa::openapi::{RefOr, Schema};
+
+type Schemas = Map<String, Value>;
+
+const SCHEMAS: &str = "#/components/schemas/";
+
+/// The schemas that the routes name, and those that every route has.
+pub(super) fn named(described: impl IntoIterator<Item = (String, RefOr<Schema>)>) -> Schemas {
+    let raw: Schemas = described
+        .into_iter()
+        .map(|(name, schema)| (name, serde_json::to_value(schema).expect("a schema serialises")))
+        .collect();
+    let mut schemas = raw.clone();
+    for schema in schemas.values_mut() {
+        write_out(schema, &raw);
+    }
+    schemas
+}
+
+/// Those that the rest of the document refers to, and what they refer to.
+pub(super) fn referred(rest: &Value, schemas: &Schemas) -> Schemas {
+    let mut referred = Schemas::new();
+    add_referred(rest, schemas, &mut referred);
+    referred
+}
+
+fn add_referred(value: &Value, schemas: &Schemas, referred: &mut Schemas) {
+    if let Some(name) = reference(value)
+        && !referred.contains_key(name)
+        && let Some(schema) = schemas.get(name)
+    {
+        referred.insert(name.to_owned(), schema.clone());
+        add_referred(schema, schemas, referred);
+    }
+    match value {
+        Value::Array(values) => values.iter().for_each(|value| add_referred(value, schemas, referred)),
+        Value::Object(members) => members.values().for_each(|value| add_referred(value, schemas, referred)),
+        _ => {}
+    }
+}
+
+/// Refers to a schema that has a name where it is written out: an instance of a generic struct holds its arguments.
+pub(super) fn refer(value: &mut Value, schemas: &Schemas) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(|value| refer(value, schemas)),
+        Value::Object(members) => members.values_mut().for_each(|value| refer(value, schemas)),
+        _ => return,
+    }
+    let named = |value: &Value| {
+        let found = schemas.iter().find(|(name, schema)| *schema == value && keeps_name(name, schema));
+        found.map(|(name, _)| name)
+    };
+    if let Some(name) = named(value) {
+        *value = json!({ "$ref": format!("{SCHEMAS}{name}") });
+    }
+}
+
+/// Replaces references to what has no name to show by what they refer to: the instance of a generic struct
+/// (`Document_Entity_Validation`), or what is a plain value and read with more ease in its place.
+pub(super) fn write_out(value: &mut Value, schemas: &Schemas) {
+    if let Some(target) = target(value, schemas) {
+        let mut schema = target.clone();
+        // What stands beside a reference is nearer to the place.
+        if let (Some(schema), Value::Object(beside)) = (schema.as_object_mut(), &*value) {
+            schema.extend(beside.clone());
+            schema.remove("$ref");
+        }
+        *value = schema;
+    }
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(|value| write_out(value, schemas)),
+        Value::Object(members) => members.values_mut().for_each(|value| write_out(value, schemas)),
+        _ => {}
+    }
+    simplify(value);
+}
+
+/// A value that the schema takes, made of the examples of its leaves. `null` where one has none, which a test finds.
+pub(super) fn example(schema: &Value, schemas: &Schemas) -> Value {
+    if let Some(example) =
+        schema.get("example").or_else(|| schema.get("const")).or_else(|| schema.get("default"))
+    {
+        return example.clone();
+    }
+    if let Some(name) = reference(schema) {
+        return schemas.get(name).map_or(Value::Null, |schema| example(schema, schemas));
+    }
+    if let Some(parts) = schema["allOf"].as_array() {
+        let mut whole = Map::new();
+        for part in parts {
+            whole.extend(example(part, schemas).as_object().cloned().unwrap_or_default());
+        }
+        whole.extend(members(schema, schemas));
+        return whole.into();
+    }
+    let choices = schema["oneOf"]
+        .as_array()
+        .or_else(|| schema["anyOf"].as_array())
+        .or_else(|| schema["enum"].as_array());
+    if let Some(choices) = choices {
+        let chosen = choices.iter().find(|choice| choice["type"] != "null");
+        return match chosen {
+            Some(choice) if schema.get("enum").is_some() => choice.clone(),
+            Some(choice) => example(choice, schemas),
+            None => Value::Null,
+        };
+    }
+    match types(schema).find(|kind| *kind != "null") {
+        Some("object") => members(schema, schemas).into(),
+        Some("array") => json!([example(&schema["items"], schemas)]),
+        Some("boolean") => json!(false),
+        Some("string") => match schema["format"].as_str() {
+            Some("uuid") => json!("018f3c2e-7b1a-7c3d-9e4f-5a6b7c8d9e0f"),
+            Some("date-time") => json!("2025-03-15T14:22:10Z"),
+            Some("date") => json!("2025-03-15"),
+            _ => Value::Null,
+        },
+        _ => Value::Null,
+    }
+}
+
+fn members(schema: &Value, schemas: &Schemas) -> Map<String, Value> {
+    let properties = schema["properties"].as_object();
+    let members =
+        properties.into_iter().flatten().map(|(name, schema)| (name.clone(), example(schema, schemas)));
+    members.collect()
+}
+
+fn types(schema: &Value) -> impl Iterator<Item = &str> {
+    let kind = &schema["type"];
+    kind.as_str().into_iter().chain(kind.as_array().into_iter().flatten().filter_map(Value::as_str))
+}
+
+fn reference(value: &Value) -> Option<&str> {
+    value.get("$ref")?.as_str()?.strip_prefix(SCHEMAS)
+}
+
+fn target<'a>(value: &Value, schemas: &'a Schemas) -> Option<&'a Value> {
+    let name = reference(value)?;
+    schemas.get(name).filter(|schema| !keeps_name(name, schema))
+}
+
+/// Structs and enums do. In the name of an instance of a generic struct there is an underscore, and in no other.
+fn keeps_name(name: &str, schema: &Value) -> bool {
+    let structured =
+        ["properties", "enum", "allOf", "oneOf"].iter().any(|member| schema.get(member).is_some());
+    structured && !name.contains('_')
+}
+
+/// Of what is the sum of a schema and nothing, leaves the schema.
+fn simplify(value: &mut Value) {
+    let Some(schema) = value.as_object_mut() else { return };
+    let Some(Value::Array(mut parts)) = schema.remove("allOf") else { return };
+    parts.retain(|part| {
+        part.as_object().is_none_or(|part| !part.keys().all(|key| key == "type" || key == "description"))
+    });
+    match <[Value; 1]>::try_from(parts) {
+        Ok([Value::Object(mut only)]) => {
+            only.extend(std::mem::take(schema));
+            *schema = only;
+        }
+        Ok(other) => {
+            schema.insert("allOf".to_owned(), other.to_vec().into());
+        }
+        Err(parts) => {
+            schema.insert("allOf".to_owned(), parts.into());
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Schemas of what is read or written by hand, or by another crate. Nothing but the `OpenAPI` document knows them; tests
+//! hold them against what is really read and written.
+
+#![expect(dead_code, reason = "the fields are read by the derive alone")]
+
+use utoipa::ToSchema;
+
+use super::model::Outcome;
+
+/// What is retried, how often and how far apart.
+#[derive(ToSchema)]
+pub(super) struct RetryPolicy {
+    enabled: bool,
+    /// 0 if not enabled.
+    #[schema(example = 3)]
+    max_retries: u32,
+    /// From the end of an attempt to the next; 0 if not enabled.
+    #[schema(example = 600)]
+    interval_seconds: u32,
+    /// What is retried.
+    outcomes: Vec<Outcome>,
+}
+
+/// A retry policy, whole: what is left out is not kept as it was.
+#[derive(ToSchema)]
+pub(super) struct RetryPolicyInput {
+    /// Without retries, nothing else of it counts.
+    #[schema(example = true)]
+    enabled: bool,
+    /// From 1 to the plan's `max_retries_cap`.
+    #[schema(minimum = 1, example = 3)]
+    max_retries: Option<u32>,
+    /// From the plan's `min_interval_seconds` to its `max_interval_seconds`.
+    #[schema(minimum = 1, example = 600)]
+    interval_seconds: Option<u32>,
+    /// At least one, each once, of the plan's `eligible_outcomes`.
+    #[schema(min_items = 1)]
+    outcomes: Option<Vec<Outcome>>,
+}
+
+/// The body of what sets a retry policy.
+#[derive(ToSchema)]
+pub(super) struct RetryPolicyRequest {
+    retry_policy: RetryPolicyInput,
+}
+
+/// What the account's plan lets a retry policy say.
+#[derive(ToSchema)]
+pub(super) struct Caps {
+    #[schema(example = 10)]
+    max_retries_cap: u32,
+    #[schema(example = 300)]
+    min_interval_seconds: u32,
+    #[schema(example = 86400)]
+    max_interval_seconds: u32,
+    #[schema(example = 604_800)]
+    max_age_seconds: u32,
+    #[schema(example = 1000)]
+    max_pending_per_user: u32,
+    #[schema(example = 10000)]
+    max_dispatched_per_day_per_user: u32,
+    #[schema(example = 3)]
+    max_reactivations: u32,
+    eligible_outcomes: Vec<Outcome>,
+}
+
+/// One thing that a retry policy may not say.
+#[derive(ToSchema)]
+pub(super) struct Violation {
+    #[schema(example = "max_retries")]
+    field: String,
+    #[schema(example = "above_max")]
+    reason: String,
+    /// The least that is allowed.
+    #[schema(nullable = false, example = 1)]
+    min: Option<u32>,
+    /// The most that is allowed.
+    #[schema(nullable = false, example = 10)]
+    max: Option<u32>,
+    /// What is allowed.
+    #[schema(nullable = false, example = json!(["not_found"]))]
+    allowed: Option<Vec<String>>,
+}
+
+/// A payment to validate. `null` is a field that was not sent.
+#[derive(ToSchema)]
+pub(super) struct PaymentRequest {
+    /// The day it was sent.
+    #[schema(format = Date, example = "2025-03-15")]
+    fecha: String,
+    /// How much, in pesos: at most two decimals.
+    #[schema(value_type = f64, exclusive_minimum = 0, maximum = 999_999_999_999.99, example = 15000.5)]
+    monto: f64,
+    /// *Clave de rastreo*, without `<`, `>` and `\`. It or the reference is needed; it counts if both are there.
+    #[schema(min_length = 1, max_length = 30, example = "MXBA20250315001234")]
+    clave_rastreo: Option<String>,
+    /// *Referencia numérica*.
+    #[schema(pattern = "^[0-9 ]{1,14}$", example = "1234567")]
+    referencia_numerica: Option<String>,
+    /// The sending bank: its name, or its SPEI code.
+    #[schema(max_length = 255, example = "BANAMEX")]
+    emisor: Option<String>,
+    /// The receiving bank; where it is not there, the account's counts.
+    #[schema(max_length = 255, example = "BBVA MEXICO")]
+    receptor: Option<String>,
+    /// A CLABE of 18 digits, a card of 16 or a mobile number of 10; spaces and hyphens in it mean nothing.
+    #[schema(example = "012180004412345678")]
+    cuenta_beneficiaria: Option<String>,
+    /// For this validation alone, in the place of the account's.
+    retry_policy: Option<RetryPolicyInput>,
+    /// Your own name for it: no control characters, no emoji.
+    #[schema(min_length = 1, max_length = 64, example = "orden-4812")]
+    client_ref: Option<String>,
+}

@@ -1,0 +1,177 @@
+//! A validation as the API shows it.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::retry_state::Shown as ShownRetryState;
+use super::{Kind, RetryState, Status, Validation};
+use crate::cep::{Account, Amount, BanxicoStatus, Payment, Reference, TrackingKey};
+use crate::veriko::client_ref::ClientRef;
+use crate::veriko::time::Utc;
+
+impl Validation {
+    /// The `data` of `POST /v1/validate` and of `GET /v1/validations/{id}`.
+    pub fn resource(&self) -> impl Serialize + '_ {
+        let attributes = ValidationAttributes {
+            validation_type: self.kind,
+            is_playground: false,
+            status: self.status,
+            banxico_status: self.banxico_status,
+            processing_time_ms: self.processing_time_ms,
+            request_data: &self.payment,
+            client_ref: self.client_ref.as_ref(),
+            created_at: Utc(self.created_at),
+            completed_at: self.completed_at.map(Utc),
+            error_code: self.error_code.as_deref(),
+            error_message: self.error_message.as_deref(),
+            retry_state: &self.retry_state,
+        };
+        self.with_attributes(attributes, Some(self.links()))
+    }
+
+    /// Its place in the `data` of `GET /v1/validations`. What a payment lacks is empty text there, and not `null`, as the
+    /// contract has it.
+    pub fn item(&self) -> impl Serialize + '_ {
+        let payment = &self.payment;
+        let counterparty = payment.receiving_bank().or_else(|| payment.sending_bank());
+        let attributes = Item {
+            bank_name: counterparty.map_or("Unidentified bank", |bank| bank.name),
+            beneficiary_label: None,
+            amount: payment.monto(),
+            tracking_key: payment.clave_rastreo().map_or("", TrackingKey::as_str),
+            referencia_numerica: payment.referencia_numerica().map_or("", Reference::as_str),
+            beneficiary_account: payment.cuenta_beneficiaria().map_or("", Account::digits),
+            status: self.status,
+            banxico_status: self.banxico_status,
+            validation_type: self.kind,
+            is_playground: false,
+            created_at: Utc(self.created_at),
+            deleted_at: None,
+            retry_state: &self.retry_state,
+            client_ref: self.client_ref.as_ref(),
+        };
+        self.with_attributes(attributes, None)
+    }
+
+    /// The `data` of what changes its retries: `PUT …/retry-policy`, `POST …/cancel-retries`.
+    pub fn retry_state_resource(&self) -> impl Serialize + '_ {
+        self.with_attributes(RetryStateAttributes { retry_state: &self.retry_state }, None)
+    }
+
+    fn with_attributes<Attributes>(
+        &self,
+        attributes: Attributes,
+        links: Option<Links>,
+    ) -> Entity<Attributes> {
+        Entity { id: self.id, r#type: "validation", attributes, links }
+    }
+
+    /// The CEP is there to fetch once the payment was found, and not for any other status.
+    fn links(&self) -> Links {
+        let this = format!("/v1/validations/{}", self.id);
+        let cep = |format| (self.status == Status::Valid).then(|| format!("{this}/cep?format={format}"));
+        Links { cep_xml: cep("xml"), cep_pdf: cep("pdf"), this }
+    }
+}
+
+/// What is known of a validation.
+#[derive(Serialize, ToSchema)]
+pub(in crate::veriko) struct ValidationAttributes<'a> {
+    validation_type: Kind,
+    is_playground: bool,
+    status: Status,
+    banxico_status: BanxicoStatus,
+    /// How long the last asking took, in milliseconds.
+    #[schema(required, example = 1320)]
+    processing_time_ms: Option<u64>,
+    request_data: &'a Payment,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    client_ref: Option<&'a ClientRef>,
+    created_at: Utc,
+    #[schema(required)]
+    completed_at: Option<Utc>,
+    /// Why there is no answer of Banxico's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "network")]
+    error_code: Option<&'a str>,
+    /// The same in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "Banxico gave no answer that can be read.")]
+    error_message: Option<&'a str>,
+    #[schema(value_type = ShownRetryState)]
+    retry_state: &'a RetryState,
+}
+
+/// A validation in a list.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ValidationItem)]
+pub(in crate::veriko) struct Item<'a> {
+    #[schema(example = "BBVA MEXICO")]
+    bank_name: &'static str,
+    #[schema(required, example = json!(null))]
+    beneficiary_label: Option<&'a str>,
+    #[schema(value_type = f64, example = 15000.5)]
+    amount: Amount,
+    #[schema(example = "MXBA20250315001234")]
+    tracking_key: &'a str,
+    #[schema(example = "1234567")]
+    referencia_numerica: &'a str,
+    #[schema(example = "012180004412345678")]
+    beneficiary_account: &'a str,
+    status: Status,
+    banxico_status: BanxicoStatus,
+    validation_type: Kind,
+    is_playground: bool,
+    created_at: Utc,
+    #[schema(required, example = json!(null))]
+    deleted_at: Option<Utc>,
+    #[schema(value_type = ShownRetryState)]
+    retry_state: &'a RetryState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    client_ref: Option<&'a ClientRef>,
+}
+
+/// What is known of the retries of a validation.
+#[derive(Serialize, ToSchema)]
+pub(in crate::veriko) struct RetryStateAttributes<'a> {
+    #[schema(value_type = ShownRetryState)]
+    retry_state: &'a RetryState,
+}
+
+/// A resource among others of its type.
+#[derive(Serialize, ToSchema)]
+pub(in crate::veriko) struct Entity<Attributes> {
+    id: Uuid,
+    #[schema(example = "validation")]
+    r#type: &'static str,
+    attributes: Attributes,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    links: Option<Links>,
+}
+
+/// Where there is more of it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ValidationLinks)]
+struct Links {
+    #[serde(rename = "self")]
+    #[schema(example = "/v1/validations/018f3c2e-7b1a-7c3d-9e4f-5a6b7c8d9e0f")]
+    this: String,
+    /// Once the payment was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(
+        nullable = false,
+        example = "/v1/validations/018f3c2e-7b1a-7c3d-9e4f-5a6b7c8d9e0f/cep?format=xml"
+    )]
+    cep_xml: Option<String>,
+    /// Once the payment was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(
+        nullable = false,
+        example = "/v1/validations/018f3c2e-7b1a-7c3d-9e4f-5a6b7c8d9e0f/cep?format=pdf"
+    )]
+    cep_pdf: Option<String>,
+}
