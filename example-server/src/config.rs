@@ -53,6 +53,13 @@ pub(crate) struct Cep {
     timeout_seconds: NonZeroU64,
 }
 
+/// `[veriko.queue]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Queue {
+    expires_seconds: NonZeroU32,
+}
+
 /// Who says whether a payment arrived.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -68,6 +75,7 @@ pub(crate) struct Veriko {
     basic: PlanTerms,
     pro: PlanTerms,
     pub(crate) cep: Cep,
+    pub(crate) queue: Queue,
 }
 
 /// What an account gets on one plan.
@@ -138,6 +146,12 @@ impl Cep {
     }
 }
 
+impl Queue {
+    pub(crate) fn expiry(&self) -> Duration {
+        Duration::from_secs(self.expires_seconds.get().into())
+    }
+}
+
 impl Veriko {
     /// What an account on `plan` gets.
     pub(crate) fn terms(&self, plan: Plan) -> &PlanTerms {
@@ -175,6 +189,7 @@ struct VerikoFile {
     caps: Defaults<Outcome>,
     plans: PlansFile,
     cep: Cep,
+    queue: Queue,
 }
 
 #[derive(Deserialize)]
@@ -197,6 +212,7 @@ impl TryFrom<VerikoFile> for Veriko {
             basic: terms("basic", file.plans.basic)?,
             pro: terms("pro", file.plans.pro)?,
             cep: file.cep,
+            queue: file.queue,
         })
     }
 }
@@ -319,6 +335,7 @@ pub(crate) mod tests {
             "[veriko.plans.free]\nmonthly_quota = -1",
             "[veriko.cep]\nprovider = \"banxico\"",
             "[veriko.cep]\ntimeout_seconds = 0",
+            "[veriko.queue]\nexpires_seconds = 0",
             "[scheduler]\nconcurrency = 0",
             "[scheduler]\npoll_seconds = 0",
             "not toml",

@@ -2,6 +2,7 @@
 
 mod errors;
 mod idempotency;
+mod queue;
 mod rate_limit;
 mod retries;
 mod retry_policy;

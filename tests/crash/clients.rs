@@ -56,7 +56,7 @@ pub(crate) fn ask_until_answered(
 fn is_final(answer: &Response) -> bool {
     let code = || answer.json()["errors"][0]["code"].clone();
     match answer.status {
-        200 => true,
+        200 | 202 => true,
         409 if code() == "idempotency_key_in_progress" => false,
         503 => false,
         _ => panic!("{answer:?}"),

@@ -9,5 +9,6 @@ mod ledger;
 mod outage;
 mod pair;
 mod points;
+mod queue;
 mod random;
 mod stopping;

@@ -16,4 +16,7 @@ pub(super) fn migrator() -> Migrator {
 }
 
 /// In order. One that was released is never changed.
-const MIGRATIONS: &[(&str, &str)] = &[("veriko", include_str!("../../migrations/0001_veriko.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("veriko", include_str!("../../migrations/0001_veriko.sql")),
+    ("queue", include_str!("../../migrations/0003_queue.sql")),
+];

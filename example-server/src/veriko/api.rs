@@ -11,7 +11,7 @@ use super::envelope::Context;
 use super::errors::Failure;
 use crate::cep::{Payment, Provider, Recent, Sandbox, Verdict};
 use crate::clock;
-use crate::config::Cep;
+use crate::config::Veriko;
 use crate::cycles::Cycles;
 use crate::db::{Database, Work};
 
@@ -27,6 +27,8 @@ pub(crate) struct Api {
     pub(crate) cep_timeout: Duration,
     /// How asking went of late.
     pub(crate) recent: Recent,
+    /// How long a validation may wait in the queue.
+    pub(crate) queue_expiry: Duration,
     /// Who makes the retries, to be woken when there is one more.
     pub(crate) worker: WorkerHandle,
 }
@@ -39,12 +41,13 @@ pub(super) struct Asked {
 }
 
 impl Api {
-    pub(crate) fn new(database: Database, cep: &Cep) -> Self {
+    pub(crate) fn new(database: Database, terms: &Veriko) -> Self {
         Self {
             cycles: Cycles::of(&database),
             database,
             provider: Arc::new(Sandbox),
-            cep_timeout: cep.timeout(),
+            cep_timeout: terms.cep.timeout(),
+            queue_expiry: terms.queue.expiry(),
             recent: Recent::default(),
             worker: WorkerHandle::default(),
         }

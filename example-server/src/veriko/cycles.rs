@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 use retry_scheduler::{Activity, Cycle, CycleKey, NewCycle, Plan, Reschedule, State};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::model::{Caps, RetryPolicy};
@@ -24,52 +25,59 @@ pub(super) fn new(
     account: &str,
     created_at: Timestamp,
     policy: &RetryPolicy,
-    caps: &Caps,
+    terms: Terms,
 ) -> Option<NewCycle> {
     Some(NewCycle {
         key: key(id),
         tenant: account.to_owned(),
-        plan: plan(created_at, policy, caps)?,
+        plan: plan(created_at, policy, terms)?,
         first_in: policy.interval(),
-        payload: Terms::of(caps).to_payload(),
+        payload: terms.to_payload(),
     })
 }
 
 /// A change to this policy, which also begins an ended cycle anew; `None` if the policy has no retries.
 pub(super) fn change(created_at: Timestamp, policy: &RetryPolicy, caps: &Caps) -> Option<Reschedule> {
-    Some(Reschedule { plan: plan(created_at, policy, caps)?, next_in: policy.interval(), reactivate: true })
+    Some(Reschedule {
+        plan: plan(created_at, policy, Terms::of(caps))?,
+        next_in: policy.interval(),
+        reactivate: true,
+    })
 }
 
-fn plan(created_at: Timestamp, policy: &RetryPolicy, caps: &Caps) -> Option<Plan> {
-    let last_start = end_of_life(created_at, caps);
+fn plan(created_at: Timestamp, policy: &RetryPolicy, terms: Terms) -> Option<Plan> {
+    let last_start = end_of_life(created_at, terms);
     Plan::of_policy(policy).map(|plan| plan.deadline(last_start.into()))
 }
 
 /// When a validation is too old to be retried.
-pub(super) fn end_of_life(created_at: Timestamp, caps: &Caps) -> Timestamp {
-    let age = std::time::Duration::from_secs(caps.max_age_seconds().into());
+pub(super) fn end_of_life(created_at: Timestamp, terms: Terms) -> Timestamp {
+    let age = std::time::Duration::from_secs(terms.max_age_seconds.into());
     created_at.saturating_add(age).unwrap_or(Timestamp::MAX)
 }
 
-/// What of the account's plan an attempt goes by: as it was when the cycle began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What of the account's plan retries go by: as it was when they were asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Terms {
     pub(super) retries_a_day: u32,
+    pub(super) max_age_seconds: u32,
 }
 
 impl Terms {
-    fn of(caps: &Caps) -> Self {
-        Self { retries_a_day: caps.max_dispatched_per_day_per_user() }
+    pub(super) fn of(caps: &Caps) -> Self {
+        Self {
+            retries_a_day: caps.max_dispatched_per_day_per_user(),
+            max_age_seconds: caps.max_age_seconds(),
+        }
     }
 
-    fn to_payload(self) -> Bytes {
-        self.retries_a_day.to_string().into()
+    pub(super) fn to_payload(self) -> Bytes {
+        serde_json::to_vec(&self).expect("two numbers serialise").into()
     }
 
     /// `None` if it is no payload of ours.
     pub(super) fn from_payload(payload: &[u8]) -> Option<Self> {
-        let retries_a_day = std::str::from_utf8(payload).ok()?.parse().ok()?;
-        Some(Self { retries_a_day })
+        serde_json::from_slice(payload).ok()
     }
 }
 

@@ -42,7 +42,16 @@ impl Context {
 
     /// 200 with this as its `data`, and more beside the usual in `meta`.
     pub(crate) fn ok_with<Data: Serialize, More: Serialize>(&self, data: &Data, more: &More) -> Response {
-        self.render(StatusCode::OK, &Document { data, meta: self.meta(more), links: Links {} })
+        self.succeed(StatusCode::OK, data, more)
+    }
+
+    /// 202 with this as its `data`, and more beside the usual in `meta`.
+    pub(crate) fn accepted_with<Data: Serialize, More: Serialize>(
+        &self,
+        data: &Data,
+        more: &More,
+    ) -> Response {
+        self.succeed(StatusCode::ACCEPTED, data, more)
     }
 
     /// The failure, in the caller's language.
@@ -70,6 +79,15 @@ impl Context {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+
+    fn succeed<Data: Serialize, More: Serialize>(
+        &self,
+        status: StatusCode,
+        data: &Data,
+        more: &More,
+    ) -> Response {
+        self.render(status, &Document { data, meta: self.meta(more), links: Links {} })
     }
 
     fn meta<More>(&self, more: More) -> MetaAnd<'_, More> {

@@ -11,6 +11,7 @@ mod etag;
 pub mod filter;
 mod model;
 pub mod payment;
+mod queue;
 mod rejection;
 mod retries;
 mod retry_policy;
@@ -20,6 +21,7 @@ mod time;
 mod validate;
 pub mod validation;
 mod validations;
+mod verdict;
 
 use std::sync::Arc;
 
@@ -36,12 +38,19 @@ pub use etag::ETag;
 pub use filter::Filter;
 pub use model::{Caps, Outcome, RetryPolicy, UnknownOutcome};
 pub use payment::PaymentRequest;
-pub(crate) use retrying::{attempts, keep_up};
+pub(crate) use retrying::keep_up;
 pub use validation::Validation;
 
 use crate::accounts::Permission::{Update, Validate};
 use crate::route::Access::{Key, Permission};
 use crate::route::{Access, Route};
+use crate::worker::Handlers;
+
+/// Adds what makes the attempts of this API's cycles.
+pub(crate) fn attempts(api: &Arc<Api>, handlers: &mut Handlers) {
+    retrying::attempts(api, handlers);
+    queue::attempts(api, handlers);
+}
 
 /// The whole API, below `/v1`.
 pub(crate) fn routes() -> Vec<Route<Arc<Api>>> {

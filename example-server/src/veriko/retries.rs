@@ -11,14 +11,15 @@ use uuid::Uuid;
 
 use super::api::{Api, refuse, waking};
 use super::body::Json;
+use super::cycles::{self, Terms};
 use super::envelope::{Context, Document};
 use super::errors::Failure;
 use super::model::{Caps, RetryPolicy};
 use super::retry_policy::{input, refusal};
-use super::store::{usage, validations};
-use super::validate::{begin, room_for_one};
+use super::store::validations;
+use super::validate::room_in;
 use super::validation::{Ending, Entity, RetryState, RetryStateAttributes, Validation};
-use super::{cycles, described};
+use super::{described, verdict};
 use crate::accounts::User;
 use crate::db::{Connection, Work};
 use crate::{clock, fault};
@@ -115,7 +116,7 @@ pub(super) async fn enable(
         return Err(Failure::retry_not_applicable());
     }
     // An attempt that would come too late is none: the cycle would be over as soon as it began.
-    if clock::timestamp() + policy.interval() > cycles::end_of_life(created_at, caps) {
+    if clock::timestamp() + policy.interval() > cycles::end_of_life(created_at, Terms::of(caps)) {
         return Err(Failure::retry_age_exceeded(caps.max_age_seconds().into()));
     }
     let Some(change) = cycles::change(created_at, policy, caps) else { return Ok(()) };
@@ -127,18 +128,20 @@ pub(super) async fn enable(
                 if cycle.reactivations > caps.max_reactivations() {
                     return Err(Failure::reactivation_cap_exceeded(caps.max_reactivations()));
                 }
-                room_for_one(usage::pending_alone(connection.again(), &validation.account, id).await?, caps)?;
+                room_in(connection.again(), validation, caps).await?;
                 cycles::state(&cycle, policy, &RetryState::None)
             }
             Rescheduled::Ended(_) => return Err(Failure::retry_already_resolved()),
             Rescheduled::Unknown => {
-                begin(api, connection.again(), (id, &validation.account), created_at, policy, caps).await?
+                room_in(connection.again(), validation, caps).await?;
+                verdict::begin(api, connection.again(), validation, policy, Terms::of(caps)).await?
             }
         };
     Ok(validations::update(connection, validation).await?)
 }
 
-/// Without a cycle, or with one that has ended, there is nothing to do.
+/// Without a cycle, or with one that has ended, there is nothing to do. Of one that is to begin with the verdict, there is
+/// none then.
 async fn disable(
     api: &Api,
     mut connection: Connection<'_>,
@@ -146,6 +149,10 @@ async fn disable(
 ) -> Result<(), Failure> {
     if call_off(api, connection.again(), validation).await? {
         return Ok(());
+    }
+    if let RetryState::Intended { .. } = validation.retry_state {
+        validation.retry_state = RetryState::None;
+        return Ok(validations::update(connection, validation).await?);
     }
     // It may have ended otherwise, which the row does not say yet.
     let before = &validation.retry_state;

@@ -17,11 +17,12 @@ use super::cycles::{self, NAMESPACE, Terms};
 use super::store::usage::{self, Allowance};
 use super::store::{attempts, validations};
 use super::validation::{Attempt, RetryState, Status, Validation};
+use super::verdict;
 use crate::worker::Handlers;
 use crate::{clock, fault};
 
-/// Adds what makes the attempts of this API's cycles.
-pub(crate) fn attempts(api: &Arc<Api>, handlers: &mut Handlers) {
+/// Adds what makes the retries.
+pub(super) fn attempts(api: &Arc<Api>, handlers: &mut Handlers) {
     handlers.add(NAMESPACE, Retrying(Arc::clone(api)), api.cep_timeout.saturating_add(TO_RECORD));
 }
 
@@ -172,12 +173,7 @@ fn apply(
         processing_time_ms: Some(took_ms),
         error_code: verdict.error_code().map(Into::into),
     };
-    validation.status = status;
-    validation.banxico_status = banxico_status;
-    validation.processing_time_ms = Some(took_ms);
-    validation.completed_at = Some(finished_at);
-    validation.error_code = verdict.error_code().map(Into::into);
-    validation.error_message = verdict.error_message().map(Into::into);
+    verdict::write(validation, asked);
     if let Some(policy) = validation.retry_state.policy() {
         validation.retry_state = cycles::state(cycle, policy, &validation.retry_state);
     }
@@ -185,4 +181,4 @@ fn apply(
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,27 +1,32 @@
-//! `POST /v1/validate`: asks about a payment, keeps what came of it, and begins its retries.
+//! `POST /v1/validate`: asks about a payment, keeps what came of it, and begins its retries; or leaves it to the
+//! [queue](super::queue).
 
 use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
+use http::{HeaderValue, header};
 use jiff::Timestamp;
-use retry_scheduler::Scheduled;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::api::{Api, Asked, refuse, waking};
+use super::api::{Api, refuse, waking};
 use super::body::Raw;
+use super::client_ref::ClientRef;
+use super::cycles::Terms;
 use super::envelope::{Context, Document};
 use super::errors::Failure;
 use super::model::{Caps, RetryPolicy};
 use super::payment::PaymentRequest;
+use super::queue;
 use super::store::usage::{self, Allowance};
 use super::store::{policies, validations};
-use super::validation::{Entity, Kind, RetryState, Status, Validation, ValidationAttributes};
-use super::{cycles, described};
+use super::validation::{Entity, Kind, Receipt, RetryState, Status, Validation, ValidationAttributes};
+use super::validations::Poll;
+use super::{described, verdict};
 use crate::accounts::User;
-use crate::cep::Verdict;
+use crate::cep::{BanxicoStatus, Payment, Verdict};
 use crate::clock;
 use crate::db::{Connection, Work};
 use crate::fault;
@@ -30,14 +35,20 @@ use crate::fault;
 ///
 /// Banxico is asked while the caller waits, and the answer is its verdict. One that may change (`not_found`,
 /// `cep_unavailable`, `error`) is asked for again by the retry policy, the request's or else the account's.
+///
+/// With `?async=1` the answer is 202 at once, and Banxico is asked in the background. The quota is charged when the
+/// validation is accepted. One without a verdict after an hour ends as an `error` with the `error_code` `ttl_expired`.
 #[utoipa::path(
     post, path = "/validate", operation_id = "validateDirect", tag = "Validations", request_body = described::PaymentRequest,
-    params(Mode),
+    params(Query),
     responses(
         (status = 200, description = "The verdict", body = Document<Entity<ValidationAttributes>>),
+        (status = 202, description = "It is in the queue", body = Document<Entity<Receipt>, Poll>,
+         headers(("ETag" = String, description = "`W/\"0-queued\"`"),
+                 ("Location" = String, description = "Where to read it"))),
         (status = 422, description = "required clave_or_ref_required invalid_date invalid_amount invalid_account_format \
             invalid_account_length invalid_clabe_checksum invalid_card_luhn invalid_bank_code intra_bank_no_cep \
-            invalid_field_type invalid_client_ref retry_policy_invalid retry_pending_cap_exceeded async_not_supported"),
+            invalid_field_type invalid_client_ref retry_policy_invalid retry_pending_cap_exceeded"),
         (status = 429, description = "quota_exceeded"),
         (status = 503, description = "banxico_rate_limit_exhausted"),
     ),
@@ -51,43 +62,89 @@ pub(super) async fn validate(
     Raw(body): Raw,
 ) -> Response {
     let validation = async {
-        if wants_async(query.as_deref().unwrap_or_default()) {
-            return Err(Failure::async_not_supported());
-        }
-        carry_out(&api, &user, &work, PaymentRequest::parse(&body, user.caps())?).await
+        let created_at = clock::timestamp();
+        let PaymentRequest { payment, client_ref, retry_policy } = PaymentRequest::parse(&body, user.caps())?;
+        let policy = look_first(&api, &user, retry_policy, created_at).await?;
+        let validation = fresh(&user, Kind::Direct, payment, client_ref, created_at);
+        let mode = Mode::asked_for(query.as_deref());
+        carry_out(&api, &user, &work, validation, policy, mode).await
     };
-    match validation.await {
-        Ok(validation) => waking(&api, context.ok(&validation.resource())),
-        Err(failure) => refuse(&context, &work, &failure).await,
+    answer(&api, &context, &work, validation.await).await
+}
+
+/// Whether the caller waits for the verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Foreground,
+    Background,
+}
+
+impl Mode {
+    /// `?async=1`, `true` or `yes` is the background; the last one counts.
+    pub(super) fn asked_for(query: Option<&str>) -> Self {
+        let parameters = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+        let background = parameters
+            .filter(|(name, _)| name == "async")
+            .last()
+            .is_some_and(|(_, value)| ["1", "true", "yes"].iter().any(|yes| value.eq_ignore_ascii_case(yes)));
+        if background { Self::Background } else { Self::Foreground }
     }
 }
 
-async fn carry_out(
+/// Asks and keeps what came of it, or leaves it to the queue.
+pub(super) async fn carry_out(
     api: &Api,
     user: &User,
     work: &Work,
-    request: PaymentRequest,
+    mut validation: Validation,
+    policy: RetryPolicy,
+    mode: Mode,
 ) -> Result<Validation, Failure> {
-    let created_at = clock::timestamp();
-    let policy = look_first(api, user, request.retry_policy.as_ref(), created_at).await?;
-    // Nothing is held meanwhile: no connection, no lock.
-    let asked = api.ask(&request.payment, 1).await;
-    if asked.verdict == Verdict::RateLimited {
-        return Err(Failure::banxico_rate_limit_exhausted());
+    if mode == Mode::Background {
+        queue::enqueue(api, user, work, &mut validation, policy).await?;
+    } else {
+        // Nothing is held meanwhile: no connection, no lock.
+        let asked = api.ask(&validation.payment, 1).await;
+        if asked.verdict == Verdict::RateLimited {
+            return Err(Failure::banxico_rate_limit_exhausted());
+        }
+        fault::point("after-claim").await;
+        verdict::write(&mut validation, asked);
+        validation.etag_version = 1;
+        keep(api, user, work, &mut validation, &policy).await?;
     }
-    fault::point("after-claim").await;
-    let mut validation = of(user, request, asked, created_at);
-    keep(api, user, work, &mut validation, &policy).await?;
     fault::point("before-commit").await;
     Ok(validation)
 }
 
+/// The answer to a request for a validation: 200 with its verdict, or 202 while it has none.
+pub(super) async fn answer(
+    api: &Api,
+    context: &Context,
+    work: &Work,
+    validation: Result<Validation, Failure>,
+) -> Response {
+    let validation = match validation {
+        Ok(validation) => validation,
+        Err(failure) => return refuse(context, work, &failure).await,
+    };
+    if validation.status.is_final() {
+        return waking(api, context.ok(&validation.resource()));
+    }
+    let mut response = context.accepted_with(&validation.receipt(), &Poll::of(&validation));
+    let location =
+        HeaderValue::try_from(validation.location()).expect("a path with a UUID makes a header value");
+    response.headers_mut().insert(header::LOCATION, location);
+    response.headers_mut().insert(header::ETAG, HeaderValue::from(validation.etag()));
+    waking(api, response)
+}
+
 /// Refuses what would be refused afterwards too, before anybody is asked, and finds out which policy there is to be: the
 /// request's, else the account's as far as the plan allows that today.
-async fn look_first(
+pub(super) async fn look_first(
     api: &Api,
     user: &User,
-    asked: Option<&RetryPolicy>,
+    asked: Option<RetryPolicy>,
     now: Timestamp,
 ) -> Result<RetryPolicy, Failure> {
     let mut reader = api.database.read().await?;
@@ -96,7 +153,7 @@ async fn look_first(
         return Err(Failure::quota_exceeded());
     }
     let policy = match asked {
-        Some(policy) => policy.clone(),
+        Some(policy) => policy,
         None => policies::load(reader.connection(), user.id()).await?.tightened(user.caps()).0,
     };
     if policy.is_enabled() {
@@ -114,35 +171,36 @@ async fn keep(
     policy: &RetryPolicy,
 ) -> Result<(), Failure> {
     let mut transaction = work.begin().await?;
-    let (granted, now) = (user.monthly_quota(), clock::timestamp());
-    if !usage::charge(transaction.connection(), user.id(), Allowance::Validations, now, granted).await? {
-        return Err(Failure::quota_exceeded());
+    charge(transaction.connection(), user).await?;
+    if verdict::is_retried(validation, policy) {
+        room_in(transaction.connection(), validation, user.caps()).await?;
     }
-    if validation.status.outcome().is_some_and(|outcome| policy.retries_on(&outcome)) {
-        let Validation { id, account, created_at, .. } = &*validation;
-        validation.retry_state =
-            begin(api, transaction.connection(), (*id, account), *created_at, policy, user.caps()).await?;
-    }
+    let terms = Terms::of(user.caps());
+    verdict::begin_retries(api, transaction.connection(), validation, policy, terms).await?;
     Ok(validations::insert(transaction.connection(), validation).await?)
 }
 
-/// Begins the retries of a validation that never had any, if the account has room for one more cycle.
-pub(super) async fn begin(
-    api: &Api,
-    mut connection: Connection<'_>,
-    (id, account): (Uuid, &str),
-    created_at: Timestamp,
-    policy: &RetryPolicy,
+/// Takes one of the validations that the account is granted.
+pub(super) async fn charge(connection: Connection<'_>, user: &User) -> Result<(), Failure> {
+    let (granted, now) = (user.monthly_quota(), clock::timestamp());
+    if usage::charge(connection, user.id(), Allowance::Validations, now, granted).await? {
+        Ok(())
+    } else {
+        Err(Failure::quota_exceeded())
+    }
+}
+
+/// Whether the account has room for the cycle of this validation, which stays so until the transaction ends.
+pub(super) async fn room_in(
+    connection: Connection<'_>,
+    validation: &Validation,
     caps: &Caps,
-) -> Result<RetryState, Failure> {
-    let Some(new) = cycles::new(id, account, created_at, policy, caps) else { return Ok(RetryState::None) };
-    room_for_one(usage::pending_alone(connection.again(), account, id).await?, caps)?;
-    let (Scheduled::New(cycle) | Scheduled::Exists(cycle)) = api.cycles.schedule_in(connection, new).await?;
-    Ok(cycles::state(&cycle, policy, &RetryState::None))
+) -> Result<(), Failure> {
+    room_for_one(usage::pending_alone(connection, &validation.account, validation.id).await?, caps)
 }
 
 /// Whether one more cycle can be pending beside so many.
-pub(super) fn room_for_one(pending: u64, caps: &Caps) -> Result<(), Failure> {
+fn room_for_one(pending: u64, caps: &Caps) -> Result<(), Failure> {
     if pending < u64::from(caps.max_pending_per_user()) {
         Ok(())
     } else {
@@ -150,24 +208,31 @@ pub(super) fn room_for_one(pending: u64, caps: &Caps) -> Result<(), Failure> {
     }
 }
 
-fn of(user: &User, request: PaymentRequest, asked: Asked, created_at: Timestamp) -> Validation {
-    let Asked { verdict, took_ms } = asked;
+/// A validation that nobody has begun on.
+pub(super) fn fresh(
+    user: &User,
+    kind: Kind,
+    payment: Payment,
+    client_ref: Option<ClientRef>,
+    created_at: Timestamp,
+) -> Validation {
     Validation {
         // In the order of creation: among those of one millisecond, lists go by it.
         id: Uuid::now_v7(),
         account: user.id().to_owned(),
-        kind: Kind::Direct,
-        payment: request.payment,
-        status: Status::from(verdict),
-        banxico_status: verdict.banxico_status(),
-        processing_time_ms: Some(took_ms),
+        kind,
+        payment,
+        status: Status::Queued,
+        banxico_status: BanxicoStatus::Pending,
+        processing_time_ms: None,
         created_at,
-        completed_at: Some(clock::timestamp()),
-        client_ref: request.client_ref,
-        error_code: verdict.error_code().map(Into::into),
-        error_message: verdict.error_message().map(Into::into),
-        etag_version: 1,
+        completed_at: None,
+        client_ref,
+        error_code: None,
+        error_message: None,
+        etag_version: 0,
         retry_state: RetryState::None,
+        queue: None,
     }
 }
 
@@ -175,7 +240,7 @@ fn of(user: &User, request: PaymentRequest, asked: Asked, created_at: Timestamp)
 #[expect(dead_code, reason = "the field is read by the derive alone")]
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-struct Mode {
+struct Query {
     /// Whether to answer at once, and to validate in the background.
     #[param(inline)]
     r#async: Option<Async>,
@@ -194,21 +259,13 @@ enum Async {
     Yes,
 }
 
-/// `?async=1`, `true` or `yes`; the last one counts.
-fn wants_async(query: &str) -> bool {
-    let values = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "async");
-    values
-        .last()
-        .is_some_and(|(_, value)| ["1", "true", "yes"].iter().any(|yes| value.eq_ignore_ascii_case(yes)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn async_is_asked_for_by_1_true_and_yes() {
-        for (query, wanted) in [
+    fn the_background_is_asked_for_by_1_true_and_yes() {
+        for (query, background) in [
             ("async=1", true),
             ("async=true", true),
             ("async=YES", true),
@@ -221,7 +278,8 @@ mod tests {
             ("asynchronous=1", false),
             ("", false),
         ] {
-            assert_eq!(wants_async(query), wanted, "{query}");
+            assert_eq!(Mode::asked_for(Some(query)) == Mode::Background, background, "{query}");
         }
+        assert_eq!(Mode::asked_for(None), Mode::Foreground);
     }
 }

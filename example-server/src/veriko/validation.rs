@@ -16,7 +16,7 @@ use crate::cep::{BanxicoStatus, Payment, Verdict, text_enum};
 pub use attempt::Attempt;
 pub(super) use attempt::Shown as RetryAttempt;
 pub use retry_state::{CycleState, Ending, RetryState};
-pub(super) use shown::{Entity, Item, RetryStateAttributes, ValidationAttributes};
+pub(super) use shown::{Entity, Item, Receipt, RetryStateAttributes, ValidationAttributes};
 
 /// One validation, as it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,17 @@ pub struct Validation {
     pub etag_version: u32,
     /// Its retries.
     pub retry_state: RetryState,
+    /// Its time in the queue; `None` if who asked for it waited.
+    pub queue: Option<Queue>,
+}
+
+/// What a validation in the background has beside the others. It was queued when it was created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    /// Without a verdict by then, it ends without one.
+    pub expires_at: Timestamp,
+    /// When somebody first began on it.
+    pub processing_started_at: Option<Timestamp>,
 }
 
 impl Validation {
@@ -64,6 +75,11 @@ impl Validation {
     /// The tag of this version of it.
     pub fn etag(&self) -> ETag {
         ETag { version: self.etag_version, status: self.status }
+    }
+
+    /// Where it is read.
+    pub fn location(&self) -> String {
+        format!("/v1/validations/{}", self.id)
     }
 
     /// How long who waits for it should leave it alone, in seconds; `None` once there is a status to stay.

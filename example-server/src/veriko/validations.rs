@@ -109,10 +109,16 @@ pub(super) async fn retry_attempts(
 
 /// When to ask again.
 #[derive(Serialize, ToSchema)]
-struct Poll {
+pub(super) struct Poll {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = 2)]
     next_poll_after_seconds: Option<u32>,
+}
+
+impl Poll {
+    pub(super) fn of(validation: &Validation) -> Self {
+        Self { next_poll_after_seconds: validation.next_poll_after_seconds() }
+    }
 }
 
 /// Which page it is.

@@ -123,19 +123,6 @@ fn all_that_is_wrong_is_said_at_once_and_nothing_is_asked() {
 }
 
 #[test]
-fn a_validation_in_the_background_is_refused_and_not_made_in_the_foreground() {
-    let server = demo();
-    for query in ["async=1", "async=true", "async=yes"] {
-        let answer =
-            server.post(&format!("/v1/validate?{query}")).bearer(&demo_key('1')).json(payment("MX1")).send();
-        assert_eq!((answer.status, code(&answer).as_str()), (422, "async_not_supported"));
-    }
-    assert_eq!((total(&server), asked(&server)), (0, 0));
-    let answer = server.post("/v1/validate?async=0").bearer(&demo_key('1')).json(payment("MX1")).send();
-    assert_eq!(answer.status, 200, "{answer:?}");
-}
-
-#[test]
 fn a_key_validates_once_and_its_replay_is_the_same_to_the_byte() {
     for launch in on_both() {
         let server = launch.start();

@@ -2,7 +2,6 @@
 
 /// Codes and meanings, for the `OpenAPI` document, in the order of the alphabet.
 pub(crate) const CODES: &[(&str, &str)] = &[
-    ("async_not_supported", "This server validates while the caller waits."),
     ("bad_request", "The request cannot be understood."),
     ("banxico_rate_limit_exhausted", "Banxico takes no more queries for now. Try again in a few minutes."),
     ("body_empty", "The request needs a body and has none."),

@@ -12,15 +12,6 @@ impl Failure {
         Self::conflict("invalid_uuid", "The id in the path is not a UUID.", "El id de la ruta no es un UUID.")
     }
 
-    /// A validation in the background was asked for. An answer that took its time instead would not be what was asked for.
-    pub fn async_not_supported() -> Self {
-        Self::conflict(
-            "async_not_supported",
-            "This server validates while you wait: leave out async.",
-            "Este servidor valida mientras esperas: omite async.",
-        )
-    }
-
     /// There is no cycle to cancel.
     pub fn retry_not_active() -> Self {
         Self::conflict(

@@ -92,7 +92,7 @@ pub(super) fn known(validation: &Validation) -> u32 {
         RetryState::Active { attempts_completed, .. } | RetryState::Ended { attempts_completed, .. } => {
             attempts_completed
         }
-        RetryState::None => 0,
+        RetryState::None | RetryState::Intended { .. } => 0,
     }
 }
 

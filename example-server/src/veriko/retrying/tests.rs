@@ -10,27 +10,26 @@ use retry_scheduler::{ClaimDue, Claimed, ManualClock};
 use tokio::sync::Notify;
 
 use super::overdue::catch_up;
-use retry_scheduler::WorkerHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::cep::{Payment, Provider, Recent, Verdict as Answer};
+use crate::cep::{Payment, Provider, Verdict as Answer};
+use crate::config::Config;
 use crate::cycles::Cycles;
 use crate::db::Database;
 use crate::veriko::payment::restore;
 use crate::veriko::retries::{call_off, enable};
-use crate::veriko::validate::begin;
 use crate::veriko::validation::{Ending, Kind};
 use crate::veriko::{Caps, Outcome, RetryPolicy};
 
 const INTERVAL: Duration = Duration::from_mins(10);
-const LEASE: Duration = Duration::from_secs(30);
+pub(in crate::veriko) const LEASE: Duration = Duration::from_secs(30);
 
 /// Gives the answers it was given, and then none any more.
 #[derive(Debug, Default)]
-struct Scripted {
+pub(in crate::veriko) struct Scripted {
     answers: Mutex<VecDeque<Answer>>,
-    asked: Mutex<Vec<u32>>,
+    pub(in crate::veriko) asked: Mutex<Vec<u32>>,
     begun: Notify,
 }
 
@@ -50,10 +49,10 @@ impl Provider for Scripted {
 }
 
 /// A database with a scheduler whose time a test moves.
-struct Setup {
-    api: Arc<Api>,
-    clock: ManualClock,
-    provider: Arc<Scripted>,
+pub(in crate::veriko) struct Setup {
+    pub(in crate::veriko) api: Arc<Api>,
+    pub(in crate::veriko) clock: ManualClock,
+    pub(in crate::veriko) provider: Arc<Scripted>,
 }
 
 impl Setup {
@@ -65,18 +64,16 @@ impl Setup {
             Cycles::Postgres(scheduler) => Cycles::Postgres(scheduler.with_clock(clock.clone())),
         };
         let provider = Arc::new(Scripted::default());
-        let asked: Arc<dyn Provider> = Arc::clone(&provider) as _;
-        let cep_timeout = Duration::from_secs(30);
-        let (recent, worker) = (Recent::default(), WorkerHandle::default());
-        let api = Api { database, cycles, provider: asked, cep_timeout, recent, worker };
+        let mut api = Api::new(database, &Config::load(None).unwrap().veriko);
+        (api.cycles, api.provider) = (cycles, Arc::clone(&provider) as _);
         Self { api: Arc::new(api), clock, provider }
     }
 
-    async fn on_both() -> [Self; 2] {
+    pub(in crate::veriko) async fn on_both() -> [Self; 2] {
         [Self::on("sqlite::memory:").await, Self::on(&shared_database()).await]
     }
 
-    fn will_answer(&self, answers: impl IntoIterator<Item = Answer>) {
+    pub(in crate::veriko) fn will_answer(&self, answers: impl IntoIterator<Item = Answer>) {
         *self.provider.answers.lock().unwrap() = answers.into_iter().collect();
     }
 
@@ -86,9 +83,7 @@ impl Setup {
         let now = clock::timestamp();
         let policy = policy(max_retries, outcomes);
         let mut transaction = self.api.database.begin().await.unwrap();
-        let retry_state =
-            begin(&self.api, transaction.connection(), (id, "acme"), now, &policy, caps).await.unwrap();
-        let validation = Validation {
+        let mut validation = Validation {
             id,
             account: "acme".into(),
             kind: Kind::Direct,
@@ -102,14 +97,18 @@ impl Setup {
             error_code: None,
             error_message: None,
             etag_version: 1,
-            retry_state,
+            retry_state: RetryState::None,
+            queue: None,
         };
+        let terms = Terms::of(caps);
+        validation.retry_state =
+            verdict::begin(&self.api, transaction.connection(), &validation, &policy, terms).await.unwrap();
         validations::insert(transaction.connection(), &validation).await.unwrap();
         transaction.commit().await.unwrap();
         validation.id
     }
 
-    async fn shown(&self, id: Uuid) -> Validation {
+    pub(in crate::veriko) async fn shown(&self, id: Uuid) -> Validation {
         let mut reader = self.api.database.read().await.unwrap();
         validations::load(reader.connection(), Some("acme"), id).await.unwrap().unwrap()
     }
@@ -120,7 +119,7 @@ impl Setup {
     }
 
     /// The cycle that is due next, when it is.
-    async fn claim(&self) -> Option<Claimed> {
+    pub(in crate::veriko) async fn claim(&self) -> Option<Claimed> {
         let due = ClaimDue { limit: 1, lease: LEASE, per_tenant: 100, running: HashMap::new() };
         self.api.cycles.scheduler().claim_due(due).await.unwrap().pop()
     }
@@ -172,11 +171,11 @@ fn defaults() -> Defaults<Outcome> {
     Defaults::new([Outcome::NotFound, Outcome::CepUnavailable, Outcome::Error]).max_reactivations(1000)
 }
 
-fn caps() -> Caps {
+pub(in crate::veriko) fn caps() -> Caps {
     Caps::merge(&defaults(), &Plan::new()).unwrap()
 }
 
-fn policy(max_retries: u32, outcomes: &[&str]) -> RetryPolicy {
+pub(in crate::veriko) fn policy(max_retries: u32, outcomes: &[&str]) -> RetryPolicy {
     let seconds = u32::try_from(INTERVAL.as_secs()).unwrap();
     let asked = RetryPolicyInput::new().enabled(true).max_retries(max_retries).interval_seconds(seconds);
     asked.outcomes(outcomes).restore().unwrap()

@@ -80,7 +80,8 @@ pub(in crate::veriko) async fn pending_alone(
     pending(connection, account, Some(but)).await
 }
 
-/// How many retry cycles the account has pending, but for that of one validation.
+/// How many retry cycles the account has pending, but for that of one validation. One that a validation in the queue may
+/// come to need counts: its place was promised when that was accepted.
 pub(in crate::veriko) async fn pending(
     connection: Connection<'_>,
     account: &str,
@@ -88,7 +89,7 @@ pub(in crate::veriko) async fn pending(
 ) -> sqlx::Result<u64> {
     let pending: i64 = on!(connection, c => sqlx::query_scalar(
         "SELECT COUNT(*) FROM validations
-         WHERE account = $1 AND retry_state = 'pending' AND (CAST($2 AS TEXT) IS NULL OR id <> $2)",
+         WHERE account = $1 AND retry_state IN ('pending', 'intended') AND (CAST($2 AS TEXT) IS NULL OR id <> $2)",
     ).bind(account).bind(but.map(|id| id.to_string())).fetch_one(c).await)?;
     super::column(pending)
 }

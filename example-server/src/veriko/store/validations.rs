@@ -9,14 +9,14 @@ use crate::db::{Connection, on};
 use crate::veriko::client_ref::ClientRef;
 use crate::veriko::filter::{Filter, Search};
 use crate::veriko::payment::restore;
-use crate::veriko::validation::{CycleState, Ending, RetryState, Validation};
+use crate::veriko::validation::{CycleState, Ending, Queue, RetryState, Validation};
 
 /// The columns a [`Row`] is read from.
 macro_rules! columns {
     () => {
         "id, account, request, validation_type, status, banxico_status, error_code, error_message, client_ref, \
          retry_state, retry_policy, retry_attempts, retry_next_at, retry_ended_at, etag_version, processing_time_ms, \
-         created_at, completed_at"
+         created_at, completed_at, expires_at, processing_started_at"
     };
 }
 
@@ -65,8 +65,10 @@ pub(in crate::veriko) async fn insert(
     on!(connection, c => sqlx::query(
         "INSERT INTO validations (id, account, request, validation_type, status, banxico_status, error_code,
              error_message, client_ref, amount_centavos, beneficiary_account, searchable, retry_state, retry_policy,
-             retry_attempts, retry_next_at, retry_ended_at, etag_version, processing_time_ms, created_at, completed_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)",
+             retry_attempts, retry_next_at, retry_ended_at, etag_version, processing_time_ms, created_at, completed_at,
+             expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+             $22)",
     )
     .bind(validation.id.to_string())
     .bind(&validation.account)
@@ -89,6 +91,7 @@ pub(in crate::veriko) async fn insert(
     .bind(processing_time_ms)
     .bind(validation.created_at.as_millisecond())
     .bind(validation.completed_at.map(Timestamp::as_millisecond))
+    .bind(validation.queue.map(|queue| queue.expires_at.as_millisecond()))
     .execute(c).await.map(drop))
 }
 
@@ -121,7 +124,7 @@ pub(in crate::veriko) async fn lock(
     row.map(Validation::try_from).transpose()
 }
 
-/// Writes what a retry, or a change of its retries, made of a validation that is [locked](lock), under its next version.
+/// Writes what an answer, or a change of its retries, made of a validation that is [locked](lock), under its next version.
 pub(in crate::veriko) async fn update(
     connection: Connection<'_>,
     validation: &mut Validation,
@@ -131,7 +134,7 @@ pub(in crate::veriko) async fn update(
     let updated: Option<i64> = on!(connection, c => sqlx::query_scalar(
         "UPDATE validations SET etag_version = etag_version + 1, status = $3, banxico_status = $4, error_code = $5,
              error_message = $6, processing_time_ms = $7, completed_at = $8, retry_state = $9, retry_policy = $10,
-             retry_attempts = $11, retry_next_at = $12, retry_ended_at = $13
+             retry_attempts = $11, retry_next_at = $12, retry_ended_at = $13, processing_started_at = $14
          WHERE id = $1 AND etag_version = $2 RETURNING etag_version",
     )
     .bind(validation.id.to_string())
@@ -147,6 +150,7 @@ pub(in crate::veriko) async fn update(
     .bind(retry.attempts)
     .bind(retry.next_at)
     .bind(retry.ended_at)
+    .bind(validation.queue.and_then(|queue| queue.processing_started_at).map(Timestamp::as_millisecond))
     .fetch_optional(c).await)?;
     // Whoever did not lock it finds out here, if that mattered.
     validation.etag_version = column(updated.ok_or(sqlx::Error::RowNotFound)?)?;
@@ -236,6 +240,8 @@ struct Row {
     processing_time_ms: Option<i64>,
     created_at: i64,
     completed_at: Option<i64>,
+    expires_at: Option<i64>,
+    processing_started_at: Option<i64>,
 }
 
 impl TryFrom<Row> for Validation {
@@ -243,6 +249,8 @@ impl TryFrom<Row> for Validation {
 
     fn try_from(row: Row) -> sqlx::Result<Self> {
         let retry_state = retry_state(&row)?;
+        let processing_started_at = row.processing_started_at.map(time).transpose()?;
+        let queue = row.expires_at.map(time).transpose()?;
         Ok(Self {
             id: named(&row.id)?,
             account: row.account,
@@ -258,11 +266,14 @@ impl TryFrom<Row> for Validation {
             error_message: row.error_message,
             etag_version: column(row.etag_version)?,
             retry_state,
+            queue: queue.map(|expires_at| Queue { expires_at, processing_started_at }),
         })
     }
 }
 
 const NONE: &str = "none";
+/// [`RetryState::Intended`]
+const INTENDED: &str = "intended";
 
 /// A retry cycle as its columns have it.
 struct RetryColumns {
@@ -280,6 +291,13 @@ impl RetryColumns {
             RetryState::None => {
                 Self { state: name, policy: None, attempts: 0, next_at: None, ended_at: None }
             }
+            RetryState::Intended { policy } => Self {
+                state: INTENDED,
+                policy: Some(policies::to_text(policy)),
+                attempts: 0,
+                next_at: None,
+                ended_at: None,
+            },
             RetryState::Active { policy, attempts_completed, next_attempt_at } => Self {
                 state: name,
                 policy: Some(policies::to_text(policy)),
@@ -304,6 +322,9 @@ fn retry_state(row: &Row) -> sqlx::Result<RetryState> {
     }
     let policy = row.retry_policy.as_deref().ok_or_else(|| undecodable("a retry cycle without a policy"))?;
     let policy = policies::from_text(policy)?;
+    if row.retry_state == INTENDED {
+        return Ok(RetryState::Intended { policy });
+    }
     let attempts_completed = column(row.retry_attempts)?;
     let at =
         |column: Option<i64>| column.map_or_else(|| Err(undecodable("a retry cycle without a time")), time);

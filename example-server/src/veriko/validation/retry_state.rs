@@ -13,6 +13,11 @@ use crate::veriko::time::Utc;
 pub enum RetryState {
     /// There never was one.
     None,
+    /// There is to be one, if the first verdict is one that this policy retries. Shown as none.
+    Intended {
+        /// What it will go by.
+        policy: RetryPolicy,
+    },
     /// It goes on.
     Active {
         /// What it goes by.
@@ -75,7 +80,7 @@ impl RetryState {
     /// Where the cycle is; `None` if there is none.
     pub fn cycle_state(&self) -> Option<CycleState> {
         match self {
-            Self::None => None,
+            Self::None | Self::Intended { .. } => None,
             Self::Active { .. } => Some(CycleState::Pending),
             Self::Ended { ending, .. } => Some((*ending).into()),
         }
@@ -84,7 +89,7 @@ impl RetryState {
     /// What the cycle goes by, or went by; `None` if there is none.
     pub fn policy(&self) -> Option<&RetryPolicy> {
         match self {
-            Self::None => None,
+            Self::None | Self::Intended { .. } => None,
             Self::Active { policy, .. } | Self::Ended { policy, .. } => Some(policy),
         }
     }
@@ -105,7 +110,7 @@ impl RetryState {
             terminal_state: self.cycle_state(),
         };
         match self {
-            Self::None => nothing,
+            Self::None | Self::Intended { .. } => nothing,
             Self::Active { policy, attempts_completed, next_attempt_at } => Shown {
                 enabled: true,
                 max_retries: Some(policy.max_retries()),
@@ -179,13 +184,14 @@ mod tests {
     }
 
     #[test]
-    fn without_a_cycle_nothing_is_set() {
+    fn without_a_cycle_nothing_is_set_also_where_there_is_to_be_one() {
         let expected = json!({
             "enabled": false, "max_retries": null, "interval_seconds": null, "outcomes": null,
             "attempts_completed": 0, "next_attempt_at": null, "resolved_at": null, "exhausted_at": null,
             "cancelled_at": null, "terminal_state": null,
         });
         assert_eq!(shown(&RetryState::None), expected);
+        assert_eq!(shown(&RetryState::Intended { policy: policy() }), expected);
     }
 
     #[test]

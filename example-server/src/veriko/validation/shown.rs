@@ -23,11 +23,28 @@ impl Validation {
             client_ref: self.client_ref.as_ref(),
             created_at: Utc(self.created_at),
             completed_at: self.completed_at.map(Utc),
+            enqueued_at: self.queue.map(|_| Utc(self.created_at)),
+            processing_started_at: self.queue.and_then(|queue| queue.processing_started_at).map(Utc),
+            expires_at: self.queue.filter(|_| !self.status.is_final()).map(|queue| Utc(queue.expires_at)),
+            etag_version: self.queue.map(|_| self.etag_version),
             error_code: self.error_code.as_deref(),
             error_message: self.error_message.as_deref(),
             retry_state: &self.retry_state,
         };
         self.with_attributes(attributes, Some(self.links()))
+    }
+
+    /// The `data` of the 202 that says it is in the queue.
+    pub fn receipt(&self) -> impl Serialize + '_ {
+        let attributes = Receipt {
+            validation_id: self.id,
+            status: self.status,
+            etag_version: self.etag_version,
+            enqueued_at: Utc(self.created_at),
+            expires_at: self.queue.map(|queue| Utc(queue.expires_at)),
+            retry_state: &self.retry_state,
+        };
+        self.with_attributes(attributes, None)
     }
 
     /// Its place in the `data` of `GET /v1/validations`. What a payment lacks is empty text there, and not `null`, as the
@@ -69,7 +86,7 @@ impl Validation {
 
     /// The CEP is there to fetch once the payment was found, and not for any other status.
     fn links(&self) -> Links {
-        let this = format!("/v1/validations/{}", self.id);
+        let this = self.location();
         let cep = |format| (self.status == Status::Valid).then(|| format!("{this}/cep?format={format}"));
         Links { cep_xml: cep("xml"), cep_pdf: cep("pdf"), this }
     }
@@ -92,6 +109,22 @@ pub(in crate::veriko) struct ValidationAttributes<'a> {
     created_at: Utc,
     #[schema(required)]
     completed_at: Option<Utc>,
+    /// In the background: when it was accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    enqueued_at: Option<Utc>,
+    /// In the background: when somebody began on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    processing_started_at: Option<Utc>,
+    /// In the background, and without a verdict: when it ends without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    expires_at: Option<Utc>,
+    /// In the background: the number in its `ETag`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 2)]
+    etag_version: Option<u32>,
     /// Why there is no answer of Banxico's.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "network")]
@@ -100,6 +133,23 @@ pub(in crate::veriko) struct ValidationAttributes<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "Banxico gave no answer that can be read.")]
     error_message: Option<&'a str>,
+    #[schema(value_type = ShownRetryState)]
+    retry_state: &'a RetryState,
+}
+
+/// A validation that was accepted.
+#[derive(Serialize, ToSchema)]
+#[schema(as = QueuedValidation)]
+pub(in crate::veriko) struct Receipt<'a> {
+    validation_id: Uuid,
+    #[schema(example = "queued")]
+    status: Status,
+    #[schema(example = 0)]
+    etag_version: u32,
+    enqueued_at: Utc,
+    /// When it ends without a verdict, if it has none by then.
+    #[schema(required, nullable = false)]
+    expires_at: Option<Utc>,
     #[schema(value_type = ShownRetryState)]
     retry_state: &'a RetryState,
 }

@@ -23,6 +23,7 @@ fn validation() -> Validation {
         error_message: None,
         etag_version: 1,
         retry_state: RetryState::None,
+        queue: None,
     }
 }
 
