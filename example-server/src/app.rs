@@ -14,7 +14,7 @@ use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 
 use crate::accounts::{Accounts, User};
 use crate::route::{Access, Route};
-use crate::{auth, config, fault, ops, rate_limit, veriko};
+use crate::{auth, config, fault, ops, rate_limit, veriko, worker};
 
 /// The layer of this server.
 pub(crate) type Idempotency = IdempotencyLayer<AnyStore>;
@@ -30,10 +30,11 @@ pub(crate) fn idempotency(config: &config::Idempotency, records: AnyStore) -> Id
         .build()
 }
 
-/// The whole stack, from the outside in:
+/// What stands before the operations of one API, from the outside in:
 ///
-/// 1. **trace**: sees every answer, whoever made it;
-/// 2. **request id and frame**: from here on nothing is answered unframed, the layers' refusals included;
+/// 1. **trace**: sees every answer, whoever made it; of all APIs, and so in [`app`];
+/// 2. **request id and frame**: from here on nothing is answered unframed, the bare refusals of what follows included. Each
+///    API has its own;
 /// 3. **panic catch**: inside the frame, so that a 500 has one; outside the idempotency layer, which must see the panic
 ///    to give the key free;
 /// 4. **auth**: an idempotency key belongs to somebody, so who it is comes first, and who is nobody costs nothing more;
@@ -45,9 +46,8 @@ pub(crate) fn idempotency(config: &config::Idempotency, records: AnyStore) -> Id
 /// 9. the **handler**, whose rows the idempotency layer commits together with the record.
 ///
 /// Public operations are answered at 3. What is neither route nor method (404, 405) needs a key under `/v1`, as all that is there does, and stops at 5.
-pub(crate) fn stack(
+pub(crate) fn api(
     routes: Vec<Route>,
-    ops: Router,
     accounts: Arc<Accounts>,
     idempotency: &Idempotency,
     max_body_bytes: usize,
@@ -70,28 +70,39 @@ pub(crate) fn stack(
         api = route.add_to(api);
     }
     let api = api
-        .fallback(veriko::not_found)
-        .method_not_allowed_fallback(veriko::method_not_allowed)
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(max_body_bytes))
         .layer(from_fn_with_state(max_body_bytes, veriko::bound_body))
         .layer(from_fn(rate_limit::state_numbers))
         .layer(from_fn_with_state(accounts, auth::authenticate))
         // Added behind it all, so that nothing of it stands before them.
         .merge(public);
+    veriko::frame(api.layer(CatchPanicLayer::custom(panicked)))
+}
 
-    Router::new()
-        .merge(ops)
-        .nest("/v1", api)
-        .fallback(veriko::not_found)
-        .method_not_allowed_fallback(veriko::method_not_allowed)
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(veriko::envelop))
+/// Everything that is served. What belongs to no API, and what is nowhere, wears Veriko's frame, too.
+pub(crate) fn app(ops: Router, veriko: Router) -> Router {
+    let rest = Router::new().merge(ops).fallback(not_found).method_not_allowed_fallback(method_not_allowed);
+    veriko::frame(rest.layer(CatchPanicLayer::custom(panicked)))
+        .nest("/v1", veriko)
+        .layer(from_fn(worker::wake))
         .layer(from_fn(ops::observe))
         // Before anything can look at them: whatever prints these headers prints "Sensitive".
         .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION, IDEMPOTENCY_KEY]))
 }
 
 const IDEMPOTENCY_KEY: header::HeaderName = header::HeaderName::from_static("idempotency-key");
+
+/// Answers where there is nothing: bare, as all that follows does, for the frame to put it into words.
+async fn not_found() -> StatusCode {
+    StatusCode::NOT_FOUND
+}
+
+/// Answers where there is something, but not this. Axum adds `Allow`.
+async fn method_not_allowed() -> StatusCode {
+    StatusCode::METHOD_NOT_ALLOWED
+}
 
 /// The panic hook has logged it; the client learns nothing of it. The frame is put around this further out.
 fn panicked(_: Box<dyn Any + Send>) -> Response {

@@ -1,32 +1,35 @@
 //! Authentication and permissions.
+//!
+//! What is refused here is answered with a bare status: each API's frame puts it into its own words.
 
 use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
-use http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode, header};
 
 use crate::accounts::{Accounts, ApiKey, Permission, User};
-use crate::veriko::{Context, Failure};
 
 /// Finds out who calls and says so in the request's extensions, or answers 401: the same to a missing, a malformed and an
 /// unknown key.
 pub(crate) async fn authenticate(
     State(accounts): State<Arc<Accounts>>,
-    Extension(context): Extension<Context>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let Some(key) = bearer(request.headers()) else { return context.fail(&Failure::unauthorized()) };
+    let Some(key) = bearer(request.headers()) else { return StatusCode::UNAUTHORIZED.into_response() };
     match accounts.find(&key).await {
         Ok(Some(user)) => {
             request.extensions_mut().insert(user);
             next.run(request).await
         }
-        Ok(None) => context.fail(&Failure::unauthorized()),
-        Err(fault) => context.fail(&Failure::unavailable(&fault)),
+        Ok(None) => StatusCode::UNAUTHORIZED.into_response(),
+        Err(fault) => {
+            tracing::error!(%fault, "the database failed");
+            (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response()
+        }
     }
 }
 
@@ -34,11 +37,10 @@ pub(crate) async fn authenticate(
 pub(crate) async fn require(
     State(permission): State<Permission>,
     Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
     request: Request,
     next: Next,
 ) -> Response {
-    if user.may(permission) { next.run(request).await } else { context.fail(&Failure::forbidden()) }
+    if user.may(permission) { next.run(request).await } else { StatusCode::FORBIDDEN.into_response() }
 }
 
 /// The key of `Authorization: Bearer …`. Two such headers are none: which of them counts is not for us to guess.

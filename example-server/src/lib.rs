@@ -128,13 +128,9 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     }
     let operations = veriko::routes();
     let described = openapi::routes(&openapi::document(&operations));
-    let router = app::stack(
-        operations.into_iter().map(|route| route.with_state(&api)).collect(),
-        ops::routes(metrics, health).merge(described),
-        accounts,
-        &idempotency,
-        max_body_bytes,
-    );
+    let veriko = operations.into_iter().map(|route| route.with_state(&api)).collect();
+    let veriko = app::api(veriko, accounts, &idempotency, max_body_bytes);
+    let router = app::app(ops::routes(metrics, health).merge(described), veriko);
 
     let signals = Signals::listen()?;
     let listener = TcpListener::bind(options.listen)

@@ -12,29 +12,28 @@ use std::time::Duration;
 
 use axum::extract::Request;
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, http::HeaderName};
 use governor::clock::{Clock, MonotonicClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode, header};
 
 use crate::accounts::User;
 use crate::clock;
-use crate::veriko::{Context, Failure};
 
 /// Lets the request through and counts it, or answers 429.
-pub(crate) async fn enforce(
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn enforce(Extension(user): Extension<User>, request: Request, next: Next) -> Response {
     match user.bucket().spend() {
         Ok(()) => next.run(request).await,
-        Err(wait) => context.fail(&Failure::rate_limit_exceeded(wait)),
+        // Bare: each API's frame puts it into its own words.
+        Err(wait) => {
+            let seconds = clock::whole_seconds(wait).max(1);
+            (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, HeaderValue::from(seconds))])
+                .into_response()
+        }
     }
 }
 

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
 use retry_scheduler::{Attempt, Done, Handler, RetryScheduler, Worker, WorkerHandle};
 
 use crate::config::Scheduler;
@@ -27,6 +30,15 @@ pub(crate) fn worker(
         .grace(grace)
         .attempt_timeout(attempt_timeout)
         .build()
+}
+
+/// Wakes the worker of who answered with its handle in the extensions. Out here what a handler did is committed.
+pub(crate) async fn wake(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if let Some(worker) = response.extensions_mut().remove::<WorkerHandle>() {
+        worker.wake();
+    }
+    response
 }
 
 /// Who makes the attempts of which namespace.

@@ -42,7 +42,7 @@ impl Server {
         let route =
             Route { path: "/it".to_owned(), handler: put(handler), described, access, idempotent: true };
         let accounts = Arc::new(Accounts::new(Arc::new(config.veriko), unreachable_database(), true));
-        let router = stack(vec![route], Router::new(), accounts, &idempotency, 1000);
+        let router = app(Router::new(), api(vec![route], accounts, &idempotency, 1000));
         Self { router, idempotency }
     }
 

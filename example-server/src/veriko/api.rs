@@ -67,7 +67,7 @@ impl Api {
 }
 
 /// The answer to what may have left a retry due: once it is committed, and the answer on its way out, the
-/// [frame](super::envelope) wakes the worker.
+/// [stack](crate::app::app) wakes the worker.
 pub(super) fn waking(api: &Api, mut response: Response) -> Response {
     response.extensions_mut().insert(api.worker.clone());
     response

@@ -1,13 +1,11 @@
 //! The frame around every answer: `data`, `meta`, `links`, or `errors` and `meta`.
 
 use account_retry_policy::Violations;
-use axum::Extension;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use idempotency_layer::Rejection;
-use retry_scheduler::WorkerHandle;
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::openapi::{RefOr, Schema};
@@ -234,9 +232,7 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 ///
 /// Handlers frame their own answers, because what the idempotency layer stores must already be the final bytes. What is
 /// framed here was made outside of them: the layer's rejections, a caught panic, refusals of axum itself.
-///
-/// It is also the first to know that what a handler did is committed, and wakes the worker for who wanted that.
-pub(crate) async fn envelop(mut request: Request, next: Next) -> Response {
+pub(super) async fn envelop(mut request: Request, next: Next) -> Response {
     let context = Context::of(request.headers());
     tracing::Span::current().record("request_id", context.request_id.as_str());
     request.extensions_mut().insert(context.clone());
@@ -246,25 +242,11 @@ pub(crate) async fn envelop(mut request: Request, next: Next) -> Response {
         metrics::counter!("idempotency_rejections_total", "kind" => rejection.code()).increment(1);
         response = reframe(&context, &rejection::failure(&rejection), &response);
     } else if is_error(&response) && !is_json(&response) {
-        let failure = Failure::of_status(response.status());
-        response = reframe(&context, &failure, &response);
-    }
-    if let Some(worker) = response.extensions_mut().remove::<WorkerHandle>() {
-        worker.wake();
+        response = reframe(&context, &Failure::of_bare(&response), &response);
     }
     // A replay has the id of the request it repeats, as its body does.
     response.headers_mut().entry(X_REQUEST_ID).or_insert_with(|| context.header());
     response
-}
-
-/// Answers 404 where there is nothing.
-pub(crate) async fn not_found(Extension(context): Extension<Context>) -> Response {
-    context.fail(&Failure::not_found())
-}
-
-/// Answers 405 where there is something, but not this. Axum adds `Allow`.
-pub(crate) async fn method_not_allowed(Extension(context): Extension<Context>) -> Response {
-    context.fail(&Failure::method_not_allowed())
 }
 
 /// The failure's status and body, with the headers of the answer it stands for, its own winning.

@@ -9,7 +9,8 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use account_retry_policy::Violations;
-use http::StatusCode;
+use axum::response::Response;
+use http::{StatusCode, header};
 
 use crate::clock;
 use crate::language::Language;
@@ -81,6 +82,10 @@ impl Failure {
     /// The database does not do what it should. What exactly is for the log.
     pub(crate) fn unavailable(fault: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error = fault, "the database failed");
+        Self::service_unavailable()
+    }
+
+    fn service_unavailable() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "service_unavailable",
@@ -178,6 +183,20 @@ impl Failure {
     }
 
     /// For an answer that came with a status and nothing we could show.
+    /// What a bare answer says by its status, in the words of this API.
+    pub(crate) fn of_bare(bare: &Response) -> Self {
+        let mut failure = Self::of_status(bare.status());
+        let wait =
+            bare.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        if let Some(seconds) = wait {
+            failure = match failure.status {
+                StatusCode::TOO_MANY_REQUESTS => Self::rate_limit_exceeded(Duration::from_secs(seconds)),
+                _ => failure.retry_after(Duration::from_secs(seconds)),
+            };
+        }
+        failure
+    }
+
     pub(crate) fn of_status(status: StatusCode) -> Self {
         match status {
             StatusCode::UNAUTHORIZED => Self::unauthorized(),
@@ -186,6 +205,7 @@ impl Failure {
             StatusCode::METHOD_NOT_ALLOWED => Self::method_not_allowed(),
             StatusCode::REQUEST_TIMEOUT => Self::request_timeout(),
             StatusCode::PAYLOAD_TOO_LARGE => Self::body_too_large(),
+            StatusCode::SERVICE_UNAVAILABLE => Self::service_unavailable(),
             _ if status.is_client_error() => Self::new(
                 status,
                 "bad_request",

@@ -25,13 +25,15 @@ mod verdict;
 
 use std::sync::Arc;
 
+use axum::Router;
+use axum::middleware::from_fn;
 use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
 pub(crate) use api::Api;
 pub(crate) use body::bound as bound_body;
 pub use client_ref::ClientRef;
-pub(crate) use envelope::{Context, envelop, meta_example, method_not_allowed, not_found, shared_schemas};
+pub(crate) use envelope::{meta_example, shared_schemas};
 pub(crate) use errors::CODES;
 pub use errors::{Failure, Fault, FieldForm, Text};
 pub use etag::ETag;
@@ -50,6 +52,11 @@ use crate::worker::Handlers;
 pub(crate) fn attempts(api: &Arc<Api>, handlers: &mut Handlers) {
     retrying::attempts(api, handlers);
     queue::attempts(api, handlers);
+}
+
+/// Puts the frame of this API around whatever is answered.
+pub(crate) fn frame(router: Router) -> Router {
+    router.layer(from_fn(envelope::envelop))
 }
 
 /// The whole API, below `/v1`.
