@@ -1,5 +1,6 @@
 //! The Veriko API.
 
+mod ceps;
 mod errors;
 mod idempotency;
 mod queue;

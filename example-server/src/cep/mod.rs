@@ -6,8 +6,11 @@
 mod account;
 mod amount;
 mod bank;
+mod charset;
+mod document;
 mod payment;
 mod recent;
+pub(crate) mod rendering;
 mod sandbox;
 mod text;
 
@@ -19,6 +22,7 @@ pub use account::{Account, AccountError, AccountKind};
 pub(crate) use amount::decimal;
 pub use amount::{Amount, AmountError};
 pub use bank::Bank;
+pub use document::{Cep, CepError};
 pub(crate) use payment::receiving_bank;
 pub use payment::{Party, Payment, Reference, TrackingKey};
 pub use recent::{Query, Recent};
@@ -36,10 +40,30 @@ pub trait Provider: fmt::Debug + Send + Sync {
     ///
     /// # Cancel safety
     /// Asking changes nothing. Dropped, there is no verdict, and the same `asked` may be used again.
-    async fn ask(&self, payment: &Payment, asked: u32) -> Verdict;
+    async fn ask(&self, payment: &Payment, asked: u32) -> Answer;
 }
 
-/// What came of asking.
+/// What came of asking: a verdict, and the CEP of a payment that is valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub(crate) verdict: Verdict,
+    pub(crate) cep: Option<Cep>,
+}
+
+impl From<Cep> for Answer {
+    fn from(cep: Cep) -> Self {
+        Self { verdict: Verdict::Valid, cep: Some(cep) }
+    }
+}
+
+/// Without a CEP.
+impl From<Verdict> for Answer {
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, cep: None }
+    }
+}
+
+/// What is known of a payment after asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// The CEP was found.

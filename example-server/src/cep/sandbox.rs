@@ -1,11 +1,13 @@
 //! The provider that asks nobody: the tracking key says what to answer.
 
+mod receipt;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::payment::{Payment, TrackingKey};
-use super::{Provider, Verdict};
+use super::{Answer, Provider, Verdict};
 
 /// Answers by the last words of the tracking key, each with its hyphen before it, in capitals:
 ///
@@ -21,7 +23,7 @@ use super::{Provider, Verdict};
 /// | `-SLOW500` | what it would be without it, half a second later |
 ///
 /// `-SLOW500` goes with any of the others, on either side: `-SLOW500-NOTFOUND`. Of two others the last one counts. A
-/// payment without a tracking key is `Valid`.
+/// payment without a tracking key is `Valid`. With `Valid` comes a CEP that is made of the payment and says so.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sandbox;
 
@@ -43,12 +45,15 @@ const RULES: &[(&str, Rule)] = &[
 
 #[async_trait]
 impl Provider for Sandbox {
-    async fn ask(&self, payment: &Payment, asked: u32) -> Verdict {
+    async fn ask(&self, payment: &Payment, asked: u32) -> Answer {
         let (verdict, wait) = answer(payment.clave_rastreo().map_or("", TrackingKey::as_str), asked);
         if let Some(wait) = wait {
             tokio::time::sleep(wait).await;
         }
-        verdict
+        match verdict {
+            Verdict::Valid => receipt::of(payment).into(),
+            verdict => verdict.into(),
+        }
     }
 }
 
@@ -127,10 +132,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_answer_takes_half_a_second_and_no_other_takes_any() {
         let provider: Box<dyn Provider> = Box::new(Sandbox);
-        let ask = async |key: &str, at_most| {
+        let ask = async |key: &str, at_most| -> Option<Verdict> {
             let asked_for = format!(r#"{{"fecha":"2025-03-15","monto":1,{key}}}"#);
             let payment = restore(&asked_for).unwrap();
-            timeout(Duration::from_millis(at_most), provider.ask(&payment, 1)).await.ok()
+            let answer = timeout(Duration::from_millis(at_most), provider.ask(&payment, 1)).await.ok()?;
+            assert_eq!(answer.cep.is_some(), answer.verdict == Verdict::Valid);
+            Some(answer.verdict)
         };
         assert_eq!(ask(r#""clave_rastreo":"A-SLOW500-RETURNED""#, 499).await, None);
         assert_eq!(ask(r#""clave_rastreo":"A-SLOW500-RETURNED""#, 501).await, Some(Verdict::Returned));

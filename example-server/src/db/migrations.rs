@@ -18,5 +18,6 @@ pub(super) fn migrator() -> Migrator {
 /// In order. One that was released is never changed.
 const MIGRATIONS: &[(&str, &str)] = &[
     ("veriko", include_str!("../../migrations/0001_veriko.sql")),
+    ("ceps", include_str!("../../migrations/0002_ceps.sql")),
     ("queue", include_str!("../../migrations/0003_queue.sql")),
 ];

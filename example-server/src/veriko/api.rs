@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::envelope::Context;
 use super::errors::Failure;
-use crate::cep::{Payment, Provider, Recent, Sandbox, Verdict};
+use crate::cep::{Answer, Cep, Payment, Provider, Recent, Sandbox, Verdict};
 use crate::clock;
 use crate::config::Veriko;
 use crate::cycles::Cycles;
@@ -34,9 +34,11 @@ pub(crate) struct Api {
 }
 
 /// What came of asking about a payment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Asked {
     pub(super) verdict: Verdict,
+    /// Of a payment that is valid.
+    pub(super) cep: Option<Cep>,
     pub(super) took_ms: u64,
 }
 
@@ -57,12 +59,13 @@ impl Api {
     /// for who holds a connection.
     pub(super) async fn ask(&self, payment: &Payment, asked: u32) -> Asked {
         let began = clock::now();
-        let verdict =
-            timeout(self.cep_timeout, self.provider.ask(payment, asked)).await.unwrap_or(Verdict::Error);
+        let asking = self.provider.ask(payment, asked);
+        let Answer { verdict, cep } =
+            timeout(self.cep_timeout, asking).await.unwrap_or_else(|_| Verdict::Error.into());
         metrics::counter!("cep_queries_total", "verdict" => verdict.banxico_status().as_str()).increment(1);
         let took = began.elapsed();
         self.recent.record(verdict, took);
-        Asked { verdict, took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX) }
+        Asked { verdict, cep, took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX) }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod api;
 mod body;
+mod ceps;
 mod client_ref;
 mod cycles;
 mod described;
@@ -71,6 +72,7 @@ pub(crate) fn routes() -> Vec<Route<Arc<Api>>> {
         plain(routes!(validations::list), Key),
         plain(routes!(validations::one), Key),
         plain(routes!(validations::retry_attempts), Key),
+        plain(routes!(ceps::download), Key),
         idempotent(routes!(retries::change), Permission(Update)),
         idempotent(routes!(retries::cancel), Permission(Update)),
     ]

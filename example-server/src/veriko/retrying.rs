@@ -124,7 +124,7 @@ impl Retrying {
         let Some(mut validation) = validations::lock(transaction.connection(), None, id).await? else {
             return Err("the validation is gone".into());
         };
-        let report = Report { verdict: judge(asked, &validation.retry_state), detail: Bytes::new() };
+        let report = Report { verdict: judge(&asked, &validation.retry_state), detail: Bytes::new() };
         let finished = self.0.cycles.finish_in(transaction.connection(), attempt.claimed(), report).await?;
         let Finished::Recorded(cycle) = finished else { return Ok(()) };
         // Those before it that the scheduler ended by itself, and nobody has looked for yet: a history has no gaps.
@@ -139,7 +139,7 @@ impl Retrying {
 }
 
 /// What the answer means for the cycle: one that its policy does not retry ends it.
-fn judge(asked: Asked, retry_state: &RetryState) -> Verdict {
+fn judge(asked: &Asked, retry_state: &RetryState) -> Verdict {
     let status = Status::from(asked.verdict);
     let retried = status
         .outcome()
@@ -158,7 +158,7 @@ fn apply(
     asked: Asked,
     (dispatched_at, started_at): (SystemTime, Timestamp),
 ) -> Attempt {
-    let Asked { verdict, took_ms } = asked;
+    let Asked { verdict, took_ms, .. } = asked;
     let finished_at = clock::timestamp();
     let (status, banxico_status) = (Status::from(verdict), verdict.banxico_status());
     let made = Attempt {

@@ -1,6 +1,7 @@
 //! What the API keeps, as functions on a connection; none of them opens or ends a transaction.
 
 pub(super) mod attempts;
+pub(super) mod ceps;
 pub(super) mod policies;
 pub(super) mod usage;
 pub(super) mod validations;

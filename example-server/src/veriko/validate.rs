@@ -22,7 +22,9 @@ use super::payment::PaymentRequest;
 use super::queue;
 use super::store::usage::{self, Allowance};
 use super::store::{policies, validations};
-use super::validation::{Entity, Kind, Receipt, RetryState, Status, Validation, ValidationAttributes};
+use super::validation::{
+    Entity, KeptCep, Kind, Receipt, RetryState, Status, Validation, ValidationAttributes,
+};
 use super::validations::Poll;
 use super::{described, verdict};
 use crate::accounts::User;
@@ -162,7 +164,7 @@ pub(super) async fn look_first(
     Ok(policy)
 }
 
-/// Writes it all: the charge, the cycle and the validation.
+/// Writes it all: the charge, the cycle and the validation with its CEP.
 async fn keep(
     api: &Api,
     user: &User,
@@ -230,6 +232,7 @@ pub(super) fn fresh(
         client_ref,
         error_code: None,
         error_message: None,
+        cep: KeptCep::None,
         etag_version: 0,
         retry_state: RetryState::None,
         queue: None,

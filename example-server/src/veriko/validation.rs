@@ -11,7 +11,7 @@ use super::client_ref::ClientRef;
 use super::errors::Failure;
 use super::etag::ETag;
 use super::model::Outcome;
-use crate::cep::{BanxicoStatus, Payment, Verdict, text_enum};
+use crate::cep::{BanxicoStatus, Cep, Payment, Verdict, text_enum};
 
 pub use attempt::Attempt;
 pub(super) use attempt::Shown as RetryAttempt;
@@ -45,6 +45,8 @@ pub struct Validation {
     pub error_code: Option<String>,
     /// What went wrong, for people.
     pub error_message: Option<String>,
+    /// Its CEP.
+    pub cep: KeptCep,
     /// Raised at each change, the retry cycle's included.
     pub etag_version: u32,
     /// Its retries.
@@ -86,6 +88,17 @@ impl Validation {
     pub fn next_poll_after_seconds(&self) -> Option<u32> {
         (!self.status.is_final()).then_some(2)
     }
+}
+
+/// Whether the CEP of a validation is there to fetch: that of a valid one is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeptCep {
+    /// There is none.
+    None,
+    /// It just came, and is kept with the change that made the validation valid.
+    New(Box<Cep>),
+    /// It is.
+    Kept,
 }
 
 text_enum! {

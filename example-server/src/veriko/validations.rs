@@ -127,7 +127,7 @@ pub(super) struct Paginated {
     pub(super) pagination: Pagination,
 }
 
-async fn find(api: &Api, user: &User, id: &str) -> Result<(Validation, Reader), Failure> {
+pub(super) async fn find(api: &Api, user: &User, id: &str) -> Result<(Validation, Reader), Failure> {
     let id = Validation::parse_id(id)?;
     let mut reader = api.database.read().await?;
     let validation = validations::load(reader.connection(), Some(user.id()), id).await?;

@@ -5,17 +5,18 @@ use retry_scheduler::{Scheduled, SchedulerError};
 use super::api::{Api, Asked};
 use super::cycles::{self, Terms};
 use super::model::RetryPolicy;
-use super::validation::{RetryState, Status, Validation};
+use super::validation::{KeptCep, RetryState, Status, Validation};
 use crate::clock;
 use crate::db::Connection;
 
 /// Writes the answer into the validation. Its retries are not touched.
 pub(super) fn write(validation: &mut Validation, asked: Asked) {
-    let Asked { verdict, took_ms } = asked;
+    let Asked { verdict, cep, took_ms } = asked;
     validation.status = Status::from(verdict);
     validation.banxico_status = verdict.banxico_status();
     validation.processing_time_ms = Some(took_ms);
     validation.completed_at = Some(clock::timestamp());
+    validation.cep = cep.map_or(KeptCep::None, |cep| KeptCep::New(Box::new(cep)));
     validation.error_code = verdict.error_code().map(Into::into);
     validation.error_message = verdict.error_message().map(Into::into);
 }

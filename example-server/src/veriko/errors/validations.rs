@@ -12,6 +12,26 @@ impl Failure {
         Self::conflict("invalid_uuid", "The id in the path is not a UUID.", "El id de la ruta no es un UUID.")
     }
 
+    /// There is no CEP of this validation to fetch.
+    pub fn cep_not_available() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "cep_not_available",
+            "There is no CEP for this validation.",
+            "El CEP no está disponible para esta validación.",
+        )
+    }
+
+    /// A CEP was asked for in a format there is none in.
+    pub fn invalid_export_format() -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_export_format",
+            "format is xml or pdf.",
+            "format es xml o pdf.",
+        )
+    }
+
     /// There is no cycle to cancel.
     pub fn retry_not_active() -> Self {
         Self::conflict(

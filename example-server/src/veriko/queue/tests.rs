@@ -29,6 +29,7 @@ impl Setup {
             client_ref: None,
             error_code: None,
             error_message: None,
+            cep: validation::KeptCep::None,
             etag_version: 0,
             retry_state,
             queue: Some(queue),

@@ -13,13 +13,13 @@ use super::overdue::catch_up;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::cep::{Payment, Provider, Verdict as Answer};
+use crate::cep::{Answer as Given, Payment, Provider, Verdict as Answer};
 use crate::config::Config;
 use crate::cycles::Cycles;
 use crate::db::Database;
 use crate::veriko::payment::restore;
 use crate::veriko::retries::{call_off, enable};
-use crate::veriko::validation::{Ending, Kind};
+use crate::veriko::validation::{Ending, KeptCep, Kind};
 use crate::veriko::{Caps, Outcome, RetryPolicy};
 
 const INTERVAL: Duration = Duration::from_mins(10);
@@ -35,14 +35,14 @@ pub(in crate::veriko) struct Scripted {
 
 #[async_trait]
 impl Provider for Scripted {
-    async fn ask(&self, _: &Payment, asked: u32) -> Answer {
+    async fn ask(&self, _: &Payment, asked: u32) -> Given {
         let answer = {
             self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
             self.answers.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
         };
         self.begun.notify_one();
         match answer {
-            Some(answer) => answer,
+            Some(answer) => answer.into(),
             None => pending().await,
         }
     }
@@ -96,6 +96,7 @@ impl Setup {
             client_ref: None,
             error_code: None,
             error_message: None,
+            cep: KeptCep::None,
             etag_version: 1,
             retry_state: RetryState::None,
             queue: None,

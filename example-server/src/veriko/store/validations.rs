@@ -3,20 +3,21 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{column, named, policies, time};
+use super::{ceps, column, named, policies, time};
 use crate::cep::{Account, Payment};
 use crate::db::{Connection, on};
 use crate::veriko::client_ref::ClientRef;
 use crate::veriko::filter::{Filter, Search};
 use crate::veriko::payment::restore;
-use crate::veriko::validation::{CycleState, Ending, Queue, RetryState, Validation};
+use crate::veriko::validation::{CycleState, Ending, KeptCep, Queue, RetryState, Validation};
 
 /// The columns a [`Row`] is read from.
 macro_rules! columns {
     () => {
         "id, account, request, validation_type, status, banxico_status, error_code, error_message, client_ref, \
          retry_state, retry_policy, retry_attempts, retry_next_at, retry_ended_at, etag_version, processing_time_ms, \
-         created_at, completed_at, expires_at, processing_started_at"
+         created_at, completed_at, expires_at, processing_started_at, \
+         EXISTS (SELECT 1 FROM ceps WHERE ceps.validation = validations.id) AS has_cep"
     };
 }
 
@@ -56,13 +57,13 @@ macro_rules! bind_filter {
 
 /// Keeps a new one.
 pub(in crate::veriko) async fn insert(
-    connection: Connection<'_>,
+    mut connection: Connection<'_>,
     validation: &Validation,
 ) -> sqlx::Result<()> {
     let Validation { payment, retry_state, .. } = validation;
     let retry = RetryColumns::of(retry_state);
     let processing_time_ms: Option<i64> = validation.processing_time_ms.map(column).transpose()?;
-    on!(connection, c => sqlx::query(
+    on!(connection.again(), c => sqlx::query(
         "INSERT INTO validations (id, account, request, validation_type, status, banxico_status, error_code,
              error_message, client_ref, amount_centavos, beneficiary_account, searchable, retry_state, retry_policy,
              retry_attempts, retry_next_at, retry_ended_at, etag_version, processing_time_ms, created_at, completed_at,
@@ -92,7 +93,8 @@ pub(in crate::veriko) async fn insert(
     .bind(validation.created_at.as_millisecond())
     .bind(validation.completed_at.map(Timestamp::as_millisecond))
     .bind(validation.queue.map(|queue| queue.expires_at.as_millisecond()))
-    .execute(c).await.map(drop))
+    .execute(c).await.map(drop))?;
+    keep_cep(connection, validation).await
 }
 
 /// One of this account's; any other does not exist for it. `None` as the account: whoever's it is.
@@ -126,12 +128,12 @@ pub(in crate::veriko) async fn lock(
 
 /// Writes what an answer, or a change of its retries, made of a validation that is [locked](lock), under its next version.
 pub(in crate::veriko) async fn update(
-    connection: Connection<'_>,
+    mut connection: Connection<'_>,
     validation: &mut Validation,
 ) -> sqlx::Result<()> {
     let retry = RetryColumns::of(&validation.retry_state);
     let processing_time_ms: Option<i64> = validation.processing_time_ms.map(column).transpose()?;
-    let updated: Option<i64> = on!(connection, c => sqlx::query_scalar(
+    let updated: Option<i64> = on!(connection.again(), c => sqlx::query_scalar(
         "UPDATE validations SET etag_version = etag_version + 1, status = $3, banxico_status = $4, error_code = $5,
              error_message = $6, processing_time_ms = $7, completed_at = $8, retry_state = $9, retry_policy = $10,
              retry_attempts = $11, retry_next_at = $12, retry_ended_at = $13, processing_started_at = $14
@@ -154,7 +156,18 @@ pub(in crate::veriko) async fn update(
     .fetch_optional(c).await)?;
     // Whoever did not lock it finds out here, if that mattered.
     validation.etag_version = column(updated.ok_or(sqlx::Error::RowNotFound)?)?;
+    keep_cep(connection, validation).await?;
+    if let KeptCep::New(_) = validation.cep {
+        validation.cep = KeptCep::Kept;
+    }
     Ok(())
+}
+
+async fn keep_cep(connection: Connection<'_>, validation: &Validation) -> sqlx::Result<()> {
+    match &validation.cep {
+        KeptCep::New(cep) => ceps::insert(connection, validation.id, cep).await,
+        KeptCep::None | KeptCep::Kept => Ok(()),
+    }
 }
 
 /// A page of the account's, the latest first, and how many there are on all pages.
@@ -242,6 +255,7 @@ struct Row {
     completed_at: Option<i64>,
     expires_at: Option<i64>,
     processing_started_at: Option<i64>,
+    has_cep: bool,
 }
 
 impl TryFrom<Row> for Validation {
@@ -264,6 +278,7 @@ impl TryFrom<Row> for Validation {
             client_ref: row.client_ref.as_deref().and_then(ClientRef::parse),
             error_code: row.error_code,
             error_message: row.error_message,
+            cep: if row.has_cep { KeptCep::Kept } else { KeptCep::None },
             etag_version: column(row.etag_version)?,
             retry_state,
             queue: queue.map(|expires_at| Queue { expires_at, processing_started_at }),

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::retry_state::Shown as ShownRetryState;
-use super::{Kind, RetryState, Status, Validation};
+use super::{KeptCep, Kind, RetryState, Status, Validation};
 use crate::cep::{Account, Amount, BanxicoStatus, Payment, Reference, TrackingKey};
 use crate::veriko::client_ref::ClientRef;
 use crate::veriko::time::Utc;
@@ -84,10 +84,9 @@ impl Validation {
         Entity { id: self.id, r#type: "validation", attributes, links }
     }
 
-    /// The CEP is there to fetch once the payment was found, and not for any other status.
     fn links(&self) -> Links {
         let this = self.location();
-        let cep = |format| (self.status == Status::Valid).then(|| format!("{this}/cep?format={format}"));
+        let cep = |format| (self.cep != KeptCep::None).then(|| format!("{this}/cep?format={format}"));
         Links { cep_xml: cep("xml"), cep_pdf: cep("pdf"), this }
     }
 }
@@ -210,14 +209,14 @@ struct Links {
     #[serde(rename = "self")]
     #[schema(example = "/v1/validations/018f3c2e-7b1a-7c3d-9e4f-5a6b7c8d9e0f")]
     this: String,
-    /// Once the payment was found.
+    /// Once the CEP is there to fetch.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(
         nullable = false,
         example = "/v1/validations/018f3c2e-7b1a-7c3d-9e4f-5a6b7c8d9e0f/cep?format=xml"
     )]
     cep_xml: Option<String>,
-    /// Once the payment was found.
+    /// Once the CEP is there to fetch.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(
         nullable = false,

@@ -21,6 +21,7 @@ fn validation() -> Validation {
         client_ref: ClientRef::parse("orden-4812"),
         error_code: None,
         error_message: None,
+        cep: KeptCep::Kept,
         etag_version: 1,
         retry_state: RetryState::None,
         queue: None,
@@ -71,13 +72,12 @@ fn a_valid_one_shows_all_it_is_and_where_its_cep_is() {
 }
 
 #[test]
-fn only_a_valid_one_links_to_a_cep() {
-    for status in Status::ALL.iter().copied() {
-        let shown = json_of(Validation { status, ..validation() }.resource());
-        assert_eq!(shown["attributes"]["status"], status.as_str());
+fn only_one_whose_cep_is_kept_links_to_it() {
+    for cep in [KeptCep::Kept, KeptCep::None] {
+        let shown = json_of(Validation { cep: cep.clone(), ..validation() }.resource());
         assert!(shown["links"]["self"].is_string());
         for link in ["cep_xml", "cep_pdf"] {
-            assert_eq!(shown["links"].get(link).is_some(), status == Status::Valid, "{status} {link}");
+            assert_eq!(shown["links"].get(link).is_some(), cep == KeptCep::Kept, "{link}");
         }
     }
 }

@@ -1,0 +1,116 @@
+//! `GET /v1/validations/{id}/cep`: the CEP as a file.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Path, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+
+use super::api::Api;
+use super::envelope::Context;
+use super::errors::Failure;
+use super::store::ceps;
+use super::validations::find;
+use crate::accounts::User;
+use crate::cep::{Cep, rendering};
+
+/// Downloads the CEP of a validation.
+///
+/// The XML as Banxico gave it, byte for byte, or a page made of it. It was kept when the payment was found: nobody is asked.
+#[utoipa::path(
+    get, path = "/validations/{id}/cep", operation_id = "downloadCep", tag = "Validations",
+    params(("format" = inline(Option<Format>), Query, description = "`xml` unless asked otherwise")),
+    responses(
+        (status = 200, description = "The file", content((String = "application/xml"), (String = "application/pdf")),
+         headers(("Content-Disposition" = String, description = "With the name of the file: `CEP-{id}.xml` or `CEP-{id}.pdf`"))),
+        (status = 400, description = "invalid_export_format"),
+        (status = 404, description = "cep_not_available"),
+    ),
+)]
+pub(super) async fn download(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    Extension(user): Extension<User>,
+    Extension(context): Extension<Context>,
+) -> Response {
+    let file = async {
+        let format = Format::of(query.as_deref().unwrap_or_default())?;
+        let (validation, mut reader) = find(&api, &user, &id).await?;
+        let xml = ceps::load(reader.connection(), validation.id).await?;
+        // Not held while the page is made.
+        drop(reader);
+        let xml = xml.ok_or_else(Failure::cep_not_available)?;
+        let file = match format {
+            Format::Xml => xml,
+            // It was read before it was kept. Should a later version read less, the XML is still to be had.
+            Format::Pdf => rendering::pdf(&Cep::parse(xml).map_err(|_| Failure::cep_not_available())?),
+        };
+        Ok::<_, Failure>((validation.id, format, file))
+    };
+    match file.await {
+        Ok((id, format, file)) => {
+            let name = format!("attachment; filename=\"CEP-{id}.{}\"", format.extension());
+            ([(CONTENT_TYPE, format.media_type().to_owned()), (CONTENT_DISPOSITION, name)], file)
+                .into_response()
+        }
+        Err(failure) => context.fail(&failure),
+    }
+}
+
+/// What a CEP can be had as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, utoipa::ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub(super) enum Format {
+    Xml,
+    Pdf,
+}
+
+impl Format {
+    /// The one a query asks for; the last one counts.
+    fn of(query: &str) -> Result<Self, Failure> {
+        let asked = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "format").last();
+        match asked.as_ref().map(|(_, format)| &**format) {
+            None | Some("xml") => Ok(Self::Xml),
+            Some("pdf") => Ok(Self::Pdf),
+            Some(_) => Err(Failure::invalid_export_format()),
+        }
+    }
+
+    fn extension(self) -> &'static str {
+        match self {
+            Self::Xml => "xml",
+            Self::Pdf => "pdf",
+        }
+    }
+
+    fn media_type(self) -> &'static str {
+        match self {
+            Self::Xml => "application/xml",
+            Self::Pdf => "application/pdf",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_format_is_xml_unless_pdf_is_asked_for() {
+        for (query, format) in [
+            ("", Some(Format::Xml)),
+            ("format=xml", Some(Format::Xml)),
+            ("format=pdf", Some(Format::Pdf)),
+            ("format=xml&format=pdf", Some(Format::Pdf)),
+            ("formato=pdf", Some(Format::Xml)),
+            ("format=zip", None),
+            ("format=", None),
+            ("format", None),
+            ("format=XML", None),
+        ] {
+            assert_eq!(Format::of(query).ok(), format, "{query}");
+        }
+    }
+}
