@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use moka::future::Cache;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -39,6 +40,22 @@ impl User {
     /// How many validations it is granted in a month.
     pub(crate) fn monthly_quota(&self) -> u32 {
         self.account.monthly_quota
+    }
+
+    pub(crate) fn plan(&self) -> Plan {
+        self.account.plan
+    }
+
+    /// When the account was made; those of the demo never were.
+    pub(crate) fn created_at(&self) -> Option<Timestamp> {
+        self.account.created_at
+    }
+
+    /// What the key may, by name and in their order.
+    pub(crate) fn permissions(&self) -> Vec<&'static str> {
+        let mut names: Vec<_> = self.account.permissions.iter().map(|held| held.as_str()).collect();
+        names.sort_unstable();
+        names
     }
 
     /// The bucket of the key this request came with.
@@ -105,6 +122,8 @@ impl FromStr for Permission {
 #[derive(Debug)]
 struct Account {
     id: String,
+    plan: Plan,
+    created_at: Option<Timestamp>,
     caps: Caps,
     monthly_quota: u32,
     permissions: Vec<Permission>,
@@ -129,6 +148,15 @@ impl Plan {
             Self::Free => "free",
             Self::Basic => "basic",
             Self::Pro => "pro",
+        }
+    }
+
+    /// What people call it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Free => "Free",
+            Self::Basic => "Basic",
+            Self::Pro => "Pro",
         }
     }
 }
@@ -180,7 +208,7 @@ impl Accounts {
                 ("4", "demo-readonly", Plan::Basic, &[]),
             ] {
                 let key = ApiKey(SecretString::from(digit.repeat(ApiKey::DIGITS)));
-                let user = accounts.user(id.to_owned(), plan, permissions.to_vec());
+                let user = accounts.user(id.to_owned(), plan, permissions.to_vec(), None);
                 accounts.demo.insert(key.hash(), user);
             }
         }
@@ -211,15 +239,22 @@ impl Accounts {
         };
         // Only what this program writes is there; a plan of a later version gets the least.
         let plan = owner.plan.parse().unwrap_or(Plan::Free);
-        let user = self.user(owner.account, plan, Permission::of_list(&owner.permissions));
+        let created_at = Timestamp::from_millisecond(owner.created_at).ok();
+        let user = self.user(owner.account, plan, Permission::of_list(&owner.permissions), created_at);
         // Two first requests at once are one user, with one bucket.
         Ok(Some(self.seen.entry(hash).or_insert(user).await.into_value()))
     }
 
-    fn user(&self, id: String, plan: Plan, permissions: Vec<Permission>) -> User {
+    fn user(
+        &self,
+        id: String,
+        plan: Plan,
+        permissions: Vec<Permission>,
+        created_at: Option<Timestamp>,
+    ) -> User {
         let terms = self.terms.terms(plan);
-        let account =
-            Account { id, caps: terms.caps.clone(), monthly_quota: terms.monthly_quota, permissions };
+        let (caps, monthly_quota) = (terms.caps.clone(), terms.monthly_quota);
+        let account = Account { id, plan, created_at, caps, monthly_quota, permissions };
         User { account: Arc::new(account), bucket: Arc::new(Bucket::per_minute(terms.rate_per_minute)) }
     }
 }
@@ -269,7 +304,7 @@ pub(crate) struct ApiKey(SecretString);
 impl ApiKey {
     const DIGITS: usize = 64;
     /// Both name the same key: the prefix says who issued it, the digits are the secret.
-    const PREFIXES: [&str; 2] = ["mxcep_", "veriko_"];
+    pub(crate) const PREFIXES: [&str; 2] = ["mxcep_", "veriko_"];
 
     /// A new key, and how clients send it. Version 4 UUIDs are made of the system's randomness, 122 bits each: three of
     /// them hold more than the 256 bits of a key.

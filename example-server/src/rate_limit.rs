@@ -90,6 +90,11 @@ impl<C: Clock> Bucket<C> {
         Self { quota, limiter: RateLimiter::new(quota, State::default(), clock) }
     }
 
+    /// How many requests a full bucket holds, and gets in a minute.
+    pub(crate) fn limit(&self) -> u32 {
+        self.quota.burst_size().get()
+    }
+
     /// Takes one request out.
     ///
     /// # Errors
@@ -103,7 +108,7 @@ impl<C: Clock> Bucket<C> {
 
     /// What is left, without taking any.
     fn state(&self) -> Numbers {
-        let limit = self.quota.burst_size().get();
+        let limit = self.limit();
         let remaining = match self.limiter.check_key(&Ask::Peek) {
             // The snapshot is of the moment after the request that was not taken.
             Ok(after_one) => (after_one.remaining_burst_capacity() + 1).min(limit),

@@ -1,5 +1,6 @@
 //! The Veriko API.
 
+mod account;
 mod ceps;
 mod errors;
 mod idempotency;

@@ -33,6 +33,11 @@ impl Bank {
         named(&name).or_else(|| named(name.strip_prefix("BANCO")?))
     }
 
+    /// What else people call it by.
+    pub fn aliases(&self) -> impl Iterator<Item = &'static str> {
+        lines(ALIASES).filter(|[_, code]| *code == self.spei_code).map(|[alias, _]| alias)
+    }
+
     /// The bank with this SPEI code or, of three digits, with this CLABE prefix.
     pub fn with_code(code: &str) -> Option<&'static Self> {
         Self::all().iter().find(|bank| bank.spei_code == code || bank.clabe_prefix == code)

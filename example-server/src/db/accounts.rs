@@ -20,6 +20,8 @@ pub(crate) struct KeyOwner {
     pub(crate) account: String,
     pub(crate) plan: String,
     pub(crate) permissions: String,
+    /// When the account was made.
+    pub(crate) created_at: i64,
 }
 
 /// Makes the account, if it is new, and one more key of it. An account that is there keeps its plan.
@@ -35,7 +37,7 @@ pub(crate) async fn create_key(mut connection: Connection<'_>, key: &NewKey<'_>)
 /// Whose key has this hash.
 pub(crate) async fn owner_of(connection: Connection<'_>, hash: &str) -> sqlx::Result<Option<KeyOwner>> {
     on!(connection, c => sqlx::query_as(
-        "SELECT accounts.id AS account, accounts.plan, api_keys.permissions
+        "SELECT accounts.id AS account, accounts.plan, api_keys.permissions, accounts.created_at
          FROM api_keys JOIN accounts ON accounts.id = api_keys.account
          WHERE api_keys.hash = $1",
     ).bind(hash).fetch_optional(c).await)

@@ -23,6 +23,10 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
         "Requests the idempotency layer turned away, by reason."
     );
     describe_counter!("veriko_retry_policies_saved_total", "Retry policies saved; a replay saves none.");
+    describe_counter!(
+        "cep_queries_total",
+        "Questions whether a payment arrived, retries included, by verdict."
+    );
     Ok(handle)
 }
 

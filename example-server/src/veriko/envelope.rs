@@ -13,7 +13,7 @@ use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use super::described::Violation;
-use super::errors::{CODES, Failure};
+use super::errors::{CODES, Failure, Text};
 use super::rejection;
 use crate::language::Language;
 
@@ -77,6 +77,11 @@ impl Context {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+
+    /// The sentence in the caller's language.
+    pub(crate) fn say<'a>(&self, text: &'a Text) -> &'a str {
+        text.in_language(self.language)
     }
 
     fn succeed<Data: Serialize, More: Serialize>(

@@ -15,15 +15,8 @@ pub struct ETag {
 
 impl ETag {
     /// Whether the request says, in `If-None-Match`, that it holds what has this tag: the answer is 304 then.
-    ///
-    /// The comparison is the weak one, as the RFC wants it for this header (section 13.1.2). What is no tag matches nothing.
     pub fn none_match_fails(self, headers: &HeaderMap) -> bool {
-        let own = self.opaque();
-        headers
-            .get_all(header::IF_NONE_MATCH)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .any(|value| value.trim() == "*" || opaque_tags(value).any(|tag| tag == own))
+        is_held(&self.opaque(), headers)
     }
 
     fn opaque(self) -> String {
@@ -42,6 +35,17 @@ impl From<ETag> for HeaderValue {
     fn from(tag: ETag) -> Self {
         Self::from_str(&tag.to_string()).expect("digits and the text of a status make a header value")
     }
+}
+
+/// Whether `If-None-Match` names the tag with this between its quotes.
+///
+/// The comparison is the weak one, as the RFC wants it for this header (section 13.1.2). What is no tag matches nothing.
+pub(super) fn is_held(own: &str, headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.trim() == "*" || opaque_tags(value).any(|tag| tag == own))
 }
 
 /// What stands between the quotes of each tag of a list, up to where the list breaks its own grammar.

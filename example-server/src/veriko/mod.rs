@@ -1,6 +1,8 @@
 //! The Veriko API, under `/v1`.
 
 mod api;
+mod banks;
+mod banxico_status;
 mod body;
 mod ceps;
 mod client_ref;
@@ -12,6 +14,7 @@ mod etag;
 pub mod filter;
 mod model;
 pub mod payment;
+mod profile;
 mod queue;
 mod rejection;
 mod retries;
@@ -19,6 +22,7 @@ mod retry_policy;
 mod retrying;
 mod store;
 mod time;
+mod usage;
 mod validate;
 pub mod validation;
 mod validations;
@@ -41,11 +45,10 @@ pub use etag::ETag;
 pub use filter::Filter;
 pub use model::{Caps, Outcome, RetryPolicy, UnknownOutcome};
 pub use payment::PaymentRequest;
-pub(crate) use retrying::keep_up;
 pub use validation::Validation;
 
 use crate::accounts::Permission::{Update, Validate};
-use crate::route::Access::{Key, Permission};
+use crate::route::Access::{Key, Permission, Public};
 use crate::route::{Access, Route};
 use crate::worker::Handlers;
 
@@ -66,6 +69,7 @@ pub(crate) fn routes() -> Vec<Route<Arc<Api>>> {
     let idempotent =
         |operation: UtoipaMethodRouter<Arc<Api>>, access: Access| Route::of(operation, access, true);
     vec![
+        plain(routes!(profile::read), Key),
         plain(routes!(retry_policy::read), Key),
         idempotent(routes!(retry_policy::replace), Key),
         idempotent(routes!(validate::validate), Permission(Validate)),
@@ -75,5 +79,14 @@ pub(crate) fn routes() -> Vec<Route<Arc<Api>>> {
         plain(routes!(ceps::download), Key),
         idempotent(routes!(retries::change), Permission(Update)),
         idempotent(routes!(retries::cancel), Permission(Update)),
+        plain(routes!(usage::summary), Key),
+        plain(routes!(usage::limits), Key),
+        plain(routes!(banxico_status::read), Key),
+        plain(routes!(banks::list), Public),
     ]
+}
+
+/// Keeps in order what no request does, for ever.
+pub(crate) async fn keep_up(api: &Api) {
+    tokio::join!(retrying::keep_up(api), usage::keep_up(api));
 }

@@ -152,7 +152,7 @@ pub(super) async fn look_first(
     let mut reader = api.database.read().await?;
     let spent = usage::used(reader.connection(), user.id(), Allowance::Validations, now).await?;
     if spent >= u64::from(user.monthly_quota()) {
-        return Err(Failure::quota_exceeded());
+        return Err(quota_exceeded(now));
     }
     let policy = match asked {
         Some(policy) => policy,
@@ -188,8 +188,12 @@ pub(super) async fn charge(connection: Connection<'_>, user: &User) -> Result<()
     if usage::charge(connection, user.id(), Allowance::Validations, now, granted).await? {
         Ok(())
     } else {
-        Err(Failure::quota_exceeded())
+        Err(quota_exceeded(now))
     }
+}
+
+fn quota_exceeded(now: Timestamp) -> Failure {
+    Failure::quota_exceeded(usage::end_of_month(now).duration_since(now).unsigned_abs())
 }
 
 /// Whether the account has room for the cycle of this validation, which stays so until the transaction ends.

@@ -1,6 +1,7 @@
 //! What can be wrong with asking for a validation or for its retries, beyond the fields.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use http::StatusCode;
 
@@ -94,14 +95,15 @@ impl Failure {
         )
     }
 
-    /// The plan's validations of this period are spent.
-    pub fn quota_exceeded() -> Self {
+    /// The plan's validations of this month are spent; there are new ones in `wait`.
+    pub fn quota_exceeded(wait: Duration) -> Self {
         Self::new(
             StatusCode::TOO_MANY_REQUESTS,
             "quota_exceeded",
-            "The validations of the plan are used up for this period.",
-            "Las validaciones del plan se agotaron en este periodo.",
+            "The validations of the plan are used up for this month.",
+            "Las validaciones del plan de este mes se agotaron.",
         )
+        .retry_after(wait)
     }
 
     /// Banxico takes no more queries for now. No 4xx: it is not the caller's doing, and is not to be replayed.

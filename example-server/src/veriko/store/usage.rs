@@ -1,7 +1,7 @@
 //! What an account has used of what its plan grants it in a period.
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 use uuid::Uuid;
 
 use crate::db::{Connection, on};
@@ -94,11 +94,46 @@ pub(in crate::veriko) async fn pending(
     super::column(pending)
 }
 
+/// Forgets what was used before the month that this time is in.
+pub(in crate::veriko) async fn forget_before(
+    connection: Connection<'_>,
+    month: Timestamp,
+) -> sqlx::Result<u64> {
+    // Days compare with months as text: each begins with its month. The row that is locked for a count has no period.
+    on!(connection, c => sqlx::query("DELETE FROM usage WHERE period <> '' AND period < $1")
+        .bind(Allowance::Validations.period(month)).execute(c).await.map(|done| done.rows_affected()))
+}
+
 /// When the day ends on which this time is, in UTC.
 pub(in crate::veriko) fn end_of_day(now: Timestamp) -> Timestamp {
+    start_of(now.to_zoned(TimeZone::UTC).tomorrow())
+}
+
+/// When the month ends in which this time is, in UTC.
+pub(in crate::veriko) fn end_of_month(now: Timestamp) -> Timestamp {
     let today = now.to_zoned(TimeZone::UTC);
-    today
-        .tomorrow()
-        .and_then(|tomorrow| tomorrow.start_of_day())
-        .map_or(Timestamp::MAX, |midnight| midnight.timestamp())
+    start_of(today.last_of_month().and_then(|last| last.tomorrow()))
+}
+
+fn start_of(day: Result<Zoned, jiff::Error>) -> Timestamp {
+    day.and_then(|day| day.start_of_day()).map_or(Timestamp::MAX, |midnight| midnight.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_and_months_end_at_midnight_in_utc() {
+        for (now, day, month) in [
+            ("2026-11-22T09:30:00Z", "2026-11-23T00:00:00Z", "2026-12-01T00:00:00Z"),
+            ("2026-12-31T23:59:59.999Z", "2027-01-01T00:00:00Z", "2027-01-01T00:00:00Z"),
+            ("2028-02-01T00:00:00Z", "2028-02-02T00:00:00Z", "2028-03-01T00:00:00Z"),
+            ("2026-10-31T23:00:00-06:00", "2026-11-02T00:00:00Z", "2026-12-01T00:00:00Z"),
+        ] {
+            let now = now.parse().unwrap();
+            assert_eq!(end_of_day(now).to_string(), day, "{now}");
+            assert_eq!(end_of_month(now).to_string(), month, "{now}");
+        }
+    }
 }
