@@ -1,25 +1,129 @@
 //! The vendor's client, `veriko` 0.6.0.
 
-use support::{Launch, Server, demo_key, launch, python_test};
+use std::fs;
+use std::path::Path;
+
+use support::{Launch, PythonTest, Server, demo_key, eventually, launch, python_test};
 
 use super::listed::python_tests;
 
-python_tests! { on_demo, "veriko_validations", "Validate":
-    a_payment_that_arrived_is_valid,
+python_tests! { on_demo, "veriko_validations", "Validations":
+    a_payment_that_arrived_is_valid_and_complete,
     each_verdict_is_read,
+    a_payment_is_found_by_its_reference_alone,
+    what_is_queued_is_waited_for,
+    what_has_not_changed_is_not_read_again,
+    the_cep_is_downloaded_in_both_formats,
+    where_there_is_no_cep_the_client_says_so,
 }
 
-/// With the demo's accounts, by `demo-pro`.
-fn on_demo(test: &str) {
-    run(&demo().start(), test);
+python_tests! { on_demo, "veriko_validations", "Lists":
+    an_item_is_read_as_the_client_reads_it,
+    each_filter_lets_through_what_it_says,
+    a_filter_that_means_nothing_is_refused,
+    pages_are_gone_through_to_the_end_and_once,
 }
 
-fn demo() -> Launch {
-    launch().demo()
+python_tests! { with_quick_retries, "veriko_retries", "Retries":
+    a_cycle_resolves_when_the_payment_is_found,
+    a_cycle_is_exhausted_and_begun_anew,
+    a_cycle_is_cancelled_once,
+    a_cycle_begins_changes_and_ends_by_its_own_policy,
+    what_is_queued_is_retried_too,
+    every_violation_of_a_policy_is_read,
+    the_accounts_policy_is_saved_and_taken_by_what_brings_none,
+}
+
+python_tests! { on_demo, "veriko_account", "Account":
+    the_profile_names_account_plan_and_permissions,
+    the_summary_counts_each_validation_once,
+    the_limits_are_the_plans,
+    the_banks_are_read_once,
+    how_banxico_does_is_told_in_the_callers_language,
+}
+
+python_tests! { on_demo, "veriko_errors", "Errors":
+    who_is_nobody_is_not_let_in,
+    either_prefix_of_a_key_is_taken,
+    who_may_not_is_refused,
+    what_is_anothers_is_not_there,
+    all_that_is_wrong_with_a_payment_is_said,
+    a_body_that_is_too_large_is_refused,
+    a_key_that_is_none_is_refused,
+    a_key_that_was_used_for_something_else_is_refused,
+    a_key_in_use_is_a_conflict,
+    banxico_refusing_for_volume_is_the_servers_error_and_costs_nothing,
+}
+
+python_tests! { with_small_limits, "veriko_errors", "Limits":
+    a_spent_quota_says_when_there_is_a_new_one,
+    too_many_requests_say_when_to_come_back,
+    the_client_itself_comes_back_in_time,
+}
+
+python_tests! { on_demo, "veriko_idempotency", "Idempotency":
+    a_key_that_is_used_again_is_answered_as_before,
+    a_lost_answer_is_asked_for_again_and_nothing_happens_twice,
+    a_503_in_between_is_tried_again_and_nothing_happens_twice,
+    the_servers_own_503_is_tried_again_and_then_raised,
+}
+
+const CRASH: &str = "veriko_idempotency.Crash.test_a_server_that_was_killed_in_between_is_asked_again";
+
+/// The client takes a 409 for an answer, so who serves it lets a retry wait for the lease of who is dead.
+const WAITING: &str = "[idempotency]\nlease_seconds = 1\nwait_seconds = 20\n";
+
+#[test]
+fn a_server_that_was_killed_in_between_is_asked_again_by_the_client_itself() {
+    for point in ["after-claim", "before-commit", "after-commit"] {
+        let folder = tempfile::tempdir().expect("there is room for a folder");
+        let database = format!("sqlite://{}", folder.path().join("server.db").display());
+        let start = |launch: Launch| launch.demo().database(&database).config(WAITING).start();
+        let upstream = folder.path().join("upstream");
+
+        let server = start(launch().env("FAULT_POINT", point));
+        write(&upstream, &url(&server));
+        let test = test(&server, CRASH).env("TEST_UPSTREAM", &upstream.to_string_lossy()).start();
+        eventually(point, || server.said(&format!("at {point}")).then_some(()));
+        server.kill();
+        let server = start(launch());
+        write(&upstream, &url(&server));
+        test.finish();
+    }
+}
+
+/// At once: whoever reads it meanwhile reads all of it.
+fn write(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).expect("a folder of ours takes a file");
+    fs::rename(new, path).expect("a file of ours is renamed");
+}
+
+/// By `demo-pro`.
+fn on_demo(name: &str) {
+    test(&launch().demo().start(), name).run();
+}
+
+/// Retries a second apart are allowed.
+fn with_quick_retries(name: &str) {
+    let launch = launch()
+        .demo()
+        .config("[veriko.caps]\nmin_interval_seconds = 1\n[veriko.plans.pro]\nrate_per_minute = 1000000\n");
+    test(&launch.start(), name).run();
+}
+
+fn with_small_limits(name: &str) {
+    let launch = launch()
+        .demo()
+        .config("[veriko.plans.basic]\nmonthly_quota = 1\n[veriko.plans.free]\nrate_per_minute = 5\n");
+    test(&launch.start(), name).run();
 }
 
 /// The client itself reads where the server is, and the key, from these variables.
-fn run(server: &Server, test: &str) {
-    let url = format!("http://{}/v1", server.address);
-    python_test(test).env("VERIKO_BASE_URL", &url).env("VERIKO_API_KEY", &demo_key('1')).run();
+fn test(server: &Server, name: &str) -> PythonTest {
+    python_test(name).env("VERIKO_BASE_URL", &url(server)).env("VERIKO_API_KEY", &demo_key('1'))
+}
+
+fn url(server: &Server) -> String {
+    format!("http://{}/v1", server.address)
 }
