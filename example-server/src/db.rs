@@ -5,6 +5,7 @@
 //! changes, in one of its own ([`Database::begin`]).
 
 pub(crate) mod accounts;
+pub(crate) mod columns;
 mod migrations;
 mod work;
 

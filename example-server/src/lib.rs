@@ -39,6 +39,7 @@ mod route;
 mod server;
 #[allow(dead_code, reason = "who calls comes next")]
 mod tls;
+mod utc;
 pub mod veriko;
 mod worker;
 

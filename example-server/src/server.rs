@@ -1,5 +1,6 @@
 //! Connections, from the socket to the router, and the way down.
 
+use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
-use tower_http::timeout::RequestBodyTimeoutLayer;
+use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutError};
 
 /// Connections at one time. More wait in the kernel's queue. Below the usual 1,024 open files of a process.
 const MAX_CONNECTIONS: usize = 960;
@@ -102,6 +103,18 @@ pub(crate) async fn finish(connections: GracefulShutdown, requests: TaskTracker)
             } {}
         } => {}
     }
+}
+
+/// Whether at the bottom of it a body did not arrive in time.
+pub(crate) fn is_body_timeout(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<TimeoutError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// A connection and the slot it takes.

@@ -13,8 +13,8 @@ use utoipa::ToSchema;
 use super::api::Api;
 use super::envelope::{Context, Document};
 use super::errors::Text;
-use super::time::Utc;
 use crate::cep::{Query, Verdict};
+use crate::utc::Utc;
 
 /// Reads how Banxico does.
 ///

@@ -9,10 +9,10 @@ use axum::{Extension, RequestExt};
 use bytes::Bytes;
 use http::{StatusCode, header};
 use serde_json::Value;
-use tower_http::timeout::TimeoutError;
 
 use super::envelope::Context;
 use super::errors::Failure;
+use crate::server::is_body_timeout;
 
 /// A body that is JSON, of whatever shape and whatever it calls itself: this API takes nothing else, its keys travel in a
 /// header no foreign page can set, and `curl -d` says "form" of everything. What it means is for the handler to judge, so that it can answer with
@@ -75,12 +75,8 @@ async fn json(request: Request) -> Result<Value, Failure> {
 
 /// Too slow, if that is at the bottom of it.
 pub(super) fn unreadable(rejection: &(dyn Error + 'static)) -> Failure {
-    let mut cause = Some(rejection);
-    while let Some(error) = cause {
-        if error.is::<TimeoutError>() {
-            return Failure::request_timeout();
-        }
-        cause = error.source();
+    if is_body_timeout(rejection) {
+        return Failure::request_timeout();
     }
     Failure::body_unreadable()
 }

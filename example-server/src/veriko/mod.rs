@@ -21,7 +21,6 @@ mod retries;
 mod retry_policy;
 mod retrying;
 mod store;
-mod time;
 mod usage;
 mod validate;
 pub mod validation;

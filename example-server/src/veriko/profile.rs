@@ -6,8 +6,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::envelope::{Context, Document};
-use super::time::Utc;
 use crate::accounts::{ApiKey, User};
+use crate::utc::Utc;
 
 /// Reads the account of the key.
 ///

@@ -15,10 +15,10 @@ use super::api::Api;
 use super::envelope::{Context, Document, Resource};
 use super::errors::{Failure, Text};
 use super::store::usage::{self, Allowance};
-use super::time::Utc;
 use crate::accounts::{Plan, User};
 use crate::clock;
 use crate::db::Database;
+use crate::utc::Utc;
 
 /// Reads how many of the month's validations are used, and how many are left.
 ///

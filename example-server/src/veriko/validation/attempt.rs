@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::Status;
 use crate::cep::BanxicoStatus;
-use crate::veriko::time::Utc;
+use crate::utc::Utc;
 
 /// An attempt of a retry cycle that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

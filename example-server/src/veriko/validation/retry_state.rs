@@ -5,8 +5,8 @@ use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use crate::cep::text_enum;
+use crate::utc::Utc;
 use crate::veriko::model::{Outcome, RetryPolicy};
-use crate::veriko::time::Utc;
 
 /// The retry cycle of a validation.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use uuid::Uuid;
 use super::retry_state::Shown as ShownRetryState;
 use super::{KeptCep, Kind, RetryState, Status, Validation};
 use crate::cep::{Account, Amount, BanxicoStatus, Payment, Reference, TrackingKey};
+use crate::utc::Utc;
 use crate::veriko::client_ref::ClientRef;
-use crate::veriko::time::Utc;
 
 impl Validation {
     /// The `data` of `POST /v1/validate` and of `GET /v1/validations/{id}`.

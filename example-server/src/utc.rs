@@ -1,4 +1,4 @@
-//! Times, as the API shows them.
+//! Times, as the APIs show them.
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 /// A time in UTC with `Z`, in whole seconds, the fraction left out: `2025-03-15T14:22:10Z`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
 #[schema(value_type = String, format = DateTime, example = "2025-03-15T14:22:10Z")]
-pub(super) struct Utc(pub(super) Timestamp);
+pub(crate) struct Utc(pub(crate) Timestamp);
 
 impl Serialize for Utc {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
