@@ -28,6 +28,7 @@ mod cycles;
 mod db;
 mod fault;
 mod hex;
+mod json;
 mod language;
 mod openapi;
 mod ops;

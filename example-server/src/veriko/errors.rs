@@ -13,6 +13,7 @@ use axum::response::Response;
 use http::{StatusCode, header};
 
 use crate::clock;
+use crate::json::NotJson;
 use crate::language::Language;
 
 pub(crate) use codes::CODES;
@@ -218,6 +219,15 @@ impl Failure {
                 "Something went wrong on our side.",
                 "Algo falló de nuestro lado.",
             ),
+        }
+    }
+}
+
+impl From<NotJson> for Failure {
+    fn from(fault: NotJson) -> Self {
+        match fault {
+            NotJson::Empty => Self::body_empty(),
+            NotJson::Malformed => Self::invalid_json(),
         }
     }
 }

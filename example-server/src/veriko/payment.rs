@@ -1,7 +1,5 @@
 //! The body of `POST /v1/validate`: a payment to ask about, or all that is wrong with it.
 
-mod given;
-
 use account_retry_policy::RetryPolicyInput;
 use jiff::civil::Date;
 
@@ -10,7 +8,7 @@ use super::errors::{Failure, Fault, FieldForm};
 use super::model::{Caps, RetryPolicy};
 use super::retry_policy::refusal;
 use crate::cep::{Account, Amount, Party, Payment, Reference, TrackingKey, receiving_bank};
-use given::{Fields, Given};
+use crate::json::{Fields, Given};
 
 /// A request for a validation; it cannot be invalid.
 #[derive(Debug, Clone, PartialEq, Eq)]
