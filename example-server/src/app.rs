@@ -8,22 +8,56 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
-use idempotency_layer::{AnyStore, Contract, IdempotencyLayer, Scope};
+use idempotency_layer::{AnyStore, IdempotencyLayer};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 
-use crate::accounts::{Accounts, User};
+use crate::accounts::Accounts;
+use crate::db::Database;
 use crate::route::{Access, Route};
+use crate::vendor::{Caller, Vendor};
+use crate::veriko::Veriko;
 use crate::{auth, config, fault, ops, rate_limit, veriko, worker};
 
 /// The layer of this server.
 pub(crate) type Idempotency = IdempotencyLayer<AnyStore>;
 
-/// The layer, by Veriko's contract.
-pub(crate) fn idempotency(config: &config::Idempotency, records: AnyStore) -> Idempotency {
+/// Builds the stacks of all APIs, which share their records, and remembers what is to be waited for in the end.
+#[derive(Debug)]
+pub(crate) struct Stacks {
+    config: config::Idempotency,
+    database: Database,
+    records: AnyStore,
+    demo: bool,
+    layers: Vec<Idempotency>,
+}
+
+impl Stacks {
+    pub(crate) fn new(config: config::Idempotency, database: Database, demo: bool) -> Self {
+        Self { config, records: database.records(), database, demo, layers: Vec::new() }
+    }
+
+    /// The operations of one API, behind its stack.
+    pub(crate) fn stack<V: Vendor>(&mut self, vendor: V, routes: Vec<Route>) -> Router {
+        let layer = idempotency(&vendor, &self.config, self.records.clone());
+        self.layers.push(layer.clone());
+        let accounts = Arc::new(Accounts::new(vendor, self.database.clone(), self.demo));
+        stack(routes, accounts, &layer, self.config.max_body_bytes)
+    }
+
+    /// Waits for the handlers whose clients went away.
+    pub(crate) async fn shutdown(self) {
+        for layer in self.layers {
+            layer.shutdown().await;
+        }
+    }
+}
+
+/// The layer, by a vendor's contract.
+fn idempotency<V: Vendor>(vendor: &V, config: &config::Idempotency, records: AnyStore) -> Idempotency {
     IdempotencyLayer::builder(records)
-        .contract(Contract::veriko().ttl(config.ttl()))
-        .scope(|request| request.extensions.get::<User>().map(|user| Scope::of(user.id())))
+        .contract(vendor.contract().ttl(config.ttl()))
+        .scope(|request| request.extensions.get::<V::User>().map(Caller::scope))
         .lease(config.lease())
         .wait(config.wait())
         .max_request_bytes(config.max_body_bytes)
@@ -46,9 +80,9 @@ pub(crate) fn idempotency(config: &config::Idempotency, records: AnyStore) -> Id
 /// 9. the **handler**, whose rows the idempotency layer commits together with the record.
 ///
 /// Public operations are answered at 3. What is neither route nor method (404, 405) needs a key under `/v1`, as all that is there does, and stops at 5.
-pub(crate) fn api(
+fn stack<V: Vendor>(
     routes: Vec<Route>,
-    accounts: Arc<Accounts>,
+    accounts: Arc<Accounts<V>>,
     idempotency: &Idempotency,
     max_body_bytes: usize,
 ) -> Router {
@@ -59,13 +93,14 @@ pub(crate) fn api(
             continue;
         }
         // Added innermost first.
-        route.handler = route.handler.route_layer(from_fn(rate_limit::enforce));
+        route.handler = route.handler.route_layer(from_fn(rate_limit::enforce::<V::User>));
         if route.idempotent {
             route.handler =
                 route.handler.route_layer(idempotency.clone()).route_layer(from_fn(fault::after_commit));
         }
         if let Access::Permission(permission) = route.access {
-            route.handler = route.handler.route_layer(from_fn_with_state(permission, auth::require));
+            route.handler =
+                route.handler.route_layer(from_fn_with_state(permission, auth::require::<V::User>));
         }
         api = route.add_to(api);
     }
@@ -74,17 +109,17 @@ pub(crate) fn api(
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(max_body_bytes))
         .layer(from_fn_with_state(max_body_bytes, veriko::bound_body))
-        .layer(from_fn(rate_limit::state_numbers))
-        .layer(from_fn_with_state(accounts, auth::authenticate))
+        .layer(from_fn_with_state(V::NUMBERS, rate_limit::state_numbers::<V::User>))
+        .layer(from_fn_with_state(accounts, auth::authenticate::<V>))
         // Added behind it all, so that nothing of it stands before them.
         .merge(public);
-    veriko::frame(api.layer(CatchPanicLayer::custom(panicked)))
+    V::frame(api.layer(CatchPanicLayer::custom(panicked)))
 }
 
 /// Everything that is served. What belongs to no API, and what is nowhere, wears Veriko's frame, too.
 pub(crate) fn app(ops: Router, veriko: Router) -> Router {
     let rest = Router::new().merge(ops).fallback(not_found).method_not_allowed_fallback(method_not_allowed);
-    veriko::frame(rest.layer(CatchPanicLayer::custom(panicked)))
+    Veriko::frame(rest.layer(CatchPanicLayer::custom(panicked)))
         .nest("/v1", veriko)
         .layer(from_fn(worker::wake))
         .layer(from_fn(ops::observe))

@@ -10,16 +10,17 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 
-use crate::accounts::{Accounts, ApiKey, Permission, User};
+use crate::accounts::{Accounts, ApiKey, Permission};
+use crate::vendor::{Caller, Vendor};
 
 /// Finds out who calls and says so in the request's extensions, or answers 401: the same to a missing, a malformed and an
 /// unknown key.
-pub(crate) async fn authenticate(
-    State(accounts): State<Arc<Accounts>>,
+pub(crate) async fn authenticate<V: Vendor>(
+    State(accounts): State<Arc<Accounts<V>>>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let Some(key) = bearer(request.headers()) else { return StatusCode::UNAUTHORIZED.into_response() };
+    let Some(key) = bearer::<V>(request.headers()) else { return StatusCode::UNAUTHORIZED.into_response() };
     match accounts.find(&key).await {
         Ok(Some(user)) => {
             request.extensions_mut().insert(user);
@@ -34,9 +35,9 @@ pub(crate) async fn authenticate(
 }
 
 /// Lets in who has the permission, answers 403 to others.
-pub(crate) async fn require(
+pub(crate) async fn require<U: Caller>(
     State(permission): State<Permission>,
-    Extension(user): Extension<User>,
+    Extension(user): Extension<U>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -44,16 +45,17 @@ pub(crate) async fn require(
 }
 
 /// The key of `Authorization: Bearer …`. Two such headers are none: which of them counts is not for us to guess.
-fn bearer(headers: &HeaderMap) -> Option<ApiKey> {
+fn bearer<V: Vendor>(headers: &HeaderMap) -> Option<ApiKey> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (value, None) = (values.next()?, values.next()) else { return None };
     let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| ApiKey::parse(key.trim_matches(' ')))?
+    scheme.eq_ignore_ascii_case("bearer").then(|| ApiKey::parse::<V>(key.trim_matches(' ')))?
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::veriko::Veriko;
 
     fn headers(values: &[&str]) -> HeaderMap {
         values.iter().map(|value| (header::AUTHORIZATION, value.parse().unwrap())).collect()
@@ -62,19 +64,22 @@ mod tests {
     #[test]
     fn a_bearer_key_is_read_whatever_the_case_of_the_scheme() {
         for scheme in ["Bearer", "bearer", "BEARER", "Bearer "] {
-            assert!(bearer(&headers(&[&format!("{scheme} mxcep_{}", "a".repeat(64))])).is_some(), "{scheme}");
+            assert!(
+                bearer::<Veriko>(&headers(&[&format!("{scheme} mxcep_{}", "a".repeat(64))])).is_some(),
+                "{scheme}"
+            );
         }
     }
 
     #[test]
     fn anything_else_is_no_key() {
         let key = format!("mxcep_{}", "a".repeat(64));
-        assert!(bearer(&HeaderMap::new()).is_none());
+        assert!(bearer::<Veriko>(&HeaderMap::new()).is_none());
         for value in ["", "Bearer", "Bearer ", &key, &format!("Basic {key}"), &format!("Bearer {key} {key}")]
         {
-            assert!(bearer(&headers(&[value])).is_none(), "{value}");
+            assert!(bearer::<Veriko>(&headers(&[value])).is_none(), "{value}");
         }
         let sent_once = format!("Bearer {key}");
-        assert!(bearer(&headers(&[&sent_once, &sent_once])).is_none());
+        assert!(bearer::<Veriko>(&headers(&[&sent_once, &sent_once])).is_none());
     }
 }

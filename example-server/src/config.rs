@@ -2,6 +2,7 @@
 
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use account_retry_policy::Defaults;
@@ -71,9 +72,9 @@ enum Provider {
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "VerikoFile")]
 pub(crate) struct Veriko {
-    free: PlanTerms,
-    basic: PlanTerms,
-    pro: PlanTerms,
+    free: Arc<PlanTerms>,
+    basic: Arc<PlanTerms>,
+    pro: Arc<PlanTerms>,
     pub(crate) cep: Cep,
     pub(crate) queue: Queue,
 }
@@ -154,7 +155,7 @@ impl Queue {
 
 impl Veriko {
     /// What an account on `plan` gets.
-    pub(crate) fn terms(&self, plan: Plan) -> &PlanTerms {
+    pub(crate) fn terms(&self, plan: Plan) -> &Arc<PlanTerms> {
         match plan {
             Plan::Free => &self.free,
             Plan::Basic => &self.basic,
@@ -205,7 +206,7 @@ impl TryFrom<VerikoFile> for Veriko {
 
     fn try_from(file: VerikoFile) -> Result<Self, String> {
         let terms = |name: &str, plan| {
-            PlanTerms::read(&file.caps, plan).map_err(|fault| format!("plans.{name}: {fault}"))
+            PlanTerms::read(&file.caps, plan).map(Arc::new).map_err(|fault| format!("plans.{name}: {fault}"))
         };
         Ok(Self {
             free: terms("free", file.plans.free)?,

@@ -10,6 +10,7 @@
 //! | `cep` | payments, and who can say whether they arrived |
 //! | `auth`, `accounts` | who calls |
 //! | `rate_limit` | how often |
+//! | `vendor` | what differs from one API to the next in what stands before it |
 //! | `config`, `options` | what the operator says |
 //! | `outbound`, `tls` | calls to URLs that customers give; whom TLS trusts |
 //! | `openapi` | the description of the API, made of the routes |
@@ -41,6 +42,7 @@ mod server;
 #[allow(dead_code, reason = "who calls comes next")]
 mod tls;
 mod utc;
+mod vendor;
 pub mod veriko;
 mod worker;
 
@@ -51,7 +53,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use accounts::Accounts;
+use app::Stacks;
 use config::Config;
 use db::Database;
 pub use options::Options;
@@ -59,7 +61,7 @@ use options::{Command, KeysCommand, KeysCreate};
 use secrecy::ExposeSecret;
 use server::Signals;
 use tokio_util::sync::CancellationToken;
-use veriko::Api;
+use veriko::{Api, Veriko};
 use worker::Handlers;
 
 /// What is left of the grace for the program to end in.
@@ -93,7 +95,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn Error>> {
 
 /// Prints a new key, for the one time it is known.
 async fn create_key(database: &Database, asked: &KeysCreate) -> Result<(), Box<dyn Error>> {
-    let key = accounts::create_key(database, asked).await?;
+    let key = accounts::create_key::<Veriko>(database, asked).await?;
     writeln!(std::io::stdout(), "{}", key.expose_secret())?;
     Ok(())
 }
@@ -108,9 +110,8 @@ fn print_document() -> Result<(), Box<dyn Error>> {
 /// Serves until a signal comes.
 async fn serve(options: &Options, config: Config, database: &Database) -> Result<(), Box<dyn Error>> {
     let metrics = ops::install_metrics()?;
-    let (grace, max_body_bytes) =
-        (config.shutdown_grace().saturating_sub(TO_EXIT), config.idempotency.max_body_bytes);
-    let idempotency = app::idempotency(&config.idempotency, database.records());
+    let grace = config.shutdown_grace().saturating_sub(TO_EXIT);
+    let mut stacks = Stacks::new(config.idempotency, database.clone(), options.demo);
     let _purge = database.purge_records();
     tokio::spawn(ops::keep_up(metrics.clone()));
 
@@ -122,16 +123,15 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     let worker =
         worker::worker(api.cycles.scheduler(), api.worker.clone(), handlers, &config.scheduler, to_end);
     let health = ops::Health { database: database.clone(), worker: worker.handle() };
-    let accounts = Arc::new(Accounts::new(terms, database.clone(), options.demo));
-    if accounts.is_empty().await? {
+    if !options.demo && accounts::are_none(database).await? {
         tracing::warn!(
             "there are no keys, so every call is answered 401: make one with `keys create`, or start with --demo"
         );
     }
     let operations = veriko::routes();
     let described = openapi::routes(&openapi::document(&operations));
-    let veriko = operations.into_iter().map(|route| route.with_state(&api)).collect();
-    let veriko = app::api(veriko, accounts, &idempotency, max_body_bytes);
+    let operations = operations.into_iter().map(|route| route.with_state(&api)).collect();
+    let veriko = stacks.stack(Veriko(terms), operations);
     let router = app::app(ops::routes(metrics, health).merge(described), veriko);
 
     let signals = Signals::listen()?;
@@ -152,7 +152,7 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     let finished = async {
         server::finish(connections, requests).await;
         // Handlers whose clients went away run on without a connection; their answers are owed to a retry.
-        idempotency.shutdown().await;
+        stacks.shutdown().await;
         // Attempts that run are finished, or given back.
         if let Err(fault) = working.await {
             tracing::error!(%fault, "the worker ended badly");

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::accounts::{Permission, Plan};
+#[cfg(test)]
+use crate::accounts::Permission;
+use crate::accounts::{Environment, Plan};
 
 /// The reference server of the idempotency layer.
 ///
@@ -92,7 +94,10 @@ pub(crate) struct KeysCreate {
     pub(crate) plan: Plan,
     /// What the key may do; given more than once, all of them; not given, everything
     #[arg(long, value_name = "PERMISSION")]
-    pub(crate) permission: Vec<Permission>,
+    pub(crate) permission: Vec<String>,
+    /// A key for trying things out, of an API that has such keys
+    #[arg(long)]
+    test: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -102,10 +107,15 @@ enum Api {
     Txcloud,
 }
 
-#[cfg(test)]
 impl KeysCreate {
+    pub(crate) fn environment(&self) -> Environment {
+        if self.test { Environment::Test } else { Environment::Live }
+    }
+
+    #[cfg(test)]
     pub(crate) fn new(account: &str, plan: Plan, permission: &[Permission]) -> Self {
-        Self { api: Api::Veriko, account: account.to_owned(), plan, permission: permission.to_vec() }
+        let permission = permission.iter().map(|permission| permission.as_str().to_owned()).collect();
+        Self { api: Api::Veriko, account: account.to_owned(), plan, permission, test: false }
     }
 }
 

@@ -10,7 +10,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, http::HeaderName};
@@ -21,11 +21,15 @@ use governor::state::{InMemoryState, NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
 use http::{HeaderValue, StatusCode, header};
 
-use crate::accounts::User;
 use crate::clock;
+use crate::vendor::Caller;
 
 /// Lets the request through and counts it, or answers 429.
-pub(crate) async fn enforce(Extension(user): Extension<User>, request: Request, next: Next) -> Response {
+pub(crate) async fn enforce<U: Caller>(
+    Extension(user): Extension<U>,
+    request: Request,
+    next: Next,
+) -> Response {
     match user.bucket().spend() {
         Ok(()) => next.run(request).await,
         // Bare: each API's frame puts it into its own words.
@@ -37,20 +41,53 @@ pub(crate) async fn enforce(Extension(user): Extension<User>, request: Request, 
     }
 }
 
-/// Says on every success, and on 429, how many requests are left now.
-pub(crate) async fn state_numbers(
-    Extension(user): Extension<User>,
+/// How an API states what is left.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Style {
+    pub(crate) stated: Stated,
+    pub(crate) reset: Reset,
+    /// Whether the window, a minute, is stated too.
+    pub(crate) window: bool,
+}
+
+/// On which answers it does. On 429 all do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stated {
+    OnSuccess,
+    #[allow(dead_code, reason = "of an API that comes next")]
+    Always,
+}
+
+/// How it says when the bucket is full again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reset {
+    EpochSeconds,
+    #[allow(dead_code, reason = "of an API that comes next")]
+    SecondsLeft,
+}
+
+/// Says how many requests are left now.
+pub(crate) async fn state_numbers<U: Caller>(
+    State(style): State<Style>,
+    Extension(user): Extension<U>,
     request: Request,
     next: Next,
 ) -> Response {
     let mut response = next.run(request).await;
     let status = response.status();
-    if status.is_success() || status == StatusCode::TOO_MANY_REQUESTS {
+    if style.stated == Stated::Always || status.is_success() || status == StatusCode::TOO_MANY_REQUESTS {
         let now = user.bucket().state();
         let headers = response.headers_mut();
         headers.insert(LIMIT, now.limit.into());
         headers.insert(REMAINING, now.remaining.into());
-        headers.insert(RESET, HeaderValue::from(clock::epoch_seconds_in(now.full_in)));
+        let reset = match style.reset {
+            Reset::EpochSeconds => HeaderValue::from(clock::epoch_seconds_in(now.full_in)),
+            Reset::SecondsLeft => HeaderValue::from(clock::whole_seconds(now.full_in)),
+        };
+        headers.insert(RESET, reset);
+        if style.window {
+            headers.insert(WINDOW, HeaderValue::from_static("60"));
+        }
     }
     response
 }
@@ -58,12 +95,13 @@ pub(crate) async fn state_numbers(
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+const WINDOW: HeaderName = HeaderName::from_static("x-ratelimit-window");
 
 /// A bucket of `limit` requests that refills evenly within a minute.
 #[derive(Debug)]
 pub(crate) struct Bucket<C: Clock = MonotonicClock> {
     quota: Quota,
-    limiter: RateLimiter<Ask, State, C, StateInformationMiddleware>,
+    limiter: RateLimiter<Ask, Held, C, StateInformationMiddleware>,
 }
 
 /// What a bucket holds at one moment.
@@ -87,7 +125,7 @@ impl Bucket {
 impl<C: Clock> Bucket<C> {
     fn with_clock(limit: NonZeroU32, clock: C) -> Self {
         let quota = Quota::per_minute(limit);
-        Self { quota, limiter: RateLimiter::new(quota, State::default(), clock) }
+        Self { quota, limiter: RateLimiter::new(quota, Held::default(), clock) }
     }
 
     /// How many requests a full bucket holds, and gets in a minute.
@@ -127,9 +165,9 @@ enum Ask {
 }
 
 #[derive(Debug, Default)]
-struct State(InMemoryState);
+struct Held(InMemoryState);
 
-impl StateStore for State {
+impl StateStore for Held {
     type Key = Ask;
 
     fn measure_and_replace<T, F, E>(&self, ask: &Ask, decide: F) -> Result<T, E>

@@ -36,13 +36,14 @@ impl Server {
 
     fn configured<T: 'static>(config: &str, handler: impl Handler<T, ()>, needs: Option<Permission>) -> Self {
         let config = load(config).unwrap();
-        let idempotency = idempotency(&config.idempotency, AnyStore::new(MemoryStore::default()));
+        let vendor = Veriko(Arc::new(config.veriko));
+        let idempotency = idempotency(&vendor, &config.idempotency, AnyStore::new(MemoryStore::default()));
         let described = Described { paths: Paths::new(), schemas: Vec::new() };
         let access = needs.map_or(Access::Key, Access::Permission);
         let route =
             Route { path: "/it".to_owned(), handler: put(handler), described, access, idempotent: true };
-        let accounts = Arc::new(Accounts::new(Arc::new(config.veriko), unreachable_database(), true));
-        let router = app(Router::new(), api(vec![route], accounts, &idempotency, 1000));
+        let accounts = Arc::new(Accounts::new(vendor, unreachable_database(), true));
+        let router = app(Router::new(), stack(vec![route], accounts, &idempotency, 1000));
         Self { router, idempotency }
     }
 
@@ -224,7 +225,7 @@ async fn a_failure_of_ours_is_not_stored_and_an_unframed_one_is_framed() {
 
 #[tokio::test(start_paused = true)]
 async fn who_lacks_the_permission_is_answered_403_and_nothing_runs() {
-    let server = Server::of(async || StatusCode::OK, Some(Permission::Update));
+    let server = Server::of(async || StatusCode::OK, Some(Veriko::PERMISSIONS[1]));
     for (language, words) in [("en", "lacks the permission"), ("es", "no tiene el permiso")] {
         let answer = server.put('4', &[("accept-language", language)]).await;
         assert_eq!((answer.status(), answer.code()), (403, "forbidden"));

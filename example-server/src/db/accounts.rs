@@ -5,6 +5,7 @@ use super::{Connection, on};
 /// A key to be made, and the account it is for.
 #[derive(Debug)]
 pub(crate) struct NewKey<'a> {
+    pub(crate) api: &'a str,
     pub(crate) account: &'a str,
     pub(crate) plan: &'a str,
     /// SHA-256, in hexadecimal digits.
@@ -30,17 +31,21 @@ pub(crate) async fn create_key(mut connection: Connection<'_>, key: &NewKey<'_>)
         "INSERT INTO accounts (id, plan, created_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING",
     ).bind(key.account).bind(key.plan).bind(key.now).execute(c).await.map(drop))?;
     on!(connection, c => sqlx::query(
-        "INSERT INTO api_keys (hash, account, permissions, created_at) VALUES ($1, $2, $3, $4)",
-    ).bind(key.hash).bind(key.account).bind(key.permissions).bind(key.now).execute(c).await.map(drop))
+        "INSERT INTO api_keys (hash, api, account, permissions, created_at) VALUES ($1, $2, $3, $4, $5)",
+    ).bind(key.hash).bind(key.api).bind(key.account).bind(key.permissions).bind(key.now).execute(c).await.map(drop))
 }
 
-/// Whose key has this hash.
-pub(crate) async fn owner_of(connection: Connection<'_>, hash: &str) -> sqlx::Result<Option<KeyOwner>> {
+/// Whose key of an API has this hash.
+pub(crate) async fn owner_of(
+    connection: Connection<'_>,
+    api: &str,
+    hash: &str,
+) -> sqlx::Result<Option<KeyOwner>> {
     on!(connection, c => sqlx::query_as(
         "SELECT accounts.id AS account, accounts.plan, api_keys.permissions, accounts.created_at
          FROM api_keys JOIN accounts ON accounts.id = api_keys.account
-         WHERE api_keys.hash = $1",
-    ).bind(hash).fetch_optional(c).await)
+         WHERE api_keys.hash = $1 AND api_keys.api = $2",
+    ).bind(hash).bind(api).fetch_optional(c).await)
 }
 
 /// Whether there is a key.

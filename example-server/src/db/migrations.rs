@@ -20,4 +20,5 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("veriko", include_str!("../../migrations/0001_veriko.sql")),
     ("ceps", include_str!("../../migrations/0002_ceps.sql")),
     ("queue", include_str!("../../migrations/0003_queue.sql")),
+    ("apis", include_str!("../../migrations/0004_apis.sql")),
 ];

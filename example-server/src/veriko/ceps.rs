@@ -11,8 +11,8 @@ use super::api::Api;
 use super::envelope::Context;
 use super::errors::Failure;
 use super::store::ceps;
+use super::user::User;
 use super::validations::find;
-use crate::accounts::User;
 use crate::cep::{Cep, rendering};
 
 /// Downloads the CEP of a validation.

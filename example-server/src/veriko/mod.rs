@@ -22,6 +22,7 @@ mod retry_policy;
 mod retrying;
 mod store;
 mod usage;
+mod user;
 mod validate;
 pub mod validation;
 mod validations;
@@ -29,8 +30,6 @@ mod verdict;
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::middleware::from_fn;
 use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
@@ -44,9 +43,10 @@ pub use etag::ETag;
 pub use filter::Filter;
 pub use model::{Caps, Outcome, RetryPolicy, UnknownOutcome};
 pub use payment::PaymentRequest;
+pub(crate) use user::Veriko;
 pub use validation::Validation;
 
-use crate::accounts::Permission::{Update, Validate};
+use self::user::{UPDATE, VALIDATE};
 use crate::route::Access::{Key, Permission, Public};
 use crate::route::{Access, Route};
 use crate::worker::Handlers;
@@ -55,11 +55,6 @@ use crate::worker::Handlers;
 pub(crate) fn attempts(api: &Arc<Api>, handlers: &mut Handlers) {
     retrying::attempts(api, handlers);
     queue::attempts(api, handlers);
-}
-
-/// Puts the frame of this API around whatever is answered.
-pub(crate) fn frame(router: Router) -> Router {
-    router.layer(from_fn(envelope::envelop))
 }
 
 /// The whole API, below `/v1`.
@@ -71,13 +66,13 @@ pub(crate) fn routes() -> Vec<Route<Arc<Api>>> {
         plain(routes!(profile::read), Key),
         plain(routes!(retry_policy::read), Key),
         idempotent(routes!(retry_policy::replace), Key),
-        idempotent(routes!(validate::validate), Permission(Validate)),
+        idempotent(routes!(validate::validate), Permission(VALIDATE)),
         plain(routes!(validations::list), Key),
         plain(routes!(validations::one), Key),
         plain(routes!(validations::retry_attempts), Key),
         plain(routes!(ceps::download), Key),
-        idempotent(routes!(retries::change), Permission(Update)),
-        idempotent(routes!(retries::cancel), Permission(Update)),
+        idempotent(routes!(retries::change), Permission(UPDATE)),
+        idempotent(routes!(retries::cancel), Permission(UPDATE)),
         plain(routes!(usage::summary), Key),
         plain(routes!(usage::limits), Key),
         plain(routes!(banxico_status::read), Key),

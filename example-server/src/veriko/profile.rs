@@ -6,8 +6,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::envelope::{Context, Document};
-use crate::accounts::{ApiKey, User};
+use super::user::{User, Veriko};
 use crate::utc::Utc;
+use crate::vendor::Vendor;
 
 /// Reads the account of the key.
 ///
@@ -26,7 +27,7 @@ pub(super) async fn read(
         status: "active",
         language: None,
         created_at: user.created_at().map(Utc),
-        api_key: KeyHint { prefix: ApiKey::PREFIXES[0], last_4: None },
+        api_key: KeyHint { prefix: Veriko::KEYS.prefixes[0].0, last_4: None },
         subscription: Subscription {
             plan_slug: user.plan().as_str(),
             plan_name: user.plan().name(),

@@ -17,10 +17,10 @@ use super::errors::Failure;
 use super::model::{Caps, RetryPolicy};
 use super::retry_policy::{input, refusal};
 use super::store::validations;
+use super::user::User;
 use super::validate::room_in;
 use super::validation::{Ending, Entity, RetryState, RetryStateAttributes, Validation};
 use super::{described, verdict};
-use crate::accounts::User;
 use crate::db::{Connection, Work};
 use crate::{clock, fault};
 

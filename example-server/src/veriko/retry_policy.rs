@@ -18,7 +18,7 @@ use super::envelope::{Context, Document, Resource};
 use super::errors::{Failure, Fault, Text};
 use super::model::{Caps, RetryPolicy};
 use super::store::policies;
-use crate::accounts::User;
+use super::user::User;
 use crate::clock;
 use crate::db::Work;
 

@@ -15,10 +15,12 @@ use super::api::Api;
 use super::envelope::{Context, Document, Resource};
 use super::errors::{Failure, Text};
 use super::store::usage::{self, Allowance};
-use crate::accounts::{Plan, User};
+use super::user::User;
+use crate::accounts::Plan;
 use crate::clock;
 use crate::db::Database;
 use crate::utc::Utc;
+use crate::vendor::Caller;
 
 /// Reads how many of the month's validations are used, and how many are left.
 ///

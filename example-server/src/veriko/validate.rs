@@ -22,12 +22,12 @@ use super::payment::PaymentRequest;
 use super::queue;
 use super::store::usage::{self, Allowance};
 use super::store::{policies, validations};
+use super::user::User;
 use super::validation::{
     Entity, KeptCep, Kind, Receipt, RetryState, Status, Validation, ValidationAttributes,
 };
 use super::validations::Poll;
 use super::{described, verdict};
-use crate::accounts::User;
 use crate::cep::{BanxicoStatus, Payment, Verdict};
 use crate::clock;
 use crate::db::{Connection, Work};

@@ -14,8 +14,8 @@ use super::envelope::{Context, Document};
 use super::errors::Failure;
 use super::filter::{Filter, Pagination, Parameters};
 use super::store::{attempts, validations};
+use super::user::User;
 use super::validation::{Attempt, Entity, Item, RetryAttempt, Validation, ValidationAttributes};
-use crate::accounts::User;
 use crate::db::Reader;
 
 /// Reads one validation.
