@@ -9,10 +9,12 @@ use account_retry_policy::Defaults;
 use figment::Figment;
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Value};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
+use url::Url;
 
 use crate::accounts::Plan;
+use crate::cep;
 use crate::veriko::{Caps, Outcome};
 
 /// Everything the file can say.
@@ -48,9 +50,10 @@ pub(crate) struct Scheduler {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Cep {
-    /// Only one as yet; another is refused when the file is read.
-    #[serde(rename = "provider")]
-    _provider: Provider,
+    provider: Provider,
+    /// Without a slash at its end.
+    #[serde(deserialize_with = "site")]
+    base_url: Url,
     timeout_seconds: NonZeroU64,
 }
 
@@ -66,6 +69,7 @@ pub(crate) struct Queue {
 #[serde(rename_all = "lowercase")]
 enum Provider {
     Sandbox,
+    Banxico,
 }
 
 /// `[veriko]`
@@ -142,6 +146,14 @@ impl Scheduler {
 }
 
 impl Cep {
+    /// Who is to be asked.
+    pub(crate) fn provider(&self) -> Result<Arc<dyn cep::Provider>, reqwest::Error> {
+        Ok(match self.provider {
+            Provider::Sandbox => Arc::new(cep::Sandbox),
+            Provider::Banxico => Arc::new(cep::Banxico::at(self.base_url.clone())?),
+        })
+    }
+
     pub(crate) fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout_seconds.get())
     }
@@ -176,12 +188,8 @@ pub(crate) enum ConfigError {
 const DEFAULTS: &str = include_str!("defaults.toml");
 
 /// Keys that will mean something, and what is missing until they do. Taking one without acting on it would be a lie.
-const NOT_YET: &[(&str, &str)] = &[
-    ("veriko.cep.base_url", "upstream but the sandbox"),
-    ("veriko.webhooks", "webhooks"),
-    ("mintfax", "mintfax API"),
-    ("txcloud", "TXCloud API"),
-];
+const NOT_YET: &[(&str, &str)] =
+    &[("veriko.webhooks", "webhooks"), ("mintfax", "mintfax API"), ("txcloud", "TXCloud API")];
 
 /// `[veriko]` as it is written.
 #[derive(Deserialize)]
@@ -228,6 +236,21 @@ impl PlanTerms {
         let caps = Caps::merge(defaults, &plan).map_err(|fault| fault.to_string())?;
         Ok(Self { caps, rate_per_minute, monthly_quota })
     }
+}
+
+/// A URL that pages can be asked for below. A password in it would end up in a log.
+fn site<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let url = Url::parse(text.trim_end_matches('/')).ok().filter(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none()
+    });
+    url.ok_or_else(|| {
+        D::Error::custom("not the URL of a site: http or https, a host, a path, and nothing else")
+    })
 }
 
 /// A key of a section, which is then the poorer by it.
@@ -314,7 +337,6 @@ pub(crate) mod tests {
     #[test]
     fn a_key_with_nothing_behind_it_yet_is_refused() {
         for (content, key) in [
-            ("[veriko.cep]\nbase_url = \"http://127.0.0.1\"", "veriko.cep.base_url"),
             ("[veriko.webhooks]\n", "veriko.webhooks"),
             ("[mintfax]\nprice_cents = 1", "mintfax"),
             ("[txcloud]\n", "txcloud"),
@@ -334,7 +356,12 @@ pub(crate) mod tests {
             "[veriko.caps]\nmin_interval_seconds = 90000",
             "[veriko.plans.free]\nrate_per_minute = 0",
             "[veriko.plans.free]\nmonthly_quota = -1",
-            "[veriko.cep]\nprovider = \"banxico\"",
+            "[veriko.cep]\nprovider = \"somebody\"",
+            "[veriko.cep]\nbase_url = \"www.banxico.org.mx/cep\"",
+            "[veriko.cep]\nbase_url = \"ftp://www.banxico.org.mx/cep\"",
+            "[veriko.cep]\nbase_url = \"https://\"",
+            "[veriko.cep]\nbase_url = \"https://www.banxico.org.mx/cep?x=1\"",
+            "[veriko.cep]\nbase_url = \"https://me:secret@www.banxico.org.mx/cep\"",
             "[veriko.cep]\ntimeout_seconds = 0",
             "[veriko.queue]\nexpires_seconds = 0",
             "[scheduler]\nconcurrency = 0",
@@ -344,6 +371,15 @@ pub(crate) mod tests {
             let fault = load(content).unwrap_err();
             assert!(fault.contains(".toml"), "{content}: {fault}");
         }
+    }
+
+    #[test]
+    fn the_sandbox_is_asked_unless_the_file_says_banxico() {
+        let asked = |content: &str| format!("{:?}", load(content).unwrap().veriko.cep.provider().unwrap());
+        assert_eq!(asked(""), "Sandbox");
+        assert!(asked("[veriko.cep]\nprovider = \"banxico\"").contains("www.banxico.org.mx"));
+        let elsewhere = "[veriko.cep]\nprovider = \"banxico\"\nbase_url = \"http://127.0.0.1:1/cep/\"";
+        assert_eq!(load(elsewhere).unwrap().veriko.cep.base_url.as_str(), "http://127.0.0.1:1/cep");
     }
 
     #[test]

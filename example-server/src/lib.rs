@@ -116,7 +116,7 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     tokio::spawn(ops::keep_up(metrics.clone()));
 
     let terms = Arc::new(config.veriko);
-    let api = Arc::new(Api::new(database.clone(), &terms));
+    let api = Arc::new(Api::new(database.clone(), &terms)?);
     let mut handlers = Handlers::default();
     veriko::attempts(&api, &mut handlers);
     let to_end = grace.saturating_sub(TO_HAND_BACK);

@@ -3,5 +3,6 @@
 //! They are Python programs; their tests are functions in `tests/python`, each of them run by a test here. What they run
 //! on is prepared by `scripts/test`.
 
+mod banxico;
 mod listed;
 mod veriko;

@@ -1,6 +1,7 @@
 //! The Veriko API.
 
 mod account;
+mod banxico;
 mod ceps;
 mod errors;
 mod idempotency;

@@ -7,12 +7,14 @@
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
+mod banxico;
 mod clock;
 mod environment;
 mod http;
 mod python;
 mod server;
 
+pub use banxico::{Banxico, SpeiPayment, Standing, Step, Trouble};
 pub use clock::{eventually, eventually_within};
 pub use environment::prepared;
 pub use http::{Connection, Request, Response};

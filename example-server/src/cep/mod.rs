@@ -6,6 +6,7 @@
 mod account;
 mod amount;
 mod bank;
+mod banxico;
 mod charset;
 mod document;
 mod payment;
@@ -22,6 +23,7 @@ pub use account::{Account, AccountError, AccountKind};
 pub(crate) use amount::decimal;
 pub use amount::{Amount, AmountError};
 pub use bank::Bank;
+pub(crate) use banxico::Banxico;
 pub use document::{Cep, CepError};
 pub(crate) use payment::receiving_bank;
 pub use payment::{Party, Payment, Reference, TrackingKey};

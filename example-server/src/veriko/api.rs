@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::envelope::Context;
 use super::errors::Failure;
-use crate::cep::{Answer, Cep, Payment, Provider, Recent, Sandbox, Verdict};
+use crate::cep::{Answer, Cep, Payment, Provider, Recent, Verdict};
 use crate::clock;
 use crate::config::Veriko;
 use crate::cycles::Cycles;
@@ -43,16 +43,18 @@ pub(super) struct Asked {
 }
 
 impl Api {
-    pub(crate) fn new(database: Database, terms: &Veriko) -> Self {
-        Self {
+    /// # Errors
+    /// There is no way to call who is to be asked.
+    pub(crate) fn new(database: Database, terms: &Veriko) -> Result<Self, reqwest::Error> {
+        Ok(Self {
             cycles: Cycles::of(&database),
             database,
-            provider: Arc::new(Sandbox),
+            provider: terms.cep.provider()?,
             cep_timeout: terms.cep.timeout(),
             queue_expiry: terms.queue.expiry(),
             recent: Recent::default(),
             worker: WorkerHandle::default(),
-        }
+        })
     }
 
     /// Asks whether a payment arrived, for the `asked`-th time. No answer in time is a verdict too. It may take long: not

@@ -1,0 +1,86 @@
+//! One visit to the site: its cookies, and no others.
+
+use bytes::{Bytes, BytesMut};
+use http::header::{COOKIE, LOCATION, SET_COOKIE};
+use reqwest::cookie::{CookieStore, Jar};
+use reqwest::{Client, Method, Response, StatusCode};
+use url::Url;
+
+use super::Fault;
+
+/// A visit. The connections are shared with all others, the cookies with none: by them the site knows which payment is
+/// meant.
+pub(super) struct Session<'a> {
+    client: &'a Client,
+    base: &'a Url,
+    cookies: Jar,
+}
+
+/// An answer.
+pub(super) struct Page {
+    pub(super) status: StatusCode,
+    pub(super) body: Bytes,
+}
+
+/// A real page has some 20 KB.
+const MAX_BYTES: usize = 1024 * 1024;
+/// From `http` to `https` is one.
+const MAX_REDIRECTS: usize = 3;
+
+impl<'a> Session<'a> {
+    pub(super) fn new(client: &'a Client, base: &'a Url) -> Self {
+        Self { client, base, cookies: Jar::default() }
+    }
+
+    pub(super) async fn post(&self, page: &str, form: &[(&str, String)]) -> Result<Page, Fault> {
+        self.fetch(page, Some(form)).await
+    }
+
+    pub(super) async fn get(&self, page: &str) -> Result<Page, Fault> {
+        self.fetch(page, None).await
+    }
+
+    async fn fetch(&self, page: &str, mut form: Option<&[(&str, String)]>) -> Result<Page, Fault> {
+        let mut url = Url::parse(&format!("{}/{page}", self.base)).map_err(|_| Fault::Redirected)?;
+        for _ in 0..=MAX_REDIRECTS {
+            let method = if form.is_some() { Method::POST } else { Method::GET };
+            let mut request = self.client.request(method, url.clone());
+            if let Some(cookies) = self.cookies.cookies(&url) {
+                request = request.header(COOKIE, cookies);
+            }
+            if let Some(form) = form {
+                request = request.form(form);
+            }
+            let response = request.send().await?;
+            self.cookies.set_cookies(&mut response.headers().get_all(SET_COOKIE).iter(), &url);
+            if !response.status().is_redirection() {
+                return read(response).await;
+            }
+            if !matches!(response.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT) {
+                form = None;
+            }
+            url = on_site(&url, &response).ok_or(Fault::Redirected)?;
+        }
+        Err(Fault::Redirected)
+    }
+}
+
+/// Where a redirect leads, if it stays with the host and does not give up TLS.
+fn on_site(from: &Url, response: &Response) -> Option<Url> {
+    let to = from.join(response.headers().get(LOCATION)?.to_str().ok()?).ok()?;
+    let here = (to.scheme(), to.port_or_known_default()) == (from.scheme(), from.port_or_known_default());
+    let safer = (from.scheme(), to.scheme()) == ("http", "https");
+    (to.host() == from.host() && (here || safer)).then_some(to)
+}
+
+async fn read(mut response: Response) -> Result<Page, Fault> {
+    let status = response.status();
+    let mut body = BytesMut::new();
+    while let Some(piece) = response.chunk().await? {
+        if body.len() + piece.len() > MAX_BYTES {
+            return Err(Fault::TooLong);
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(Page { status, body: body.freeze() })
+}
