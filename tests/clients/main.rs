@@ -5,4 +5,5 @@
 
 mod banxico;
 mod listed;
+mod readme;
 mod veriko;
