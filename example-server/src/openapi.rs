@@ -87,7 +87,7 @@ pub(crate) fn document<S>(routes: &[Route<S>]) -> Value {
 fn description() -> String {
     let codes: Vec<_> =
         veriko::CODES.iter().map(|(code, meaning)| format!("| `{code}` | {meaning} |")).collect();
-    format!("{INTRODUCTION}\n| code | what it means |\n|---|---|\n{}", codes.join("\n"))
+    format!("{INTRODUCTION}\n| code | what it means |\n|---|---|\n{}\n\n</details>\n", codes.join("\n"))
 }
 
 const INTRODUCTION: &str = include_str!("openapi/introduction.md");
@@ -102,3 +102,6 @@ fn tags() -> Value {
         { "name": "Public", "description": "What needs no key." },
     ])
 }
+
+#[cfg(test)]
+mod tests;

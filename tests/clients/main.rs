@@ -4,6 +4,7 @@
 //! on is prepared by `scripts/test`.
 
 mod banxico;
+mod document;
 mod listed;
 mod readme;
 mod veriko;

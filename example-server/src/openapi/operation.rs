@@ -81,12 +81,13 @@ fn implied<S>(route: &Route<S>, takes_body: bool, by_id: bool) -> Codes {
     if route.access != Access::Public {
         add(401, &["unauthorized"]);
         add(429, &["rate_limit_exceeded"]);
+        // The database, which knows the keys.
+        add(503, &["service_unavailable"]);
     }
     if let Access::Permission(_) = route.access {
         add(403, &["forbidden"]);
     }
     add(500, &["internal_error"]);
-    add(503, &["service_unavailable"]);
     codes
 }
 
@@ -142,10 +143,11 @@ pub(super) fn headers() -> Value {
 fn headers_of<S>(status: u16, route: &Route<S>) -> Vec<&'static str> {
     let mut headers = vec!["X-Request-Id"];
     let keyed = route.access != Access::Public;
-    match status {
-        401 => headers.push("WWW-Authenticate"),
-        409 | 429 | 503 => headers.push("Retry-After"),
-        _ => {}
+    if status == 401 {
+        headers.push("WWW-Authenticate");
+    }
+    if errors::may_say_when(status) {
+        headers.push("Retry-After");
     }
     if keyed && (status < 300 || status == 429) {
         headers.extend(["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"]);

@@ -9,10 +9,13 @@ const SCHEMAS: &str = "#/components/schemas/";
 
 /// The schemas that the routes name, and those that every route has.
 pub(super) fn named(described: impl IntoIterator<Item = (String, RefOr<Schema>)>) -> Schemas {
-    let raw: Schemas = described
-        .into_iter()
-        .map(|(name, schema)| (name, serde_json::to_value(schema).expect("a schema serialises")))
-        .collect();
+    let mut raw = Schemas::new();
+    for (name, schema) in described {
+        let schema = serde_json::to_value(schema).expect("a schema serialises");
+        if let Some(other) = raw.insert(name.clone(), schema.clone()) {
+            assert_eq!(other, schema, "two structs are described as {name}: `#[schema(as = …)]` renames one");
+        }
+    }
     let mut schemas = raw.clone();
     for schema in schemas.values_mut() {
         write_out(schema, &raw);
@@ -126,7 +129,25 @@ fn members(schema: &Value, schemas: &Schemas) -> Map<String, Value> {
     let properties = schema["properties"].as_object();
     let members =
         properties.into_iter().flatten().map(|(name, schema)| (name.clone(), example(schema, schemas)));
-    members.collect()
+    let mut members: Map<_, _> = members.collect();
+    // What an account has one of is of the type that its attributes are named for.
+    if members.get("type").is_some_and(Value::is_null)
+        && let Some(name) = reference(&schema["properties"]["attributes"])
+    {
+        members.insert("type".to_owned(), snake_case(name).into());
+    }
+    members
+}
+
+fn snake_case(name: &str) -> String {
+    let mut text = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !text.is_empty() {
+            text.push('_');
+        }
+        text.extend(letter.to_lowercase());
+    }
+    text
 }
 
 fn types(schema: &Value) -> impl Iterator<Item = &str> {

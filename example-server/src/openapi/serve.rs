@@ -1,15 +1,61 @@
-//! `/openapi.json`, for whoever can reach the port.
+//! `/openapi.json` and `/docs`, for whoever can reach the port. Everything they need is in the program.
+
+use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::get;
-use http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
-/// What serves this document.
+use crate::{hex, veriko};
+
+/// What serves this document and the page that shows it.
 pub(crate) fn routes(document: &Value) -> Router {
-    let document = bytes::Bytes::from(document.to_string());
-    Router::new().route(
-        "/openapi.json",
-        get(async move || ([(header::CONTENT_TYPE, "application/json")], document.clone())),
-    )
+    let text = |content: &'static str| Bytes::from_static(content.as_bytes());
+    let files = [
+        ("/openapi.json", "application/json", document.to_string().into()),
+        ("/docs", "text/html; charset=utf-8", text(include_str!("page/index.html"))),
+        ("/docs/page.css", "text/css; charset=utf-8", text(include_str!("page/page.css"))),
+        ("/docs/page.js", "text/javascript; charset=utf-8", text(include_str!("page/page.js"))),
+        ("/docs/swagger-ui.css", "text/css; charset=utf-8", vendored("swagger-ui.css")),
+        ("/docs/swagger-ui-bundle.js", "text/javascript; charset=utf-8", vendored("swagger-ui-bundle.js")),
+        ("/docs/favicon-32x32.png", "image/png", vendored("favicon-32x32.png")),
+    ];
+    files
+        .into_iter()
+        .fold(Router::new(), |router, (path, kind, content)| router.route(path, file(kind, content)))
+}
+
+/// A file that whoever has it need not fetch again: it is asked for each time, and is 304 while it is the same.
+fn file(kind: &'static str, content: Bytes) -> MethodRouter {
+    let digest = Sha256::digest(&content);
+    let opaque = hex::encode(&digest[..8]);
+    let headers = [
+        (header::ETAG, HeaderValue::try_from(format!("\"{opaque}\"")).expect("digits make a header value")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    ];
+    let held = Arc::new((opaque, headers));
+    get(async move |request: HeaderMap| -> Response {
+        let (opaque, headers): &(String, [(HeaderName, HeaderValue); 4]) = &held;
+        if veriko::is_held(opaque, &request) {
+            return (StatusCode::NOT_MODIFIED, headers.clone()).into_response();
+        }
+        (headers.clone(), [(header::CONTENT_TYPE, kind)], content).into_response()
+    })
+}
+
+/// Nothing from elsewhere, and nothing to elsewhere. The page's library writes styles into its elements.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+                      img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+                      frame-ancestors 'none'";
+
+/// A file of Swagger UI.
+fn vendored(name: &str) -> Bytes {
+    let file = utoipa_swagger_ui::serve(name, Arc::default()).ok().flatten();
+    file.expect("Swagger UI has the files that its own page refers to").bytes.into_owned().into()
 }

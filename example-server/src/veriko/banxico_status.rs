@@ -44,6 +44,7 @@ pub(super) async fn read(State(api): State<Arc<Api>>, Extension(context): Extens
 
 /// How Banxico does.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BanxicoStatusResource)]
 pub(super) struct BanxicoStatus {
     #[schema(example = "banxico_status")]
     r#type: &'static str,

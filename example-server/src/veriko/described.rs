@@ -28,13 +28,13 @@ pub(super) struct RetryPolicyInput {
     #[schema(example = true)]
     enabled: bool,
     /// From 1 to the plan's `max_retries_cap`.
-    #[schema(minimum = 1, example = 3)]
+    #[schema(nullable = false, minimum = 1, example = 3)]
     max_retries: Option<u32>,
     /// From the plan's `min_interval_seconds` to its `max_interval_seconds`.
-    #[schema(minimum = 1, example = 600)]
+    #[schema(nullable = false, minimum = 1, example = 600)]
     interval_seconds: Option<u32>,
     /// At least one, each once, of the plan's `eligible_outcomes`.
-    #[schema(min_items = 1)]
+    #[schema(nullable = false, min_items = 1)]
     outcomes: Option<Vec<Outcome>>,
 }
 
@@ -92,23 +92,24 @@ pub(super) struct PaymentRequest {
     #[schema(value_type = f64, exclusive_minimum = 0, maximum = 999_999_999_999.99, example = 15000.5)]
     monto: f64,
     /// *Clave de rastreo*, without `<`, `>` and `\`. It or the reference is needed; it counts if both are there.
-    #[schema(min_length = 1, max_length = 30, example = "MXBA20250315001234")]
+    #[schema(nullable = false, min_length = 1, max_length = 30, example = "MXBA20250315001234")]
     clave_rastreo: Option<String>,
     /// *Referencia numérica*.
-    #[schema(pattern = "^[0-9 ]{1,14}$", example = "1234567")]
+    #[schema(nullable = false, pattern = "^[0-9 ]{1,14}$", example = "1234567")]
     referencia_numerica: Option<String>,
     /// The sending bank: its name, or its SPEI code.
-    #[schema(max_length = 255, example = "BANAMEX")]
+    #[schema(nullable = false, max_length = 255, example = "BANAMEX")]
     emisor: Option<String>,
     /// The receiving bank; where it is not there, the account's counts.
-    #[schema(max_length = 255, example = "BBVA MEXICO")]
+    #[schema(nullable = false, max_length = 255, example = "BBVA MEXICO")]
     receptor: Option<String>,
     /// A CLABE of 18 digits, a card of 16 or a mobile number of 10; spaces and hyphens in it mean nothing.
-    #[schema(example = "012180004412345678")]
+    #[schema(nullable = false, example = "012180004412345678")]
     cuenta_beneficiaria: Option<String>,
     /// For this validation alone, in the place of the account's.
+    #[schema(nullable = false)]
     retry_policy: Option<RetryPolicyInput>,
     /// Your own name for it: no control characters, no emoji.
-    #[schema(min_length = 1, max_length = 64, example = "orden-4812")]
+    #[schema(nullable = false, min_length = 1, max_length = 64, example = "orden-4812")]
     client_ref: Option<String>,
 }

@@ -56,7 +56,7 @@ impl Context {
     pub(crate) fn fail(&self, failure: &Failure) -> Response {
         debug_assert!(
             failure.faults.iter().all(|fault| CODES.iter().any(|(code, _)| *code == fault.code)),
-            "a code that the document does not list"
+            "a code without its line in errors/codes.rs"
         );
         let errors = failure.faults.iter().map(|fault| ErrorItem {
             status: failure.status.as_str(),
@@ -205,22 +205,23 @@ struct ErrorSource<'a> {
     pointer: &'a str,
 }
 
-/// What some failures say beside the usual.
+/// What some failures say beside the usual; which ones, the document says by their codes.
 #[derive(Serialize, ToSchema)]
 struct ErrorMore<'a> {
-    /// When to come back, in seconds; the same as the header `Retry-After`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, minimum = 1, example = 1)]
+    #[schema(ignore)]
     retry_after: Option<u64>,
-    /// What a retry policy may not say.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, value_type = Vec<Violation>)]
+    #[schema(ignore)]
     violations: Option<&'a Violations>,
 }
 
 /// The schemas of what every operation answers with.
 pub(crate) fn shared_schemas() -> Vec<(String, RefOr<Schema>)> {
-    let mut schemas = vec![(ErrorDocument::name().into_owned(), ErrorDocument::schema())];
+    let mut schemas = vec![
+        (ErrorDocument::name().into_owned(), ErrorDocument::schema()),
+        (Violation::name().into_owned(), Violation::schema()),
+    ];
     ErrorDocument::schemas(&mut schemas);
     schemas
 }

@@ -40,7 +40,7 @@ impl From<ETag> for HeaderValue {
 /// Whether `If-None-Match` names the tag with this between its quotes.
 ///
 /// The comparison is the weak one, as the RFC wants it for this header (section 13.1.2). What is no tag matches nothing.
-pub(super) fn is_held(own: &str, headers: &HeaderMap) -> bool {
+pub(crate) fn is_held(own: &str, headers: &HeaderMap) -> bool {
     headers
         .get_all(header::IF_NONE_MATCH)
         .iter()

@@ -40,6 +40,7 @@ pub(crate) use envelope::{meta_example, shared_schemas};
 pub(crate) use errors::CODES;
 pub use errors::{Failure, Fault, FieldForm, Text};
 pub use etag::ETag;
+pub(crate) use etag::is_held;
 pub use filter::Filter;
 pub use model::{Caps, Outcome, RetryPolicy, UnknownOutcome};
 pub use payment::PaymentRequest;

@@ -24,7 +24,7 @@ use super::store::usage::{self, Allowance};
 use super::store::{policies, validations};
 use super::user::User;
 use super::validation::{
-    Entity, KeptCep, Kind, Receipt, RetryState, Status, Validation, ValidationAttributes,
+    Entity, KeptCep, Kind, LinkedEntity, Receipt, RetryState, Status, Validation, ValidationAttributes,
 };
 use super::validations::Poll;
 use super::{described, verdict};
@@ -44,7 +44,7 @@ use crate::fault;
     post, path = "/validate", operation_id = "validateDirect", tag = "Validations", request_body = described::PaymentRequest,
     params(Query),
     responses(
-        (status = 200, description = "The verdict", body = Document<Entity<ValidationAttributes>>),
+        (status = 200, description = "The verdict", body = Document<LinkedEntity<ValidationAttributes>>),
         (status = 202, description = "It is in the queue", body = Document<Entity<Receipt>, Poll>,
          headers(("ETag" = String, description = "`W/\"0-queued\"`"),
                  ("Location" = String, description = "Where to read it"))),

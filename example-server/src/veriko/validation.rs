@@ -16,7 +16,7 @@ use crate::cep::{BanxicoStatus, Cep, Payment, Verdict, text_enum};
 pub use attempt::Attempt;
 pub(super) use attempt::Shown as RetryAttempt;
 pub use retry_state::{CycleState, Ending, RetryState};
-pub(super) use shown::{Entity, Item, Receipt, RetryStateAttributes, ValidationAttributes};
+pub(super) use shown::{Entity, Item, LinkedEntity, Receipt, RetryStateAttributes, ValidationAttributes};
 
 /// One validation, as it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]

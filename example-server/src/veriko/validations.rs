@@ -15,7 +15,9 @@ use super::errors::Failure;
 use super::filter::{Filter, Pagination, Parameters};
 use super::store::{attempts, validations};
 use super::user::User;
-use super::validation::{Attempt, Entity, Item, RetryAttempt, Validation, ValidationAttributes};
+use super::validation::{
+    Attempt, Entity, Item, LinkedEntity, RetryAttempt, Validation, ValidationAttributes,
+};
 use crate::db::Reader;
 
 /// Reads one validation.
@@ -26,7 +28,7 @@ use crate::db::Reader;
     get, path = "/validations/{id}", operation_id = "getValidation", tag = "Validations",
     params(("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer")),
     responses(
-        (status = 200, description = "The validation", body = Document<Entity<ValidationAttributes>, Poll>,
+        (status = 200, description = "The validation", body = Document<LinkedEntity<ValidationAttributes>, Poll>,
          headers(("ETag" = String, description = "Raised at each change: `W/\"{version}-{status}\"`"),
                  ("Retry-After" = Option<u32>, description = "While it goes on: when to ask again, in seconds"))),
         (status = 304, description = "It has not changed", headers(("ETag" = String, description = "The same as was sent"))),

@@ -31,7 +31,7 @@ impl Validation {
             error_message: self.error_message.as_deref(),
             retry_state: &self.retry_state,
         };
-        self.with_attributes(attributes, Some(self.links()))
+        LinkedEntity { entity: self.entity(attributes), links: self.links() }
     }
 
     /// The `data` of the 202 that says it is in the queue.
@@ -44,7 +44,7 @@ impl Validation {
             expires_at: self.queue.map(|queue| Utc(queue.expires_at)),
             retry_state: &self.retry_state,
         };
-        self.with_attributes(attributes, None)
+        self.entity(attributes)
     }
 
     /// Its place in the `data` of `GET /v1/validations`. What a payment lacks is empty text there, and not `null`, as the
@@ -68,20 +68,16 @@ impl Validation {
             retry_state: &self.retry_state,
             client_ref: self.client_ref.as_ref(),
         };
-        self.with_attributes(attributes, None)
+        self.entity(attributes)
     }
 
     /// The `data` of what changes its retries: `PUT …/retry-policy`, `POST …/cancel-retries`.
     pub fn retry_state_resource(&self) -> impl Serialize + '_ {
-        self.with_attributes(RetryStateAttributes { retry_state: &self.retry_state }, None)
+        self.entity(RetryStateAttributes { retry_state: &self.retry_state })
     }
 
-    fn with_attributes<Attributes>(
-        &self,
-        attributes: Attributes,
-        links: Option<Links>,
-    ) -> Entity<Attributes> {
-        Entity { id: self.id, r#type: "validation", attributes, links }
+    fn entity<Attributes>(&self, attributes: Attributes) -> Entity<Attributes> {
+        Entity { id: self.id, r#type: "validation", attributes }
     }
 
     fn links(&self) -> Links {
@@ -93,6 +89,25 @@ impl Validation {
 
 /// What is known of a validation.
 #[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "validation_type": "direct",
+    "is_playground": false,
+    "status": "not_found",
+    "banxico_status": "not_found",
+    "processing_time_ms": 1320,
+    "request_data": {
+        "fecha": "2025-03-15", "monto": 15000.5, "clave_rastreo": "MXBA20250315001234", "emisor": "BANAMEX",
+        "receptor": "BBVA MEXICO", "cuenta_beneficiaria": "012180004412345678",
+    },
+    "client_ref": "orden-4812",
+    "created_at": "2025-03-15T14:22:10Z",
+    "completed_at": "2025-03-15T14:22:11Z",
+    "retry_state": {
+        "enabled": true, "max_retries": 3, "interval_seconds": 600, "outcomes": ["not_found"],
+        "attempts_completed": 1, "next_attempt_at": "2025-03-15T14:42:11Z", "resolved_at": null,
+        "exhausted_at": null, "cancelled_at": null, "terminal_state": "pending",
+    },
+}))]
 pub(in crate::veriko) struct ValidationAttributes<'a> {
     validation_type: Kind,
     is_playground: bool,
@@ -197,9 +212,14 @@ pub(in crate::veriko) struct Entity<Attributes> {
     #[schema(example = "validation")]
     r#type: &'static str,
     attributes: Attributes,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    links: Option<Links>,
+}
+
+/// The same, with where there is more of it.
+#[derive(Serialize, ToSchema)]
+pub(in crate::veriko) struct LinkedEntity<Attributes> {
+    #[serde(flatten)]
+    entity: Entity<Attributes>,
+    links: Links,
 }
 
 /// Where there is more of it.
