@@ -34,6 +34,10 @@ pub struct Payment {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, nullable = false, example = "012180004412345678")]
     pub(crate) cuenta_beneficiaria: Option<Account>,
+    /// As the number 1, or not at all.
+    #[serde(skip_serializing_if = "std::ops::Not::not", serialize_with = "as_number")]
+    #[schema(value_type = Option<u8>, nullable = false, example = 1)]
+    pub(crate) receptor_participante: bool,
 }
 
 impl Payment {
@@ -62,6 +66,11 @@ impl Payment {
         self.cuenta_beneficiaria.as_ref()
     }
 
+    /// Whether it went to the receiving bank itself, as what pays back a credit does, and not to one of its customers.
+    pub fn is_to_the_bank(&self) -> bool {
+        self.receptor_participante
+    }
+
     /// The bank it came from, if that is known.
     pub fn sending_bank(&self) -> Option<&'static Bank> {
         self.emisor.as_ref().map(Party::bank)
@@ -71,6 +80,11 @@ impl Payment {
     pub fn receiving_bank(&self) -> Option<&'static Bank> {
         receiving_bank(self.receptor.as_ref(), self.cuenta_beneficiaria.as_ref())
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands the field over by reference")]
+fn as_number<S: Serializer>(flag: &bool, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u8(u8::from(*flag))
 }
 
 /// The bank named, else the one of the account.

@@ -80,11 +80,12 @@ impl Sheets {
         }
     }
 
-    /// A label, and its value below it.
+    /// A label, and its value below it, each character of it: what was sealed was sealed with its spaces.
     fn block(&mut self, label: &str, value: &str) {
         self.line(LABEL, SIZE, LEFT, label);
-        for line in wrapped(value, RIGHT - LEFT) {
-            self.line(VALUE, SIZE, LEFT, &line);
+        let characters: Vec<char> = value.chars().collect();
+        for line in characters.chunks(columns(RIGHT - LEFT)) {
+            self.line(VALUE, SIZE, LEFT, &String::from_iter(line));
         }
     }
 
@@ -141,10 +142,15 @@ impl Sheets {
     }
 }
 
-/// The text in lines of this width: broken between words, and within those that are too long, as seals are. None is longer.
+/// How many characters of a value this width holds.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "widths of paper are small")]
+fn columns(width: f32) -> usize {
+    (width / (SIZE * ADVANCE)) as usize
+}
+
+/// The text in lines of this width: broken between words, and within those that are too long. None is longer.
 fn wrapped(text: &str, width: f32) -> impl Iterator<Item = String> {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "widths of paper are small")]
-    let columns = (width / (SIZE * ADVANCE)) as usize;
+    let columns = columns(width);
     let mut rest: Vec<char> = text.trim().chars().collect();
     std::iter::from_fn(move || {
         if rest.is_empty() {

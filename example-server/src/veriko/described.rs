@@ -106,6 +106,9 @@ pub(super) struct PaymentRequest {
     /// A CLABE of 18 digits, a card of 16 or a mobile number of 10; spaces and hyphens in it mean nothing.
     #[schema(nullable = false, example = "012180004412345678")]
     cuenta_beneficiaria: Option<String>,
+    /// 1 if the payment went to the receiving bank itself, as what pays back a credit does; else 0.
+    #[schema(maximum = 1, example = 0)]
+    receptor_participante: Option<u8>,
     /// For this validation alone, in the place of the account's.
     #[schema(nullable = false)]
     retry_policy: Option<RetryPolicyInput>,

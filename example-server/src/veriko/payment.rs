@@ -32,6 +32,7 @@ impl PaymentRequest {
     /// | `referencia_numerica` | [`Reference`] | `invalid_field_type` |
     /// | `cuenta_beneficiaria` | [`Account`] | `invalid_account_format`, `…_length`, `invalid_clabe_checksum`, `invalid_card_luhn` |
     /// | `emisor`, `receptor` | [`Party`] | `invalid_bank_code`; `intra_bank_no_cep` if both are the same |
+    /// | `receptor_participante` | the numbers 0 and 1 | `invalid_receptor_participante` |
     /// | `retry_policy` | as in `PUT /v1/users/me/retry-policy` | `retry_policy_invalid`, one for each part |
     /// | `client_ref` | [`ClientRef`] | `invalid_client_ref` |
     ///
@@ -108,6 +109,7 @@ fn payment(fields: &Fields<'_>, faults: &mut Vec<Fault>) -> Result<Option<Paymen
     let emisor = keep(party("emisor")?, faults);
     let receptor = keep(party("receptor")?, faults);
 
+    let receptor_participante = keep(receptor_participante(&fields.get("receptor_participante")?), faults);
     let (Some(emisor), Some(receptor)) = (emisor, receptor) else { return Ok(None) };
     let account = cuenta_beneficiaria.as_ref().and_then(Option::as_ref);
     let receiving = receiving_bank(receptor.as_ref(), account);
@@ -116,8 +118,12 @@ fn payment(fields: &Fields<'_>, faults: &mut Vec<Fault>) -> Result<Option<Paymen
     }
 
     let (Some(fecha), Some(monto)) = (fecha, monto) else { return Ok(None) };
-    let (Some(clave_rastreo), Some(referencia_numerica), Some(cuenta_beneficiaria)) =
-        (clave_rastreo, referencia_numerica, cuenta_beneficiaria)
+    let (
+        Some(clave_rastreo),
+        Some(referencia_numerica),
+        Some(cuenta_beneficiaria),
+        Some(receptor_participante),
+    ) = (clave_rastreo, referencia_numerica, cuenta_beneficiaria, receptor_participante)
     else {
         return Ok(None);
     };
@@ -129,6 +135,7 @@ fn payment(fields: &Fields<'_>, faults: &mut Vec<Fault>) -> Result<Option<Paymen
         emisor,
         receptor,
         cuenta_beneficiaria,
+        receptor_participante,
     }))
 }
 
@@ -159,6 +166,14 @@ fn account(given: Given<'_>) -> Result<Option<Account>, Fault> {
         Given::Number(_) | Given::Other => {
             Err(Fault::invalid_field_type("cuenta_beneficiaria", FieldForm::Text))
         }
+    }
+}
+
+fn receptor_participante(given: &Given<'_>) -> Result<bool, Fault> {
+    match given {
+        Given::Missing | Given::Number("0") => Ok(false),
+        Given::Number("1") => Ok(true),
+        Given::Number(_) | Given::Text(_) | Given::Other => Err(Fault::invalid_receptor_participante()),
     }
 }
 

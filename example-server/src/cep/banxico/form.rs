@@ -21,7 +21,7 @@ pub(super) fn of(payment: &Payment) -> [(&'static str, String); 10] {
         ("receptor", code(payment.receiving_bank()).to_owned()),
         ("cuenta", payment.cuenta_beneficiaria().map_or("", Account::digits).to_owned()),
         ("monto", format!("{:.2}", payment.monto().pesos())),
-        ("receptorParticipante", "0".to_owned()),
+        ("receptorParticipante", u8::from(payment.is_to_the_bank()).to_string()),
     ]
 }
 
@@ -54,11 +54,11 @@ mod tests {
             "tipoCriterio=R&captcha=c&tipoConsulta=1&fecha=31-12-2025&criterio=0000012&emisor=&receptor=&cuenta=&\
              monto=1.00&receptorParticipante=0"
         );
-        let account = r#"{"fecha":"2025-12-31","monto":999999999999.99,"clave_rastreo":"Ñ&1",
+        let account = r#"{"fecha":"2025-12-31","monto":999999999999.99,"clave_rastreo":"Ñ&1","receptor_participante":1,
             "cuenta_beneficiaria":"012180004412345678"}"#;
         assert!(
             sent(account).contains("criterio=%C3%91%261&emisor=&receptor=40012&cuenta=012180004412345678")
         );
-        assert!(sent(account).contains("monto=999999999999.99&"));
+        assert!(sent(account).ends_with("&monto=999999999999.99&receptorParticipante=1"));
     }
 }

@@ -33,6 +33,7 @@ pub(crate) const CODES: &[(&str, &str)] = &[
     ("invalid_filter", "A parameter of the query is not as it must be."),
     ("invalid_idempotency_key", "Not 1 to 255 characters of `A-Z a-z 0-9 _ -`, or sent twice."),
     ("invalid_json", "The request body is not JSON."),
+    ("invalid_receptor_participante", "Neither 0 nor 1."),
     ("invalid_uuid", "The id in the path is not a UUID."),
     ("method_not_allowed", "The resource does not support the method."),
     ("not_found", "There is no such resource, or it is somebody else's."),

@@ -120,6 +120,16 @@ impl Fault {
         )
     }
 
+    /// `receptor_participante` is neither 0 nor 1.
+    pub fn invalid_receptor_participante() -> Self {
+        Self::of(
+            "receptor_participante",
+            "invalid_receptor_participante",
+            "receptor_participante must be 0 or 1.",
+            "receptor_participante debe ser 0 o 1.",
+        )
+    }
+
     /// `client_ref` is not as it must be.
     pub fn invalid_client_ref() -> Self {
         Self::of(

@@ -161,6 +161,10 @@ fn each_field_has_its_own_codes() {
         (json!({"emisor": ["BBVA"]}), "invalid_field_type", "emisor"),
         (json!({"emisor": true}), "invalid_field_type", "emisor"),
         (json!({"receptor": "X"}), "invalid_bank_code", "receptor"),
+        (json!({"receptor_participante": 2}), "invalid_receptor_participante", "receptor_participante"),
+        (json!({"receptor_participante": -1}), "invalid_receptor_participante", "receptor_participante"),
+        (json!({"receptor_participante": true}), "invalid_receptor_participante", "receptor_participante"),
+        (json!({"receptor_participante": "1"}), "invalid_receptor_participante", "receptor_participante"),
         (json!({"receptor": {}}), "invalid_field_type", "receptor"),
         (json!({"receptor": "BANAMEX"}), "intra_bank_no_cep", "receptor"),
         (json!({"receptor": "002"}), "intra_bank_no_cep", "receptor"),
@@ -352,5 +356,17 @@ proptest! {
     #[test]
     fn no_body_makes_the_reader_panic(body in "\\PC{0,60}") {
         let _ = parse(&body);
+    }
+}
+
+#[test]
+fn a_payment_may_be_to_the_bank_itself() {
+    for (sent, to_the_bank) in [(json!(null), false), (json!(0), false), (json!(1), true)] {
+        let payment = parse(&with(&json!({ "receptor_participante": sent }))).unwrap().payment;
+        assert_eq!(payment.is_to_the_bank(), to_the_bank);
+        let kept = serde_json::to_string(&payment).unwrap();
+        assert_eq!(restore(&kept).unwrap(), payment);
+        let kept: Value = serde_json::from_str(&kept).unwrap();
+        assert_eq!(kept.get("receptor_participante"), Some(&sent).filter(|_| to_the_bank));
     }
 }
