@@ -1,5 +1,7 @@
 //! The configuration file. `defaults.toml` beside this file lists and explains every key.
 
+mod webhooks;
+
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use url::Url;
 
+pub(crate) use self::webhooks::Webhooks;
 use crate::accounts::Plan;
 use crate::cep;
 use crate::veriko::{Caps, Outcome};
@@ -81,6 +84,7 @@ pub(crate) struct Veriko {
     pro: Arc<PlanTerms>,
     pub(crate) cep: Cep,
     pub(crate) queue: Queue,
+    pub(crate) webhooks: Webhooks,
 }
 
 /// What an account gets on one plan.
@@ -188,8 +192,7 @@ pub(crate) enum ConfigError {
 const DEFAULTS: &str = include_str!("defaults.toml");
 
 /// Keys that will mean something, and what is missing until they do. Taking one without acting on it would be a lie.
-const NOT_YET: &[(&str, &str)] =
-    &[("veriko.webhooks", "webhooks"), ("mintfax", "mintfax API"), ("txcloud", "TXCloud API")];
+const NOT_YET: &[(&str, &str)] = &[("mintfax", "mintfax API"), ("txcloud", "TXCloud API")];
 
 /// `[veriko]` as it is written.
 #[derive(Deserialize)]
@@ -199,6 +202,7 @@ struct VerikoFile {
     plans: PlansFile,
     cep: Cep,
     queue: Queue,
+    webhooks: Webhooks,
 }
 
 #[derive(Deserialize)]
@@ -222,6 +226,7 @@ impl TryFrom<VerikoFile> for Veriko {
             pro: terms("pro", file.plans.pro)?,
             cep: file.cep,
             queue: file.queue,
+            webhooks: file.webhooks,
         })
     }
 }
@@ -336,11 +341,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_key_with_nothing_behind_it_yet_is_refused() {
-        for (content, key) in [
-            ("[veriko.webhooks]\n", "veriko.webhooks"),
-            ("[mintfax]\nprice_cents = 1", "mintfax"),
-            ("[txcloud]\n", "txcloud"),
-        ] {
+        for (content, key) in [("[mintfax]\nprice_cents = 1", "mintfax"), ("[txcloud]\n", "txcloud")] {
             let fault = load(content).unwrap_err();
             assert!(fault.starts_with(&format!("`{key}` in ")), "{content}: {fault}");
         }

@@ -9,6 +9,7 @@ pub(crate) mod columns;
 mod migrations;
 mod work;
 
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -127,6 +128,15 @@ impl Database {
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PATIENCE);
         let pool = pool.test_before_acquire(false).connect_with(options).await?;
         Ok(Self::Postgres { records: PostgresStore::new(pool.clone()), pool })
+    }
+
+    /// The file that a database of this URL is in, if it is in one.
+    pub(crate) fn file(url: &str) -> Option<PathBuf> {
+        if url.contains(":memory:") || url.contains("mode=memory") {
+            return None;
+        }
+        let options = SqliteConnectOptions::from_str(url).ok()?;
+        Some(options.get_filename().to_owned())
     }
 
     async fn migrate(&self) -> Result<(), OpenError> {

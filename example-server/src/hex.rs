@@ -9,7 +9,6 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
 }
 
 /// Exactly so many bytes, in letters of either size.
-#[allow(dead_code, reason = "who reads digits comes next")]
 pub(crate) fn decode<const N: usize>(digits: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     let mut values =

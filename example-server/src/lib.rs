@@ -12,6 +12,7 @@
 //! | `rate_limit` | how often |
 //! | `vendor` | what differs from one API to the next in what stands before it |
 //! | `config`, `options` | what the operator says |
+//! | `webhooks`, `seal` | who is told of what, and the telling; secrets as they are kept |
 //! | `outbound`, `tls` | calls to URLs that customers give; whom TLS trusts |
 //! | `openapi` | the description of the API, made of the routes |
 //! | `route`, `worker` | one operation; who makes the attempts of a cycle |
@@ -34,16 +35,16 @@ mod language;
 mod openapi;
 mod ops;
 mod options;
-#[allow(dead_code, reason = "who calls comes next")]
 mod outbound;
 mod rate_limit;
 mod route;
+mod seal;
 mod server;
-#[allow(dead_code, reason = "who calls comes next")]
 mod tls;
 mod utc;
 mod vendor;
 pub mod veriko;
+mod webhooks;
 mod worker;
 
 use std::error::Error;
@@ -116,8 +117,11 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     tokio::spawn(ops::keep_up(metrics.clone()));
 
     let terms = Arc::new(config.veriko);
-    let api = Arc::new(Api::new(database.clone(), &terms)?);
+    let webhooks = veriko::webhooks(database.clone(), options.sealer()?, options.demo, &terms.webhooks)?;
+    webhooks.check_secrets().await?;
     let mut handlers = Handlers::default();
+    webhooks.attempts(&mut handlers, config.scheduler.concurrency.get());
+    let api = Arc::new(Api::new(database.clone(), &terms, webhooks)?);
     veriko::attempts(&api, &mut handlers);
     let to_end = grace.saturating_sub(TO_HAND_BACK);
     let worker =

@@ -10,6 +10,8 @@ use secrecy::{ExposeSecret, SecretString};
 #[cfg(test)]
 use crate::accounts::Permission;
 use crate::accounts::{Environment, Plan};
+use crate::db::Database;
+use crate::seal::{SealError, Sealer};
 
 /// The reference server of the idempotency layer.
 ///
@@ -32,6 +34,12 @@ pub struct Options {
         global = true
     )]
     database: Hidden,
+
+    /// What the secrets of webhooks are sealed with in the database: 64 hexadecimal digits, made with `openssl rand -hex
+    /// 32`. Several with commas between: the first seals, all of them open. Without it, a key is made when first needed,
+    /// and kept in a file beside the `SQLite` database, or in `example-server.key` where that is another one
+    #[arg(long, env = "SEALING_KEY", value_name = "KEY", hide_env_values = true)]
+    sealing_key: Option<Hidden>,
 
     /// Where idempotency records live instead of the database (not available in this version)
     #[arg(long, env = "REDIS_URL", value_name = "URL", hide_env_values = true)]
@@ -161,6 +169,26 @@ impl Options {
     /// The database's URL, which may hold a password.
     pub(crate) fn database(&self) -> &str {
         self.database.0.expose_secret()
+    }
+
+    /// What secrets are sealed with.
+    ///
+    /// # Errors
+    /// What was given is no key.
+    pub(crate) fn sealer(&self) -> Result<Sealer, SealError> {
+        let given = self.sealing_key.as_ref().map(|Hidden(key)| key);
+        Sealer::new(given, self.key_file())
+    }
+
+    /// Where the key is kept that was not given. Data that is gone with the process needs none.
+    fn key_file(&self) -> Option<PathBuf> {
+        let url = self.database();
+        if !url.starts_with("sqlite:") {
+            return Some("example-server.key".into());
+        }
+        let mut file = Database::file(url)?.into_os_string();
+        file.push(".key");
+        Some(file.into())
     }
 
     /// Whether the server can do all that it was told.

@@ -117,7 +117,7 @@ fn configuration_that_says_what_nobody_knows_or_does_is_refused_by_key_and_file(
         ("[veriko.plans.pro]\nmonthly_quota = -1", "monthly_quota"),
         ("[veriko.cep]\nprovider = \"somebody\"", "provider"),
         ("[veriko.cep]\nbase_url = \"localhost\"", "base_url"),
-        ("[veriko.webhooks]\nallow_http = true", "veriko.webhooks"),
+        ("[veriko.webhooks]\nretry_delays_seconds = [-1]", "retry_delays_seconds"),
         ("[mintfax]\n", "mintfax"),
         ("[txcloud]\nstrict_keys = true", "txcloud"),
         ("[scheduler]\nconcurrency = 0", "concurrency"),

@@ -10,6 +10,7 @@ mod rate_limit;
 mod retries;
 mod retry_policy;
 mod validations;
+mod webhooks;
 
 use serde_json::{Value, json};
 use support::{Request, Response, Server, demo_key, launch};

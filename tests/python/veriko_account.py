@@ -19,7 +19,7 @@ class Account(unittest.TestCase):
         self.assertIn("validations:create", profile["permissions"])
         self.assertEqual(self.client.account.profile(), profile)
         read_only = Veriko(key(4)).account.my_profile()
-        self.assertEqual((read_only["id"], read_only["permissions"]), ("demo-readonly", []))
+        self.assertEqual((read_only["id"], read_only["permissions"]), ("demo-readonly", ["webhooks:read"]))
 
     def test_the_summary_counts_each_validation_once(self):
         before = self.client.usage.summary()

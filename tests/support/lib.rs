@@ -12,6 +12,7 @@ mod clock;
 mod environment;
 mod http;
 mod python;
+mod receiver;
 mod server;
 
 pub use banxico::{Banxico, SpeiPayment, Standing, Step, Trouble};
@@ -19,6 +20,7 @@ pub use clock::{eventually, eventually_within};
 pub use environment::prepared;
 pub use http::{Connection, Request, Response};
 pub use python::{PythonTest, Running, python_test};
+pub use receiver::{Reaction, Received, Receiver};
 pub use server::{Launch, Server, Stopped, launch};
 
 /// The public demo key of this digit: `1` pro, `2` basic, `3` free, `4` read-only.

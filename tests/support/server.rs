@@ -25,7 +25,7 @@ pub struct Launch {
 pub fn launch() -> Launch {
     let mut command = Command::new(binary());
     // What the caller's shell exports is not part of a test.
-    for name in ["DATABASE_URL", "REDIS_URL", "CONFIG", "RUST_LOG"] {
+    for name in ["DATABASE_URL", "REDIS_URL", "CONFIG", "SEALING_KEY", "RUST_LOG"] {
         command.env_remove(name);
     }
     let launch = Launch { command, listen: "127.0.0.1:0".to_owned(), config: None };

@@ -21,4 +21,5 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("ceps", include_str!("../../migrations/0002_ceps.sql")),
     ("queue", include_str!("../../migrations/0003_queue.sql")),
     ("apis", include_str!("../../migrations/0004_apis.sql")),
+    ("webhooks", include_str!("../../migrations/0005_webhooks.sql")),
 ];

@@ -14,6 +14,7 @@ use crate::clock;
 use crate::config::Veriko;
 use crate::cycles::Cycles;
 use crate::db::{Database, Work};
+use crate::webhooks::Webhooks;
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(crate) struct Api {
     pub(crate) queue_expiry: Duration,
     /// Who makes the retries, to be woken when there is one more.
     pub(crate) worker: WorkerHandle,
+    /// Who is told of what.
+    pub(crate) webhooks: Arc<Webhooks>,
 }
 
 /// What came of asking about a payment.
@@ -45,7 +48,11 @@ pub(super) struct Asked {
 impl Api {
     /// # Errors
     /// There is no way to call who is to be asked.
-    pub(crate) fn new(database: Database, terms: &Veriko) -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(
+        database: Database,
+        terms: &Veriko,
+        webhooks: Arc<Webhooks>,
+    ) -> Result<Self, reqwest::Error> {
         Ok(Self {
             cycles: Cycles::of(&database),
             database,
@@ -54,6 +61,7 @@ impl Api {
             queue_expiry: terms.queue.expiry(),
             recent: Recent::default(),
             worker: WorkerHandle::default(),
+            webhooks,
         })
     }
 

@@ -43,6 +43,11 @@ impl Context {
         self.succeed(StatusCode::OK, data, more)
     }
 
+    /// 201 with this as its `data`.
+    pub(crate) fn created(&self, data: &impl Serialize) -> Response {
+        self.succeed(StatusCode::CREATED, data, &Nothing {})
+    }
+
     /// 202 with this as its `data`, and more beside the usual in `meta`.
     pub(crate) fn accepted_with<Data: Serialize, More: Serialize>(
         &self,
@@ -64,8 +69,12 @@ impl Context {
             detail: fault.detail.in_language(self.language),
             source: fault.pointer.as_ref().map(|pointer| ErrorSource { pointer }),
         });
-        let more =
-            ErrorMore { retry_after: failure.retry_after_seconds, violations: failure.violations.as_ref() };
+        let more = ErrorMore {
+            retry_after: failure.retry_after_seconds,
+            violations: failure.violations.as_ref(),
+            limit: failure.limit,
+            event: failure.event.as_ref(),
+        };
         let mut response =
             self.render(failure.status, &ErrorDocument { errors: errors.collect(), meta: self.meta(more) });
         let headers = response.headers_mut();
@@ -156,18 +165,22 @@ impl<'a> Meta<'a> {
             version: env!("CARGO_PKG_VERSION"),
             api_version: "v1",
             request_id,
-            datetime: DatetimeMeta { timezone: "UTC", format: "ISO 8601" },
+            datetime: DatetimeMeta::UTC,
         }
     }
 }
 
 /// How times are written.
 #[derive(Serialize, ToSchema)]
-struct DatetimeMeta {
+pub(super) struct DatetimeMeta {
     #[schema(example = "UTC")]
     timezone: &'static str,
     #[schema(example = "ISO 8601")]
     format: &'static str,
+}
+
+impl DatetimeMeta {
+    pub(super) const UTC: Self = Self { timezone: "UTC", format: "ISO 8601" };
 }
 
 #[derive(Serialize, ToSchema)]
@@ -214,6 +227,14 @@ struct ErrorMore<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(ignore)]
     violations: Option<&'a Violations>,
+    /// How many there are at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 10)]
+    limit: Option<u32>,
+    /// The event that there is none of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, value_type = String, example = "validation.done")]
+    event: Option<&'a Value>,
 }
 
 /// The schemas of what every operation answers with.

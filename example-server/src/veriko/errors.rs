@@ -4,6 +4,7 @@ mod codes;
 mod database;
 mod field;
 mod validations;
+mod webhooks;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use account_retry_policy::Violations;
 use axum::response::Response;
 use http::{StatusCode, header};
+use serde_json::Value;
 
 use crate::clock;
 use crate::json::NotJson;
@@ -28,6 +30,10 @@ pub struct Failure {
     /// The same for programs, where a policy left its range.
     pub(crate) violations: Option<Violations>,
     pub(crate) retry_after_seconds: Option<u64>,
+    /// What there is at most, where that was reached.
+    pub(crate) limit: Option<u32>,
+    /// The event that there is none of.
+    pub(crate) event: Option<Value>,
 }
 
 /// One thing that is wrong.
@@ -71,6 +77,8 @@ impl Failure {
             faults: vec![Fault { code, detail, pointer: None }],
             violations: None,
             retry_after_seconds: None,
+            limit: None,
+            event: None,
         }
     }
 

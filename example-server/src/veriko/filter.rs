@@ -137,12 +137,17 @@ pub struct Page {
 impl Page {
     const MAX_SIZE: u32 = 50;
 
+    /// This one, of this size; both at least 1.
+    pub(super) fn of(number: u32, size: u32) -> Self {
+        Self { number: number.max(1), size: size.max(1) }
+    }
+
     /// How many of the list come before it.
     pub fn offset(self) -> u64 {
         u64::from(self.number - 1) * u64::from(self.size)
     }
 
-    /// How many there are on it at most: 1 to 50.
+    /// How many there are on it at most.
     pub fn limit(self) -> u32 {
         self.size
     }
@@ -182,7 +187,7 @@ pub struct Search {
 }
 
 impl Search {
-    const MAX_CHARS: usize = 100;
+    pub(super) const MAX_CHARS: usize = 100;
 
     /// The text, in small letters.
     pub fn text(&self) -> &str {
@@ -208,7 +213,7 @@ impl Search {
         pattern
     }
 
-    fn parse(value: &str) -> Result<Self, Wanted> {
+    pub(super) fn parse(value: &str) -> Result<Self, Wanted> {
         if value.chars().count() > Self::MAX_CHARS || value.contains('\0') {
             return Err(SEARCH);
         }
@@ -236,13 +241,14 @@ const NAMES: &[&str] = &[
 
 /// What a parameter must be.
 #[derive(Debug, Clone, Copy)]
-struct Wanted {
-    english: &'static str,
-    spanish: &'static str,
+pub(super) struct Wanted {
+    pub(super) english: &'static str,
+    pub(super) spanish: &'static str,
 }
 
-const ONE_VALUE: Wanted = Wanted { english: "one value, not a list", spanish: "un solo valor, no una lista" };
-const INTEGER: Wanted = Wanted { english: "an integer", spanish: "un entero" };
+pub(super) const ONE_VALUE: Wanted =
+    Wanted { english: "one value, not a list", spanish: "un solo valor, no una lista" };
+pub(super) const INTEGER: Wanted = Wanted { english: "an integer", spanish: "un entero" };
 const STATUSES: Wanted = Wanted {
     english: "one or more, separated by commas, of queued, processing, valid, not_found, cep_unavailable, invalid, \
               returned, failed, error",
@@ -282,7 +288,7 @@ fn last_of_each(query: &str) -> Vec<(String, String)> {
     parameters
 }
 
-fn clamped(value: &str, max: u32) -> Result<u32, Wanted> {
+pub(super) fn clamped(value: &str, max: u32) -> Result<u32, Wanted> {
     let digits = value.strip_prefix('-').unwrap_or(value);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(INTEGER);
@@ -307,7 +313,7 @@ fn statuses(value: &str) -> Result<Vec<Status>, Wanted> {
 }
 
 /// Where the day begins in UTC, so many days later.
-fn midnight_of(value: &str, days_later: i64) -> Result<Timestamp, Wanted> {
+pub(super) fn midnight_of(value: &str, days_later: i64) -> Result<Timestamp, Wanted> {
     let begin = || day(value)?.checked_add(days_later.days()).ok()?.to_zoned(TimeZone::UTC).ok();
     begin().map(|midnight| midnight.timestamp()).ok_or(DAY)
 }

@@ -27,6 +27,7 @@ mod validate;
 pub mod validation;
 mod validations;
 mod verdict;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -46,8 +47,9 @@ pub use model::{Caps, Outcome, RetryPolicy, UnknownOutcome};
 pub use payment::PaymentRequest;
 pub(crate) use user::Veriko;
 pub use validation::Validation;
+pub(crate) use webhooks::webhooks;
 
-use self::user::{UPDATE, VALIDATE};
+use self::user::{CREATE_WEBHOOKS, DELETE_WEBHOOKS, READ_WEBHOOKS, UPDATE, UPDATE_WEBHOOKS, VALIDATE};
 use crate::route::Access::{Key, Permission, Public};
 use crate::route::{Access, Route};
 use crate::worker::Handlers;
@@ -78,6 +80,14 @@ pub(crate) fn routes() -> Vec<Route<Arc<Api>>> {
         plain(routes!(usage::limits), Key),
         plain(routes!(banxico_status::read), Key),
         plain(routes!(banks::list), Public),
+        plain(routes!(webhooks::endpoints::list), Permission(READ_WEBHOOKS)),
+        plain(routes!(webhooks::endpoints::create), Permission(CREATE_WEBHOOKS)),
+        plain(routes!(webhooks::endpoints::update), Permission(UPDATE_WEBHOOKS)),
+        plain(routes!(webhooks::endpoints::delete), Permission(DELETE_WEBHOOKS)),
+        plain(routes!(webhooks::endpoints::test), Permission(UPDATE_WEBHOOKS)),
+        plain(routes!(webhooks::endpoints::regenerate_secret), Permission(UPDATE_WEBHOOKS)),
+        plain(routes!(webhooks::deliveries::all), Permission(READ_WEBHOOKS)),
+        plain(routes!(webhooks::deliveries::of_one), Permission(READ_WEBHOOKS)),
     ]
 }
 

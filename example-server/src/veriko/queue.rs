@@ -23,6 +23,7 @@ use super::user::User;
 use super::validate::{charge, room_in};
 use super::validation::{self, RetryState, Status, Validation};
 use super::verdict;
+use super::webhooks::tell_verdict;
 use crate::cep;
 use crate::db::Work;
 use crate::worker::Handlers;
@@ -176,7 +177,10 @@ impl Asking {
                 .await?;
         }
         validations::update(transaction.connection(), &mut validation).await?;
-        Ok(transaction.commit().await?)
+        tell_verdict(&self.0, transaction.connection(), &validation).await?;
+        transaction.commit().await?;
+        self.0.worker.wake();
+        Ok(())
     }
 }
 

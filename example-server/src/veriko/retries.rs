@@ -20,6 +20,7 @@ use super::store::validations;
 use super::user::User;
 use super::validate::room_in;
 use super::validation::{Ending, Entity, RetryState, RetryStateAttributes, Validation};
+use super::webhooks::tell_retry;
 use super::{described, verdict};
 use crate::db::{Connection, Work};
 use crate::{clock, fault};
@@ -120,10 +121,14 @@ pub(super) async fn enable(
         return Err(Failure::retry_age_exceeded(caps.max_age_seconds().into()));
     }
     let Some(change) = cycles::change(created_at, policy, caps) else { return Ok(()) };
+    let mut begun = true;
     // What the row says of the cycle may be a moment behind: what the scheduler says counts.
     validation.retry_state =
         match api.cycles.reschedule_in(connection.again(), &cycles::key(id), change).await? {
-            Rescheduled::Changed(cycle) => cycles::state(&cycle, policy, &RetryState::None),
+            Rescheduled::Changed(cycle) => {
+                begun = false;
+                cycles::state(&cycle, policy, &RetryState::None)
+            }
             Rescheduled::Reactivated(cycle) => {
                 if cycle.reactivations > caps.max_reactivations() {
                     return Err(Failure::reactivation_cap_exceeded(caps.max_reactivations()));
@@ -137,7 +142,12 @@ pub(super) async fn enable(
                 verdict::begin(api, connection.again(), validation, policy, Terms::of(caps)).await?
             }
         };
-    Ok(validations::update(connection, validation).await?)
+    validations::update(connection.again(), validation).await?;
+    // One that goes on by another policy tells nothing new, unless that left it no attempt.
+    if begun || matches!(validation.retry_state, RetryState::Ended { .. }) {
+        tell_retry(api, connection, validation).await?;
+    }
+    Ok(())
 }
 
 /// Without a cycle, or with one that has ended, there is nothing to do. Of one that is to begin with the verdict, there is

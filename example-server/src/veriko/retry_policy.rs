@@ -6,7 +6,6 @@ use account_retry_policy::{Field, Reason, RetryPolicyInput, Violation, Violation
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
-use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -107,12 +106,8 @@ pub(super) fn refusal(violations: Violations) -> Failure {
             field => format!("/data/attributes/retry_policy/{field}"),
         }),
     });
-    Failure {
-        status: StatusCode::UNPROCESSABLE_ENTITY,
-        faults: faults.collect(),
-        violations: Some(violations),
-        retry_after_seconds: None,
-    }
+    let failure = Failure::unprocessable(faults.collect());
+    Failure { violations: Some(violations), ..failure }
 }
 
 /// The violation as its own `Display` says it in English.

@@ -18,6 +18,7 @@ use super::store::usage::{self, Allowance};
 use super::store::{attempts, validations};
 use super::validation::{Attempt, RetryState, Status, Validation};
 use super::verdict;
+use super::webhooks::tell_retry;
 use crate::worker::Handlers;
 use crate::{clock, fault};
 
@@ -134,7 +135,10 @@ impl Retrying {
         let made = apply(&mut validation, &cycle, asked, (attempt.claimed().claimed_at, started_at));
         validations::update(transaction.connection(), &mut validation).await?;
         attempts::append(transaction.connection(), id, &made).await?;
-        Ok(transaction.commit().await?)
+        tell_retry(&self.0, transaction.connection(), &validation).await?;
+        transaction.commit().await?;
+        self.0.worker.wake();
+        Ok(())
     }
 }
 

@@ -20,6 +20,14 @@ pub(super) const VALIDATE: Permission = Permission::named("validations:create");
 pub(super) const UPDATE: Permission = Permission::named("validations:update");
 /// `validations_ocr:create`
 pub(super) const VALIDATE_OCR: Permission = Permission::named("validations_ocr:create");
+/// `webhooks:read`
+pub(super) const READ_WEBHOOKS: Permission = Permission::named("webhooks:read");
+/// `webhooks:create`
+pub(super) const CREATE_WEBHOOKS: Permission = Permission::named("webhooks:create");
+/// `webhooks:update`
+pub(super) const UPDATE_WEBHOOKS: Permission = Permission::named("webhooks:update");
+/// `webhooks:delete`
+pub(super) const DELETE_WEBHOOKS: Permission = Permission::named("webhooks:delete");
 
 /// The API, with what its plans grant.
 #[derive(Debug)]
@@ -87,7 +95,8 @@ impl Vendor for Veriko {
         prefixes: &[("mxcep_", Environment::Live), ("veriko_", Environment::Live)],
         is_secret: |secret| secret.len() == 64 && secret.bytes().all(|byte| byte.is_ascii_hexdigit()),
     };
-    const PERMISSIONS: &'static [Permission] = &[VALIDATE, UPDATE, VALIDATE_OCR];
+    const PERMISSIONS: &'static [Permission] =
+        &[VALIDATE, UPDATE, VALIDATE_OCR, READ_WEBHOOKS, CREATE_WEBHOOKS, UPDATE_WEBHOOKS, DELETE_WEBHOOKS];
     const NUMBERS: Style = Style { stated: Stated::OnSuccess, reset: Reset::EpochSeconds, window: false };
 
     type User = User;
@@ -102,7 +111,7 @@ impl Vendor for Veriko {
             ("1", "demo-pro", Plan::Pro, Self::PERMISSIONS),
             ("2", "demo-basic", Plan::Basic, Self::PERMISSIONS),
             ("3", "demo-free", Plan::Free, Self::PERMISSIONS),
-            ("4", "demo-readonly", Plan::Basic, &[]),
+            ("4", "demo-readonly", Plan::Basic, &[READ_WEBHOOKS]),
         ];
         let holder = |(digit, account, plan, permissions): (&str, &str, Plan, &[Permission])| {
             let key = ApiKey::parse::<Self>(&format!("mxcep_{}", digit.repeat(64))).expect("a key");

@@ -27,6 +27,7 @@ use super::validation::{
     Entity, KeptCep, Kind, LinkedEntity, Receipt, RetryState, Status, Validation, ValidationAttributes,
 };
 use super::validations::Poll;
+use super::webhooks::tell_verdict;
 use super::{described, verdict};
 use crate::cep::{BanxicoStatus, Payment, Verdict};
 use crate::clock;
@@ -164,7 +165,7 @@ pub(super) async fn look_first(
     Ok(policy)
 }
 
-/// Writes it all: the charge, the cycle and the validation with its CEP.
+/// Writes it all: the charge, the cycle, the validation with its CEP, and who is to be told of it.
 async fn keep(
     api: &Api,
     user: &User,
@@ -179,7 +180,8 @@ async fn keep(
     }
     let terms = Terms::of(user.caps());
     verdict::begin_retries(api, transaction.connection(), validation, policy, terms).await?;
-    Ok(validations::insert(transaction.connection(), validation).await?)
+    validations::insert(transaction.connection(), validation).await?;
+    Ok(tell_verdict(api, transaction.connection(), validation).await?)
 }
 
 /// Takes one of the validations that the account is granted.

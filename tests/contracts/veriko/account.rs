@@ -36,10 +36,19 @@ fn next_quota(answer: &Response) -> u64 {
 #[test]
 fn the_profile_says_whose_key_it_is_and_what_it_may() {
     let server = demo();
+    let everything = [
+        "validations:create",
+        "validations:update",
+        "validations_ocr:create",
+        "webhooks:create",
+        "webhooks:delete",
+        "webhooks:read",
+        "webhooks:update",
+    ];
     for (digit, id, plan, may) in [
-        ('1', "demo-pro", "pro", &["validations:create", "validations:update", "validations_ocr:create"][..]),
-        ('3', "demo-free", "free", &["validations:create", "validations:update", "validations_ocr:create"]),
-        ('4', "demo-readonly", "basic", &[]),
+        ('1', "demo-pro", "pro", &everything[..]),
+        ('3', "demo-free", "free", &everything),
+        ('4', "demo-readonly", "basic", &["webhooks:read"]),
     ] {
         let profile = read(&server, "/v1/users/me", digit);
         assert_eq!((&profile["type"], &profile["id"]), (&json!("user"), &json!(id)), "{profile}");

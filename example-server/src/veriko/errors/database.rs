@@ -4,6 +4,8 @@ use idempotency_layer::CoCommitError;
 use retry_scheduler::SchedulerError;
 
 use super::Failure;
+use crate::seal::SealError;
+use crate::webhooks::{AnnounceError, SendError};
 
 impl From<sqlx::Error> for Failure {
     fn from(fault: sqlx::Error) -> Self {
@@ -19,6 +21,24 @@ impl From<SchedulerError> for Failure {
 
 impl From<CoCommitError> for Failure {
     fn from(fault: CoCommitError) -> Self {
+        Self::unavailable(&fault)
+    }
+}
+
+impl From<AnnounceError> for Failure {
+    fn from(fault: AnnounceError) -> Self {
+        Self::unavailable(&fault)
+    }
+}
+
+impl From<SendError> for Failure {
+    fn from(fault: SendError) -> Self {
+        Self::unavailable(&fault)
+    }
+}
+
+impl From<SealError> for Failure {
+    fn from(fault: SealError) -> Self {
         Self::unavailable(&fault)
     }
 }

@@ -11,7 +11,14 @@ impl Failure {
     /// 422 with all that is wrong with a request; there is at least one thing.
     pub fn unprocessable(faults: Vec<Fault>) -> Self {
         debug_assert!(!faults.is_empty(), "a failure says why");
-        Self { status: StatusCode::UNPROCESSABLE_ENTITY, faults, violations: None, retry_after_seconds: None }
+        Self {
+            status: StatusCode::UNPROCESSABLE_ENTITY,
+            faults,
+            violations: None,
+            retry_after_seconds: None,
+            limit: None,
+            event: None,
+        }
     }
 }
 
@@ -152,7 +159,7 @@ impl Fault {
         }
     }
 
-    fn of(
+    pub(super) fn of(
         field: &str,
         code: &'static str,
         english: impl Into<Cow<'static, str>>,

@@ -17,6 +17,7 @@ use crate::veriko::api::Api;
 use crate::veriko::cycles;
 use crate::veriko::store::{attempts, validations};
 use crate::veriko::validation::{Attempt, RetryState, Validation};
+use crate::veriko::webhooks::tell_retry;
 
 /// How often they are looked for.
 const EVERY: Duration = Duration::from_secs(10);
@@ -76,7 +77,12 @@ async fn look_at(api: &Api, validation: &Validation) -> Result<(), Fault> {
         }
         locked.retry_state = shown(validation, &cycle);
         validations::update(transaction.connection(), &mut locked).await?;
+        // Merely due at another time is nothing to tell of.
+        if known(&locked) > known(validation) || matches!(locked.retry_state, RetryState::Ended { .. }) {
+            tell_retry(api, transaction.connection(), &locked).await?;
+        }
         transaction.commit().await?;
+        api.worker.wake();
     }
     Ok(())
 }

@@ -64,7 +64,8 @@ impl Setup {
             Cycles::Postgres(scheduler) => Cycles::Postgres(scheduler.with_clock(clock.clone())),
         };
         let provider = Arc::new(Scripted::default());
-        let mut api = Api::new(database, &Config::load(None).unwrap().veriko).unwrap();
+        let webhooks = crate::webhooks::tests::webhooks(&database);
+        let mut api = Api::new(database, &Config::load(None).unwrap().veriko, webhooks).unwrap();
         (api.cycles, api.provider) = (cycles, Arc::clone(&provider) as _);
         Self { api: Arc::new(api), clock, provider }
     }

@@ -222,6 +222,12 @@ pub(in crate::veriko) struct LinkedEntity<Attributes> {
     links: Links,
 }
 
+impl<Attributes> Entity<Attributes> {
+    pub(in crate::veriko) fn of(id: Uuid, r#type: &'static str, attributes: Attributes) -> Self {
+        Self { id, r#type, attributes }
+    }
+}
+
 /// Where there is more of it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ValidationLinks)]

@@ -1,0 +1,191 @@
+//! Webhooks: who wants to be told of what, and the telling.
+//!
+//! What happens is written down together with the change that it tells of ([`Webhooks::announce`]): a delivery for each
+//! endpoint that wants it, and a cycle of the scheduler that sends it until it was taken. So nothing that was committed
+//! goes untold, whenever the process dies. What was sent and taken, but not yet recorded when it died, is sent again:
+//! delivery is at least once, and each carries an id by which a receiver knows it again.
+
+mod delivery;
+mod endpoint;
+mod in_flight;
+mod post;
+mod sending;
+pub(crate) mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use retry_scheduler::{CycleKey, NewCycle, Plan, SchedulerError};
+use secrecy::SecretString;
+
+pub(crate) use self::delivery::{Delivery, DeliveryId, DeliveryStatus};
+pub(crate) use self::endpoint::{Endpoint, EndpointStatus};
+use self::in_flight::InFlight;
+pub(crate) use self::post::{Headers, Message, Receipt, hmac};
+use self::sending::Sending;
+use self::store::{deliveries, endpoints};
+use crate::clock;
+use crate::config;
+use crate::cycles::Cycles;
+use crate::db::{Connection, Database};
+use crate::outbound::{Outbound, Rules};
+use crate::seal::{SealError, Sealer};
+use crate::worker::Handlers;
+
+/// What the scheduler calls this kind of work.
+const NAMESPACE: &str = "webhook";
+/// How long it may take to find out what to send and to record what came of it, beside the sending.
+const TO_RECORD: Duration = Duration::from_secs(30);
+
+/// Webhooks of one API.
+#[derive(Debug)]
+pub(crate) struct Webhooks {
+    database: Database,
+    cycles: Cycles,
+    pub(crate) outbound: Outbound,
+    sealer: Sealer,
+    plan: Plan,
+    timeout: Duration,
+    auto_disable_after: u32,
+    /// The most endpoints of one account.
+    pub(crate) max_endpoints: u32,
+    in_flight: InFlight,
+    /// How the API signs.
+    headers: Headers,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub(crate) struct News<'a> {
+    /// To whom.
+    pub(crate) account: &'a str,
+    /// What, by its name.
+    pub(crate) event: &'a str,
+    /// To what.
+    pub(crate) subject: &'a str,
+}
+
+/// Nothing was announced, and what was to be announced must not be committed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AnnounceError {
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    #[error(transparent)]
+    Cycles(#[from] SchedulerError),
+}
+
+impl Webhooks {
+    /// # Errors
+    /// There is no client to send with.
+    pub(crate) fn new(
+        database: Database,
+        sealer: Sealer,
+        rules: Rules,
+        config: &config::Webhooks,
+        headers: Headers,
+    ) -> reqwest::Result<Self> {
+        Ok(Self {
+            cycles: Cycles::of(&database),
+            database,
+            outbound: Outbound::new(rules)?,
+            sealer,
+            plan: config.plan(),
+            timeout: config.timeout(),
+            auto_disable_after: config.auto_disable_after.get(),
+            max_endpoints: config.max_endpoints,
+            in_flight: InFlight::default(),
+            headers,
+        })
+    }
+
+    /// Adds what sends deliveries to what is due, when so many attempts are made at a time.
+    pub(crate) fn attempts(self: &Arc<Self>, handlers: &mut Handlers, concurrency: usize) {
+        self.in_flight.bound(concurrency);
+        handlers.add(NAMESPACE, Sending(Arc::clone(self)), self.timeout.saturating_add(TO_RECORD));
+    }
+
+    /// Whether the secrets that are kept can be opened with the keys there are.
+    ///
+    /// # Errors
+    /// They cannot.
+    pub(crate) async fn check_secrets(&self) -> Result<(), Box<dyn std::error::Error>> {
+        let mut reader = self.database.read().await?;
+        for (id, sealed) in endpoints::one_of_each_key(reader.connection()).await? {
+            self.sealer.open(&about(&id), &sealed)?;
+        }
+        Ok(())
+    }
+
+    /// Seals the secret of an endpoint.
+    pub(crate) fn seal(&self, endpoint: &str, secret: &str) -> Result<String, SealError> {
+        self.sealer.seal(&about(endpoint), secret.as_bytes())
+    }
+
+    /// Opens it.
+    pub(crate) fn secret(&self, endpoint: &str, sealed: &str) -> Result<SecretString, SealError> {
+        let opened = self.sealer.open(&about(endpoint), sealed)?;
+        String::from_utf8(opened).map(SecretString::from).map_err(|_| SealError::Damaged)
+    }
+
+    /// Writes down, in the caller's transaction, that every endpoint that wants this is to be told. `payload` is made only
+    /// if there is one; all tries send the same bytes. Whoever commits wakes the worker.
+    pub(crate) async fn announce(
+        &self,
+        mut connection: Connection<'_>,
+        news: News<'_>,
+        payload: impl FnOnce() -> String,
+    ) -> Result<(), AnnounceError> {
+        let subscribers = endpoints::subscribers(connection.again(), news.account, news.event).await?;
+        if subscribers.is_empty() {
+            return Ok(());
+        }
+        let payload = payload();
+        for endpoint in subscribers {
+            let id = deliveries::insert(connection.again(), &endpoint, &news, &payload).await?;
+            let new = NewCycle {
+                key: CycleKey::new(NAMESPACE, id.to_string()),
+                tenant: news.account.to_owned(),
+                plan: self.plan.clone(),
+                first_in: Duration::ZERO,
+                payload: Bytes::new(),
+            };
+            self.cycles.schedule_in(connection.again(), new).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends to an endpoint what nobody else is told, at once and once, and keeps what came of it as a delivery. Nothing of
+    /// the endpoint changes.
+    pub(crate) async fn send_once(
+        &self,
+        endpoint: &Endpoint,
+        event: &str,
+        body: &str,
+    ) -> Result<Receipt, SendError> {
+        let secret = self.secret(&endpoint.id.to_string(), &endpoint.secret)?;
+        let id = DeliveryId::random(clock::epoch_millis());
+        let receipt = self.post(&endpoint.url, &secret, &Message { id, event, body }).await;
+        let mut transaction = self.database.begin().await?;
+        deliveries::insert_sent(transaction.connection(), endpoint, id, event, &receipt).await?;
+        transaction.commit().await?;
+        Ok(receipt)
+    }
+}
+
+/// Why nothing was sent, or why it is not known.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SendError {
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+/// What an endpoint's secret is sealed as.
+fn about(endpoint: &str) -> String {
+    format!("webhook endpoint {endpoint}")
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
