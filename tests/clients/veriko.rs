@@ -68,6 +68,20 @@ python_tests! { on_demo, "veriko_idempotency", "Idempotency":
     the_servers_own_503_is_tried_again_and_then_raised,
 }
 
+python_tests! { with_quick_webhooks, "veriko_webhooks", "Webhooks":
+    an_endpoint_is_made_listed_changed_and_deleted,
+    another_accounts_endpoint_is_not_there,
+    what_no_endpoint_can_be_is_refused,
+    a_verdict_is_delivered_and_verified,
+    the_steps_of_a_cycle_are_delivered,
+    a_delivery_that_is_not_taken_is_tried_again_under_the_same_id,
+    deliveries_are_filtered_and_gone_through,
+    a_test_says_what_the_receiver_answered,
+    a_new_secret_signs_from_now_on,
+    an_endpoint_that_keeps_failing_is_disabled_and_can_be_made_active_again,
+    a_replay_tells_nobody_again,
+}
+
 const CRASH: &str = "veriko_idempotency.Crash.test_a_server_that_was_killed_in_between_is_asked_again";
 
 /// The client takes a 409 for an answer, so who serves it lets a retry wait for the lease of who is dead.
@@ -109,6 +123,14 @@ fn with_quick_retries(name: &str) {
     let launch = launch()
         .demo()
         .config("[veriko.caps]\nmin_interval_seconds = 1\n[veriko.plans.pro]\nrate_per_minute = 1000000\n");
+    test(&launch.start(), name).run();
+}
+
+/// What is not taken is tried two times more, soon.
+fn with_quick_webhooks(name: &str) {
+    let launch = launch().demo().config(
+        "[veriko.webhooks]\nretry_delays_seconds = [1, 1]\n[veriko.caps]\nmin_interval_seconds = 1\n",
+    );
     test(&launch.start(), name).run();
 }
 
