@@ -9,18 +9,24 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use idempotency_layer::{AnyStore, IdempotencyLayer};
+use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 
 use crate::accounts::Accounts;
 use crate::db::Database;
-use crate::route::{Access, Route};
+use crate::route::{Access, BodySize, Route};
 use crate::vendor::{Caller, Vendor};
 use crate::veriko::Veriko;
 use crate::{auth, config, fault, ops, rate_limit, veriko, worker};
 
-/// The layer of this server.
-pub(crate) type Idempotency = IdempotencyLayer<AnyStore>;
+/// The layer of this server, once for each bound of bodies.
+#[derive(Debug, Clone)]
+pub(crate) struct Idempotency {
+    usual: IdempotencyLayer<AnyStore>,
+    large: IdempotencyLayer<AnyStore>,
+    max_body_bytes: usize,
+}
 
 /// Builds the stacks of all APIs, which share their records, and remembers what is to be waited for in the end.
 #[derive(Debug)]
@@ -29,20 +35,28 @@ pub(crate) struct Stacks {
     database: Database,
     records: AnyStore,
     demo: bool,
+    /// How many requests with large bodies each API holds at one time.
+    large_at_a_time: usize,
     layers: Vec<Idempotency>,
 }
 
 impl Stacks {
-    pub(crate) fn new(config: config::Idempotency, database: Database, demo: bool) -> Self {
-        Self { config, records: database.records(), database, demo, layers: Vec::new() }
+    pub(crate) fn new(
+        config: config::Idempotency,
+        database: Database,
+        demo: bool,
+        large_at_a_time: usize,
+    ) -> Self {
+        let records = database.records();
+        Self { config, records, database, demo, large_at_a_time, layers: Vec::new() }
     }
 
     /// The operations of one API, behind its stack.
     pub(crate) fn stack<V: Vendor>(&mut self, vendor: V, routes: Vec<Route>) -> Router {
-        let layer = idempotency(&vendor, &self.config, self.records.clone());
+        let layer = idempotency(&vendor, &self.config, &self.records);
         self.layers.push(layer.clone());
         let accounts = Arc::new(Accounts::new(vendor, self.database.clone(), self.demo));
-        stack(routes, accounts, &layer, self.config.max_body_bytes)
+        stack(routes, accounts, &layer, self.large_at_a_time)
     }
 
     /// Waits for the handlers whose clients went away.
@@ -54,14 +68,37 @@ impl Stacks {
 }
 
 /// The layer, by a vendor's contract.
-fn idempotency<V: Vendor>(vendor: &V, config: &config::Idempotency, records: AnyStore) -> Idempotency {
-    IdempotencyLayer::builder(records)
-        .contract(vendor.contract().ttl(config.ttl()))
-        .scope(|request| request.extensions.get::<V::User>().map(Caller::scope))
-        .lease(config.lease())
-        .wait(config.wait())
-        .max_request_bytes(config.max_body_bytes)
-        .build()
+fn idempotency<V: Vendor>(vendor: &V, config: &config::Idempotency, records: &AnyStore) -> Idempotency {
+    let layer = |max_bytes| {
+        IdempotencyLayer::builder(records.clone())
+            .contract(vendor.contract().ttl(config.ttl()))
+            .scope(|request| request.extensions.get::<V::User>().map(Caller::scope))
+            .lease(config.lease())
+            .wait(config.wait())
+            .max_request_bytes(max_bytes)
+            .build()
+    };
+    let max_body_bytes = config.max_body_bytes;
+    Idempotency { usual: layer(max_body_bytes), large: layer(large(max_body_bytes)), max_body_bytes }
+}
+
+impl Idempotency {
+    /// The layer for bodies of this size, and their bound.
+    fn of(&self, size: BodySize) -> (IdempotencyLayer<AnyStore>, usize) {
+        match size {
+            BodySize::Usual => (self.usual.clone(), self.max_body_bytes),
+            BodySize::Large => (self.large.clone(), large(self.max_body_bytes)),
+        }
+    }
+
+    /// Waits until every request whose client went away has finished.
+    pub(crate) async fn shutdown(&self) {
+        tokio::join!(self.usual.shutdown(), self.large.shutdown());
+    }
+}
+
+fn large(usual: usize) -> usize {
+    usual.max(BodySize::LARGE)
 }
 
 /// What stands before the operations of one API, from the outside in:
@@ -74,7 +111,8 @@ fn idempotency<V: Vendor>(vendor: &V, config: &config::Idempotency, records: Any
 /// 4. **auth**: an idempotency key belongs to somebody, so who it is comes first, and who is nobody costs nothing more;
 /// 5. **rate limit's numbers**: outside of the record, so that a replay states the present ones; and the bound of bodies,
 ///    which needs no more than their announced length;
-/// 6. **permission**: before the record, so that who lost it does not get the answer again either;
+/// 6. **permission**: before the record, so that who lost it does not get the answer again either; and a place for the body,
+///    where bodies are large;
 /// 7. **idempotency**: a replay ends here;
 /// 8. **rate limit**: inside, so that a replay spends nothing;
 /// 9. the **handler**, whose rows the idempotency layer commits together with the record.
@@ -84,8 +122,9 @@ fn stack<V: Vendor>(
     routes: Vec<Route>,
     accounts: Arc<Accounts<V>>,
     idempotency: &Idempotency,
-    max_body_bytes: usize,
+    large_at_a_time: usize,
 ) -> Router {
+    let places = Arc::new(Semaphore::new(large_at_a_time));
     let (mut public, mut api) = (Router::new(), Router::new());
     for mut route in routes {
         if route.access == Access::Public {
@@ -93,22 +132,28 @@ fn stack<V: Vendor>(
             continue;
         }
         // Added innermost first.
+        let (idempotency, max_bytes) = idempotency.of(route.body);
         route.handler = route.handler.route_layer(from_fn(rate_limit::enforce::<V::User>));
         if route.idempotent {
-            route.handler =
-                route.handler.route_layer(idempotency.clone()).route_layer(from_fn(fault::after_commit));
+            route.handler = route.handler.route_layer(idempotency).route_layer(from_fn(fault::after_commit));
+        }
+        if route.body == BodySize::Large {
+            let places = Arc::clone(&places);
+            route.handler = route.handler.route_layer(from_fn_with_state(places, veriko::admit_body));
         }
         if let Access::Permission(permission) = route.access {
             route.handler =
                 route.handler.route_layer(from_fn_with_state(permission, auth::require::<V::User>));
         }
+        route.handler = route
+            .handler
+            .route_layer(DefaultBodyLimit::max(max_bytes))
+            .route_layer(from_fn_with_state(max_bytes, veriko::bound_body));
         api = route.add_to(api);
     }
     let api = api
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(DefaultBodyLimit::max(max_body_bytes))
-        .layer(from_fn_with_state(max_body_bytes, veriko::bound_body))
         .layer(from_fn_with_state(V::NUMBERS, rate_limit::state_numbers::<V::User>))
         .layer(from_fn_with_state(accounts, auth::authenticate::<V>))
         // Added behind it all, so that nothing of it stands before them.

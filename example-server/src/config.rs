@@ -67,6 +67,17 @@ pub(crate) struct Queue {
     expires_seconds: NonZeroU32,
 }
 
+/// `[veriko.ocr]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ocr {
+    pub(crate) program: String,
+    pub(crate) languages: String,
+    timeout_seconds: NonZeroU32,
+    pub(crate) concurrency: NonZeroUsize,
+    pub(crate) bodies: NonZeroUsize,
+}
+
 /// Who says whether a payment arrived.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -85,6 +96,7 @@ pub(crate) struct Veriko {
     pub(crate) cep: Cep,
     pub(crate) queue: Queue,
     pub(crate) webhooks: Webhooks,
+    pub(crate) ocr: Ocr,
 }
 
 /// What an account gets on one plan.
@@ -169,6 +181,12 @@ impl Queue {
     }
 }
 
+impl Ocr {
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout_seconds.get().into())
+    }
+}
+
 impl Veriko {
     /// What an account on `plan` gets.
     pub(crate) fn terms(&self, plan: Plan) -> &Arc<PlanTerms> {
@@ -203,6 +221,7 @@ struct VerikoFile {
     cep: Cep,
     queue: Queue,
     webhooks: Webhooks,
+    ocr: Ocr,
 }
 
 #[derive(Deserialize)]
@@ -227,6 +246,7 @@ impl TryFrom<VerikoFile> for Veriko {
             cep: file.cep,
             queue: file.queue,
             webhooks: file.webhooks,
+            ocr: file.ocr,
         })
     }
 }
@@ -365,6 +385,8 @@ pub(crate) mod tests {
             "[veriko.cep]\nbase_url = \"https://me:secret@www.banxico.org.mx/cep\"",
             "[veriko.cep]\ntimeout_seconds = 0",
             "[veriko.queue]\nexpires_seconds = 0",
+            "[veriko.ocr]\nconcurrency = 0",
+            "[veriko.ocr]\nbodies = 0",
             "[scheduler]\nconcurrency = 0",
             "[scheduler]\npoll_seconds = 0",
             "not toml",

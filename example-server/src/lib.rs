@@ -8,6 +8,7 @@
 //! | `app` | every route, and the order of what stands before them |
 //! | `veriko` | the API: frame, errors, retry policy, what a validation is asked for and shown as |
 //! | `cep` | payments, and who can say whether they arrived |
+//! | `ocr` | receipts that are pictures |
 //! | `auth`, `accounts` | who calls |
 //! | `rate_limit` | how often |
 //! | `vendor` | what differs from one API to the next in what stands before it |
@@ -32,6 +33,7 @@ mod fault;
 mod hex;
 mod json;
 mod language;
+pub mod ocr;
 mod openapi;
 mod ops;
 mod options;
@@ -112,7 +114,8 @@ fn print_document() -> Result<(), Box<dyn Error>> {
 async fn serve(options: &Options, config: Config, database: &Database) -> Result<(), Box<dyn Error>> {
     let metrics = ops::install_metrics()?;
     let grace = config.shutdown_grace().saturating_sub(TO_EXIT);
-    let mut stacks = Stacks::new(config.idempotency, database.clone(), options.demo);
+    let large_at_a_time = config.veriko.ocr.bodies.get();
+    let mut stacks = Stacks::new(config.idempotency, database.clone(), options.demo, large_at_a_time);
     let _purge = database.purge_records();
     tokio::spawn(ops::keep_up(metrics.clone()));
 
@@ -122,6 +125,8 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     let mut handlers = Handlers::default();
     webhooks.attempts(&mut handlers, config.scheduler.concurrency.get());
     let api = Arc::new(Api::new(database.clone(), &terms, webhooks)?);
+    let recogniser = Arc::clone(&api.recogniser);
+    tokio::spawn(async move { recogniser.prepare().await });
     veriko::attempts(&api, &mut handlers);
     let to_end = grace.saturating_sub(TO_HAND_BACK);
     let worker =

@@ -18,6 +18,22 @@ pub(crate) struct Route<S = ()> {
     pub(crate) access: Access,
     /// Whether an `Idempotency-Key` means something here. It does on routes that change something and on no other.
     pub(crate) idempotent: bool,
+    /// How much of a body is read.
+    pub(crate) body: BodySize,
+}
+
+/// How large the bodies of an operation are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodySize {
+    /// As the configuration bounds them.
+    Usual,
+    /// A picture in base64, and what is said beside it. So few are held at a time as the configuration says.
+    Large,
+}
+
+impl BodySize {
+    /// Bytes of a [`Large`](Self::Large) one: a picture of 12 MB, which base64 makes a third longer, and the usual bound.
+    pub(crate) const LARGE: usize = 16 * 1024 * 1024 + 256 * 1024;
 }
 
 /// Who may call an operation.
@@ -44,13 +60,19 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         let (schemas, paths, handler) = operation;
         let path = paths.paths.keys().next().cloned().expect("an operation has a path");
         let described = Described { paths, schemas };
-        Self { path, handler, described, access, idempotent }
+        Self { path, handler, described, access, idempotent, body: BodySize::Usual }
+    }
+
+    /// The same with large bodies.
+    pub(crate) fn with_large_bodies(self) -> Self {
+        Self { body: BodySize::Large, ..self }
     }
 
     /// The same, ready to be served.
     pub(crate) fn with_state(self, state: &S) -> Route {
-        let Self { path, handler, described, access, idempotent } = self;
-        Route { path, handler: handler.with_state(state.clone()), described, access, idempotent }
+        let Self { path, handler, described, access, idempotent, body } = self;
+        let handler = handler.with_state(state.clone());
+        Route { path, handler, described, access, idempotent, body }
     }
 }
 

@@ -5,6 +5,7 @@ mod banxico;
 mod ceps;
 mod errors;
 mod idempotency;
+mod ocr;
 mod queue;
 mod rate_limit;
 mod retries;

@@ -21,7 +21,7 @@ use super::*;
 use crate::accounts::Permission;
 use crate::config::tests::load;
 use crate::db::Database;
-use crate::route::Described;
+use crate::route::{BodySize, Described};
 
 /// A server with one idempotent route, `PUT /v1/it`.
 struct Server {
@@ -37,13 +37,19 @@ impl Server {
     fn configured<T: 'static>(config: &str, handler: impl Handler<T, ()>, needs: Option<Permission>) -> Self {
         let config = load(config).unwrap();
         let vendor = Veriko(Arc::new(config.veriko));
-        let idempotency = idempotency(&vendor, &config.idempotency, AnyStore::new(MemoryStore::default()));
+        let idempotency = idempotency(&vendor, &config.idempotency, &AnyStore::new(MemoryStore::default()));
         let described = Described { paths: Paths::new(), schemas: Vec::new() };
         let access = needs.map_or(Access::Key, Access::Permission);
-        let route =
-            Route { path: "/it".to_owned(), handler: put(handler), described, access, idempotent: true };
+        let route = Route {
+            path: "/it".to_owned(),
+            handler: put(handler),
+            described,
+            access,
+            idempotent: true,
+            body: BodySize::Usual,
+        };
         let accounts = Arc::new(Accounts::new(vendor, unreachable_database(), true));
-        let router = app(Router::new(), stack(vec![route], accounts, &idempotency, 1000));
+        let router = app(Router::new(), stack(vec![route], accounts, &idempotency, 1));
         Self { router, idempotency }
     }
 

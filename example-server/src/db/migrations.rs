@@ -22,4 +22,5 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("queue", include_str!("../../migrations/0003_queue.sql")),
     ("apis", include_str!("../../migrations/0004_apis.sql")),
     ("webhooks", include_str!("../../migrations/0005_webhooks.sql")),
+    ("receipts", include_str!("../../migrations/0006_receipts.sql")),
 ];

@@ -14,6 +14,8 @@ use crate::clock;
 use crate::config::Veriko;
 use crate::cycles::Cycles;
 use crate::db::{Database, Work};
+use crate::ocr::{Recogniser, Tesseract};
+use crate::outbound::{Outbound, Rules};
 use crate::webhooks::Webhooks;
 
 /// What the handlers share.
@@ -30,6 +32,10 @@ pub(crate) struct Api {
     pub(crate) recent: Recent,
     /// How long a validation may wait in the queue.
     pub(crate) queue_expiry: Duration,
+    /// Who reads receipts.
+    pub(crate) recogniser: Arc<dyn Recogniser>,
+    /// Fetches those that are elsewhere.
+    pub(crate) pictures: Outbound,
     /// Who makes the retries, to be woken when there is one more.
     pub(crate) worker: WorkerHandle,
     /// Who is told of what.
@@ -60,6 +66,8 @@ impl Api {
             cep_timeout: terms.cep.timeout(),
             queue_expiry: terms.queue.expiry(),
             recent: Recent::default(),
+            recogniser: Arc::new(Tesseract::new(&terms.ocr)),
+            pictures: Outbound::new(Rules { allow_http: false, allow_private: false })?,
             worker: WorkerHandle::default(),
             webhooks,
         })

@@ -82,6 +82,36 @@ pub(super) struct Violation {
     allowed: Option<Vec<String>>,
 }
 
+/// A receipt to validate. `image` or `image_url` is needed; of both, the latter counts.
+#[derive(ToSchema)]
+pub(super) struct PictureRequest {
+    /// A JPEG, PNG or WebP in base64, 12 MB at the most before that; `data:image/png;base64,` before it is let pass.
+    #[schema(
+        example = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    )]
+    image: Option<String>,
+    /// Where the same is to be fetched, by https from a public address.
+    #[schema(max_length = 2048, example = "https://storage.example.com/receipts/receipt.png")]
+    image_url: Option<String>,
+    /// In place of the account on the receipt.
+    #[schema(example = "012180004412345678")]
+    cuenta_beneficiaria: Option<String>,
+    /// The SPEI code of the sending bank, in place of the one on the receipt.
+    #[schema(example = "40002")]
+    banco_emisor: Option<String>,
+    /// The SPEI code of the receiving bank, in place of the one on the receipt.
+    #[schema(example = "40012")]
+    banco_receptor: Option<String>,
+    /// Pictures are not kept, whatever this says.
+    #[schema(example = false)]
+    retain_image: Option<bool>,
+    /// For this validation alone, in the place of the account's.
+    retry_policy: Option<RetryPolicyInput>,
+    /// Your own name for it: no control characters, no emoji.
+    #[schema(min_length = 1, max_length = 64, example = "orden-4812")]
+    client_ref: Option<String>,
+}
+
 /// A payment to validate. `null` is a field that was not sent.
 #[derive(ToSchema)]
 pub(super) struct PaymentRequest {

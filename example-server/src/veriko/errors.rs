@@ -3,6 +3,7 @@
 mod codes;
 mod database;
 mod field;
+mod pictures;
 mod validations;
 mod webhooks;
 

@@ -24,6 +24,7 @@ mod store;
 mod usage;
 mod user;
 mod validate;
+mod validate_ocr;
 pub mod validation;
 mod validations;
 mod verdict;
@@ -35,7 +36,7 @@ use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
 pub(crate) use api::Api;
-pub(crate) use body::bound as bound_body;
+pub(crate) use body::{admit as admit_body, bound as bound_body};
 pub use client_ref::ClientRef;
 pub(crate) use envelope::{meta_example, shared_schemas};
 pub(crate) use errors::CODES;
@@ -49,7 +50,9 @@ pub(crate) use user::Veriko;
 pub use validation::Validation;
 pub(crate) use webhooks::webhooks;
 
-use self::user::{CREATE_WEBHOOKS, DELETE_WEBHOOKS, READ_WEBHOOKS, UPDATE, UPDATE_WEBHOOKS, VALIDATE};
+use self::user::{
+    CREATE_WEBHOOKS, DELETE_WEBHOOKS, READ_WEBHOOKS, UPDATE, UPDATE_WEBHOOKS, VALIDATE, VALIDATE_OCR,
+};
 use crate::route::Access::{Key, Permission, Public};
 use crate::route::{Access, Route};
 use crate::worker::Handlers;
@@ -70,6 +73,7 @@ pub(crate) fn routes() -> Vec<Route<Arc<Api>>> {
         plain(routes!(retry_policy::read), Key),
         idempotent(routes!(retry_policy::replace), Key),
         idempotent(routes!(validate::validate), Permission(VALIDATE)),
+        idempotent(routes!(validate_ocr::validate), Permission(VALIDATE_OCR)).with_large_bodies(),
         plain(routes!(validations::list), Key),
         plain(routes!(validations::one), Key),
         plain(routes!(validations::retry_attempts), Key),

@@ -1,6 +1,8 @@
 //! The body of `POST /v1/validate`: a payment to ask about, or all that is wrong with it.
 
-use account_retry_policy::RetryPolicyInput;
+mod picture;
+
+use account_retry_policy::{RetryPolicyInput, Violations};
 use jiff::civil::Date;
 
 use super::client_ref::ClientRef;
@@ -9,6 +11,7 @@ use super::model::{Caps, RetryPolicy};
 use super::retry_policy::refusal;
 use crate::cep::{Account, Amount, Party, Payment, Reference, TrackingKey, receiving_bank};
 use crate::json::{Fields, Given};
+pub(super) use picture::{PictureRequest, Source};
 
 /// A request for a validation; it cannot be invalid.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,19 +49,7 @@ impl PaymentRequest {
         let fields = Fields::read(body)?;
         let mut faults = Vec::new();
         let payment = payment(&fields, &mut faults)?;
-        let mut violations = None;
-        let mut retry_policy = None;
-        if let Some(asked) = fields.json("retry_policy") {
-            let input: RetryPolicyInput = serde_json::from_str(asked).map_err(|_| Failure::invalid_json())?;
-            match input.parse(caps) {
-                Ok(policy) => retry_policy = Some(policy),
-                Err(found) => {
-                    let refusal = refusal(found);
-                    faults.extend(refusal.faults);
-                    violations = refusal.violations;
-                }
-            }
-        }
+        let (retry_policy, violations) = retry_policy(&fields, caps, &mut faults)?;
         let client_ref = keep(client_ref(fields.get("client_ref")?), &mut faults);
 
         match (payment, client_ref) {
@@ -174,6 +165,24 @@ fn receptor_participante(given: &Given<'_>) -> Result<bool, Fault> {
         Given::Missing | Given::Number("0") => Ok(false),
         Given::Number("1") => Ok(true),
         Given::Number(_) | Given::Text(_) | Given::Other => Err(Fault::invalid_receptor_participante()),
+    }
+}
+
+/// The policy, or what is wrong with it.
+fn retry_policy(
+    fields: &Fields<'_>,
+    caps: &Caps,
+    faults: &mut Vec<Fault>,
+) -> Result<(Option<RetryPolicy>, Option<Violations>), Failure> {
+    let Some(asked) = fields.json("retry_policy") else { return Ok((None, None)) };
+    let input: RetryPolicyInput = serde_json::from_str(asked).map_err(|_| Failure::invalid_json())?;
+    match input.parse(caps) {
+        Ok(policy) => Ok((Some(policy), None)),
+        Err(found) => {
+            let refusal = refusal(found);
+            faults.extend(refusal.faults);
+            Ok((None, refusal.violations))
+        }
     }
 }
 

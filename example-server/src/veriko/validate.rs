@@ -242,6 +242,8 @@ pub(super) fn fresh(
         etag_version: 0,
         retry_state: RetryState::None,
         queue: None,
+        ocr: None,
+        image: None,
     }
 }
 
@@ -249,7 +251,7 @@ pub(super) fn fresh(
 #[expect(dead_code, reason = "the field is read by the derive alone")]
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-struct Query {
+pub(super) struct Query {
     /// Whether to answer at once, and to validate in the background.
     #[param(inline)]
     r#async: Option<Async>,
@@ -258,7 +260,7 @@ struct Query {
 #[expect(dead_code, reason = "the variants are read by the derive alone")]
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
-enum Async {
+pub(super) enum Async {
     #[schema(rename = "0")]
     Zero,
     #[schema(rename = "1")]

@@ -1,6 +1,7 @@
 //! A validation, and how it is shown.
 
 mod attempt;
+mod ocr;
 mod retry_state;
 mod shown;
 
@@ -15,6 +16,7 @@ use crate::cep::{BanxicoStatus, Cep, Payment, Verdict, text_enum};
 
 pub use attempt::Attempt;
 pub(super) use attempt::Shown as RetryAttempt;
+pub use ocr::{AccountConflict, KeptImage, Ocr};
 pub use retry_state::{CycleState, Ending, RetryState};
 pub(super) use shown::{Entity, Item, LinkedEntity, Receipt, RetryStateAttributes, ValidationAttributes};
 
@@ -53,6 +55,10 @@ pub struct Validation {
     pub retry_state: RetryState,
     /// Its time in the queue; `None` if who asked for it waited.
     pub queue: Option<Queue>,
+    /// What was read; `None` if no picture was.
+    pub ocr: Option<Ocr>,
+    /// The picture; `None` if there was none.
+    pub image: Option<KeptImage>,
 }
 
 /// What a validation in the background has beside the others. It was queued when it was created.

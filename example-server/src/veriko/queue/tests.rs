@@ -33,6 +33,8 @@ impl Setup {
             etag_version: 0,
             retry_state,
             queue: Some(queue),
+            ocr: None,
+            image: None,
         };
         let mut transaction = self.api.database.begin().await.unwrap();
         validations::insert(transaction.connection(), &validation).await.unwrap();

@@ -101,6 +101,8 @@ impl Setup {
             etag_version: 1,
             retry_state: RetryState::None,
             queue: None,
+            ocr: None,
+            image: None,
         };
         let terms = Terms::of(caps);
         validation.retry_state =

@@ -9,14 +9,14 @@ use crate::db::{Connection, on};
 use crate::veriko::client_ref::ClientRef;
 use crate::veriko::filter::{Filter, Search};
 use crate::veriko::payment::restore;
-use crate::veriko::validation::{CycleState, Ending, KeptCep, Queue, RetryState, Validation};
+use crate::veriko::validation::{CycleState, Ending, KeptCep, KeptImage, Ocr, Queue, RetryState, Validation};
 
 /// The columns a [`Row`] is read from.
 macro_rules! columns {
     () => {
         "id, account, request, validation_type, status, banxico_status, error_code, error_message, client_ref, \
          retry_state, retry_policy, retry_attempts, retry_next_at, retry_ended_at, etag_version, processing_time_ms, \
-         created_at, completed_at, expires_at, processing_started_at, \
+         created_at, completed_at, expires_at, processing_started_at, ocr, image, \
          EXISTS (SELECT 1 FROM ceps WHERE ceps.validation = validations.id) AS has_cep"
     };
 }
@@ -67,9 +67,9 @@ pub(in crate::veriko) async fn insert(
         "INSERT INTO validations (id, account, request, validation_type, status, banxico_status, error_code,
              error_message, client_ref, amount_centavos, beneficiary_account, searchable, retry_state, retry_policy,
              retry_attempts, retry_next_at, retry_ended_at, etag_version, processing_time_ms, created_at, completed_at,
-             expires_at)
+             expires_at, ocr, image)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-             $22)",
+             $22, $23, $24)",
     )
     .bind(validation.id.to_string())
     .bind(&validation.account)
@@ -93,6 +93,8 @@ pub(in crate::veriko) async fn insert(
     .bind(validation.created_at.as_millisecond())
     .bind(validation.completed_at.map(Timestamp::as_millisecond))
     .bind(validation.queue.map(|queue| queue.expires_at.as_millisecond()))
+    .bind(validation.ocr.as_ref().map(|ocr| serde_json::to_string(ocr).expect("texts and numbers serialise")))
+    .bind(validation.image.as_ref().map(KeptImage::as_str))
     .execute(c).await.map(drop))?;
     keep_cep(connection, validation).await
 }
@@ -255,6 +257,8 @@ struct Row {
     completed_at: Option<i64>,
     expires_at: Option<i64>,
     processing_started_at: Option<i64>,
+    ocr: Option<String>,
+    image: Option<String>,
     has_cep: bool,
 }
 
@@ -281,6 +285,8 @@ impl TryFrom<Row> for Validation {
             cep: if row.has_cep { KeptCep::Kept } else { KeptCep::None },
             etag_version: column(row.etag_version)?,
             retry_state,
+            ocr: row.ocr.as_deref().map(ocr).transpose()?,
+            image: row.image.as_deref().map(image).transpose()?,
             queue: queue.map(|expires_at| Queue { expires_at, processing_started_at }),
         })
     }
@@ -356,6 +362,14 @@ fn retry_state(row: &Row) -> sqlx::Result<RetryState> {
         CycleState::Cancelled => Ending::Cancelled,
     };
     Ok(RetryState::Ended { policy, attempts_completed, ending, at: at(row.retry_ended_at)? })
+}
+
+fn ocr(text: &str) -> sqlx::Result<Ocr> {
+    serde_json::from_str(text).map_err(|_| undecodable("what was read off a receipt"))
+}
+
+fn image(text: &str) -> sqlx::Result<KeptImage> {
+    KeptImage::parse(text).ok_or_else(|| undecodable("the format of a picture"))
 }
 
 fn undecodable(what: &'static str) -> sqlx::Error {

@@ -1,11 +1,12 @@
 //! A validation as the API shows it.
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::retry_state::Shown as ShownRetryState;
-use super::{KeptCep, Kind, RetryState, Status, Validation};
+use super::{AccountConflict, KeptCep, Kind, RetryState, Status, Validation};
 use crate::cep::{Account, Amount, BanxicoStatus, Payment, Reference, TrackingKey};
 use crate::utc::Utc;
 use crate::veriko::client_ref::ClientRef;
@@ -27,6 +28,11 @@ impl Validation {
             processing_started_at: self.queue.and_then(|queue| queue.processing_started_at).map(Utc),
             expires_at: self.queue.filter(|_| !self.status.is_final()).map(|queue| Utc(queue.expires_at)),
             etag_version: self.queue.map(|_| self.etag_version),
+            image_path: self.image_path(),
+            image_retained: self.image.as_ref().map(|image| image.format().is_some()),
+            ocr_result: self.ocr.as_ref().map(|ocr| &ocr.result),
+            ocr_confidence: self.ocr.as_ref().map(|ocr| f64::from(ocr.confidence_percent) / 100.0),
+            account_conflict: self.ocr.as_ref().and_then(|ocr| ocr.account_conflict.as_ref()),
             error_code: self.error_code.as_deref(),
             error_message: self.error_message.as_deref(),
             retry_state: &self.retry_state,
@@ -69,6 +75,11 @@ impl Validation {
             client_ref: self.client_ref.as_ref(),
         };
         self.entity(attributes)
+    }
+
+    fn image_path(&self) -> Option<String> {
+        let format = self.image.as_ref()?.format()?;
+        Some(format!("comprobantes/{}.{}", self.id, format.extension()))
     }
 
     /// The `data` of what changes its retries: `PUT …/retry-policy`, `POST …/cancel-retries`.
@@ -139,6 +150,26 @@ pub(in crate::veriko) struct ValidationAttributes<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = 2)]
     etag_version: Option<u32>,
+    /// By a receipt: what its picture is called, while it is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "comprobantes/018f3c2e-7b1a-7c3d-9e4f-5a6b7c8d9e0f.png")]
+    image_path: Option<String>,
+    /// By a receipt: whether its picture is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = true)]
+    image_retained: Option<bool>,
+    /// By a receipt: what was read, under the names of `POST /v1/validate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, value_type = Object, example = json!({"clave_rastreo": "MXBA20250315001234"}))]
+    ocr_result: Option<&'a Map<String, Value>>,
+    /// By a receipt: how sure it is that this stands there, from 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 0.94)]
+    ocr_confidence: Option<f64>,
+    /// The account that was sent, which counts, is not the one on the receipt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    account_conflict: Option<&'a AccountConflict>,
     /// Why there is no answer of Banxico's.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "network")]

@@ -25,6 +25,8 @@ fn validation() -> Validation {
         etag_version: 1,
         retry_state: RetryState::None,
         queue: None,
+        ocr: None,
+        image: None,
     }
 }
 
