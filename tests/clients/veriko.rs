@@ -24,6 +24,14 @@ python_tests! { on_demo, "veriko_validations", "Lists":
     pages_are_gone_through_to_the_end_and_once,
 }
 
+python_tests! { on_demo, "veriko_ocr", "Ocr":
+    what_a_receipt_says_is_asked_about,
+    the_same_receipt_under_one_key_is_one_validation,
+    a_receipt_in_the_queue_is_waited_for,
+    what_is_no_receipt_is_refused,
+    who_may_not_have_receipts_read_is_refused,
+}
+
 python_tests! { with_quick_retries, "veriko_retries", "Retries":
     a_cycle_resolves_when_the_payment_is_found,
     a_cycle_is_exhausted_and_begun_anew,
