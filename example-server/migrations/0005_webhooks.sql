@@ -51,3 +51,4 @@ CREATE TABLE webhook_deliveries (
 
 CREATE INDEX webhook_deliveries_of_account ON webhook_deliveries (account, id);
 CREATE INDEX webhook_deliveries_of_endpoint ON webhook_deliveries (endpoint, id);
+CREATE INDEX webhook_deliveries_open ON webhook_deliveries (id) WHERE status IN ('pending', 'retrying');

@@ -8,6 +8,7 @@
 mod delivery;
 mod endpoint;
 mod in_flight;
+mod overdue;
 mod post;
 mod sending;
 pub(crate) mod store;

@@ -12,3 +12,4 @@ mod points;
 mod queue;
 mod random;
 mod stopping;
+mod webhooks;

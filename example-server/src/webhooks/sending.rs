@@ -19,6 +19,9 @@ const BUSY: Duration = Duration::from_secs(1);
 /// When one is made whose secret cannot be opened, which takes somebody to mend.
 const SEALED: Duration = Duration::from_mins(1);
 
+/// What is said of one that is given up before it is sent.
+const DISABLED: &str = "the endpoint is disabled";
+
 /// Makes one try, and writes what came of it in the transaction that moves its cycle on.
 #[derive(Debug)]
 pub(super) struct Sending(pub(super) Arc<Webhooks>);
@@ -103,7 +106,7 @@ impl Sending {
         let finished =
             self.0.cycles.finish_in(transaction.connection(), attempt.claimed(), report(Verdict::Hopeless));
         if let Finished::Recorded(_) = finished.await? {
-            deliveries::give_up(transaction.connection(), id).await?;
+            deliveries::give_up(transaction.connection(), id, DISABLED).await?;
             transaction.commit().await?;
         }
         Ok(Done::Settled)

@@ -195,17 +195,36 @@ pub(in crate::webhooks) async fn record(
     .execute(c).await.map(drop))
 }
 
+/// Those that were due before this time and are not over, from behind `after` on.
+pub(in crate::webhooks) async fn overdue(
+    connection: Connection<'_>,
+    before_ms: i64,
+    after: DeliveryId,
+    limit: u32,
+) -> sqlx::Result<Vec<DeliveryId>> {
+    let ids: Vec<i64> = on!(connection, c => sqlx::query_scalar(
+        "SELECT id FROM webhook_deliveries
+         WHERE status IN ('pending', 'retrying') AND COALESCE(next_retry_at, created_at) < $1 AND id > $2
+         ORDER BY id LIMIT $3",
+    ).bind(before_ms).bind(after.0).bind(i64::from(limit)).fetch_all(c).await)?;
+    Ok(ids.into_iter().map(DeliveryId).collect())
+}
+
 /// One whose endpoint is gone goes too; of any other that is not over, nothing more is sent.
-pub(in crate::webhooks) async fn give_up(mut connection: Connection<'_>, id: DeliveryId) -> sqlx::Result<()> {
+pub(in crate::webhooks) async fn give_up(
+    mut connection: Connection<'_>,
+    id: DeliveryId,
+    because: &str,
+) -> sqlx::Result<()> {
     on!(connection.again(), c => sqlx::query(
         "DELETE FROM webhook_deliveries
          WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM webhook_endpoints e WHERE e.id = webhook_deliveries.endpoint)",
     ).bind(id.0).execute(c).await.map(drop))?;
     on!(connection, c => sqlx::query(
         "UPDATE webhook_deliveries SET status = 'failed', next_retry_at = NULL, payload = NULL,
-             error_message = COALESCE(error_message, 'the endpoint is disabled')
+             error_message = COALESCE(error_message, $2)
          WHERE id = $1 AND status IN ('pending', 'retrying')",
-    ).bind(id.0).execute(c).await.map(drop))
+    ).bind(id.0).bind(because).execute(c).await.map(drop))
 }
 
 /// Nothing more of what is not over is sent to this endpoint, which is locked.

@@ -29,12 +29,12 @@ fn a_delivery_is_made_again_until_it_is_taken_with_the_same_id_and_bytes() {
         receiver.react(Reaction::Answer(200));
         let delivery = settled(&server)["attributes"].clone();
         assert_eq!((&delivery["status"], &delivery["next_retry_at"]), (&json!("success"), &json!(null)));
-        let received = receiver.received();
-        assert_eq!(delivery["attempt"], received.len());
-        let ids: BTreeSet<_> = received.iter().map(|try_| try_.header("x-veriko-delivery-id")).collect();
-        let bodies: BTreeSet<_> = received.iter().map(|try_| &try_.body).collect();
+        let heard = receiver.received();
+        assert_eq!(delivery["attempt"], heard.len());
+        let ids: BTreeSet<_> = heard.iter().map(|try_| try_.header("x-veriko-delivery-id")).collect();
+        let bodies: BTreeSet<_> = heard.iter().map(|try_| &try_.body).collect();
         assert_eq!((ids.len(), bodies.len()), (1, 1));
-        let times: Vec<_> = received.iter().map(|try_| signed(try_, &endpoint.secret)).collect();
+        let times: Vec<_> = heard.iter().map(|try_| signed(try_, &endpoint.secret)).collect();
         assert!(times[2] > times[0], "signed anew at each try: {times:?}");
         assert_eq!(shown(&server, &endpoint.id)["consecutive_failures"], 0);
     }
@@ -83,11 +83,11 @@ fn what_waits_for_an_endpoint_that_is_disabled_or_removed_is_given_up() {
     data(&about(&server, "PUT", &disabled.id, "", Some(&json!({"status": "active"}))));
     receiver.react(Reaction::Answer(200));
     data(&validate(&server, payment("MX2")).send());
-    let received = receiver.wait_for(3);
+    receiver.wait_for(3);
     eventually("the cycles have ended", || {
         (server.counted("webhook_tries_total", &[r#"outcome="success""#]) == 1).then_some(())
     });
-    assert_eq!(received.len(), 3);
+    assert_eq!(receiver.received().len(), 3);
 }
 
 #[test]

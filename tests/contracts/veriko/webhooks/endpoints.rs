@@ -280,11 +280,11 @@ fn a_test_says_what_the_receiver_answered_and_counts_for_nothing() {
         assert_eq!(result["error"].is_null(), status != 0, "{result}");
         assert!(result["response_time_ms"].is_u64(), "{result}");
     }
-    let received = receiver.received();
-    assert_eq!(received.len(), 5, "a redirect is not followed");
-    signed(&received[0], &endpoint.secret);
-    assert_eq!(received[0].header("x-veriko-event"), "test");
-    assert_eq!(received[0].json()["event"], "test");
+    let heard = receiver.received();
+    assert_eq!(heard.len(), 5, "a redirect is not followed");
+    signed(&heard[0], &endpoint.secret);
+    assert_eq!(heard[0].header("x-veriko-event"), "test");
+    assert_eq!(heard[0].json()["event"], "test");
     let shown = shown(&server, &endpoint.id);
     assert_eq!((&shown["status"], &shown["consecutive_failures"]), (&json!("active"), &json!(0)));
     assert_eq!(shown["last_delivery_at"], json!(null));

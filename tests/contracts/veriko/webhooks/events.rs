@@ -19,13 +19,10 @@ fn with_retries(key: &str, max_retries: u32) -> Value {
     body
 }
 
-/// The events received, once there are so many, in the order of the alphabet: deliveries overtake each other.
+/// The events heard, once there are so many, in the order of the alphabet: deliveries overtake each other.
 fn told(receiver: &Receiver, count: usize) -> Vec<String> {
-    let mut events: Vec<String> = receiver
-        .wait_for(count)
-        .iter()
-        .map(|received| received.header("x-veriko-event").to_owned())
-        .collect();
+    let mut events: Vec<String> =
+        receiver.wait_for(count).iter().map(|heard| heard.header("x-veriko-event").to_owned()).collect();
     events.sort_unstable();
     events
 }
@@ -37,8 +34,8 @@ fn a_verdict_is_told_as_it_is_read_and_signed_both_ways() {
         let receiver = Receiver::start();
         let endpoint = register(&server, &receiver, &ALL);
         let validated = data(&validate(&server, payment("MX1")).send());
-        let [received] = &receiver.wait_for(1)[..] else { panic!("told twice") };
-        let body = received.json();
+        let [heard] = &receiver.wait_for(1)[..] else { panic!("told twice") };
+        let body = heard.json();
         assert_eq!(body["event"], "validation.completed");
         assert_eq!(body["data"], validated);
         assert_eq!(body["meta"], json!({"datetime": {"timezone": "UTC", "format": "ISO 8601"}}));
@@ -47,15 +44,15 @@ fn a_verdict_is_told_as_it_is_read_and_signed_both_ways() {
             "{body}"
         );
 
-        signed(received, &endpoint.secret);
-        assert_eq!(received.header("x-veriko-event"), "validation.completed");
-        assert_eq!(received.header("content-type"), "application/json; charset=utf-8");
-        let sent_at = received.header("x-veriko-timestamp");
+        signed(heard, &endpoint.secret);
+        assert_eq!(heard.header("x-veriko-event"), "validation.completed");
+        assert_eq!(heard.header("content-type"), "application/json; charset=utf-8");
+        let sent_at = heard.header("x-veriko-timestamp");
         assert!(sent_at.len() == 20 && sent_at.ends_with('Z'), "{sent_at}");
 
         let delivery = settled(&server);
         assert_eq!(delivery["type"], "webhook_delivery");
-        assert_eq!(delivery["id"], received.header("x-veriko-delivery-id"));
+        assert_eq!(delivery["id"], heard.header("x-veriko-delivery-id"));
         let attributes = &delivery["attributes"];
         assert!(attributes["response_time_ms"].is_u64(), "{attributes}");
         let expected = json!({
