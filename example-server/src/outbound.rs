@@ -42,7 +42,6 @@ pub(crate) struct Outbound {
 #[derive(Debug)]
 pub(crate) struct Fetched {
     pub(crate) status: StatusCode,
-    #[allow(dead_code, reason = "images by URL come next")]
     pub(crate) content_type: Option<String>,
     pub(crate) body: Bytes,
 }
@@ -72,7 +71,6 @@ pub(crate) enum OutboundFault {
     #[error("there was no answer in time")]
     Timeout,
     #[error("the answer is too large")]
-    #[allow(dead_code, reason = "images by URL come next")]
     TooLarge,
 }
 
@@ -155,7 +153,6 @@ impl Outbound {
     }
 
     /// Gets a document of `max_bytes` at the most, all of it within `time`.
-    #[allow(dead_code, reason = "images by URL come next")]
     pub(crate) async fn get(
         &self,
         url: &Url,
