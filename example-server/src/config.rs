@@ -2,7 +2,7 @@
 
 mod webhooks;
 
-use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +76,7 @@ pub(crate) struct Ocr {
     timeout_seconds: NonZeroU32,
     pub(crate) concurrency: NonZeroUsize,
     pub(crate) bodies: NonZeroUsize,
+    keep_days: NonZeroU16,
 }
 
 /// Who says whether a payment arrived.
@@ -182,6 +183,10 @@ impl Queue {
 }
 
 impl Ocr {
+    pub(crate) fn keep(&self) -> Duration {
+        Duration::from_hours(24 * u64::from(self.keep_days.get()))
+    }
+
     pub(crate) fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout_seconds.get().into())
     }
@@ -387,6 +392,7 @@ pub(crate) mod tests {
             "[veriko.queue]\nexpires_seconds = 0",
             "[veriko.ocr]\nconcurrency = 0",
             "[veriko.ocr]\nbodies = 0",
+            "[veriko.ocr]\nkeep_days = 0",
             "[scheduler]\nconcurrency = 0",
             "[scheduler]\npoll_seconds = 0",
             "not toml",

@@ -120,11 +120,12 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     tokio::spawn(ops::keep_up(metrics.clone()));
 
     let terms = Arc::new(config.veriko);
-    let webhooks = veriko::webhooks(database.clone(), options.sealer()?, options.demo, &terms.webhooks)?;
+    let sealer = Arc::new(options.sealer()?);
+    let webhooks = veriko::webhooks(database.clone(), Arc::clone(&sealer), options.demo, &terms.webhooks)?;
     webhooks.check_secrets().await?;
     let mut handlers = Handlers::default();
     webhooks.attempts(&mut handlers, config.scheduler.concurrency.get());
-    let api = Arc::new(Api::new(database.clone(), &terms, webhooks)?);
+    let api = Arc::new(Api::new(database.clone(), &terms, webhooks, sealer)?);
     let recogniser = Arc::clone(&api.recogniser);
     tokio::spawn(async move { recogniser.prepare().await });
     veriko::attempts(&api, &mut handlers);

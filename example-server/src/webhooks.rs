@@ -45,7 +45,7 @@ pub(crate) struct Webhooks {
     database: Database,
     cycles: Cycles,
     pub(crate) outbound: Outbound,
-    sealer: Sealer,
+    sealer: Arc<Sealer>,
     plan: Plan,
     timeout: Duration,
     auto_disable_after: u32,
@@ -81,7 +81,7 @@ impl Webhooks {
     /// There is no client to send with.
     pub(crate) fn new(
         database: Database,
-        sealer: Sealer,
+        sealer: Arc<Sealer>,
         rules: Rules,
         config: &config::Webhooks,
         headers: Headers,

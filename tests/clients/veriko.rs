@@ -26,6 +26,7 @@ python_tests! { on_demo, "veriko_validations", "Lists":
 
 python_tests! { on_demo, "veriko_ocr", "Ocr":
     what_a_receipt_says_is_asked_about,
+    a_receipt_that_is_not_to_be_kept_is_not,
     the_same_receipt_under_one_key_is_one_validation,
     a_receipt_in_the_queue_is_waited_for,
     what_is_no_receipt_is_refused,

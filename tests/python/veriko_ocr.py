@@ -4,7 +4,7 @@ import unittest
 from pathlib import Path
 
 from veriko import Veriko
-from veriko.errors import ForbiddenError, InvalidRequestError
+from veriko.errors import APIError, ForbiddenError, InvalidRequestError
 
 from payments import key
 
@@ -24,6 +24,17 @@ class Ocr(unittest.TestCase):
             self.assertEqual(validation.request_data["clave_rastreo"], "MXBA20250315001234")
             self.assertTrue(validation.has_cep)
             self.assertIn(b"MXBA20250315001234", self.client.get_cep(validation.id).content)
+            self.assertTrue(validation.image_retained)
+            picture = self.client.validations.image(validation.id)
+            self.assertEqual((picture.content, picture.content_type), (self.receipt.read_bytes(), "image/png"))
+            self.assertEqual(picture.filename, f"comprobante-{validation.id}.png")
+
+    def test_a_receipt_that_is_not_to_be_kept_is_not(self):
+        validation = self.client.validations.validate_ocr(image=self.receipt, retain_image=False)
+        self.assertIs(validation.image_retained, False)
+        with self.assertRaises(APIError) as raised:
+            self.client.validations.image(validation.id)
+        self.assertEqual((raised.exception.status, raised.exception.code), (410, "image_not_retained"))
 
     def test_the_same_receipt_under_one_key_is_one_validation(self):
         asked = {"image": self.receipt, "idempotency_key": "one-receipt"}

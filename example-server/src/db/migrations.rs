@@ -23,4 +23,5 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("apis", include_str!("../../migrations/0004_apis.sql")),
     ("webhooks", include_str!("../../migrations/0005_webhooks.sql")),
     ("receipts", include_str!("../../migrations/0006_receipts.sql")),
+    ("images", include_str!("../../migrations/0007_images.sql")),
 ];

@@ -71,6 +71,15 @@ impl Picture {
         Ok(picture)
     }
 
+    /// As it was sent.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
     /// The picture in shades of grey, upright, as a PGM: who reads it needs no decoder of its own, and is never given bytes
     /// that a stranger has made. It takes a while, and memory.
     pub(super) fn to_pgm(&self) -> Result<Vec<u8>, PictureError> {
@@ -110,6 +119,15 @@ impl Format {
             ImageFormat::Png => Some(Self::Png),
             ImageFormat::WebP => Some(Self::WebP),
             _ => None,
+        }
+    }
+
+    /// As `Content-Type` calls it.
+    pub(crate) fn media_type(self) -> &'static str {
+        match self {
+            Self::Jpeg => "image/jpeg",
+            Self::Png => "image/png",
+            Self::WebP => "image/webp",
         }
     }
 

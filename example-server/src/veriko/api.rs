@@ -16,6 +16,7 @@ use crate::cycles::Cycles;
 use crate::db::{Database, Work};
 use crate::ocr::{Recogniser, Tesseract};
 use crate::outbound::{Outbound, Rules};
+use crate::seal::Sealer;
 use crate::webhooks::Webhooks;
 
 /// What the handlers share.
@@ -40,6 +41,10 @@ pub(crate) struct Api {
     pub(crate) worker: WorkerHandle,
     /// Who is told of what.
     pub(crate) webhooks: Arc<Webhooks>,
+    /// Seals pictures.
+    pub(crate) sealer: Arc<Sealer>,
+    /// How long those are kept.
+    pub(crate) images_kept: Duration,
 }
 
 /// What came of asking about a payment.
@@ -58,6 +63,7 @@ impl Api {
         database: Database,
         terms: &Veriko,
         webhooks: Arc<Webhooks>,
+        sealer: Arc<Sealer>,
     ) -> Result<Self, reqwest::Error> {
         Ok(Self {
             cycles: Cycles::of(&database),
@@ -70,6 +76,8 @@ impl Api {
             pictures: Outbound::new(Rules { allow_http: false, allow_private: false })?,
             worker: WorkerHandle::default(),
             webhooks,
+            sealer,
+            images_kept: terms.ocr.keep(),
         })
     }
 

@@ -102,8 +102,8 @@ pub(super) struct PictureRequest {
     /// The SPEI code of the receiving bank, in place of the one on the receipt.
     #[schema(example = "40012")]
     banco_receptor: Option<String>,
-    /// Pictures are not kept, whatever this says.
-    #[schema(example = false)]
+    /// Whether the picture is kept, to be had from `GET /v1/validations/{id}/image`.
+    #[schema(default = true, example = true)]
     retain_image: Option<bool>,
     /// For this validation alone, in the place of the account's.
     retry_policy: Option<RetryPolicyInput>,

@@ -12,6 +12,7 @@ mod envelope;
 mod errors;
 mod etag;
 pub mod filter;
+mod images;
 mod model;
 pub mod payment;
 mod profile;
@@ -78,6 +79,7 @@ pub(crate) fn routes() -> Vec<Route<Arc<Api>>> {
         plain(routes!(validations::one), Key),
         plain(routes!(validations::retry_attempts), Key),
         plain(routes!(ceps::download), Key),
+        plain(routes!(images::download), Key),
         idempotent(routes!(retries::change), Permission(UPDATE)),
         idempotent(routes!(retries::cancel), Permission(UPDATE)),
         plain(routes!(usage::summary), Key),
@@ -97,5 +99,10 @@ pub(crate) fn routes() -> Vec<Route<Arc<Api>>> {
 
 /// Keeps in order what no request does, for ever.
 pub(crate) async fn keep_up(api: &Api) {
-    tokio::join!(retrying::keep_up(api), usage::keep_up(api), Box::pin(api.webhooks.keep_up()));
+    tokio::join!(
+        retrying::keep_up(api),
+        usage::keep_up(api),
+        Box::pin(api.webhooks.keep_up()),
+        Box::pin(images::keep_up(api)),
+    );
 }

@@ -2,6 +2,7 @@
 
 pub(super) mod attempts;
 pub(super) mod ceps;
+pub(super) mod images;
 pub(super) mod policies;
 pub(super) mod usage;
 pub(super) mod validations;

@@ -9,7 +9,6 @@ use axum::response::Response;
 
 use super::api::Api;
 use super::body::{Place, Raw};
-use super::described;
 use super::envelope::{Context, Document};
 use super::errors::{Failure, Fault};
 use super::payment::{PictureRequest, Source};
@@ -17,6 +16,7 @@ use super::user::User;
 use super::validate::{Mode, Query, answer, carry_out, fresh, look_first};
 use super::validation::{Entity, KeptImage, Kind, Ocr, Receipt, Validation, ValidationAttributes};
 use super::validations::Poll;
+use super::{described, images};
 use crate::clock;
 use crate::db::Work;
 use crate::ocr::{self, Picture, RecogniseError};
@@ -31,6 +31,8 @@ const TO_FETCH: Duration = Duration::from_secs(15);
 /// What is read off it is asked about as in `POST /v1/validate`; what is sent beside it takes the place of what is read. A
 /// receipt that does not say what is needed is refused with the codes of the missing fields. Nothing that is refused is
 /// charged.
+///
+/// The picture is kept for a while, sealed, unless `retain_image` is false.
 ///
 /// With `?async=1` the receipt is read first, then the answer is 202, and Banxico is asked in the background.
 #[utoipa::path(
@@ -72,7 +74,7 @@ pub(super) async fn validate(
             Source::Sent(picture) => ("image", picture.clone()),
             Source::Url(url) => ("image_url", fetch(&api, url).await?),
         };
-        let reading = match api.recogniser.read(picture).await {
+        let reading = match api.recogniser.read(picture.clone()).await {
             Ok(reading) => reading,
             Err(RecogniseError::Picture(fault)) => {
                 return Err(Failure::unprocessable(vec![Fault::invalid_picture(field, fault)]));
@@ -84,7 +86,11 @@ pub(super) async fn validate(
         let mut validation: Validation =
             fresh(&user, Kind::Ocr, payment, request.client_ref.clone(), created_at);
         validation.ocr = Some(Ocr::of(&read, reading.confidence, &validation.payment));
-        validation.image = Some(KeptImage::NotRetained);
+        validation.image = Some(if request.retain {
+            images::seal(&api, validation.id, picture).await?
+        } else {
+            KeptImage::NotRetained
+        });
         carry_out(&api, &user, &work, validation, policy, Mode::asked_for(query.as_deref())).await
     };
     answer(&api, &context, &work, validation.await).await

@@ -85,7 +85,7 @@ impl Event {
 /// There is no client to send with.
 pub(crate) fn webhooks(
     database: Database,
-    sealer: Sealer,
+    sealer: Arc<Sealer>,
     demo: bool,
     config: &config::Webhooks,
 ) -> reqwest::Result<Arc<Webhooks>> {

@@ -7,7 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use support::{Request, Response, Server, demo_key, eventually, launch};
 
-use super::validations::{data, on_both, read};
+use super::validations::{data, on_both, payment, read, validate};
 use super::{code, codes, demo, framed};
 
 const RECEIPT: &[u8] = include_bytes!("../../fixtures/receipt.png");
@@ -53,7 +53,25 @@ fn what_the_receipt_says_is_asked_about() {
         );
         assert_eq!(attributes.get("account_conflict"), None, "{answer}");
         assert!(answer["links"]["cep_xml"].is_string(), "{answer}");
-        assert_eq!(data(&read(&server, answer["links"]["self"].as_str().expect("a link"))), answer);
+        let this = answer["links"]["self"].as_str().expect("a link");
+        assert_eq!(data(&read(&server, this)), answer);
+
+        let id = answer["id"].as_str().expect("an id");
+        assert_eq!(attributes["image_retained"], true, "{answer}");
+        assert_eq!(attributes["image_path"], format!("comprobantes/{id}.png"), "{answer}");
+        let picture = read(&server, &format!("{this}/image"));
+        assert_eq!((picture.status, &picture.body[..]), (200, RECEIPT));
+        for (header, value) in [
+            ("content-type", "image/png"),
+            ("content-disposition", &format!("inline; filename=\"comprobante-{id}.png\"")),
+            ("cache-control", "private, max-age=3600"),
+            ("cross-origin-resource-policy", "same-origin"),
+            ("x-content-type-options", "nosniff"),
+        ] {
+            assert_eq!(picture.header(header), Some(value));
+        }
+        let other = server.get(&format!("{this}/image")).bearer(&demo_key('2')).send();
+        assert_eq!((other.status, code(&other).as_str()), (404, "not_found"), "it is somebody else's");
         let list = data(&read(&server, "/v1/validations?type=ocr"));
         assert_eq!(list.as_array().map(Vec::len), Some(1), "{list}");
         assert_eq!(data(&read(&server, "/v1/validations?type=direct")), json!([]));
@@ -84,6 +102,42 @@ fn what_is_sent_takes_the_place_of_what_is_read() {
     assert_eq!(attributes["retry_state"]["terminal_state"], "pending", "{answer}");
     assert_eq!(attributes["image_retained"], false, "{answer}");
     assert_eq!(attributes.get("image_path"), None, "{answer}");
+    let this = answer["links"]["self"].as_str().expect("a link");
+    let answer = read(&server, &format!("{this}/image"));
+    assert_eq!((answer.status, code(&answer).as_str()), (410, "image_not_retained"));
+}
+
+#[test]
+fn a_validation_without_a_receipt_has_no_picture() {
+    let server = demo();
+    let answer = data(&validate(&server, payment("MX1")).send());
+    let this = answer["links"]["self"].as_str().expect("a link");
+    let answer = read(&server, &format!("{this}/image"));
+    assert_eq!((answer.status, code(&answer).as_str()), (404, "image_not_available"));
+    let answer = read(&server, "/v1/validations/1/image");
+    assert_eq!((answer.status, code(&answer).as_str()), (422, "invalid_uuid"));
+}
+
+#[test]
+fn no_table_holds_a_picture_in_clear() {
+    let folder = tempfile::tempdir().expect("the directory for temporary files takes one");
+    let file = folder.path().join("server.db");
+    let start = || launch().demo().database(&format!("sqlite://{}", file.display())).start();
+    let server = start();
+    let answer = data(&post(&server, &image(RECEIPT)).key("kept").send());
+    assert!(server.stop().status.success());
+    let mut kept = Vec::new();
+    for name in ["server.db", "server.db-wal"] {
+        kept.extend(std::fs::read(folder.path().join(name)).unwrap_or_default());
+    }
+    let holds = |bytes: &[u8]| kept.windows(bytes.len()).any(|window| window == bytes);
+    assert!(holds(answer["id"].as_str().expect("an id").as_bytes()));
+    // So many bytes as make whole groups of base64.
+    let middle = &RECEIPT[3999..4065];
+    assert!(!holds(middle) && !holds(base64(middle).as_bytes()));
+    // With its key beside it, the picture is there for the next server.
+    let this = answer["links"]["self"].as_str().expect("a link");
+    assert_eq!(&read(&start(), &format!("{this}/image")).body[..], RECEIPT);
 }
 
 #[test]

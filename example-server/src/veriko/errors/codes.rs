@@ -22,6 +22,8 @@ pub(crate) const CODES: &[(&str, &str)] = &[
     ),
     ("image_decompression_bomb", "The picture has more than 40 million pixels."),
     ("image_dimensions_too_large", "A side of the picture is longer than 12000 pixels."),
+    ("image_not_available", "There is no picture for this validation, or none any more."),
+    ("image_not_retained", "The picture was not kept, as the request wanted."),
     ("image_or_image_url_required", "There is no receipt."),
     ("image_too_large", "The picture is larger than 12 MB."),
     ("image_too_small", "The picture is smaller than 32 by 32 pixels."),

@@ -18,6 +18,26 @@ impl Failure {
         )
     }
 
+    /// There is no picture of this validation, or none any more.
+    pub(crate) fn image_not_available() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "image_not_available",
+            "There is no picture for this validation.",
+            "La imagen no está disponible para esta validación.",
+        )
+    }
+
+    /// The caller wanted that it is not kept.
+    pub(crate) fn image_not_retained() -> Self {
+        Self::new(
+            StatusCode::GONE,
+            "image_not_retained",
+            "The picture was not kept, as the request wanted.",
+            "La imagen no se conservó, como pidió la petición.",
+        )
+    }
+
     /// As many pictures are held as there is room for.
     pub(crate) fn ocr_busy() -> Self {
         Self::new(

@@ -23,6 +23,8 @@ pub(in crate::veriko) struct PictureRequest {
     receptor: Option<&'static Bank>,
     pub(in crate::veriko) client_ref: Option<ClientRef>,
     pub(in crate::veriko) retry_policy: Option<RetryPolicy>,
+    /// Whether the picture is kept.
+    pub(in crate::veriko) retain: bool,
 }
 
 /// Where the receipt is.
@@ -50,15 +52,23 @@ impl PictureRequest {
         let receptor = keep(bank(&fields, "banco_receptor")?, &mut faults);
         let (retry_policy, violations) = retry_policy(&fields, caps, &mut faults)?;
         let client_ref = keep(client_ref(fields.get("client_ref")?), &mut faults);
-        // No picture is kept, whatever is wanted.
-        if !matches!(fields.json("retain_image"), None | Some("true" | "false")) {
+        let retain = fields.json("retain_image").unwrap_or("true");
+        if !matches!(retain, "true" | "false") {
             faults.push(Fault::invalid_retain_image());
         }
         match (source, account, emisor, receptor, client_ref) {
             (Some(source), Some(account), Some(emisor), Some(receptor), Some(client_ref))
                 if faults.is_empty() =>
             {
-                Ok(Self { source, account, emisor, receptor, client_ref, retry_policy })
+                Ok(Self {
+                    source,
+                    account,
+                    emisor,
+                    receptor,
+                    client_ref,
+                    retry_policy,
+                    retain: retain == "true",
+                })
             }
             _ => Err(Failure { violations, ..Failure::unprocessable(faults) }),
         }
@@ -195,7 +205,7 @@ mod tests {
         let url = "https://example.com/receipt.png";
         let request =
             parse(&json!({"image_url": url, "banco_emisor": "BBVA", "retain_image": false})).unwrap();
-        assert!(matches!(&request.source, Source::Url(given) if given == url));
+        assert!(!request.retain && matches!(&request.source, Source::Url(given) if given == url));
         let payment = request.payment(&receipt).unwrap();
         assert_eq!(payment.sending_bank().map(|bank| bank.spei_code), Some("40002"), "a name is ignored");
 

@@ -17,6 +17,7 @@ use crate::cep::{Answer as Given, Payment, Provider, Verdict as Answer};
 use crate::config::Config;
 use crate::cycles::Cycles;
 use crate::db::Database;
+use crate::seal::Sealer;
 use crate::veriko::payment::restore;
 use crate::veriko::retries::{call_off, enable};
 use crate::veriko::validation::{Ending, KeptCep, Kind};
@@ -65,7 +66,8 @@ impl Setup {
         };
         let provider = Arc::new(Scripted::default());
         let webhooks = crate::webhooks::tests::webhooks(&database);
-        let mut api = Api::new(database, &Config::load(None).unwrap().veriko, webhooks).unwrap();
+        let sealer = Arc::new(Sealer::new(None, None).unwrap());
+        let mut api = Api::new(database, &Config::load(None).unwrap().veriko, webhooks, sealer).unwrap();
         (api.cycles, api.provider) = (cycles, Arc::clone(&provider) as _);
         Self { api: Arc::new(api), clock, provider }
     }
@@ -79,7 +81,12 @@ impl Setup {
     }
 
     /// A validation that was not found, with a cycle.
-    async fn validation(&self, max_retries: u32, outcomes: &[&str], caps: &Caps) -> Uuid {
+    pub(in crate::veriko) async fn validation(
+        &self,
+        max_retries: u32,
+        outcomes: &[&str],
+        caps: &Caps,
+    ) -> Uuid {
         let id = Uuid::now_v7();
         let now = clock::timestamp();
         let policy = policy(max_retries, outcomes);

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{ceps, column, named, policies, time};
+use super::{ceps, column, images, named, policies, time};
 use crate::cep::{Account, Payment};
 use crate::db::{Connection, on};
 use crate::veriko::client_ref::ClientRef;
@@ -96,6 +96,9 @@ pub(in crate::veriko) async fn insert(
     .bind(validation.ocr.as_ref().map(|ocr| serde_json::to_string(ocr).expect("texts and numbers serialise")))
     .bind(validation.image.as_ref().map(KeptImage::as_str))
     .execute(c).await.map(drop))?;
+    if let Some(KeptImage::New { sealed, .. }) = &validation.image {
+        images::insert(connection.again(), validation.id, sealed, validation.created_at).await?;
+    }
     keep_cep(connection, validation).await
 }
 
