@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use reqwest::{Client, RequestBuilder, Response};
 use tokio::time::timeout;
 use url::{Host, Url};
@@ -42,7 +42,6 @@ pub(crate) struct Outbound {
 #[derive(Debug)]
 pub(crate) struct Fetched {
     pub(crate) status: StatusCode,
-    pub(crate) content_type: Option<String>,
     pub(crate) body: Bytes,
 }
 
@@ -208,8 +207,6 @@ fn is_localhost(name: &str) -> bool {
 /// The answer, and whether that is all of it.
 async fn read(mut response: Response, max_bytes: usize) -> Result<(Fetched, bool), OutboundFault> {
     let status = response.status();
-    let content_type =
-        response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let mut body = BytesMut::new();
     let mut whole = true;
     while let Some(chunk) = response.chunk().await.map_err(|fault| of(&fault))? {
@@ -220,7 +217,7 @@ async fn read(mut response: Response, max_bytes: usize) -> Result<(Fetched, bool
             break;
         }
     }
-    Ok((Fetched { status, content_type, body: body.freeze() }, whole))
+    Ok((Fetched { status, body: body.freeze() }, whole))
 }
 
 /// Which of our faults it is, by what it was caused by.

@@ -179,10 +179,6 @@ async fn a_document_is_got_up_to_its_bound_and_a_receipt_is_cut_there() {
         let receipt = outbound.post(&url, HeaderMap::new(), "x".into(), 4, TIME).await.unwrap();
         assert_eq!(receipt.body, "0123");
     }
-    let (port, _requests) = server(ANSWER).await;
-    let url = outbound.check(&format!("http://127.0.0.1:{port}/")).unwrap();
-    let content_type = outbound.get(&url, 10, TIME).await.unwrap().content_type;
-    assert_eq!(content_type.as_deref(), Some("text/plain"));
 }
 
 #[tokio::test]
