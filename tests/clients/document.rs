@@ -1,6 +1,6 @@
 //! The `OpenAPI` document, in the hands of programs that read such documents.
 
-use support::{demo_key, launch, python_test};
+use support::{Server, demo_key, launch, python_test};
 
 use super::listed::python_tests;
 
@@ -13,8 +13,21 @@ python_tests! { on_demo, "document_vendor", "Agreement":
     every_difference_from_the_vendors_document_has_its_reason,
 }
 
+python_tests! { without_limits, "document_fuzz", "Fuzz":
+    whatever_is_sent_the_answer_is_one_that_is_described,
+}
+
 fn on_demo(test: &str) {
-    let server = launch().demo().start();
+    run(&launch().demo().start(), test);
+}
+
+/// Else most answers would be 429.
+fn without_limits(test: &str) {
+    let limits = "[veriko.plans.pro]\nrate_per_minute = 1000000\nmonthly_quota = 1000000";
+    run(&launch().demo().config(limits).start(), test);
+}
+
+fn run(server: &Server, test: &str) {
     let url = format!("http://{}", server.address);
     python_test(test).env("SERVER_URL", &url).env("VERIKO_API_KEY", &demo_key('1')).run();
 }
