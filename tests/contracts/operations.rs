@@ -27,6 +27,24 @@ fn the_document_is_printed_without_a_database_and_is_the_one_that_is_served() {
 }
 
 #[test]
+fn the_reference_page_and_its_files_need_no_key_and_are_not_fetched_twice() {
+    let server = launch().demo().start();
+    let page = server.get("/docs").send();
+    let (page, policy) = (page.text(), page.header("content-security-policy").unwrap().to_owned());
+    assert!(policy.starts_with("default-src 'none'") && !policy.contains("http"), "{policy}");
+    let files: Vec<_> = page.split('"').filter(|text| text.starts_with('/')).collect();
+    assert!(files.len() >= 5, "{page}");
+    for file in files.into_iter().chain(["/docs"]) {
+        let answer = server.get(file).send();
+        assert_eq!((answer.status, answer.body.is_empty()), (200, false), "{file}");
+        let tag = answer.header("etag").unwrap();
+        let again = server.get(file).header("If-None-Match", tag).send();
+        assert_eq!((again.status, again.body.is_empty()), (304, true), "{file}");
+        assert_eq!(server.get(file).header("If-None-Match", "\"0\"").send().status, 200, "{file}");
+    }
+}
+
+#[test]
 fn requests_are_counted_by_route_and_status_and_by_nothing_a_client_can_choose() {
     let server = launch().demo().start();
     for number in 0..5 {

@@ -146,3 +146,60 @@ pub(super) struct PaymentRequest {
     #[schema(nullable = false, min_length = 1, max_length = 64, example = "orden-4812")]
     client_ref: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use account_retry_policy::{Defaults, Plan};
+    use serde::Serialize;
+    use serde_json::{Map, Value, json};
+    use utoipa::PartialSchema;
+
+    use super::super::model;
+    use super::super::payment;
+    use super::*;
+
+    fn caps() -> model::Caps {
+        let outcomes = [Outcome::NotFound, Outcome::CepUnavailable, Outcome::Error];
+        model::Caps::merge(&Defaults::new(outcomes), &Plan::new()).unwrap()
+    }
+
+    fn described<T: PartialSchema>() -> BTreeSet<String> {
+        let schema = serde_json::to_value(T::schema()).unwrap();
+        names(&schema["properties"])
+    }
+
+    fn names(shown: &impl Serialize) -> BTreeSet<String> {
+        let shown = serde_json::to_value(shown).unwrap();
+        shown.as_object().unwrap().keys().cloned().collect()
+    }
+
+    #[test]
+    fn what_is_written_has_the_fields_that_are_described() {
+        assert_eq!(names(&caps()), described::<Caps>());
+        let policy = account_retry_policy::RetryPolicyInput::new().enabled(true).max_retries(3);
+        let policy = policy.interval_seconds(600).outcomes(["error"]);
+        assert_eq!(names(&policy.clone().parse(&caps()).unwrap()), described::<RetryPolicy>());
+        assert_eq!(described::<RetryPolicy>(), described::<RetryPolicyInput>());
+
+        let violations = policy.max_retries(9).outcomes(["valid"]).parse(&caps()).unwrap_err();
+        let shown: BTreeSet<_> = violations.iter().flat_map(names).collect();
+        assert_eq!(shown, described::<Violation>());
+    }
+
+    #[test]
+    fn every_field_that_is_described_is_read() {
+        let of_no_use: Map<_, _> =
+            described::<PaymentRequest>().into_iter().map(|name| (name, json!([]))).collect();
+        let body = Value::from(of_no_use).to_string();
+        let refused = payment::PaymentRequest::parse(body.as_bytes(), &caps()).unwrap_err();
+        let at_fault: BTreeSet<_> = refused
+            .faults
+            .iter()
+            .filter_map(|fault| fault.pointer.as_deref()?.strip_prefix("/data/attributes/"))
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(at_fault, described::<PaymentRequest>());
+    }
+}
