@@ -18,9 +18,8 @@ pub(super) fn response(status: u16, codes: &[String]) -> Value {
         more["meta"]["properties"]["retry_after"] =
             json!({ "type": "integer", "minimum": 1, "example": 1, "description": description });
     }
-    if codes.iter().any(|code| code == POLICY_INVALID) {
-        more["meta"]["properties"]["violations"] =
-            json!({ "type": "array", "items": { "$ref": "#/components/schemas/Violation" } });
+    for (name, schema) in codes.iter().filter_map(|code| in_meta(code)) {
+        more["meta"]["properties"][name] = schema;
     }
     json!({
         "description": described.join("\n"),
@@ -39,8 +38,8 @@ fn example(status: u16, code: &str) -> Value {
     if may_say_when(status) {
         meta["retry_after"] = json!(1);
     }
-    if code == POLICY_INVALID {
-        meta["violations"] = json!([{ "field": "max_retries", "reason": "above_max", "min": 1, "max": 10 }]);
+    if let Some((name, schema)) = in_meta(code) {
+        meta[name] = schema["example"].clone();
     }
     json!({ "errors": [{ "status": status.to_string(), "code": code, "detail": meaning(code) }], "meta": meta })
 }
@@ -50,7 +49,20 @@ pub(super) fn may_say_when(status: u16) -> bool {
     matches!(status, 409 | 429 | 503)
 }
 
-const POLICY_INVALID: &str = "retry_policy_invalid";
+/// What a failure with this code says in its `meta`, beside the usual.
+fn in_meta(code: &str) -> Option<(&'static str, Value)> {
+    Some(match code {
+        "retry_policy_invalid" => {
+            let example = json!([{ "field": "max_retries", "reason": "above_max", "min": 1, "max": 10 }]);
+            let items = json!({ "$ref": "#/components/schemas/Violation" });
+            ("violations", json!({ "type": "array", "items": items, "example": example }))
+        }
+        "webhook_limit_reached" => ("limit", json!({ "type": "integer", "minimum": 0, "example": 10 })),
+        // As it was sent, whatever it is.
+        "webhook_event_invalid" => ("event", json!({ "example": "validation.done" })),
+        _ => return None,
+    })
+}
 
 fn meaning(code: &str) -> &'static str {
     veriko::CODES.iter().find(|(known, _)| *known == code).map_or("", |(_, meaning)| meaning)

@@ -227,13 +227,11 @@ struct ErrorMore<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(ignore)]
     violations: Option<&'a Violations>,
-    /// How many there are at most.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, example = 10)]
+    #[schema(ignore)]
     limit: Option<u32>,
-    /// The event that there is none of.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, value_type = String, example = "validation.done")]
+    #[schema(ignore)]
     event: Option<&'a Value>,
 }
 

@@ -171,7 +171,7 @@ impl Default for Page {
 pub struct Pagination {
     #[schema(minimum = 1, example = 1)]
     page: u32,
-    #[schema(minimum = 1, maximum = 50, example = 10)]
+    #[schema(minimum = 1, example = 10)]
     per_page: u32,
     #[schema(example = 1)]
     total: u64,
