@@ -14,7 +14,9 @@ use super::errors::{Failure, Fault};
 use super::payment::{PictureRequest, Source};
 use super::user::User;
 use super::validate::{Mode, Query, answer, carry_out, fresh, look_first};
-use super::validation::{Entity, KeptImage, Kind, Ocr, Receipt, Validation, ValidationAttributes};
+use super::validation::{
+    Entity, KeptImage, Kind, LinkedEntity, Ocr, Receipt, Validation, ValidationAttributes,
+};
 use super::validations::Poll;
 use super::{described, images};
 use crate::clock;
@@ -40,7 +42,7 @@ const TO_FETCH: Duration = Duration::from_secs(15);
     request_body = described::PictureRequest,
     params(Query),
     responses(
-        (status = 200, description = "The verdict", body = Document<Entity<ValidationAttributes>>),
+        (status = 200, description = "The verdict", body = Document<LinkedEntity<ValidationAttributes>>),
         (status = 202, description = "It is in the queue", body = Document<Entity<Receipt>, Poll>,
          headers(("ETag" = String, description = "`W/\"0-queued\"`"),
                  ("Location" = String, description = "Where to read it"))),
