@@ -40,6 +40,8 @@ impl Hyper {
 
 impl Reqwest {
     pub(crate) fn client(retries: &Retries) -> Client {
+        // Built together with a crate that names its provider of TLS by itself, reqwest has none until one is installed.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().retry(reqwest::retry::never()).build().unwrap();
         let client = retries.layer().layer(http.clone());
         Client::of(tower::service_fn(move |(address, amount): (SocketAddr, String)| {

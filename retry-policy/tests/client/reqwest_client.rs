@@ -21,6 +21,12 @@ async fn server(answers: &'static [&'static str]) -> (String, tokio::task::JoinH
     (url, serving)
 }
 
+/// Built together with a crate that names its provider of TLS by itself, reqwest has none until one is installed.
+fn http() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
+
 fn retries() -> Retries {
     let backoff = account_retry_policy::Backoff::fixed(std::time::Duration::from_millis(1));
     Retries::new().backoff(backoff)
@@ -32,8 +38,8 @@ async fn reqwest_itself_sends_one_key_until_it_is_answered() {
     const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
     // The second connection is cut without a word.
     let (url, serving) = server(&[BUSY, "", OK]).await;
-    let mut client = retries().layer().layer(reqwest::Client::new());
-    let request = reqwest::Client::new().post(&url).body("12.50").build().unwrap();
+    let mut client = retries().layer().layer(http());
+    let request = http().post(&url).body("12.50").build().unwrap();
     let response = client.ready().await.unwrap().call(request).await.unwrap();
     assert_eq!((response.status().as_u16(), response.text().await.unwrap().as_str()), (200, "ok"));
     let heads = serving.await.unwrap();
@@ -51,8 +57,8 @@ async fn a_body_that_can_be_sent_only_once_is_refused_before_it_is_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let stream = reqwest::Body::wrap(http_body_util::Full::new(bytes::Bytes::from("12.50")));
-    let mut client = retries().layer().layer(reqwest::Client::new());
-    let request = reqwest::Client::new().post(&url).body(stream).build().unwrap();
+    let mut client = retries().layer().layer(http());
+    let request = http().post(&url).body(stream).build().unwrap();
     let error = client.ready().await.unwrap().call(request).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotReplayable);
     let nobody =
@@ -69,7 +75,7 @@ async fn a_request_that_cannot_be_sent_at_all_is_not_tried_again() {
     let retries = retries().on_try(move |_| {
         counted.fetch_add(1, Ordering::Relaxed);
     });
-    let mut client = retries.layer().layer(reqwest::Client::new());
+    let mut client = retries.layer().layer(http());
     let request = reqwest::Request::new(http::Method::POST, "nothing:that-can-be-called".parse().unwrap());
     let error = client.ready().await.unwrap().call(request).await.unwrap_err();
     assert_eq!((error.kind(), tries.load(Ordering::Relaxed)), (ErrorKind::Client, 1));
