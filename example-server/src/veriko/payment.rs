@@ -37,6 +37,7 @@ impl PaymentRequest {
     /// | `emisor`, `receptor` | [`Party`] | `invalid_bank_code`; `intra_bank_no_cep` if both are the same |
     /// | `receptor_participante` | the numbers 0 and 1 | `invalid_receptor_participante` |
     /// | `retry_policy` | as in `PUT /v1/users/me/retry-policy` | `retry_policy_invalid`, one for each part |
+    /// | `cuentas_candidatas` | not at all | `cuenta_y_candidatas_excluyentes`, `cuentas_candidatas_not_supported` |
     /// | `client_ref` | [`ClientRef`] | `invalid_client_ref` |
     ///
     /// A text field that is `true`, `false`, an array or an object is `invalid_field_type`. A number stands for the text of
@@ -49,6 +50,10 @@ impl PaymentRequest {
         let fields = Fields::read(body)?;
         let mut faults = Vec::new();
         let payment = payment(&fields, &mut faults)?;
+        // Passed over, they would be a payment to an account that nobody asked about.
+        if fields.json("cuentas_candidatas").is_some() {
+            faults.push(Fault::candidates(fields.json("cuenta_beneficiaria").is_some()));
+        }
         let (retry_policy, violations) = retry_policy(&fields, caps, &mut faults)?;
         let client_ref = keep(client_ref(fields.get("client_ref")?), &mut faults);
 

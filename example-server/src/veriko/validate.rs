@@ -51,7 +51,8 @@ use crate::fault;
                  ("Location" = String, description = "Where to read it"))),
         (status = 422, description = "required clave_or_ref_required invalid_date invalid_amount invalid_account_format \
             invalid_account_length invalid_clabe_checksum invalid_card_luhn invalid_bank_code intra_bank_no_cep \
-            invalid_field_type invalid_receptor_participante invalid_client_ref retry_policy_invalid retry_pending_cap_exceeded"),
+            invalid_field_type invalid_receptor_participante cuentas_candidatas_not_supported \
+            cuenta_y_candidatas_excluyentes invalid_client_ref retry_policy_invalid retry_pending_cap_exceeded"),
         (status = 429, description = "quota_exceeded"),
         (status = 503, description = "banxico_rate_limit_exhausted"),
     ),

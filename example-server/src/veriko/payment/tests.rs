@@ -169,6 +169,16 @@ fn each_field_has_its_own_codes() {
         (json!({"receptor": "BANAMEX"}), "intra_bank_no_cep", "receptor"),
         (json!({"receptor": "002"}), "intra_bank_no_cep", "receptor"),
         (json!({"emisor": "012", "receptor": null}), "intra_bank_no_cep", "receptor"),
+        (
+            json!({"cuentas_candidatas": ["012180004412345678", "002010077777777771"]}),
+            "cuenta_y_candidatas_excluyentes",
+            "cuentas_candidatas",
+        ),
+        (
+            json!({"cuentas_candidatas": [], "cuenta_beneficiaria": null}),
+            "cuentas_candidatas_not_supported",
+            "cuentas_candidatas",
+        ),
         (json!({"client_ref": ""}), "invalid_client_ref", "client_ref"),
         (json!({"client_ref": long(65)}), "invalid_client_ref", "client_ref"),
         (json!({"client_ref": "orden\n4812"}), "invalid_client_ref", "client_ref"),
