@@ -29,6 +29,9 @@ use crate::scheduler::{
 
 /// How long a process waits for another one that is writing.
 const BUSY: Duration = Duration::from_secs(5);
+/// How often a file that another process makes at the same time is opened, and what passes in between.
+const OPEN_TRIES: u32 = 20;
+const OPEN_PAUSE: Duration = Duration::from_millis(25);
 /// How long a verb waits for the connection.
 const ACQUIRE: Duration = Duration::from_secs(10);
 
@@ -82,10 +85,17 @@ impl SqliteScheduler {
             .acquire_timeout(ACQUIRE)
             .test_before_acquire(false)
             .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_with(options)
-            .await
-            .map_err(failed)?;
+            .max_lifetime(None);
+        // Of several that make a new file a write-ahead one at once, SQLite tells all but one that it is locked, whatever
+        // time they would wait.
+        let mut tries = 1;
+        let pool = loop {
+            match pool.clone().connect_with(options.clone()).await {
+                Err(_) if tries < OPEN_TRIES => tries += 1,
+                opened => break opened.map_err(failed)?,
+            }
+            tokio::time::sleep(OPEN_PAUSE).await;
+        };
         let scheduler = Self::new(pool);
         scheduler.migrate().await?;
         Ok(scheduler)
