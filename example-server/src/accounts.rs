@@ -5,15 +5,18 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use moka::future::Cache;
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 
+use crate::cep::UnknownText;
 use crate::clock;
 use crate::db::{self, Database, NewKey};
 use crate::hex;
 use crate::options::KeysCreate;
+use crate::rate_limit;
 use crate::vendor::Vendor;
 
 /// Whose a key is, and what it may do.
@@ -85,13 +88,23 @@ pub(crate) enum Environment {
     Live,
 }
 
-#[allow(dead_code, reason = "for the APIs that come next")]
 impl Environment {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Test => "test",
             Self::Live => "live",
         }
+    }
+}
+
+impl FromStr for Environment {
+    type Err = UnknownText;
+
+    fn from_str(text: &str) -> Result<Self, UnknownText> {
+        [Self::Test, Self::Live]
+            .into_iter()
+            .find(|environment| environment.as_str() == text)
+            .ok_or(UnknownText)
     }
 }
 
@@ -167,6 +180,15 @@ impl<V: Vendor> Accounts<V> {
             database,
             seen: Cache::builder().max_capacity(SEEN_AT_MOST).time_to_idle(FORGOTTEN_AFTER).build(),
         }
+    }
+
+    /// The bare refusal of who is nobody, or may be anybody.
+    pub(crate) fn refuse(&self, refusal: impl IntoResponse) -> Response {
+        let mut response = refusal.into_response();
+        if let Some(bucket) = self.vendor.nobody() {
+            rate_limit::state(V::NUMBERS, &bucket, response.headers_mut());
+        }
+        response
     }
 
     /// Whose key this is.

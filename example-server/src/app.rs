@@ -18,7 +18,7 @@ use crate::db::Database;
 use crate::route::{Access, BodySize, Route};
 use crate::vendor::{Caller, Vendor};
 use crate::veriko::Veriko;
-use crate::{auth, config, fault, ops, rate_limit, veriko, worker};
+use crate::{auth, bodies, config, fault, ops, rate_limit, worker};
 
 /// The layer of this server, once for each bound of bodies.
 #[derive(Debug, Clone)]
@@ -139,7 +139,7 @@ fn stack<V: Vendor>(
         }
         if route.body == BodySize::Large {
             let places = Arc::clone(&places);
-            route.handler = route.handler.route_layer(from_fn_with_state(places, veriko::admit_body));
+            route.handler = route.handler.route_layer(from_fn_with_state(places, bodies::admit));
         }
         if let Access::Permission(permission) = route.access {
             route.handler =
@@ -148,11 +148,13 @@ fn stack<V: Vendor>(
         route.handler = route
             .handler
             .route_layer(DefaultBodyLimit::max(max_bytes))
-            .route_layer(from_fn_with_state(max_bytes, veriko::bound_body));
+            .route_layer(from_fn_with_state(max_bytes, bodies::bound));
         api = route.add_to(api);
     }
+    if V::IS_FALLBACK {
+        api = api.fallback(not_found);
+    }
     let api = api
-        .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(V::NUMBERS, rate_limit::state_numbers::<V::User>))
         .layer(from_fn_with_state(accounts, auth::authenticate::<V>))
@@ -162,10 +164,14 @@ fn stack<V: Vendor>(
 }
 
 /// Everything that is served. What belongs to no API, and what is nowhere, wears Veriko's frame, too.
-pub(crate) fn app(ops: Router, veriko: Router) -> Router {
+///
+/// `v1` is what the APIs below that prefix have, of which one answers for what is nowhere there; `root` is what an API has
+/// without it.
+pub(crate) fn app(ops: Router, v1: Router, root: Router) -> Router {
     let rest = Router::new().merge(ops).fallback(not_found).method_not_allowed_fallback(method_not_allowed);
     Veriko::frame(rest.layer(CatchPanicLayer::custom(panicked)))
-        .nest("/v1", veriko)
+        .merge(root)
+        .nest("/v1", v1)
         .layer(from_fn(worker::wake))
         .layer(from_fn(ops::observe))
         // Before anything can look at them: whatever prints these headers prints "Sensitive".

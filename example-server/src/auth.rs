@@ -20,16 +20,16 @@ pub(crate) async fn authenticate<V: Vendor>(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let Some(key) = bearer::<V>(request.headers()) else { return StatusCode::UNAUTHORIZED.into_response() };
+    let Some(key) = bearer::<V>(request.headers()) else { return accounts.refuse(StatusCode::UNAUTHORIZED) };
     match accounts.find(&key).await {
         Ok(Some(user)) => {
             request.extensions_mut().insert(user);
             next.run(request).await
         }
-        Ok(None) => StatusCode::UNAUTHORIZED.into_response(),
+        Ok(None) => accounts.refuse(StatusCode::UNAUTHORIZED),
         Err(fault) => {
             tracing::error!(%fault, "the database failed");
-            (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response()
+            accounts.refuse((StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]))
         }
     }
 }

@@ -47,12 +47,7 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// The field is a text that is none: `"\ud800"` passes as syntax and stands for no character.
     pub(crate) fn get(&self, name: &str) -> Result<Given<'a>, NotJson> {
-        let Some(json) = self.json(name) else { return Ok(Given::Missing) };
-        Ok(match json.as_bytes() {
-            [b'"', ..] => Given::Text(serde_json::from_str(json).map_err(|_| NotJson::Malformed)?),
-            [b'-' | b'0'..=b'9', ..] => Given::Number(json),
-            _ => Given::Other,
-        })
+        self.json(name).map_or(Ok(Given::Missing), Given::of)
     }
 
     /// The JSON of a field that is there and not `null`.
@@ -61,7 +56,19 @@ impl<'a> Fields<'a> {
     }
 }
 
-impl Given<'_> {
+impl<'a> Given<'a> {
+    /// What one value's JSON stands for.
+    ///
+    /// # Errors
+    /// As [`Fields::get`].
+    pub(crate) fn of(json: &'a str) -> Result<Self, NotJson> {
+        Ok(match json.as_bytes() {
+            [b'"', ..] => Given::Text(serde_json::from_str(json).map_err(|_| NotJson::Malformed)?),
+            [b'-' | b'0'..=b'9', ..] => Given::Number(json),
+            _ => Given::Other,
+        })
+    }
+
     /// An empty text as what it is in a form: nothing.
     pub(crate) fn filled(self) -> Self {
         match self {
@@ -69,6 +76,11 @@ impl Given<'_> {
             other => other,
         }
     }
+}
+
+/// The elements of a JSON array, each by its own text; `None` if it is none.
+pub(crate) fn elements(json: &str) -> Option<Vec<&str>> {
+    Document { rest: json }.elements()
 }
 
 /// What is not read yet of a body. Every value is read by `serde_json`, which skips without recursion; between them there
@@ -97,6 +109,23 @@ impl<'a> Document<'a> {
         }
         self.space();
         self.rest.is_empty().then_some(members)
+    }
+
+    /// `None` if it is not an array, from the first character to the last.
+    fn elements(mut self) -> Option<Vec<&'a str>> {
+        let mut elements = Vec::new();
+        self.skip('[')?;
+        if self.skip(']').is_none() {
+            loop {
+                elements.push(self.value::<IgnoredAny>()?.1);
+                if self.skip(',').is_none() {
+                    break;
+                }
+            }
+            self.skip(']')?;
+        }
+        self.space();
+        self.rest.is_empty().then_some(elements)
     }
 
     /// The next value, and its text.
@@ -177,6 +206,22 @@ mod tests {
             "{\"a\":\"\\x\"}",
         ] {
             assert_eq!(Fields::read(body.as_bytes()).unwrap_err(), NotJson::Malformed, "{body:?}");
+        }
+    }
+
+    #[test]
+    fn the_elements_of_an_array_keep_their_texts() {
+        for (json, expected) in [
+            ("[]", Some(vec![])),
+            (" [ 1.50 ,\"a,b\", {\"a\":[2]},[]] ", Some(vec!["1.50", "\"a,b\"", "{\"a\":[2]}", "[]"])),
+            ("[1,]", None),
+            ("[1", None),
+            ("[1] 2", None),
+            ("{}", None),
+            ("1", None),
+            ("", None),
+        ] {
+            assert_eq!(elements(json), expected, "{json}");
         }
     }
 

@@ -6,11 +6,12 @@
 //! | module | what |
 //! |---|---|
 //! | `app` | every route, and the order of what stands before them |
+//! | `txcloud` | another API: checks of identities, transactions, borrowers, businesses and names |
 //! | `veriko` | the API: frame, errors, retry policy, what a validation is asked for and shown as |
 //! | `cep` | payments, and who can say whether they arrived |
 //! | `ocr` | receipts that are pictures |
 //! | `auth`, `accounts` | who calls |
-//! | `rate_limit` | how often |
+//! | `rate_limit`, `bodies` | how often, and how much at a time |
 //! | `vendor` | what differs from one API to the next in what stands before it |
 //! | `config`, `options` | what the operator says |
 //! | `webhooks`, `seal` | who is told of what, and the telling; secrets as they are kept |
@@ -24,6 +25,7 @@
 mod accounts;
 mod app;
 mod auth;
+mod bodies;
 pub mod cep;
 mod clock;
 mod config;
@@ -43,6 +45,7 @@ mod route;
 mod seal;
 mod server;
 mod tls;
+mod txcloud;
 mod utc;
 mod vendor;
 pub mod veriko;
@@ -64,6 +67,7 @@ use options::{Command, KeysCommand, KeysCreate};
 use secrecy::ExposeSecret;
 use server::Signals;
 use tokio_util::sync::CancellationToken;
+use txcloud::Txcloud;
 use veriko::{Api, Veriko};
 use worker::Handlers;
 
@@ -98,7 +102,10 @@ pub async fn run(options: Options) -> Result<(), Box<dyn Error>> {
 
 /// Prints a new key, for the one time it is known.
 async fn create_key(database: &Database, asked: &KeysCreate) -> Result<(), Box<dyn Error>> {
-    let key = accounts::create_key::<Veriko>(database, asked).await?;
+    let key = match asked.api {
+        options::Api::Txcloud => accounts::create_key::<Txcloud>(database, asked).await?,
+        _ => accounts::create_key::<Veriko>(database, asked).await?,
+    };
     writeln!(std::io::stdout(), "{}", key.expose_secret())?;
     Ok(())
 }
@@ -129,6 +136,8 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     let recogniser = Arc::clone(&api.recogniser);
     tokio::spawn(async move { recogniser.prepare().await });
     veriko::attempts(&api, &mut handlers);
+    let checks = Arc::new(txcloud::Api::new(database.clone(), api.worker.clone(), &config.txcloud));
+    txcloud::attempts(&checks, &mut handlers);
     let to_end = grace.saturating_sub(TO_HAND_BACK);
     let worker =
         worker::worker(api.cycles.scheduler(), api.worker.clone(), handlers, &config.scheduler, to_end);
@@ -142,7 +151,10 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     let described = openapi::routes(&openapi::document(&operations));
     let operations = operations.into_iter().map(|route| route.with_state(&api)).collect();
     let veriko = stacks.stack(Veriko(terms), operations);
-    let router = app::app(ops::routes(metrics, health).merge(described), veriko);
+    let operations = txcloud::routes().into_iter().map(|route| route.with_state(&checks)).collect();
+    let txcloud = stacks.stack(Txcloud::new(&config.txcloud), operations);
+    let router =
+        app::app(ops::routes(metrics, health).merge(described), veriko.merge(txcloud.clone()), txcloud);
 
     let signals = Signals::listen()?;
     let listener = TcpListener::bind(options.listen)

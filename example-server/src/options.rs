@@ -93,7 +93,7 @@ pub(crate) enum KeysCommand {
 pub(crate) struct KeysCreate {
     /// Of which API
     #[arg(long)]
-    api: Api,
+    pub(crate) api: Api,
     /// Name of the account
     #[arg(long, value_name = "NAME", value_parser = account_name)]
     pub(crate) account: String,
@@ -109,7 +109,7 @@ pub(crate) struct KeysCreate {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Api {
+pub(crate) enum Api {
     Veriko,
     Mintfax,
     Txcloud,
@@ -198,9 +198,8 @@ impl Options {
     pub(crate) fn check(&self) -> Result<(), Refusal> {
         match &self.command {
             Some(Command::Keys { command: KeysCommand::Create(create) }) => match create.api {
-                Api::Veriko => {}
+                Api::Veriko | Api::Txcloud => {}
                 Api::Mintfax => return Err(Refusal::Api("mintfax")),
-                Api::Txcloud => return Err(Refusal::Api("txcloud")),
             },
             Some(Command::Openapi) | None => {}
         }

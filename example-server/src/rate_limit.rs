@@ -19,7 +19,7 @@ use governor::middleware::StateInformationMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::clock;
 use crate::vendor::Caller;
@@ -54,7 +54,6 @@ pub(crate) struct Style {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stated {
     OnSuccess,
-    #[allow(dead_code, reason = "of an API that comes next")]
     Always,
 }
 
@@ -76,20 +75,24 @@ pub(crate) async fn state_numbers<U: Caller>(
     let mut response = next.run(request).await;
     let status = response.status();
     if style.stated == Stated::Always || status.is_success() || status == StatusCode::TOO_MANY_REQUESTS {
-        let now = user.bucket().state();
-        let headers = response.headers_mut();
-        headers.insert(LIMIT, now.limit.into());
-        headers.insert(REMAINING, now.remaining.into());
-        let reset = match style.reset {
-            Reset::EpochSeconds => HeaderValue::from(clock::epoch_seconds_in(now.full_in)),
-            Reset::SecondsLeft => HeaderValue::from(clock::whole_seconds(now.full_in)),
-        };
-        headers.insert(RESET, reset);
-        if style.window {
-            headers.insert(WINDOW, HeaderValue::from_static("60"));
-        }
+        state(style, user.bucket(), response.headers_mut());
     }
     response
+}
+
+/// Says how many requests are left in this bucket now.
+pub(crate) fn state(style: Style, bucket: &Bucket, headers: &mut HeaderMap) {
+    let now = bucket.state();
+    headers.insert(LIMIT, now.limit.into());
+    headers.insert(REMAINING, now.remaining.into());
+    let reset = match style.reset {
+        Reset::EpochSeconds => HeaderValue::from(clock::epoch_seconds_in(now.full_in)),
+        Reset::SecondsLeft => HeaderValue::from(clock::whole_seconds(now.full_in)),
+    };
+    headers.insert(RESET, reset);
+    if style.window {
+        headers.insert(WINDOW, HeaderValue::from_static("60"));
+    }
 }
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");

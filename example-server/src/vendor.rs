@@ -16,6 +16,8 @@ pub(crate) trait Vendor: std::fmt::Debug + Send + Sync + 'static {
     const PERMISSIONS: &'static [Permission];
     /// How it states what is left of a rate limit.
     const NUMBERS: Style;
+    /// Whether it answers for what is nowhere below the prefix that it shares with others.
+    const IS_FALLBACK: bool;
 
     /// Who calls it.
     type User: Caller;
@@ -28,6 +30,11 @@ pub(crate) trait Vendor: std::fmt::Debug + Send + Sync + 'static {
 
     /// What it promises about idempotency keys.
     fn contract(&self) -> Contract;
+
+    /// The bucket whose numbers are stated to who is nobody, of an API that states them on every answer.
+    fn nobody(&self) -> Option<Bucket> {
+        None
+    }
 
     /// Puts its frame around whatever is answered: request id, and its words for what is answered bare.
     fn frame(router: Router) -> Router;

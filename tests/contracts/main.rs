@@ -2,4 +2,5 @@
 
 mod operations;
 mod starting;
+mod txcloud;
 mod veriko;

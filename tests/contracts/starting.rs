@@ -14,7 +14,6 @@ fn options_with_nothing_behind_them_are_refused() {
     let refused: &[(&[&str], &str)] = &[
         (&["--redis", "redis://:hunter2@h"], "--redis"),
         (&["keys", "create", "--api", "mintfax", "--account", "a"], "keys create"),
-        (&["keys", "create", "--api", "txcloud", "--account", "a"], "keys create"),
     ];
     for (arguments, named) in refused {
         let launch = arguments.iter().fold(launch(), |launch, argument| launch.arg(argument));
@@ -119,7 +118,6 @@ fn configuration_that_says_what_nobody_knows_or_does_is_refused_by_key_and_file(
         ("[veriko.cep]\nbase_url = \"localhost\"", "base_url"),
         ("[veriko.webhooks]\nretry_delays_seconds = [-1]", "retry_delays_seconds"),
         ("[mintfax]\n", "mintfax"),
-        ("[txcloud]\nstrict_keys = true", "txcloud"),
         ("[scheduler]\nconcurrency = 0", "concurrency"),
         ("[veriko.plans.pro]\nrate_per_minute = 0", "rate_per_minute"),
         ("[idempotency]\nlease_seconds = \"long\"", "lease_seconds"),

@@ -49,7 +49,7 @@ impl Server {
             body: BodySize::Usual,
         };
         let accounts = Arc::new(Accounts::new(vendor, unreachable_database(), true));
-        let router = app(Router::new(), stack(vec![route], accounts, &idempotency, 1));
+        let router = app(Router::new(), stack(vec![route], accounts, &idempotency, 1), Router::new());
         Self { router, idempotency }
     }
 

@@ -24,4 +24,5 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("webhooks", include_str!("../../migrations/0005_webhooks.sql")),
     ("receipts", include_str!("../../migrations/0006_receipts.sql")),
     ("images", include_str!("../../migrations/0007_images.sql")),
+    ("txcloud", include_str!("../../migrations/0008_txcloud.sql")),
 ];

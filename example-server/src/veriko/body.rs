@@ -1,19 +1,13 @@
 //! Request bodies.
 
 use std::error::Error;
-use std::sync::Arc;
-use std::time::Duration;
 
-use axum::extract::{FromRequest, FromRequestParts, Request, State};
-use axum::middleware::Next;
+use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, RequestExt};
 use bytes::Bytes;
-use http::request::Parts;
-use http::{StatusCode, header};
+use http::StatusCode;
 use serde_json::Value;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
 
 use super::envelope::Context;
 use super::errors::Failure;
@@ -46,53 +40,6 @@ impl<S: Send + Sync> FromRequest<S> for Raw {
         let Extension(context) =
             request.extract_parts::<Extension<Context>>().await.map_err(IntoResponse::into_response)?;
         read(request).await.map(Self).map_err(|failure| context.fail(&failure))
-    }
-}
-
-/// Refuses a body that says it is too large before any of it is read. (Of one that does not say, the reading ends at the
-/// bound.)
-pub(crate) async fn bound(
-    State(max_bytes): State<usize>,
-    Extension(context): Extension<Context>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    let too_large =
-        length.and_then(|length| length.parse::<u64>().ok()).is_some_and(|bytes| bytes > max_bytes as u64);
-    if too_large { context.fail(&Failure::body_too_large()) } else { next.run(request).await }
-}
-
-/// Room for one large body, for as long as this lives.
-#[derive(Debug, Clone)]
-pub(crate) struct Place {
-    _permit: Arc<OwnedSemaphorePermit>,
-}
-
-/// Lets in as many requests with large bodies as there are places; another one waits, before any of its body is read.
-pub(crate) async fn admit(
-    State(places): State<Arc<Semaphore>>,
-    Extension(context): Extension<Context>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let Ok(Ok(permit)) = timeout(PATIENCE, places.acquire_owned()).await else {
-        return context.fail(&Failure::ocr_busy());
-    };
-    // It goes with the request, also where that goes on without its client.
-    request.extensions_mut().insert(Place { _permit: Arc::new(permit) });
-    next.run(request).await
-}
-
-/// How long a request waits for room for its body.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-impl<S: Send + Sync> FromRequestParts<S> for Place {
-    type Rejection = StatusCode;
-
-    /// The route is one without large bodies: a fault of ours.
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
-        parts.extensions.remove().ok_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 }
 

@@ -15,6 +15,7 @@ use axum::response::Response;
 use http::{StatusCode, header};
 use serde_json::Value;
 
+use crate::bodies::NoPlace;
 use crate::clock;
 use crate::json::NotJson;
 use crate::language::Language;
@@ -195,6 +196,9 @@ impl Failure {
     /// For an answer that came with a status and nothing we could show.
     /// What a bare answer says by its status, in the words of this API.
     pub(crate) fn of_bare(bare: &Response) -> Self {
+        if bare.extensions().get::<NoPlace>().is_some() {
+            return Self::ocr_busy();
+        }
         let mut failure = Self::of_status(bare.status());
         let wait =
             bare.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());

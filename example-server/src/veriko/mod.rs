@@ -37,7 +37,6 @@ use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
 pub(crate) use api::Api;
-pub(crate) use body::{admit as admit_body, bound as bound_body};
 pub use client_ref::ClientRef;
 pub(crate) use envelope::{meta_example, shared_schemas};
 pub(crate) use errors::CODES;

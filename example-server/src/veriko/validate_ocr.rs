@@ -8,7 +8,7 @@ use axum::extract::{RawQuery, State};
 use axum::response::Response;
 
 use super::api::Api;
-use super::body::{Place, Raw};
+use super::body::Raw;
 use super::envelope::{Context, Document};
 use super::errors::{Failure, Fault};
 use super::payment::{PictureRequest, Source};
@@ -19,6 +19,7 @@ use super::validation::{
 };
 use super::validations::Poll;
 use super::{described, images};
+use crate::bodies::Place;
 use crate::clock;
 use crate::db::Work;
 use crate::ocr::{self, Picture, RecogniseError};

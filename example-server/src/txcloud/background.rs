@@ -1,0 +1,116 @@
+//! Verifications in the background: they are accepted now, and judged by the worker.
+//!
+//! One that was accepted is its row, with the status `pending`, and a cycle of the scheduler, both written in the transaction
+//! of the request. Whoever writes the judgement ends the cycle in the same transaction, under the fence of its claim: so it
+//! is judged, whatever dies meanwhile, and shows one judgement.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use retry_scheduler::{Attempt, CycleKey, Done, Finished, Handler, NewCycle, Plan, Report, Verdict};
+
+use super::api::Api;
+use super::errors::Failure;
+use super::identity::judge;
+use super::store::verifications;
+use super::verification::{Outcome, Verification};
+use crate::db::Work;
+use crate::worker::Handlers;
+use crate::{clock, fault};
+
+/// What the scheduler calls this kind of work.
+const NAMESPACE: &str = "txcloud-verification";
+/// For one judgement, and its record.
+const ATTEMPT: Duration = Duration::from_mins(1);
+/// When one that could not be judged or recorded is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+/// When it is not tried again any more.
+const GIVEN_UP_AFTER: Duration = Duration::from_hours(1);
+/// What becomes of one whose judgement panicked, was too slow, or took the process down again and again: these.
+const DELAYS: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(10), Duration::from_mins(1)];
+
+/// Takes a verification in.
+pub(super) async fn accept(api: &Api, work: &Work, verification: &Verification) -> Result<(), Failure> {
+    let mut transaction = work.begin().await?;
+    verifications::insert(transaction.connection(), verification).await?;
+    api.cycles.schedule_in(transaction.connection(), cycle(verification)).await?;
+    Ok(())
+}
+
+/// Adds what judges them.
+pub(super) fn attempts(api: &Arc<Api>, handlers: &mut Handlers) {
+    handlers.add(NAMESPACE, Judging(Arc::clone(api)), ATTEMPT);
+}
+
+/// It has no end: the attempt that finds a verification too old ends it.
+fn cycle(verification: &Verification) -> NewCycle {
+    NewCycle {
+        key: CycleKey::new(NAMESPACE, &verification.id),
+        tenant: verification.account.clone(),
+        plan: Plan::delays(DELAYS, u32::MAX).expect("a few seconds and a minute are delays"),
+        first_in: Duration::ZERO,
+        payload: Bytes::new(),
+    }
+}
+
+/// Judges one, and writes what came of it.
+#[derive(Debug)]
+struct Judging(Arc<Api>);
+
+#[async_trait]
+impl Handler for Judging {
+    async fn attempt(&self, attempt: Attempt) -> Done {
+        match self.make(&attempt).await {
+            Ok(done) => done,
+            // What it was stands in the log. Where the commit took effect after all, giving the claim back changes nothing.
+            Err(_) => Done::Deferred { retry_in: AGAIN },
+        }
+    }
+}
+
+impl Judging {
+    async fn make(&self, attempt: &Attempt) -> Result<Done, Failure> {
+        let verification = {
+            let mut reader = self.0.database.read().await?;
+            verifications::load_any(reader.connection(), &attempt.cycle().key.subject).await?
+        };
+        let pending = verification.filter(|verification| verification.outcome == Outcome::Pending);
+        let Some(mut verification) = pending else {
+            let detail = Bytes::from_static(b"no such verification, or none that waits");
+            return Ok(Done::Report(Report { verdict: Verdict::Hopeless, detail }));
+        };
+        let judging = judge(&self.0, &verification);
+        let Some(judged) = attempt.token().run_until_cancelled(judging).await else {
+            return Ok(Done::Deferred { retry_in: Duration::ZERO });
+        };
+        let now = clock::timestamp();
+        verification.outcome = match judged {
+            Ok(findings) => Outcome::Judged(Box::new(findings)),
+            Err(_) if now.duration_since(verification.created_at).unsigned_abs() >= GIVEN_UP_AFTER => {
+                Outcome::GivenUp
+            }
+            Err(failure) => return Err(failure),
+        };
+        verification.updated_at = now;
+        fault::point("txcloud-judged").await;
+        self.record(attempt, &verification).await?;
+        Ok(Done::Settled)
+    }
+
+    /// Writes the end. Nothing is written if somebody else has the claim by now: of two ends, the first one counts.
+    async fn record(&self, attempt: &Attempt, verification: &Verification) -> Result<(), Failure> {
+        let mut transaction = self.0.database.begin().await?;
+        let decided = verifications::decide(transaction.connection(), verification).await?;
+        let report = Report { verdict: Verdict::Success, detail: Bytes::new() };
+        let finished = self.0.cycles.finish_in(transaction.connection(), attempt.claimed(), report).await?;
+        if decided && matches!(finished, Finished::Recorded(_)) {
+            transaction.commit().await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! What can happen to a verification in the background, on both databases.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jiff::SignedDuration;
+use private_postgres::shared_database;
+use retry_scheduler::{ClaimDue, Claimed};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::accounts::Environment;
+use crate::db::Database;
+use crate::txcloud::engines::identity::{
+    Case, DocumentType, Evidence, Findings, IdentityCheck, Images, VerificationStatus,
+};
+use crate::txcloud::engines::{EngineFault, Engines, kyb, lending, transaction, watchlist};
+use crate::txcloud::ids;
+use crate::txcloud::sandbox::Sandbox;
+
+/// The sandbox, unless it is out of order.
+#[derive(Debug, Default)]
+struct Fragile {
+    broken: AtomicBool,
+}
+
+#[async_trait]
+impl Engines for Fragile {
+    async fn receive(&self, of: Environment, images: &Images) -> Result<Evidence, EngineFault> {
+        Sandbox.receive(of, images).await
+    }
+
+    async fn identity(&self, of: Environment, case: &Case) -> Result<Findings, EngineFault> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(EngineFault("out of order".into()));
+        }
+        Sandbox.identity(of, case).await
+    }
+
+    async fn transaction(
+        &self,
+        _: Environment,
+        _: &transaction::Case,
+    ) -> Result<transaction::Score, EngineFault> {
+        unreachable!("nobody asks")
+    }
+
+    async fn lending(&self, _: Environment, _: &lending::Case) -> Result<lending::Assessment, EngineFault> {
+        unreachable!("nobody asks")
+    }
+
+    async fn kyb(&self, _: Environment, _: &kyb::Case) -> Result<kyb::Findings, EngineFault> {
+        unreachable!("nobody asks")
+    }
+
+    async fn watchlist(
+        &self,
+        _: Environment,
+        _: &watchlist::Case,
+    ) -> Result<watchlist::Screening, EngineFault> {
+        unreachable!("nobody asks")
+    }
+}
+
+struct Setup {
+    api: Arc<Api>,
+    engines: Arc<Fragile>,
+}
+
+impl Setup {
+    async fn on_both() -> [Self; 2] {
+        [Self::on("sqlite::memory:").await, Self::on(&shared_database()).await]
+    }
+
+    async fn on(url: &str) -> Self {
+        let database = Database::open(url).await.unwrap();
+        let engines = Arc::new(Fragile::default());
+        let config = crate::config::Config::load(None).unwrap().txcloud;
+        let mut api = Api::new(database, retry_scheduler::WorkerHandle::default(), &config);
+        api.engines = Arc::clone(&engines) as _;
+        Self { api: Arc::new(api), engines }
+    }
+
+    /// One that was accepted so long ago.
+    async fn accepted(&self, ago: SignedDuration) -> String {
+        let created_at = clock::timestamp() - ago;
+        let verification = Verification {
+            id: ids::new(Verification::PREFIX),
+            account: "acme".into(),
+            environment: Environment::Test,
+            document_type: DocumentType::Passport,
+            country: "MA".parse().unwrap(),
+            checks: vec![IdentityCheck::Fraud],
+            evidence: Evidence { document: "d".into(), reference: "TAMPERED".into() },
+            metadata: serde_json::Map::new(),
+            outcome: Outcome::Pending,
+            created_at,
+            updated_at: created_at,
+        };
+        let mut transaction = self.api.database.begin().await.unwrap();
+        verifications::insert(transaction.connection(), &verification).await.unwrap();
+        self.api.cycles.schedule_in(transaction.connection(), cycle(&verification)).await.unwrap();
+        transaction.commit().await.unwrap();
+        verification.id
+    }
+
+    async fn claim(&self) -> Claimed {
+        let due =
+            ClaimDue { limit: 1, lease: Duration::from_secs(30), per_tenant: 100, running: HashMap::new() };
+        self.api.cycles.scheduler().claim_due(due).await.unwrap().pop().expect("it is due")
+    }
+
+    async fn attempt(&self, claimed: Claimed) -> Done {
+        Judging(Arc::clone(&self.api)).attempt(Attempt::new(claimed, CancellationToken::new())).await
+    }
+
+    async fn status(&self, id: &str) -> VerificationStatus {
+        let mut reader = self.api.database.read().await.unwrap();
+        verifications::load_any(reader.connection(), id).await.unwrap().unwrap().status()
+    }
+
+    async fn is_over(&self, id: &str) -> bool {
+        let cycle = self.api.cycles.scheduler().get(&CycleKey::new(NAMESPACE, id)).await.unwrap().unwrap();
+        matches!(cycle.state, retry_scheduler::State::Ended { .. })
+    }
+}
+
+#[tokio::test]
+async fn what_was_accepted_is_judged_and_its_cycle_ends_with_it() {
+    for setup in Setup::on_both().await {
+        let id = setup.accepted(SignedDuration::ZERO).await;
+        assert_eq!(setup.status(&id).await, VerificationStatus::Pending);
+        let done = setup.attempt(setup.claim().await).await;
+        assert!(matches!(done, Done::Settled), "{done:?}");
+        assert_eq!(setup.status(&id).await, VerificationStatus::Failed, "tampered with");
+        assert!(setup.is_over(&id).await);
+    }
+}
+
+#[tokio::test]
+async fn an_engine_that_fails_is_asked_again_for_an_hour() {
+    for setup in Setup::on_both().await {
+        setup.engines.broken.store(true, Ordering::SeqCst);
+        let id = setup.accepted(SignedDuration::from_mins(59)).await;
+        let done = setup.attempt(setup.claim().await).await;
+        assert!(matches!(done, Done::Deferred { retry_in: AGAIN }), "{done:?}");
+        assert_eq!((setup.status(&id).await, setup.is_over(&id).await), (VerificationStatus::Pending, false));
+
+        let late = setup.accepted(SignedDuration::from_mins(61)).await;
+        let done = setup.attempt(setup.claim().await).await;
+        assert!(matches!(done, Done::Settled), "{done:?}");
+        assert_eq!(
+            (setup.status(&late).await, setup.is_over(&late).await),
+            (VerificationStatus::Failed, true)
+        );
+    }
+}
+
+#[tokio::test]
+async fn one_that_is_decided_is_not_judged_again() {
+    for setup in Setup::on_both().await {
+        let id = setup.accepted(SignedDuration::ZERO).await;
+        let claimed = setup.claim().await;
+        setup.attempt(claimed.clone()).await;
+        // Somebody whose lease was lost, and who does not know it.
+        setup.engines.broken.store(true, Ordering::SeqCst);
+        let done = setup.attempt(claimed).await;
+        assert!(matches!(done, Done::Report(Report { verdict: Verdict::Hopeless, .. })), "{done:?}");
+        assert_eq!(setup.status(&id).await, VerificationStatus::Failed);
+    }
+}
