@@ -1,5 +1,7 @@
 //! `POST /identity/verify`, and what is read of verifications.
 
+pub(super) mod request;
+
 use std::sync::Arc;
 
 use axum::Extension;
@@ -7,23 +9,21 @@ use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use self::request::{Mode, Request, VerificationRequest};
 use super::api::{Api, refuse, respond, timed};
 use super::background;
-use super::country::Country;
 use super::engines::EngineFault;
-use super::engines::identity::{DocumentType, Findings, IdentityCheck, Images};
+use super::engines::identity::{Findings, IdentityCheck};
 use super::envelope::Context;
 use super::errors::Failure;
 use super::ids;
-use super::reading::{Field, Object, Raw};
+use super::reading::Raw;
 use super::store::verifications::{self, Owner};
 use super::user::User;
 use super::verification::{Outcome, Verification, VerificationBody};
 use crate::bodies::Place;
-use crate::cep::text_enum;
 use crate::clock;
 use crate::db::{Connection, Work};
 
@@ -251,102 +251,6 @@ struct VerificationList<'a> {
     next_cursor: Option<&'a str>,
     #[schema(example = 1)]
     total_count: u64,
-}
-
-text_enum! {
-    /// Whether the caller waits.
-    pub(crate) enum Mode {
-        /// `sync`
-        Sync = "sync",
-        /// `async`
-        Async = "async",
-    }
-}
-
-/// What is asked for.
-struct Request {
-    document_type: DocumentType,
-    country: Country,
-    checks: Vec<IdentityCheck>,
-    images: Images,
-    mode: Mode,
-    metadata: Map<String, Value>,
-}
-
-impl Request {
-    fn read(body: &[u8]) -> Result<Self, Failure> {
-        let body = Object::body(body)?;
-        let front = body.required("document_front")?.image()?;
-        let country = body.required("country")?.country()?;
-        let document_type = document_type(&body.required("document_type")?)?;
-        let back = body.optional("document_back").map(|field| field.image()).transpose()?;
-        let selfie = body.optional("selfie").map(|field| field.image()).transpose()?;
-        let checks = checks(&body)?.unwrap_or_else(|| default_checks(selfie.is_some()));
-        let mode = body.optional("mode").map_or(Ok(Mode::Sync), |field| field.one_of(Mode::ALL))?;
-        refuse_webhook(&body)?;
-        let metadata = metadata(&body)?;
-        Ok(Self { document_type, country, checks, images: Images { front, back, selfie }, mode, metadata })
-    }
-}
-
-/// What is there to be checked, but for whether it was there before: that is for who asks.
-fn default_checks(has_selfie: bool) -> Vec<IdentityCheck> {
-    let of_face = |check: &IdentityCheck| matches!(check, IdentityCheck::FaceMatch | IdentityCheck::Liveness);
-    let checks = IdentityCheck::ALL.iter().copied();
-    checks.filter(|check| *check != IdentityCheck::Duplicate && (has_selfie || !of_face(check))).collect()
-}
-
-pub(super) fn document_type(field: &Field<'_>) -> Result<DocumentType, Failure> {
-    field.one_of(DocumentType::ALL).map_err(|failure| {
-        // What is a text is a type that somebody may have, and we do not.
-        if failure.message.contains("one of") {
-            Failure { code: "unsupported_document", ..failure }
-        } else {
-            failure
-        }
-    })
-}
-
-pub(super) fn checks(body: &Object<'_>) -> Result<Option<Vec<IdentityCheck>>, Failure> {
-    body.optional("checks").map(|field| field.some_of(IdentityCheck::ALL)).transpose()
-}
-
-pub(super) fn metadata(body: &Object<'_>) -> Result<Map<String, Value>, Failure> {
-    body.optional("metadata").map_or(Ok(Map::new()), |field| field.free_form())
-}
-
-/// A call that nobody would make must not be promised. (The vendor signs what it sends with a secret of the endpoint, and
-/// endpoints are registered by operations that this server does not have.)
-pub(super) fn refuse_webhook(body: &Object<'_>) -> Result<(), Failure> {
-    match body.optional("webhook_url") {
-        Some(field) => {
-            Err(field.refused("is not supported by this server: ask for the verification by its id"))
-        }
-        None => Ok(()),
-    }
-}
-
-/// A document to be verified.
-#[expect(dead_code, reason = "the fields are read by the derive alone")]
-#[derive(ToSchema)]
-struct VerificationRequest {
-    /// The image, in base64.
-    #[schema(example = "/9j/4AAQSkZJRg==")]
-    document_front: String,
-    country: Country,
-    document_type: DocumentType,
-    #[schema(example = "/9j/4AAQSkZJRg==")]
-    document_back: Option<String>,
-    #[schema(example = "/9j/4AAQSkZJRg==")]
-    selfie: Option<String>,
-    /// If none is named: `ocr` and `fraud`, and with a selfie `face_match` and `liveness`.
-    #[schema(min_items = 1)]
-    checks: Option<Vec<IdentityCheck>>,
-    /// `sync`, if nothing is said.
-    mode: Option<Mode>,
-    /// The caller's own, to be given back: at most 50 members, 4096 bytes.
-    #[schema(value_type = Option<Object>, example = json!({"user_id": "usr_abc123"}))]
-    metadata: Option<Map<String, Value>>,
 }
 
 #[cfg(test)]

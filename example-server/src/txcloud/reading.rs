@@ -111,9 +111,18 @@ impl<'a> Field<'a> {
 
     /// One of the texts of an enum.
     pub(super) fn one_of<T: FromStr + ToString + Copy>(&self, all: &[T]) -> Result<T, Failure> {
+        self.one_of_or(all, "invalid_parameter")
+    }
+
+    /// The same, with a code of its own for other texts.
+    pub(super) fn one_of_or<T: FromStr + ToString + Copy>(
+        &self,
+        all: &[T],
+        code: &'static str,
+    ) -> Result<T, Failure> {
         self.any_text()?.parse().map_err(|_| {
             let names: Vec<_> = all.iter().map(ToString::to_string).collect();
-            self.refused(format!("must be one of {}", names.join(", ")))
+            Failure::invalid(&self.param, code, format!("{} must be one of {}", self.param, names.join(", ")))
         })
     }
 

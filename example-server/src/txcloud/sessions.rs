@@ -17,7 +17,7 @@ use super::country::Country;
 use super::engines::identity::{DocumentType, IdentityCheck};
 use super::envelope::Context;
 use super::errors::Failure;
-use super::identity::{checks, document_type, metadata, refuse_webhook};
+use super::identity::request::{checks, document_type, metadata, refuse_webhook};
 use super::ids;
 use super::reading::{Object, Raw};
 use super::store::sessions;
