@@ -1,4 +1,4 @@
-//! The TXCloud API.
+//! The `TXCloud` API.
 
 mod errors;
 mod idempotency;

@@ -197,7 +197,7 @@ fn at_once(many: usize, request: &Request) -> Vec<Response> {
             answered(request)
         };
         let clients: Vec<_> = (0..many).map(|_| scope.spawn(client)).collect();
-        clients.into_iter().map(|client| client.join().unwrap()).collect()
+        clients.into_iter().map(|client| client.join().expect("a client")).collect()
     })
 }
 

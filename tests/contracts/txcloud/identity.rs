@@ -9,9 +9,11 @@ use super::{FRONT, LIVE, OTHER, TEST, demo, get, post, refused, verification, ve
 const TAMPERED: &str = "VEFNUEVSRUQ=";
 const SPOOF: &str = "U1BPT0Y=";
 
-fn verify(server: &Server, change: Value) -> Value {
+fn verify(server: &Server, change: &Value) -> Value {
     let mut body = verification();
-    body.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+    for (member, value) in change.as_object().expect("an object") {
+        body[member] = value.clone();
+    }
     let answer = post(server, "/identity/verify", &body).send();
     assert!(answer.status == 200 || answer.status == 202, "{answer:?}");
     answer.json()
@@ -23,7 +25,7 @@ fn a_verification_has_what_the_vendor_shows_and_can_be_read_again() {
     let metadata = json!({"user_id": "usr_1", "nested": {"a": [1, null]}});
     let made = verify(
         &server,
-        json!({"metadata": metadata, "selfie": FRONT, "checks": ["ocr", "face_match", "liveness", "fraud", "duplicate"]}),
+        &json!({"metadata": metadata, "selfie": FRONT, "checks": ["ocr", "face_match", "liveness", "fraud", "duplicate"]}),
     );
     let mut names: Vec<_> = made.as_object().unwrap().keys().map(String::as_str).collect();
     names.sort_unstable();
@@ -73,7 +75,7 @@ fn what_the_images_hold_decides() {
         // `REVIEW`
         (json!({"document_front": "UkVWSUVX"}), "manual_review", "data_inconsistent"),
     ] {
-        let made = verify(&server, change.clone());
+        let made = verify(&server, &change);
         assert_eq!(
             (&made["status"], &made["fraud_signals"][0]["code"]),
             (&json!(status), &json!(signal)),
@@ -98,7 +100,7 @@ fn a_document_that_came_before_is_a_duplicate_for_its_owner_alone() {
 #[test]
 fn a_verification_in_the_background_is_pending_until_it_is_judged() {
     let server = demo();
-    let made = verify(&server, json!({"mode": "async", "document_front": TAMPERED}));
+    let made = verify(&server, &json!({"mode": "async", "document_front": TAMPERED}));
     assert_eq!(
         (&made["status"], &made["checks"], &made["risk_score"]),
         (&json!("pending"), &json!({}), &Value::Null)
@@ -118,7 +120,7 @@ fn what_was_accepted_is_judged_although_the_server_is_killed() {
     let database = format!("sqlite://{}", folder.path().join("it.db").display());
     // It takes what is asked of it, and never gets round to it.
     let server = launch().demo().database(&database).env("FAULT_POINT", "txcloud-judged").start();
-    let made = verify(&server, json!({"mode": "async"}));
+    let made = verify(&server, &json!({"mode": "async"}));
     server.kill();
     let server = launch().demo().database(&database).config("[scheduler]\nlease_seconds = 1\n").start();
     let path = format!("/identity/verify/{}", made["id"].as_str().unwrap());
@@ -132,7 +134,7 @@ fn what_was_accepted_is_judged_although_the_server_is_killed() {
 fn a_list_goes_back_in_time_page_by_page() {
     let server = demo();
     let mut ids: Vec<_> =
-        (0..5).map(|_| verify(&server, json!({}))["id"].as_str().unwrap().to_owned()).collect();
+        (0..5).map(|_| verify(&server, &json!({}))["id"].as_str().unwrap().to_owned()).collect();
     ids.reverse();
     let mut seen = Vec::new();
     let mut query = "?limit=2".to_owned();
@@ -154,7 +156,7 @@ fn a_list_goes_back_in_time_page_by_page() {
 #[test]
 fn accounts_and_environments_do_not_see_each_other() {
     let server = demo();
-    let made = verify(&server, json!({}));
+    let made = verify(&server, &json!({}));
     let session =
         post(&server, "/identity/sessions", &json!({"document_type": "cin", "country": "MA"})).send().json();
     for (kind, id) in [("verify", &made["id"]), ("verifications", &made["id"]), ("sessions", &session["id"])]
