@@ -21,7 +21,7 @@ use super::user::User;
 use super::validate::room_in;
 use super::validation::{Ending, Entity, RetryState, RetryStateAttributes, Validation};
 use super::webhooks::tell_retry;
-use super::{described, verdict};
+use super::{described, retrying, verdict};
 use crate::db::{Connection, Work};
 use crate::{clock, fault};
 
@@ -47,6 +47,7 @@ pub(super) async fn change(
         let id = Validation::parse_id(&id)?;
         let policy: RetryPolicyInput = input(&body);
         let policy = policy.parse(user.caps()).map_err(refusal)?;
+        retrying::catch_up_one(&api, id).await.map_err(|fault| Failure::unavailable(&*fault))?;
         let mut transaction = work.begin().await?;
         let mut validation = locked(transaction.connection(), &user, id).await?;
         if policy.is_enabled() {
@@ -78,6 +79,7 @@ pub(super) async fn cancel(
 ) -> Response {
     let cancelled = async {
         let id = Validation::parse_id(&id)?;
+        retrying::catch_up_one(&api, id).await.map_err(|fault| Failure::unavailable(&*fault))?;
         let mut transaction = work.begin().await?;
         let mut validation = locked(transaction.connection(), &user, id).await?;
         if !call_off(&api, transaction.connection(), &mut validation).await? {

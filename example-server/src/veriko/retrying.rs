@@ -2,6 +2,8 @@
 
 mod overdue;
 
+pub(super) use overdue::catch_up_one;
+
 use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

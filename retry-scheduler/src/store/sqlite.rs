@@ -91,7 +91,7 @@ impl SqliteScheduler {
         let mut tries = 1;
         let pool = loop {
             match pool.clone().connect_with(options.clone()).await {
-                Err(_) if tries < OPEN_TRIES => tries += 1,
+                Err(error) if is_busy(&error) && tries < OPEN_TRIES => tries += 1,
                 opened => break opened.map_err(failed)?,
             }
             tokio::time::sleep(OPEN_PAUSE).await;
@@ -282,6 +282,12 @@ impl TransactionalScheduler<SqliteConnection> for SqliteScheduler {
         key.check()?;
         verbs::get(connection, key).await
     }
+}
+
+/// `SQLITE_BUSY`, whichever of its kinds: sqlx says the extended code, as a decimal.
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
+    code.is_some_and(|code| code & 0xff == 5)
 }
 
 impl fmt::Debug for SqliteScheduler {

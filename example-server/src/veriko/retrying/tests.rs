@@ -9,7 +9,7 @@ use private_postgres::shared_database;
 use retry_scheduler::{ClaimDue, Claimed, ManualClock};
 use tokio::sync::Notify;
 
-use super::overdue::catch_up;
+use super::overdue::{catch_up, catch_up_one};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -358,6 +358,19 @@ async fn what_the_worker_does_by_itself_shows_in_the_validation() {
             setup.history(id).await.into_iter().map(|a| (a.new_status, a.error_code)).collect();
         let (internal, found) = ((None, Some("internal".to_owned())), (Some(Status::NotFound), None));
         assert_eq!(told, [internal.clone(), found, internal]);
+    }
+}
+
+#[tokio::test]
+async fn who_calls_retries_off_leaves_no_gap_in_their_history() {
+    for setup in Setup::on_both().await {
+        let id = setup.validation(3, &["not_found"], &caps()).await;
+        let failed = Report { verdict: Verdict::Failure, detail: "the handler panicked".into() };
+        let claimed = setup.claim_next().await;
+        let _ = setup.api.cycles.scheduler().finish(&claimed, failed).await.unwrap();
+        catch_up_one(&setup.api, id).await.unwrap();
+        assert!(setup.cancel(id).await);
+        setup.agrees(id).await;
     }
 }
 
