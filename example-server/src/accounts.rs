@@ -27,11 +27,9 @@ pub(crate) struct Holder {
     pub(crate) plan: Plan,
     /// When the account was made; those of the demo never were.
     pub(crate) created_at: Option<Timestamp>,
-    #[allow(dead_code, reason = "for the APIs that come next")]
     pub(crate) environment: Environment,
     pub(crate) permissions: Vec<Permission>,
     /// Of the key: SHA-256 in hexadecimal digits.
-    #[allow(dead_code, reason = "for the APIs that come next")]
     pub(crate) key_hash: String,
 }
 

@@ -88,6 +88,8 @@ impl Idempotency {
         match size {
             BodySize::Usual => (self.usual.clone(), self.max_body_bytes),
             BodySize::Large => (self.large.clone(), large(self.max_body_bytes)),
+            // The layer does not look at it, so its own bound is none.
+            BodySize::Streamed(max_bytes) => (self.usual.clone(), max_bytes),
         }
     }
 
@@ -109,10 +111,9 @@ fn large(usual: usize) -> usize {
 /// 3. **panic catch**: inside the frame, so that a 500 has one; outside the idempotency layer, which must see the panic
 ///    to give the key free;
 /// 4. **auth**: an idempotency key belongs to somebody, so who it is comes first, and who is nobody costs nothing more;
-/// 5. **rate limit's numbers**: outside of the record, so that a replay states the present ones; and the bound of bodies,
-///    which needs no more than their announced length;
-/// 6. **permission**: before the record, so that who lost it does not get the answer again either; and a place for the body,
-///    where bodies are large;
+/// 5. **rate limit's numbers**: outside of the record, so that a replay states the present ones;
+/// 6. the **bound of bodies**, which needs no more than their announced length; **permission**: before the record, so that
+///    who lost it does not get the answer again either; and a place for the body, where bodies are large;
 /// 7. **idempotency**: a replay ends here;
 /// 8. **rate limit**: inside, so that a replay spends nothing;
 /// 9. the **handler**, whose rows the idempotency layer commits together with the record.

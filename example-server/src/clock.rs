@@ -35,3 +35,9 @@ pub(crate) fn now() -> Instant {
 pub(crate) fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
+
+/// How long ago this was; `None` if it is to come yet.
+#[allow(clippy::disallowed_methods)]
+pub(crate) fn since(time: SystemTime) -> Option<Duration> {
+    SystemTime::now().duration_since(time).ok()
+}

@@ -18,8 +18,8 @@ use url::Url;
 pub(crate) use self::webhooks::Webhooks;
 use crate::accounts::Plan;
 use crate::cep;
-use crate::txcloud;
 use crate::veriko::{Caps, Outcome};
+use crate::{mintfax, txcloud};
 
 /// Everything the file can say.
 #[derive(Debug, Deserialize)]
@@ -29,6 +29,7 @@ pub(crate) struct Config {
     pub(crate) idempotency: Idempotency,
     pub(crate) veriko: Veriko,
     pub(crate) txcloud: txcloud::Config,
+    pub(crate) mintfax: mintfax::Config,
     pub(crate) scheduler: Scheduler,
 }
 
@@ -115,18 +116,12 @@ impl Config {
     /// The defaults with the file over them.
     ///
     /// # Errors
-    /// The file cannot be read, has a key nobody knows or nothing stands behind yet, or a value out of range. The message
+    /// The file cannot be read, has a key nobody knows, or a value out of range. The message
     /// names key and file.
     pub(crate) fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         let mut figment = Figment::from(Toml::string(DEFAULTS));
         if let Some(path) = file {
-            let given = Figment::from(Toml::file_exact(path));
-            for (key, without) in NOT_YET {
-                if given.find_value(key).is_ok() {
-                    return Err(ConfigError::NotYet { key, file: path.to_owned(), without });
-                }
-            }
-            figment = figment.merge(given);
+            figment = figment.merge(Toml::file_exact(path));
         }
         // The defaults are in order (a test reads them), so what is wrong is wrong in the file.
         let file = file.unwrap_or(Path::new("defaults.toml"));
@@ -208,16 +203,11 @@ impl Veriko {
 /// A configuration the server does not start with.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
-    #[error("`{key}` in {} is refused: this version has no {without} yet", file.display())]
-    NotYet { key: &'static str, file: PathBuf, without: &'static str },
     #[error("{}: {fault}", file.display())]
     Invalid { file: PathBuf, fault: String },
 }
 
 const DEFAULTS: &str = include_str!("defaults.toml");
-
-/// Keys that will mean something, and what is missing until they do. Taking one without acting on it would be a lie.
-const NOT_YET: &[(&str, &str)] = &[("mintfax", "mintfax API")];
 
 /// `[veriko]` as it is written.
 #[derive(Deserialize)]
@@ -364,12 +354,6 @@ pub(crate) mod tests {
             assert!(fault.contains(&format!("`{key}`")), "{content}: {fault}");
             assert!(fault.contains("example-server-") && fault.contains(".toml"), "{content}: {fault}");
         }
-    }
-
-    #[test]
-    fn a_key_with_nothing_behind_it_yet_is_refused() {
-        let fault = load("[mintfax]\nprice_cents = 1").unwrap_err();
-        assert!(fault.starts_with("`mintfax` in "), "{fault}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! | module | what |
 //! |---|---|
 //! | `app` | every route, and the order of what stands before them |
+//! | `mintfax` | the API for faxes: documents, carriers, deliveries, money |
 //! | `txcloud` | another API: checks of identities, transactions, borrowers, businesses and names |
 //! | `veriko` | the API: frame, errors, retry policy, what a validation is asked for and shown as |
 //! | `cep` | payments, and who can say whether they arrived |
@@ -35,6 +36,7 @@ mod fault;
 mod hex;
 mod json;
 mod language;
+mod mintfax;
 pub mod ocr;
 mod openapi;
 mod ops;
@@ -62,8 +64,10 @@ use tokio::net::TcpListener;
 use app::Stacks;
 use config::Config;
 use db::Database;
+use mintfax::Mintfax;
 pub use options::Options;
 use options::{Command, KeysCommand, KeysCreate};
+use outbound::{Outbound, Rules};
 use secrecy::ExposeSecret;
 use server::Signals;
 use tokio_util::sync::CancellationToken;
@@ -103,8 +107,9 @@ pub async fn run(options: Options) -> Result<(), Box<dyn Error>> {
 /// Prints a new key, for the one time it is known.
 async fn create_key(database: &Database, asked: &KeysCreate) -> Result<(), Box<dyn Error>> {
     let key = match asked.api {
+        options::Api::Veriko => accounts::create_key::<Veriko>(database, asked).await?,
+        options::Api::Mintfax => accounts::create_key::<Mintfax>(database, asked).await?,
         options::Api::Txcloud => accounts::create_key::<Txcloud>(database, asked).await?,
-        _ => accounts::create_key::<Veriko>(database, asked).await?,
     };
     writeln!(std::io::stdout(), "{}", key.expose_secret())?;
     Ok(())
@@ -115,6 +120,18 @@ fn print_document() -> Result<(), Box<dyn Error>> {
     let document = openapi::document(&veriko::routes());
     writeln!(std::io::stdout(), "{document:#}")?;
     Ok(())
+}
+
+/// What the handlers of faxes share. Their worker is everybody's.
+fn faxes(
+    options: &Options,
+    config: &mintfax::Config,
+    database: &Database,
+    veriko: &Api,
+) -> Result<mintfax::Api, Box<dyn Error>> {
+    let uploads = mintfax::Uploads::configured(config, options.database());
+    let outbound = Outbound::new(Rules { allow_http: options.demo, allow_private: options.demo })?;
+    Ok(mintfax::Api::new(database.clone(), config.clone(), uploads, outbound, veriko.worker.clone())?)
 }
 
 /// Serves until a signal comes.
@@ -138,6 +155,8 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     veriko::attempts(&api, &mut handlers);
     let checks = Arc::new(txcloud::Api::new(database.clone(), api.worker.clone(), &config.txcloud));
     txcloud::attempts(&checks, &mut handlers);
+    let faxes = Arc::new(faxes(options, &config.mintfax, database, &api)?);
+    mintfax::attempts(&faxes, &mut handlers);
     let to_end = grace.saturating_sub(TO_HAND_BACK);
     let worker =
         worker::worker(api.cycles.scheduler(), api.worker.clone(), handlers, &config.scheduler, to_end);
@@ -153,8 +172,10 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     let veriko = stacks.stack(Veriko(terms), operations);
     let operations = txcloud::routes().into_iter().map(|route| route.with_state(&checks)).collect();
     let txcloud = stacks.stack(Txcloud::new(&config.txcloud), operations);
-    let router =
-        app::app(ops::routes(metrics, health).merge(described), veriko.merge(txcloud.clone()), txcloud);
+    let operations = mintfax::routes().into_iter().map(|route| route.with_state(&faxes)).collect();
+    let mintfax = stacks.stack(Mintfax(config.mintfax), operations);
+    let v1 = veriko.merge(txcloud.clone()).merge(mintfax);
+    let router = app::app(ops::routes(metrics, health).merge(described), v1, txcloud);
 
     let signals = Signals::listen()?;
     let listener = TcpListener::bind(options.listen)
@@ -167,7 +188,10 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     let stopping = CancellationToken::new();
     let working = tokio::spawn(worker.run(stopping.clone()));
     let keeping_up = stopping.clone();
-    tokio::spawn(async move { keeping_up.run_until_cancelled(veriko::keep_up(&api)).await });
+    tokio::spawn(async move {
+        let both = async { tokio::join!(veriko::keep_up(&api), faxes.keep_up()) };
+        Box::pin(keeping_up.run_until_cancelled(both)).await
+    });
     let (connections, requests) = server::serve(listener, router, signals).await;
     tracing::info!("stopped accepting, finishing what runs");
     stopping.cancel();

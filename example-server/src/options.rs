@@ -159,8 +159,6 @@ impl fmt::Debug for Hidden {
 pub(crate) enum Refusal {
     #[error("{0} is refused: this version keeps idempotency records in the database, it has no Redis store")]
     Redis(&'static str),
-    #[error("keys create --api {0} is refused: this version has no such API yet")]
-    Api(&'static str),
     #[error("--demo is refused on {0}: its keys are public, so it serves on a loopback address only")]
     DemoInPublic(SocketAddr),
 }
@@ -196,13 +194,6 @@ impl Options {
     /// # Errors
     /// The first thing it cannot do. An option that was ignored would look like one that works.
     pub(crate) fn check(&self) -> Result<(), Refusal> {
-        match &self.command {
-            Some(Command::Keys { command: KeysCommand::Create(create) }) => match create.api {
-                Api::Veriko | Api::Txcloud => {}
-                Api::Mintfax => return Err(Refusal::Api("mintfax")),
-            },
-            Some(Command::Openapi) | None => {}
-        }
         if self.redis.is_some() {
             return Err(Refusal::Redis("--redis (REDIS_URL)"));
         }

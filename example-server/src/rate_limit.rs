@@ -61,7 +61,6 @@ pub(crate) enum Stated {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reset {
     EpochSeconds,
-    #[allow(dead_code, reason = "of an API that comes next")]
     SecondsLeft,
 }
 

@@ -29,6 +29,8 @@ pub(crate) enum BodySize {
     Usual,
     /// A picture in base64, and what is said beside it. So few are held at a time as the configuration says.
     Large,
+    /// Up to so many bytes, which are looked at as they come and not held.
+    Streamed(usize),
 }
 
 impl BodySize {
@@ -66,6 +68,11 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
     /// The same with large bodies.
     pub(crate) fn with_large_bodies(self) -> Self {
         Self { body: BodySize::Large, ..self }
+    }
+
+    /// The same with bodies of up to so many bytes that it does not hold.
+    pub(crate) fn streaming(self, max_bytes: usize) -> Self {
+        Self { body: BodySize::Streamed(max_bytes), ..self }
     }
 
     /// The same, ready to be served.

@@ -1,5 +1,6 @@
 //! What the server promises, asked of the real binary over a real socket.
 
+mod mintfax;
 mod operations;
 mod starting;
 mod txcloud;

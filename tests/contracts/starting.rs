@@ -11,10 +11,7 @@ const POLICY: &str = "/v1/users/me/retry-policy";
 
 #[test]
 fn options_with_nothing_behind_them_are_refused() {
-    let refused: &[(&[&str], &str)] = &[
-        (&["--redis", "redis://:hunter2@h"], "--redis"),
-        (&["keys", "create", "--api", "mintfax", "--account", "a"], "keys create"),
-    ];
+    let refused: &[(&[&str], &str)] = &[(&["--redis", "redis://:hunter2@h"], "--redis")];
     for (arguments, named) in refused {
         let launch = arguments.iter().fold(launch(), |launch, argument| launch.arg(argument));
         let said = launch.fail();
@@ -117,7 +114,10 @@ fn configuration_that_says_what_nobody_knows_or_does_is_refused_by_key_and_file(
         ("[veriko.cep]\nprovider = \"somebody\"", "provider"),
         ("[veriko.cep]\nbase_url = \"localhost\"", "base_url"),
         ("[veriko.webhooks]\nretry_delays_seconds = [-1]", "retry_delays_seconds"),
-        ("[mintfax]\n", "mintfax"),
+        ("[mintfax]\nretry_base_seconds = -1", "retry_base_seconds"),
+        ("[mintfax]\nretry_max_seconds = 1e9", "retry_max_seconds"),
+        ("[mintfax]\ncarrier_url = \"ftp://carrier\"", "carrier_url"),
+        ("[mintfax]\nprice = 1", "price"),
         ("[scheduler]\nconcurrency = 0", "concurrency"),
         ("[veriko.plans.pro]\nrate_per_minute = 0", "rate_per_minute"),
         ("[idempotency]\nlease_seconds = \"long\"", "lease_seconds"),

@@ -14,6 +14,7 @@ mod http;
 mod python;
 mod receiver;
 mod server;
+mod stub;
 
 pub use banxico::{Banxico, SpeiPayment, Standing, Step, Trouble};
 pub use clock::{eventually, eventually_within};
@@ -22,6 +23,7 @@ pub use http::{Connection, Request, Response};
 pub use python::{PythonTest, Running, python_test};
 pub use receiver::{Reaction, Received, Receiver};
 pub use server::{Launch, Server, Stopped, launch};
+pub use stub::{Says, Stub};
 
 /// The public demo key of this digit: `1` pro, `2` basic, `3` free, `4` read-only.
 pub fn demo_key(digit: char) -> String {

@@ -127,7 +127,7 @@ fn serve(mut connection: TcpStream, state: &Mutex<State>) {
 }
 
 /// A whole request with a body of known length, which is what a webhook is.
-fn read(connection: &mut TcpStream) -> Option<Received> {
+pub(crate) fn read(connection: &mut TcpStream) -> Option<Received> {
     let mut bytes = Vec::new();
     let mut piece = [0; 4096];
     loop {

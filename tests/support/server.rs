@@ -199,6 +199,11 @@ impl Server {
         drop(self);
     }
 
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
     /// Sends `SIG…`.
     pub fn signal(&self, name: &str) {
         let child = self.child.as_ref().expect("it runs");

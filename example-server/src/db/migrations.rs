@@ -25,4 +25,5 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("receipts", include_str!("../../migrations/0006_receipts.sql")),
     ("images", include_str!("../../migrations/0007_images.sql")),
     ("txcloud", include_str!("../../migrations/0008_txcloud.sql")),
+    ("mintfax", include_str!("../../migrations/0009_mintfax.sql")),
 ];

@@ -1,0 +1,182 @@
+//! What delivers faxes.
+//!
+//! A fax that was accepted has a cycle of the scheduler, written in the same transaction. Each attempt asks the carrier,
+//! and writes what came of it, the money included, in the transaction that moves the cycle on: so each fax ends once. The
+//! process may die between the asking and the writing; then the carrier is asked again under the same key.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use retry_scheduler::{
+    Attempt, CycleKey, Done, Finished, Handler, NewCycle, Report, SchedulerError, Verdict,
+};
+
+use super::api::Api;
+use super::carrier::{Job, Sent};
+use super::fax::{Fax, FaxId, Status};
+use super::store::{balances, faxes};
+use crate::accounts::Environment;
+use crate::db::{Connection, Transaction};
+use crate::worker::Handlers;
+use crate::{clock, fault};
+
+/// What the scheduler calls this kind of work.
+const NAMESPACE: &str = "mintfax-delivery";
+/// Beside the sending itself.
+const TO_RECORD: Duration = Duration::from_secs(30);
+/// When an attempt that could not be recorded is made again.
+const AGAIN: Duration = Duration::from_secs(5);
+/// When one is made for which there is no carrier, or no document, on this machine now.
+const NOBODY: Duration = Duration::from_secs(30);
+
+/// Begins the delivery of a fax.
+pub(super) async fn schedule(api: &Api, connection: Connection<'_>, fax: &Fax) -> Result<(), SchedulerError> {
+    let new = NewCycle {
+        key: CycleKey::new(NAMESPACE, fax.id.as_str()),
+        tenant: fax.owner.account.clone(),
+        // It has no end: the fax knows how often it is tried, and an attempt that took its process down is none.
+        plan: api.config.plan(),
+        first_in: Duration::ZERO,
+        payload: Bytes::new(),
+    };
+    api.cycles.schedule_in(connection, new).await.map(drop)
+}
+
+/// Adds what makes the attempts.
+pub(super) fn attempts(api: &Arc<Api>, handlers: &mut Handlers) {
+    let longest = api.config.carrier_timeout_seconds.saturating_add(TO_RECORD);
+    handlers.add(NAMESPACE, Delivering(Arc::clone(api)), longest);
+}
+
+type Fault = Box<dyn Error + Send + Sync>;
+
+/// Makes one attempt.
+#[derive(Debug)]
+struct Delivering(Arc<Api>);
+
+#[async_trait]
+impl Handler for Delivering {
+    async fn attempt(&self, attempt: Attempt) -> Done {
+        match self.make(&attempt).await {
+            Ok(done) => done,
+            Err(fault) => {
+                // Where the commit took effect after all, giving the claim back changes nothing.
+                tracing::error!(
+                    error = &*fault,
+                    "an attempt to send a fax was not recorded, and is made again"
+                );
+                Done::Deferred { retry_in: AGAIN }
+            }
+        }
+    }
+}
+
+impl Delivering {
+    async fn make(&self, attempt: &Attempt) -> Result<Done, Fault> {
+        let api = &self.0;
+        let Some(mut fax) = self.begin(attempt).await? else {
+            return Ok(Done::Report(report(Verdict::Hopeless)));
+        };
+        let Some(carrier) = api.carrier(fax.owner.environment) else {
+            tracing::warn!(fax = fax.id.as_str(), "there is no carrier for live faxes, and one waits");
+            return Ok(Done::Deferred { retry_in: NOBODY });
+        };
+        self.show_in_progress(&mut fax).await?;
+        fault::point("fax-sending").await;
+        let job = Job { key: fax.carrier_key(), document: &api.uploads.path(&fax.id), fax: &fax };
+        let Some(sent) = attempt.token().run_until_cancelled(carrier.send(&job)).await else {
+            return Ok(Done::Deferred { retry_in: Duration::ZERO });
+        };
+        count(fax.owner.environment, &sent);
+        fault::point("fax-sent").await;
+        if sent == Sent::NoDocument {
+            tracing::error!(fax = fax.id.as_str(), "the document of a fax is not here, and the fax waits");
+            return Ok(Done::Deferred { retry_in: NOBODY });
+        }
+        self.record(attempt, &fax.id, sent).await?;
+        fault::point("fax-recorded").await;
+        Ok(Done::Settled)
+    }
+
+    /// Shows that an attempt begins; `None` if there is nothing to attempt.
+    async fn begin(&self, attempt: &Attempt) -> Result<Option<Fax>, Fault> {
+        let Some(id) = FaxId::parse(&attempt.cycle().key.subject) else { return Ok(None) };
+        let mut transaction = self.0.database.begin().await?;
+        let fax = faxes::lock(transaction.connection(), &id).await?;
+        let Some(mut fax) = fax.filter(|fax| !fax.status.is_final()) else { return Ok(None) };
+        if fax.begin(clock::timestamp()) {
+            faxes::update(transaction.connection(), &fax).await?;
+            transaction.commit().await?;
+        }
+        Ok(Some(fax))
+    }
+
+    async fn show_in_progress(&self, fax: &mut Fax) -> Result<(), Fault> {
+        if fax.status == Status::Submitted {
+            let mut transaction = self.0.database.begin().await?;
+            let now = clock::timestamp();
+            faxes::show_in_progress(transaction.connection(), &fax.id, now).await?;
+            transaction.commit().await?;
+            fax.status = Status::InProgress;
+        }
+        Ok(())
+    }
+
+    /// Nothing is written if somebody else has the claim by now: of two ends, the first one counts.
+    async fn record(&self, attempt: &Attempt, id: &FaxId, sent: Sent) -> Result<(), Fault> {
+        let api = &self.0;
+        let mut transaction = api.database.begin().await?;
+        let Some(mut fax) = faxes::lock(transaction.connection(), id).await? else {
+            return Err("the fax is gone".into());
+        };
+        let verdict = apply(&mut fax, sent, api.config.price_cents, clock::timestamp());
+        let finished =
+            api.cycles.finish_in(transaction.connection(), attempt.claimed(), report(verdict)).await?;
+        let Finished::Recorded(_) = finished else { return Ok(()) };
+        faxes::update(transaction.connection(), &fax).await?;
+        settle(&mut transaction, &fax).await?;
+        transaction.commit().await?;
+        if fax.status.is_final() {
+            api.uploads.delete(id).await;
+        }
+        Ok(())
+    }
+}
+
+/// What came of an attempt, for the fax and for its cycle.
+fn apply(fax: &mut Fax, sent: Sent, price_cents: u32, now: Timestamp) -> Verdict {
+    match sent {
+        Sent::Delivered { pages } => {
+            fax.deliver(pages, now);
+            fax.charged_cents = u64::from(price_cents) * u64::from(pages);
+            Verdict::Success
+        }
+        Sent::Failed(fault) if fax.fail(&fault, now) => Verdict::Failure,
+        Sent::Failed(_) | Sent::NoDocument => Verdict::Hopeless,
+    }
+}
+
+async fn settle(transaction: &mut Transaction, fax: &Fax) -> sqlx::Result<()> {
+    if fax.status.is_final() {
+        balances::settle(transaction.connection(), &fax.owner, fax.held_cents, fax.charged_cents).await?;
+    }
+    Ok(())
+}
+
+fn count(environment: Environment, sent: &Sent) {
+    let outcome = match sent {
+        Sent::Delivered { .. } => "delivered",
+        Sent::Failed(_) => "failed",
+        Sent::NoDocument => "no_document",
+    };
+    let labels = [("environment", environment.as_str()), ("outcome", outcome)];
+    metrics::counter!("mintfax_attempts_total", &labels).increment(1);
+}
+
+fn report(verdict: Verdict) -> Report {
+    Report { verdict, detail: Bytes::new() }
+}
