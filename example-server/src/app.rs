@@ -7,6 +7,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use axum::routing::any;
 use http::{StatusCode, header};
 use idempotency_layer::{AnyStore, IdempotencyLayer};
 use tokio::sync::Semaphore;
@@ -109,7 +110,7 @@ fn large(usual: usize) -> usize {
 /// 2. **request id and frame**: from here on nothing is answered unframed, the bare refusals of what follows included. Each
 ///    API has its own;
 /// 3. **panic catch**: inside the frame, so that a 500 has one; outside the idempotency layer, which must see the panic
-///    to give the key free;
+///    to give the key free. Once more behind 5, so that the 500 of a handler has the numbers, too;
 /// 4. **auth**: an idempotency key belongs to somebody, so who it is comes first, and who is nobody costs nothing more;
 /// 5. **rate limit's numbers**: outside of the record, so that a replay states the present ones;
 /// 6. the **bound of bodies**, which needs no more than their announced length; **permission**: before the record, so that
@@ -118,7 +119,8 @@ fn large(usual: usize) -> usize {
 /// 8. **rate limit**: inside, so that a replay spends nothing;
 /// 9. the **handler**, whose rows the idempotency layer commits together with the record.
 ///
-/// Public operations are answered at 3. What is neither route nor method (404, 405) needs a key under `/v1`, as all that is there does, and stops at 5.
+/// Public operations are answered at 3. What is neither route nor method (404, 405) needs a key where an API answers for
+/// it, as all that is there does, and stops at 5.
 fn stack<V: Vendor>(
     routes: Vec<Route>,
     accounts: Arc<Accounts<V>>,
@@ -155,8 +157,14 @@ fn stack<V: Vendor>(
     if V::IS_FALLBACK {
         api = api.fallback(not_found);
     }
+    for family in V::FAMILIES {
+        for nowhere in [format!("/{family}"), format!("/{family}/"), format!("/{family}/{{*rest}}")] {
+            api = api.route(&nowhere, any(not_found));
+        }
+    }
     let api = api
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(V::NUMBERS, rate_limit::state_numbers::<V::User>))
         .layer(from_fn_with_state(accounts, auth::authenticate::<V>))
         // Added behind it all, so that nothing of it stands before them.

@@ -18,6 +18,8 @@ pub(crate) trait Vendor: std::fmt::Debug + Send + Sync + 'static {
     const NUMBERS: Style;
     /// Whether it answers for what is nowhere below the prefix that it shares with others.
     const IS_FALLBACK: bool;
+    /// What its paths begin with, of an API that answers for what is nowhere below these.
+    const FAMILIES: &'static [&'static str] = &[];
 
     /// Who calls it.
     type User: Caller;

@@ -1,12 +1,14 @@
 //! What the stack does with handlers this server does not have yet: slow ones, failing ones, forbidden ones.
 
+mod txcloud;
+
 use std::future::pending;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::handler::Handler;
-use axum::routing::put;
+use axum::routing::{MethodRouter, put};
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -37,20 +39,9 @@ impl Server {
     fn configured<T: 'static>(config: &str, handler: impl Handler<T, ()>, needs: Option<Permission>) -> Self {
         let config = load(config).unwrap();
         let vendor = Veriko(Arc::new(config.veriko));
-        let idempotency = idempotency(&vendor, &config.idempotency, &AnyStore::new(MemoryStore::default()));
-        let described = Described { paths: Paths::new(), schemas: Vec::new() };
         let access = needs.map_or(Access::Key, Access::Permission);
-        let route = Route {
-            path: "/it".to_owned(),
-            handler: put(handler),
-            described,
-            access,
-            idempotent: true,
-            body: BodySize::Usual,
-        };
-        let accounts = Arc::new(Accounts::new(vendor, unreachable_database(), true));
-        let router = app(Router::new(), stack(vec![route], accounts, &idempotency, 1), Router::new());
-        Self { router, idempotency }
+        let (api, idempotency) = one_route(vendor, &config.idempotency, put(handler), access);
+        Self { router: app(Router::new(), api, Router::new()), idempotency }
     }
 
     /// A request with a key of the account whose API key is this digit.
@@ -73,6 +64,21 @@ impl Server {
         let body = body.collect().await.unwrap().to_bytes();
         Answer { parts, body: serde_json::from_slice(&body).unwrap_or_default() }
     }
+}
+
+/// An API with one idempotent route, `/it`.
+fn one_route<V: Vendor>(
+    vendor: V,
+    config: &config::Idempotency,
+    handler: MethodRouter,
+    access: Access,
+) -> (Router, Idempotency) {
+    let idempotency = idempotency(&vendor, config, &AnyStore::new(MemoryStore::default()));
+    let described = Described { paths: Paths::new(), schemas: Vec::new() };
+    let path = "/it".to_owned();
+    let route = Route { path, handler, described, access, idempotent: true, body: BodySize::Usual };
+    let accounts = Arc::new(Accounts::new(vendor, unreachable_database(), true));
+    (stack(vec![route], accounts, &idempotency, 1), idempotency)
 }
 
 /// No connection is made: who calls here has a key that needs none. (Time is paused, and a database does not pause.)

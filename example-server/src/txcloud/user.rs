@@ -7,8 +7,6 @@ use axum::Router;
 use axum::extract::{OriginalUri, Request};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
-use axum::routing::any;
-use http::StatusCode;
 use idempotency_layer::{Contract, KeySyntax, Scope};
 
 use super::config::Config;
@@ -98,6 +96,7 @@ impl Vendor for Txcloud {
         WATCHLIST_WRITE,
     ];
     const IS_FALLBACK: bool = false;
+    const FAMILIES: &'static [&'static str] = &["identity", "transactions", "lending", "kyb", "watchlist"];
     const NUMBERS: Style = Style { stated: Stated::Always, reset: Reset::EpochSeconds, window: true };
 
     type User = User;
@@ -129,18 +128,10 @@ impl Vendor for Txcloud {
         Some(Bucket::per_minute(self.rate_per_minute))
     }
 
-    /// What is nowhere below its own paths wears its frame, too.
     fn frame(router: Router) -> Router {
-        let nowhere = |router: Router, family| {
-            router.route(&format!("/{family}/{{*rest}}"), any(async || StatusCode::NOT_FOUND))
-        };
-        let router = FAMILIES.into_iter().fold(router, nowhere);
         router.layer(from_fn(envelope::envelop)).layer(from_fn(one_endpoint))
     }
 }
-
-/// What the paths of this API begin with.
-const FAMILIES: [&str; 5] = ["identity", "transactions", "lending", "kyb", "watchlist"];
 
 /// `/identity/verify` and `/v1/identity/verify` are one endpoint: whoever is further in, the idempotency layer with its
 /// scopes and fingerprints included, is told the path without the prefix, which the router has taken off.
