@@ -6,8 +6,12 @@ mod identity;
 mod operations;
 mod rate_limit;
 
+use std::sync::Barrier;
+use std::thread;
+
+use private_postgres::shared_database;
 use serde_json::{Value, json};
-use support::{Request, Response, Server, launch};
+use support::{Launch, Request, Response, Server, launch};
 
 /// The demo account's key for trying things out, the same account's live key, and another account's.
 const TEST: &str = "txc_test_abc123def456";
@@ -15,7 +19,29 @@ const LIVE: &str = "txc_live_abc123def456";
 const OTHER: &str = "txc_test_other0account1";
 
 fn demo() -> Server {
-    launch().demo().config("[txcloud]\nrate_per_minute = 100000\n").start()
+    patient().start()
+}
+
+/// The same on each kind of database.
+fn demos() -> [Server; 2] {
+    [demo(), patient().database(&shared_database()).start()]
+}
+
+fn patient() -> Launch {
+    launch().demo().config("[txcloud]\nrate_per_minute = 100000\n")
+}
+
+/// What all of them get who ask this at once.
+fn at_once<T: Send>(many: usize, ask: impl Fn() -> T + Sync) -> Vec<T> {
+    let start = Barrier::new(many);
+    thread::scope(|scope| {
+        let client = || {
+            start.wait();
+            ask()
+        };
+        let clients: Vec<_> = (0..many).map(|_| scope.spawn(client)).collect();
+        clients.into_iter().map(|client| client.join().expect("a client")).collect()
+    })
 }
 
 /// A `POST` with the demo account's test key.

@@ -5,6 +5,7 @@ use std::sync::{PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
+use serde_json::Value;
 use support::{Request, Response, Server, eventually_within};
 
 use crate::ledger::Ledger;
@@ -54,10 +55,16 @@ pub(crate) fn ask_until_answered(
 /// No server, one that broke off, a request that still runs, and a database that is not reached: none of that is an
 /// answer. Anything but these and success is a fault.
 fn is_final(answer: &Response) -> bool {
-    let code = || answer.json()["errors"][0]["code"].clone();
+    let code = || {
+        let body = answer.json();
+        [&body["errors"][0]["code"], &body["error"]["code"]]
+            .into_iter()
+            .find_map(Value::as_str)
+            .map(str::to_owned)
+    };
     match answer.status {
-        200 | 202 => true,
-        409 if code() == "idempotency_key_in_progress" => false,
+        200..=202 => true,
+        409 if code().as_deref() == Some("idempotency_key_in_progress") => false,
         503 => false,
         _ => panic!("{answer:?}"),
     }

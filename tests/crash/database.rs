@@ -100,6 +100,7 @@ impl Database {
 
 const CONFIG: &str = "\
 idempotency.lease_seconds = 1
+txcloud.rate_per_minute = 1000000
 veriko.caps.min_interval_seconds = 1
 veriko.caps.max_pending_per_user = 1000000
 veriko.caps.max_dispatched_per_day_per_user = 1000000

@@ -12,4 +12,5 @@ mod points;
 mod queue;
 mod random;
 mod stopping;
+mod txcloud;
 mod webhooks;

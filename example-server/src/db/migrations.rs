@@ -26,4 +26,5 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("images", include_str!("../../migrations/0007_images.sql")),
     ("txcloud", include_str!("../../migrations/0008_txcloud.sql")),
     ("mintfax", include_str!("../../migrations/0009_mintfax.sql")),
+    ("txcloud documents", include_str!("../../migrations/0010_txcloud_documents.sql")),
 ];

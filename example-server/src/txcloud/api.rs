@@ -13,9 +13,9 @@ use super::engines::Engines;
 use super::envelope::Context;
 use super::errors::Failure;
 use super::sandbox::Sandbox;
-use crate::clock;
 use crate::cycles::Cycles;
 use crate::db::{Database, Work};
+use crate::{clock, fault};
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -50,7 +50,9 @@ pub(super) async fn timed<T, E>(
     asking: impl Future<Output = Result<T, E>>,
 ) -> Result<(T, u64), E> {
     let began = clock::now();
+    fault::point("after-claim").await;
     let answer = asking.await?;
+    fault::point("engine-answered").await;
     metrics::counter!("txcloud_checks_total", "check" => check).increment(1);
     Ok((answer, u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)))
 }

@@ -13,8 +13,8 @@ use retry_scheduler::{Attempt, CycleKey, Done, Finished, Handler, NewCycle, Plan
 
 use super::api::Api;
 use super::errors::Failure;
-use super::identity::judge;
-use super::store::verifications;
+use super::identity::{judge, seen_before};
+use super::store::{documents, verifications};
 use super::verification::{Outcome, Verification};
 use crate::db::Work;
 use crate::worker::Handlers;
@@ -34,6 +34,8 @@ const DELAYS: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(10), 
 /// Takes a verification in.
 pub(super) async fn accept(api: &Api, work: &Work, verification: &Verification) -> Result<(), Failure> {
     let mut transaction = work.begin().await?;
+    // Here, and not when it is judged: what is accepted first came first.
+    documents::claim(transaction.connection(), verification).await?;
     verifications::insert(transaction.connection(), verification).await?;
     api.cycles.schedule_in(transaction.connection(), cycle(verification)).await?;
     Ok(())
@@ -81,7 +83,10 @@ impl Judging {
             let detail = Bytes::from_static(b"no such verification, or none that waits");
             return Ok(Done::Report(Report { verdict: Verdict::Hopeless, detail }));
         };
-        let judging = judge(&self.0, &verification);
+        let judging = async {
+            let seen_before = seen_before(&self.0, &verification).await?;
+            judge(&self.0, &verification, seen_before).await
+        };
         let Some(judged) = attempt.token().run_until_cancelled(judging).await else {
             return Ok(Done::Deferred { retry_in: Duration::ZERO });
         };

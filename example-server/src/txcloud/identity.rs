@@ -15,17 +15,18 @@ use self::request::{Mode, Request, VerificationRequest};
 use super::api::{Api, refuse, respond, timed};
 use super::background;
 use super::engines::EngineFault;
-use super::engines::identity::{Findings, IdentityCheck};
+use super::engines::identity::Findings;
 use super::envelope::Context;
 use super::errors::Failure;
 use super::ids;
 use super::reading::Raw;
+use super::store::documents;
 use super::store::verifications::{self, Owner};
 use super::user::User;
 use super::verification::{Outcome, Verification, VerificationBody};
 use crate::bodies::Place;
-use crate::clock;
-use crate::db::{Connection, Work};
+use crate::db::Work;
+use crate::{clock, fault};
 
 /// Verifies an identity by a document.
 ///
@@ -54,14 +55,10 @@ pub(super) async fn verify(
         // Nothing is held meanwhile: no connection, no lock.
         let mut verification = receive(&api, &user, request).await?;
         match mode {
-            Mode::Sync => {
-                let findings = judge(&api, &verification).await?;
-                verification.outcome = Outcome::Judged(Box::new(findings));
-                let mut transaction = work.begin().await?;
-                verifications::insert(transaction.connection(), &verification).await?;
-            }
+            Mode::Sync => judge_and_keep(&api, &work, &mut verification).await?,
             Mode::Async => background::accept(&api, &work, &verification).await?,
         }
+        fault::point("before-commit").await;
         Ok((mode, verification))
     };
     match verification.await {
@@ -95,23 +92,44 @@ async fn receive(api: &Api, user: &User, request: Request) -> Result<Verificatio
     })
 }
 
-/// Has it judged. Of two with one document that are judged at the same time, neither may know of the other.
-pub(super) async fn judge(api: &Api, verification: &Verification) -> Result<Findings, Failure> {
-    let seen_before = {
-        let mut reader = api.database.read().await?;
-        seen_before(reader.connection(), verification).await?
-    };
+/// Has it judged, and keeps it. Whether its document came before is known for certain only in the transaction that says so, and
+/// the engine must be asked before that. So of two at the same time, the one that comes second is judged once more.
+async fn judge_and_keep(api: &Api, work: &Work, verification: &mut Verification) -> Result<(), Failure> {
+    let mut seen_before = seen_before(api, verification).await?;
+    loop {
+        let findings = judge(api, verification, seen_before).await?;
+        verification.outcome = Outcome::Judged(Box::new(findings));
+        let mut transaction = work.begin().await?;
+        let is_first = documents::claim(transaction.connection(), verification).await?;
+        if is_first || seen_before || !verification.asks_for_duplicates() {
+            verifications::insert(transaction.connection(), verification).await?;
+            return Ok(());
+        }
+        // No transaction stays open while the engine thinks.
+        drop(transaction);
+        work.roll_back().await?;
+        seen_before = true;
+    }
+}
+
+/// Whether its document came before; `false`, too, if it was not asked for.
+pub(super) async fn seen_before(api: &Api, verification: &Verification) -> sqlx::Result<bool> {
+    if !verification.asks_for_duplicates() {
+        return Ok(false);
+    }
+    let mut reader = api.database.read().await?;
+    documents::came_before(reader.connection(), verification).await
+}
+
+/// Has it judged.
+pub(super) async fn judge(
+    api: &Api,
+    verification: &Verification,
+    seen_before: bool,
+) -> Result<Findings, Failure> {
     let case = verification.case(seen_before);
     let (findings, _) = timed("identity", api.engines.identity(verification.environment, &case)).await?;
     Ok(findings)
-}
-
-async fn seen_before(connection: Connection<'_>, verification: &Verification) -> sqlx::Result<bool> {
-    // Who did not ask does not wait for the answer.
-    if !verification.checks.contains(&IdentityCheck::Duplicate) {
-        return Ok(false);
-    }
-    verifications::has_document(connection, verification).await
 }
 
 /// Reads one verification.

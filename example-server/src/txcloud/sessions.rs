@@ -25,9 +25,9 @@ use super::store::verifications::Owner;
 use super::user::User;
 use crate::accounts::Environment;
 use crate::cep::text_enum;
-use crate::clock;
 use crate::db::Work;
 use crate::utc::Utc;
+use crate::{clock, fault};
 
 /// A session.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,6 +100,7 @@ pub(super) async fn create(
         let session = read(&body, &api, &user, now)?;
         let mut transaction = work.begin().await?;
         sessions::insert(transaction.connection(), &session).await?;
+        fault::point("before-commit").await;
         Ok(session.into_body(now))
     };
     match session.await {

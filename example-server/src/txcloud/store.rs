@@ -1,5 +1,6 @@
 //! What the API keeps, as functions on a connection; none of them opens or ends a transaction.
 
+pub(super) mod documents;
 pub(super) mod sessions;
 pub(super) mod verifications;
 

@@ -51,6 +51,10 @@ impl Verification {
         }
     }
 
+    pub(super) fn asks_for_duplicates(&self) -> bool {
+        self.checks.contains(&IdentityCheck::Duplicate)
+    }
+
     /// For an engine.
     pub(super) fn case(&self, seen_before: bool) -> Case {
         Case {

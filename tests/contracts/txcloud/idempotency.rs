@@ -1,14 +1,12 @@
 //! `Idempotency-Key`, by the vendor's rules: a retried request happens once.
 
-use std::sync::Barrier;
-use std::thread;
-
+use private_postgres::shared_database;
 use serde_json::{Value, json};
-use support::{Request, Response, Server, eventually, launch};
+use support::{Request, Response, eventually, launch};
 
 use super::{
-    LIVE, OTHER, TEST, demo, get, judged, operations, post, refused, request_id, transaction, verification,
-    verifications,
+    LIVE, OTHER, TEST, at_once, demo, demos, get, judged, operations, post, refused, request_id, transaction,
+    verification, verifications,
 };
 
 fn replayed(answer: &Response) -> bool {
@@ -32,73 +30,81 @@ fn answered(request: &Request) -> Response {
 
 #[test]
 fn of_every_operation_a_retry_gets_the_same_answer_and_the_same_request_id() {
-    let server = demo();
-    for (path, body, status) in operations() {
-        let request = post(&server, path, &body).key("user_123_verify_2025-01-15T10:30:00Z");
-        let fresh = request.send();
-        assert_eq!((fresh.status, replayed(&fresh)), (status, false), "{path}: {fresh:?}");
-        let before = judged(&server);
-        for _ in 0..3 {
-            let replay = request.send();
-            assert!(replayed(&replay), "{path}: {replay:?}");
-            assert_eq!(
-                (replay.lasting(), request_id(&replay)),
-                (fresh.lasting(), request_id(&fresh)),
-                "{path}"
-            );
-            assert_eq!(replay.body, fresh.body, "{path}");
+    for server in demos() {
+        for (path, body, status) in operations() {
+            let request = post(&server, path, &body).key("user_123_verify_2025-01-15T10:30:00Z");
+            let fresh = request.send();
+            assert_eq!((fresh.status, replayed(&fresh)), (status, false), "{path}: {fresh:?}");
+            let before = judged(&server);
+            for _ in 0..3 {
+                let replay = request.send();
+                assert!(replayed(&replay), "{path}: {replay:?}");
+                assert_eq!(
+                    (replay.lasting(), request_id(&replay)),
+                    (fresh.lasting(), request_id(&fresh)),
+                    "{path}"
+                );
+                assert_eq!(replay.body, fresh.body, "{path}");
+            }
+            assert_eq!(judged(&server), before, "{path}");
         }
-        assert_eq!(judged(&server), before, "{path}");
+        assert_eq!(verifications(&server), 1);
     }
-    assert_eq!(verifications(&server), 1);
 }
 
 #[test]
 fn an_endpoint_is_the_same_at_the_root_and_under_v1() {
-    let server = demo();
-    for (path, body, _) in operations() {
-        let root = post(&server, path, &body).key("same-endpoint").send();
-        let below = post(&server, &format!("/v1{path}"), &body).key("same-endpoint").send();
-        assert_eq!((replayed(&root), replayed(&below)), (false, true), "{path}");
-        assert_eq!(below.lasting(), root.lasting(), "{path}");
-        let other =
-            server.post(&format!("/v1{path}")).bearer(TEST).key("same-endpoint").json(json!({})).send();
-        assert_eq!((other.status, refused(&other).1.as_str()), (409, "idempotency_key_conflict"), "{path}");
+    for server in demos() {
+        for (path, body, _) in operations() {
+            let root = post(&server, path, &body).key("same-endpoint").send();
+            let below = post(&server, &format!("/v1{path}"), &body).key("same-endpoint").send();
+            assert_eq!((replayed(&root), replayed(&below)), (false, true), "{path}");
+            assert_eq!(below.lasting(), root.lasting(), "{path}");
+            let other =
+                server.post(&format!("/v1{path}")).bearer(TEST).key("same-endpoint").json(json!({})).send();
+            assert_eq!(
+                (other.status, refused(&other).1.as_str()),
+                (409, "idempotency_key_conflict"),
+                "{path}"
+            );
+        }
     }
 }
 
 #[test]
 fn the_same_key_is_another_one_elsewhere_and_for_somebody_else() {
-    let server = demo();
-    let first = post(&server, "/transactions/score", &transaction()).key("shared-key-1").send();
-    assert!(!replayed(&first));
-    for key in [LIVE, OTHER] {
-        let other =
-            server.post("/transactions/score").bearer(key).key("shared-key-1").json(transaction()).send();
-        assert_eq!((other.status, replayed(&other)), (200, false), "{key}");
-        assert_ne!(other.json()["id"], first.json()["id"]);
+    for server in demos() {
+        let first = post(&server, "/transactions/score", &transaction()).key("shared-key-1").send();
+        assert!(!replayed(&first));
+        for key in [LIVE, OTHER] {
+            let other =
+                server.post("/transactions/score").bearer(key).key("shared-key-1").json(transaction()).send();
+            assert_eq!((other.status, replayed(&other)), (200, false), "{key}");
+            assert_ne!(other.json()["id"], first.json()["id"]);
+        }
+        let elsewhere = post(&server, "/identity/verify", &verification()).key("shared-key-1").send();
+        assert_eq!((elsewhere.status, replayed(&elsewhere)), (200, false));
+        assert!(replayed(&post(&server, "/transactions/score", &transaction()).key("shared-key-1").send()));
     }
-    let elsewhere = post(&server, "/identity/verify", &verification()).key("shared-key-1").send();
-    assert_eq!((elsewhere.status, replayed(&elsewhere)), (200, false));
-    assert!(replayed(&post(&server, "/transactions/score", &transaction()).key("shared-key-1").send()));
 }
 
 #[test]
 fn another_body_is_a_conflict_and_changes_nothing() {
-    let server = demo();
-    let request = post(&server, "/identity/verify", &verification()).key("conflicting");
-    let first = request.send();
-    let mut other = verification();
-    other["country"] = json!("FR");
-    for body in [other, json!({}), Value::Null] {
-        let answer = post(&server, "/identity/verify", &body).key("conflicting").send();
-        assert_eq!(answer.status, 409, "{answer:?}");
-        assert_eq!(refused(&answer), ("idempotency_error".into(), "idempotency_key_conflict".into()));
-        assert!(!replayed(&answer));
-        assert_ne!(request_id(&answer), request_id(&first));
+    for server in demos() {
+        let request = post(&server, "/identity/verify", &verification()).key("conflicting");
+        let first = request.send();
+        let mut other = verification();
+        other["country"] = json!("FR");
+        for body in [other, json!({}), Value::Null] {
+            let answer = post(&server, "/identity/verify", &body).key("conflicting").send();
+            assert_eq!(answer.status, 409, "{answer:?}");
+            assert_eq!(refused(&answer), ("idempotency_error".into(), "idempotency_key_conflict".into()));
+            assert!(!replayed(&answer));
+            assert_ne!(request_id(&answer), request_id(&first));
+        }
+        assert_eq!(request.send().lasting(), first.lasting());
+        assert_eq!((verifications(&server), judged(&server)), (json!(1), 1));
     }
-    assert_eq!(request.send().lasting(), first.lasting());
-    assert_eq!((verifications(&server), judged(&server)), (json!(1), 1));
 }
 
 #[test]
@@ -167,55 +173,53 @@ fn a_key_means_nothing_where_nothing_is_made() {
 
 #[test]
 fn a_refusal_is_replayed_with_its_request_id() {
-    let server = demo();
-    let request = post(&server, "/kyb/verify", &json!({})).key("refused-body");
-    let first = request.send();
-    let second = request.send();
-    assert_eq!((first.status, replayed(&first), replayed(&second)), (400, false, true));
-    assert_eq!(second.lasting(), first.lasting());
-    assert_eq!(refused(&second), ("validation_error".into(), "missing_parameter".into()));
+    for server in demos() {
+        let request = post(&server, "/kyb/verify", &json!({})).key("refused-body");
+        let first = request.send();
+        let second = request.send();
+        assert_eq!((first.status, replayed(&first), replayed(&second)), (400, false, true));
+        assert_eq!(second.lasting(), first.lasting());
+        assert_eq!(refused(&second), ("validation_error".into(), "missing_parameter".into()));
+    }
 }
 
 #[test]
 fn of_thirty_requests_at_once_with_one_key_one_is_recorded() {
     const AT_ONCE: usize = 30;
-    let server = demo();
-    for (round, path) in (1..=8).zip(["/identity/verify", "/v1/identity/verify"].into_iter().cycle()) {
-        let request = post(&server, path, &verification()).key(&format!("race-number-{round}"));
-        let answers = at_once(AT_ONCE, &request);
-        assert_eq!(answers.iter().filter(|answer| !replayed(answer)).count(), 1, "round {round}");
-        assert!(answers.iter().all(|answer| answer.lasting() == answers[0].lasting()), "round {round}");
-        assert_eq!((verifications(&server), judged(&server)), (json!(round), round));
+    for server in demos() {
+        for (round, path) in (1..=8).zip(["/identity/verify", "/v1/identity/verify"].into_iter().cycle()) {
+            let request = post(&server, path, &verification()).key(&format!("race-number-{round}"));
+            let answers = at_once(AT_ONCE, || answered(&request));
+            assert_eq!(answers.iter().filter(|answer| !replayed(answer)).count(), 1, "round {round}");
+            assert!(answers.iter().all(|answer| answer.lasting() == answers[0].lasting()), "round {round}");
+            assert_eq!((verifications(&server), judged(&server)), (json!(round), round));
+        }
     }
 }
 
-fn at_once(many: usize, request: &Request) -> Vec<Response> {
-    let start = Barrier::new(many);
-    thread::scope(|scope| {
-        let client = || {
-            start.wait();
-            answered(request)
+#[test]
+fn two_api_keys_of_one_account_share_its_verifications_and_no_idempotency_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    for database in [format!("sqlite://{}/it.db", folder.path().display()), shared_database()] {
+        let keys = [(); 2].map(|()| made_key(&database));
+        let server = launch().database(&database).start();
+        let verify = |key: &str| {
+            server.post("/identity/verify").bearer(key).key("the-same-key").json(verification()).send()
         };
-        let clients: Vec<_> = (0..many).map(|_| scope.spawn(client)).collect();
-        clients.into_iter().map(|client| client.join().expect("a client")).collect()
-    })
+        let [first, second] = [verify(&keys[0]), verify(&keys[1])];
+        assert_eq!((first.status, second.status, replayed(&second)), (200, 200, false));
+        assert_ne!(first.json()["id"], second.json()["id"]);
+        for key in &keys {
+            assert!(replayed(&verify(key)));
+            let list = server.get("/identity/verifications").bearer(key).send().json();
+            assert_eq!(list["total_count"], 2);
+        }
+    }
 }
 
-#[test]
-fn a_request_that_is_killed_before_its_end_has_not_happened() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = format!("sqlite://{}", folder.path().join("it.db").display());
-    let config = "[idempotency]\nlease_seconds = 1\n";
-    let request = |server: &Server| post(server, "/identity/verify", &verification()).key("killed-once-1");
-    let server =
-        launch().demo().database(&database).config(config).env("FAULT_POINT", "after-commit").start();
-    // It is recorded, and its answer never given.
-    let open = request(&server).open();
-    eventually("it is recorded", || server.said("at after-commit").then_some(()));
-    server.kill();
-    drop(open);
-    let server = launch().demo().database(&database).config(config).start();
-    let answer = answered(&request(&server));
-    assert!(replayed(&answer), "{answer:?}");
-    assert_eq!((answer.status, verifications(&server)), (200, json!(1)));
+/// A new test key of the account `acme`, which may do everything.
+fn made_key(database: &str) -> String {
+    let arguments = ["keys", "create", "--api", "txcloud", "--account", "acme", "--test"];
+    let launch = arguments.iter().fold(launch().database(database), |launch, argument| launch.arg(argument));
+    String::from_utf8(launch.output().stdout).expect("a key is text").trim().to_owned()
 }

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::txcloud::engines::identity::IdentityCheck;
 
 fn body() -> Value {
     json!({"document_front": "Zm9v", "country": "MA", "document_type": "cin"})

@@ -3,7 +3,7 @@
 use private_postgres::shared_database;
 
 use super::verifications::{self, Owner};
-use super::{of_list, sessions, to_list};
+use super::{documents, of_list, sessions, to_list};
 use crate::accounts::Environment;
 use crate::clock;
 use crate::db::Database;
@@ -98,13 +98,12 @@ async fn a_document_is_known_to_its_owner_once_it_came_before() {
         let (first, second) = (verification(ACME), verification(ACME));
         let elsewhere = verification(Owner { environment: Environment::Live, ..ACME });
         let mut transaction = database.begin().await.unwrap();
-        for kept in [&first, &second, &elsewhere] {
-            verifications::insert(transaction.connection(), kept).await.unwrap();
+        for (kept, is_first) in [(&first, true), (&second, false), (&elsewhere, true)] {
+            let came = documents::came_before(transaction.connection(), kept).await.unwrap();
+            let claimed = documents::claim(transaction.connection(), kept).await.unwrap();
+            assert_eq!((came, claimed), (!is_first, is_first));
         }
-        for (kept, known) in [(&first, false), (&second, true), (&elsewhere, false)] {
-            let has = verifications::has_document(transaction.connection(), kept).await.unwrap();
-            assert_eq!(has, known);
-        }
+        assert!(!documents::came_before(transaction.connection(), &first).await.unwrap(), "it is itself");
     }
 }
 

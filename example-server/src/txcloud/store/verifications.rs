@@ -131,22 +131,6 @@ pub(in crate::txcloud) async fn count(connection: Connection<'_>, owner: Owner<'
     column(count)
 }
 
-/// Whether its owner has an earlier one of the same document.
-pub(in crate::txcloud) async fn has_document(
-    connection: Connection<'_>,
-    verification: &Verification,
-) -> sqlx::Result<bool> {
-    on!(connection, c => sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM txcloud_verifications
-         WHERE account = $1 AND environment = $2 AND document = $3 AND id < $4)",
-    )
-    .bind(&verification.account)
-    .bind(verification.environment.as_str())
-    .bind(&verification.evidence.document)
-    .bind(&verification.id)
-    .fetch_one(c).await)
-}
-
 /// A verification as its columns have it.
 #[derive(Debug, sqlx::FromRow)]
 struct Row {
