@@ -103,7 +103,7 @@
 //! | without a key | 1 more: whether it can be committed | the same |
 //! | replayed | 1: the claim; behind a `Layered` that has it, 0 | 0 |
 //!
-//! How it looks in a handler stands at `CoCommit`, and a whole program in `examples/co_commit.rs`.
+//! How it looks in a handler stands at `CoCommit`, and a whole program in `examples/orders.rs`.
 //!
 //! For effects outside the store, [`Idempotency`] gives the handler a [derived key](Idempotency::derive) to hand to the
 //! next service, and [checkpoints](Idempotency::checkpoint) that the next attempt finds.
