@@ -5,7 +5,7 @@
 //! cargo run -p account-retry-policy --features client --example hyper
 //! ```
 //!
-//! Stop the server and start it again meanwhile.
+//! Stop the server and start it again meanwhile; `docs/RETRY-SAFELY.md` walks through it.
 #![expect(clippy::print_stdout, reason = "the answer")]
 
 use std::error::Error;
@@ -33,9 +33,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let request = Request::post(url)
         .header("authorization", format!("Bearer mxcep_{}", "1".repeat(64)))
         .header("content-type", "application/json")
+        .header("idempotency-key", "payment-17") // written down with the payment before its first try
         .body(Full::new(Bytes::from(payment)))?;
     let response = client.ready().await?.call(request).await?;
-    eprintln!("{}", response.status());
+    let replayed = response.headers().get("idempotent-replayed").is_some_and(|value| value == "true");
+    eprintln!("{}{}", response.status(), if replayed { ", replayed" } else { "" });
     println!("{}", String::from_utf8_lossy(&response.into_body().collect().await?.to_bytes()));
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! cargo run -p account-retry-policy --features reqwest --example reqwest
 //! ```
 //!
-//! Stop the server and start it again meanwhile.
+//! Stop the server and start it again meanwhile; `docs/RETRY-SAFELY.md` walks through it.
 #![expect(clippy::print_stdout, reason = "the answer")]
 
 use std::error::Error;
@@ -30,10 +30,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .post(url)
         .header(AUTHORIZATION, format!("Bearer mxcep_{}", "1".repeat(64)))
         .header(CONTENT_TYPE, "application/json")
+        .header("idempotency-key", "payment-17") // written down with the payment before its first try
         .body(payment)
         .build()?;
     let response = client.ready().await?.call(request).await?;
-    eprintln!("{}", response.status());
+    let replayed = response.headers().get("idempotent-replayed").is_some_and(|value| value == "true");
+    eprintln!("{}{}", response.status(), if replayed { ", replayed" } else { "" });
     println!("{}", response.text().await?);
     Ok(())
 }
