@@ -8,3 +8,4 @@ mod document;
 mod listed;
 mod readme;
 mod veriko;
+mod walkthrough;
