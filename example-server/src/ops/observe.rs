@@ -12,6 +12,9 @@ pub(super) const REQUESTS: &str = "http_requests_total";
 pub(super) const DURATION: &str = "http_request_duration_seconds";
 pub(super) const REPLAYS: &str = "idempotency_replays_total";
 
+/// By what the APIs say that an answer is a replay; mintfax has a word of its own.
+const REPLAY_MARKS: [&str; 2] = ["idempotent-replayed", "idempotency-replayed"];
+
 /// Watches a request pass.
 ///
 /// Of the request, only the method and the pattern of its route are named, in the log as in the metrics: both sets are
@@ -28,7 +31,7 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
     let took = started.elapsed();
 
     let status = response.status().as_u16();
-    let replayed = response.headers().get("idempotent-replayed").is_some_and(|value| value == "true");
+    let replayed = REPLAY_MARKS.iter().any(|mark| response.headers().get(*mark).is_some_and(|v| v == "true"));
     span.in_scope(|| tracing::info!(status, replayed, took_us = took.as_micros(), "answered"));
 
     let status = status.to_string();
