@@ -15,7 +15,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use url::Url;
 
-pub(crate) use self::webhooks::Webhooks;
+pub(crate) use self::webhooks::{Tries, Webhooks};
 use crate::accounts::Plan;
 use crate::cep;
 use crate::veriko::{Caps, Outcome};

@@ -64,10 +64,11 @@ use tokio::net::TcpListener;
 use app::Stacks;
 use config::Config;
 use db::Database;
-use mintfax::Mintfax;
+use mintfax::{Mintfax, Telling};
 pub use options::Options;
 use options::{Command, KeysCommand, KeysCreate};
 use outbound::{Outbound, Rules};
+use seal::Sealer;
 use secrecy::ExposeSecret;
 use server::Signals;
 use tokio_util::sync::CancellationToken;
@@ -97,21 +98,35 @@ pub async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     ops::install_log(options.log);
     let database = Database::open(options.database()).await?;
     let done = match &options.command {
-        Some(Command::Keys { command: KeysCommand::Create(asked) }) => create_key(&database, asked).await,
+        Some(Command::Keys { command: KeysCommand::Create(asked) }) => {
+            create_key(&options, &database, asked).await
+        }
         Some(Command::Openapi) | None => serve(&options, config, &database).await,
     };
     database.close().await;
     done
 }
 
-/// Prints a new key, for the one time it is known.
-async fn create_key(database: &Database, asked: &KeysCreate) -> Result<(), Box<dyn Error>> {
+/// Prints a new key, for the one time it is known; of an API whose accounts have a secret, that on a second line.
+async fn create_key(
+    options: &Options,
+    database: &Database,
+    asked: &KeysCreate,
+) -> Result<(), Box<dyn Error>> {
+    let mut secret = None;
+    if asked.api == options::Api::Mintfax {
+        let (account, environment) = (&asked.account, asked.environment());
+        // First: a key that was made and not printed would be lost.
+        secret = Some(mintfax::signing_secret(database, &options.sealer()?, account, environment).await?);
+    }
     let key = match asked.api {
         options::Api::Veriko => accounts::create_key::<Veriko>(database, asked).await?,
         options::Api::Mintfax => accounts::create_key::<Mintfax>(database, asked).await?,
         options::Api::Txcloud => accounts::create_key::<Txcloud>(database, asked).await?,
     };
-    writeln!(std::io::stdout(), "{}", key.expose_secret())?;
+    for line in [Some(key), secret].into_iter().flatten() {
+        writeln!(std::io::stdout(), "{}", line.expose_secret())?;
+    }
     Ok(())
 }
 
@@ -128,10 +143,13 @@ fn faxes(
     config: &mintfax::Config,
     database: &Database,
     veriko: &Api,
+    sealer: Arc<Sealer>,
 ) -> Result<mintfax::Api, Box<dyn Error>> {
     let uploads = mintfax::Uploads::configured(config, options.database());
     let outbound = Outbound::new(Rules { allow_http: options.demo, allow_private: options.demo })?;
-    Ok(mintfax::Api::new(database.clone(), config.clone(), uploads, outbound, veriko.worker.clone())?)
+    let in_flight = Arc::clone(&veriko.webhooks.in_flight);
+    let telling = Telling { outbound, sealer, demo: options.demo, in_flight };
+    Ok(mintfax::Api::new(database.clone(), config.clone(), uploads, telling, veriko.worker.clone())?)
 }
 
 /// Serves until a signal comes.
@@ -149,13 +167,14 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     webhooks.check_secrets().await?;
     let mut handlers = Handlers::default();
     webhooks.attempts(&mut handlers, config.scheduler.concurrency.get());
-    let api = Arc::new(Api::new(database.clone(), &terms, webhooks, sealer)?);
+    let api = Arc::new(Api::new(database.clone(), &terms, webhooks, Arc::clone(&sealer))?);
     let recogniser = Arc::clone(&api.recogniser);
     tokio::spawn(async move { recogniser.prepare().await });
     veriko::attempts(&api, &mut handlers);
     let checks = Arc::new(txcloud::Api::new(database.clone(), api.worker.clone(), &config.txcloud));
     txcloud::attempts(&checks, &mut handlers);
-    let faxes = Arc::new(faxes(options, &config.mintfax, database, &api)?);
+    let faxes = Arc::new(faxes(options, &config.mintfax, database, &api, sealer)?);
+    faxes.check_secrets().await?;
     mintfax::attempts(&faxes, &mut handlers);
     let to_end = grace.saturating_sub(TO_HAND_BACK);
     let worker =

@@ -22,8 +22,8 @@ use secrecy::SecretString;
 
 pub(crate) use self::delivery::{Delivery, DeliveryId, DeliveryStatus};
 pub(crate) use self::endpoint::{Endpoint, EndpointStatus};
-use self::in_flight::InFlight;
-pub(crate) use self::post::{Headers, Message, Receipt, hmac};
+pub(crate) use self::in_flight::InFlight;
+pub(crate) use self::post::{Headers, Message, Receipt, hmac, post};
 use self::sending::Sending;
 use self::store::{deliveries, endpoints};
 use crate::clock;
@@ -51,7 +51,7 @@ pub(crate) struct Webhooks {
     auto_disable_after: u32,
     /// The most endpoints of one account.
     pub(crate) max_endpoints: u32,
-    in_flight: InFlight,
+    pub(crate) in_flight: Arc<InFlight>,
     /// How the API signs.
     headers: Headers,
 }
@@ -95,7 +95,7 @@ impl Webhooks {
             timeout: config.timeout(),
             auto_disable_after: config.auto_disable_after.get(),
             max_endpoints: config.max_endpoints,
-            in_flight: InFlight::default(),
+            in_flight: Arc::default(),
             headers,
         })
     }
@@ -166,7 +166,7 @@ impl Webhooks {
     ) -> Result<Receipt, SendError> {
         let secret = self.secret(&endpoint.id.to_string(), &endpoint.secret)?;
         let id = DeliveryId::random(clock::epoch_millis());
-        let receipt = self.post(&endpoint.url, &secret, &Message { id, event, body }).await;
+        let receipt = self.send(&endpoint.url, &secret, &Message { id, event, body }).await;
         let mut transaction = self.database.begin().await?;
         deliveries::insert_sent(transaction.connection(), endpoint, id, event, &receipt).await?;
         transaction.commit().await?;

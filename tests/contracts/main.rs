@@ -2,6 +2,7 @@
 
 mod mintfax;
 mod operations;
+mod signatures;
 mod starting;
 mod txcloud;
 mod veriko;

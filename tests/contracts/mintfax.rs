@@ -9,12 +9,14 @@ mod idempotency;
 mod money;
 mod retry_script;
 mod uploads;
+mod webhooks;
 
 use std::ops::Deref;
 use std::path::Path;
 
+use private_postgres::shared_database;
 use serde_json::{Value, json};
-use support::{Request, Response, Server, eventually, launch};
+use support::{Form, Launch, Response, Server, eventually, launch};
 use tempfile::TempDir;
 
 const TEST: &str = "mfx_test_abc123def456";
@@ -57,60 +59,23 @@ fn demo() -> Demo {
 
 /// The same with more, or other, keys of `[mintfax]`.
 fn demo_with(more: &str) -> Demo {
+    demo_of(launch().demo(), more)
+}
+
+/// The same on SQLite, and on PostgreSQL.
+fn on_both(more: &str) -> [Demo; 2] {
+    [launch().demo(), launch().demo().database(&shared_database())].map(|launch| demo_of(launch, more))
+}
+
+fn demo_of(launch: Launch, more: &str) -> Demo {
     let uploads = tempfile::tempdir().expect("the directory for temporary files takes one");
     let folder = format!("uploads_folder = '{}'", uploads.path().display());
     let own = ["retry_base_seconds = 0.02", "retry_max_seconds = 0.1", "rate_per_minute = 100000", &folder];
     let key = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
     let own = own.into_iter().filter(|line| more.lines().all(|given| key(given) != key(line)));
     let lines: Vec<_> = own.chain(more.lines()).collect();
-    let server = launch().demo().config(&format!("[mintfax]\n{}\n", lines.join("\n"))).start();
+    let server = launch.config(&format!("[mintfax]\n{}\n", lines.join("\n"))).start();
     Demo { server, uploads }
-}
-
-/// A form to be sent.
-#[derive(Clone, Default)]
-struct Form(Vec<u8>);
-
-const BOUNDARY: &str = "a-boundary";
-
-impl Form {
-    /// A letter to this number.
-    fn to(to: &str) -> Self {
-        Self::default().field("to", to).file(b"%PDF-1.7 a letter")
-    }
-
-    fn field(self, name: &str, value: &str) -> Self {
-        self.part(&format!("name=\"{name}\""), value.as_bytes())
-    }
-
-    fn file(self, content: &[u8]) -> Self {
-        self.part("name=\"file\"; filename=\"document\"", content)
-    }
-
-    fn part(mut self, disposition: &str, content: &[u8]) -> Self {
-        let head = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; {disposition}\r\n\r\n");
-        self.0.extend_from_slice(head.as_bytes());
-        self.0.extend_from_slice(content);
-        self.0.extend_from_slice(b"\r\n");
-        self
-    }
-
-    fn whole(&self) -> Vec<u8> {
-        [&self.0[..], format!("--{BOUNDARY}--\r\n").as_bytes()].concat()
-    }
-
-    /// A `POST /v1/faxes` of this, by the holder of this key.
-    fn post(&self, server: &Server, key: &str) -> Request {
-        Self::head(server, key).body(self.whole())
-    }
-
-    /// The same of any form, without its body.
-    fn head(server: &Server, key: &str) -> Request {
-        server
-            .post("/v1/faxes")
-            .bearer(key)
-            .header("Content-Type", format!("multipart/form-data; boundary={BOUNDARY}"))
-    }
 }
 
 /// Sends a fax that is accepted; its id.

@@ -19,13 +19,19 @@ pub(crate) struct Webhooks {
 }
 
 /// How often one delivery is tried, and how far apart.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "Vec<f64>")]
-struct Tries(Plan);
+pub(crate) struct Tries(Plan);
+
+impl Tries {
+    pub(crate) fn plan(&self) -> Plan {
+        self.0.clone()
+    }
+}
 
 impl Webhooks {
     pub(crate) fn plan(&self) -> Plan {
-        self.retry_delays_seconds.0.clone()
+        self.retry_delays_seconds.plan()
     }
 
     pub(crate) fn timeout(&self) -> Duration {

@@ -27,4 +27,5 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("txcloud", include_str!("../../migrations/0008_txcloud.sql")),
     ("mintfax", include_str!("../../migrations/0009_mintfax.sql")),
     ("txcloud documents", include_str!("../../migrations/0010_txcloud_documents.sql")),
+    ("mintfax secrets", include_str!("../../migrations/0011_mintfax_secrets.sql")),
 ];

@@ -7,11 +7,14 @@ use retry_scheduler::WorkerHandle;
 
 use super::carrier::{Carrier, HttpCarrier, Sandbox};
 use super::config::Config;
+use super::events::{SecretError, Secrets};
 use super::uploads::Uploads;
 use crate::accounts::Environment;
 use crate::cycles::Cycles;
 use crate::db::Database;
 use crate::outbound::Outbound;
+use crate::seal::Sealer;
+use crate::webhooks::InFlight;
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -21,13 +24,27 @@ pub(crate) struct Api {
     pub(super) cycles: Cycles,
     pub(super) config: Config,
     pub(super) uploads: Uploads,
-    /// What may be called.
+    /// Who may be told of faxes.
     pub(super) outbound: Outbound,
+    /// What that is signed with.
+    pub(super) secrets: Secrets,
+    /// How much is told at a time, by all APIs together.
+    pub(super) in_flight: Arc<InFlight>,
     sandbox: Sandbox,
     /// For live faxes.
     carrier: Option<HttpCarrier>,
     /// Who makes the attempts, to be woken when there is something to do.
     pub(super) worker: WorkerHandle,
+}
+
+/// What it takes to tell of faxes.
+#[derive(Debug)]
+pub(crate) struct Telling {
+    pub(crate) outbound: Outbound,
+    pub(crate) sealer: Arc<Sealer>,
+    /// Whether there are accounts whose secrets are public.
+    pub(crate) demo: bool,
+    pub(crate) in_flight: Arc<InFlight>,
 }
 
 impl Api {
@@ -37,7 +54,7 @@ impl Api {
         database: Database,
         config: Config,
         uploads: Uploads,
-        outbound: Outbound,
+        telling: Telling,
         worker: WorkerHandle,
     ) -> reqwest::Result<Self> {
         let carrier = config
@@ -50,7 +67,9 @@ impl Api {
             database,
             config,
             uploads,
-            outbound,
+            outbound: telling.outbound,
+            secrets: Secrets::new(telling.sealer, telling.demo),
+            in_flight: telling.in_flight,
             sandbox: Sandbox,
             carrier,
             worker,
@@ -63,6 +82,14 @@ impl Api {
             Environment::Test => Some(&self.sandbox),
             Environment::Live => self.carrier.as_ref().map(|carrier| carrier as &dyn Carrier),
         }
+    }
+
+    /// Whether the secrets that are kept can be opened with the keys there are.
+    ///
+    /// # Errors
+    /// They cannot.
+    pub(crate) async fn check_secrets(&self) -> Result<(), SecretError> {
+        self.secrets.check(&self.database).await
     }
 
     /// Deletes what uploads have left behind, for ever.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 use url::Url;
 
 use super::fax::MAX_RETRIES;
+use crate::config::Tries;
 
 /// `[mintfax]`
 #[derive(Debug, Clone, Deserialize)]
@@ -27,6 +28,9 @@ pub(crate) struct Config {
     pub(super) opening_balance_cents: u32,
     pub(crate) rate_per_minute: NonZeroU32,
     pub(crate) uploads_folder: Option<PathBuf>,
+    webhook_retry_delays_seconds: Tries,
+    #[serde(deserialize_with = "seconds")]
+    webhook_timeout_seconds: Duration,
 }
 
 impl Config {
@@ -37,6 +41,15 @@ impl Config {
         let delays =
             backoff.delays().take(MAX_RETRIES.into()).map(|delay| delay.max(Duration::from_millis(1)));
         Plan::delays(delays, u32::MAX).expect("a few delays of at most a day make a plan")
+    }
+
+    /// How often an event is sent, and how far apart.
+    pub(super) fn event_plan(&self) -> Plan {
+        self.webhook_retry_delays_seconds.plan()
+    }
+
+    pub(super) fn webhook_timeout(&self) -> Duration {
+        self.webhook_timeout_seconds
     }
 }
 
@@ -56,4 +69,27 @@ fn http_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D
     let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
     let url = Url::parse(&text).ok().filter(|url| ["http", "https"].contains(&url.scheme()));
     url.map(Some).ok_or_else(|| serde::de::Error::custom("expected a URL of http or https"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        crate::config::Config::load(None).unwrap().mintfax
+    }
+
+    #[test]
+    fn a_fax_is_sent_again_after_twice_as_long_each_time_up_to_half_a_minute() {
+        let seconds: Vec<_> = config().plan().delay_list().iter().map(Duration::as_secs).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 30, 30, 30, 30, 30]);
+    }
+
+    #[test]
+    fn an_event_is_sent_four_times_within_some_eighteen_minutes() {
+        let (config, plan) = (config(), config().event_plan());
+        let seconds: Vec<_> = plan.delay_list().iter().map(Duration::as_secs).collect();
+        assert_eq!((seconds, plan.max_attempts()), (vec![10, 100, 1020], 4));
+        assert_eq!(config.webhook_timeout(), Duration::from_secs(5));
+    }
 }

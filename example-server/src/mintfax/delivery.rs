@@ -12,11 +12,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use retry_scheduler::{
-    Attempt, CycleKey, Done, Finished, Handler, NewCycle, Report, SchedulerError, Verdict,
+    Activity, Attempt, Cycle, CycleKey, Done, Finished, Handler, NewCycle, Report, SchedulerError, State,
+    Verdict,
 };
 
 use super::api::Api;
 use super::carrier::{Job, Sent};
+use super::events::{self, Event};
 use super::fax::{Fax, FaxId, Status};
 use super::store::{balances, faxes};
 use crate::accounts::Environment;
@@ -110,7 +112,10 @@ impl Delivering {
         let Some(mut fax) = fax.filter(|fax| !fax.status.is_final()) else { return Ok(None) };
         if fax.begin(clock::timestamp()) {
             faxes::update(transaction.connection(), &fax).await?;
-            transaction.commit().await?;
+            if fax.status == Status::InProgress {
+                events::announce(&self.0, transaction.connection(), &fax, Event::Sending, None).await?;
+            }
+            self.commit(transaction, &fax).await?;
         }
         Ok(Some(fax))
     }
@@ -118,10 +123,21 @@ impl Delivering {
     async fn show_in_progress(&self, fax: &mut Fax) -> Result<(), Fault> {
         if fax.status == Status::Submitted {
             let mut transaction = self.0.database.begin().await?;
-            let now = clock::timestamp();
-            faxes::show_in_progress(transaction.connection(), &fax.id, now).await?;
-            transaction.commit().await?;
             fax.status = Status::InProgress;
+            fax.updated_at = clock::timestamp();
+            if faxes::show_in_progress(transaction.connection(), &fax.id, fax.updated_at).await? {
+                events::announce(&self.0, transaction.connection(), fax, Event::Sending, None).await?;
+            }
+            self.commit(transaction, fax).await?;
+        }
+        Ok(())
+    }
+
+    /// Commits, and has told what there is to be told.
+    async fn commit(&self, transaction: Transaction, fax: &Fax) -> sqlx::Result<()> {
+        transaction.commit().await?;
+        if fax.webhook_url.is_some() {
+            self.0.worker.wake();
         }
         Ok(())
     }
@@ -136,10 +152,12 @@ impl Delivering {
         let verdict = apply(&mut fax, sent, api.config.price_cents, clock::timestamp());
         let finished =
             api.cycles.finish_in(transaction.connection(), attempt.claimed(), report(verdict)).await?;
-        let Finished::Recorded(_) = finished else { return Ok(()) };
+        let Finished::Recorded(cycle) = finished else { return Ok(()) };
         faxes::update(transaction.connection(), &fax).await?;
+        let (event, next) = event(&fax, &cycle);
+        events::announce(api, transaction.connection(), &fax, event, next).await?;
         settle(&mut transaction, &fax).await?;
-        transaction.commit().await?;
+        self.commit(transaction, &fax).await?;
         if fax.status.is_final() {
             api.uploads.delete(id).await;
         }
@@ -157,6 +175,16 @@ fn apply(fax: &mut Fax, sent: Sent, price_cents: u32, now: Timestamp) -> Verdict
         }
         Sent::Failed(fault) if fax.fail(&fault, now) => Verdict::Failure,
         Sent::Failed(_) | Sent::NoDocument => Verdict::Hopeless,
+    }
+}
+
+/// What an attempt that ended is, and when the next one is due.
+fn event(fax: &Fax, cycle: &Cycle) -> (Event, Option<Timestamp>) {
+    match (fax.status, cycle.state) {
+        (Status::Delivered, _) => (Event::Delivered, None),
+        (Status::Failed, _) => (Event::Failed, None),
+        (_, State::Pending(Activity::Idle { due })) => (Event::RetryScheduled, Timestamp::try_from(due).ok()),
+        _ => (Event::RetryScheduled, None),
     }
 }
 

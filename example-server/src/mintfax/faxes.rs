@@ -13,6 +13,7 @@ use super::api::{Api, waking};
 use super::carrier::{Refusal, Sandbox};
 use super::delivery;
 use super::errors::{Failure, FieldFaults};
+use super::events::{self, Event};
 use super::fax::{DEFAULT_RETRIES, Fax, FaxId, FaxResource, Status, Submitted};
 use super::frame::Context;
 use super::owner::Owner;
@@ -115,9 +116,6 @@ async fn accept(api: &Api, owner: &Owner, work: &Work, request: Request) -> Resu
     if owner.environment == Environment::Test {
         refuse(&submission.to)?;
     }
-    if submission.webhook_url.is_some() {
-        return Err(FieldFaults::of("webhook_url", "This version has no webhooks yet.").into());
-    }
     let carrier = api.carrier(owner.environment).ok_or_else(Failure::carrier_unavailable)?;
     let retries = match submission.retries {
         Some(retries) => retries,
@@ -153,6 +151,7 @@ async fn accept(api: &Api, owner: &Owner, work: &Work, request: Request) -> Resu
     let mut transaction = work.begin().await?;
     faxes::insert(transaction.connection(), &fax).await?;
     delivery::schedule(api, transaction.connection(), &fax).await?;
+    events::announce(api, transaction.connection(), &fax, Event::Queued, None).await?;
     // Last, because everybody else of this account waits for it from here to the commit.
     let opening = api.config.opening_balance_cents.into();
     if !balances::hold(transaction.connection(), owner, held_cents, opening).await? {

@@ -7,6 +7,7 @@ mod config;
 mod delivery;
 mod document;
 mod errors;
+mod events;
 mod fax;
 mod faxes;
 mod frame;
@@ -21,8 +22,9 @@ use std::sync::Arc;
 use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
-pub(crate) use api::Api;
+pub(crate) use api::{Api, Telling};
 pub(crate) use config::Config;
+pub(crate) use events::signing_secret;
 pub(crate) use uploads::Uploads;
 pub(crate) use user::Mintfax;
 
@@ -33,6 +35,7 @@ use crate::worker::Handlers;
 /// Adds what makes the attempts of this API's cycles.
 pub(crate) fn attempts(api: &Arc<Api>, handlers: &mut Handlers) {
     delivery::attempts(api, handlers);
+    events::attempts(api, handlers);
 }
 
 /// The whole API, below `/v1`.

@@ -4,6 +4,7 @@
 
 pub(super) mod balances;
 pub(super) mod faxes;
+pub(super) mod secrets;
 pub(super) mod settings;
 
 use crate::db::columns::{column, named, time};

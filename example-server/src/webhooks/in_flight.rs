@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Those under way.
 #[derive(Debug, Default)]
-pub(super) struct InFlight(Mutex<Counts>);
+pub(crate) struct InFlight(Mutex<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -17,7 +17,7 @@ struct Counts {
 
 /// The place of one, free again when dropped.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
+pub(crate) struct Place<'a> {
     in_flight: &'a InFlight,
     endpoint: String,
 }
@@ -30,7 +30,7 @@ impl InFlight {
     }
 
     /// A place for one to this endpoint, if there is one.
-    pub(super) fn enter(&self, endpoint: &str) -> Option<Place<'_>> {
+    pub(crate) fn enter(&self, endpoint: &str) -> Option<Place<'_>> {
         let mut counts = self.counts();
         let (most, most_of_one) = ((counts.concurrency / 2).max(1), (counts.concurrency / 4).max(1));
         let of_one = counts.of.get(endpoint).copied().unwrap_or_default();

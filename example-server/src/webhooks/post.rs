@@ -1,5 +1,7 @@
 //! One try: the request, signed, and what the receiver said.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderMap;
@@ -8,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 
 use super::{DeliveryId, Webhooks};
-use crate::outbound::OutboundFault;
+use crate::outbound::{Outbound, OutboundFault};
 use crate::{clock, hex};
 
 /// What is sent.
@@ -46,31 +48,42 @@ impl Receipt {
 }
 
 impl Webhooks {
-    /// Sends it, if the URL may be called.
-    pub(super) async fn post(&self, url: &str, secret: &SecretString, message: &Message<'_>) -> Receipt {
-        let began = clock::now();
-        let answer = async {
-            // Again: what may be called can have changed since the URL was taken.
-            let url = self.outbound.check(url).map_err(OutboundFault::Url)?;
-            let headers = (self.headers)(message, secret, clock::timestamp());
-            let body = Bytes::copy_from_slice(message.body.as_bytes());
-            self.outbound.post(&url, headers, body, BODY_BYTES, self.timeout).await
-        };
-        let answer = answer.await;
-        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let receipt = match answer {
-            Ok(answer) => Receipt {
-                status: Some(answer.status.as_u16()),
-                body: beginning(&answer.body),
-                took_ms,
-                error: None,
-            },
-            Err(fault) => Receipt { status: None, body: None, took_ms, error: Some(fault.to_string()) },
-        };
-        let outcome = if receipt.is_success() { "success" } else { "failure" };
-        metrics::counter!("webhook_tries_total", "outcome" => outcome).increment(1);
-        receipt
+    /// Sends it, signed as the API signs.
+    pub(super) async fn send(&self, url: &str, secret: &SecretString, message: &Message<'_>) -> Receipt {
+        let headers = (self.headers)(message, secret, clock::timestamp());
+        post(&self.outbound, url, headers, message.body, self.timeout).await
     }
+}
+
+/// Posts it, if the URL may be called.
+pub(crate) async fn post(
+    outbound: &Outbound,
+    url: &str,
+    headers: HeaderMap,
+    body: &str,
+    timeout: Duration,
+) -> Receipt {
+    let began = clock::now();
+    let answer = async {
+        // Again: what may be called can have changed since the URL was taken.
+        let url = outbound.check(url).map_err(OutboundFault::Url)?;
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        outbound.post(&url, headers, body, BODY_BYTES, timeout).await
+    };
+    let answer = answer.await;
+    let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let receipt = match answer {
+        Ok(answer) => Receipt {
+            status: Some(answer.status.as_u16()),
+            body: beginning(&answer.body),
+            took_ms,
+            error: None,
+        },
+        Err(fault) => Receipt { status: None, body: None, took_ms, error: Some(fault.to_string()) },
+    };
+    let outcome = if receipt.is_success() { "success" } else { "failure" };
+    metrics::counter!("webhook_tries_total", "outcome" => outcome).increment(1);
+    receipt
 }
 
 /// HMAC-SHA256 of these bytes, one after the other, in hexadecimal digits.

@@ -62,7 +62,7 @@ impl Sending {
             }
         };
         let message = Message { id, event: &due.event, body: &due.payload };
-        let posting = self.0.post(&due.url, &secret, &message);
+        let posting = self.0.send(&due.url, &secret, &message);
         let Some(receipt) = attempt.token().run_until_cancelled(posting).await else {
             return Ok(Done::Deferred { retry_in: Duration::ZERO });
         };

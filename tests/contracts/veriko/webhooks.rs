@@ -5,13 +5,12 @@ mod endpoints;
 mod events;
 mod secrets;
 
-use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
-use sha2::Sha256;
 use support::{Launch, Received, Receiver, Response, Server, demo_key, eventually, launch};
 
 use super::validations::{data, on_both, payment, read, validate};
 use super::{code, codes, framed};
+use crate::signatures::hmac;
 
 const WEBHOOKS: &str = "/v1/webhooks";
 const DELIVERIES: &str = "/v1/webhooks/deliveries";
@@ -75,12 +74,6 @@ fn settled(server: &Server) -> Value {
         assert!(deliveries.len() <= 1, "{deliveries:?}");
         deliveries.pop()
     })
-}
-
-fn hmac(secret: &str, bytes: &[u8]) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("a key of any length");
-    mac.update(bytes);
-    mac.finalize().into_bytes().iter().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
 }
 
 /// That it is signed with this secret, both ways; its time.

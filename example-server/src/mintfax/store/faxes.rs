@@ -104,15 +104,16 @@ pub(in crate::mintfax) async fn update(connection: Connection<'_>, fax: &Fax) ->
     .execute(c).await.map(drop))
 }
 
-/// Shows that it is being sent.
+/// Shows that it is being sent; whether that is news.
 pub(in crate::mintfax) async fn show_in_progress(
     connection: Connection<'_>,
     id: &FaxId,
     now: Timestamp,
-) -> sqlx::Result<()> {
-    on!(connection, c => sqlx::query(
+) -> sqlx::Result<bool> {
+    let shown = on!(connection, c => sqlx::query(
         "UPDATE mintfax_faxes SET status = 'in_progress', updated_at = $2 WHERE id = $1 AND status = 'submitted'",
-    ).bind(id.as_str()).bind(now.as_millisecond()).execute(c).await.map(drop))
+    ).bind(id.as_str()).bind(now.as_millisecond()).execute(c).await.map(|done| done.rows_affected()))?;
+    Ok(shown > 0)
 }
 
 /// Whether there is such a fax, and it has not ended.
