@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use support::{eventually, launch};
 
-use crate::clients::{Place, use_key};
+use crate::clients::{Asked, Place, use_key};
 use crate::database::Database;
 use crate::ledger::{Ledger, NEVER};
 use crate::random::Random;

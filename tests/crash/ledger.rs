@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde_json::{Value, json};
 use support::{Request, Response, Server, demo_key};
 
+use crate::clients::Asked;
 use crate::database::{ANSWERED, Database, Rows};
 
 /// Every key that was used, and every answer that was got for it.
@@ -26,24 +27,6 @@ pub(crate) const NEVER: u32 = 3600;
 impl Ledger {
     pub(crate) fn new(interval: u32) -> Self {
         Self { interval, answers: Mutex::default() }
-    }
-
-    /// A key that nobody has used.
-    pub(crate) fn next_key(&self) -> String {
-        let mut answers = self.answers();
-        let word = WORDS[answers.len() % WORDS.len()];
-        let key = format!("K{}{word}", answers.len());
-        answers.insert(key.clone(), Vec::new());
-        key
-    }
-
-    /// The one request that this key is used for.
-    pub(crate) fn request(&self, server: &Server, key: &str) -> Request {
-        validate(server, key, key, self.interval)
-    }
-
-    pub(crate) fn note(&self, key: &str, answer: Response) {
-        self.answers().get_mut(key).expect("it was given out").push(answer);
     }
 
     /// How many answers were got.
@@ -92,6 +75,24 @@ impl Ledger {
 
     fn answers(&self) -> MutexGuard<'_, BTreeMap<String, Vec<Response>>> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Asked for Ledger {
+    fn next_key(&self) -> String {
+        let mut answers = self.answers();
+        let word = WORDS[answers.len() % WORDS.len()];
+        let key = format!("K{}{word}", answers.len());
+        answers.insert(key.clone(), Vec::new());
+        key
+    }
+
+    fn request(&self, server: &Server, key: &str) -> Request {
+        validate(server, key, key, self.interval)
+    }
+
+    fn note(&self, key: &str, answer: Response) {
+        self.answers().get_mut(key).expect("it was given out").push(answer);
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use private_postgres::Postgres;
 use support::{demo_key, eventually};
 
-use crate::clients::{Place, under_load, use_key};
+use crate::clients::{Asked, Place, under_load, use_key};
 use crate::database::Database;
 use crate::ledger::{Ledger, NEVER};
 use crate::random::Random;

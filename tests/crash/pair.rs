@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use support::{eventually, eventually_within};
 
-use crate::clients::{Place, ask_until_answered, under_load};
+use crate::clients::{Asked, Place, ask_until_answered, under_load};
 use crate::cycles::{all_ended, begin, begin_these, check, claimed, recorded};
 use crate::database::Database;
 use crate::ledger::{Ledger, NEVER};
