@@ -13,6 +13,7 @@
 //! | `ocr` | receipts that are pictures |
 //! | `auth`, `accounts` | who calls |
 //! | `rate_limit`, `bodies` | how often, and how much at a time |
+//! | `frame` | what the frames around the answers of all APIs share |
 //! | `vendor` | what differs from one API to the next in what stands before it |
 //! | `config`, `options` | what the operator says |
 //! | `webhooks`, `seal` | who is told of what, and the telling; secrets as they are kept |
@@ -33,6 +34,7 @@ mod config;
 mod cycles;
 mod db;
 mod fault;
+mod frame;
 mod hex;
 mod json;
 mod language;

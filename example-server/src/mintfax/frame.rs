@@ -2,8 +2,8 @@
 
 use axum::extract::Request;
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::Response;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use idempotency_layer::Rejection;
 use serde::Serialize;
 use serde_json::Value;
@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::errors::Failure;
 use super::fax::base32;
+use crate::frame::Frame;
 
 /// What an answer must know of its request.
 #[derive(Debug, Clone)]
@@ -19,12 +20,25 @@ pub(super) struct Context {
     request_id: String,
 }
 
-impl Context {
-    /// A new request id, always of our making: an id sent by the client is the client's business.
-    fn new() -> Self {
+impl Frame for Context {
+    fn of(_: &HeaderMap) -> Self {
         Self { request_id: format!("req_{}", base32(Uuid::now_v7().as_u128())) }
     }
 
+    fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    fn rejected(&self, rejection: &Rejection) -> Response {
+        self.fail(&Failure::of_rejection(rejection))
+    }
+
+    fn refused(&self, bare: &Response) -> Response {
+        self.fail(&Failure::of_bare(bare))
+    }
+}
+
+impl Context {
     pub(super) fn ok(&self, body: &impl Serialize) -> Response {
         self.render(StatusCode::OK, body)
     }
@@ -42,15 +56,7 @@ impl Context {
             request_id: &self.request_id,
             context: failure.context.as_ref(),
         };
-        let mut response = self.render(failure.status, &document);
-        let headers = response.headers_mut();
-        if let Some(seconds) = failure.retry_after_seconds {
-            headers.insert(header::RETRY_AFTER, seconds.into());
-        }
-        if failure.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        response
+        self.render_failure(failure.status, failure.retry_after_seconds, &document)
     }
 
     /// The body, or why there is none.
@@ -59,17 +65,6 @@ impl Context {
             Ok(body) => self.ok(&body),
             Err(failure) => self.fail(&failure),
         }
-    }
-
-    fn render(&self, status: StatusCode, body: &impl Serialize) -> Response {
-        // Our own structs with string keys: nothing in them can fail to serialise.
-        let body = serde_json::to_vec(body).expect("a document of plain fields serialises");
-        let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(JSON)), (X_REQUEST_ID, self.header())];
-        (status, headers, body).into_response()
-    }
-
-    fn header(&self) -> HeaderValue {
-        HeaderValue::from_str(&self.request_id).expect("letters and digits make a header value")
     }
 }
 
@@ -98,36 +93,17 @@ pub(super) struct ErrorDocument<'a> {
 }
 
 const DOCS: &str = "https://mintfax.com/docs/errors/";
-const JSON: &str = "application/json";
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const X_IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("x-idempotency-key");
 /// The longest key, in characters.
 const MAX_KEY: usize = 255;
 
-/// Gives the request its id, and sees to it that no answer leaves without the frame.
-///
-/// Handlers frame their own answers, because what the idempotency layer stores must already be the final bytes. What is
-/// framed here was made outside of them: the layer's rejections, a caught panic, refusals of axum itself.
-pub(super) async fn envelop(mut request: Request, next: Next) -> Response {
-    let context = Context::new();
-    tracing::Span::current().record("request_id", context.request_id.as_str());
-    request.extensions_mut().insert(context.clone());
+/// Says of every answer to which key it belongs, also of those that were refused before the idempotency layer.
+pub(super) async fn echo_key(request: Request, next: Next) -> Response {
     let key = echoed(request.method(), request.headers());
-
     let mut response = next.run(request).await;
-    if let Some(rejection) = response.extensions_mut().remove::<Rejection>() {
-        metrics::counter!("idempotency_rejections_total", "kind" => rejection.code()).increment(1);
-        response = reframe(&context, &Failure::of_rejection(&rejection), &response);
-    } else if is_error(&response) && !is_json(&response) {
-        response = reframe(&context, &Failure::of_bare(&response), &response);
-    }
-    let headers = response.headers_mut();
-    // A replay has the id of the request it repeats, as its body does where it has one.
-    headers.entry(X_REQUEST_ID).or_insert_with(|| context.header());
-    // What is refused before the idempotency layer says which request it refuses, too.
     if let Some(key) = key {
-        headers.entry(X_IDEMPOTENCY_KEY).or_insert(key);
+        response.headers_mut().entry(X_IDEMPOTENCY_KEY).or_insert(key);
     }
     response
 }
@@ -138,26 +114,4 @@ fn echoed(method: &Method, headers: &HeaderMap) -> Option<HeaderValue> {
     let (Some(key), None) = (values.next(), values.next()) else { return None };
     let length = std::str::from_utf8(key.as_bytes()).map_or(key.len(), |text| text.chars().count());
     (method == Method::POST && (1..=MAX_KEY).contains(&length)).then(|| key.clone())
-}
-
-/// The failure's status and body, with the headers of the answer it stands for, its own winning.
-fn reframe(context: &Context, failure: &Failure, bare: &Response) -> Response {
-    let mut response = context.fail(failure);
-    for (name, value) in bare.headers() {
-        if !response.headers().contains_key(name) && name != header::CONTENT_LENGTH {
-            response.headers_mut().append(name, value.clone());
-        }
-    }
-    response
-}
-
-fn is_error(response: &Response) -> bool {
-    response.status().is_client_error() || response.status().is_server_error()
-}
-
-fn is_json(response: &Response) -> bool {
-    response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/json"))
 }

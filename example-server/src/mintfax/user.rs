@@ -7,9 +7,10 @@ use axum::middleware::from_fn;
 use idempotency_layer::{Contract, Scope};
 
 use super::config::Config;
-use super::frame;
+use super::frame::{self, Context};
 use super::owner::Owner;
 use crate::accounts::{ApiKey, Environment, Holder, KeyForm, Permission, Plan};
+use crate::frame::envelop;
 use crate::rate_limit::{Bucket, Reset, Stated, Style};
 use crate::vendor::{Caller, Vendor};
 
@@ -89,6 +90,6 @@ impl Vendor for Mintfax {
     }
 
     fn frame(router: Router) -> Router {
-        router.layer(from_fn(frame::envelop))
+        router.layer(from_fn(envelop::<Context>)).layer(from_fn(frame::echo_key))
     }
 }

@@ -10,8 +10,9 @@ use axum::response::Response;
 use idempotency_layer::{Contract, KeySyntax, Scope};
 
 use super::config::Config;
-use super::envelope;
+use super::envelope::Context;
 use crate::accounts::{ApiKey, Environment, Holder, KeyForm, Permission, Plan};
+use crate::frame;
 use crate::rate_limit::{Bucket, Reset, Stated, Style};
 use crate::vendor::{Caller, Vendor};
 
@@ -129,7 +130,7 @@ impl Vendor for Txcloud {
     }
 
     fn frame(router: Router) -> Router {
-        router.layer(from_fn(envelope::envelop)).layer(from_fn(one_endpoint))
+        router.layer(from_fn(frame::envelop::<Context>)).layer(from_fn(one_endpoint))
     }
 }
 

@@ -1,20 +1,18 @@
 //! The frame around every answer: `data`, `meta`, `links`, or `errors` and `meta`.
 
 use account_retry_policy::Violations;
-use axum::extract::Request;
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use idempotency_layer::Rejection;
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
-use uuid::Uuid;
 
 use super::described::Violation;
 use super::errors::{CODES, Failure, Text};
 use super::rejection;
+use crate::frame::{self, Frame};
 use crate::language::Language;
 
 /// What an answer must know of its request.
@@ -24,15 +22,27 @@ pub(crate) struct Context {
     language: Language,
 }
 
-impl Context {
-    /// A new request id, always of our making: an id sent by the client is the client's business.
+impl Frame for Context {
+    const JSON: &'static str = "application/json; charset=utf-8";
+
     fn of(headers: &HeaderMap) -> Self {
-        // The first 48 of a version 4 UUID's bits are random, all of them.
-        let mut request_id = Uuid::new_v4().simple().to_string();
-        request_id.truncate(12);
-        Self { request_id, language: Language::preferred(headers) }
+        Self { request_id: frame::random_id(), language: Language::preferred(headers) }
     }
 
+    fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    fn rejected(&self, rejection: &Rejection) -> Response {
+        self.fail(&rejection::failure(rejection))
+    }
+
+    fn refused(&self, bare: &Response) -> Response {
+        self.fail(&Failure::of_bare(bare))
+    }
+}
+
+impl Context {
     /// 200 with this as its `data`.
     pub(crate) fn ok(&self, data: &impl Serialize) -> Response {
         self.ok_with(data, &Nothing {})
@@ -75,16 +85,10 @@ impl Context {
             limit: failure.limit,
             event: failure.event.as_ref(),
         };
-        let mut response =
-            self.render(failure.status, &ErrorDocument { errors: errors.collect(), meta: self.meta(more) });
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(self.language.tag()));
-        if let Some(seconds) = failure.retry_after_seconds {
-            headers.insert(header::RETRY_AFTER, seconds.into());
-        }
-        if failure.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
+        let document = ErrorDocument { errors: errors.collect(), meta: self.meta(more) };
+        let mut response = self.render_failure(failure.status, failure.retry_after_seconds, &document);
+        let language = HeaderValue::from_static(self.language.tag());
+        response.headers_mut().insert(header::CONTENT_LANGUAGE, language);
         response
     }
 
@@ -104,17 +108,6 @@ impl Context {
 
     fn meta<More>(&self, more: More) -> MetaAnd<'_, More> {
         MetaAnd { meta: Meta::of(&self.request_id), more }
-    }
-
-    fn render(&self, status: StatusCode, document: &impl Serialize) -> Response {
-        // Our own structs with string keys: nothing in them can fail to serialise.
-        let body = serde_json::to_vec(document).expect("a document of plain fields serialises");
-        let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(JSON)), (X_REQUEST_ID, self.header())];
-        (status, headers, body).into_response()
-    }
-
-    fn header(&self) -> HeaderValue {
-        HeaderValue::from_str(&self.request_id).expect("hexadecimal digits make a header value")
     }
 }
 
@@ -248,50 +241,4 @@ pub(crate) fn shared_schemas() -> Vec<(String, RefOr<Schema>)> {
 /// `meta`, as an example shows it.
 pub(crate) fn meta_example() -> Value {
     json!(Meta::of("b3c4d5e6f7a8"))
-}
-
-const JSON: &str = "application/json; charset=utf-8";
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// Gives the request its id and language, and sees to it that no answer leaves without the frame.
-///
-/// Handlers frame their own answers, because what the idempotency layer stores must already be the final bytes. What is
-/// framed here was made outside of them: the layer's rejections, a caught panic, refusals of axum itself.
-pub(super) async fn envelop(mut request: Request, next: Next) -> Response {
-    let context = Context::of(request.headers());
-    tracing::Span::current().record("request_id", context.request_id.as_str());
-    request.extensions_mut().insert(context.clone());
-
-    let mut response = next.run(request).await;
-    if let Some(rejection) = response.extensions_mut().remove::<Rejection>() {
-        metrics::counter!("idempotency_rejections_total", "kind" => rejection.code()).increment(1);
-        response = reframe(&context, &rejection::failure(&rejection), &response);
-    } else if is_error(&response) && !is_json(&response) {
-        response = reframe(&context, &Failure::of_bare(&response), &response);
-    }
-    // A replay has the id of the request it repeats, as its body does.
-    response.headers_mut().entry(X_REQUEST_ID).or_insert_with(|| context.header());
-    response
-}
-
-/// The failure's status and body, with the headers of the answer it stands for, its own winning.
-fn reframe(context: &Context, failure: &Failure, bare: &Response) -> Response {
-    let mut response = context.fail(failure);
-    for (name, value) in bare.headers() {
-        if !response.headers().contains_key(name) && name != header::CONTENT_LENGTH {
-            response.headers_mut().append(name, value.clone());
-        }
-    }
-    response
-}
-
-fn is_error(response: &Response) -> bool {
-    response.status().is_client_error() || response.status().is_server_error()
-}
-
-fn is_json(response: &Response) -> bool {
-    response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/json"))
 }

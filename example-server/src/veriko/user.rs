@@ -7,10 +7,11 @@ use axum::middleware::from_fn;
 use idempotency_layer::{Contract, Scope};
 use jiff::Timestamp;
 
-use super::envelope;
+use super::envelope::Context;
 use super::model::Caps;
 use crate::accounts::{ApiKey, Environment, Holder, KeyForm, Permission, Plan};
 use crate::config;
+use crate::frame;
 use crate::rate_limit::{Bucket, Reset, Stated, Style};
 use crate::vendor::{Caller, Vendor};
 
@@ -126,6 +127,6 @@ impl Vendor for Veriko {
     }
 
     fn frame(router: Router) -> Router {
-        router.layer(from_fn(envelope::envelop))
+        router.layer(from_fn(frame::envelop::<Context>))
     }
 }
