@@ -1,6 +1,7 @@
 //! What makes the attempts of every cycle: the scheduler's worker, and a handler for each kind of work.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use async_trait::async_trait;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
-use retry_scheduler::{Attempt, Done, Handler, RetryScheduler, Worker, WorkerHandle};
+use retry_scheduler::{Attempt, CycleKey, Done, Handler, RetryScheduler, Worker, WorkerHandle};
 
 use crate::config::Scheduler;
 
@@ -59,6 +60,43 @@ impl Handlers {
     ) {
         self.of.insert(namespace, Arc::new(handler));
         self.attempt_timeout = self.attempt_timeout.max(attempt_timeout);
+    }
+}
+
+/// Makes an attempt, and writes what comes of it by itself, in the transaction that moves its cycle on.
+#[async_trait]
+pub(crate) trait Recording: Send + Sync {
+    /// With a fault it could not be written.
+    async fn make(&self, attempt: &Attempt) -> Result<Done, Fault>;
+}
+
+/// What keeps something from being done for now.
+pub(crate) type Fault = Box<dyn Error + Send + Sync>;
+
+/// Has an attempt that could not be written made again.
+#[derive(Debug)]
+pub(crate) struct Recorded<T>(pub(crate) T);
+
+/// When it is.
+pub(crate) const AGAIN: Duration = Duration::from_secs(5);
+
+#[async_trait]
+impl<T: Recording + 'static> Handler for Recorded<T> {
+    async fn attempt(&self, attempt: Attempt) -> Done {
+        match self.0.make(&attempt).await {
+            Ok(done) => done,
+            Err(fault) => {
+                let CycleKey { namespace, subject } = &attempt.cycle().key;
+                // Where the commit took effect after all, giving the claim back changes nothing.
+                tracing::error!(
+                    error = &*fault,
+                    namespace,
+                    subject,
+                    "an attempt was not recorded, and is made again"
+                );
+                Done::Deferred { retry_in: AGAIN }
+            }
+        }
     }
 }
 

@@ -4,7 +4,6 @@
 //! and writes what came of it, the money included, in the transaction that moves the cycle on: so each fax ends once. The
 //! process may die between the asking and the writing; then the carrier is asked again under the same key.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use retry_scheduler::{
-    Activity, Attempt, Cycle, CycleKey, Done, Finished, Handler, NewCycle, Report, SchedulerError, State,
-    Verdict,
+    Activity, Attempt, Cycle, CycleKey, Done, Finished, NewCycle, Report, SchedulerError, State, Verdict,
 };
 
 use super::api::Api;
@@ -23,15 +21,13 @@ use super::fax::{Fax, FaxId, Status};
 use super::store::{balances, faxes};
 use crate::accounts::Environment;
 use crate::db::{Connection, Transaction};
-use crate::worker::Handlers;
+use crate::worker::{Fault, Handlers, Recorded, Recording};
 use crate::{clock, fault};
 
 /// What the scheduler calls this kind of work.
 const NAMESPACE: &str = "mintfax-delivery";
 /// Beside the sending itself.
 const TO_RECORD: Duration = Duration::from_secs(30);
-/// When an attempt that could not be recorded is made again.
-const AGAIN: Duration = Duration::from_secs(5);
 /// When one is made for which there is no carrier, or no document, on this machine now.
 const NOBODY: Duration = Duration::from_secs(30);
 
@@ -51,33 +47,15 @@ pub(super) async fn schedule(api: &Api, connection: Connection<'_>, fax: &Fax) -
 /// Adds what makes the attempts.
 pub(super) fn attempts(api: &Arc<Api>, handlers: &mut Handlers) {
     let longest = api.config.carrier_timeout_seconds.saturating_add(TO_RECORD);
-    handlers.add(NAMESPACE, Delivering(Arc::clone(api)), longest);
+    handlers.add(NAMESPACE, Recorded(Delivering(Arc::clone(api))), longest);
 }
-
-type Fault = Box<dyn Error + Send + Sync>;
 
 /// Makes one attempt.
 #[derive(Debug)]
 struct Delivering(Arc<Api>);
 
 #[async_trait]
-impl Handler for Delivering {
-    async fn attempt(&self, attempt: Attempt) -> Done {
-        match self.make(&attempt).await {
-            Ok(done) => done,
-            Err(fault) => {
-                // Where the commit took effect after all, giving the claim back changes nothing.
-                tracing::error!(
-                    error = &*fault,
-                    "an attempt to send a fax was not recorded, and is made again"
-                );
-                Done::Deferred { retry_in: AGAIN }
-            }
-        }
-    }
-}
-
-impl Delivering {
+impl Recording for Delivering {
     async fn make(&self, attempt: &Attempt) -> Result<Done, Fault> {
         let api = &self.0;
         let Some(mut fax) = self.begin(attempt).await? else {
@@ -103,7 +81,9 @@ impl Delivering {
         fault::point("fax-recorded").await;
         Ok(Done::Settled)
     }
+}
 
+impl Delivering {
     /// Shows that an attempt begins; `None` if there is nothing to attempt.
     async fn begin(&self, attempt: &Attempt) -> Result<Option<Fax>, Fault> {
         let Some(id) = FaxId::parse(&attempt.cycle().key.subject) else { return Ok(None) };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use retry_scheduler::{Attempt, CycleKey, Done, Finished, Handler, NewCycle, Plan, Report, Verdict};
+use retry_scheduler::{Attempt, CycleKey, Done, Finished, NewCycle, Plan, Report, Verdict};
 
 use super::api::Api;
 use super::errors::Failure;
@@ -17,15 +17,13 @@ use super::identity::{judge, seen_before};
 use super::store::{documents, verifications};
 use super::verification::{Outcome, Verification};
 use crate::db::Work;
-use crate::worker::Handlers;
+use crate::worker::{Fault, Handlers, Recorded, Recording};
 use crate::{clock, fault};
 
 /// What the scheduler calls this kind of work.
 const NAMESPACE: &str = "txcloud-verification";
 /// For one judgement, and its record.
 const ATTEMPT: Duration = Duration::from_mins(1);
-/// When one that could not be judged or recorded is tried again.
-const AGAIN: Duration = Duration::from_secs(5);
 /// When it is not tried again any more.
 const GIVEN_UP_AFTER: Duration = Duration::from_hours(1);
 /// What becomes of one whose judgement panicked, was too slow, or took the process down again and again: these.
@@ -43,7 +41,7 @@ pub(super) async fn accept(api: &Api, work: &Work, verification: &Verification) 
 
 /// Adds what judges them.
 pub(super) fn attempts(api: &Arc<Api>, handlers: &mut Handlers) {
-    handlers.add(NAMESPACE, Judging(Arc::clone(api)), ATTEMPT);
+    handlers.add(NAMESPACE, Recorded(Judging(Arc::clone(api))), ATTEMPT);
 }
 
 /// It has no end: the attempt that finds a verification too old ends it.
@@ -62,18 +60,14 @@ fn cycle(verification: &Verification) -> NewCycle {
 struct Judging(Arc<Api>);
 
 #[async_trait]
-impl Handler for Judging {
-    async fn attempt(&self, attempt: Attempt) -> Done {
-        match self.make(&attempt).await {
-            Ok(done) => done,
-            // What it was stands in the log. Where the commit took effect after all, giving the claim back changes nothing.
-            Err(_) => Done::Deferred { retry_in: AGAIN },
-        }
+impl Recording for Judging {
+    async fn make(&self, attempt: &Attempt) -> Result<Done, Fault> {
+        self.judge(attempt).await.map_err(|failure| failure.message.into())
     }
 }
 
 impl Judging {
-    async fn make(&self, attempt: &Attempt) -> Result<Done, Failure> {
+    async fn judge(&self, attempt: &Attempt) -> Result<Done, Failure> {
         let verification = {
             let mut reader = self.0.database.read().await?;
             verifications::load_any(reader.connection(), &attempt.cycle().key.subject).await?

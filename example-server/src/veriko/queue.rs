@@ -4,14 +4,13 @@
 //! transaction of the request. Whoever writes the verdict ends the cycle in the same transaction, under the fence of its
 //! claim: so one that was accepted is asked about at least once, whatever dies meanwhile, and gets one verdict.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::SignedDuration;
-use retry_scheduler::{Attempt, CycleKey, Done, Finished, Handler, NewCycle, Plan, Report, Verdict};
+use retry_scheduler::{Attempt, CycleKey, Done, Finished, NewCycle, Plan, Report, Verdict};
 use uuid::Uuid;
 
 use super::api::Api;
@@ -26,7 +25,7 @@ use super::verdict;
 use super::webhooks::tell_verdict;
 use crate::cep;
 use crate::db::Work;
-use crate::worker::Handlers;
+use crate::worker::{Fault, Handlers, Recorded, Recording};
 use crate::{clock, fault};
 
 /// What the scheduler calls this kind of work.
@@ -35,8 +34,6 @@ const NAMESPACE: &str = "queue";
 const EXPIRED: &str = "ttl_expired";
 /// Beside the asking itself.
 const TO_RECORD: Duration = Duration::from_secs(30);
-/// When one that could not be recorded is asked about again.
-const AGAIN: Duration = Duration::from_secs(5);
 /// What becomes of one whose asking panicked, was too slow, or took the process down again and again: these.
 const DELAYS: [Duration; 4] =
     [Duration::from_secs(2), Duration::from_secs(10), Duration::from_secs(30), Duration::from_mins(2)];
@@ -67,7 +64,7 @@ pub(super) async fn enqueue(
 
 /// Adds what asks about the validations in the queue.
 pub(super) fn attempts(api: &Arc<Api>, handlers: &mut Handlers) {
-    handlers.add(NAMESPACE, Asking(Arc::clone(api)), api.cep_timeout.saturating_add(TO_RECORD));
+    handlers.add(NAMESPACE, Recorded(Asking(Arc::clone(api))), api.cep_timeout.saturating_add(TO_RECORD));
 }
 
 /// It has no end: the attempt that finds a validation expired ends it.
@@ -81,30 +78,12 @@ fn cycle(validation: &Validation, terms: Terms) -> NewCycle {
     }
 }
 
-type Fault = Box<dyn Error + Send + Sync>;
-
 /// Asks about one, and writes what came of it.
 #[derive(Debug)]
 struct Asking(Arc<Api>);
 
 #[async_trait]
-impl Handler for Asking {
-    async fn attempt(&self, attempt: Attempt) -> Done {
-        match self.make(&attempt).await {
-            Ok(done) => done,
-            Err(fault) => {
-                // Where the commit took effect after all, giving the claim back changes nothing.
-                tracing::error!(
-                    error = &*fault,
-                    "a validation in the queue was not recorded, and is asked about again"
-                );
-                Done::Deferred { retry_in: AGAIN }
-            }
-        }
-    }
-}
-
-impl Asking {
+impl Recording for Asking {
     async fn make(&self, attempt: &Attempt) -> Result<Done, Fault> {
         let Some(validation) = self.begin(attempt).await? else {
             let detail = Bytes::from_static(b"no such validation, or none that waits");
@@ -131,7 +110,9 @@ impl Asking {
         fault::point("queue-committed").await;
         Ok(Done::Settled)
     }
+}
 
+impl Asking {
     /// Shows that somebody is at it; `None` if there is nothing to be at.
     async fn begin(&self, attempt: &Attempt) -> Result<Option<Validation>, Fault> {
         let Ok(id) = Uuid::try_parse(&attempt.cycle().key.subject) else { return Ok(None) };

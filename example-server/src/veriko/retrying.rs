@@ -4,14 +4,13 @@ mod overdue;
 
 pub(super) use overdue::catch_up_one;
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
-use retry_scheduler::{Cycle, Done, Finished, Handler, Report, Verdict};
+use retry_scheduler::{Cycle, Done, Finished, Report, Verdict};
 use uuid::Uuid;
 
 use super::api::{Api, Asked};
@@ -21,12 +20,12 @@ use super::store::{attempts, validations};
 use super::validation::{Attempt, RetryState, Status, Validation};
 use super::verdict;
 use super::webhooks::tell_retry;
-use crate::worker::Handlers;
+use crate::worker::{Fault, Handlers, Recorded, Recording};
 use crate::{clock, fault};
 
 /// Adds what makes the retries.
 pub(super) fn attempts(api: &Arc<Api>, handlers: &mut Handlers) {
-    handlers.add(NAMESPACE, Retrying(Arc::clone(api)), api.cep_timeout.saturating_add(TO_RECORD));
+    handlers.add(NAMESPACE, Recorded(Retrying(Arc::clone(api))), api.cep_timeout.saturating_add(TO_RECORD));
 }
 
 /// Keeps validations in line with their cycles, for ever.
@@ -36,30 +35,13 @@ pub(crate) async fn keep_up(api: &Api) {
 
 /// How long it may take an attempt to find out what it is about and to record what came of it, beside the asking.
 const TO_RECORD: Duration = Duration::from_secs(30);
-/// When an attempt that could not be recorded is made again.
-const AGAIN: Duration = Duration::from_secs(5);
 
 /// Makes one attempt: asks, and writes what came of it into the validation, in the transaction that moves its cycle on.
 #[derive(Debug)]
 struct Retrying(Arc<Api>);
 
-type Fault = Box<dyn Error + Send + Sync>;
-
 #[async_trait]
-impl Handler for Retrying {
-    async fn attempt(&self, attempt: retry_scheduler::Attempt) -> Done {
-        match self.make(&attempt).await {
-            Ok(done) => done,
-            Err(fault) => {
-                // Where the commit took effect after all, giving the claim back changes nothing.
-                tracing::error!(error = &*fault, "a retry was not recorded, and is made again");
-                Done::Deferred { retry_in: AGAIN }
-            }
-        }
-    }
-}
-
-impl Retrying {
+impl Recording for Retrying {
     async fn make(&self, attempt: &retry_scheduler::Attempt) -> Result<Done, Fault> {
         let key = &attempt.cycle().key;
         let started_at = clock::timestamp();
@@ -82,7 +64,9 @@ impl Retrying {
         fault::point("attempt-committed").await;
         Ok(Done::Settled)
     }
+}
 
+impl Retrying {
     async fn load(&self, subject: &str) -> Result<Option<Validation>, Fault> {
         let Ok(id) = Uuid::try_parse(subject) else { return Ok(None) };
         let mut reader = self.0.database.read().await?;

@@ -1,19 +1,17 @@
 //! What sends deliveries.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use retry_scheduler::{Activity, Attempt, Cycle, Done, Finished, Handler, Report, State, Verdict};
+use retry_scheduler::{Activity, Attempt, Cycle, Done, Finished, Report, State, Verdict};
 
 use super::store::{deliveries, endpoints};
 use super::{DeliveryId, DeliveryStatus, Message, Receipt, Webhooks};
+use crate::worker::{Fault, Recording};
 use crate::{clock, fault};
 
-/// When a try that could not be recorded is made again.
-const AGAIN: Duration = Duration::from_secs(5);
 /// When one to an endpoint that has its hands full is made.
 const BUSY: Duration = Duration::from_secs(1);
 /// When one is made whose secret cannot be opened, which takes somebody to mend.
@@ -26,22 +24,8 @@ const DISABLED: &str = "the endpoint is disabled";
 #[derive(Debug)]
 pub(super) struct Sending(pub(super) Arc<Webhooks>);
 
-type Fault = Box<dyn Error + Send + Sync>;
-
 #[async_trait]
-impl Handler for Sending {
-    async fn attempt(&self, attempt: Attempt) -> Done {
-        match self.make(&attempt).await {
-            Ok(done) => done,
-            Err(fault) => {
-                tracing::error!(error = &*fault, "a webhook was not recorded, and is sent again");
-                Done::Deferred { retry_in: AGAIN }
-            }
-        }
-    }
-}
-
-impl Sending {
+impl Recording for Sending {
     async fn make(&self, attempt: &Attempt) -> Result<Done, Fault> {
         let Some(id) = attempt.cycle().key.subject.parse().ok().map(DeliveryId) else {
             return Ok(Done::Report(report(Verdict::Hopeless)));
@@ -70,7 +54,9 @@ impl Sending {
         self.record(attempt, id, &due.endpoint, &receipt).await?;
         Ok(Done::Settled)
     }
+}
 
+impl Sending {
     /// Whoever locks an endpoint and its deliveries locks the endpoint first.
     async fn record(
         &self,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::SignedDuration;
 use private_postgres::shared_database;
-use retry_scheduler::{ClaimDue, Claimed};
+use retry_scheduler::{ClaimDue, Claimed, Handler as _};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -17,6 +17,7 @@ use crate::txcloud::engines::identity::{
 use crate::txcloud::engines::{EngineFault, Engines, kyb, lending, transaction, watchlist};
 use crate::txcloud::ids;
 use crate::txcloud::sandbox::Sandbox;
+use crate::worker;
 
 /// The sandbox, unless it is out of order.
 #[derive(Debug, Default)]
@@ -111,7 +112,9 @@ impl Setup {
     }
 
     async fn attempt(&self, claimed: Claimed) -> Done {
-        Judging(Arc::clone(&self.api)).attempt(Attempt::new(claimed, CancellationToken::new())).await
+        Recorded(Judging(Arc::clone(&self.api)))
+            .attempt(Attempt::new(claimed, CancellationToken::new()))
+            .await
     }
 
     async fn status(&self, id: &str) -> VerificationStatus {
@@ -143,7 +146,7 @@ async fn an_engine_that_fails_is_asked_again_for_an_hour() {
         setup.engines.broken.store(true, Ordering::SeqCst);
         let id = setup.accepted(SignedDuration::from_mins(59)).await;
         let done = setup.attempt(setup.claim().await).await;
-        assert!(matches!(done, Done::Deferred { retry_in: AGAIN }), "{done:?}");
+        assert!(matches!(done, Done::Deferred { retry_in: worker::AGAIN }), "{done:?}");
         assert_eq!((setup.status(&id).await, setup.is_over(&id).await), (VerificationStatus::Pending, false));
 
         let late = setup.accepted(SignedDuration::from_mins(61)).await;

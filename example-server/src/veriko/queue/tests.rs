@@ -1,6 +1,6 @@
 //! What can happen to a validation in the queue, on both databases.
 
-use retry_scheduler::{Claimed, RetryScheduler as _};
+use retry_scheduler::{Claimed, Handler as _, RetryScheduler as _};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -45,7 +45,7 @@ impl Setup {
     }
 
     async fn asks(&self, claimed: Claimed) -> Done {
-        Asking(Arc::clone(&self.api)).attempt(Attempt::new(claimed, CancellationToken::new())).await
+        Recorded(Asking(Arc::clone(&self.api))).attempt(Attempt::new(claimed, CancellationToken::new())).await
     }
 
     fn times_asked(&self) -> usize {

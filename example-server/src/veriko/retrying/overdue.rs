@@ -11,13 +11,13 @@ use jiff::{SignedDuration, Timestamp};
 use retry_scheduler::{AttemptRecord, Cycle};
 use uuid::Uuid;
 
-use super::Fault;
 use crate::clock;
 use crate::veriko::api::Api;
 use crate::veriko::cycles;
 use crate::veriko::store::{attempts, validations};
 use crate::veriko::validation::{Attempt, RetryState, Validation};
 use crate::veriko::webhooks::tell_retry;
+use crate::worker::Fault;
 
 /// How often they are looked for.
 const EVERY: Duration = Duration::from_secs(10);

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use account_retry_policy::{Defaults, Plan, RetryPolicyInput};
 use private_postgres::shared_database;
-use retry_scheduler::{ClaimDue, Claimed, ManualClock};
+use retry_scheduler::{ClaimDue, Claimed, Handler as _, ManualClock};
 use tokio::sync::Notify;
 
 use super::overdue::{catch_up, catch_up_one};
@@ -22,6 +22,7 @@ use crate::veriko::payment::restore;
 use crate::veriko::retries::{call_off, enable};
 use crate::veriko::validation::{Ending, KeptCep, Kind};
 use crate::veriko::{Caps, Outcome, RetryPolicy};
+use crate::worker;
 
 const INTERVAL: Duration = Duration::from_mins(10);
 pub(in crate::veriko) const LEASE: Duration = Duration::from_secs(30);
@@ -141,7 +142,7 @@ impl Setup {
     }
 
     fn attempt(&self, claimed: Claimed) -> impl Future<Output = Done> + Send + 'static {
-        let handler = Retrying(Arc::clone(&self.api));
+        let handler = Recorded(Retrying(Arc::clone(&self.api)));
         async move { handler.attempt(retry_scheduler::Attempt::new(claimed, CancellationToken::new())).await }
     }
 
@@ -307,7 +308,7 @@ async fn an_attempt_that_is_told_to_stop_is_given_back() {
     let before = setup.shown(id).await;
     let token = CancellationToken::new();
     let attempt = retry_scheduler::Attempt::new(setup.claim_next().await, token.clone());
-    let handler = Retrying(Arc::clone(&setup.api));
+    let handler = Recorded(Retrying(Arc::clone(&setup.api)));
     let stop = async {
         setup.provider.begun.notified().await;
         token.cancel();
@@ -324,7 +325,7 @@ async fn an_attempt_that_cannot_be_recorded_is_made_again() {
     let claimed = setup.claim_next().await;
     setup.api.database.close().await;
     let done = setup.attempt(claimed).await;
-    assert!(matches!(done, Done::Deferred { retry_in: AGAIN }), "{done:?}");
+    assert!(matches!(done, Done::Deferred { retry_in: worker::AGAIN }), "{done:?}");
 }
 
 #[tokio::test]
