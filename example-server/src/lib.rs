@@ -58,6 +58,7 @@ mod worker;
 
 use std::error::Error;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -173,7 +174,8 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     let recogniser = Arc::clone(&api.recogniser);
     tokio::spawn(async move { recogniser.prepare().await });
     veriko::attempts(&api, &mut handlers);
-    let checks = Arc::new(txcloud::Api::new(database.clone(), api.worker.clone(), &config.txcloud));
+    let engines = txcloud::engines::Engines::sandbox();
+    let checks = Arc::new(txcloud::Api::new(database.clone(), api.worker.clone(), engines, &config.txcloud));
     txcloud::attempts(&checks, &mut handlers);
     let faxes = Arc::new(faxes(options, &config.mintfax, database, &api, sealer)?);
     faxes.check_secrets().await?;
@@ -203,8 +205,12 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
         .await
         .map_err(|fault| format!("cannot listen on {}: {fault}", options.listen))?;
     let mut stdout = std::io::stdout();
-    writeln!(stdout, "listening on http://{}", listener.local_addr()?)?;
+    let address = listener.local_addr()?;
+    writeln!(stdout, "listening on http://{address}")?;
     stdout.flush()?;
+    if options.demo {
+        invite(address);
+    }
 
     let stopping = CancellationToken::new();
     let working = tokio::spawn(worker.run(stopping.clone()));
@@ -229,4 +235,18 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
         tracing::warn!("some requests did not finish in time and are dropped");
     }
     Ok(())
+}
+
+/// Says what whoever has just started the demo can try, with keys that are public.
+fn invite(address: SocketAddr) {
+    let ones = "1".repeat(64);
+    tracing::info!("Veriko: curl -H 'Authorization: Bearer mxcep_{ones}' http://{address}/v1/users/me");
+    tracing::info!(
+        "TXCloud: curl -H 'Authorization: Bearer txc_test_abc123def456' -H 'Idempotency-Key: my-first-screening' \
+         -d '{{\"entity\":{{\"type\":\"individual\",\"name\":\"Boris Fictivov\"}}}}' http://{address}/watchlist/screen"
+    );
+    tracing::info!(
+        "mintfax: curl -H 'Authorization: Bearer mfx_test_abc123def456' http://{address}/v1/account/balance"
+    );
+    tracing::info!("all operations: http://{address}/docs");
 }

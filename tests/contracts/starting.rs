@@ -153,6 +153,27 @@ fn a_connection_that_sent_half_a_head_does_not_hold_up_the_end() {
 }
 
 #[test]
+fn the_demo_says_what_can_be_tried_of_each_api() {
+    let server = launch().demo().start();
+    let address = server.address;
+    assert_eq!(server.get("/healthz").send().status, 200);
+    let said = server.stop().stderr;
+    for (api, key, path) in [
+        ("Veriko", demo_key('1').as_str(), "/v1/users/me"),
+        ("TXCloud", "txc_test_abc123def456", "/watchlist/screen"),
+        ("mintfax", "mfx_test_abc123def456", "/v1/account/balance"),
+    ] {
+        let mut lines = said.lines().filter(|line| line.contains(&format!("{api}: curl")));
+        let line = lines.next().unwrap_or_else(|| panic!("nothing of {api}: {said}"));
+        assert!(
+            line.contains(&format!("Bearer {key}'")) && line.ends_with(&format!("http://{address}{path}")),
+            "{line}"
+        );
+    }
+    assert!(!launch().start().stop().stderr.contains("curl"), "those keys are public in a demo alone");
+}
+
+#[test]
 fn without_accounts_nobody_gets_in_and_the_log_says_why() {
     let server = launch().start();
     assert_eq!(server.get(POLICY).bearer(&demo_key('1')).send().status, 401);

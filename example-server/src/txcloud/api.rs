@@ -1,6 +1,5 @@
 //! What the handlers share.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::Response;
@@ -12,7 +11,6 @@ use super::config::Config;
 use super::engines::Engines;
 use super::envelope::Context;
 use super::errors::Failure;
-use super::sandbox::Sandbox;
 use crate::cycles::Cycles;
 use crate::db::{Database, Work};
 use crate::{clock, fault};
@@ -24,7 +22,7 @@ pub(crate) struct Api {
     /// Verifications in the background.
     pub(super) cycles: Cycles,
     /// Who judges.
-    pub(super) engines: Arc<dyn Engines>,
+    pub(super) engines: Engines,
     /// Who works in the background, to be woken when there is work.
     pub(super) worker: WorkerHandle,
     /// How long a session is open.
@@ -32,15 +30,8 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    pub(crate) fn new(database: Database, worker: WorkerHandle, config: &Config) -> Self {
-        Self {
-            cycles: Cycles::of(&database),
-            database,
-            // Another implementation is named here, and nowhere else.
-            engines: Arc::new(Sandbox),
-            worker,
-            session_life: config.session_life(),
-        }
+    pub(crate) fn new(database: Database, worker: WorkerHandle, engines: Engines, config: &Config) -> Self {
+        Self { cycles: Cycles::of(&database), database, engines, worker, session_life: config.session_life() }
     }
 }
 

@@ -1,82 +1,70 @@
-//! Who judges: the checks behind the operations, as one trait.
+//! Who judges: the checks behind the operations, each as one trait.
 //!
-//! The server comes with the [`Sandbox`](super::sandbox::Sandbox), whose rules anybody can read. Whoever has real engines
-//! writes another implementation and names it in [`Api::new`](super::Api::new); nothing else knows which it is. Test keys
-//! and live keys ask the same one: who has two, tells them apart by the [`Environment`] of a case.
+//! The server comes with the [`Sandbox`], whose rules anybody can read. Whoever has a real engine implements its trait
+//! and names it in `lib.rs`, where the API is made:
+//!
+//! ```ignore
+//! Engines { lending: Arc::new(OurBureau::new(…)), ..Engines::sandbox() }
+//! ```
+//!
+//! Nothing else knows which it is. Test keys and live keys ask the same one: who has two, tells them apart by the
+//! [`Environment`](crate::accounts::Environment).
+//!
+//! An engine may take long: nobody who asks holds a connection or a lock meanwhile. What it did for a request that is sent
+//! again without a key, it does again; and one that was asked when the process died is asked again, too.
 
 #[expect(dead_code, reason = "a case has all that was sent, and the sandbox needs less")]
-pub(super) mod identity;
+pub(crate) mod identity;
 #[expect(dead_code, reason = "a case has all that was sent, and the sandbox needs less")]
-pub(super) mod kyb;
+pub(crate) mod kyb;
 #[expect(dead_code, reason = "a case has all that was sent, and the sandbox needs less")]
-pub(super) mod lending;
+pub(crate) mod lending;
 #[expect(dead_code, reason = "a case has all that was sent, and the sandbox needs less")]
-pub(super) mod transaction;
-pub(super) mod watchlist;
+pub(crate) mod transaction;
+pub(crate) mod watchlist;
 
-use std::fmt;
+use std::sync::Arc;
 
-use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::accounts::Environment;
+use super::sandbox::Sandbox;
 use crate::cep::text_enum;
 
-/// The checks. They may take long: nobody who asks holds a connection or a lock meanwhile. What they did for a request that is
-/// sent again without a key, they do again.
-#[async_trait]
-pub(super) trait Engines: fmt::Debug + Send + Sync {
-    /// Takes the images of a document in, and gives back what stands for them from here on. The images themselves are in no
-    /// table of ours, so what is judged in the background is judged by this.
-    async fn receive(
-        &self,
-        of: Environment,
-        images: &identity::Images,
-    ) -> Result<identity::Evidence, EngineFault>;
+/// Who judges what.
+#[derive(Debug, Clone)]
+pub(crate) struct Engines {
+    pub(crate) identity: Arc<dyn identity::Engine>,
+    pub(crate) transaction: Arc<dyn transaction::Engine>,
+    pub(crate) lending: Arc<dyn lending::Engine>,
+    pub(crate) kyb: Arc<dyn kyb::Engine>,
+    pub(crate) watchlist: Arc<dyn watchlist::Engine>,
+}
 
-    /// Whether the document is genuine, and its holder who holds it.
-    async fn identity(
-        &self,
-        of: Environment,
-        case: &identity::Case,
-    ) -> Result<identity::Findings, EngineFault>;
-
-    /// How risky a transaction is.
-    async fn transaction(
-        &self,
-        of: Environment,
-        case: &transaction::Case,
-    ) -> Result<transaction::Score, EngineFault>;
-
-    /// How much may be lent to whom, at what price.
-    async fn lending(
-        &self,
-        of: Environment,
-        case: &lending::Case,
-    ) -> Result<lending::Assessment, EngineFault>;
-
-    /// Whether a business is what it says.
-    async fn kyb(&self, of: Environment, case: &kyb::Case) -> Result<kyb::Findings, EngineFault>;
-
-    /// Whether somebody stands on a list.
-    async fn watchlist(
-        &self,
-        of: Environment,
-        case: &watchlist::Case,
-    ) -> Result<watchlist::Screening, EngineFault>;
+impl Engines {
+    /// All of them by rules that anybody can read.
+    pub(crate) fn sandbox() -> Self {
+        let sandbox = Arc::new(Sandbox);
+        Self {
+            identity: sandbox.clone(),
+            transaction: sandbox.clone(),
+            lending: sandbox.clone(),
+            kyb: sandbox.clone(),
+            watchlist: sandbox,
+        }
+    }
 }
 
 /// An engine did not answer. What was wrong is for the log.
 #[derive(Debug, thiserror::Error)]
 #[error("an engine failed: {0}")]
-pub(super) struct EngineFault(#[from] pub(super) Box<dyn std::error::Error + Send + Sync>);
+pub(crate) struct EngineFault(#[from] pub(crate) Box<dyn std::error::Error + Send + Sync>);
 
 text_enum! {
     /// How risky something is.
     #[derive(PartialOrd, Ord, Deserialize)]
     #[serde(rename_all = "snake_case")]
-    pub(super) enum RiskLevel {
+    pub(crate) enum RiskLevel {
         /// `low`
         Low = "low",
         /// `medium`
@@ -91,7 +79,7 @@ text_enum! {
 /// From 0, no risk, to 1000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[schema(value_type = u16, minimum = 0, maximum = 1000, example = 180)]
-pub(super) struct RiskScore(u16);
+pub(crate) struct RiskScore(u16);
 
 impl RiskScore {
     /// The end of the scale that is nearer, for what is off it.

@@ -75,7 +75,7 @@ pub(super) async fn verify(
 
 /// A verification that is not judged yet, its images with the engine.
 async fn receive(api: &Api, user: &User, request: Request) -> Result<Verification, EngineFault> {
-    let evidence = api.engines.receive(user.environment(), &request.images).await?;
+    let evidence = api.engines.identity.receive(user.environment(), &request.images).await?;
     let now = clock::timestamp();
     Ok(Verification {
         id: ids::new(Verification::PREFIX),
@@ -128,7 +128,8 @@ pub(super) async fn judge(
     seen_before: bool,
 ) -> Result<Findings, Failure> {
     let case = verification.case(seen_before);
-    let (findings, _) = timed("identity", api.engines.identity(verification.environment, &case)).await?;
+    let (findings, _) =
+        timed("identity", api.engines.identity.judge(verification.environment, &case)).await?;
     Ok(findings)
 }
 

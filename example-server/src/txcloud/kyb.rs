@@ -36,7 +36,7 @@ pub(super) async fn verify(
 ) -> Response {
     let done = async {
         let case = read(&body)?;
-        let (findings, _) = timed("kyb", api.engines.kyb(user.environment(), &case)).await?;
+        let (findings, _) = timed("kyb", api.engines.kyb.judge(user.environment(), &case)).await?;
         let created_at = Utc(clock::timestamp());
         let (id, object) = (ids::new("kyb"), "kyb.verification");
         Ok((StatusCode::OK, KybVerification { id, object, findings, created_at }))

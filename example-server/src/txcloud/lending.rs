@@ -38,7 +38,7 @@ pub(super) async fn assess(
 ) -> Response {
     let done = async {
         let case = read(&body, clock::timestamp())?;
-        let asking = api.engines.lending(user.environment(), &case);
+        let asking = api.engines.lending.judge(user.environment(), &case);
         let (assessment, _) = timed("lending", asking).await?;
         let (id, object) = (ids::new("lra"), "lending.assessment");
         Ok((StatusCode::OK, LendingAssessment { id, object, status: "completed", assessment }))

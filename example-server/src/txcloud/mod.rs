@@ -9,7 +9,7 @@ mod api;
 mod background;
 mod config;
 mod country;
-mod engines;
+pub(crate) mod engines;
 mod envelope;
 mod errors;
 mod identity;

@@ -13,7 +13,7 @@ mod watchlist;
 
 use async_trait::async_trait;
 
-use super::engines::{self, EngineFault, Engines};
+use super::engines::{self, EngineFault};
 use crate::accounts::Environment;
 
 /// The engines of this server, for test keys and for live ones.
@@ -21,7 +21,7 @@ use crate::accounts::Environment;
 pub(super) struct Sandbox;
 
 #[async_trait]
-impl Engines for Sandbox {
+impl engines::identity::Engine for Sandbox {
     async fn receive(
         &self,
         _: Environment,
@@ -30,39 +30,51 @@ impl Engines for Sandbox {
         Ok(identity::receive(images))
     }
 
-    async fn identity(
+    async fn judge(
         &self,
         _: Environment,
         case: &engines::identity::Case,
     ) -> Result<engines::identity::Findings, EngineFault> {
         Ok(identity::judge(case))
     }
+}
 
-    async fn transaction(
+#[async_trait]
+impl engines::transaction::Engine for Sandbox {
+    async fn judge(
         &self,
         _: Environment,
         case: &engines::transaction::Case,
     ) -> Result<engines::transaction::Score, EngineFault> {
         Ok(transaction::judge(case))
     }
+}
 
-    async fn lending(
+#[async_trait]
+impl engines::lending::Engine for Sandbox {
+    async fn judge(
         &self,
         _: Environment,
         case: &engines::lending::Case,
     ) -> Result<engines::lending::Assessment, EngineFault> {
         Ok(lending::judge(case))
     }
+}
 
-    async fn kyb(
+#[async_trait]
+impl engines::kyb::Engine for Sandbox {
+    async fn judge(
         &self,
         _: Environment,
         case: &engines::kyb::Case,
     ) -> Result<engines::kyb::Findings, EngineFault> {
         Ok(kyb::judge(case))
     }
+}
 
-    async fn watchlist(
+#[async_trait]
+impl engines::watchlist::Engine for Sandbox {
+    async fn judge(
         &self,
         _: Environment,
         case: &engines::watchlist::Case,

@@ -37,7 +37,7 @@ pub(super) async fn score(
 ) -> Response {
     let done = async {
         let case = read(&body)?;
-        let asking = api.engines.transaction(user.environment(), &case);
+        let asking = api.engines.transaction.judge(user.environment(), &case);
         let (score, processing_time_ms) = timed("transaction", asking).await?;
         let id = ids::new("trs");
         Ok((StatusCode::OK, TransactionScore { id, object: "transaction.score", score, processing_time_ms }))

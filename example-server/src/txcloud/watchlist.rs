@@ -36,7 +36,7 @@ pub(super) async fn screen(
 ) -> Response {
     let done = async {
         let case = read(&body)?;
-        let asking = api.engines.watchlist(user.environment(), &case);
+        let asking = api.engines.watchlist.judge(user.environment(), &case);
         let (Screening { status, matches, screened_against, risk_level }, processing_time_ms) =
             timed("watchlist", asking).await?;
         let result = ScreenResult {

@@ -1,9 +1,12 @@
 //! The same stack with the words and the rules of the `TXCloud` API.
 
 use axum::routing::post;
+use retry_scheduler::WorkerHandle;
 
 use super::*;
-use crate::txcloud::Txcloud;
+use crate::accounts::Environment;
+use crate::txcloud::engines::{EngineFault, Engines, RiskLevel, kyb};
+use crate::txcloud::{self, Txcloud};
 
 /// One operation, `POST /it`, whose first answer has this status and every later one 200.
 fn first_answering(status: u16) -> Router {
@@ -88,5 +91,43 @@ async fn every_refusal_has_its_id_and_says_how_many_requests_are_left() {
         assert_eq!((answer.status(), &error["code"]), (status, &json!(code)), "{path}");
         assert_eq!(error["request_id"].as_str(), answer.header("x-request-id"), "{path}");
         assert!(!answer.body.to_string().contains("ingredient"), "{}", answer.body);
+    }
+}
+
+/// An engine of somebody's own, for which no business is what it says.
+#[derive(Debug)]
+struct Careful;
+
+#[async_trait::async_trait]
+impl kyb::Engine for Careful {
+    async fn judge(&self, of: Environment, case: &kyb::Case) -> Result<kyb::Findings, EngineFault> {
+        assert_eq!((of, case.legal_name.as_str()), (Environment::Test, "Bakery"));
+        let checks = kyb::Checks::default();
+        Ok(kyb::Findings { status: kyb::KybStatus::Failed, risk_level: RiskLevel::Critical, checks })
+    }
+}
+
+#[tokio::test]
+async fn an_engine_can_be_replaced_alone_by_naming_another() {
+    let config = load("").unwrap();
+    let engines = Engines { kyb: Arc::new(Careful), ..Engines::sandbox() };
+    let database = Database::open("sqlite::memory:").await.unwrap();
+    let api = txcloud::Api::new(database.clone(), WorkerHandle::default(), engines, &config.txcloud);
+    let api = Arc::new(api);
+    let operations = txcloud::routes().into_iter().map(|route| route.with_state(&api)).collect();
+    let mut stacks = Stacks::new(config.idempotency, database, true, 1);
+    let router = stacks.stack(Txcloud::new(&config.txcloud), operations);
+    let entity = json!({"type": "individual", "name": "Amina Exemple"});
+    let business = json!({"legal_name": "Bakery", "registration_number": "RC-1", "country": "MA"});
+    for (path, body, status) in [
+        ("/kyb/verify", json!({"business": business}), "failed"),
+        ("/watchlist/screen", json!({"entity": entity}), "clear"),
+    ] {
+        let request = Request::post(path).header("authorization", "Bearer txc_test_abc123def456");
+        let response =
+            router.clone().oneshot(request.body(Body::from(body.to_string())).unwrap()).await.unwrap();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["status"], status, "{body}");
     }
 }

@@ -12,9 +12,9 @@ use super::*;
 use crate::accounts::Environment;
 use crate::db::Database;
 use crate::txcloud::engines::identity::{
-    Case, DocumentType, Evidence, Findings, IdentityCheck, Images, VerificationStatus,
+    Case, DocumentType, Engine, Evidence, Findings, IdentityCheck, Images, VerificationStatus,
 };
-use crate::txcloud::engines::{EngineFault, Engines, kyb, lending, transaction, watchlist};
+use crate::txcloud::engines::{EngineFault, Engines};
 use crate::txcloud::ids;
 use crate::txcloud::sandbox::Sandbox;
 use crate::worker;
@@ -26,46 +26,22 @@ struct Fragile {
 }
 
 #[async_trait]
-impl Engines for Fragile {
+impl Engine for Fragile {
     async fn receive(&self, of: Environment, images: &Images) -> Result<Evidence, EngineFault> {
         Sandbox.receive(of, images).await
     }
 
-    async fn identity(&self, of: Environment, case: &Case) -> Result<Findings, EngineFault> {
+    async fn judge(&self, of: Environment, case: &Case) -> Result<Findings, EngineFault> {
         if self.broken.load(Ordering::SeqCst) {
             return Err(EngineFault("out of order".into()));
         }
-        Sandbox.identity(of, case).await
-    }
-
-    async fn transaction(
-        &self,
-        _: Environment,
-        _: &transaction::Case,
-    ) -> Result<transaction::Score, EngineFault> {
-        unreachable!("nobody asks")
-    }
-
-    async fn lending(&self, _: Environment, _: &lending::Case) -> Result<lending::Assessment, EngineFault> {
-        unreachable!("nobody asks")
-    }
-
-    async fn kyb(&self, _: Environment, _: &kyb::Case) -> Result<kyb::Findings, EngineFault> {
-        unreachable!("nobody asks")
-    }
-
-    async fn watchlist(
-        &self,
-        _: Environment,
-        _: &watchlist::Case,
-    ) -> Result<watchlist::Screening, EngineFault> {
-        unreachable!("nobody asks")
+        Sandbox.judge(of, case).await
     }
 }
 
 struct Setup {
     api: Arc<Api>,
-    engines: Arc<Fragile>,
+    engine: Arc<Fragile>,
 }
 
 impl Setup {
@@ -75,11 +51,11 @@ impl Setup {
 
     async fn on(url: &str) -> Self {
         let database = Database::open(url).await.unwrap();
-        let engines = Arc::new(Fragile::default());
+        let engine = Arc::new(Fragile::default());
         let config = crate::config::Config::load(None).unwrap().txcloud;
-        let mut api = Api::new(database, retry_scheduler::WorkerHandle::default(), &config);
-        api.engines = Arc::clone(&engines) as _;
-        Self { api: Arc::new(api), engines }
+        let engines = Engines { identity: engine.clone(), ..Engines::sandbox() };
+        let api = Api::new(database, retry_scheduler::WorkerHandle::default(), engines, &config);
+        Self { api: Arc::new(api), engine }
     }
 
     /// One that was accepted so long ago.
@@ -143,7 +119,7 @@ async fn what_was_accepted_is_judged_and_its_cycle_ends_with_it() {
 #[tokio::test]
 async fn an_engine_that_fails_is_asked_again_for_an_hour() {
     for setup in Setup::on_both().await {
-        setup.engines.broken.store(true, Ordering::SeqCst);
+        setup.engine.broken.store(true, Ordering::SeqCst);
         let id = setup.accepted(SignedDuration::from_mins(59)).await;
         let done = setup.attempt(setup.claim().await).await;
         assert!(matches!(done, Done::Deferred { retry_in: worker::AGAIN }), "{done:?}");
@@ -166,7 +142,7 @@ async fn one_that_is_decided_is_not_judged_again() {
         let claimed = setup.claim().await;
         setup.attempt(claimed.clone()).await;
         // Somebody whose lease was lost, and who does not know it.
-        setup.engines.broken.store(true, Ordering::SeqCst);
+        setup.engine.broken.store(true, Ordering::SeqCst);
         let done = setup.attempt(claimed).await;
         assert!(matches!(done, Done::Report(Report { verdict: Verdict::Hopeless, .. })), "{done:?}");
         assert_eq!(setup.status(&id).await, VerificationStatus::Failed);

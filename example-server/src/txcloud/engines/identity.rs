@@ -1,12 +1,25 @@
 //! What is asked and said about an identity document.
 
+use async_trait::async_trait;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{RiskLevel, RiskScore};
+use super::{EngineFault, RiskLevel, RiskScore};
+use crate::accounts::Environment;
 use crate::cep::text_enum;
 use crate::txcloud::country::Country;
+
+/// Whether a document is genuine, and its holder who holds it.
+#[async_trait]
+pub(crate) trait Engine: std::fmt::Debug + Send + Sync {
+    /// Takes the images of a document in, and gives back what stands for them from here on. The images themselves are in no
+    /// table of ours, so what is judged in the background is judged by this.
+    async fn receive(&self, of: Environment, images: &Images) -> Result<Evidence, EngineFault>;
+
+    /// Judges it. Of two verifications of one document at the same time, the one that comes second is judged twice.
+    async fn judge(&self, of: Environment, case: &Case) -> Result<Findings, EngineFault>;
+}
 
 text_enum! {
     /// A document that can be verified. The vendor's pages show the first two; the others are ours.

@@ -1,11 +1,19 @@
 //! What is asked and said about a business. The vendor's pages do not show this operation, so all of it is ours.
 
+use async_trait::async_trait;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::RiskLevel;
+use super::{EngineFault, RiskLevel};
+use crate::accounts::Environment;
 use crate::cep::text_enum;
 use crate::txcloud::country::Country;
+
+/// Whether a business is what it says.
+#[async_trait]
+pub(crate) trait Engine: std::fmt::Debug + Send + Sync {
+    async fn judge(&self, of: Environment, case: &Case) -> Result<Findings, EngineFault>;
+}
 
 text_enum! {
     /// One of the checks of a business.

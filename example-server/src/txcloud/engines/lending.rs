@@ -1,11 +1,20 @@
 //! What is asked and said about a loan.
 
+use async_trait::async_trait;
 use jiff::civil::Date;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::EngineFault;
+use crate::accounts::Environment;
 use crate::cep::text_enum;
 use crate::txcloud::money::{Currency, Money, Rate};
+
+/// How much may be lent to whom, at what price.
+#[async_trait]
+pub(crate) trait Engine: std::fmt::Debug + Send + Sync {
+    async fn judge(&self, of: Environment, case: &Case) -> Result<Assessment, EngineFault>;
+}
 
 /// What is to be judged.
 #[derive(Debug, Clone)]

@@ -1,11 +1,19 @@
 //! What is asked and said about a transaction.
 
+use async_trait::async_trait;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{RiskLevel, RiskScore};
+use super::{EngineFault, RiskLevel, RiskScore};
+use crate::accounts::Environment;
 use crate::cep::text_enum;
 use crate::txcloud::money::{Currency, Money};
+
+/// How risky a transaction is.
+#[async_trait]
+pub(crate) trait Engine: std::fmt::Debug + Send + Sync {
+    async fn judge(&self, of: Environment, case: &Case) -> Result<Score, EngineFault>;
+}
 
 text_enum! {
     /// How money moves.

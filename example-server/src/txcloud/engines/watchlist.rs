@@ -1,12 +1,20 @@
 //! What is asked and said about somebody who may stand on a list.
 
+use async_trait::async_trait;
 use jiff::civil::Date;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::RiskLevel;
+use super::{EngineFault, RiskLevel};
+use crate::accounts::Environment;
 use crate::cep::text_enum;
 use crate::txcloud::country::Country;
+
+/// Whether somebody stands on a list.
+#[async_trait]
+pub(crate) trait Engine: std::fmt::Debug + Send + Sync {
+    async fn judge(&self, of: Environment, case: &Case) -> Result<Screening, EngineFault>;
+}
 
 text_enum! {
     /// Who is screened. `entity` and `organization` are the same.

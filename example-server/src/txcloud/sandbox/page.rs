@@ -173,8 +173,10 @@ const INTRODUCTION: &str = "\
 
 The engines behind the TXCloud API of this server are these tables, for test keys and for live ones. They ask nobody and
 remember nothing; of the same case they always say the same. All names are made up. What a rule calls \u{201c}holds\u{201d} is a word
-among the bytes of an image. A server with real engines implements the trait `Engines`
-(`example-server/src/txcloud/engines.rs`).
+among the bytes of an image. Scores of risk end at 0 and at 1000: up to 400 is `low`, up to 600 `medium`, up to 800 `high`, and
+more is `critical`.
+
+Each of the five can be replaced alone, by an implementation of its trait: `example-server/src/txcloud/engines.rs` says how.
 
 A test holds this page to the tables in `example-server/src/txcloud/sandbox/`.
 ";
