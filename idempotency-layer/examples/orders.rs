@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header::AUTHORIZATION};
+use axum::http::{HeaderValue, StatusCode, header::AUTHORIZATION};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -56,7 +56,7 @@ async fn list(State(pool): State<SqlitePool>) -> Result<String, StatusCode> {
 
 /// Stands for your authentication: it leaves in the extensions whose request it is.
 async fn authenticate(mut request: Request, next: Next) -> Response {
-    let account = match request.headers().get(AUTHORIZATION).map(|value| value.as_bytes()) {
+    let account = match request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes) {
         Some(b"Bearer alice") => Account("alice"),
         Some(b"Bearer bob") => Account("bob"),
         _ => return StatusCode::UNAUTHORIZED.into_response(),

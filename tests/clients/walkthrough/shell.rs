@@ -24,15 +24,22 @@ pub(super) struct Shell {
 
 /// Runs files that it is given the names of. What was started in the background ends with it.
 ///
-/// Cargo is run where the sources are, into the directory of this test. The server is built as the other tests have it, or
-/// they would take it from each other.
+/// Cargo is run where the sources are, into the directory of this test, and then the folder has what was built, and no more.
+/// The server is built as the other tests have it, or they would take it from each other.
 const DRIVER: &str = r#"
 trap 'kill -9 $(jobs -p) 2>/dev/null; exit' TERM EXIT
-cargo() (
-    cd "$WORKSPACE"
+cargo() {
     if [ "$*" = "build -p example-server" ]; then set -- "$@" --features fault-points; fi
-    CARGO_TARGET_DIR=$TARGET exec "$CARGO" "$@" --quiet --locked
-)
+    (cd "$WORKSPACE" && CARGO_TARGET_DIR=$TARGET exec "$CARGO" "$@" --quiet --locked) || return
+    mkdir -p target/debug/examples
+    while [ $# -gt 0 ]; do
+        case $1 in
+        -p) ln -sf "$TARGET/debug/$2" target/debug ;;
+        --example) ln -sf "$TARGET/debug/examples/$2" target/debug/examples ;;
+        esac
+        shift
+    done
+}
 while read -r step; do
     . "$step" >"$step.said" 2>&1 </dev/null
     echo "$?"
@@ -47,8 +54,6 @@ impl Shell {
     pub(super) fn start() -> Self {
         let folder = TempDir::new().expect("a folder for temporary files");
         let (workspace, target) = places();
-        // As a reader has it below the folder of the sources.
-        std::os::unix::fs::symlink(&target, folder.path().join("target")).expect("links can be made");
         let mut bash = Command::new("bash");
         bash.args(["-c", DRIVER]).current_dir(&folder).stdin(Stdio::piped()).stdout(Stdio::piped());
         bash.env("WORKSPACE", workspace).env("TARGET", target).env("CARGO", env!("CARGO"));
