@@ -31,7 +31,7 @@ async fn the_table_of_the_three_apis_says_what_their_contracts_do() {
         let rows = [
             ("", name.to_owned()),
             ("`Idempotency-Key`", api.keys().await),
-            ("another key is answered", invalid.as_u16().to_string()),
+            ("a key of another form", invalid.as_u16().to_string()),
             ("the same key on another path", api.elsewhere().await),
             ("with another body", api.reused().await),
             ("while the first try runs", api.in_progress().await),
@@ -170,7 +170,7 @@ impl Api {
         let mut text = String::new();
         for (name, value) in again.headers().iter().filter(|(name, _)| name.as_str().contains("idempoten")) {
             match first.headers().get(name) {
-                _ if value == ask.key => write!(text, ", all `{name}`"),
+                _ if value == ask.key => write!(text, "; every answer has the key in `{name}`"),
                 None => write!(text, "`{name}: true`"),
                 Some(first) => {
                     write!(text, "`{name}: true`, a first answer `{}`", first.to_str().expect("text"))
