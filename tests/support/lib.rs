@@ -19,7 +19,7 @@ mod stub;
 
 pub use banxico::{Banxico, SpeiPayment, Standing, Step, Trouble};
 pub use clock::{eventually, eventually_within};
-pub use environment::prepared;
+pub use environment::{of_no_package, prepared};
 pub use form::Form;
 pub use http::{Connection, Request, Response};
 pub use python::{PythonTest, Running, python_test};

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use crate::environment::of_no_package;
 use crate::http::{Connection, Request};
 
 /// A server to be started, on a free port.
@@ -283,7 +284,7 @@ fn binary() -> &'static Path {
             "debug" => "dev",
             other => other,
         };
-        let status = Command::new(env!("CARGO"))
+        let status = of_no_package(&mut Command::new(env!("CARGO")))
             .args(["build", "--quiet", "--package", "example-server", "--features", "fault-points"])
             .args(["--profile", profile, "--target-dir"])
             .arg(target)

@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use support::of_no_package;
 use tempfile::TempDir;
 
 /// One bash for the whole page: variables, functions and servers in the background stay from one step to the next.
@@ -71,7 +72,7 @@ impl Shell {
         ] {
             bash.env_remove(name);
         }
-        let mut bash = bash.spawn().expect("bash starts");
+        let mut bash = of_no_package(&mut bash).spawn().expect("bash starts");
         let steps = bash.stdin.take().expect("its standard input is a pipe");
         let stdout = BufReader::new(bash.stdout.take().expect("its standard output is a pipe"));
         let (sender, done) = channel();
