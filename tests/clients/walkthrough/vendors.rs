@@ -20,11 +20,11 @@ use super::PAGE;
 async fn the_table_of_the_three_apis_says_what_their_contracts_do() {
     let shown = table();
     let apis = [
-        ("Veriko", Contract::veriko(), Retries::new()),
-        ("TXCloud", Contract::txcloud(), Retries::new()),
-        ("mintfax", Contract::mintfax(), Retries::mintfax()),
+        ("Veriko", Contract::veriko(), "`Retries::new()`", Retries::new()),
+        ("TXCloud", Contract::txcloud(), "`Retries::new()`", Retries::new()),
+        ("mintfax", Contract::mintfax(), "`Retries::mintfax()`", Retries::mintfax()),
     ];
-    for (column, (name, contract, retries)) in apis.into_iter().enumerate() {
+    for (column, (name, contract, in_rust, retries)) in apis.into_iter().enumerate() {
         let ttl = format!("{contract:?}");
         let api = Api::of(contract);
         let invalid = api.ask(Ask { key: "", ..ASK }).await.status();
@@ -39,6 +39,8 @@ async fn the_table_of_the_three_apis_says_what_their_contracts_do() {
             ("a replay says", api.replayed().await),
             ("kept for", if ttl.contains("ttl: 86400s") { "24 h".to_owned() } else { ttl }),
             ("try again after", tried_again(&retries)),
+            ("in Rust", in_rust.to_owned()),
+            ("a request that was refused (400, 402, 422), corrected", api.corrected().await),
         ];
         for (row, done) in rows {
             let shown = &shown.get(row).unwrap_or_else(|| panic!("no row {row:?}"))[column];
@@ -162,6 +164,18 @@ impl Api {
         let but: Vec<_> = (200..500).filter(|status| !stored.contains(status)).collect();
         assert_eq!(stored.len() + but.len(), 300, "{stored:?}");
         format!("below 500, but {}", list(&but))
+    }
+
+    async fn corrected(&self) -> String {
+        let mut keys = Vec::new();
+        for status in [400, 402, 422] {
+            let refused = Ask { key: &format!("refused-{status}"), body: "a", status, ..ASK };
+            assert!(self.runs(refused).await);
+            let same_key = self.runs(Ask { body: "b", ..refused }).await;
+            keys.push(if same_key { "the same key, or a new one" } else { "a new key" });
+        }
+        assert!(keys.windows(2).all(|keys| keys[0] == keys[1]), "{keys:?}");
+        keys[0].to_owned()
     }
 
     async fn replayed(&self) -> String {
