@@ -18,7 +18,7 @@
 //! | `config`, `options` | what the operator says |
 //! | `webhooks`, `seal` | who is told of what, and the telling; secrets as they are kept |
 //! | `outbound`, `tls` | calls to URLs that customers give; whom TLS trusts |
-//! | `openapi` | the description of the API, made of the routes |
+//! | `openapi` | the descriptions of the APIs, made of the routes |
 //! | `route`, `worker` | one operation; who makes the attempts of a cycle |
 //! | `db` | SQLite or PostgreSQL, one SQL text for both |
 //! | `server` | connections and shutdown |
@@ -135,8 +135,7 @@ async fn create_key(
 
 /// Prints the `OpenAPI` document, which is the program's own and depends on nothing that the operator says.
 fn print_document() -> Result<(), Box<dyn Error>> {
-    let document = openapi::document(&veriko::routes());
-    writeln!(std::io::stdout(), "{document:#}")?;
+    writeln!(std::io::stdout(), "{:#}", openapi::whole())?;
     Ok(())
 }
 
@@ -189,15 +188,14 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
             "there are no keys, so every call is answered 401: make one with `keys create`, or start with --demo"
         );
     }
-    let operations = veriko::routes();
-    let described = openapi::routes(&openapi::document(&operations));
-    let operations = operations.into_iter().map(|route| route.with_state(&api)).collect();
+    let operations = veriko::routes().into_iter().map(|route| route.with_state(&api)).collect();
     let veriko = stacks.stack(Veriko(terms), operations);
     let operations = txcloud::routes().into_iter().map(|route| route.with_state(&checks)).collect();
     let txcloud = stacks.stack(Txcloud::new(&config.txcloud), operations);
     let operations = mintfax::routes().into_iter().map(|route| route.with_state(&faxes)).collect();
     let mintfax = stacks.stack(Mintfax(config.mintfax), operations);
     let v1 = veriko.merge(txcloud.clone()).merge(mintfax);
+    let described = openapi::routes(&openapi::documents());
     let router = app::app(ops::routes(metrics, health).merge(described), v1, txcloud);
 
     let signals = Signals::listen()?;

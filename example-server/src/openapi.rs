@@ -1,7 +1,8 @@
-//! The `OpenAPI` document, made of the routes that are served, and what shows it.
+//! The `OpenAPI` documents, made of the routes that are served, and what shows them: one for each API, and one that holds all.
 //!
 //! How an operation is described: its doc comment is summary (first paragraph) and description; the annotation says what
-//! is its own, and nothing of what operations have in common, which the flags of its [`Route`] imply ([`operation`]):
+//! is its own, and nothing of what operations have in common, which the flags of its [`Route`] imply ([`operation`]) in the
+//! words of its vendor ([`Documented`]):
 //!
 //! ```ignore
 //! /// Asks for one thing.
@@ -18,29 +19,53 @@
 //!
 //! Structs derive [`utoipa::ToSchema`]; a leaf that is no enum has an example (`#[schema(example = "…")]`), of which the
 //! examples of whole bodies are made. A field that is always there and can be `null` says `#[schema(required)]`; one that
-//! is left out, and never `null`, `#[schema(nullable = false)]`. A code has its line in
-//! [`CODES`](crate::veriko::CODES). Generic structs, and those of a single plain value, are written out where they are used.
+//! is left out, and never `null`, `#[schema(nullable = false)]`. A code has its line in the vendor's
+//! [`CODES`](Documented::CODES). Generic structs, and those of a single plain value, are written out where they are used.
 
-mod errors;
+mod documented;
 mod operation;
 mod schema;
 mod serve;
+mod whole;
 
 use serde_json::{Map, Value, json};
 
+use crate::mintfax::{self, Mintfax};
 use crate::route::Route;
-use crate::veriko;
+use crate::txcloud::{self, Txcloud};
+use crate::veriko::{self, Veriko};
 
+pub(crate) use documented::{Body, Documented, Failures, Header, Implied, On};
 pub(crate) use serve::routes;
 
-/// What the paths of the routes are below.
-const PREFIX: &str = "/v1";
+/// The document of one API.
+#[derive(Debug)]
+pub(crate) struct Document {
+    /// The API's name, as the command line has it.
+    name: &'static str,
+    /// The same for people.
+    title: &'static str,
+    content: Value,
+}
+
+/// The documents of all APIs.
+pub(crate) fn documents() -> Vec<Document> {
+    vec![
+        document::<Veriko, _>(&veriko::routes()),
+        document::<Txcloud, _>(&txcloud::routes()),
+        document::<Mintfax, _>(&mintfax::routes()),
+    ]
+}
+
+/// One document of all.
+pub(crate) fn whole() -> Value {
+    whole::of(&documents())
+}
 
 /// The document of these routes.
-pub(crate) fn document<S>(routes: &[Route<S>]) -> Value {
-    let schemas = schema::named(
-        routes.iter().flat_map(|route| route.described.schemas.clone()).chain(veriko::shared_schemas()),
-    );
+fn document<V: Documented, S>(routes: &[Route<S>]) -> Document {
+    let schemas =
+        schema::named(routes.iter().flat_map(|route| route.described.schemas.clone()).chain(V::schemas()));
     let mut paths = Map::new();
     for route in routes {
         for (path, item) in &route.described.paths.paths {
@@ -48,59 +73,58 @@ pub(crate) fn document<S>(routes: &[Route<S>]) -> Value {
             for operation in item.as_object_mut().into_iter().flat_map(Map::values_mut) {
                 schema::write_out(operation, &schemas);
                 schema::refer(operation, &schemas);
-                operation::complete(operation, route, &schemas);
+                operation::complete::<V, _>(operation, route, &schemas);
             }
-            let methods = paths.entry(format!("{PREFIX}{path}")).or_insert_with(|| json!({}));
+            let methods = paths.entry(format!("{}{path}", V::PREFIX)).or_insert_with(|| json!({}));
             methods
                 .as_object_mut()
                 .expect("it was made one")
                 .extend(item.as_object().cloned().unwrap_or_default());
         }
     }
-    json!({
+    let (form, had) = V::KEY;
+    let content = json!({
         "openapi": "3.1.0",
-        "info": {
-            "title": "Veriko API",
-            "version": env!("CARGO_PKG_VERSION"),
-            "description": description(),
-            "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
-        },
-        "servers": [{ "url": "/", "description": "This server" }],
-        "tags": tags(),
-        "security": [{ "bearer": [] }],
+        "info": info(&format!("{} API", V::TITLE), &description::<V>()),
+        "servers": servers(V::SERVERS),
+        "tags": V::TAGS.iter().map(|(name, text)| json!({ "name": name, "description": text })).collect::<Value>(),
+        "security": [{ V::NAME: [] }],
         "paths": paths,
         "components": {
-            "securitySchemes": { "bearer": {
+            "securitySchemes": { V::NAME: {
                 "type": "http",
                 "scheme": "bearer",
-                "bearerFormat": "mxcep_<64 hex>",
-                "description": "An API key: `mxcep_` or `veriko_` and 64 hexadecimal digits. Of a server started with \
-                                `--demo`, `mxcep_` and 64 times `1` is one.",
+                "bearerFormat": form,
+                "description": format!("An API key of {}: {had}", V::TITLE),
             }},
-            "headers": operation::headers(),
-            "parameters": operation::parameters(),
+            "headers": operation::headers::<V>(),
+            "parameters": operation::parameters::<V>(),
             "schemas": schema::referred(&paths.clone().into(), &schemas),
         },
+    });
+    Document { name: V::NAME, title: V::TITLE, content }
+}
+
+fn info(title: &str, description: &str) -> Value {
+    json!({
+        "title": title,
+        "version": env!("CARGO_PKG_VERSION"),
+        "description": description,
+        "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
     })
 }
 
-fn description() -> String {
-    let codes: Vec<_> =
-        veriko::CODES.iter().map(|(code, meaning)| format!("| `{code}` | {meaning} |")).collect();
-    format!("{INTRODUCTION}\n| code | what it means |\n|---|---|\n{}\n\n</details>\n", codes.join("\n"))
+fn servers(servers: &[(&str, &str)]) -> Value {
+    servers.iter().map(|(url, text)| json!({ "url": url, "description": text })).collect()
 }
 
-const INTRODUCTION: &str = include_str!("openapi/introduction.md");
-
-fn tags() -> Value {
-    json!([
-        { "name": "Validations", "description": "Whether a SPEI payment arrived, by its CEP, and retries until it did." },
-        { "name": "Users", "description": "The account, and what it has set for all of its validations." },
-        { "name": "Webhooks", "description": "Being told, instead of asking." },
-        { "name": "Usage", "description": "What the plan grants, and what of it is used." },
-        { "name": "Banxico Status", "description": "How Banxico's site does." },
-        { "name": "Public", "description": "What needs no key." },
-    ])
+fn description<V: Documented>() -> String {
+    let codes: Vec<_> = V::CODES.iter().map(|(code, meaning)| format!("| `{code}` | {meaning} |")).collect();
+    format!(
+        "{}\n<details><summary>Every code of a failure</summary>\n\n| code | what it means |\n|---|---|\n{}\n\n</details>\n",
+        V::INTRODUCTION,
+        codes.join("\n")
+    )
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::json::{Fields, Given};
 
 /// Reads what the account has, and what of it is held for faxes that are under way.
 #[utoipa::path(
-    get, path = "/account/balance", operation_id = "getBalance", tag = "Fax account",
+    get, path = "/account/balance", operation_id = "getBalance", tag = "Account",
     responses((status = 200, description = "The balance", body = Balance)),
 )]
 pub(super) async fn balance(
@@ -41,7 +41,7 @@ pub(super) async fn balance(
 
 /// Reads what holds for every fax that does not say otherwise.
 #[utoipa::path(
-    get, path = "/account/fax-settings", operation_id = "getFaxSettings", tag = "Fax account",
+    get, path = "/account/fax-settings", operation_id = "getFaxSettings", tag = "Account",
     responses((status = 200, description = "The settings", body = FaxSettings)),
 )]
 pub(super) async fn settings(
@@ -55,7 +55,7 @@ pub(super) async fn settings(
 
 /// Saves what holds for every fax that does not say otherwise.
 #[utoipa::path(
-    put, path = "/account/fax-settings", operation_id = "updateFaxSettings", tag = "Fax account",
+    put, path = "/account/fax-settings", operation_id = "updateFaxSettings", tag = "Account",
     request_body = FaxSettings,
     responses(
         (status = 200, description = "The settings as they are saved", body = FaxSettings),

@@ -84,7 +84,7 @@ pub(super) struct ErrorDocument<'a> {
     #[schema(example = "https://mintfax.com/docs/errors/validation-failed")]
     docs: String,
     /// What the request is known by; the same as the header `X-Request-Id`.
-    #[schema(example = "req_01KB2T7Q3NF8S9W4X5Y6Z7A8BC")]
+    #[schema(example = "req_01KB2T7Q3NF8S9W4X5Y6Z7A8BC", pattern = "^req_[0-9A-HJKMNP-TV-Z]{26}$")]
     request_id: &'a str,
     /// More, where there is more to say: of a request that is not valid `errors`, the messages by field.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,7 +92,7 @@ pub(super) struct ErrorDocument<'a> {
     context: Option<&'a Value>,
 }
 
-const DOCS: &str = "https://mintfax.com/docs/errors/";
+pub(super) const DOCS: &str = "https://mintfax.com/docs/errors/";
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const X_IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("x-idempotency-key");
 /// The longest key, in characters.

@@ -12,6 +12,7 @@ mod fax;
 mod faxes;
 mod frame;
 mod owner;
+mod reference;
 mod store;
 mod submission;
 mod uploads;

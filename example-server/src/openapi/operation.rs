@@ -4,21 +4,27 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{errors, schema};
+use super::documented::{Documented, Failures, Header, On};
+use super::schema;
+use crate::rate_limit::{Reset, Stated};
 use crate::route::{Access, Route};
 
 /// The codes of each status that is none of success.
-pub(super) type Codes = BTreeMap<u16, Vec<String>>;
+type Codes = BTreeMap<u16, Vec<String>>;
 
 /// Adds to an operation what its route implies.
-pub(super) fn complete<S>(operation: &mut Value, route: &Route<S>, schemas: &Map<String, Value>) {
+pub(super) fn complete<V: Documented, S>(
+    operation: &mut Value,
+    route: &Route<S>,
+    schemas: &Map<String, Value>,
+) {
     let takes_body = operation.get("requestBody").is_some();
     if let Some(body) = operation.get_mut("requestBody") {
         body["required"] = json!(true);
         exemplify(body, schemas);
     }
     let by_id = route.path.contains("{id}");
-    add_parameters(operation, route.idempotent, by_id);
+    add_parameters::<V>(operation, route.idempotent, by_id);
     match route.access {
         Access::Public => operation["security"] = json!([]),
         Access::Key => {}
@@ -28,7 +34,7 @@ pub(super) fn complete<S>(operation: &mut Value, route: &Route<S>, schemas: &Map
                 json!(format!("{text}\n\nNeeds the permission `{permission}`.").trim());
         }
     }
-    let mut codes = implied(route, takes_body, by_id);
+    let mut codes = implied::<V, _>(route, takes_body, by_id);
     let mut responses = Map::new();
     for (status, mut response) in operation["responses"].as_object().cloned().unwrap_or_default() {
         let number: u16 = status.parse().unwrap_or_default();
@@ -37,126 +43,148 @@ pub(super) fn complete<S>(operation: &mut Value, route: &Route<S>, schemas: &Map
             let of_status = codes.entry(number).or_default();
             // Its own stand before the common ones.
             let common = std::mem::replace(of_status, listed.map(str::to_owned).collect());
-            of_status.extend(common);
+            of_status.extend(common.into_iter().filter(|code| !of_status.contains(code)).collect::<Vec<_>>());
         } else {
             exemplify(&mut response, schemas);
-            add_headers(&mut response, headers_of(number, route));
+            add_headers(&mut response, headers_of::<V, _>(number, route));
             responses.insert(status, response);
         }
     }
     for (status, codes) in &codes {
-        let mut response = errors::response(*status, codes);
-        add_headers(&mut response, headers_of(*status, route));
+        let mut response = failure::<V>(*status, codes);
+        add_headers(&mut response, headers_of::<V, _>(*status, route));
         responses.insert(status.to_string(), response);
     }
     operation["responses"] = responses.into();
 }
 
-fn implied<S>(route: &Route<S>, takes_body: bool, by_id: bool) -> Codes {
+/// The answer with this status: which codes it can have, and an example of the first.
+fn failure<V: Documented>(status: u16, codes: &[String]) -> Value {
+    let described: Vec<_> = codes.iter().map(|code| format!("- `{code}`: {}", V::meaning(code))).collect();
+    let body = V::failure(&Failures { status, codes, may_say_when: may_say_when(status) });
+    json!({
+        "description": described.join("\n"),
+        "content": { "application/json": { "schema": body.schema, "example": body.example } },
+    })
+}
+
+/// Whether an answer with this status can say when to come back.
+fn may_say_when(status: u16) -> bool {
+    matches!(status, 409 | 429 | 503)
+}
+
+fn implied<V: Documented, S>(route: &Route<S>, takes_body: bool, by_id: bool) -> Codes {
+    let implied = V::IMPLIED;
+    let keyed = route.access != Access::Public;
+    let flags = [
+        (by_id, implied.by_id),
+        (takes_body, implied.takes_body),
+        (takes_body || route.idempotent, implied.reads_body),
+        (route.idempotent, implied.idempotent),
+        (keyed, implied.key),
+        (matches!(route.access, Access::Permission(_)), implied.permission),
+        (true, implied.any),
+    ];
     let mut codes = Codes::new();
-    let mut add = |status, more: &[&str]| {
-        codes.entry(status).or_default().extend(more.iter().map(|code| (*code).to_owned()));
-    };
-    if by_id {
-        add(404, &["not_found"]);
-        add(422, &["invalid_uuid"]);
+    for (status, more) in flags.into_iter().filter(|(holds, _)| *holds).flat_map(|(_, rows)| rows) {
+        let of_status = codes.entry(*status).or_default();
+        for code in *more {
+            if !of_status.iter().any(|known| known == code) {
+                of_status.push((*code).to_owned());
+            }
+        }
     }
-    if takes_body {
-        add(400, &["body_empty", "invalid_json"]);
-    }
-    if takes_body || route.idempotent {
-        add(400, &["body_unreadable"]);
-        add(408, &["request_timeout"]);
-        add(413, &["body_too_large"]);
-    }
-    if route.idempotent {
-        add(400, &["invalid_idempotency_key"]);
-        add(
-            409,
-            &["idempotency_key_in_progress", "idempotent_response_unavailable", "idempotent_outcome_unknown"],
-        );
-        add(422, &["idempotency_key_reused"]);
-        add(503, &["idempotency_unavailable", "rolled_back", "outcome_unknown"]);
-    }
-    if route.access != Access::Public {
-        add(401, &["unauthorized"]);
-        add(429, &["rate_limit_exceeded"]);
-        // The database, which knows the keys.
-        add(503, &["service_unavailable"]);
-    }
-    if let Access::Permission(_) = route.access {
-        add(403, &["forbidden"]);
-    }
-    add(500, &["internal_error"]);
     codes
 }
 
-fn add_parameters(operation: &mut Value, idempotent: bool, by_id: bool) {
+fn add_parameters<V: Documented>(operation: &mut Value, idempotent: bool, by_id: bool) {
     let mut parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
     let described = parameters.iter().any(|parameter| parameter["in"] == "path");
     if by_id && !described {
         let id = json!({
-            "name": "id", "in": "path", "required": true, "description": "Which one.",
-            "schema": { "type": "string", "format": "uuid" },
-            "example": "018f3c2e-7b1a-7c3d-9e4f-5a6b7c8d9e0f",
+            "name": "id", "in": "path", "required": true, "description": "Which one.", "schema": V::id(),
         });
         parameters.insert(0, id);
     }
-    if idempotent {
-        parameters.push(json!({ "$ref": "#/components/parameters/IdempotencyKey" }));
+    for (name, parameter) in shared_parameters::<V>() {
+        if idempotent || parameter["name"] != IDEMPOTENCY_KEY {
+            parameters.push(json!({ "$ref": format!("#/components/parameters/{name}") }));
+        }
     }
-    parameters.push(json!({ "$ref": "#/components/parameters/AcceptLanguage" }));
     operation["parameters"] = parameters.into();
 }
 
-/// The parameters that operations share.
-pub(super) fn parameters() -> Value {
-    json!({
-        "IdempotencyKey": {
-            "name": "Idempotency-Key", "in": "header", "required": false,
-            "description": "A key of your choice, a UUID for instance. A request that is sent again with it happens once.",
-            "schema": { "type": "string", "pattern": "^[A-Za-z0-9_-]{1,255}$" },
-        },
-        "AcceptLanguage": {
-            "name": "Accept-Language", "in": "header", "required": false,
-            "description": "The language of `detail`: `en`, or `es`.",
-            "schema": { "type": "string" },
-        },
-    })
+/// The parameters that operations share, by name.
+pub(super) fn parameters<V: Documented>() -> Value {
+    shared_parameters::<V>().into_iter().collect::<Map<_, _>>().into()
 }
+
+fn shared_parameters<V: Documented>() -> Vec<(String, Value)> {
+    let key = json!({
+        "name": IDEMPOTENCY_KEY, "in": "header", "required": false,
+        "description": "A key of your choice, a UUID for instance. A request that is sent again with it happens once.",
+        "schema": V::idempotency_key(),
+    });
+    let parameters = std::iter::once(key).chain(V::parameters());
+    let named = |parameter: Value| {
+        (parameter["name"].as_str().expect("a parameter has a name").replace('-', ""), parameter)
+    };
+    parameters.map(named).collect()
+}
+
+const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
 /// The headers of answers.
-pub(super) fn headers() -> Value {
+pub(super) fn headers<V: Documented>() -> Value {
     let header = |description: &str, schema: Value| json!({ "description": description, "schema": schema });
-    json!({
-        "X-Request-Id": header("What this request is known by; the same as `meta.request_id`.", json!({ "type": "string", "pattern": "^[0-9a-f]{12}$" })),
-        "X-RateLimit-Limit": header("How many requests a minute the key has.", json!({ "type": "integer", "minimum": 1 })),
-        "X-RateLimit-Remaining": header("How many of them are left now.", json!({ "type": "integer", "minimum": 0 })),
-        "X-RateLimit-Reset": header("When all of them are there again, in seconds since 1970.", json!({ "type": "integer" })),
-        "Idempotent-Replayed": header("Of a request with an `Idempotency-Key`: whether this is the answer of an earlier one.", json!({ "type": "string", "enum": ["true", "false"] })),
-        "Content-Language": header("The language of `detail`.", json!({ "type": "string", "enum": ["en", "es"] })),
-        "Retry-After": header("When to come back, in seconds.", json!({ "type": "integer", "minimum": 1 })),
-        "WWW-Authenticate": header("How to say who calls.", json!({ "type": "string", "const": "Bearer" })),
-    })
+    let own = V::headers().into_iter();
+    let mut headers: Map<_, _> = own
+        .map(|Header { name, description, schema, .. }| (name.to_owned(), header(description, schema)))
+        .collect();
+    let reset = match V::NUMBERS.reset {
+        Reset::EpochSeconds => "When all of them are there again, in seconds since 1970.",
+        Reset::SecondsLeft => "In how many seconds all of them are there again.",
+    };
+    let integer = |minimum: u32| json!({ "type": "integer", "minimum": minimum });
+    for (name, description, schema) in [
+        ("X-RateLimit-Limit", "How many requests a minute the key has.", integer(1)),
+        ("X-RateLimit-Remaining", "How many of them are left now.", integer(0)),
+        ("X-RateLimit-Reset", reset, integer(0)),
+        ("Retry-After", "When to come back, in seconds.", integer(1)),
+        ("WWW-Authenticate", "How to say who calls.", json!({ "type": "string", "const": "Bearer" })),
+    ] {
+        headers.insert(name.to_owned(), header(description, schema));
+    }
+    if V::NUMBERS.window {
+        headers.insert(
+            WINDOW.to_owned(),
+            header("The minute, in seconds.", json!({ "type": "integer", "const": 60 })),
+        );
+    }
+    headers.into()
 }
 
-fn headers_of<S>(status: u16, route: &Route<S>) -> Vec<&'static str> {
-    let mut headers = vec!["X-Request-Id"];
-    let keyed = route.access != Access::Public;
+const WINDOW: &str = "X-RateLimit-Window";
+
+fn headers_of<V: Documented, S>(status: u16, route: &Route<S>) -> Vec<&'static str> {
+    let holds = |header: &Header| match header.on {
+        On::Every => true,
+        On::Failure => status >= 400,
+        On::Idempotent => route.idempotent,
+        On::Engaged => route.idempotent && !matches!(status, 401 | 403),
+    };
+    let own = V::headers();
+    let mut headers: Vec<_> = own.iter().filter(|header| holds(header)).map(|header| header.name).collect();
     if status == 401 {
         headers.push("WWW-Authenticate");
     }
-    if errors::may_say_when(status) {
+    if may_say_when(status) {
         headers.push("Retry-After");
     }
-    if keyed && (status < 300 || status == 429) {
+    let keyed = route.access != Access::Public;
+    if keyed && (V::NUMBERS.stated == Stated::Always || status < 300 || status == 429) {
         headers.extend(["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"]);
-    }
-    if route.idempotent && !matches!(status, 401 | 403) {
-        headers.push("Idempotent-Replayed");
-    }
-    if status >= 400 {
-        headers.push("Content-Language");
+        headers.extend(V::NUMBERS.window.then_some(WINDOW));
     }
     headers
 }

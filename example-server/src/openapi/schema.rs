@@ -83,9 +83,8 @@ pub(super) fn write_out(value: &mut Value, schemas: &Schemas) {
 
 /// A value that the schema takes, made of the examples of its leaves. `null` where one has none, which a test finds.
 pub(super) fn example(schema: &Value, schemas: &Schemas) -> Value {
-    if let Some(example) =
-        schema.get("example").or_else(|| schema.get("const")).or_else(|| schema.get("default"))
-    {
+    let given = ["example", "const", "default"].iter().find_map(|member| schema.get(member));
+    if let Some(example) = given.or_else(|| schema["examples"].get(0)) {
         return example.clone();
     }
     if let Some(name) = reference(schema) {

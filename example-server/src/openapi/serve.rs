@@ -1,4 +1,4 @@
-//! `/openapi.json` and `/docs`, for whoever can reach the port. Everything they need is in the program.
+//! `/openapi.json`, `/openapi/….json` and `/docs`, for whoever can reach the port. Everything they need is in the program.
 
 use std::sync::Arc;
 
@@ -7,27 +7,39 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use serde_json::Value;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::{Document, whole};
 use crate::{hex, veriko};
 
-/// What serves this document and the page that shows it.
-pub(crate) fn routes(document: &Value) -> Router {
+/// What serves these documents, the one that holds all of them, and the page that shows them.
+pub(crate) fn routes(documents: &[Document]) -> Router {
     let text = |content: &'static str| Bytes::from_static(content.as_bytes());
+    let mut shown = vec![json!({ "name": "All", "url": ALL })];
+    let mut router = Router::new().route(ALL, file(JSON, whole::of(documents).to_string().into()));
+    for Document { name, title, content } in documents {
+        let path = format!("/openapi/{name}.json");
+        router = router.route(&path, file(JSON, content.to_string().into()));
+        shown.push(json!({ "name": title, "url": path }));
+    }
+    let script = format!("const documents = {};\n{}", json!(shown), include_str!("page/page.js"));
     let files = [
-        ("/openapi.json", "application/json", document.to_string().into()),
         ("/docs", "text/html; charset=utf-8", text(include_str!("page/index.html"))),
         ("/docs/page.css", "text/css; charset=utf-8", text(include_str!("page/page.css"))),
-        ("/docs/page.js", "text/javascript; charset=utf-8", text(include_str!("page/page.js"))),
+        ("/docs/page.js", SCRIPT, script.into()),
         ("/docs/swagger-ui.css", "text/css; charset=utf-8", vendored("swagger-ui.css")),
-        ("/docs/swagger-ui-bundle.js", "text/javascript; charset=utf-8", vendored("swagger-ui-bundle.js")),
+        ("/docs/swagger-ui-bundle.js", SCRIPT, vendored("swagger-ui-bundle.js")),
+        ("/docs/swagger-ui-standalone-preset.js", SCRIPT, vendored("swagger-ui-standalone-preset.js")),
         ("/docs/favicon-32x32.png", "image/png", vendored("favicon-32x32.png")),
     ];
-    files
-        .into_iter()
-        .fold(Router::new(), |router, (path, kind, content)| router.route(path, file(kind, content)))
+    files.into_iter().fold(router, |router, (path, kind, content)| router.route(path, file(kind, content)))
 }
+
+/// The document of all APIs.
+const ALL: &str = "/openapi.json";
+const JSON: &str = "application/json";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// A file that whoever has it need not fetch again: it is asked for each time, and is 304 while it is the same.
 fn file(kind: &'static str, content: Bytes) -> MethodRouter {

@@ -4,11 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
-use utoipa::ToSchema;
+use utoipa::openapi::schema::Type;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 /// A country by its two letters of ISO 3166-1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
-#[schema(value_type = String, pattern = "^[A-Z]{2}$", example = "MA")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Country(&'static str);
 
 impl Country {
@@ -34,6 +35,16 @@ impl fmt::Display for Country {
 impl Serialize for Country {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.0)
+    }
+}
+
+impl ToSchema for Country {}
+
+impl PartialSchema for Country {
+    fn schema() -> RefOr<Schema> {
+        let codes = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(COUNTRIES.split(' ')));
+        let description = "A country by its two letters of ISO 3166-1.";
+        codes.description(Some(description)).examples(["MA"]).into()
     }
 }
 

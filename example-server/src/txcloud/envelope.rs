@@ -54,14 +54,12 @@ impl Context {
 
 /// A failure.
 #[derive(Serialize, ToSchema)]
-#[schema(as = TxcloudError)]
-pub(crate) struct ErrorEnvelope<'a> {
+pub(super) struct ErrorEnvelope<'a> {
     error: ErrorBody<'a>,
 }
 
 /// What is wrong.
 #[derive(Serialize, ToSchema)]
-#[schema(as = TxcloudErrorBody)]
 struct ErrorBody<'a> {
     /// For programs. Stable.
     #[schema(example = "missing_parameter")]

@@ -33,7 +33,7 @@ use crate::{clock, fault};
 /// With the mode `sync` the caller waits for the judgement. With `async` the answer is 202 at once, with the status
 /// `pending`; it is judged in the background, and read with the operations below.
 #[utoipa::path(
-    post, path = "/identity/verify", operation_id = "createVerification", tag = "TXCloud", request_body = VerificationRequest,
+    post, path = "/identity/verify", operation_id = "createVerification", tag = "Identity", request_body = VerificationRequest,
     responses(
         (status = 200, description = "The judgement", body = VerificationBody),
         (status = 202, description = "It is judged in the background", body = VerificationBody),
@@ -135,7 +135,7 @@ pub(super) async fn judge(
 
 /// Reads one verification.
 #[utoipa::path(
-    get, path = "/identity/verify/{id}", operation_id = "getVerification", tag = "TXCloud",
+    get, path = "/identity/verify/{id}", operation_id = "getVerification", tag = "Identity",
     params(("id" = String, Path, description = "Which one.")),
     responses((status = 200, description = "The verification", body = VerificationBody)),
 )]
@@ -153,7 +153,7 @@ pub(super) async fn one(
 
 /// Reads one verification, where the vendor's reference has it.
 #[utoipa::path(
-    get, path = "/identity/verifications/{id}", operation_id = "getListedVerification", tag = "TXCloud",
+    get, path = "/identity/verifications/{id}", operation_id = "getListedVerification", tag = "Identity",
     params(("id" = String, Path, description = "Which one.")),
     responses((status = 200, description = "The verification", body = VerificationBody)),
 )]
@@ -176,7 +176,7 @@ async fn find(api: &Api, user: &User, id: &str) -> Result<Verification, Failure>
 
 /// Lists verifications, the latest first.
 #[utoipa::path(
-    get, path = "/identity/verifications", operation_id = "listVerifications", tag = "TXCloud",
+    get, path = "/identity/verifications", operation_id = "listVerifications", tag = "Identity",
     params(
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "How many, 20 if nothing is said"),
         ("starting_after" = Option<String>, Query, description = "The id behind which the page begins"),

@@ -22,7 +22,7 @@ use crate::utc::Utc;
 
 /// Verifies a business.
 #[utoipa::path(
-    post, path = "/kyb/verify", operation_id = "verifyBusiness", tag = "TXCloud", request_body = KybRequest,
+    post, path = "/kyb/verify", operation_id = "verifyBusiness", tag = "KYB", request_body = KybRequest,
     responses(
         (status = 200, description = "Whether it is what it says", body = KybVerification),
         (status = 400, description = "missing_parameter invalid_parameter unsupported_country"),
@@ -84,9 +84,9 @@ struct KybRequest {
 #[expect(dead_code, reason = "the fields are read by the derive alone")]
 #[derive(ToSchema)]
 struct BusinessRequest {
-    #[schema(max_length = 200, example = "Exemple SA")]
+    #[schema(min_length = 1, max_length = 200, example = "Exemple SA")]
     legal_name: String,
-    #[schema(max_length = 200, example = "RC-1001")]
+    #[schema(min_length = 1, max_length = 200, example = "RC-1001")]
     registration_number: String,
     country: Country,
 }

@@ -24,7 +24,7 @@ use crate::clock;
 
 /// Assesses an applicant for a loan.
 #[utoipa::path(
-    post, path = "/lending/assess", operation_id = "createAssessment", tag = "TXCloud", request_body = AssessmentRequest,
+    post, path = "/lending/assess", operation_id = "createAssessment", tag = "Lending", request_body = AssessmentRequest,
     responses(
         (status = 200, description = "What can be lent, at what price", body = LendingAssessment),
         (status = 400, description = "missing_parameter invalid_parameter"),
@@ -151,30 +151,32 @@ struct AssessmentRequest {
 #[expect(dead_code, reason = "the fields are read by the derive alone")]
 #[derive(ToSchema)]
 struct ApplicantRequest {
-    #[schema(max_length = 200, example = "usr_abc123")]
+    #[schema(min_length = 1, max_length = 200, example = "usr_abc123")]
     id: String,
-    #[schema(max_length = 200, example = "Amina")]
+    #[schema(min_length = 1, max_length = 200, example = "Amina")]
     first_name: String,
-    #[schema(max_length = 200, example = "Exemple")]
+    #[schema(min_length = 1, max_length = 200, example = "Exemple")]
     last_name: String,
     #[schema(value_type = String, format = Date, example = "1990-05-15")]
     date_of_birth: Date,
-    #[schema(max_length = 200, example = "+212612345678")]
+    #[schema(min_length = 1, max_length = 200, example = "+212612345678")]
     phone: String,
-    #[schema(max_length = 200, example = "amina@example.com")]
+    #[schema(min_length = 1, max_length = 200, example = "amina@example.com")]
     email: Option<String>,
-    #[schema(max_length = 200, example = "AE123456")]
+    #[schema(min_length = 1, max_length = 200, example = "AE123456")]
     national_id: Option<String>,
 }
 
 #[expect(dead_code, reason = "the fields are read by the derive alone")]
 #[derive(ToSchema)]
 struct LoanRequest {
+    /// More than 0, with no more decimals than its currency has.
+    #[schema(value_type = f64, exclusive_minimum = 0, maximum = 99_999_999_999.999_9, example = 100_000)]
     amount: Money,
     currency: Option<Currency>,
     #[schema(minimum = 1, maximum = 480, example = 36)]
     term_months: u32,
-    #[schema(max_length = 200, example = "personal")]
+    #[schema(min_length = 1, max_length = 200, example = "personal")]
     purpose: Option<String>,
 }
 
@@ -193,8 +195,9 @@ struct ConsentRequest {
 #[derive(ToSchema)]
 struct EmploymentRequest {
     status: Option<EmploymentStatus>,
-    #[schema(max_length = 200, example = "Exemple SA")]
+    #[schema(min_length = 1, max_length = 200, example = "Exemple SA")]
     employer_name: Option<String>,
+    #[schema(value_type = Option<f64>, minimum = 0, maximum = 99_999_999_999.999_9, example = 25_000)]
     monthly_income: Option<Money>,
     income_currency: Option<Currency>,
 }
@@ -202,5 +205,6 @@ struct EmploymentRequest {
 #[expect(dead_code, reason = "the fields are read by the derive alone")]
 #[derive(ToSchema)]
 struct DebtRequest {
+    #[schema(value_type = Option<f64>, minimum = 0, maximum = 99_999_999_999.999_9, example = 500)]
     monthly_payment: Option<Money>,
 }

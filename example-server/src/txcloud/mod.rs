@@ -18,6 +18,7 @@ mod kyb;
 mod lending;
 mod money;
 mod reading;
+mod reference;
 mod sandbox;
 mod sessions;
 mod store;

@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use rust_decimal::{Decimal, RoundingStrategy};
 use serde::{Serialize, Serializer};
-use utoipa::ToSchema;
+use utoipa::openapi::schema::Type;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::cep::decimal;
 
@@ -89,8 +91,7 @@ fn serialize<S: Serializer>(number: Decimal, serializer: S) -> Result<S::Ok, S::
 }
 
 /// A currency of ISO 4217.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
-#[schema(value_type = String, pattern = "^[A-Z]{3}$", example = "MAD")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Currency(Row);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +121,16 @@ impl FromStr for Currency {
 impl fmt::Display for Currency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0.code)
+    }
+}
+
+impl ToSchema for Currency {}
+
+impl PartialSchema for Currency {
+    fn schema() -> RefOr<Schema> {
+        let codes = CURRENCIES.iter().flat_map(|(_, codes)| codes.split(' '));
+        let codes = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(codes));
+        codes.description(Some("A currency of ISO 4217.")).examples(["MAD"]).into()
     }
 }
 

@@ -82,7 +82,7 @@ impl Session {
 ///
 /// It expires after 15 minutes.
 #[utoipa::path(
-    post, path = "/identity/sessions", operation_id = "createSession", tag = "TXCloud", request_body = SessionRequest,
+    post, path = "/identity/sessions", operation_id = "createSession", tag = "Identity", request_body = SessionRequest,
     responses(
         (status = 201, description = "The session", body = SessionBody),
         (status = 400, description = "missing_parameter invalid_parameter unsupported_country unsupported_document"),
@@ -128,7 +128,7 @@ fn read(body: &[u8], api: &Api, user: &User, now: Timestamp) -> Result<Session, 
 
 /// Reads one session.
 #[utoipa::path(
-    get, path = "/identity/sessions/{id}", operation_id = "getSession", tag = "TXCloud",
+    get, path = "/identity/sessions/{id}", operation_id = "getSession", tag = "Identity",
     params(("id" = String, Path, description = "Which one.")),
     responses((status = 200, description = "The session", body = SessionBody)),
 )]

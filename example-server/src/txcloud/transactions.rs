@@ -23,7 +23,7 @@ use super::user::User;
 
 /// Scores a transaction before it is made.
 #[utoipa::path(
-    post, path = "/transactions/score", operation_id = "scoreTransaction", tag = "TXCloud", request_body = TransactionRequest,
+    post, path = "/transactions/score", operation_id = "scoreTransaction", tag = "Transactions", request_body = TransactionRequest,
     responses(
         (status = 200, description = "How risky it is, and what to do", body = TransactionScore),
         (status = 400, description = "missing_parameter invalid_parameter"),
@@ -119,9 +119,10 @@ struct TransactionScore {
 #[expect(dead_code, reason = "the fields are read by the derive alone")]
 #[derive(ToSchema)]
 struct TransactionRequest {
-    #[schema(max_length = 200, example = "txn_1")]
+    #[schema(min_length = 1, max_length = 200, example = "txn_1")]
     transaction_id: Option<String>,
     /// More than 0, with no more decimals than its currency has.
+    #[schema(value_type = f64, exclusive_minimum = 0, maximum = 99_999_999_999.999_9, example = 5000)]
     amount: Money,
     currency: Currency,
     r#type: TransactionType,
@@ -136,11 +137,11 @@ struct TransactionRequest {
 #[expect(dead_code, reason = "the fields are read by the derive alone")]
 #[derive(ToSchema)]
 struct SenderRequest {
-    #[schema(max_length = 200, example = "usr_abc123")]
+    #[schema(min_length = 1, max_length = 200, example = "usr_abc123")]
     user_id: Option<String>,
-    #[schema(max_length = 200, example = "acc_1")]
+    #[schema(min_length = 1, max_length = 200, example = "acc_1")]
     account_id: Option<String>,
-    #[schema(max_length = 200, example = "dev_xyz789")]
+    #[schema(min_length = 1, max_length = 200, example = "dev_xyz789")]
     device_id: Option<String>,
     #[schema(example = "192.0.2.1")]
     ip_address: Option<String>,
@@ -149,11 +150,11 @@ struct SenderRequest {
 #[expect(dead_code, reason = "the fields are read by the derive alone")]
 #[derive(ToSchema)]
 struct RecipientRequest {
-    #[schema(max_length = 200, example = "phone")]
+    #[schema(min_length = 1, max_length = 200, example = "phone")]
     r#type: Option<String>,
-    #[schema(max_length = 200, example = "+212612345678")]
+    #[schema(min_length = 1, max_length = 200, example = "+212612345678")]
     value: Option<String>,
-    #[schema(max_length = 200, example = "Amina Exemple")]
+    #[schema(min_length = 1, max_length = 200, example = "Amina Exemple")]
     name: Option<String>,
 }
 
@@ -175,6 +176,6 @@ struct ContextRequest {
     #[schema(maximum = 23, example = 14)]
     hour: Option<u32>,
     /// How many transactions the sender has made today.
-    #[schema(example = 2)]
+    #[schema(maximum = 1_000_000, example = 2)]
     daily_count: Option<u32>,
 }

@@ -22,7 +22,7 @@ use super::user::User;
 
 /// Screens a person or a business against watchlists.
 #[utoipa::path(
-    post, path = "/watchlist/screen", operation_id = "screenEntity", tag = "TXCloud", request_body = ScreenRequest,
+    post, path = "/watchlist/screen", operation_id = "screenEntity", tag = "Watchlist", request_body = ScreenRequest,
     responses(
         (status = 200, description = "Who on the lists may be meant", body = ScreenResult),
         (status = 400, description = "missing_parameter invalid_parameter unsupported_country"),

@@ -229,7 +229,7 @@ struct ErrorMore<'a> {
 }
 
 /// The schemas of what every operation answers with.
-pub(crate) fn shared_schemas() -> Vec<(String, RefOr<Schema>)> {
+pub(super) fn shared_schemas() -> Vec<(String, RefOr<Schema>)> {
     let mut schemas = vec![
         (ErrorDocument::name().into_owned(), ErrorDocument::schema()),
         (Violation::name().into_owned(), Violation::schema()),
@@ -239,6 +239,6 @@ pub(crate) fn shared_schemas() -> Vec<(String, RefOr<Schema>)> {
 }
 
 /// `meta`, as an example shows it.
-pub(crate) fn meta_example() -> Value {
+pub(super) fn meta_example() -> Value {
     json!(Meta::of("b3c4d5e6f7a8"))
 }

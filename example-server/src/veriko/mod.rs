@@ -17,6 +17,7 @@ mod model;
 pub mod payment;
 mod profile;
 mod queue;
+mod reference;
 mod rejection;
 mod retries;
 mod retry_policy;
@@ -38,8 +39,6 @@ use utoipa_axum::routes;
 
 pub(crate) use api::Api;
 pub use client_ref::ClientRef;
-pub(crate) use envelope::{meta_example, shared_schemas};
-pub(crate) use errors::CODES;
 pub use errors::{Failure, Fault, FieldForm, Text};
 pub use etag::ETag;
 pub(crate) use etag::is_held;

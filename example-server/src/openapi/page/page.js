@@ -1,5 +1,5 @@
 window.reference = SwaggerUIBundle({
-  url: "/openapi.json",
+  urls: documents,
   dom_id: "#reference",
   deepLinking: true,
   displayRequestDuration: true,
@@ -7,4 +7,6 @@ window.reference = SwaggerUIBundle({
   defaultModelExpandDepth: 3,
   persistAuthorization: true,
   validatorUrl: null,
+  presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset],
+  layout: "StandaloneLayout",
 });

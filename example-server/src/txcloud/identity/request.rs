@@ -79,14 +79,29 @@ pub(in crate::txcloud) fn refuse_webhook(body: &Object<'_>) -> Result<(), Failur
 #[expect(dead_code, reason = "the fields are read by the derive alone")]
 #[derive(ToSchema)]
 pub(super) struct VerificationRequest {
-    /// The image, in base64.
-    #[schema(example = "/9j/4AAQSkZJRg==")]
+    /// The image, in base64; 10 MB at the most before that. So are the others.
+    #[schema(
+        content_encoding = "base64",
+        min_length = 4,
+        max_length = 13_981_016,
+        example = "/9j/4AAQSkZJRg=="
+    )]
     document_front: String,
     country: Country,
     document_type: DocumentType,
-    #[schema(example = "/9j/4AAQSkZJRg==")]
+    #[schema(
+        content_encoding = "base64",
+        min_length = 4,
+        max_length = 13_981_016,
+        example = "/9j/4AAQSkZJRg=="
+    )]
     document_back: Option<String>,
-    #[schema(example = "/9j/4AAQSkZJRg==")]
+    #[schema(
+        content_encoding = "base64",
+        min_length = 4,
+        max_length = 13_981_016,
+        example = "/9j/4AAQSkZJRg=="
+    )]
     selfie: Option<String>,
     /// If none is named: `ocr` and `fraud`, and with a selfie `face_match` and `liveness`.
     #[schema(min_items = 1)]
