@@ -23,7 +23,10 @@ fn the_document_is_printed_without_a_database_and_is_the_one_that_is_served() {
     assert_eq!(served.header("content-type"), Some("application/json"));
     assert_eq!(served.json(), printed);
     assert_eq!(printed["openapi"], "3.1.0");
-    assert_eq!(printed["paths"]["/v1/validate"]["post"]["operationId"], "validateDirect");
+    for (path, operation) in [("/v1/validate", "validateDirect"), ("/identity/verify", "createVerification")]
+    {
+        assert_eq!(printed["paths"][path]["post"]["operationId"], operation);
+    }
 }
 
 #[test]

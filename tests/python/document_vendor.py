@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-OURS = os.environ["SERVER_URL"] + "/openapi.json"
+OURS = os.environ["SERVER_URL"] + "/openapi/veriko.json"
 THEIRS = os.environ["TEST_VERIKO_SPEC"]
 KNOWN = Path(__file__).with_name("document_vendor.yaml")
 

@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::document;
+
 /// A request to be sent on a connection of its own.
 #[derive(Debug, Clone)]
 #[must_use = "a request does nothing until it is sent"]
 pub struct Request {
     to: SocketAddr,
+    method: String,
+    path: String,
     head: Vec<u8>,
     body: Vec<u8>,
 }
@@ -19,7 +23,8 @@ pub struct Request {
 impl Request {
     pub(crate) fn new(to: SocketAddr, method: &str, path: &str) -> Self {
         let head = format!("{method} {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n");
-        Self { to, head: head.into_bytes(), body: Vec::new() }
+        let (method, path) = (method.to_owned(), path.to_owned());
+        Self { to, method, path, head: head.into_bytes(), body: Vec::new() }
     }
 
     /// One more header, as it is; the same name twice is two headers.
@@ -54,9 +59,11 @@ impl Request {
         self.header("Content-Type", "application/json").body(body.to_string())
     }
 
-    /// Sends it and reads the answer.
+    /// Sends it and reads the answer, which must be one that the server's document describes, if it describes the operation.
     pub fn send(&self) -> Response {
-        self.open().answer()
+        let response = self.open().answer();
+        document::check(&self.method, &self.path, &response);
+        response
     }
 
     /// Sends it and reads the answer; `None` if there is no whole one: nobody listens, or the server ended meanwhile.

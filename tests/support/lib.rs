@@ -9,6 +9,7 @@ struct Readme;
 
 mod banxico;
 mod clock;
+mod document;
 mod environment;
 mod form;
 mod http;

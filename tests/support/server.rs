@@ -273,7 +273,7 @@ impl Output {
 }
 
 /// The server's binary, built once in each process, in the profile and the directory of this test.
-fn binary() -> &'static Path {
+pub(crate) fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         // <target directory>/<profile>/deps/<this test>
