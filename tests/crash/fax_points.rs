@@ -18,12 +18,14 @@ fn delivered() -> Faxes {
         records: vec![ANSWERED.to_owned()],
         charged: PRICE,
         held: 0,
+        cycles: 1,
     }
 }
 
 fn rows(states: &[&str], record: &str, held: u64) -> Faxes {
-    let states = states.iter().map(|state| (*state).to_owned()).collect();
-    Faxes { states, records: vec![record.to_owned()], charged: 0, held }
+    let states: Vec<_> = states.iter().map(|state| (*state).to_owned()).collect();
+    let cycles = states.len();
+    Faxes { states, records: vec![record.to_owned()], charged: 0, held, cycles }
 }
 
 /// | killed | is left | and the retry |

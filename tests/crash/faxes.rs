@@ -32,6 +32,8 @@ pub(crate) struct Faxes {
     /// What was charged, and what is held, in cents.
     pub(crate) charged: u64,
     pub(crate) held: u64,
+    /// Of deliveries.
+    pub(crate) cycles: usize,
 }
 
 impl Office {
@@ -81,6 +83,10 @@ impl Office {
             records: self.database.ask("SELECT CAST(state AS TEXT) FROM idempotency_records"),
             charged,
             held,
+            cycles: self
+                .database
+                .ask("SELECT subject FROM retry_subjects WHERE namespace = 'mintfax-delivery'")
+                .len(),
         }
     }
 

@@ -188,3 +188,6 @@ fn count(environment: Environment, sent: &Sent) {
 fn report(verdict: Verdict) -> Report {
     Report { verdict, detail: Bytes::new() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,6 +45,12 @@ fn a_fax_is_read_by_both_of_its_paths() {
         expected[name] = fax[name].clone();
     }
     assert_eq!(fax, expected);
+    // To anybody else, and to the other environment, there is none.
+    for (key, status) in [(TEST, 200), (LIVE, 404), (OTHER, 404)] {
+        for path in ["faxes", "fax"] {
+            assert_eq!(server.get(&format!("/v1/{path}/{id}")).bearer(key).send().status, status, "{key}");
+        }
+    }
 }
 
 #[test]

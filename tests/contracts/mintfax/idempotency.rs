@@ -73,6 +73,20 @@ fn what_is_no_key_is_refused() {
     assert_eq!(total(&server), 0);
 }
 
+/// | refused with | by |
+/// |---|---|
+/// | 401 | who looks for the account |
+/// | 413 | who looks at the announced length |
+#[test]
+fn who_refuses_before_the_key_is_looked_at_says_which_request_that_is() {
+    let server = demo();
+    let long = Form::default().field("to", DELIVERED).file(&vec![b'x'; 11 * 1024 * 1024]);
+    for (form, of, status) in [(Form::to(DELIVERED), "mfx_test_nobody0nobody0", 401), (long, TEST, 413)] {
+        let refused = form.post(&server, of).key("señor").send();
+        assert_eq!((refused.status, marks(&refused)), (status, (None, Some("señor"))));
+    }
+}
+
 /// | refused with | and then |
 /// |---|---|
 /// | 402, 422, 429, 503 | the key is free |

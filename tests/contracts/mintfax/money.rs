@@ -37,6 +37,15 @@ fn what_a_fax_will_cost_is_held_until_it_has_ended() {
     assert_eq!(server.files().len(), 2, "of what is refused nothing is kept");
 }
 
+/// +15005550007 has three pages.
+#[test]
+fn what_is_held_is_what_all_pages_cost() {
+    let server = demo_with("price_cents = 7\nopening_balance_cents = 20");
+    for (to, status) in [("+15005550007", 402), (DELIVERED, 201)] {
+        assert_eq!(Form::to(to).post(&server, TEST).send().status, status, "{to}");
+    }
+}
+
 /// However they meet, as many are accepted as can be paid for, and every cent is where it belongs.
 #[test]
 fn fifty_faxes_at_once_are_paid_for_to_the_cent() {

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use support::{Launch, Reaction, Received, Receiver, Server, eventually, launch};
+use support::{Launch, Reaction, Received, Receiver, Says, Server, Stub, eventually, launch};
 
-use super::{BUSY, DELIVERED, Form, TEST, accepted, demo_with, ended, fields, get, on_both, sent};
+use super::{BUSY, DELIVERED, Form, LIVE, TEST, accepted, demo_with, ended, fields, get, on_both, sent};
 use crate::signatures::hmac;
 
 /// What the events of the holder of [`TEST`] are signed with.
@@ -93,6 +93,18 @@ fn as_it_was(event: &Value, fax: &Value) {
             assert_eq!((&data["status"], data["error_code"].is_null()), (&json!("in_progress"), false));
         }
         _ => assert_eq!(data, fax, "it is told as it is read"),
+    }
+}
+
+/// Each environment has a secret of its own.
+#[test]
+fn events_of_live_faxes_are_signed_for_live() {
+    let carrier = Stub::saying(|_, _| Says::This(200, r#"{"status": "delivered"}"#));
+    let server = demo_with(&format!("carrier_url = '{}'", carrier.url()));
+    let receiver = Receiver::start();
+    accepted(&told(DELIVERED, &receiver).post(&server, LIVE).send());
+    for received in receiver.wait_for(3) {
+        event(&received, "whsec_live_abc123def456");
     }
 }
 
