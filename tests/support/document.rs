@@ -1,6 +1,7 @@
 //! Answers, held against what the server's `OpenAPI` document says of them.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::process::Command;
 use std::ptr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -11,8 +12,28 @@ use serde_json::{Value, json};
 use crate::http::Response;
 use crate::server::binary;
 
+/// Answers by the server they came from, until they are checked.
+static NOTED: Mutex<Vec<(SocketAddr, String, String, Response)>> = Mutex::new(Vec::new());
+
+/// Keeps an answer for [`check_noted`]: looking at it takes a while, which a test of what goes on meanwhile has not.
+pub(crate) fn note(from: SocketAddr, method: &str, path: &str, response: &Response) {
+    let mut noted = NOTED.lock().unwrap_or_else(PoisonError::into_inner);
+    noted.push((from, method.to_owned(), path.to_owned(), response.clone()));
+}
+
+/// Fails if any of the answers of this server is not described.
+pub(crate) fn check_noted(of: SocketAddr) {
+    let answers: Vec<_> = {
+        let mut noted = NOTED.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.extract_if(.., |(from, ..)| *from == of).collect()
+    };
+    for (_, method, path, response) in answers {
+        check(&method, &path, &response);
+    }
+}
+
 /// Fails if this is an operation of the document, and this is none of the answers that the document describes for it.
-pub(crate) fn check(method: &str, path: &str, response: &Response) {
+fn check(method: &str, path: &str, response: &Response) {
     let document = document();
     let Some(operation) = find(document, method, path) else { return };
     // What is no HTTP to it, the server refuses before it knows of any operation.

@@ -59,10 +59,10 @@ impl Request {
         self.header("Content-Type", "application/json").body(body.to_string())
     }
 
-    /// Sends it and reads the answer, which must be one that the server's document describes, if it describes the operation.
+    /// Sends it and reads the answer. When the server is done with, it must be one that the server's document describes.
     pub fn send(&self) -> Response {
         let response = self.open().answer();
-        document::check(&self.method, &self.path, &response);
+        document::note(self.to, &self.method, &self.path, &response);
         response
     }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use crate::document;
 use crate::environment::of_no_package;
 use crate::http::{Connection, Request};
 
@@ -235,6 +236,9 @@ impl Drop for Server {
             if thread::panicking() {
                 eprintln!("the server said:\n{}", self.stderr.take().map(Output::whole).unwrap_or_default());
             }
+        }
+        if !thread::panicking() {
+            document::check_noted(self.address);
         }
     }
 }
