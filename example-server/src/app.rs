@@ -4,13 +4,14 @@ use std::any::Any;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use idempotency_layer::{AnyStore, IdempotencyLayer};
 use tokio::sync::Semaphore;
+use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 
@@ -52,12 +53,12 @@ impl Stacks {
         Self { config, records, database, demo, large_at_a_time, layers: Vec::new() }
     }
 
-    /// The operations of one API, behind its stack.
-    pub(crate) fn stack<V: Vendor>(&mut self, vendor: V, routes: Vec<Route>) -> Router {
+    /// One API, behind its stack.
+    pub(crate) fn stack<V: Vendor>(&mut self, vendor: V, routes: Vec<Route>) -> Stacked {
         let layer = idempotency(&vendor, &self.config, &self.records);
         self.layers.push(layer.clone());
         let accounts = Arc::new(Accounts::new(vendor, self.database.clone(), self.demo));
-        stack(routes, accounts, &layer, self.large_at_a_time)
+        stack(routes, &accounts, &layer, self.large_at_a_time)
     }
 
     /// Waits for the handlers whose clients went away.
@@ -66,6 +67,16 @@ impl Stacks {
             layer.shutdown().await;
         }
     }
+}
+
+/// One API, behind its stack.
+#[derive(Debug, Clone)]
+pub(crate) struct Stacked {
+    pub(crate) operations: Router,
+    /// What it answers where there is nothing.
+    nowhere: Router,
+    /// Whether a request comes with one of its keys, or with what looks like one.
+    is_its: fn(&HeaderMap) -> bool,
 }
 
 /// The layer, by a vendor's contract.
@@ -123,10 +134,10 @@ fn large(usual: usize) -> usize {
 /// it, as all that is there does, and stops at 5.
 fn stack<V: Vendor>(
     routes: Vec<Route>,
-    accounts: Arc<Accounts<V>>,
+    accounts: &Arc<Accounts<V>>,
     idempotency: &Idempotency,
     large_at_a_time: usize,
-) -> Router {
+) -> Stacked {
     let places = Arc::new(Semaphore::new(large_at_a_time));
     let (mut public, mut api) = (Router::new(), Router::new());
     for mut route in routes {
@@ -154,30 +165,34 @@ fn stack<V: Vendor>(
             .route_layer(from_fn_with_state(max_bytes, bodies::bound));
         api = route.add_to(api);
     }
-    if V::IS_FALLBACK {
-        api = api.fallback(not_found);
-    }
     for family in V::FAMILIES {
         for nowhere in [format!("/{family}"), format!("/{family}/"), format!("/{family}/{{*rest}}")] {
             api = api.route(&nowhere, any(not_found));
         }
     }
-    let api = api
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn_with_state(V::NUMBERS, rate_limit::state_numbers::<V::User>))
-        .layer(from_fn_with_state(accounts, auth::authenticate::<V>))
-        // Added behind it all, so that nothing of it stands before them.
-        .merge(public);
-    V::frame(api.layer(CatchPanicLayer::custom(panicked)))
+    let behind = |api: Router| {
+        api.layer(CatchPanicLayer::custom(panicked))
+            .layer(from_fn_with_state(V::NUMBERS, rate_limit::state_numbers::<V::User>))
+            .layer(from_fn_with_state(Arc::clone(accounts), auth::authenticate::<V>))
+    };
+    let framed = |api: Router| V::frame(api.layer(CatchPanicLayer::custom(panicked)));
+    let api = api.method_not_allowed_fallback(method_not_allowed);
+    Stacked {
+        // What is public is added behind it all, so that nothing of it stands before that.
+        operations: framed(behind(api).merge(public)),
+        nowhere: framed(behind(Router::new().fallback(not_found))),
+        is_its: auth::has_key::<V>,
+    }
 }
 
 /// Everything that is served. What belongs to no API, and what is nowhere, wears Veriko's frame, too.
 ///
-/// `v1` is what the APIs below that prefix have, of which one answers for what is nowhere there; `root` is what an API has
-/// without it.
-pub(crate) fn app(ops: Router, v1: Router, root: Router) -> Router {
+/// `v1` is what the APIs below that prefix have; `root` is what an API has without it.
+pub(crate) fn app(ops: Router, v1: Vec<Stacked>, root: Router) -> Router {
     let rest = Router::new().merge(ops).fallback(not_found).method_not_allowed_fallback(method_not_allowed);
+    let operations = v1.iter().fold(Router::new(), |all, api| all.merge(api.operations.clone()));
+    let apis: Arc<[Stacked]> = v1.into();
+    let v1 = operations.fallback(move |request: Request| nowhere(Arc::clone(&apis), request));
     Veriko::frame(rest.layer(CatchPanicLayer::custom(panicked)))
         .merge(root)
         .nest("/v1", v1)
@@ -185,6 +200,15 @@ pub(crate) fn app(ops: Router, v1: Router, root: Router) -> Router {
         .layer(from_fn(ops::observe))
         // Before anything can look at them: whatever prints these headers prints "Sensitive".
         .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION, IDEMPOTENCY_KEY]))
+}
+
+/// Where there is nothing, the API answers whose key it is; nobody's key is refused by the first one.
+async fn nowhere(apis: Arc<[Stacked]>, request: Request) -> Response {
+    let whose = apis.iter().find(|api| (api.is_its)(request.headers())).or(apis.first());
+    match whose.map(|api| api.nowhere.clone()) {
+        Some(nowhere) => nowhere.oneshot(request).await.into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 const IDEMPOTENCY_KEY: header::HeaderName = header::HeaderName::from_static("idempotency-key");

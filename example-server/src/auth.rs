@@ -44,6 +44,11 @@ pub(crate) async fn require<U: Caller>(
     if user.may(permission) { next.run(request).await } else { StatusCode::FORBIDDEN.into_response() }
 }
 
+/// Whether a request comes with what looks like a key of this API.
+pub(crate) fn has_key<V: Vendor>(headers: &HeaderMap) -> bool {
+    bearer::<V>(headers).is_some()
+}
+
 /// The key of `Authorization: Bearer …`. Two such headers are none: which of them counts is not for us to guess.
 fn bearer<V: Vendor>(headers: &HeaderMap) -> Option<ApiKey> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();

@@ -194,9 +194,10 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     let txcloud = stacks.stack(Txcloud::new(&config.txcloud), operations);
     let operations = mintfax::routes().into_iter().map(|route| route.with_state(&faxes)).collect();
     let mintfax = stacks.stack(Mintfax(config.mintfax), operations);
-    let v1 = veriko.merge(txcloud.clone()).merge(mintfax);
+    let root = txcloud.operations.clone();
     let described = openapi::routes(&openapi::documents());
-    let router = app::app(ops::routes(metrics, health).merge(described), v1, txcloud);
+    let router =
+        app::app(ops::routes(metrics, health).merge(described), vec![veriko, txcloud, mintfax], root);
 
     let signals = Signals::listen()?;
     let listener = TcpListener::bind(options.listen)

@@ -16,8 +16,6 @@ pub(crate) trait Vendor: std::fmt::Debug + Send + Sync + 'static {
     const PERMISSIONS: &'static [Permission];
     /// How it states what is left of a rate limit.
     const NUMBERS: Style;
-    /// Whether it answers for what is nowhere below the prefix that it shares with others.
-    const IS_FALLBACK: bool;
     /// What its paths begin with, of an API that answers for what is nowhere below these.
     const FAMILIES: &'static [&'static str] = &[];
 

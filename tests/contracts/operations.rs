@@ -112,3 +112,30 @@ fn every_line_of_a_json_log_is_an_object_and_names_the_request() {
     assert_eq!(of_request[0]["fields"]["status"], 200, "{log}");
     assert_eq!(of_request[0]["span"]["route"], POLICY, "{log}");
 }
+
+#[test]
+fn where_there_is_nothing_the_api_answers_whose_key_it_is() {
+    let server = launch().demo().start();
+    for (key, status, code) in [
+        (Some(demo_key('1').as_str()), 404, "/errors/0/code"),
+        (Some("mfx_test_abc123def456"), 404, "/error"),
+        (Some("txc_test_abc123def456"), 404, "/error/code"),
+        // Looks like one of theirs, and is none.
+        (Some("mfx_test_nobody000000"), 401, "/error"),
+        (Some("nobody's"), 401, "/errors/0/code"),
+        (None, 401, "/errors/0/code"),
+    ] {
+        let request = server.get("/v1/nothing");
+        let answer = match key {
+            Some(key) => request.bearer(key).send(),
+            None => request.send(),
+        };
+        let body = answer.json();
+        let said = body.pointer(code).and_then(Value::as_str);
+        assert_eq!(answer.status, status, "{key:?}: {body}");
+        assert!(
+            said.is_some_and(|said| said == "not_found" || said.starts_with("unauth")),
+            "{key:?}: {body}"
+        );
+    }
+}

@@ -41,7 +41,7 @@ impl Server {
         let vendor = Veriko(Arc::new(config.veriko));
         let access = needs.map_or(Access::Key, Access::Permission);
         let (api, idempotency) = one_route(vendor, &config.idempotency, put(handler), access);
-        Self { router: app(Router::new(), api, Router::new()), idempotency }
+        Self { router: app(Router::new(), vec![api], Router::new()), idempotency }
     }
 
     /// A request with a key of the account whose API key is this digit.
@@ -72,13 +72,13 @@ fn one_route<V: Vendor>(
     config: &config::Idempotency,
     handler: MethodRouter,
     access: Access,
-) -> (Router, Idempotency) {
+) -> (Stacked, Idempotency) {
     let idempotency = idempotency(&vendor, config, &AnyStore::new(MemoryStore::default()));
     let described = Described { paths: Paths::new(), schemas: Vec::new() };
     let path = "/it".to_owned();
     let route = Route { path, handler, described, access, idempotent: true, body: BodySize::Usual };
     let accounts = Arc::new(Accounts::new(vendor, unreachable_database(), true));
-    (stack(vec![route], accounts, &idempotency, 1), idempotency)
+    (stack(vec![route], &accounts, &idempotency, 1), idempotency)
 }
 
 /// No connection is made: who calls here has a key that needs none. (Time is paused, and a database does not pause.)

@@ -57,8 +57,6 @@ impl Vendor for Mintfax {
     const PERMISSIONS: &'static [Permission] = &[];
     const NUMBERS: Style = Style { stated: Stated::Always, reset: Reset::SecondsLeft, window: false };
 
-    const IS_FALLBACK: bool = false;
-
     type User = User;
 
     fn user(&self, holder: Holder) -> User {

@@ -96,7 +96,6 @@ impl Vendor for Txcloud {
         Permission::named("watchlist:read"),
         WATCHLIST_WRITE,
     ];
-    const IS_FALLBACK: bool = false;
     const FAMILIES: &'static [&'static str] = &["identity", "transactions", "lending", "kyb", "watchlist"];
     const NUMBERS: Style = Style { stated: Stated::Always, reset: Reset::EpochSeconds, window: true };
 

@@ -98,7 +98,6 @@ impl Vendor for Veriko {
     };
     const PERMISSIONS: &'static [Permission] =
         &[VALIDATE, UPDATE, VALIDATE_OCR, READ_WEBHOOKS, CREATE_WEBHOOKS, UPDATE_WEBHOOKS, DELETE_WEBHOOKS];
-    const IS_FALLBACK: bool = true;
     const NUMBERS: Style = Style { stated: Stated::OnSuccess, reset: Reset::EpochSeconds, window: false };
 
     type User = User;

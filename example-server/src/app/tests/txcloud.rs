@@ -21,7 +21,7 @@ fn serving(handler: MethodRouter) -> Router {
     let config = load("").unwrap();
     let vendor = Txcloud::new(&config.txcloud);
     let (api, _) = one_route(vendor, &config.idempotency, handler, Access::Key);
-    app(Router::new(), api.clone(), api)
+    app(Router::new(), vec![api.clone()], api.operations)
 }
 
 /// The answer, after a look at the headers that all have.
@@ -116,7 +116,7 @@ async fn an_engine_can_be_replaced_alone_by_naming_another() {
     let api = Arc::new(api);
     let operations = txcloud::routes().into_iter().map(|route| route.with_state(&api)).collect();
     let mut stacks = Stacks::new(config.idempotency, database, true, 1);
-    let router = stacks.stack(Txcloud::new(&config.txcloud), operations);
+    let router = stacks.stack(Txcloud::new(&config.txcloud), operations).operations;
     let entity = json!({"type": "individual", "name": "Amina Exemple"});
     let business = json!({"legal_name": "Bakery", "registration_number": "RC-1", "country": "MA"});
     for (path, body, status) in [
