@@ -44,6 +44,7 @@ mod openapi;
 mod ops;
 mod options;
 mod outbound;
+mod owner;
 mod rate_limit;
 mod route;
 mod seal;
@@ -67,7 +68,7 @@ use tokio::net::TcpListener;
 use app::Stacks;
 use config::Config;
 use db::Database;
-use mintfax::{Mintfax, Telling};
+use mintfax::Mintfax;
 pub use options::Options;
 use options::{Command, KeysCommand, KeysCreate};
 use outbound::{Outbound, Rules};
@@ -77,6 +78,7 @@ use server::Signals;
 use tokio_util::sync::CancellationToken;
 use txcloud::Txcloud;
 use veriko::{Api, Veriko};
+use webhooks::Telling;
 use worker::Handlers;
 
 /// What is left of the grace for the program to end in.
@@ -117,10 +119,10 @@ async fn create_key(
     asked: &KeysCreate,
 ) -> Result<(), Box<dyn Error>> {
     let mut secret = None;
-    if asked.api == options::Api::Mintfax {
+    if asked.api != options::Api::Veriko {
         let (account, environment) = (&asked.account, asked.environment());
         // First: a key that was made and not printed would be lost.
-        secret = Some(mintfax::signing_secret(database, &options.sealer()?, account, environment).await?);
+        secret = Some(webhooks::signing_secret(database, &options.sealer()?, account, environment).await?);
     }
     let key = match asked.api {
         options::Api::Veriko => accounts::create_key::<Veriko>(database, asked).await?,
@@ -145,13 +147,17 @@ fn faxes(
     config: &mintfax::Config,
     database: &Database,
     veriko: &Api,
-    sealer: Arc<Sealer>,
+    telling: Telling,
 ) -> Result<mintfax::Api, Box<dyn Error>> {
     let uploads = mintfax::Uploads::configured(config, options.database());
+    Ok(mintfax::Api::new(database.clone(), config.clone(), uploads, telling, veriko.worker.clone())?)
+}
+
+/// What it takes to tell whoever a request names. Deliveries of all APIs share the places there are.
+fn telling(options: &Options, veriko: &Api, sealer: &Arc<Sealer>) -> Result<Telling, Box<dyn Error>> {
     let outbound = Outbound::new(Rules { allow_http: options.demo, allow_private: options.demo })?;
     let in_flight = Arc::clone(&veriko.webhooks.in_flight);
-    let telling = Telling { outbound, sealer, demo: options.demo, in_flight };
-    Ok(mintfax::Api::new(database.clone(), config.clone(), uploads, telling, veriko.worker.clone())?)
+    Ok(Telling { outbound, sealer: Arc::clone(sealer), demo: options.demo, in_flight })
 }
 
 /// Serves until a signal comes.
@@ -174,9 +180,11 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     tokio::spawn(async move { recogniser.prepare().await });
     veriko::attempts(&api, &mut handlers);
     let engines = txcloud::engines::Engines::sandbox();
-    let checks = Arc::new(txcloud::Api::new(database.clone(), api.worker.clone(), engines, &config.txcloud));
+    let told = telling(options, &api, &sealer)?;
+    let checks = txcloud::Api::new(database.clone(), api.worker.clone(), engines, told, &config.txcloud);
+    let checks = Arc::new(checks);
     txcloud::attempts(&checks, &mut handlers);
-    let faxes = Arc::new(faxes(options, &config.mintfax, database, &api, sealer)?);
+    let faxes = Arc::new(faxes(options, &config.mintfax, database, &api, telling(options, &api, &sealer)?)?);
     faxes.check_secrets().await?;
     mintfax::attempts(&faxes, &mut handlers);
     let to_end = grace.saturating_sub(TO_HAND_BACK);

@@ -8,8 +8,10 @@
 mod delivery;
 mod endpoint;
 mod in_flight;
+mod letters;
 mod overdue;
 mod post;
+mod secrets;
 mod sending;
 pub(crate) mod store;
 
@@ -23,7 +25,9 @@ use secrecy::SecretString;
 pub(crate) use self::delivery::{Delivery, DeliveryId, DeliveryStatus};
 pub(crate) use self::endpoint::{Endpoint, EndpointStatus};
 pub(crate) use self::in_flight::InFlight;
-pub(crate) use self::post::{Headers, Message, Receipt, hmac, post};
+pub(crate) use self::letters::{Letters, Manner, Telling};
+pub(crate) use self::post::{Headers, Message, Receipt, hmac};
+pub(crate) use self::secrets::{SecretError, signing_secret};
 use self::sending::Sending;
 use self::store::{deliveries, endpoints};
 use crate::clock;

@@ -5,6 +5,7 @@ mod idempotency;
 mod identity;
 mod operations;
 mod rate_limit;
+mod webhooks;
 
 use std::sync::Barrier;
 use std::thread;

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Request, Response, Server, eventually_within};
+use support::{Receiver, Request, Response, Server, eventually_within};
 
 use crate::clients::{Place, USES, ask_until_answered};
 use crate::database::{ANSWERED, Database, RUNNING};
@@ -151,6 +151,30 @@ fn kill_in_the_background(database: &Database) {
     assert_eq!(database.ask("SELECT CAST(state AS TEXT) FROM retry_cycles"), ["1"], "resolved");
 }
 
+/// With the event taken, and not recorded: it is told again, with the same words.
+fn kill_before_it_is_known_to_be_told(database: &Database) {
+    let receiver = Receiver::start();
+    for mode in ["sync", "async"] {
+        let mut body = document(mode);
+        body["webhook_url"] = json!(receiver.url());
+        let server = database.launch().env("FAULT_POINT", "txcloud-event-sent").start();
+        let answer = post(&server, "/identity/verify", &format!("the-{mode}-key"), &body).send();
+        at("txcloud-event-sent", &server);
+        server.kill();
+        let before = receiver.received();
+        let _server = database.launch().start();
+        let after = receiver.wait_for(before.len() + 1);
+        let [.., first, second] = &after[..] else { panic!("told twice: {after:?}") };
+        assert_eq!((first, &first.body), (&before[before.len() - 1], &second.body), "{mode}");
+        assert_eq!(second.json()["data"]["id"], answer.json()["id"], "{mode}");
+        eventually_within(PATIENCE, "it is recorded", || {
+            let waiting = database.ask("SELECT CAST(state AS TEXT) FROM retry_cycles WHERE state = 0");
+            waiting.is_empty().then_some(())
+        });
+        assert_eq!(receiver.received().len(), after.len(), "{mode}");
+    }
+}
+
 fn kill_again_and_again(database: &Database) {
     let (over, next) = (AtomicBool::new(false), AtomicUsize::new(0));
     let place = Place::of(database.launch().start());
@@ -237,6 +261,16 @@ fn a_verification_in_the_background_is_judged_although_its_server_is_killed_on_s
 #[test]
 fn a_verification_in_the_background_is_judged_although_its_server_is_killed_on_postgres() {
     kill_in_the_background(&Database::postgres());
+}
+
+#[test]
+fn who_was_told_of_a_verification_is_told_again_after_a_kill_on_sqlite() {
+    kill_before_it_is_known_to_be_told(&Database::sqlite());
+}
+
+#[test]
+fn who_was_told_of_a_verification_is_told_again_after_a_kill_on_postgres() {
+    kill_before_it_is_known_to_be_told(&Database::postgres());
 }
 
 #[test]

@@ -28,4 +28,5 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("mintfax", include_str!("../../migrations/0009_mintfax.sql")),
     ("txcloud documents", include_str!("../../migrations/0010_txcloud_documents.sql")),
     ("mintfax secrets", include_str!("../../migrations/0011_mintfax_secrets.sql")),
+    ("signing secrets", include_str!("../../migrations/0012_signing_secrets.sql")),
 ];

@@ -7,14 +7,12 @@ use retry_scheduler::WorkerHandle;
 
 use super::carrier::{Carrier, HttpCarrier, Sandbox};
 use super::config::Config;
-use super::events::{SecretError, Secrets};
+use super::events;
 use super::uploads::Uploads;
 use crate::accounts::Environment;
 use crate::cycles::Cycles;
 use crate::db::Database;
-use crate::outbound::Outbound;
-use crate::seal::Sealer;
-use crate::webhooks::InFlight;
+use crate::webhooks::{Letters, SecretError, Telling};
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -24,27 +22,13 @@ pub(crate) struct Api {
     pub(super) cycles: Cycles,
     pub(super) config: Config,
     pub(super) uploads: Uploads,
-    /// Who may be told of faxes.
-    pub(super) outbound: Outbound,
-    /// What that is signed with.
-    pub(super) secrets: Secrets,
-    /// How much is told at a time, by all APIs together.
-    pub(super) in_flight: Arc<InFlight>,
+    /// Who is told of faxes.
+    pub(super) letters: Arc<Letters>,
     sandbox: Sandbox,
     /// For live faxes.
     carrier: Option<HttpCarrier>,
     /// Who makes the attempts, to be woken when there is something to do.
     pub(super) worker: WorkerHandle,
-}
-
-/// What it takes to tell of faxes.
-#[derive(Debug)]
-pub(crate) struct Telling {
-    pub(crate) outbound: Outbound,
-    pub(crate) sealer: Arc<Sealer>,
-    /// Whether there are accounts whose secrets are public.
-    pub(crate) demo: bool,
-    pub(crate) in_flight: Arc<InFlight>,
 }
 
 impl Api {
@@ -64,12 +48,10 @@ impl Api {
             .transpose()?;
         Ok(Self {
             cycles: Cycles::of(&database),
+            letters: Arc::new(Letters::new(database.clone(), telling, events::manner(&config))),
             database,
             config,
             uploads,
-            outbound: telling.outbound,
-            secrets: Secrets::new(telling.sealer, telling.demo),
-            in_flight: telling.in_flight,
             sandbox: Sandbox,
             carrier,
             worker,
@@ -89,7 +71,7 @@ impl Api {
     /// # Errors
     /// They cannot.
     pub(crate) async fn check_secrets(&self) -> Result<(), SecretError> {
-        self.secrets.check(&self.database).await
+        self.letters.check_secrets().await
     }
 
     /// Deletes what uploads have left behind, for ever.

@@ -1,35 +1,20 @@
-//! Telling the sender what becomes of a fax.
-//!
-//! An event is a cycle of the scheduler, and nothing else: it is written in the transaction of what it tells of, carries
-//! the bytes that are sent, and is tried until it is taken. What was committed is told, whenever the process dies; what was
-//! taken, but not recorded when it died, is sent again with the same `event_id`. Events overtake each other.
+//! Telling the sender what becomes of a fax, by [letters](crate::webhooks::Letters).
 
-mod secrets;
-mod sending;
-
-use std::sync::Arc;
-use std::time::Duration;
-
-use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::Timestamp;
-use retry_scheduler::{CycleKey, NewCycle, SchedulerError};
-use serde::{Deserialize, Serialize};
+use retry_scheduler::SchedulerError;
+use secrecy::SecretString;
+use serde::Serialize;
 use uuid::Uuid;
 
-pub(super) use self::secrets::Secrets;
-pub(crate) use self::secrets::{SecretError, signing_secret};
 use super::api::Api;
+use super::config::Config;
 use super::fax::{Fax, FaxResource, base32};
 use crate::cep::text_enum;
 use crate::clock;
 use crate::db::Connection;
 use crate::utc::Utc;
-use crate::worker::Handlers;
-
-/// What the scheduler calls this kind of work.
-const NAMESPACE: &str = "mintfax-event";
-/// How long it may take to find out what to sign with, beside the sending.
-const TO_SIGN: Duration = Duration::from_secs(30);
+use crate::webhooks::{Manner, hmac};
 
 text_enum! {
     /// What can be told.
@@ -69,37 +54,13 @@ pub(super) async fn announce(
     };
     // Our own structs with string keys: nothing in them can fail to serialise.
     let body = serde_json::to_string(&told).expect("a document of plain fields serialises");
-    let letter = Letter { environment: fax.owner.environment.as_str().to_owned(), url: url.clone(), body };
-    let payload = serde_json::to_vec(&letter).expect("plain fields serialise");
-    let new = NewCycle {
-        key: CycleKey::new(NAMESPACE, event_id),
-        tenant: fax.owner.account.clone(),
-        plan: api.config.event_plan(),
-        first_in: Duration::ZERO,
-        payload: payload.into(),
-    };
-    api.cycles.schedule_in(connection, new).await.map(drop)
+    api.letters.send(connection, &event_id, &fax.owner, url, body).await
 }
 
-/// Adds what sends events.
-pub(super) fn attempts(api: &Arc<Api>, handlers: &mut Handlers) {
-    let longest = api.config.webhook_timeout().saturating_add(TO_SIGN);
-    handlers.add(NAMESPACE, sending::Sending(Arc::clone(api)), longest);
-}
-
-/// The payload of an event's cycle, whose tenant is the account.
-#[derive(Debug, Serialize, Deserialize)]
-struct Letter {
-    environment: String,
-    url: String,
-    /// The same bytes at each try.
-    body: String,
-}
-
-impl Letter {
-    fn of_payload(payload: &Bytes) -> Option<Self> {
-        serde_json::from_slice(payload).ok()
-    }
+/// How events are sent.
+pub(super) fn manner(config: &Config) -> Manner {
+    let (plan, timeout) = (config.event_plan(), config.webhook_timeout());
+    Manner { namespace: "mintfax-event", plan, timeout, headers, sent: "fax-event-sent" }
 }
 
 /// What is sent.
@@ -118,4 +79,35 @@ struct Data {
     fax: FaxResource,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_attempt_at: Option<Utc>,
+}
+
+const X_MINTFAX_TIMESTAMP: HeaderName = HeaderName::from_static("x-mintfax-timestamp");
+const X_MINTFAX_SIGNATURE: HeaderName = HeaderName::from_static("x-mintfax-signature");
+
+/// Signed is the time of this try, so that receivers can refuse what is old.
+fn headers(body: &[u8], secret: &SecretString, now: Timestamp) -> HeaderMap {
+    let timestamp = now.as_second().to_string();
+    let signature = hmac(secret, &[timestamp.as_bytes(), b".", body]);
+    let text = |text: String| HeaderValue::try_from(text).expect("digits make a header value");
+    HeaderMap::from_iter([
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (X_MINTFAX_TIMESTAMP, text(timestamp)),
+        (X_MINTFAX_SIGNATURE, text(signature)),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By `openssl dgst -sha256 -hmac`.
+    const EXPECTED: &str = "ae733bc2f7cdde4bdd100e94e7deda150cfcaf671c0bee2a789c3317049add9d";
+
+    #[test]
+    fn the_time_and_the_body_are_signed() {
+        let now = Timestamp::from_second(1_747_173_600).unwrap();
+        let headers = headers(b"{\"a\":1}", &"whsec_test".into(), now);
+        assert_eq!(headers["x-mintfax-timestamp"], "1747173600");
+        assert_eq!(headers["x-mintfax-signature"], EXPECTED);
+    }
 }

@@ -9,8 +9,8 @@ pub(super) use self::id::{FaxId, base32};
 pub(super) use self::shown::{FaxResource, Submitted};
 use super::carrier::Fault;
 use super::document::MediaType;
-use super::owner::Owner;
 use crate::cep::text_enum;
+use crate::owner::Owner;
 
 /// The most retries of a fax, and how many one has of which nobody says otherwise.
 pub(super) const MAX_RETRIES: u8 = 10;

@@ -16,12 +16,12 @@ use super::errors::{Failure, FieldFaults};
 use super::events::{self, Event};
 use super::fax::{DEFAULT_RETRIES, Fax, FaxId, FaxResource, Status, Submitted};
 use super::frame::Context;
-use super::owner::Owner;
 use super::store::{balances, faxes, settings};
 use super::submission::Submission;
 use super::user::User;
 use crate::accounts::Environment;
 use crate::db::Work;
+use crate::owner::Owner;
 use crate::{clock, fault};
 
 /// Sends a fax.
@@ -112,7 +112,7 @@ async fn accept(api: &Api, owner: &Owner, work: &Work, request: Request) -> Resu
         .extensions()
         .get::<Idempotency>()
         .map(|idempotency| String::from_utf8_lossy(idempotency.key().as_bytes()).into_owned());
-    let submission = Submission::read(request, &api.uploads, &api.outbound).await?;
+    let submission = Submission::read(request, &api.uploads, &api.letters.outbound).await?;
     if owner.environment == Environment::Test {
         refuse(&submission.to)?;
     }

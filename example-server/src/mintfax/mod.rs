@@ -11,7 +11,6 @@ mod events;
 mod fax;
 mod faxes;
 mod frame;
-mod owner;
 mod reference;
 mod store;
 mod submission;
@@ -23,9 +22,8 @@ use std::sync::Arc;
 use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
-pub(crate) use api::{Api, Telling};
+pub(crate) use api::Api;
 pub(crate) use config::Config;
-pub(crate) use events::signing_secret;
 pub(crate) use uploads::Uploads;
 pub(crate) use user::Mintfax;
 
@@ -36,7 +34,7 @@ use crate::worker::Handlers;
 /// Adds what makes the attempts of this API's cycles.
 pub(crate) fn attempts(api: &Arc<Api>, handlers: &mut Handlers) {
     delivery::attempts(api, handlers);
-    events::attempts(api, handlers);
+    api.letters.attempts(handlers);
 }
 
 /// The whole API, below `/v1`.

@@ -4,7 +4,6 @@
 
 pub(super) mod balances;
 pub(super) mod faxes;
-pub(super) mod secrets;
 pub(super) mod settings;
 
 use crate::db::columns::{column, named, time};

@@ -8,9 +8,9 @@ use idempotency_layer::{Contract, Scope};
 
 use super::config::Config;
 use super::frame::{self, Context};
-use super::owner::Owner;
 use crate::accounts::{ApiKey, Environment, Holder, KeyForm, Permission, Plan};
 use crate::frame::envelop;
+use crate::owner::Owner;
 use crate::rate_limit::{Bucket, Reset, Stated, Style};
 use crate::vendor::{Caller, Vendor};
 

@@ -1,5 +1,6 @@
 //! What the handlers share.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::Response;
@@ -11,8 +12,10 @@ use super::config::Config;
 use super::engines::Engines;
 use super::envelope::Context;
 use super::errors::Failure;
+use super::events;
 use crate::cycles::Cycles;
 use crate::db::{Database, Work};
+use crate::webhooks::{Letters, Telling};
 use crate::{clock, fault};
 
 /// What the handlers share.
@@ -21,6 +24,8 @@ pub(crate) struct Api {
     pub(super) database: Database,
     /// Verifications in the background.
     pub(super) cycles: Cycles,
+    /// Who is told of verifications.
+    pub(super) letters: Arc<Letters>,
     /// Who judges.
     pub(super) engines: Engines,
     /// Who works in the background, to be woken when there is work.
@@ -30,8 +35,21 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    pub(crate) fn new(database: Database, worker: WorkerHandle, engines: Engines, config: &Config) -> Self {
-        Self { cycles: Cycles::of(&database), database, engines, worker, session_life: config.session_life() }
+    pub(crate) fn new(
+        database: Database,
+        worker: WorkerHandle,
+        engines: Engines,
+        telling: Telling,
+        config: &Config,
+    ) -> Self {
+        Self {
+            cycles: Cycles::of(&database),
+            letters: Arc::new(Letters::new(database.clone(), telling, events::manner(config))),
+            database,
+            engines,
+            worker,
+            session_life: config.session_life(),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use retry_scheduler::{Attempt, CycleKey, Done, Finished, NewCycle, Plan, Report,
 
 use super::api::Api;
 use super::errors::Failure;
+use super::events;
 use super::identity::{judge, seen_before};
 use super::store::{documents, verifications};
 use super::verification::{Outcome, Verification};
@@ -30,12 +31,17 @@ const GIVEN_UP_AFTER: Duration = Duration::from_hours(1);
 const DELAYS: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(10), Duration::from_mins(1)];
 
 /// Takes a verification in.
-pub(super) async fn accept(api: &Api, work: &Work, verification: &Verification) -> Result<(), Failure> {
+pub(super) async fn accept(
+    api: &Api,
+    work: &Work,
+    verification: &Verification,
+    tell: Option<String>,
+) -> Result<(), Failure> {
     let mut transaction = work.begin().await?;
     // Here, and not when it is judged: what is accepted first came first.
     documents::claim(transaction.connection(), verification).await?;
     verifications::insert(transaction.connection(), verification).await?;
-    api.cycles.schedule_in(transaction.connection(), cycle(verification)).await?;
+    api.cycles.schedule_in(transaction.connection(), cycle(verification, tell)).await?;
     Ok(())
 }
 
@@ -44,14 +50,15 @@ pub(super) fn attempts(api: &Arc<Api>, handlers: &mut Handlers) {
     handlers.add(NAMESPACE, Recorded(Judging(Arc::clone(api))), ATTEMPT);
 }
 
-/// It has no end: the attempt that finds a verification too old ends it.
-fn cycle(verification: &Verification) -> NewCycle {
+/// It has no end: the attempt that finds a verification too old ends it. What it carries is the URL that is told then, if there
+/// is one.
+fn cycle(verification: &Verification, tell: Option<String>) -> NewCycle {
     NewCycle {
         key: CycleKey::new(NAMESPACE, &verification.id),
         tenant: verification.account.clone(),
         plan: Plan::delays(DELAYS, u32::MAX).expect("a few seconds and a minute are delays"),
         first_in: Duration::ZERO,
-        payload: Bytes::new(),
+        payload: tell.unwrap_or_default().into(),
     }
 }
 
@@ -104,8 +111,13 @@ impl Judging {
         let decided = verifications::decide(transaction.connection(), verification).await?;
         let report = Report { verdict: Verdict::Success, detail: Bytes::new() };
         let finished = self.0.cycles.finish_in(transaction.connection(), attempt.claimed(), report).await?;
+        let tell = std::str::from_utf8(attempt.payload()).unwrap_or_default();
+        if !tell.is_empty() {
+            events::announce(&self.0, transaction.connection(), verification, tell).await?;
+        }
         if decided && matches!(finished, Finished::Recorded(_)) {
             transaction.commit().await?;
+            self.0.worker.wake();
         }
         Ok(())
     }

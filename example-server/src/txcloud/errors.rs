@@ -249,6 +249,19 @@ mod tests {
     }
 
     #[test]
+    fn a_database_or_an_engine_that_fails_is_503_for_now() {
+        for failure in [
+            Failure::from(sqlx::Error::PoolClosed),
+            Failure::from(CoCommitError::Over),
+            Failure::from(EngineFault("out of order: db-7".into())),
+        ] {
+            assert_eq!((failure.status.as_u16(), failure.code), (503, "service_unavailable"));
+            assert_eq!(failure.retry_after_seconds, Some(1));
+            assert!(!failure.message.contains("db-7"), "{failure:?}");
+        }
+    }
+
+    #[test]
     fn a_bare_answer_keeps_its_time_to_come_back() {
         let bare = (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "30")]).into_response();
         let failure = Failure::of_bare(&bare);

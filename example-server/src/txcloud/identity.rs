@@ -18,6 +18,7 @@ use super::engines::EngineFault;
 use super::engines::identity::Findings;
 use super::envelope::Context;
 use super::errors::Failure;
+use super::events;
 use super::ids;
 use super::reading::Raw;
 use super::store::documents;
@@ -50,21 +51,21 @@ pub(super) async fn verify(
     Raw(body): Raw,
 ) -> Response {
     let verification = async {
-        let request = Request::read(&body)?;
-        let mode = request.mode;
+        let mut request = Request::read(&body, &api.letters.outbound)?;
+        let (mode, tell) = (request.mode, request.webhook_url.take());
         // Nothing is held meanwhile: no connection, no lock.
         let mut verification = receive(&api, &user, request).await?;
         match mode {
-            Mode::Sync => judge_and_keep(&api, &work, &mut verification).await?,
-            Mode::Async => background::accept(&api, &work, &verification).await?,
+            Mode::Sync => judge_and_keep(&api, &work, &mut verification, tell.as_deref()).await?,
+            Mode::Async => background::accept(&api, &work, &verification, tell).await?,
         }
         fault::point("before-commit").await;
         Ok((mode, verification))
     };
     match verification.await {
-        Ok((Mode::Sync, verification)) => context.answer(StatusCode::OK, &verification.shown()),
-        Ok((Mode::Async, verification)) => {
-            let mut response = context.answer(StatusCode::ACCEPTED, &verification.shown());
+        Ok((mode, verification)) => {
+            let status = if mode == Mode::Async { StatusCode::ACCEPTED } else { StatusCode::OK };
+            let mut response = context.answer(status, &verification.shown());
             // Once it is committed, and the answer on its way out, the stack wakes the worker.
             response.extensions_mut().insert(api.worker.clone());
             response
@@ -94,7 +95,12 @@ async fn receive(api: &Api, user: &User, request: Request) -> Result<Verificatio
 
 /// Has it judged, and keeps it. Whether its document came before is known for certain only in the transaction that says so, and
 /// the engine must be asked before that. So of two at the same time, the one that comes second is judged once more.
-async fn judge_and_keep(api: &Api, work: &Work, verification: &mut Verification) -> Result<(), Failure> {
+async fn judge_and_keep(
+    api: &Api,
+    work: &Work,
+    verification: &mut Verification,
+    tell: Option<&str>,
+) -> Result<(), Failure> {
     let mut seen_before = seen_before(api, verification).await?;
     loop {
         let findings = judge(api, verification, seen_before).await?;
@@ -103,6 +109,9 @@ async fn judge_and_keep(api: &Api, work: &Work, verification: &mut Verification)
         let is_first = documents::claim(transaction.connection(), verification).await?;
         if is_first || seen_before || !verification.asks_for_duplicates() {
             verifications::insert(transaction.connection(), verification).await?;
+            if let Some(url) = tell {
+                events::announce(api, transaction.connection(), verification, url).await?;
+            }
             return Ok(());
         }
         // No transaction stays open while the engine thinks.

@@ -2,7 +2,7 @@
 //!
 //! Where the vendor's pages are silent, this is ours: the shape of `/kyb/verify`; the codes `idempotency_key_conflict` and
 //! `idempotency_key_in_progress`; which fields of a nested object are required, and how long texts may be; the types of
-//! documents beside `cin` and `national_id`; the names in `context`; statuses and 503 that the vendor does not list; and all
+//! documents beside `cin` and `national_id`; that `webhook_url` is told of the end of a verification, and how that is signed; the names in `context`; statuses and 503 that the vendor does not list; and all
 //! rules of the [`sandbox`].
 
 mod api;
@@ -12,6 +12,7 @@ mod country;
 pub(crate) mod engines;
 mod envelope;
 mod errors;
+mod events;
 mod identity;
 mod ids;
 mod kyb;
@@ -44,6 +45,7 @@ pub(crate) use user::Txcloud;
 /// Adds what makes the attempts of this API's cycles.
 pub(crate) fn attempts(api: &Arc<Api>, handlers: &mut Handlers) {
     background::attempts(api, handlers);
+    api.letters.attempts(handlers);
 }
 
 /// The whole API, below the root and below `/v1`.

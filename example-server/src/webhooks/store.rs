@@ -2,6 +2,7 @@
 
 pub(crate) mod deliveries;
 pub(crate) mod endpoints;
+pub(super) mod secrets;
 
 use jiff::Timestamp;
 

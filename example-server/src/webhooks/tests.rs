@@ -60,3 +60,10 @@ async fn a_delivery_whose_cycle_ended_without_it_is_given_up_and_no_other() {
         assert_eq!(open(&webhooks).await, []);
     }
 }
+
+/// What it takes to send letters, to public addresses and with a key that nobody keeps.
+pub(crate) fn telling() -> Telling {
+    let outbound = Outbound::new(Rules { allow_http: false, allow_private: false }).unwrap();
+    let sealer = Arc::new(Sealer::new(Some(&"1".repeat(64).into()), None).unwrap());
+    Telling { outbound, sealer, demo: true, in_flight: Arc::default() }
+}

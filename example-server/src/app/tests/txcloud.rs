@@ -7,6 +7,7 @@ use super::*;
 use crate::accounts::Environment;
 use crate::txcloud::engines::{EngineFault, Engines, RiskLevel, kyb};
 use crate::txcloud::{self, Txcloud};
+use crate::webhooks::tests::telling;
 
 /// One operation, `POST /it`, whose first answer has this status and every later one 200.
 fn first_answering(status: u16) -> Router {
@@ -112,7 +113,8 @@ async fn an_engine_can_be_replaced_alone_by_naming_another() {
     let config = load("").unwrap();
     let engines = Engines { kyb: Arc::new(Careful), ..Engines::sandbox() };
     let database = Database::open("sqlite::memory:").await.unwrap();
-    let api = txcloud::Api::new(database.clone(), WorkerHandle::default(), engines, &config.txcloud);
+    let api =
+        txcloud::Api::new(database.clone(), WorkerHandle::default(), engines, telling(), &config.txcloud);
     let api = Arc::new(api);
     let operations = txcloud::routes().into_iter().map(|route| route.with_state(&api)).collect();
     let mut stacks = Stacks::new(config.idempotency, database, true, 1);

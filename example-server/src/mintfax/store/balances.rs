@@ -4,7 +4,7 @@
 
 use super::column;
 use crate::db::{Connection, on};
-use crate::mintfax::owner::Owner;
+use crate::owner::Owner;
 
 /// What an owner has, in cents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

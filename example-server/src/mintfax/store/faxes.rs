@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{column, named, time};
 use crate::db::{Connection, on};
 use crate::mintfax::fax::{Document, Fax, FaxId};
-use crate::mintfax::owner::Owner;
+use crate::owner::Owner;
 
 /// The columns a [`Row`] is read from.
 macro_rules! columns {

@@ -2,7 +2,7 @@
 
 use super::column;
 use crate::db::{Connection, on};
-use crate::mintfax::owner::Owner;
+use crate::owner::Owner;
 
 /// How often a fax is tried again that does not say; `None`: it was never set.
 pub(in crate::mintfax) async fn retries(

@@ -17,6 +17,7 @@ use crate::txcloud::engines::identity::{
 use crate::txcloud::engines::{EngineFault, Engines};
 use crate::txcloud::ids;
 use crate::txcloud::sandbox::Sandbox;
+use crate::webhooks::tests::telling;
 use crate::worker;
 
 /// The sandbox, unless it is out of order.
@@ -54,7 +55,7 @@ impl Setup {
         let engine = Arc::new(Fragile::default());
         let config = crate::config::Config::load(None).unwrap().txcloud;
         let engines = Engines { identity: engine.clone(), ..Engines::sandbox() };
-        let api = Api::new(database, retry_scheduler::WorkerHandle::default(), engines, &config);
+        let api = Api::new(database, retry_scheduler::WorkerHandle::default(), engines, telling(), &config);
         Self { api: Arc::new(api), engine }
     }
 
@@ -76,7 +77,7 @@ impl Setup {
         };
         let mut transaction = self.api.database.begin().await.unwrap();
         verifications::insert(transaction.connection(), &verification).await.unwrap();
-        self.api.cycles.schedule_in(transaction.connection(), cycle(&verification)).await.unwrap();
+        self.api.cycles.schedule_in(transaction.connection(), cycle(&verification, None)).await.unwrap();
         transaction.commit().await.unwrap();
         verification.id
     }

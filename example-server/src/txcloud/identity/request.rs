@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::cep::text_enum;
+use crate::outbound::{MAX_URL, Outbound};
 use crate::txcloud::country::Country;
 use crate::txcloud::engines::identity::{DocumentType, IdentityCheck, Images};
 use crate::txcloud::errors::Failure;
@@ -26,11 +27,13 @@ pub(super) struct Request {
     pub(super) checks: Vec<IdentityCheck>,
     pub(super) images: Images,
     pub(super) mode: Mode,
+    /// Who is told of its end.
+    pub(super) webhook_url: Option<String>,
     pub(super) metadata: Map<String, Value>,
 }
 
 impl Request {
-    pub(super) fn read(body: &[u8]) -> Result<Self, Failure> {
+    pub(super) fn read(body: &[u8], outbound: &Outbound) -> Result<Self, Failure> {
         let body = Object::body(body)?;
         let front = body.required("document_front")?.image()?;
         let country = body.required("country")?.country()?;
@@ -39,9 +42,10 @@ impl Request {
         let selfie = body.optional("selfie").map(|field| field.image()).transpose()?;
         let checks = checks(&body)?.unwrap_or_else(|| default_checks(selfie.is_some()));
         let mode = body.optional("mode").map_or(Ok(Mode::Sync), |field| field.one_of(Mode::ALL))?;
-        refuse_webhook(&body)?;
+        let webhook_url = webhook_url(&body, outbound)?;
         let metadata = metadata(&body)?;
-        Ok(Self { document_type, country, checks, images: Images { front, back, selfie }, mode, metadata })
+        let images = Images { front, back, selfie };
+        Ok(Self { document_type, country, checks, images, mode, webhook_url, metadata })
     }
 }
 
@@ -64,14 +68,12 @@ pub(in crate::txcloud) fn metadata(body: &Object<'_>) -> Result<Map<String, Valu
     body.optional("metadata").map_or(Ok(Map::new()), |field| field.free_form())
 }
 
-/// A call that nobody would make must not be promised. (The vendor signs what it sends with a secret of the endpoint, and
-/// endpoints are registered by operations that this server does not have.)
-pub(in crate::txcloud) fn refuse_webhook(body: &Object<'_>) -> Result<(), Failure> {
-    match body.optional("webhook_url") {
-        Some(field) => {
-            Err(field.refused("is not supported by this server: ask for the verification by its id"))
-        }
-        None => Ok(()),
+fn webhook_url(body: &Object<'_>, outbound: &Outbound) -> Result<Option<String>, Failure> {
+    let Some(field) = body.optional("webhook_url") else { return Ok(None) };
+    let url = field.text(MAX_URL)?;
+    match outbound.check(&url) {
+        Ok(_) => Ok(Some(url)),
+        Err(fault) => Err(field.refused(format!("cannot be called: {fault}"))),
     }
 }
 
@@ -108,6 +110,9 @@ pub(super) struct VerificationRequest {
     checks: Option<Vec<IdentityCheck>>,
     /// `sync`, if nothing is said.
     mode: Option<Mode>,
+    /// Where a signed `POST` tells of the end of the verification, at least once: an https URL of a public address.
+    #[schema(max_length = 2048, example = "https://example.com/hook")]
+    webhook_url: Option<String>,
     /// The caller's own, to be given back: at most 50 members, 4096 bytes.
     #[schema(value_type = Option<Object>, example = json!({"user_id": "usr_abc123"}))]
     metadata: Option<Map<String, Value>>,

@@ -2,6 +2,11 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::txcloud::engines::identity::IdentityCheck;
+use crate::webhooks::tests::telling;
+
+fn read(body: &[u8]) -> Result<Request, Failure> {
+    Request::read(body, &telling().outbound)
+}
 
 fn body() -> Value {
     json!({"document_front": "Zm9v", "country": "MA", "document_type": "cin"})
@@ -15,7 +20,7 @@ fn with(name: &str, value: Value) -> Result<Request, Failure> {
     } else {
         body[name] = value;
     }
-    Request::read(body.to_string().as_bytes())
+    read(body.to_string().as_bytes())
 }
 
 #[test]
@@ -37,7 +42,9 @@ fn what_cannot_be_taken_is_refused_by_name() {
         ("checks", json!([]), "invalid_parameter"),
         ("checks", json!("ocr"), "invalid_parameter"),
         ("mode", json!("later"), "invalid_parameter"),
-        ("webhook_url", json!("https://example.com/hook"), "invalid_parameter"),
+        ("webhook_url", json!("http://example.com/hook"), "invalid_parameter"),
+        ("webhook_url", json!("https://127.0.0.1/hook"), "invalid_parameter"),
+        ("webhook_url", json!("example.com"), "invalid_parameter"),
         ("metadata", json!("x"), "invalid_parameter"),
     ] {
         let Err(failure) = with(name, value.clone()) else { panic!("{name} {value}") };

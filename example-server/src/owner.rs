@@ -4,14 +4,14 @@ use crate::accounts::Environment;
 
 /// An account in one of its environments. What is one owner's does not exist for any other.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Owner {
-    pub(super) account: String,
-    pub(super) environment: Environment,
+pub(crate) struct Owner {
+    pub(crate) account: String,
+    pub(crate) environment: Environment,
 }
 
 #[cfg(test)]
 impl Owner {
-    pub(super) fn test(account: &str) -> Self {
+    pub(crate) fn test(account: &str) -> Self {
         Self { account: account.to_owned(), environment: Environment::Test }
     }
 }

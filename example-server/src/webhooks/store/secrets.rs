@@ -1,36 +1,36 @@
-//! What events are signed with, sealed.
+//! What letters are signed with, sealed.
 
-use super::named;
+use crate::db::columns::named;
 use crate::db::{Connection, on};
-use crate::mintfax::owner::Owner;
+use crate::owner::Owner;
 
-pub(in crate::mintfax) async fn load(
+pub(in crate::webhooks) async fn load(
     connection: Connection<'_>,
     owner: &Owner,
 ) -> sqlx::Result<Option<String>> {
     on!(connection, c => sqlx::query_scalar(
-        "SELECT secret FROM mintfax_secrets WHERE account = $1 AND environment = $2",
+        "SELECT secret FROM signing_secrets WHERE account = $1 AND environment = $2",
     ).bind(&owner.account).bind(owner.environment.as_str()).fetch_optional(c).await)
 }
 
-pub(in crate::mintfax) async fn insert_if_none(
+pub(in crate::webhooks) async fn insert_if_none(
     connection: Connection<'_>,
     owner: &Owner,
     sealed: &str,
 ) -> sqlx::Result<()> {
     on!(connection, c => sqlx::query(
-        "INSERT INTO mintfax_secrets (account, environment, secret) VALUES ($1, $2, $3)
+        "INSERT INTO signing_secrets (account, environment, secret) VALUES ($1, $2, $3)
          ON CONFLICT (account, environment) DO NOTHING",
     ).bind(&owner.account).bind(owner.environment.as_str()).bind(sealed).execute(c).await.map(drop))
 }
 
 /// One secret for each key that any was sealed with, which its first eight characters name.
-pub(in crate::mintfax) async fn one_of_each_key(
+pub(in crate::webhooks) async fn one_of_each_key(
     connection: Connection<'_>,
 ) -> sqlx::Result<Vec<(Owner, String)>> {
     let rows: Vec<(String, String, String)> = on!(connection, c => sqlx::query_as(
-        "SELECT account, environment, secret FROM mintfax_secrets
-         WHERE secret IN (SELECT MIN(secret) FROM mintfax_secrets GROUP BY SUBSTR(secret, 1, 8))",
+        "SELECT account, environment, secret FROM signing_secrets
+         WHERE secret IN (SELECT MIN(secret) FROM signing_secrets GROUP BY SUBSTR(secret, 1, 8))",
     ).fetch_all(c).await)?;
     let read = |(account, environment, secret): (String, String, String)| {
         Ok((Owner { account, environment: named(&environment)? }, secret))

@@ -1,4 +1,4 @@
-//! What events are signed with: a secret of each owner.
+//! What letters are signed with: a secret of each owner, the same for every API.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use secrecy::SecretString;
 use crate::accounts::Environment;
 use crate::db::Database;
 use crate::hex;
-use crate::mintfax::owner::Owner;
-use crate::mintfax::store::secrets;
+use crate::owner::Owner;
 use crate::seal::{SealError, Sealer, random};
+use crate::webhooks::store::secrets;
 
 /// The secrets of all owners.
 #[derive(Debug)]
-pub(in crate::mintfax) struct Secrets {
+pub(crate) struct Secrets {
     sealer: Arc<Sealer>,
     /// Those of `--demo`, which are public.
     demo: HashMap<(&'static str, Environment), &'static str>,
@@ -30,19 +30,22 @@ pub(crate) enum SecretError {
 }
 
 /// The secrets of the accounts of `--demo`.
-const DEMO: [((&str, Environment), &str); 3] = [
+const DEMO: [((&str, Environment), &str); 6] = [
     (("demo", Environment::Test), "whsec_test_abc123def456"),
     (("demo", Environment::Live), "whsec_live_abc123def456"),
     (("demo-other", Environment::Test), "whsec_test_other0account1"),
+    (("demo-txcloud", Environment::Test), "whsec_test_abc123def456"),
+    (("demo-txcloud", Environment::Live), "whsec_live_abc123def456"),
+    (("demo-txcloud-other", Environment::Test), "whsec_test_other0account1"),
 ];
 
 impl Secrets {
-    pub(in crate::mintfax) fn new(sealer: Arc<Sealer>, demo: bool) -> Self {
+    pub(crate) fn new(sealer: Arc<Sealer>, demo: bool) -> Self {
         Self { sealer, demo: if demo { DEMO.into() } else { HashMap::new() } }
     }
 
-    /// What the events of this owner are signed with; `None`: there is nothing.
-    pub(in crate::mintfax) async fn of(
+    /// What the letters to this owner are signed with; `None`: there is nothing.
+    pub(crate) async fn of(
         &self,
         database: &Database,
         owner: &Owner,
@@ -59,7 +62,7 @@ impl Secrets {
     ///
     /// # Errors
     /// It cannot.
-    pub(in crate::mintfax) async fn check(&self, database: &Database) -> Result<(), SecretError> {
+    pub(crate) async fn check(&self, database: &Database) -> Result<(), SecretError> {
         let mut reader = database.read().await?;
         for (owner, sealed) in secrets::one_of_each_key(reader.connection()).await? {
             open(&self.sealer, &owner, &sealed)?;
@@ -95,7 +98,7 @@ fn open(sealer: &Sealer, owner: &Owner, kept: &str) -> Result<SecretString, Seal
 
 /// What an owner's secret is sealed as.
 fn about(owner: &Owner) -> String {
-    format!("mintfax signing secret {} {}", owner.environment.as_str(), owner.account)
+    format!("signing secret {} {}", owner.environment.as_str(), owner.account)
 }
 
 #[cfg(test)]
