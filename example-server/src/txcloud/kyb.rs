@@ -90,3 +90,16 @@ struct BusinessRequest {
     registration_number: String,
     country: Country,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_checks_all_are_made() {
+        let business = r#""business":{"legal_name":"B","registration_number":"R","country":"MA"}"#;
+        let checks = |more: &str| read(format!("{{{business}{more}}}").as_bytes()).unwrap().checks;
+        assert_eq!(checks(""), KybCheck::ALL);
+        assert_eq!(checks(r#","checks":["registry"]"#), [KybCheck::Registry]);
+    }
+}

@@ -124,3 +124,15 @@ struct ScreenRequest {
     /// `moderate`, if nothing is said.
     fuzziness: Option<Fuzziness>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_said_is_assumed_as_the_vendor_does() {
+        let case = read(br#"{"entity":{"type":"individual","name":"A"}}"#).unwrap();
+        assert_eq!((case.threshold, case.include_aliases, case.fuzziness), (8500, true, Fuzziness::Moderate));
+        assert_eq!(case.lists, WatchlistKind::ALL);
+    }
+}

@@ -56,6 +56,42 @@ fn a_key_does_what_its_permissions_say() {
     assert!(String::from_utf8_lossy(&refusal.stderr).contains("fax:write"), "{refusal:?}");
 }
 
+#[test]
+fn each_permission_opens_its_own_operations_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = format!("sqlite://{}", folder.path().join("it.db").display());
+    let families = ["identity", "transactions", "lending", "kyb", "watchlist"];
+    let permissions =
+        families.iter().flat_map(|family| ["read", "write"].map(|verb| format!("{family}:{verb}")));
+    let keys: Vec<_> = permissions
+        .map(|permission| {
+            let key =
+                ["keys", "create", "--api", "txcloud", "--account", "acme", "--permission", &permission];
+            let made = run(&database, &key);
+            (permission, String::from_utf8(made.stdout).unwrap().lines().next().unwrap().to_owned())
+        })
+        .collect();
+    let server = launch().database(&database).start();
+    let nobody = "00000000000000000000000000000000";
+    let reads = [
+        "/identity/verifications".to_owned(),
+        format!("/identity/verifications/ver_{nobody}"),
+        format!("/identity/verify/ver_{nobody}"),
+        format!("/identity/sessions/sess_{nobody}"),
+    ];
+    for (permission, key) in keys {
+        for (path, body, _) in operations() {
+            let needed = format!("{}:write", path.split('/').nth(1).unwrap());
+            let status = server.post(path).bearer(&key).json(&body).send().status;
+            assert_eq!(status != 403, permission == needed, "{path} {permission}");
+        }
+        for path in &reads {
+            let status = server.get(path).bearer(&key).send().status;
+            assert_eq!(status != 403, permission == "identity:read", "{path} {permission}");
+        }
+    }
+}
+
 fn run(database: &str, arguments: &[&str]) -> std::process::Output {
     arguments.iter().fold(launch().database(database), |launch, argument| launch.arg(argument)).output()
 }
@@ -130,6 +166,13 @@ fn what_cannot_be_taken_is_refused_by_name() {
             application(),
             "applicant.date_of_birth",
             json!("2999-01-01"),
+            "invalid_parameter",
+        ),
+        (
+            "/lending/assess",
+            application(),
+            "applicant.date_of_birth",
+            json!("1850-01-01"),
             "invalid_parameter",
         ),
         ("/lending/assess", application(), "loan_request.term_months", json!(0), "invalid_parameter"),

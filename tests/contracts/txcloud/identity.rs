@@ -216,6 +216,9 @@ fn a_session_is_pending_for_fifteen_minutes() {
         assert!(session["id"].as_str().is_some_and(|id| id.starts_with("sess_")), "{session}");
         assert_eq!((&session["object"], &session["status"]), (&json!("identity.session"), &json!("pending")));
         assert_eq!((&session["documents"], &session["selfie_uploaded"]), (&json!([]), &json!(false)));
+        for name in ["document_type", "country", "checks", "metadata"] {
+            assert_eq!(session[name], body[name], "{name}");
+        }
         let minute = |name: &str| {
             let text = session[name].as_str().unwrap();
             assert!(text.len() == 20 && text.ends_with('Z'), "{text}");

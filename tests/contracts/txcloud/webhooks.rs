@@ -86,6 +86,17 @@ fn a_retry_of_the_request_tells_nobody_again_and_a_receiver_that_fails_is_tried_
 }
 
 #[test]
+fn what_is_due_is_done_at_once() {
+    // It looks for work when it is told to, and then only.
+    let server = launch().demo().config("[scheduler]\npoll_seconds = 3600\n").start();
+    for mode in ["sync", "async"] {
+        let receiver = Receiver::start();
+        verify(&server, TEST, &json!({"mode": mode, "webhook_url": receiver.url()}));
+        assert_eq!(receiver.wait_for(1).len(), 1, "{mode}");
+    }
+}
+
+#[test]
 fn a_url_that_may_not_be_called_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let database = format!("sqlite://{}/it.db", folder.path().display());

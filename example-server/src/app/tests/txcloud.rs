@@ -102,6 +102,9 @@ struct Careful;
 #[async_trait::async_trait]
 impl kyb::Engine for Careful {
     async fn judge(&self, of: Environment, case: &kyb::Case) -> Result<kyb::Findings, EngineFault> {
+        if case.legal_name == "Nobody" {
+            return Err(EngineFault("out of order: kyb-7.internal".into()));
+        }
         assert_eq!((of, case.legal_name.as_str()), (Environment::Test, "Bakery"));
         let checks = kyb::Checks::default();
         Ok(kyb::Findings { status: kyb::KybStatus::Failed, risk_level: RiskLevel::Critical, checks })
@@ -121,15 +124,19 @@ async fn an_engine_can_be_replaced_alone_by_naming_another() {
     let router = stacks.stack(Txcloud::new(&config.txcloud), operations).operations;
     let entity = json!({"type": "individual", "name": "Amina Exemple"});
     let business = json!({"legal_name": "Bakery", "registration_number": "RC-1", "country": "MA"});
-    for (path, body, status) in [
-        ("/kyb/verify", json!({"business": business}), "failed"),
-        ("/watchlist/screen", json!({"entity": entity}), "clear"),
-    ] {
+    let ask = async |path: &str, body: Value| {
         let request = Request::post(path).header("authorization", "Bearer txc_test_abc123def456");
-        let response =
-            router.clone().oneshot(request.body(Body::from(body.to_string())).unwrap()).await.unwrap();
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        let body: Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!(body["status"], status, "{body}");
-    }
+        let request = request.body(Body::from(body.to_string())).unwrap();
+        let (parts, body) = router.clone().oneshot(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Answer { parts, body: serde_json::from_slice(&body).unwrap() }
+    };
+    assert_eq!(ask("/kyb/verify", json!({"business": business})).await.body["status"], "failed");
+    assert_eq!(ask("/watchlist/screen", json!({"entity": entity})).await.body["status"], "clear");
+
+    let business = json!({"legal_name": "Nobody", "registration_number": "RC-1", "country": "MA"});
+    let answer = ask("/kyb/verify", json!({"business": business})).await;
+    assert_eq!((answer.status(), answer.header("retry-after")), (503, Some("1")));
+    assert_eq!(answer.body["error"]["retry_after"], 1);
+    assert!(!answer.body.to_string().contains("kyb-7"), "{}", answer.body);
 }

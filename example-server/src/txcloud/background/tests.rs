@@ -83,9 +83,12 @@ impl Setup {
     }
 
     async fn claim(&self) -> Claimed {
-        let due =
-            ClaimDue { limit: 1, lease: Duration::from_secs(30), per_tenant: 100, running: HashMap::new() };
-        self.api.cycles.scheduler().claim_due(due).await.unwrap().pop().expect("it is due")
+        self.claim_for(Duration::from_secs(30)).await.expect("it is due")
+    }
+
+    async fn claim_for(&self, lease: Duration) -> Option<Claimed> {
+        let due = ClaimDue { limit: 1, lease, per_tenant: 100, running: HashMap::new() };
+        self.api.cycles.scheduler().claim_due(due).await.unwrap().pop()
     }
 
     async fn attempt(&self, claimed: Claimed) -> Done {
@@ -133,6 +136,26 @@ async fn an_engine_that_fails_is_asked_again_for_an_hour() {
             (setup.status(&late).await, setup.is_over(&late).await),
             (VerificationStatus::Failed, true)
         );
+    }
+}
+
+#[tokio::test]
+async fn who_lost_the_claim_writes_nothing() {
+    for setup in Setup::on_both().await {
+        let id = setup.accepted(SignedDuration::from_mins(2)).await;
+        let lost = setup.claim_for(Duration::from_millis(1)).await.expect("it is due");
+        let claimed = loop {
+            if let Some(claimed) = setup.claim_for(Duration::from_secs(30)).await {
+                break claimed;
+            }
+        };
+        setup.attempt(lost).await;
+        assert_eq!((setup.status(&id).await, setup.is_over(&id).await), (VerificationStatus::Pending, false));
+        setup.attempt(claimed).await;
+        assert_eq!((setup.status(&id).await, setup.is_over(&id).await), (VerificationStatus::Failed, true));
+        let mut reader = setup.api.database.read().await.unwrap();
+        let judged = verifications::load_any(reader.connection(), &id).await.unwrap().unwrap();
+        assert!(judged.updated_at.duration_since(judged.created_at) >= SignedDuration::from_mins(2));
     }
 }
 

@@ -69,7 +69,7 @@ fn numbers_are_read_by_their_digits() {
     {
         assert_eq!(field(json).fraction().unwrap(), parts, "{json}");
     }
-    for json in ["-0.1", "1.01", "1e9", "1e28", "1e999", r#""0.5""#, "true"] {
+    for json in ["-0.1", "1.0001", "1.01", "1e9", "1e28", "1e999", r#""0.5""#, "true"] {
         assert_eq!(refused(field(json).fraction()), "invalid_parameter", "{json}");
     }
     assert_eq!(field("12").integer(1..=480).unwrap(), 12);
@@ -98,6 +98,9 @@ fn an_image_is_base64_of_something() {
         assert_eq!(refused(field(json).image()), "invalid_document", "{json}");
     }
     assert_eq!(refused(field("1").image()), "invalid_parameter");
+    let of_bytes = |bytes: usize| format!("\"{}\"", BASE64_STANDARD.encode(vec![0; bytes]));
+    assert_eq!(field(&of_bytes(IMAGE_BYTES)).image().unwrap().len(), IMAGE_BYTES);
+    assert_eq!(refused(field(&of_bytes(IMAGE_BYTES + 1)).image()), "invalid_document");
 }
 
 #[test]

@@ -316,6 +316,7 @@ mod tests {
         assert_eq!((findings.status, findings.risk_score.points()), (VerificationStatus::Verified, 100));
         assert!(findings.checks.ocr.is_some() && findings.checks.fraud.is_none());
         assert!(findings.extracted_data.is_some());
+        assert_eq!(judged("UNREADABLE", None, &[IdentityCheck::Ocr], false).extracted_data, None);
         let unread = judged("front", None, &[IdentityCheck::Fraud], false);
         assert_eq!((unread.extracted_data, unread.checks.ocr), (None, None));
     }

@@ -155,6 +155,7 @@ mod tests {
             ("Bakery", "RC-1001-NOOWNER", ManualReview, Medium, Some("owner_unknown")),
             ("Phantom Shipping SA", "RC-1001", Failed, Critical, Some("on_watchlist")),
             ("Phantom Shipping SAS", "RC-1001", ManualReview, High, Some("maybe_on_watchlist")),
+            ("Fantom Shiping SA", "RC-1001", ManualReview, High, Some("maybe_on_watchlist")),
         ] {
             let findings = judged(name, number, KybCheck::ALL);
             assert_eq!((findings.status, findings.risk_level), (status, risk), "{name} {number}");

@@ -1,3 +1,5 @@
+use jiff::civil::date;
+
 use super::*;
 
 fn case(name: &str) -> Case {
@@ -51,6 +53,13 @@ fn a_similarity_below_the_threshold_is_no_match() {
     let with = |threshold: i32| Case { threshold: threshold.try_into().unwrap(), ..case("Boris Fictivof") };
     assert_eq!(found(&with(alike)).1, ["mat_s1"]);
     assert_eq!(found(&with(alike + 1)).1, Vec::<String>::new());
+    // What else fits makes no match of a name that is not alike enough.
+    let born = Some(date(1961, 4, 12));
+    let mut known = Case { threshold: 8500, ..with(alike + 1) };
+    known.entity.date_of_birth = born;
+    assert_eq!(found(&known).1, ["mat_s1"]);
+    known.threshold = u16::try_from(alike + 1).unwrap();
+    assert_eq!(found(&known).1, Vec::<String>::new());
     // And nothing alike is a match only because everything is allowed to be one.
     assert_eq!(
         found(&Case { threshold: 0, fuzziness: Fuzziness::Exact, ..case("Nobody") }).1,
