@@ -112,7 +112,8 @@ pub async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     done
 }
 
-/// Prints a new key, for the one time it is known; of an API whose accounts have a secret, that on a second line.
+/// Prints a new key, for the one time it is known, and nothing else on standard output: it may go into a file or a variable.
+/// Of an API whose accounts have a secret, that goes to standard error.
 async fn create_key(
     options: &Options,
     database: &Database,
@@ -129,8 +130,9 @@ async fn create_key(
         options::Api::Mintfax => accounts::create_key::<Mintfax>(database, asked).await?,
         options::Api::Txcloud => accounts::create_key::<Txcloud>(database, asked).await?,
     };
-    for line in [Some(key), secret].into_iter().flatten() {
-        writeln!(std::io::stdout(), "{}", line.expose_secret())?;
+    writeln!(std::io::stdout(), "{}", key.expose_secret())?;
+    if let Some(secret) = secret {
+        writeln!(std::io::stderr(), "secret that webhooks are signed with: {}", secret.expose_secret())?;
     }
     Ok(())
 }

@@ -31,7 +31,7 @@ fn a_key_does_what_its_permissions_say() {
         arguments.extend(permissions.iter().flat_map(|permission| ["--permission", permission]));
         let made = run(&database, &arguments);
         assert!(made.status.success(), "{made:?}");
-        String::from_utf8(made.stdout).unwrap().lines().next().unwrap().to_owned()
+        String::from_utf8(made.stdout).unwrap().trim_end().to_owned()
     };
     let (reader, screener, everything) = (key(&["identity:read"]), key(&["watchlist:write"]), key(&[]));
     assert!(reader.starts_with("txc_test_"), "{reader}");
@@ -68,7 +68,7 @@ fn each_permission_opens_its_own_operations_and_no_other() {
             let key =
                 ["keys", "create", "--api", "txcloud", "--account", "acme", "--permission", &permission];
             let made = run(&database, &key);
-            (permission, String::from_utf8(made.stdout).unwrap().lines().next().unwrap().to_owned())
+            (permission, String::from_utf8(made.stdout).unwrap().trim_end().to_owned())
         })
         .collect();
     let server = launch().database(&database).start();

@@ -222,5 +222,5 @@ fn made_key(database: &str) -> String {
     let arguments = ["keys", "create", "--api", "txcloud", "--account", "acme", "--test"];
     let launch = arguments.iter().fold(launch().database(database), |launch, argument| launch.arg(argument));
     let printed = String::from_utf8(launch.output().stdout).expect("a key is text");
-    printed.lines().next().expect("a key").to_owned()
+    printed.trim_end().to_owned()
 }

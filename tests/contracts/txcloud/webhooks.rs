@@ -102,9 +102,10 @@ fn a_url_that_may_not_be_called_is_refused_by_name() {
     let database = format!("sqlite://{}/it.db", folder.path().display());
     let arguments = ["keys", "create", "--api", "txcloud", "--account", "acme", "--test"];
     let made = arguments.iter().fold(launch().database(&database), |launch, part| launch.arg(part)).output();
-    let printed = String::from_utf8(made.stdout).unwrap();
-    let [key, secret] = printed.lines().collect::<Vec<_>>()[..] else { panic!("{printed}") };
-    assert!(key.starts_with("txc_test_") && secret.starts_with("whsec_test_"), "{printed}");
+    let (printed, said) = (String::from_utf8(made.stdout).unwrap(), String::from_utf8(made.stderr).unwrap());
+    let key = printed.trim_end();
+    assert!(key.starts_with("txc_test_") && !key.contains(char::is_whitespace), "{printed}");
+    assert!(said.contains("secret that webhooks are signed with: whsec_test_"), "{said}");
     let server = launch().database(&database).start();
     for url in ["http://example.com", "https://127.0.0.1/", "https://[::1]/", "https://10.0.0.1/", "example"]
     {

@@ -11,10 +11,8 @@ use crate::config::Config;
 use crate::db::Database;
 use crate::mintfax::fax::tests::fax;
 use crate::mintfax::store::balances::Balance;
-use crate::mintfax::{Telling, Uploads, carrier};
-use crate::outbound::{Outbound, Rules};
-use crate::seal::Sealer;
-use crate::webhooks::InFlight;
+use crate::mintfax::{Uploads, carrier};
+use crate::webhooks::tests::telling;
 
 struct Setup {
     api: Arc<Api>,
@@ -29,13 +27,8 @@ impl Setup {
         let database = Database::open(database).await.unwrap();
         let mut config = Config::load(None).unwrap().mintfax;
         config.carrier_url = Some("http://127.0.0.1:1/".parse().unwrap());
-        let telling = Telling {
-            outbound: Outbound::new(Rules { allow_http: false, allow_private: false }).unwrap(),
-            sealer: Arc::new(Sealer::new(None, None).unwrap()),
-            demo: false,
-            in_flight: Arc::<InFlight>::default(),
-        };
-        let api = Api::new(database, config, Uploads::temporary(), telling, WorkerHandle::default()).unwrap();
+        let api =
+            Api::new(database, config, Uploads::temporary(), telling(), WorkerHandle::default()).unwrap();
         let mut fax = fax(3);
         fax.owner.environment = environment;
         let mut transaction = api.database.begin().await.unwrap();
