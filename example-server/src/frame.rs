@@ -107,3 +107,15 @@ fn is_json(response: &Response) -> bool {
     let content_type = response.headers().get(header::CONTENT_TYPE);
     content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/json"))
 }
+
+/// For faults of ours, an API has one failure: it is unavailable. What exactly is wrong is for the log.
+macro_rules! unavailable_after {
+    ($failure:ty: $($fault:ty),+ $(,)?) => { $(
+        impl From<$fault> for $failure {
+            fn from(fault: $fault) -> Self {
+                <$failure>::unavailable(&fault)
+            }
+        }
+    )+ };
+}
+pub(crate) use unavailable_after;

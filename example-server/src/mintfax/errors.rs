@@ -10,6 +10,7 @@ use retry_scheduler::SchedulerError;
 use serde_json::{Map, Value, json};
 
 use crate::clock;
+use crate::frame::unavailable_after;
 use crate::server::is_body_timeout;
 
 /// A failed request, before it has a frame.
@@ -239,26 +240,4 @@ impl From<FieldFaults> for Failure {
     }
 }
 
-impl From<sqlx::Error> for Failure {
-    fn from(fault: sqlx::Error) -> Self {
-        Self::unavailable(&fault)
-    }
-}
-
-impl From<SchedulerError> for Failure {
-    fn from(fault: SchedulerError) -> Self {
-        Self::unavailable(&fault)
-    }
-}
-
-impl From<CoCommitError> for Failure {
-    fn from(fault: CoCommitError) -> Self {
-        Self::unavailable(&fault)
-    }
-}
-
-impl From<std::io::Error> for Failure {
-    fn from(fault: std::io::Error) -> Self {
-        Self::unavailable(&fault)
-    }
-}
+unavailable_after!(Failure: sqlx::Error, SchedulerError, CoCommitError, std::io::Error);

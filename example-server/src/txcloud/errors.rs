@@ -9,6 +9,7 @@ use retry_scheduler::SchedulerError;
 
 use super::engines::EngineFault;
 use crate::cep::text_enum;
+use crate::frame::unavailable_after;
 use crate::json::NotJson;
 use crate::server::is_body_timeout;
 
@@ -109,7 +110,13 @@ impl Failure {
         Self::new(StatusCode::NOT_FOUND, ErrorType::NotFound, "not_found", "There is no such resource")
     }
 
-    fn unavailable() -> Self {
+    /// Something of ours does not do what it should.
+    fn unavailable(fault: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error = fault, "a check failed");
+        Self::service_unavailable()
+    }
+
+    fn service_unavailable() -> Self {
         let message = "The service is not available at the moment; nothing was done";
         let failure =
             Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorType::Api, "service_unavailable", message);
@@ -153,7 +160,7 @@ impl Failure {
             StatusCode::TOO_MANY_REQUESTS => {
                 (ErrorType::RateLimit, "rate_limit_exceeded", "Too many requests")
             }
-            StatusCode::SERVICE_UNAVAILABLE => return Self::unavailable(),
+            StatusCode::SERVICE_UNAVAILABLE => return Self::service_unavailable(),
             _ if status.is_client_error() => {
                 (ErrorType::Validation, "invalid_request", "The request cannot be understood")
             }
@@ -202,24 +209,7 @@ impl From<NotJson> for Failure {
     }
 }
 
-/// What exactly is for the log.
-macro_rules! unavailable_after {
-    ($($fault:ty => $what:literal),+ $(,)?) => { $(
-        impl From<$fault> for Failure {
-            fn from(fault: $fault) -> Self {
-                tracing::error!(error = &fault as &(dyn std::error::Error + 'static), $what);
-                Self::unavailable()
-            }
-        }
-    )+ };
-}
-
-unavailable_after! {
-    sqlx::Error => "the database failed",
-    CoCommitError => "the database failed",
-    SchedulerError => "the database failed",
-    EngineFault => "an engine failed",
-}
+unavailable_after!(Failure: sqlx::Error, SchedulerError, CoCommitError, EngineFault);
 
 #[cfg(test)]
 mod tests {

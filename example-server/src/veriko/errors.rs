@@ -1,7 +1,6 @@
 //! Every failure the API answers with, its code, and its words in both languages.
 
 mod codes;
-mod database;
 mod field;
 mod pictures;
 mod validations;
@@ -13,12 +12,17 @@ use std::time::Duration;
 use account_retry_policy::Violations;
 use axum::response::Response;
 use http::{StatusCode, header};
+use idempotency_layer::CoCommitError;
+use retry_scheduler::SchedulerError;
 use serde_json::Value;
 
 use crate::bodies::NoPlace;
 use crate::clock;
+use crate::frame::unavailable_after;
 use crate::json::NotJson;
 use crate::language::Language;
+use crate::seal::SealError;
+use crate::webhooks::{AnnounceError, SendError};
 
 pub(crate) use codes::CODES;
 pub use field::FieldForm;
@@ -235,6 +239,8 @@ impl Failure {
         }
     }
 }
+
+unavailable_after!(Failure: sqlx::Error, SchedulerError, CoCommitError, AnnounceError, SendError, SealError);
 
 impl From<NotJson> for Failure {
     fn from(fault: NotJson) -> Self {
