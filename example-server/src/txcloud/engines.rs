@@ -3,7 +3,7 @@
 //! The server comes with the [`Sandbox`], whose rules anybody can read. Whoever has a real engine implements its trait
 //! and names it in `lib.rs`, where the API is made:
 //!
-//! ```ignore
+//! ```text
 //! Engines { lending: Arc::new(OurBureau::new(…)), ..Engines::sandbox() }
 //! ```
 //!
