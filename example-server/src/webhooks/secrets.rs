@@ -128,6 +128,10 @@ mod tests {
         let secrets = Secrets::new(Arc::clone(&sealer), false);
         let kept = secrets.of(&database, &Owner::test("acme")).await.unwrap().unwrap();
         assert_eq!(kept.expose_secret(), test);
+        let live = secret("acme", Environment::Live).await;
+        let owner = Owner { account: "acme".into(), environment: Environment::Live };
+        let kept = secrets.of(&database, &owner).await.unwrap().unwrap();
+        assert_eq!(kept.expose_secret(), live);
         for owner in ["nobody", "demo"] {
             assert!(secrets.of(&database, &Owner::test(owner)).await.unwrap().is_none(), "{owner}");
         }
