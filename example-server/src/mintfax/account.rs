@@ -116,10 +116,7 @@ impl FaxSettings {
 
 fn unreadable(fault: &BytesRejection) -> Failure {
     match fault.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Failure {
-            status: StatusCode::PAYLOAD_TOO_LARGE,
-            ..Failure::bad_request("The request body is too large.")
-        },
+        StatusCode::PAYLOAD_TOO_LARGE => Failure::file_too_large(),
         _ => Failure::unreadable(fault),
     }
 }

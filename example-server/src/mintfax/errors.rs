@@ -97,7 +97,12 @@ impl Failure {
     }
 
     pub(super) fn file_too_large() -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "file_too_large", FIX, "The file is larger than 10 MB.")
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "file_too_large",
+            FIX,
+            "The request is too large. A file may have 10 MB.",
+        )
     }
 
     pub(super) fn rate_limit_exceeded() -> Self {

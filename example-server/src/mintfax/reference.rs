@@ -28,7 +28,7 @@ impl Documented for Mintfax {
         ("not_found", "There is no such resource."),
         ("method_not_allowed", "The resource does not support the request's method."),
         ("request_timeout", "The request body did not arrive in time."),
-        ("file_too_large", "The file is larger than 10 MB."),
+        ("file_too_large", "The request is too large. A file may have 10 MB."),
         (
             "validation_failed",
             "A field, or the Idempotency-Key, has a value it cannot have: `context.errors` says which.",
