@@ -199,6 +199,9 @@ impl Upload {
 impl Arrived {
     /// Makes it the document of this fax.
     pub(super) async fn keep(self, uploads: &Uploads, fax: &FaxId) -> io::Result<(Kept, Document)> {
+        // The rest of a form may have taken long, and the sweep goes by age: under its new name the file begins anew.
+        let file = File::options().write(true).open(self.name.path()).await?.into_std().await;
+        file.set_modified(clock::timestamp().into())?;
         let kept = Deleted::later(uploads.path(fax));
         tokio::fs::rename(self.name.path(), kept.path()).await?;
         // So that the name, too, outlives a power failure.

@@ -87,6 +87,19 @@ async fn what_no_fax_waits_for_is_swept_once_it_is_old() {
     assert_eq!(files(&uploads), left);
 }
 
+#[tokio::test]
+async fn a_document_whose_form_took_long_is_not_swept_before_its_fax_is_committed() {
+    let database = Database::open("sqlite::memory:").await.unwrap();
+    let uploads = Uploads::temporary();
+    let arrived = arrive(&uploads, &[b"whole"]).await.unwrap();
+    let file = std::fs::File::options().write(true).open(arrived.name.path()).unwrap();
+    file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    let id = FaxId::random();
+    let (_kept, _) = arrived.keep(&uploads, &id).await.unwrap();
+    uploads.sweep(&database).await.unwrap();
+    assert_eq!(files(&uploads), [id.as_str()]);
+}
+
 #[test]
 fn uploads_lie_beside_the_database_or_where_the_configuration_says() {
     let mut config = crate::config::Config::load(None).unwrap().mintfax;

@@ -193,8 +193,7 @@ pub(super) fn similarity(one: &str, other: &str, fuzziness: Fuzziness) -> i32 {
     let (one, other) = (words(one), words(other));
     let whole = |words: &[String]| words.join(" ");
     let alike = |one: &str, other: &str| {
-        // From 0 to 1, so that the product fits.
-        #[allow(clippy::cast_possible_truncation)]
+        #[expect(clippy::cast_possible_truncation, reason = "a fraction of 10 000 is no more than that")]
         let parts = (strsim::jaro_winkler(one, other) * f64::from(WHOLE)).round() as i32;
         parts
     };
