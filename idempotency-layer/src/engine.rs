@@ -29,7 +29,7 @@ use crate::original_uri::original_uri;
 use crate::orphan::Orphan;
 use crate::rejection::{Rejection, RejectionKind};
 use crate::response::StoredResponse;
-use crate::store::{Claim, ClaimRequest, ClaimToken, RecordId, Store, Tombstone, UnitOfWork};
+use crate::store::{Claim, ClaimRequest, ClaimToken, RecordId, RequestTransaction, Store, Tombstone};
 use crate::trace;
 
 /// What a client is told to wait while another request with its key is carried out.
@@ -82,16 +82,16 @@ pub(crate) fn admit<St, B, R: Replayable>(
 pub(crate) fn lend<St: Store, B>(
     config: &Config<St>,
     request: &mut Request<B>,
-) -> Option<Box<dyn UnitOfWork>> {
+) -> Option<Box<dyn RequestTransaction>> {
     let keyed = request.extensions().get::<Idempotency>().is_some();
-    if keyed { None } else { St::unit_of_work(&config.store, request.extensions_mut()) }
+    if keyed { None } else { St::offer_transaction(&config.store, request.extensions_mut()) }
 }
 
 /// The way of a request without a key whose handler may write through the store's database. The rule is that of requests
 /// with one: what would not be stored is not committed.
 pub(crate) async fn unkeyed<St, R: Replayable, E>(
     config: Arc<Config<St>>,
-    unit: Option<Box<dyn UnitOfWork>>,
+    unit: Option<Box<dyn RequestTransaction>>,
     handler: impl Future<Output = Result<Response<R>, E>>,
 ) -> Result<Response<R>, E> {
     // Dropped or died here, or in a panic: the unit is dropped, and rolls back.
@@ -156,7 +156,7 @@ impl<St: Store> Engine<St> {
                 }
                 Err(_) if self.config.on_store_failure == OnStoreFailure::PassThrough => {
                     // Dropped or died here: as without a key.
-                    let unit = St::unit_of_work(&self.config.store, request.extensions_mut());
+                    let unit = St::offer_transaction(&self.config.store, request.extensions_mut());
                     return unkeyed(self.config.clone(), unit, inner.call(request)).await;
                 }
                 Err(_) => return Ok(self.reject(RejectionKind::StoreUnavailable)),
@@ -175,7 +175,7 @@ impl<St: Store> Engine<St> {
                 return Box::pin(self.settle(fence, Ended::Cancelled, None)).await;
             }
             request.extensions_mut().insert(idempotency);
-            let unit = St::unit_of_work(&self.config.store, request.extensions_mut());
+            let unit = St::offer_transaction(&self.config.store, request.extensions_mut());
             // Boxed apart, so that a replay, which never comes here, does not carry the room for it. A service may panic
             // before it has made its future, too.
             match catch_unwind(AssertUnwindSafe(|| Box::pin(inner.call(request)))) {

@@ -219,7 +219,7 @@ pub use crate::store::SqliteStore;
 pub use crate::store::conformance;
 pub use crate::store::{
     AnyStore, Checkpoint, Claim, ClaimRequest, ClaimToken, Ending, Fence, Fenced, Outcome, Purge, PurgeTask,
-    RecordId, Run, Store, Tombstone, UnitOfWork,
+    RecordId, RequestTransaction, Run, Store, Tombstone,
 };
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use crate::store::{CoCommit, CoCommitDatabase, CoCommitError, OpenTransaction};

@@ -16,7 +16,7 @@ mod postgres;
 mod purge;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-mod unit_of_work;
+mod transaction;
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
@@ -39,7 +39,7 @@ pub use self::postgres::PostgresStore;
 pub use self::purge::PurgeTask;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteStore;
-pub use self::unit_of_work::{Ending, UnitOfWork};
+pub use self::transaction::{Ending, RequestTransaction};
 use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::response::StoredResponse;
@@ -136,7 +136,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Lends a request the store's database: leaves a handle for the handler in `extensions`, and gives the layer the
     /// other end. Nothing is begun by that. `None`, the default: the store shares no database with handlers.
-    fn unit_of_work(&self, extensions: &mut Extensions) -> Option<Box<dyn UnitOfWork>> {
+    fn offer_transaction(&self, extensions: &mut Extensions) -> Option<Box<dyn RequestTransaction>> {
         let _ = extensions;
         None
     }
@@ -184,8 +184,8 @@ impl<S: Store> Store for Arc<S> {
         S::checkpoint(self, record, fence, checkpoint).await
     }
 
-    fn unit_of_work(&self, extensions: &mut Extensions) -> Option<Box<dyn UnitOfWork>> {
-        S::unit_of_work(self, extensions)
+    fn offer_transaction(&self, extensions: &mut Extensions) -> Option<Box<dyn RequestTransaction>> {
+        S::offer_transaction(self, extensions)
     }
 }
 

@@ -49,7 +49,7 @@ mod store_failure;
 #[cfg(feature = "tracing")]
 #[path = "layer/tracing.rs"]
 mod tracing;
-#[path = "layer/unit_of_work.rs"]
-mod unit_of_work;
+#[path = "layer/transaction.rs"]
+mod transaction;
 #[path = "layer/waiting.rs"]
 mod waiting;

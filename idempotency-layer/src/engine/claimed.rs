@@ -20,7 +20,7 @@ use crate::layer::{OnDisconnect, OnStoreFailure};
 use crate::orphan::{OnOrphan, Orphan, Reconciled};
 use crate::rejection::RejectionKind;
 use crate::response::StoredResponse;
-use crate::store::{Fence, Fenced, Outcome, Store, Tombstone, UnitOfWork};
+use crate::store::{Fence, Fenced, Outcome, RequestTransaction, Store, Tombstone};
 use crate::trace;
 
 /// The pauses before a completion is tried again.
@@ -47,7 +47,7 @@ impl<St: Store> Engine<St> {
         &self,
         fence: Fence,
         mut handler: Pin<Box<F>>,
-        unit: Option<Box<dyn UnitOfWork>>,
+        unit: Option<Box<dyn RequestTransaction>>,
     ) -> Result<Response<R>, E>
     where
         F: Future<Output = Result<Response<R>, E>>,
@@ -79,7 +79,7 @@ impl<St: Store> Engine<St> {
         &self,
         fence: Fence,
         ended: Ended<R, E>,
-        unit: Option<Box<dyn UnitOfWork>>,
+        unit: Option<Box<dyn RequestTransaction>>,
     ) -> Result<Response<R>, E> {
         let unit = unit.filter(|unit| unit.is_begun());
         match ended {
@@ -246,7 +246,7 @@ impl<St: Store> Engine<St> {
     /// effect, the record tells the next claim, when the lease is over.
     async fn commit<R: Replayable>(
         &self,
-        unit: Box<dyn UnitOfWork>,
+        unit: Box<dyn RequestTransaction>,
         fence: Fence,
         outcome: Outcome,
         response: Response<R>,
@@ -333,7 +333,7 @@ impl<St: Store> Engine<St> {
 }
 
 /// Before a claim is given up, so that the next run meets neither the rows nor the locks of this one.
-async fn roll_back(unit: Option<Box<dyn UnitOfWork>>) {
+async fn roll_back(unit: Option<Box<dyn RequestTransaction>>) {
     if let Some(unit) = unit {
         unit.roll_back().await;
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::Extensions;
 
-use super::{Checkpoint, Claim, ClaimRequest, Fence, Fenced, Outcome, RecordId, Store, UnitOfWork};
+use super::{Checkpoint, Claim, ClaimRequest, Fence, Fenced, Outcome, RecordId, RequestTransaction, Store};
 use crate::error::StoreError;
 
 /// Any [`Store`] behind one type.
@@ -51,8 +51,8 @@ impl Store for AnyStore {
         self.0.checkpoint(record, fence, checkpoint).await
     }
 
-    fn unit_of_work(&self, extensions: &mut Extensions) -> Option<Box<dyn UnitOfWork>> {
-        self.0.unit_of_work(extensions)
+    fn offer_transaction(&self, extensions: &mut Extensions) -> Option<Box<dyn RequestTransaction>> {
+        self.0.offer_transaction(extensions)
     }
 }
 
@@ -71,7 +71,7 @@ trait DynStore: Send + Sync {
     fn release(&self, record: RecordId, fence: Fence) -> Answer<'_, Fenced>;
     fn extend(&self, record: RecordId, fence: Fence, lease: Duration) -> Answer<'_, Fenced>;
     fn checkpoint(&self, record: RecordId, fence: Fence, checkpoint: Checkpoint) -> Answer<'_, Fenced>;
-    fn unit_of_work(&self, extensions: &mut Extensions) -> Option<Box<dyn UnitOfWork>>;
+    fn offer_transaction(&self, extensions: &mut Extensions) -> Option<Box<dyn RequestTransaction>>;
 }
 
 impl<S: Store> DynStore for S {
@@ -95,7 +95,7 @@ impl<S: Store> DynStore for S {
         Box::pin(Store::checkpoint(self, record, fence, checkpoint))
     }
 
-    fn unit_of_work(&self, extensions: &mut Extensions) -> Option<Box<dyn UnitOfWork>> {
-        Store::unit_of_work(self, extensions)
+    fn offer_transaction(&self, extensions: &mut Extensions) -> Option<Box<dyn RequestTransaction>> {
+        Store::offer_transaction(self, extensions)
     }
 }

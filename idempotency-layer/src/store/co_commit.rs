@@ -18,7 +18,7 @@ use sqlx::{Database, Pool, Transaction};
 use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
 use tokio::time::{sleep, timeout};
 
-use super::{Ending, Fence, Fenced, Outcome, RecordId, UnitOfWork};
+use super::{Ending, Fence, Fenced, Outcome, RecordId, RequestTransaction};
 use crate::error::StoreError;
 
 /// The pauses before the record is asked again what became of a commit.
@@ -144,7 +144,7 @@ pub(super) mod private {
 pub(super) fn lend<DB: CoCommitDatabase>(
     pool: &Pool<DB>,
     extensions: &mut Extensions,
-) -> Box<dyn UnitOfWork> {
+) -> Box<dyn RequestTransaction> {
     let co_commit = CoCommit { pool: pool.clone(), stage: Arc::new(Mutex::new(Stage::Unbegun)) };
     extensions.insert(co_commit.clone());
     Box::new(Unit(co_commit))
@@ -240,7 +240,7 @@ impl<DB: Database> fmt::Debug for OpenTransaction<DB> {
 /// The layer's end.
 struct Unit<DB: Database>(CoCommit<DB>);
 
-impl<DB: CoCommitDatabase> UnitOfWork for Unit<DB> {
+impl<DB: CoCommitDatabase> RequestTransaction for Unit<DB> {
     fn is_begun(&self) -> bool {
         // One that is in use was begun.
         self.0.stage.try_lock().map_or(true, |stage| matches!(*stage, Stage::Open(_)))

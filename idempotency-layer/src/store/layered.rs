@@ -11,7 +11,9 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tokio::time::Instant;
 
-use super::{Checkpoint, Claim, ClaimRequest, Fence, Fenced, Outcome, Purge, RecordId, Store, UnitOfWork};
+use super::{
+    Checkpoint, Claim, ClaimRequest, Fence, Fenced, Outcome, Purge, RecordId, RequestTransaction, Store,
+};
 use crate::clock::{after, now};
 use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
@@ -168,8 +170,8 @@ impl<S: Store> Store for Layered<S> {
         self.inner.checkpoint(record, fence, checkpoint).await
     }
 
-    fn unit_of_work(&self, extensions: &mut Extensions) -> Option<Box<dyn UnitOfWork>> {
-        self.inner.unit_of_work(extensions)
+    fn offer_transaction(&self, extensions: &mut Extensions) -> Option<Box<dyn RequestTransaction>> {
+        self.inner.offer_transaction(extensions)
     }
 }
 

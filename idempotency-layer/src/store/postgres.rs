@@ -18,7 +18,8 @@ use self::error::store_error;
 use self::writer::PostgresWriter;
 use super::batch::Batcher;
 use super::{
-    Checkpoint, Claim, ClaimRequest, Fence, Fenced, Outcome, Purge, RecordId, Store, UnitOfWork, co_commit,
+    Checkpoint, Claim, ClaimRequest, Fence, Fenced, Outcome, Purge, RecordId, RequestTransaction, Store,
+    co_commit,
 };
 use crate::error::StoreError;
 
@@ -177,7 +178,7 @@ impl Store for PostgresStore {
         self.batcher.checkpoint(record, fence, checkpoint).await
     }
 
-    fn unit_of_work(&self, extensions: &mut Extensions) -> Option<Box<dyn UnitOfWork>> {
+    fn offer_transaction(&self, extensions: &mut Extensions) -> Option<Box<dyn RequestTransaction>> {
         Some(co_commit::lend::<Postgres>(&self.pool, extensions))
     }
 }

@@ -28,7 +28,8 @@ use self::statements::TEXTS;
 use self::verbs::Verbs;
 use super::batch::Op;
 use super::{
-    Checkpoint, Claim, ClaimRequest, Fence, Fenced, Outcome, Purge, RecordId, Store, UnitOfWork, co_commit,
+    Checkpoint, Claim, ClaimRequest, Fence, Fenced, Outcome, Purge, RecordId, RequestTransaction, Store,
+    co_commit,
 };
 use crate::clock::{after, now};
 use crate::error::StoreError;
@@ -245,7 +246,7 @@ impl Store for SqliteStore {
         self.verbs.fenced(Op::Checkpoint(record, fence, checkpoint)).await
     }
 
-    fn unit_of_work(&self, extensions: &mut Extensions) -> Option<Box<dyn UnitOfWork>> {
+    fn offer_transaction(&self, extensions: &mut Extensions) -> Option<Box<dyn RequestTransaction>> {
         Some(co_commit::lend(&self.pool, extensions))
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use http::Extensions;
 use idempotency_layer::{
     Checkpoint, Claim, ClaimRequest, Disposition, Ending, Fence, Fenced, IdempotencyService, OnDisconnect,
-    OnOrphan, OnStoreFailure, Outcome, RecordId, RejectionKind, Store, StoreError, StoreErrorKind, Tombstone,
-    UnitOfWork,
+    OnOrphan, OnStoreFailure, Outcome, RecordId, RejectionKind, RequestTransaction, Store, StoreError,
+    StoreErrorKind, Tombstone,
 };
 use tower::{Layer, ServiceExt};
 
@@ -83,7 +83,7 @@ impl Draft {
     }
 }
 
-impl UnitOfWork for Draft {
+impl RequestTransaction for Draft {
     fn is_begun(&self) -> bool {
         self.pen.0.lock().unwrap().is_some()
     }
@@ -145,7 +145,7 @@ impl Store for Lending {
         self.records.checkpoint(record, fence, at).await
     }
 
-    fn unit_of_work(&self, extensions: &mut Extensions) -> Option<Box<dyn UnitOfWork>> {
+    fn offer_transaction(&self, extensions: &mut Extensions) -> Option<Box<dyn RequestTransaction>> {
         let pen = Pen(Arc::default());
         extensions.insert(pen.clone());
         Some(Box::new(Draft { pen, store: self.clone() }))
