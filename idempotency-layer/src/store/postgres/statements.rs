@@ -274,16 +274,46 @@ pub(crate) const CHECKPOINT: Statement = Statement {
     ),
 };
 
-/// `record, fence, outcome, response`, inside somebody's transaction: here the row is waited for, because what that
-/// transaction wrote stands and falls with it. A record that was completed before is *not* completed by this transaction.
-pub(crate) const COMPLETE_IN: &str = "
-UPDATE idempotency_records
-SET state = $3, response = $4, checkpoint_name = NULL, checkpoint_data = NULL
-WHERE record = $1 AND fence = $2 AND state = 0";
+/// Whether the statement runs in the transaction of the mark `$…`.
+///
+/// The mark is a setting of the transaction: gone after COMMIT, ROLLBACK and `AND CHAIN`, kept by a rollback to a savepoint.
+/// Outside it reads as null or as an empty text.
+macro_rules! marked {
+    ($mark:literal) => {
+        concat!("pg_catalog.current_setting('idempotency_layer.claim', true) IS NOT DISTINCT FROM ", $mark)
+    };
+}
+
+/// `mark`.
+pub(crate) const IS_MARKED: &str = concat!("SELECT ", marked!("$1"));
+
+/// The schema in which the `search_path` finds the store's table.
+pub(crate) const SCHEMA: &str = "
+SELECT quote_ident(n.nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = 'idempotency_records'::regclass";
+
+/// `record, fence, outcome, response, mark`, in the transaction of a handler: whether it is the one of this mark, and
+/// whether the record was written.
+///
+/// The row is waited for, because what the transaction wrote stands and falls with it. A record that was completed before
+/// is *not* completed by this transaction.
+pub(crate) fn complete_marked(schema: &str) -> String {
+    const MARKED: &str = marked!("$5");
+    format!(
+        "WITH written AS (
+    UPDATE {schema}.idempotency_records
+    SET state = $3, response = $4, checkpoint_name = NULL, checkpoint_data = NULL
+    WHERE record = $1 AND fence = $2 AND state = 0 AND {MARKED}
+    RETURNING 1
+)
+SELECT {MARKED}, EXISTS (SELECT FROM written)"
+    )
+}
 
 /// `record, fence`. The lock waits for the end of a transaction that is about to complete it.
-pub(crate) const SETTLED_IN: &str =
-    "SELECT state FROM idempotency_records WHERE record = $1 AND fence = $2 FOR UPDATE";
+pub(crate) fn settled(schema: &str) -> String {
+    format!("SELECT state FROM {schema}.idempotency_records WHERE record = $1 AND fence = $2 FOR UPDATE")
+}
 
 /// `limit`. `now()` and not `clock_timestamp()`: an index is searched for what stays the same.
 pub(crate) const PURGE: &str = "
