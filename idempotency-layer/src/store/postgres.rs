@@ -3,6 +3,7 @@
 mod answers;
 mod calls;
 mod error;
+mod own;
 mod statements;
 mod writer;
 
@@ -12,9 +13,10 @@ use std::time::Duration;
 
 use http::Extensions;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{Connection, PgConnection, PgPool, Postgres, SqlSafeStr, query, query_scalar};
+use sqlx::{Connection, Executor, PgConnection, PgPool, Postgres, SqlSafeStr, query, query_scalar};
 
 use self::error::store_error;
+use self::own::OwnTransaction;
 use self::writer::PostgresWriter;
 use super::batch::Batcher;
 use super::{
@@ -126,18 +128,19 @@ impl PostgresStore {
     ///
     /// Each migration is carried out whole or not at all.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        let records = Migration::new(
-            1,
-            "idempotency records".into(),
-            MigrationType::Simple,
-            include_str!("../../migrations/postgres/1_idempotency_records.sql").into_sql_str(),
-            false,
-        );
-        let mut migrator = Migrator::with_migrations(vec![records]);
+        let steps = [
+            ("idempotency records", include_str!("../../migrations/postgres/1_idempotency_records.sql")),
+            ("idempotency leases", include_str!("../../migrations/postgres/2_idempotency_leases.sql")),
+        ];
+        let step = |(version, (name, sql)): (i64, (&'static str, &'static str))| {
+            Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+        };
+        let mut migrator = Migrator::with_migrations((1..).zip(steps).map(step).collect());
         migrator.dangerous_set_table_name(MIGRATIONS);
         // A connection of its own: on an error, the migrator keeps the lock that lets others wait.
         let options = self.pool.connect_options();
         let mut connection = PgConnection::connect_with(&options).await.map_err(store_error)?;
+        connection.execute(statements::DEFAULTS).await.map_err(store_error)?;
         migrator.run_direct(None, &mut connection, false).await.map_err(StoreError::unavailable)?;
         connection.close().await.map_err(store_error)
     }
@@ -185,10 +188,10 @@ impl Store for PostgresStore {
 
 impl Purge for PostgresStore {
     async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
-        // Planned anew each time: a plan from when the table was small would scan it when it is large.
-        let purge = query(statements::PURGE).bind(i64::try_from(limit).unwrap_or(i64::MAX)).persistent(false);
-        let dropped = purge.execute(&self.pool).await.map_err(store_error)?;
-        Ok(usize::try_from(dropped.rows_affected()).unwrap_or(limit))
+        let mut transaction = OwnTransaction::begin(&self.pool).await.map_err(store_error)?;
+        let dropped = purge_in(&mut transaction, limit).await.map_err(store_error)?;
+        transaction.commit().await.map_err(store_error)?;
+        Ok(usize::try_from(dropped).unwrap_or(limit))
     }
 }
 
@@ -196,6 +199,14 @@ impl fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresStore").finish_non_exhaustive()
     }
+}
+
+async fn purge_in(connection: &mut PgConnection, limit: usize) -> sqlx::Result<u64> {
+    // Planned anew each time: a plan from when the table was small would scan it when it is large.
+    let expired = query_scalar(statements::EXPIRED).bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    let expired: Vec<Vec<u8>> = expired.persistent(false).fetch_all(&mut *connection).await?;
+    let purge = query(statements::PURGE).bind(expired).persistent(false);
+    Ok(purge.execute(connection).await?.rows_affected())
 }
 
 /// Completes a record within the transaction on this connection.
