@@ -1,6 +1,7 @@
 //! The settings of a layer, as its requests read them.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,10 @@ use http::request::Parts;
 use tokio_util::task::TaskTracker;
 
 use crate::contract::{Classifier, Contract};
+use crate::error::StoreError;
 use crate::orphan::OnOrphan;
 use crate::scope::Scope;
+use crate::store::{ClaimRequest, TransactionClaim};
 use crate::wait::Waiters;
 
 /// The settings of a layer and what its requests share.
@@ -23,12 +26,30 @@ pub(crate) struct Config<St> {
     pub(crate) max_request_bytes: usize,
     pub(crate) max_response_bytes: usize,
     pub(crate) commits: Classifier,
+    /// `None`: claims are leased.
+    pub(crate) in_transaction: Option<InTransaction<St>>,
     pub(crate) on_orphan: OnOrphan,
     pub(crate) on_disconnect: OnDisconnect,
     pub(crate) on_store_failure: OnStoreFailure,
     pub(crate) waiters: Waiters,
     pub(crate) detached: TaskTracker,
 }
+
+/// How claims are made in the transaction.
+pub(crate) struct InTransaction<St> {
+    pub(crate) claim: ClaimIn<St>,
+    /// From the beginning of the transaction to the captured response.
+    pub(crate) time: Duration,
+}
+
+/// [`ClaimsInTransaction::claim_in_transaction`](crate::ClaimsInTransaction::claim_in_transaction): a pointer, so that the
+/// layer does not ask it of every store.
+pub(crate) type ClaimIn<St> =
+    fn(
+        &St,
+        ClaimRequest,
+        Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<TransactionClaim, StoreError>> + Send + '_>>;
 
 pub(crate) type ScopeOf = dyn Fn(&Parts) -> Option<Scope> + Send + Sync;
 pub(crate) type When = dyn Fn(&Parts) -> bool + Send + Sync;
@@ -65,6 +86,7 @@ impl<St> fmt::Debug for Config<St> {
             .field("max_request_bytes", &self.max_request_bytes)
             .field("max_response_bytes", &self.max_response_bytes)
             .field("commits", &self.commits)
+            .field("transaction_time", &self.in_transaction.as_ref().map(|it| it.time))
             .field("on_orphan", &self.on_orphan)
             .field("on_disconnect", &self.on_disconnect)
             .field("on_store_failure", &self.on_store_failure)

@@ -133,7 +133,7 @@ pub(crate) trait Checkpoints: Send + Sync {
     fn write(&self, record: RecordId, fence: Fence, checkpoint: Checkpoint) -> Written<'_>;
 }
 
-type Written<'a> = Pin<Box<dyn Future<Output = Result<Fenced, StoreError>> + Send + 'a>>;
+pub(crate) type Written<'a> = Pin<Box<dyn Future<Output = Result<Fenced, StoreError>> + Send + 'a>>;
 
 impl<S: Store> Checkpoints for S {
     fn write(&self, record: RecordId, fence: Fence, checkpoint: Checkpoint) -> Written<'_> {

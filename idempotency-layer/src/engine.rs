@@ -8,6 +8,7 @@ mod capture;
 mod claimed;
 mod lease;
 mod reconcile;
+mod transactional;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -154,6 +155,9 @@ impl<St: Store> Engine<St> {
                 Ok(fingerprint) => fingerprint,
                 Err(rejection) => return Ok(render(&self.config, rejection, Some(&self.key))),
             };
+            if let Some(way) = &self.config.in_transaction {
+                return Box::pin(self.engage_in_transaction(way, fingerprint, request, inner)).await;
+            }
             // Dropped here, waiting: the owner's record was not touched. Killed here, claiming: an orphan at worst.
             let run = match self.claim(fingerprint).await {
                 Ok(Claim::Run(run)) => run,
@@ -178,7 +182,8 @@ impl<St: Store> Engine<St> {
             let mut ended = None;
             if is_orphan {
                 let orphan = Orphan { idempotency: idempotency.clone(), request: head_of(&request) };
-                ended = Box::pin(lease.reconcile(orphan)).await;
+                let reconciled = lease.keep_during(Box::pin(self.reconcile(orphan))).await;
+                ended = reconciled.unwrap_or_else(|panic| Some(Ended::Panicked(panic)));
             }
             if ended.is_none() && self.cancellation.is_cancelled() {
                 ended = Some(Ended::Cancelled);

@@ -9,12 +9,13 @@ use http::request::Parts;
 use tokio_util::task::TaskTracker;
 use tower_layer::Layer;
 
-use crate::config::{Config, OnDisconnect, OnStoreFailure};
+use crate::config::{Config, InTransaction, OnDisconnect, OnStoreFailure};
 use crate::contract::{Classifier, Contract};
+use crate::fingerprint::FingerprintMode;
 use crate::orphan::OnOrphan;
 use crate::scope::Scope;
 use crate::service::IdempotencyService;
-use crate::store::Store;
+use crate::store::{ClaimsInTransaction, Store};
 use crate::wait::Waiters;
 
 /// The layer. Cheap to clone; clones share store, waiters and the list of detached requests.
@@ -74,6 +75,7 @@ impl<St: Store> IdempotencyLayer<St> {
                 max_request_bytes: 2 * 1024 * 1024,
                 max_response_bytes: 1024 * 1024,
                 commits: Classifier::success_or_redirect(),
+                in_transaction: None,
                 on_orphan: OnOrphan::Rerun,
                 on_disconnect: OnDisconnect::default(),
                 on_store_failure: OnStoreFailure::default(),
@@ -198,6 +200,61 @@ impl<St, S> Builder<St, S> {
         self
     }
 
+    /// Makes the transaction the claim: one commit in all, no lease, and nothing left by a run that dies.
+    ///
+    /// The layer begins the handler's transaction before it calls the handler, takes the record's lock in it, runs the
+    /// handler inside, writes the record complete, and commits. Only for stores that implement
+    /// [`ClaimsInTransaction`](crate::ClaimsInTransaction); on any other this method does not exist.
+    ///
+    /// | | leased (default) | in the transaction |
+    /// |---|---|---|
+    /// | commits; round trips beside the handler's | 2; 2 | 1; 2 |
+    /// | connection held | from the handler's `begin` | from before the handler to the answer |
+    /// | crash, 5xx, panic | an orphan until the lease ends (crash); released | nothing is left; a retry runs at once |
+    /// | [`on_orphan`](Self::on_orphan), attempt | as documented | for what leased claims left; otherwise attempt 1 |
+    /// | [`checkpoint`](crate::Idempotency::checkpoint) | kept | an error: it could not outlive the run |
+    /// | two handlers of one record at a time | after a lost lease only | never, except beside a leased run that lost its lease |
+    /// | two commits of one record | never | never |
+    ///
+    /// An outside call of a run that died is **not** noticed: give such calls [derived](crate::Idempotency::derive) keys,
+    /// or use leased claims. Each run holds a connection, so at most three quarters of the pool's connections run at a time;
+    /// others wait for the pool's acquire time-out and are then answered 503. Both ways to claim may meet on one record, as
+    /// in a rolling deployment.
+    ///
+    /// `PostgreSQL`: `READ COMMITTED` only. After `kill -9` a retry runs at once, or within about a second if the server was
+    /// inside a statement. `SQLite`: every other writer of the file waits while the handler runs.
+    ///
+    /// A store without a database that handlers share does not compile:
+    ///
+    /// ```compile_fail,E0277
+    /// use idempotency_layer::{IdempotencyLayer, MemoryStore};
+    ///
+    /// let layer =
+    ///     IdempotencyLayer::builder(MemoryStore::default()).single_tenant().claim_in_transaction().build();
+    /// ```
+    pub fn claim_in_transaction(mut self) -> Self
+    where
+        St: ClaimsInTransaction,
+    {
+        self.config.in_transaction = Some(InTransaction {
+            claim: |store, request, time| Box::pin(St::claim_in_transaction(store, request, time)),
+            time: St::TRANSACTION_TIME,
+        });
+        self
+    }
+
+    /// Sets how long a transaction that is the claim may take, from its beginning to the captured response: 30 s on
+    /// PostgreSQL and 5 s on SQLite unless set. At least 10 ms.
+    ///
+    /// After that the handler is dropped, the transaction is rolled back, and the request is answered 503. Without effect
+    /// before [`claim_in_transaction`](Self::claim_in_transaction).
+    pub fn transaction_time(mut self, time: Duration) -> Self {
+        if let Some(in_transaction) = &mut self.config.in_transaction {
+            in_transaction.time = time.max(Duration::from_millis(10));
+        }
+        self
+    }
+
     /// What becomes of a claim whose run ended without an outcome: in a crash, a panic, or an error of the service.
     pub fn on_orphan(mut self, policy: OnOrphan) -> Self {
         self.config.on_orphan = policy;
@@ -218,8 +275,26 @@ impl<St, S> Builder<St, S> {
 }
 
 impl<St> Builder<St, Scoped> {
-    /// The layer.
+    /// Builds the layer.
+    ///
+    /// # Panics
+    ///
+    /// If [`claim_in_transaction`](Self::claim_in_transaction) meets a contract that compares nothing
+    /// ([`FingerprintMode::None`](crate::FingerprintMode::None)): its bodies are not read first, and a slow upload would
+    /// hold the transaction. Or one whose records do not outlive the transaction.
     pub fn build(self) -> IdempotencyLayer<St> {
+        if let Some(in_transaction) = &self.config.in_transaction {
+            let contract = &self.config.contract;
+            assert!(
+                contract.fingerprint != FingerprintMode::None,
+                "claim_in_transaction needs a contract that compares bodies, such as FingerprintMode::Raw: with \
+                 FingerprintMode::None a slow upload would hold the transaction"
+            );
+            assert!(
+                contract.ttl > in_transaction.time,
+                "claim_in_transaction needs a contract whose ttl is longer than the transaction_time"
+            );
+        }
         IdempotencyLayer { config: Arc::new(self.config) }
     }
 }

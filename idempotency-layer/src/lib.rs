@@ -224,8 +224,9 @@ pub use crate::store::SqliteStore;
 #[cfg(feature = "conformance")]
 pub use crate::store::conformance;
 pub use crate::store::{
-    AnyStore, Checkpoint, Claim, ClaimRequest, ClaimToken, Ending, Fence, Fenced, Outcome, Purge, PurgeTask,
-    RecordId, RequestTransaction, Run, Store, Tombstone,
+    AnyStore, Checkpoint, Claim, ClaimRequest, ClaimToken, ClaimTransaction, ClaimsInTransaction, Completion,
+    Ending, Fence, Fenced, Outcome, Purge, PurgeTask, RecordId, RequestTransaction, Run, Store, Tombstone,
+    TransactionClaim,
 };
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use crate::store::{CoCommit, CoCommitDatabase, CoCommitError, OpenTransaction};

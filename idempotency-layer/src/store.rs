@@ -14,9 +14,12 @@ mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod purge;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod seen;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod transaction;
+mod transactional;
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
@@ -40,6 +43,7 @@ pub use self::purge::PurgeTask;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteStore;
 pub use self::transaction::{Ending, RequestTransaction};
+pub use self::transactional::{ClaimTransaction, ClaimsInTransaction, Completion, TransactionClaim};
 use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::response::StoredResponse;

@@ -8,6 +8,8 @@ mod proxy;
 #[path = "co_commit/rig.rs"]
 mod rig;
 
+#[path = "co_commit/in_transaction.rs"]
+mod in_transaction;
 #[path = "co_commit/postgres.rs"]
 mod postgres;
 #[path = "co_commit/sqlite.rs"]

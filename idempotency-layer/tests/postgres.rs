@@ -14,6 +14,8 @@ mod outage;
 mod schema;
 #[path = "postgres/support.rs"]
 mod support;
+#[path = "postgres/transactions.rs"]
+mod transactions;
 
 use std::time::Duration;
 

@@ -16,15 +16,15 @@ use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub(super) use self::claim::claim;
 use self::connection::LentConnection;
 pub use self::database::CoCommitDatabase;
-#[cfg(feature = "postgres")]
 pub(super) use self::database::{CompletedClaim, Written};
 #[cfg(feature = "postgres")]
 pub(super) use self::postgres::PostgresHome;
-pub(super) use self::claim::claim;
-pub(super) use self::database::Claims;
 pub(super) use self::request::offer;
+#[cfg(feature = "sqlite")]
+pub(super) use self::sqlite::SqliteHome;
 
 /// The transaction of a request, for the handler to write its rows in.
 ///

@@ -13,7 +13,7 @@ const SOON: Duration = Duration::from_millis(1);
 
 /// A record of the store, read at one moment.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
+pub struct Seen {
     pub(super) fence: Fence,
     /// The number of the state in the table, which the completion compares.
     pub(super) state_number: i16,

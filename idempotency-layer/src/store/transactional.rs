@@ -1,5 +1,6 @@
 //! Claims that are a transaction: the store begins the handler's transaction, and that transaction holds the claim.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +56,15 @@ pub enum TransactionClaim {
     Run(Run, Box<dyn ClaimTransaction>),
     /// The caller does not run. Never [`Claim::Run`].
     Answered(Claim),
+}
+
+impl fmt::Debug for TransactionClaim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Run(run, _) => f.debug_tuple("Run").field(run).finish_non_exhaustive(),
+            Self::Answered(claim) => f.debug_tuple("Answered").field(claim).finish(),
+        }
+    }
 }
 
 /// The layer's end of a transaction that is a claim.

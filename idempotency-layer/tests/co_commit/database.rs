@@ -1,11 +1,11 @@
 //! What the scenarios need of a database: a table of rows, of which none is there twice, and a way to break a commit.
 
-use idempotency_layer::{CoCommitDatabase, PostgresStore, SqliteStore, Store};
+use idempotency_layer::{ClaimsInTransaction, CoCommitDatabase, PostgresStore, SqliteStore};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgConnection, PgPool, Pool, Postgres, Sqlite, SqliteConnection, SqlitePool};
 
 pub(crate) trait Bench: CoCommitDatabase {
-    type Records: Store + Clone;
+    type Records: ClaimsInTransaction + Clone;
     /// Goes with the database.
     type Place: Send + Sync;
 

@@ -13,9 +13,7 @@ use super::database::{Claims, CoCommitDatabase, CommitError, CompletedClaim, Wri
 use super::request::{PATIENCE, PAUSES, ended_elsewhere, roll_back};
 use crate::error::StoreError;
 use crate::store::seen::{Decision, RunningRecord, Seen, SeenState, answer, decide};
-use crate::store::{
-    Claim, ClaimRequest, ClaimTransaction, Completion, Ending, Outcome, TransactionClaim,
-};
+use crate::store::{Claim, ClaimRequest, ClaimTransaction, Completion, Ending, Outcome, TransactionClaim};
 
 /// How long the transaction may take to begin.
 const BEGIN_WITHIN: Duration = Duration::from_secs(8);
@@ -201,4 +199,3 @@ impl<DB: CoCommitDatabase> Claimed<DB> {
         Err(StoreError::unavailable(lost))
     }
 }
-

@@ -27,7 +27,7 @@ impl Mark {
     }
 
     pub(super) fn of(token: ClaimToken) -> Self {
-        use fmt::Write as _;
+        use std::fmt::Write as _;
         let mut hex = String::with_capacity(32);
         for byte in token.as_bytes() {
             let _ = write!(hex, "{byte:02x}"); // a String takes everything

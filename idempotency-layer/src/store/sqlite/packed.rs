@@ -146,7 +146,7 @@ fn digits(blob: &mut Vec<u8>, width: usize, number: i64) {
     let _ = write!(blob, "{number:0width$}");
 }
 
-fn millis(duration: Duration) -> i64 {
+pub(super) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.min(LONGEST).as_millis()).unwrap_or(i64::MAX)
 }
 

@@ -84,7 +84,7 @@ pub(super) const FENCE_WIDTH: usize = 19;
 pub(super) const OFFSET_WIDTH: usize = 10;
 
 /// The store's clock. SQLite evaluates it once in a statement.
-const NOW: &str = "(SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER))";
+pub(super) const NOW: &str = "(SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER))";
 
 /// [`Fingerprint::matches`](crate::Fingerprint::matches): of different schemes, of no scheme, or equal.
 fn matches(kept: &str, asked: &str) -> String {
