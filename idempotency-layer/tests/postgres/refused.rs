@@ -57,10 +57,9 @@ async fn a_claim_beside_a_transaction_that_is_one_is_in_flight_and_holds_up_nobo
 
         transaction.execute("COMMIT").await.unwrap();
         let after = store.claim(rival(request)).await.unwrap();
-        match is_completed {
-            true => assert!(matches!(after, Claim::Tombstone(_)), "{after:?}"),
-            false => assert!(matches!(after, Claim::Run(_)), "{after:?}"),
-        }
+        let is_right =
+            if is_completed { matches!(after, Claim::Tombstone(_)) } else { matches!(after, Claim::Run(_)) };
+        assert!(is_right, "{after:?}");
     }
 }
 
