@@ -10,6 +10,8 @@ mod crowds;
 mod locked;
 #[path = "postgres/outage.rs"]
 mod outage;
+#[path = "postgres/refused.rs"]
+mod refused;
 #[path = "postgres/schema.rs"]
 mod schema;
 #[path = "postgres/support.rs"]

@@ -14,6 +14,8 @@
 //! - The insert of a record that the snapshot did not have may meet another's insert of the same one. It waits for the end
 //!   of that statement, finds it had no place, and is asked again. Inserts go in the order of the records, so none waits
 //!   in a circle.
+//! - That insert must not be one of a transaction that is itself a claim, which ends when its handler ends. So a claim
+//!   tries the record's [lock](lock_key) before it writes: refused, the record is in flight.
 //!
 //! # Renewals
 //!
@@ -45,6 +47,23 @@ pub(crate) mod verdict {
     pub(crate) const IN_FLIGHT: i16 = 5;
     /// The token is that of the running claim. After it: 7 an orphan, 8 released with a checkpoint, 9 expired.
     pub(crate) const OWN: i16 = 6;
+    /// An open transaction has the record's lock: it is itself a claim.
+    pub(crate) const REFUSED: i16 = 10;
+}
+
+/// The key of a record's advisory lock: the record's first 64 bits, and the table's number, so that two schemas of one
+/// database share no locks. `$record` is SQL for the record's bytes.
+///
+/// A transaction that is itself a claim holds it exclusively; every leased claim tries it in shared mode, so these don't
+/// refuse one another. A single bigint: pairs of integers are another space, and their first one is the application's.
+macro_rules! lock_key {
+    ($record:literal) => {
+        concat!(
+            "(('x' || encode(substr(",
+            $record,
+            ", 1, 8), 'hex'))::bit(64)::bigint # ('idempotency_records'::regclass::oid::bigint << 32))"
+        )
+    };
 }
 
 /// When the lease of the running record `r` ends: as it was renewed last, else as the claim set it.
@@ -65,7 +84,7 @@ macro_rules! claim {
 asked AS (",
             $asked,
             "),
-seen AS MATERIALIZED (
+found AS (
     SELECT a.*, now, r.xmin AS version, r.expires_at, r.token AS holder, r.response, held.lease_ends,
         CASE
             WHEN r.record IS NULL THEN -1
@@ -82,6 +101,17 @@ seen AS MATERIALIZED (
     CROSS JOIN LATERAL (SELECT CASE WHEN r.state = 0 THEN ",
             lease_ends!(),
             " END AS lease_ends OFFSET 0) held
+    OFFSET 0
+),
+seen AS MATERIALIZED (
+    SELECT record, fingerprint, token, lease, ttl, now, version, expires_at, holder, response, lease_ends,
+        CASE WHEN verdict IN (-1, 7, 8, 9)
+            THEN CASE WHEN pg_try_advisory_xact_lock_shared(",
+            lock_key!("record"),
+            ") THEN verdict ELSE 10 END
+            ELSE verdict
+        END::smallint AS verdict
+    FROM found
 ),
 inserted AS (
     INSERT INTO idempotency_records
