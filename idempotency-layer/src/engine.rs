@@ -33,7 +33,7 @@ use crate::original_uri::original_uri;
 use crate::orphan::Orphan;
 use crate::rejection::{Rejection, RejectionKind};
 use crate::response::StoredResponse;
-use crate::store::{Claim, ClaimRequest, ClaimToken, RecordId, RequestTransaction, Store, Tombstone};
+use crate::store::{Claim, ClaimRequest, RecordId, RequestTransaction, Store, Tombstone};
 use crate::trace;
 
 /// What a client is told to wait while another request with its key is carried out.
@@ -226,7 +226,7 @@ impl<St: Store> Engine<St> {
         let request = ClaimRequest {
             record: self.record,
             fingerprint,
-            token: ClaimToken::new(),
+            token: St::token(&self.config.store),
             lease: *lease,
             ttl: contract.ttl,
         };

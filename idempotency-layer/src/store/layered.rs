@@ -12,7 +12,8 @@ use moka::sync::Cache;
 use tokio::time::Instant;
 
 use super::{
-    Checkpoint, Claim, ClaimRequest, Fence, Fenced, Outcome, Purge, RecordId, RequestTransaction, Store,
+    Checkpoint, Claim, ClaimRequest, ClaimToken, Fence, Fenced, Outcome, Purge, RecordId, RequestTransaction,
+    Store,
 };
 use crate::clock::{after, now};
 use crate::error::StoreError;
@@ -136,6 +137,10 @@ impl<S> Layered<S> {
 }
 
 impl<S: Store> Store for Layered<S> {
+    fn token(&self) -> ClaimToken {
+        self.inner.token()
+    }
+
     async fn claim(&self, request: ClaimRequest) -> Result<Claim, StoreError> {
         let asked = now();
         if let Some(claim) =
@@ -249,7 +254,7 @@ mod tests {
         let request = ClaimRequest {
             record: RecordId::from_bytes([number; 32]),
             fingerprint: Fingerprint::NONE,
-            token: crate::store::ClaimToken::new(),
+            token: ClaimToken::new(),
             lease: Duration::ZERO,
             ttl: Duration::ZERO,
         };
