@@ -171,7 +171,8 @@ impl<St: Store> Engine<St> {
             trace::claimed(self.record, &run);
             let is_orphan = run.orphan;
             let lease = Lease { engine: &self, fence: run.fence };
-            let idempotency = Idempotency::new(self.key.clone(), self.record, run, self.config.store.clone());
+            let idempotency =
+                Idempotency::new(self.key.clone(), self.record, fingerprint, run, self.config.store.clone());
             // Killed here, or in any await from here to the completion: an orphan (again).
             let mut ended = None;
             if is_orphan {
