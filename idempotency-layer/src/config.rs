@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::request::Parts;
 use tokio_util::task::TaskTracker;
 
-use crate::contract::Contract;
+use crate::contract::{Classifier, Contract};
 use crate::orphan::OnOrphan;
 use crate::scope::Scope;
 use crate::wait::Waiters;
@@ -22,6 +22,7 @@ pub(crate) struct Config<St> {
     pub(crate) wait: Duration,
     pub(crate) max_request_bytes: usize,
     pub(crate) max_response_bytes: usize,
+    pub(crate) commits: Classifier,
     pub(crate) on_orphan: OnOrphan,
     pub(crate) on_disconnect: OnDisconnect,
     pub(crate) on_store_failure: OnStoreFailure,
@@ -63,6 +64,7 @@ impl<St> fmt::Debug for Config<St> {
             .field("wait", &self.wait)
             .field("max_request_bytes", &self.max_request_bytes)
             .field("max_response_bytes", &self.max_response_bytes)
+            .field("commits", &self.commits)
             .field("on_orphan", &self.on_orphan)
             .field("on_disconnect", &self.on_disconnect)
             .field("on_store_failure", &self.on_store_failure)

@@ -93,7 +93,8 @@ pub(crate) fn offer_transaction<St: Store, B>(
 }
 
 /// Runs a request without a key whose handler may write through the store's database. The rule is that of keyed
-/// requests: what would not be stored is not committed.
+/// requests: rows are committed with a response that would be stored and that [`Builder::commits`](crate::Builder)
+/// takes.
 pub(crate) async fn run_without_key<St, R: Replayable, E>(
     config: Arc<Config<St>>,
     transaction: Option<Box<dyn RequestTransaction>>,
@@ -105,7 +106,8 @@ pub(crate) async fn run_without_key<St, R: Replayable, E>(
         return Ok(response);
     };
     let (parts, body) = response.into_parts();
-    if config.contract.stores.classify(&parts) == Disposition::Release {
+    let is_stored = config.contract.stores.classify(&parts) != Disposition::Release;
+    if !is_stored || !(config.commits.takes(&parts) || transaction.keeps_on_error()) {
         transaction.roll_back().await;
         return Ok(Response::from_parts(parts, body));
     }

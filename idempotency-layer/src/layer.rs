@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use tower_layer::Layer;
 
 use crate::config::{Config, OnDisconnect, OnStoreFailure};
-use crate::contract::Contract;
+use crate::contract::{Classifier, Contract};
 use crate::orphan::OnOrphan;
 use crate::scope::Scope;
 use crate::service::IdempotencyService;
@@ -73,6 +73,7 @@ impl<St: Store> IdempotencyLayer<St> {
                 wait: Duration::ZERO,
                 max_request_bytes: 2 * 1024 * 1024,
                 max_response_bytes: 1024 * 1024,
+                commits: Classifier::success_or_redirect(),
                 on_orphan: OnOrphan::Rerun,
                 on_disconnect: OnDisconnect::default(),
                 on_store_failure: OnStoreFailure::default(),
@@ -180,6 +181,20 @@ impl<St, S> Builder<St, S> {
     /// are told that the request was processed.
     pub fn max_response_bytes(mut self, bytes: usize) -> Self {
         self.config.max_response_bytes = bytes;
+        self
+    }
+
+    /// Sets which responses commit the rows that the handler wrote through `CoCommit`:
+    /// [`Classifier::success_or_redirect`] unless set.
+    ///
+    /// The rows of every other response are rolled back. If the contract stores that response, it is stored alone. So a
+    /// handler that writes and then answers 409 leaves no row, and its retries get the 409. A response that is not
+    /// stored never commits. `CoCommit::keep_on_error` commits the rows of one request with whatever response is stored.
+    ///
+    /// The rule is the same for requests with and without a key. It reads the head of the response; a
+    /// [`Disposition`](crate::Disposition) in the response's extensions decides about storing only.
+    pub fn commits(mut self, classifier: Classifier) -> Self {
+        self.config.commits = classifier;
         self
     }
 

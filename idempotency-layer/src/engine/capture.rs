@@ -18,27 +18,28 @@ impl<St: Store> Engine<St> {
         let record = self.record;
         let (parts, body) = response.into_parts();
         let disposition = self.config.contract.stores.classify(&parts);
+        let commits = self.config.commits.takes(&parts);
         let mut response = Response::from_parts(parts, body);
         match disposition {
             Disposition::Release => return Ended::NotStored(response),
-            Disposition::Tombstone => return Ended::Stored { response, outcome: NOT_REPLAYED },
+            Disposition::Tombstone => return Ended::Stored { response, outcome: NOT_REPLAYED, commits },
             Disposition::Store => {}
         }
         match body::read(response.body_mut(), self.config.max_response_bytes).await {
             Read::Whole(data, trailers) => {
                 let outcome = self.outcome_of(&response, &data, trailers.as_ref());
                 *response.body_mut() = R::from_replay(ReplayBody::read(data, trailers));
-                Ended::Stored { response, outcome }
+                Ended::Stored { response, outcome, commits }
             }
             Read::TooLarge(data) => {
                 trace::not_stored(record, "longer than max_response_bytes");
                 let response = response.map(|rest| R::from_replay(ReplayBody::resumed(data, rest)));
-                Ended::Stored { response, outcome: NOT_REPLAYED }
+                Ended::Stored { response, outcome: NOT_REPLAYED, commits }
             }
             Read::Failed(_) => {
                 trace::not_stored(record, "its body broke off");
                 let response = self.reject(RejectionKind::ResponseUnreadable);
-                Ended::Stored { response, outcome: NOT_REPLAYED }
+                Ended::Stored { response, outcome: NOT_REPLAYED, commits }
             }
         }
     }

@@ -28,7 +28,12 @@ pub(super) struct ClaimedRun<'a, St> {
 /// How a run ended.
 pub(super) enum Ended<R, E> {
     /// With a response that is stored, or leaves a tombstone.
-    Stored { response: Response<R>, outcome: Outcome },
+    Stored {
+        response: Response<R>,
+        outcome: Outcome,
+        /// Whether it is one that the handler's rows are committed with.
+        commits: bool,
+    },
     /// With a response that is not stored: a retry runs.
     NotStored(Response<R>),
     /// With the service's own error.
@@ -70,39 +75,53 @@ impl<St: Store> ClaimedRun<'_, St> {
     /// Records how the run ended, then answers. What is not recorded is not answered, and what is not stored is not
     /// committed.
     pub(super) async fn settle<R: Replayable, E>(mut self, ended: Ended<R, E>) -> Result<Response<R>, E> {
-        let transaction = self.transaction.take().filter(|transaction| transaction.is_begun());
-        match (ended, transaction) {
-            // Killed in either: recorded or not, the answer was not given; the retry finds it, or an orphan.
-            (Ended::Stored { response, outcome }, Some(transaction)) => {
-                Ok(self.commit(transaction, outcome, response).await)
-            }
-            (Ended::Stored { response, outcome }, None) => {
+        match ended {
+            // Killed in here: recorded or not, the answer was not given; the retry finds it, or an orphan.
+            Ended::Stored { response, outcome, commits } => {
+                let commits = |transaction: &mut Box<dyn RequestTransaction>| {
+                    transaction.is_begun() && (commits || transaction.keeps_on_error())
+                };
+                if let Some(transaction) = self.transaction.take_if(commits) {
+                    return Ok(self.commit(transaction, outcome, response).await);
+                }
+                self.roll_back().await;
                 let recorded = self.lease.complete(outcome).await;
                 Ok(self.answer(&recorded, response))
             }
-            (Ended::NotStored(response), transaction) => {
-                roll_back(transaction).await;
+            // Killed in one of these: an orphan, or a claim that was given up.
+            Ended::NotStored(response) => {
+                self.roll_back().await;
                 self.lease.release().await;
                 Ok(self.engine.mark(response))
             }
-            (Ended::Failed(error), transaction) => {
+            Ended::Failed(error) => {
                 trace::ended_without_response(self.engine.record, "error");
-                roll_back(transaction).await;
+                self.roll_back().await;
                 self.lease.abandon().await;
                 Err(error)
             }
-            (Ended::Panicked(panic), transaction) => {
+            Ended::Panicked(panic) => {
                 trace::ended_without_response(self.engine.record, "panic");
-                roll_back(transaction).await;
+                self.roll_back().await;
                 self.lease.abandon().await;
                 resume_unwind(panic)
             }
-            (Ended::Cancelled, transaction) => {
-                roll_back(transaction).await;
+            Ended::Cancelled => {
+                self.roll_back().await;
                 self.lease.release().await;
                 Ok(self.engine.reject(RejectionKind::InProgress)) // to nobody
             }
         }
+    }
+
+    /// Rolls back what the handler wrote, before its claim is given up: the next run meets neither its rows nor its
+    /// locks. A transaction that was not begun ends too.
+    async fn roll_back(&mut self) {
+        let Some(transaction) = self.transaction.take().filter(|transaction| transaction.is_begun()) else {
+            return;
+        };
+        let rolled_back = self.lease.keep_during(transaction.roll_back()).await;
+        rolled_back.unwrap_or_else(|panic| resume_unwind(panic));
     }
 
     /// Commits the outcome together with what the handler wrote, then answers. Where it is not known whether that took
@@ -149,12 +168,5 @@ impl<St: Store> ClaimedRun<'_, St> {
             Err(_) if engine.config.on_store_failure == OnStoreFailure::PassThrough => engine.mark(response),
             Err(_) => engine.reject(RejectionKind::NotRecorded),
         }
-    }
-}
-
-/// Rolls back what the handler wrote, before its claim is given up: the next run meets neither its rows nor its locks.
-async fn roll_back(transaction: Option<Box<dyn RequestTransaction>>) {
-    if let Some(transaction) = transaction {
-        transaction.roll_back().await;
     }
 }

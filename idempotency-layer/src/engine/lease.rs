@@ -33,10 +33,10 @@ pub(super) struct Lease<'a, St> {
 impl<St: Store> Lease<'_, St> {
     /// Drives a future and renews the lease meanwhile; one that is ready at once sets no timer. A panic is a value, so
     /// that the claim can be given up before it goes on.
-    pub(super) async fn keep_during<F: Future>(&self, mut future: Pin<&mut F>) -> Result<F::Output, Panic> {
+    pub(super) async fn keep_during<F: Future + Unpin>(&self, mut future: F) -> Result<F::Output, Panic> {
         let mut renewal = None;
         poll_fn(|cx| {
-            match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut future).poll(cx))) {
                 Ok(Poll::Ready(output)) => return Poll::Ready(Ok(output)),
                 Ok(Poll::Pending) => {}
                 Err(panic) => return Poll::Ready(Err(panic)),

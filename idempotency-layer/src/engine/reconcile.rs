@@ -25,7 +25,7 @@ impl<St: Store> Lease<'_, St> {
             Ok(Reconciled::Halt) => {
                 let unknown = Tombstone::Unknown;
                 let response = self.engine.reject(RejectionKind::Tombstone(unknown));
-                Some(Ended::Stored { response, outcome: Outcome::Tombstone(unknown) })
+                Some(Ended::Stored { response, outcome: Outcome::Tombstone(unknown), commits: false })
             }
             Ok(Reconciled::Response(response)) => Some(self.engine.capture(response.map(body_of)).await),
             Err(panic) => Some(Ended::Panicked(panic)),
