@@ -2,6 +2,7 @@
 
 mod classifier;
 mod ietf;
+mod json;
 mod mintfax;
 mod stripe;
 mod txcloud;
@@ -311,7 +312,7 @@ impl Contract {
             | RejectionKind::RolledBack
             | RejectionKind::CommitUnknown => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Rejection::new(kind, status, self.documentation.clone())
+        Rejection::new(kind, status, self.header.clone(), self.documentation.clone())
     }
 
     /// A rejection as the response to send.
