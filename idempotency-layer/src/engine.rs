@@ -9,8 +9,10 @@ mod claimed;
 mod lease;
 mod reconcile;
 
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,7 +25,7 @@ use self::lease::Lease;
 use crate::body::{self, Read, ReplayBody, Replayable};
 use crate::cancellation::CancellationState;
 use crate::clock::{after, now};
-use crate::config::{Config, OnStoreFailure};
+use crate::config::Config;
 use crate::context::Idempotency;
 use crate::contract::{Bind, Disposition};
 use crate::error::{StoreError, StoreErrorKind};
@@ -106,7 +108,7 @@ pub(crate) async fn run_without_key<St, R: Replayable, E>(
         return Ok(response);
     };
     let (parts, body) = response.into_parts();
-    let is_stored = config.contract.stores.classify(&parts) != Disposition::Release;
+    let is_stored = config.contract.stores.classify(&parts, &body) != Disposition::Release;
     if !is_stored || !(config.commits.takes(&parts) || transaction.keeps_on_error()) {
         transaction.roll_back().await;
         return Ok(Response::from_parts(parts, body));
@@ -163,7 +165,7 @@ impl<St: Store> Engine<St> {
                 Ok(Claim::Tombstone(tombstone)) => {
                     return Ok(self.reject(RejectionKind::Tombstone(tombstone)));
                 }
-                Err(_) if self.config.on_store_failure == OnStoreFailure::PassThrough => {
+                Err(error) if self.config.passes_through(&error) => {
                     // Dropped or killed here: as without a key.
                     let transaction = St::offer_transaction(&self.config.store, request.extensions_mut());
                     return run_without_key(self.config.clone(), transaction, inner.call(request)).await;
@@ -185,11 +187,15 @@ impl<St: Store> Engine<St> {
                 ended = Some(Ended::Cancelled);
             }
             if let Some(ended) = ended {
-                return Box::pin(ClaimedRun { engine: &self, lease, transaction: None }.settle(ended)).await;
+                return Box::pin(
+                    ClaimedRun { engine: &self, lease, transaction: None, upload: None }.settle(ended),
+                )
+                .await;
             }
             request.extensions_mut().insert(idempotency);
             let transaction = St::offer_transaction(&self.config.store, request.extensions_mut());
-            let claimed = ClaimedRun { engine: &self, lease, transaction };
+            let upload = self.watch_upload(&mut request);
+            let claimed = ClaimedRun { engine: &self, lease, transaction, upload };
             // Boxed apart, so that a replay, which never comes here, does not carry the room for it. A service may panic
             // before it has made its future, too.
             match catch_unwind(AssertUnwindSafe(|| Box::pin(inner.call(request)))) {
@@ -209,7 +215,12 @@ impl<St: Store> Engine<St> {
         let limit = self.config.max_request_bytes;
         let (data, trailers) = match body::read(request.body_mut(), limit).await {
             Read::Whole(data, trailers) => (data, trailers),
-            Read::TooLarge(_) => return Err(contract.reject(RejectionKind::BodyTooLarge { limit })),
+            Read::TooLarge(_) => {
+                return Err(contract.reject(RejectionKind::BodyTooLarge { limit: Some(limit) }));
+            }
+            Read::LimitedElsewhere(error) => {
+                return Err(contract.reject(RejectionKind::BodyTooLarge { limit: None }).because(error));
+            }
             Read::Failed(error) => return Err(contract.reject(RejectionKind::BodyUnreadable).because(error)),
         };
         let fingerprint = fingerprint(
@@ -221,6 +232,18 @@ impl<St: Store> Engine<St> {
         );
         *request.body_mut() = B::from_replay(ReplayBody::read(data, trailers));
         Ok(fingerprint)
+    }
+
+    /// Watches the body of a request that the handler reads while it comes. Returns whether it broke off; `None`: there is
+    /// nothing to watch, since the body was read to its end before the claim.
+    fn watch_upload<B: Replayable>(&self, request: &mut Request<B>) -> Option<Arc<AtomicBool>> {
+        if self.config.contract.fingerprint != FingerprintMode::None || request.body().is_end_stream() {
+            return None;
+        }
+        let broke_off = Arc::new(AtomicBool::new(false));
+        let unread = mem::replace(request.body_mut(), body_of(Bytes::new()));
+        *request.body_mut() = B::from_replay(ReplayBody::watched(unread, broke_off.clone()));
+        Some(broke_off)
     }
 
     /// Asks for the claim and, where the layer waits, waits for its owner.

@@ -41,10 +41,11 @@ pub enum RejectionKind {
     InProgress,
     /// A request with this key was carried out, or begun, and its response cannot be replayed.
     Tombstone(Tombstone),
-    /// The request's body is longer than the layer reads.
+    /// The request body is longer than the layer reads, or than a limit outside of the layer allows.
     BodyTooLarge {
-        /// The bound, in bytes.
-        limit: usize,
+        /// The bound in bytes, where it is known: [`Builder::max_request_bytes`](crate::Builder::max_request_bytes), or
+        /// `None` for a limit outside of the layer.
+        limit: Option<usize>,
     },
     /// The request's body broke off while it was read.
     BodyUnreadable,
@@ -87,7 +88,8 @@ impl Rejection {
         self.kind
     }
 
-    /// What the body said when it broke off, for [`RejectionKind::BodyUnreadable`]: a time-out, for instance.
+    /// Returns the error that the body broke off with, such as a time-out, for [`RejectionKind::BodyUnreadable`], and the
+    /// error of a limit outside of the layer for [`RejectionKind::BodyTooLarge`].
     pub fn source(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
         self.source.as_deref()
     }
@@ -171,9 +173,10 @@ impl fmt::Display for Rejection {
             RejectionKind::Tombstone(Tombstone::Unknown) => {
                 write!(f, "A request with this {key} was begun; whether it was carried out is not known.")
             }
-            RejectionKind::BodyTooLarge { limit } => {
+            RejectionKind::BodyTooLarge { limit: Some(limit) } => {
                 write!(f, "The request body is longer than {limit} bytes.")
             }
+            RejectionKind::BodyTooLarge { limit: None } => f.write_str("The request body is too long."),
             RejectionKind::BodyUnreadable => f.write_str("The request body could not be read to its end."),
             RejectionKind::ScopeMissing | RejectionKind::ResponseUnreadable => f.write_str("Internal error."),
             RejectionKind::StoreUnavailable => {
@@ -210,7 +213,7 @@ mod tests {
     use super::*;
     use crate::contract::Contract;
 
-    const KINDS: [RejectionKind; 17] = [
+    const KINDS: [RejectionKind; 18] = [
         RejectionKind::KeyMissing,
         RejectionKind::KeyInvalid(InvalidKey::Repeated),
         RejectionKind::KeyInvalid(InvalidKey::TooShort),
@@ -220,7 +223,8 @@ mod tests {
         RejectionKind::InProgress,
         RejectionKind::Tombstone(Tombstone::Unreplayable),
         RejectionKind::Tombstone(Tombstone::Unknown),
-        RejectionKind::BodyTooLarge { limit: 17 },
+        RejectionKind::BodyTooLarge { limit: Some(17) },
+        RejectionKind::BodyTooLarge { limit: None },
         RejectionKind::BodyUnreadable,
         RejectionKind::ScopeMissing,
         RejectionKind::StoreUnavailable,

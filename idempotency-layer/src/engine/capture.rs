@@ -17,7 +17,7 @@ impl<St: Store> Engine<St> {
         const NOT_REPLAYED: Outcome = Outcome::Tombstone(Tombstone::Unreplayable);
         let record = self.record;
         let (parts, body) = response.into_parts();
-        let disposition = self.config.contract.stores.classify(&parts);
+        let disposition = self.config.contract.stores.classify(&parts, &body);
         let commits = self.config.commits.takes(&parts);
         let mut response = Response::from_parts(parts, body);
         match disposition {
@@ -36,7 +36,7 @@ impl<St: Store> Engine<St> {
                 let response = response.map(|rest| R::from_replay(ReplayBody::resumed(data, rest)));
                 Ended::Stored { response, outcome: NOT_REPLAYED, commits }
             }
-            Read::Failed(_) => {
+            Read::LimitedElsewhere(_) | Read::Failed(_) => {
                 trace::not_stored(record, "its body broke off");
                 let response = self.reject(RejectionKind::ResponseUnreadable);
                 Ended::Stored { response, outcome: NOT_REPLAYED, commits }
