@@ -36,7 +36,7 @@ use crate::original_uri::original_uri;
 use crate::orphan::Orphan;
 use crate::rejection::{Rejection, RejectionKind};
 use crate::response::StoredResponse;
-use crate::store::{Claim, ClaimRequest, ClaimToken, RecordId, RequestTransaction, Store, Tombstone};
+use crate::store::{Claim, ClaimRequest, RecordId, RequestTransaction, Store, Tombstone};
 use crate::trace;
 
 /// What a client is told to wait while another request with its key is carried out.
@@ -179,7 +179,8 @@ impl<St: Store> Engine<St> {
             trace::claimed(self.record, &run);
             let is_orphan = run.orphan;
             let lease = Lease { engine: &self, fence: run.fence };
-            let idempotency = Idempotency::new(self.key.clone(), self.record, run, self.config.store.clone());
+            let idempotency =
+                Idempotency::new(self.key.clone(), self.record, fingerprint, run, self.config.store.clone());
             // Killed here, or in any await from here to the completion: an orphan (again).
             let mut ended = None;
             if is_orphan {
@@ -256,7 +257,7 @@ impl<St: Store> Engine<St> {
         let request = ClaimRequest {
             record: self.record,
             fingerprint,
-            token: ClaimToken::new(),
+            token: St::token(&self.config.store),
             lease: *lease,
             ttl: contract.ttl,
         };

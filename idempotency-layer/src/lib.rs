@@ -48,7 +48,7 @@
 //!     .required()
 //!     .fingerprint(FingerprintMode::Canonical)
 //!     .stores(Classifier::success())
-//!     .ttl(Duration::from_hours(7 * 24));
+//!     .ttl(Duration::from_secs(7 * 24 * 60 * 60));
 //!
 //! let layer = IdempotencyLayer::builder(MemoryStore::new(64 * 1024 * 1024))
 //!     .contract(contract)
@@ -176,7 +176,9 @@
 //! Without the feature `axum`, the layer does not go onto an axum router: it could not see the path that `nest` strips.
 //! The compiler says so.
 //!
-//! The minimum supported Rust version is 1.95; raising it is a minor release.
+//! # Minimum supported Rust version
+//!
+//! 1.88, and 1.94 with `postgres` or `sqlite`, because sqlx 0.9 needs it. Raising either is a minor release.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -12,7 +12,7 @@ use moka::sync::Cache;
 use tokio::time::Instant;
 
 use super::{
-    Checkpoint, Claim, ClaimRequest, ClaimsInTransaction, Fence, Fenced, Outcome, Purge, RecordId,
+    Checkpoint, Claim, ClaimRequest, ClaimToken, ClaimsInTransaction, Fence, Fenced, Outcome, Purge, RecordId,
     RequestTransaction, Store, TransactionClaim,
 };
 use crate::clock::{after, now};
@@ -142,6 +142,10 @@ impl<S> Layered<S> {
 }
 
 impl<S: Store> Store for Layered<S> {
+    fn token(&self) -> ClaimToken {
+        self.inner.token()
+    }
+
     async fn claim(&self, request: ClaimRequest) -> Result<Claim, StoreError> {
         let asked = now();
         if let Some(claim) = self.known(&request, asked) {
@@ -274,7 +278,7 @@ mod tests {
         let request = ClaimRequest {
             record: RecordId::from_bytes([number; 32]),
             fingerprint: Fingerprint::NONE,
-            token: crate::store::ClaimToken::new(),
+            token: ClaimToken::new(),
             lease: Duration::ZERO,
             ttl: Duration::ZERO,
         };

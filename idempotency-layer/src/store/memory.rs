@@ -124,6 +124,10 @@ impl Default for MemoryStore {
 }
 
 impl Store for MemoryStore {
+    fn token(&self) -> ClaimToken {
+        ClaimToken::of_this_process()
+    }
+
     async fn claim(&self, request: ClaimRequest) -> Result<Claim, StoreError> {
         self.step(request.record, RECORD_BYTES, |shard, room| {
             let now = now();

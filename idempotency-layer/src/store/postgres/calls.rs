@@ -15,7 +15,7 @@ use crate::store::{Checkpoint, ClaimRequest, Fence, Outcome, RecordId, Tombstone
 type Call = Query<'static, Postgres, PgArguments>;
 
 /// Longer leases and times are shortened to a century, which fits into the database's clock.
-const CENTURY: Duration = Duration::from_hours(100 * 365 * 24);
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// The statement of these verbs, which go [`together`]. `waits`: whether it may wait for rows that others have locked.
 pub(super) fn call(ops: &[Op], waits: bool) -> Call {

@@ -18,7 +18,7 @@ use crate::store::{Checkpoint, ClaimRequest, Fence, Outcome, RecordId};
 pub(super) type Call = Query<'static, Sqlite, SqliteArguments>;
 
 /// Longer leases and times are shortened to a century.
-const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// A claim by one of the two texts that take one.
 pub(super) fn claim(text: &'static str, request: &ClaimRequest) -> Call {
