@@ -6,6 +6,7 @@
 
 mod claimed;
 
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::context::Idempotency;
 use crate::contract::{Bind, Disposition};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::fingerprint::{Fingerprint, FingerprintMode, fingerprint};
+use crate::grpc::{self, Call, is_grpc};
 use crate::key::Key;
 use crate::layer::{Config, OnStoreFailure};
 use crate::lifeline::Lifeline;
@@ -142,7 +144,9 @@ impl<St: Store> Engine<St> {
         async move {
             // Dropped here: nothing was asked of the store yet.
             let fingerprint = match self.read(&mut request).await {
-                Ok(fingerprint) => fingerprint,
+                Ok(Some(fingerprint)) => fingerprint,
+                // Dropped or died here: as without a key.
+                Ok(None) => return Box::pin(self.pass(request, inner)).await,
                 Err(rejection) => return Ok(render(&self.config, rejection, Some(&self.key))),
             };
             // Dropped here, waiting: the owner's record was not touched. Died here, claiming: an orphan at worst.
@@ -156,8 +160,7 @@ impl<St: Store> Engine<St> {
                 }
                 Err(_) if self.config.on_store_failure == OnStoreFailure::PassThrough => {
                     // Dropped or died here: as without a key.
-                    let unit = St::offer_transaction(&self.config.store, request.extensions_mut());
-                    return unkeyed(self.config.clone(), unit, inner.call(request)).await;
+                    return Box::pin(self.pass(request, inner)).await;
                 }
                 Err(_) => return Ok(self.reject(RejectionKind::StoreUnavailable)),
             };
@@ -185,15 +188,38 @@ impl<St: Store> Engine<St> {
         }
     }
 
-    /// Reads the request as far as its fingerprint needs it, and puts a body of the same bytes in its place.
-    async fn read<B: Replayable>(&self, request: &mut Request<B>) -> Result<Fingerprint, Rejection> {
+    /// Carries a request out as if it had no key.
+    async fn pass<S, B, R>(&self, mut request: Request<B>, mut inner: S) -> Result<Response<R>, S::Error>
+    where
+        S: Service<Request<B>, Response = Response<R>>,
+        R: Replayable,
+    {
+        let unit = St::offer_transaction(&self.config.store, request.extensions_mut());
+        unkeyed(self.config.clone(), unit, inner.call(request)).await
+    }
+
+    /// Reads the request as far as its fingerprint needs it, and puts a body of the same bytes in its place. `None`: it is
+    /// a streaming call of gRPC.
+    async fn read<B: Replayable>(&self, request: &mut Request<B>) -> Result<Option<Fingerprint>, Rejection> {
         let contract = &self.config.contract;
         let mode = contract.fingerprint;
-        if mode == FingerprintMode::None {
-            return Ok(Fingerprint::NONE);
-        }
         let limit = self.config.max_request_bytes;
-        let (data, trailers) = match body::read(request.body_mut(), limit).await {
+        let read = if is_grpc(request.headers()) {
+            match grpc::read(request.body_mut(), limit).await {
+                Call::Unary(read) => read,
+                Call::Streaming(data) => {
+                    let body = request.body_mut();
+                    let rest = mem::replace(body, B::from_replay(ReplayBody::read(Bytes::new(), None)));
+                    *body = B::from_replay(ReplayBody::resumed(data, rest));
+                    return Ok(None);
+                }
+            }
+        } else if mode == FingerprintMode::None {
+            return Ok(Some(Fingerprint::NONE));
+        } else {
+            body::read(request.body_mut(), limit).await
+        };
+        let (data, trailers) = match read {
             Read::Whole(data, trailers) => (data, trailers),
             Read::TooLarge(_) => return Err(contract.reject(RejectionKind::BodyTooLarge { limit })),
             Read::Failed(error) => return Err(contract.reject(RejectionKind::BodyUnreadable).because(error)),
@@ -206,7 +232,7 @@ impl<St: Store> Engine<St> {
             &data,
         );
         *request.body_mut() = B::from_replay(ReplayBody::read(data, trailers));
-        Ok(fingerprint)
+        Ok(Some(fingerprint))
     }
 
     /// Asks for the claim and, where the layer waits, waits for its owner.

@@ -187,6 +187,7 @@ mod engine;
 mod error;
 mod fingerprint;
 mod future;
+mod grpc;
 mod key;
 mod layer;
 mod lifeline;

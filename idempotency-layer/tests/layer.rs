@@ -20,6 +20,8 @@ mod context;
 mod disconnect;
 #[path = "layer/fingerprints.rs"]
 mod fingerprints;
+#[path = "layer/grpc.rs"]
+mod grpc;
 #[path = "layer/keys.rs"]
 mod keys;
 #[path = "layer/lease.rs"]

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, header, response};
 
+use crate::grpc;
+
 /// What becomes of a response.
 ///
 /// A handler that knows better than the contract puts one of these into the response's extensions. That is how
@@ -59,6 +61,22 @@ impl Classifier {
         if let Some(disposition) = response.extensions.get::<Disposition>() {
             return *disposition;
         }
+        self.judge(response)
+    }
+
+    /// The same of a gRPC call that was read to its end. One that ended without a status is not stored.
+    pub(crate) fn classify_call(
+        &self,
+        response: &mut response::Parts,
+        trailers: Option<&HeaderMap>,
+    ) -> Disposition {
+        if let Some(disposition) = response.extensions.get::<Disposition>() {
+            return *disposition;
+        }
+        grpc::judge(response, trailers, |parts| self.judge(parts)).unwrap_or(Disposition::Release)
+    }
+
+    fn judge(&self, response: &response::Parts) -> Disposition {
         let status = response.status;
         let stores = match &self.0 {
             Rule::Custom(rule) => return rule(response),

@@ -9,6 +9,7 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, Response};
 use tokio::time::sleep;
 
@@ -16,6 +17,7 @@ use super::{Engine, body_of};
 use crate::body::{self, Read, ReplayBody, Replayable};
 use crate::contract::Disposition;
 use crate::error::{StoreError, StoreErrorKind};
+use crate::grpc::{self, Call, is_grpc};
 use crate::layer::{OnDisconnect, OnStoreFailure};
 use crate::orphan::{OnOrphan, Orphan, Reconciled};
 use crate::rejection::RejectionKind;
@@ -26,6 +28,9 @@ use crate::trace;
 /// The pauses before a completion is tried again.
 const COMPLETION_PAUSES: [Duration; 3] =
     [Duration::from_millis(20), Duration::from_millis(200), Duration::from_secs(1)];
+
+/// What is to be stored of a response that cannot be repeated.
+const NOT_REPLAYED: Option<Outcome> = Some(Outcome::Tombstone(Tombstone::Unreplayable));
 
 pub(super) type Panic = Box<dyn Any + Send>;
 
@@ -118,7 +123,9 @@ impl<St: Store> Engine<St> {
 
     /// Reads what is to be stored of a response.
     async fn capture<R: Replayable, E>(&self, response: Response<R>) -> Ended<R, E> {
-        const NOT_REPLAYED: Option<Outcome> = Some(Outcome::Tombstone(Tombstone::Unreplayable));
+        if is_grpc(response.headers()) {
+            return self.capture_call(response).await;
+        }
         let (parts, body) = response.into_parts();
         let disposition = self.config.contract.stores.classify(&parts);
         let mut response = Response::from_parts(parts, body);
@@ -127,16 +134,51 @@ impl<St: Store> Engine<St> {
             Disposition::Tombstone => return Ended::Answered(response, NOT_REPLAYED),
             Disposition::Store => {}
         }
-        match body::read(response.body_mut(), self.config.max_response_bytes).await {
+        let read = body::read(response.body_mut(), self.config.max_response_bytes).await;
+        match read {
             Read::Whole(data, trailers) => {
                 let outcome = self.stored(&response, &data, trailers.as_ref());
                 *response.body_mut() = R::from_replay(ReplayBody::read(data, trailers));
                 Ended::Answered(response, Some(outcome))
             }
-            Read::TooLarge(data) => {
+            unread => self.unstored(response, unread),
+        }
+    }
+
+    /// Reads the response of a gRPC call, whose outcome may stand at its end, and what is to be stored of it.
+    async fn capture_call<R: Replayable, E>(&self, mut response: Response<R>) -> Ended<R, E> {
+        match response.extensions().get::<Disposition>() {
+            Some(Disposition::Release) => return Ended::Answered(response, None),
+            Some(Disposition::Tombstone) => return Ended::Answered(response, NOT_REPLAYED),
+            Some(Disposition::Store) | None => {}
+        }
+        match grpc::read(response.body_mut(), self.config.max_response_bytes).await {
+            Call::Streaming(data) => {
+                trace::not_stored(self.record, "a stream");
+                Ended::Answered(resumed(response, data), NOT_REPLAYED)
+            }
+            Call::Unary(Read::Whole(data, trailers)) => {
+                let (mut parts, body) = response.into_parts();
+                let disposition = self.config.contract.stores.classify_call(&mut parts, trailers.as_ref());
+                let mut response = Response::from_parts(parts, body);
+                let outcome = match disposition {
+                    Disposition::Release => None,
+                    Disposition::Tombstone => NOT_REPLAYED,
+                    Disposition::Store => Some(self.stored(&response, &data, trailers.as_ref())),
+                };
+                *response.body_mut() = R::from_replay(ReplayBody::read(data, trailers));
+                Ended::Answered(response, outcome)
+            }
+            Call::Unary(unread) => self.unstored(response, unread),
+        }
+    }
+
+    /// A response of which not all could be read.
+    fn unstored<R: Replayable, E>(&self, response: Response<R>, read: Read) -> Ended<R, E> {
+        match read {
+            Read::Whole(data, _) | Read::TooLarge(data) => {
                 trace::not_stored(self.record, "longer than max_response_bytes");
-                let whole = response.map(|rest| R::from_replay(ReplayBody::resumed(data, rest)));
-                Ended::Answered(whole, NOT_REPLAYED)
+                Ended::Answered(resumed(response, data), NOT_REPLAYED)
             }
             Read::Failed(_) => {
                 trace::not_stored(self.record, "its body broke off");
@@ -337,4 +379,9 @@ async fn roll_back(unit: Option<Box<dyn RequestTransaction>>) {
     if let Some(unit) = unit {
         unit.roll_back().await;
     }
+}
+
+/// A response whose body was read in part.
+fn resumed<R: Replayable>(response: Response<R>, data: Bytes) -> Response<R> {
+    response.map(|rest| R::from_replay(ReplayBody::resumed(data, rest)))
 }
