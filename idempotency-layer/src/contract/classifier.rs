@@ -7,10 +7,13 @@ use http::{HeaderMap, HeaderValue, header, response};
 
 use crate::grpc;
 
-/// What becomes of a response.
+/// Whether a response is stored.
 ///
 /// A handler that knows better than the contract puts one of these into the response's extensions. That is how
 /// a handler whose effects were committed before it failed keeps its 500 from being run again.
+///
+/// It decides about the response alone. Whether rows written through `CoCommit` are committed with it is decided by
+/// [`Builder::commits`](crate::Builder::commits).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
     /// It is stored, and replayed to every retry.
@@ -21,7 +24,8 @@ pub enum Disposition {
     Tombstone,
 }
 
-/// Which responses are stored.
+/// A rule over responses: which ones are stored ([`Contract::stores`](crate::Contract::stores)), and with which ones a
+/// handler's rows are committed ([`Builder::commits`](crate::Builder::commits)).
 #[derive(Clone)]
 pub struct Classifier(Rule);
 
@@ -29,6 +33,7 @@ pub struct Classifier(Rule);
 enum Rule {
     Final,
     Success,
+    SuccessOrRedirect,
     Everything,
     Custom(Arc<dyn Fn(&response::Parts) -> Disposition + Send + Sync>),
 }
@@ -44,6 +49,11 @@ impl Classifier {
         Self(Rule::Success)
     }
 
+    /// 2xx and 3xx.
+    pub const fn success_or_redirect() -> Self {
+        Self(Rule::SuccessOrRedirect)
+    }
+
     /// Whatever the handler answered, 5xx included.
     pub const fn everything() -> Self {
         Self(Rule::Everything)
@@ -56,15 +66,20 @@ impl Classifier {
         Self(Rule::Custom(Arc::new(rule)))
     }
 
-    /// The extension of the response, else a tombstone for what never ends, else the rule.
+    /// Decides what to store: by the extension of the response, else by the rule, with a tombstone for what never ends.
     pub(crate) fn classify(&self, response: &response::Parts) -> Disposition {
         if let Some(disposition) = response.extensions.get::<Disposition>() {
             return *disposition;
         }
-        self.judge(response)
+        match self.apply(response) {
+            Disposition::Store if !self.is_custom() && is_event_stream(&response.headers) => {
+                Disposition::Tombstone
+            }
+            disposition => disposition,
+        }
     }
 
-    /// The same of a gRPC call that was read to its end. One that ended without a status is not stored.
+    /// Decides what to store of a gRPC call that was read to its end. One that ended without an outcome is not stored.
     pub(crate) fn classify_call(
         &self,
         response: &mut response::Parts,
@@ -73,22 +88,28 @@ impl Classifier {
         if let Some(disposition) = response.extensions.get::<Disposition>() {
             return *disposition;
         }
-        grpc::judge(response, trailers, |parts| self.judge(parts)).unwrap_or(Disposition::Release)
+        grpc::judge(response, trailers, |parts| self.apply(parts)).unwrap_or(Disposition::Release)
     }
 
-    fn judge(&self, response: &response::Parts) -> Disposition {
+    /// Returns whether the rule takes this response, whatever its extensions and its body are.
+    pub(crate) fn takes(&self, response: &response::Parts) -> bool {
+        self.apply(response) != Disposition::Release
+    }
+
+    fn apply(&self, response: &response::Parts) -> Disposition {
         let status = response.status;
-        let stores = match &self.0 {
+        let takes = match &self.0 {
             Rule::Custom(rule) => return rule(response),
             Rule::Final => !status.is_server_error() && ![401, 408, 425, 429].contains(&status.as_u16()),
             Rule::Success => status.is_success(),
+            Rule::SuccessOrRedirect => status.is_success() || status.is_redirection(),
             Rule::Everything => true,
         };
-        match stores {
-            false => Disposition::Release,
-            true if is_event_stream(&response.headers) => Disposition::Tombstone,
-            true => Disposition::Store,
-        }
+        if takes { Disposition::Store } else { Disposition::Release }
+    }
+
+    fn is_custom(&self) -> bool {
+        matches!(self.0, Rule::Custom(_))
     }
 }
 
@@ -97,6 +118,7 @@ impl fmt::Debug for Classifier {
         f.write_str(match self.0 {
             Rule::Final => "final_answers",
             Rule::Success => "success",
+            Rule::SuccessOrRedirect => "success_or_redirect",
             Rule::Everything => "everything",
             Rule::Custom(_) => "custom",
         })
