@@ -20,7 +20,7 @@ use http::{Request, Response};
 use tokio::time::timeout;
 use tower_service::Service;
 
-use self::call::{JudgedCall, judge_call};
+use self::call::judge_call;
 use self::claimed::{ClaimedRun, Ended};
 use self::lease::Lease;
 use crate::body::{self, Read, ReplayBody, Replayable};
@@ -111,15 +111,11 @@ pub(crate) async fn run_without_key<St, R: Replayable, E>(
     };
     // Dropped or killed here: rolled back.
     let (response, is_stored, commits) = if is_grpc(response.headers()) {
-        match judge_call(&config, response).await {
-            Ok(JudgedCall { response, disposition, commits, .. }) => {
-                (response, disposition != Disposition::Release, commits)
-            }
-            Err(_) => {
-                transaction.roll_back().await;
-                return Ok(reject(&config, RejectionKind::ResponseUnreadable, None));
-            }
-        }
+        let Ok(call) = judge_call(&config, response).await else {
+            transaction.roll_back().await;
+            return Ok(reject(&config, RejectionKind::ResponseUnreadable, None));
+        };
+        (call.response, call.disposition != Disposition::Release, call.commits)
     } else {
         let (parts, body) = response.into_parts();
         let is_stored = config.contract.stores.classify(&parts) != Disposition::Release;

@@ -124,8 +124,8 @@ pub(crate) fn judge<T>(
 }
 
 /// The HTTP status whose rule holds for a `grpc-status`: that of
-/// [google.rpc.Code](https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto), but for CANCELLED and
-/// ABORTED, which a retry is meant to change.
+/// [google.rpc.Code](https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto), but for `CANCELLED`
+/// and `ABORTED`, which a retry is meant to change.
 fn http_status(code: &HeaderValue) -> StatusCode {
     let code = code.to_str().ok().and_then(|code| code.parse::<u8>().ok());
     match code {

@@ -43,20 +43,20 @@ impl Contract {
     ///
     /// | `grpc-status` | rules see | stored |
     /// |---|---|---|
-    /// | OK | 200 | yes |
-    /// | INVALID_ARGUMENT, FAILED_PRECONDITION, OUT_OF_RANGE | 400 | yes |
-    /// | PERMISSION_DENIED | 403 | yes |
-    /// | NOT_FOUND | 404 | yes |
-    /// | ALREADY_EXISTS | 409 | yes |
-    /// | UNAUTHENTICATED | 401 | no: a retry runs |
-    /// | RESOURCE_EXHAUSTED | 429 | no: a retry runs |
-    /// | UNKNOWN, INTERNAL, DATA_LOSS, any other number | 500 | no: a retry runs |
-    /// | UNIMPLEMENTED | 501 | no: a retry runs |
-    /// | ABORTED, CANCELLED, UNAVAILABLE | 503 | no: a retry runs |
-    /// | DEADLINE_EXCEEDED | 504 | no: a retry runs |
+    /// | `OK` | 200 | yes |
+    /// | `INVALID_ARGUMENT`, `FAILED_PRECONDITION`, `OUT_OF_RANGE` | 400 | yes |
+    /// | `PERMISSION_DENIED` | 403 | yes |
+    /// | `NOT_FOUND` | 404 | yes |
+    /// | `ALREADY_EXISTS` | 409 | yes |
+    /// | `UNAUTHENTICATED` | 401 | no: a retry runs |
+    /// | `RESOURCE_EXHAUSTED` | 429 | no: a retry runs |
+    /// | `UNKNOWN`, `INTERNAL`, `DATA_LOSS`, any other number | 500 | no: a retry runs |
+    /// | `UNIMPLEMENTED` | 501 | no: a retry runs |
+    /// | `ABORTED`, `CANCELLED`, `UNAVAILABLE` | 503 | no: a retry runs |
+    /// | `DEADLINE_EXCEEDED` | 504 | no: a retry runs |
     /// | none at the end of the response | nothing | no, by no rule: a retry runs |
     ///
-    /// The numbers are those of `google.rpc.Code`, but for ABORTED and CANCELLED, which a retry is meant to change.
+    /// The numbers are those of `google.rpc.Code`, but for `ABORTED` and `CANCELLED`, which a retry is meant to change.
     ///
     /// # Streaming calls
     ///
@@ -80,17 +80,20 @@ impl Contract {
     ///
     /// | [`RejectionKind`] | `grpc-status` | `grpc-retry-pushback-ms` |
     /// |---|---|---|
-    /// | `KeyMissing`, `KeyInvalid`, `BodyUnreadable` | INVALID_ARGUMENT (3) | |
-    /// | `KeyReused` | INVALID_ARGUMENT (3): no retry of this call can succeed | |
-    /// | `InProgress` | ABORTED (10) | 1000 |
-    /// | `Tombstone(Unreplayable)` | ALREADY_EXISTS (6): it was carried out | −1: not again |
-    /// | `Tombstone(Unknown)` | FAILED_PRECONDITION (9): somebody must look first | −1: not again |
-    /// | `BodyTooLarge` | RESOURCE_EXHAUSTED (8) | −1: not again |
-    /// | `ScopeMissing`, `ResponseUnreadable` | INTERNAL (13) | |
-    /// | `StoreUnavailable`, `NotRecorded`, `RolledBack` | UNAVAILABLE (14) | 1000 |
-    /// | `CommitUnknown` | UNAVAILABLE (14) | −1: without a key it may run twice |
+    /// | `KeyMissing`, `KeyInvalid`, `BodyUnreadable` | `INVALID_ARGUMENT` (3) | |
+    /// | `KeyReused` | `INVALID_ARGUMENT` (3): no retry of this call can succeed | |
+    /// | `InProgress` | `ABORTED` (10) | 1000 |
+    /// | `Tombstone(Unreplayable)` | `ALREADY_EXISTS` (6): it was carried out | −1: not again |
+    /// | `Tombstone(Unknown)` | `FAILED_PRECONDITION` (9): somebody must look first | −1: not again |
+    /// | `BodyTooLarge` | `RESOURCE_EXHAUSTED` (8) | −1: not again |
+    /// | `ScopeMissing`, `ResponseUnreadable` | `INTERNAL` (13) | |
+    /// | `StoreUnavailable`, `NotRecorded`, `RolledBack` | `UNAVAILABLE` (14) | 1000 |
+    /// | `CommitUnknown` | `UNAVAILABLE` (14) | −1: without a key it may run twice |
     ///
-    /// gRPC-Web is not meant: a layer that translates it, such as tonic-web, stands outside this one.
+    /// # gRPC-Web
+    ///
+    /// `application/grpc-web` is plain HTTP to this layer, where every outcome is a 200 and is stored. Put the layer
+    /// that translates it into gRPC, such as tonic-web's, outside this one.
     pub fn grpc() -> Self {
         Self::base().methods(&[Method::POST]).rejection(trailers_only)
     }

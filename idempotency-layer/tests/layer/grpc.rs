@@ -12,7 +12,7 @@ use idempotency_layer::{
     RejectionKind, Tombstone,
 };
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tower::{Layer, ServiceExt};
 
 use crate::scripted::{DOWN, Scripted, Verb};
@@ -20,6 +20,7 @@ use crate::support::{
     Answer, Body, Count, Gate, Handler, Piece, Req, Res, broken, builder, counting, data, frames, full,
     handler, memory, now, post, response, send, settle, start, trailers, try_handler, under, with,
 };
+use crate::transaction::{Lending, Pen};
 
 /// The longest that a call waits for its end where it may be a stream.
 const GRACE: Duration = Duration::from_secs(2);
@@ -256,7 +257,7 @@ async fn a_call_that_stays_open_after_its_first_message_passes_after_the_grace()
     settle().await;
     assert_eq!(runs.get(), 0, "it may be a unary call");
     while runs.get() == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        sleep(Duration::from_millis(1)).await;
     }
     assert!((GRACE..GRACE + Duration::from_millis(10)).contains(&asked.elapsed()), "{:?}", asked.elapsed());
     sender.send(data(message("two"))).unwrap();
@@ -300,10 +301,10 @@ async fn a_message_that_comes_slowly_is_waited_for() {
         for byte in message("pay").chunks(1) {
             sender.send(data(Bytes::copy_from_slice(byte))).unwrap();
             if byte != b"y" {
-                tokio::time::sleep(GRACE * 10).await;
+                sleep(GRACE * 10).await;
             }
         }
-        tokio::time::sleep(GRACE / 2).await;
+        sleep(GRACE / 2).await;
         drop(sender);
         answer.await.unwrap();
     }
@@ -376,6 +377,71 @@ async fn a_response_that_stays_open_is_passed_on_as_it_comes() {
 async fn a_stream_that_fails_before_its_first_message_runs_again() {
     let failing = || answer(frames(vec![trailers("grpc-status", "14")]));
     assert_eq!(runs_of_two(Contract::grpc(), failing).await, 2);
+}
+
+// ---- Co-commit
+
+/// Sends a call whose handler writes a row and gives this answer, twice. The rows that are committed, and how often the
+/// handler ran.
+async fn rows_of_two(
+    is_keyed: bool,
+    answer: impl Fn() -> Res + Clone + Send + Sync + 'static,
+) -> (usize, usize) {
+    let (store, runs) = (Lending::new(), Count::default());
+    let counted = runs.clone();
+    let inner = handler(move |request| {
+        counted.one();
+        Pen::of(&request).write("row");
+        let answer = answer();
+        async { answer }
+    });
+    let service = builder(store.clone()).contract(Contract::grpc()).build().layer(inner);
+    for _ in 0..2 {
+        let mut request = unary("key", "pay");
+        if !is_keyed {
+            request.headers_mut().remove("idempotency-key");
+        }
+        assert_eq!(send(&service, request).await.status, 200);
+    }
+    (store.committed().len(), runs.get())
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_are_committed_with_an_ok_only() {
+    assert_eq!(rows_of_two(true, || ok("paid")).await, (1, 1));
+    assert_eq!(rows_of_two(false, || ok("paid")).await, (2, 2));
+    for (number, stored) in [("5", true), ("14", false)] {
+        for trailing in [true, false] {
+            let answer = move || match trailing {
+                true => answer(frames(vec![trailers("grpc-status", number)])),
+                false => trailers_only(number),
+            };
+            let runs = if stored { 1 } else { 2 };
+            assert_eq!(rows_of_two(true, answer).await, (0, runs), "{number}, in trailers: {trailing}");
+            assert_eq!(rows_of_two(false, answer).await, (0, 2), "{number}, in trailers: {trailing}, no key");
+        }
+    }
+    let cut = || answer(frames(vec![data(message("paid"))]));
+    assert_eq!(rows_of_two(true, cut).await, (0, 2), "no outcome");
+    assert_eq!(rows_of_two(false, cut).await, (0, 2), "no outcome, no key");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_are_committed_with_the_beginning_of_a_stream() {
+    let two = || answer(frames(vec![data(message("1")), data(message("2")), trailers("grpc-status", "0")]));
+    assert_eq!(rows_of_two(true, two).await, (1, 1));
+    assert_eq!(rows_of_two(false, two).await, (2, 2));
+    let open = || {
+        let pieces = stream::iter([data(message("1"))]).chain(stream::pending().take_until(sleep(GRACE * 2)));
+        answer(BodyExt::boxed_unsync(StreamBody::new(pieces)))
+    };
+    assert_eq!(rows_of_two(false, open).await, (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_key_rows_are_not_committed_with_a_response_that_broke_off() {
+    let cut = || answer(frames(vec![data(message("paid")), broken()]));
+    assert_eq!(rows_of_two(false, cut).await, (0, 2));
 }
 
 // ---- Rejections
