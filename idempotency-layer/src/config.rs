@@ -8,6 +8,7 @@ use http::request::Parts;
 use tokio_util::task::TaskTracker;
 
 use crate::contract::{Classifier, Contract};
+use crate::error::{StoreError, StoreErrorKind};
 use crate::orphan::OnOrphan;
 use crate::scope::Scope;
 use crate::wait::Waiters;
@@ -39,12 +40,14 @@ pub enum OnDisconnect {
     /// The request finishes on the runtime, and a retry gets its response.
     #[default]
     Finish,
-    /// The layer drops the handler at its next await and releases the claim, so that a retry runs it again. For handlers
-    /// that leave nothing behind when dropped.
+    /// The layer drops the handler, or its response while it reads that, at its next await and releases the claim, so that
+    /// a retry runs it again. For handlers that leave nothing behind when dropped.
     Cancel,
 }
 
-/// What to do with a keyed request while the store is not reached.
+/// What to do with a keyed request while the store is not reached ([`StoreErrorKind::Unavailable`]).
+///
+/// A store that is full, or cannot read a record, was reached: the layer answers 503 under either policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnStoreFailure {
     /// The layer answers 503. A request that cannot be recorded does not run, and a response that was not recorded is
@@ -54,6 +57,13 @@ pub enum OnStoreFailure {
     /// The request runs as if it had no key, and a response that could not be recorded is sent all the same. A retry may
     /// run again.
     PassThrough,
+}
+
+impl<St> Config<St> {
+    /// Returns whether a request goes on without the store. A store that answers, if only that it is full, was reached.
+    pub(crate) fn passes_through(&self, error: &StoreError) -> bool {
+        self.on_store_failure == OnStoreFailure::PassThrough && error.kind() == StoreErrorKind::Unavailable
+    }
 }
 
 impl<St> fmt::Debug for Config<St> {

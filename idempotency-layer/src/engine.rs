@@ -13,6 +13,7 @@ mod reconcile;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,13 +21,13 @@ use http::{Request, Response};
 use tokio::time::timeout;
 use tower_service::Service;
 
-use self::call::judge_call;
+use self::call::{is_call, judge_call};
 use self::claimed::{ClaimedRun, Ended};
 use self::lease::Lease;
 use crate::body::{self, Read, ReplayBody, Replayable};
 use crate::cancellation::CancellationState;
 use crate::clock::{after, now};
-use crate::config::{Config, OnStoreFailure};
+use crate::config::Config;
 use crate::context::Idempotency;
 use crate::contract::{Bind, Disposition};
 use crate::error::{StoreError, StoreErrorKind};
@@ -110,7 +111,7 @@ pub(crate) async fn run_without_key<St, R: Replayable, E>(
         return Ok(response);
     };
     // Dropped or killed here: rolled back.
-    let (response, is_stored, commits) = if is_grpc(response.headers()) {
+    let (response, is_stored, commits) = if is_call(&response) {
         let Ok(call) = judge_call(&config, response).await else {
             transaction.roll_back().await;
             return Ok(reject(&config, RejectionKind::ResponseUnreadable, None));
@@ -118,7 +119,7 @@ pub(crate) async fn run_without_key<St, R: Replayable, E>(
         (call.response, call.disposition != Disposition::Release, call.commits)
     } else {
         let (parts, body) = response.into_parts();
-        let is_stored = config.contract.stores.classify(&parts) != Disposition::Release;
+        let is_stored = config.contract.stores.classify(&parts, &body) != Disposition::Release;
         let commits = config.commits.takes(&parts);
         (Response::from_parts(parts, body), is_stored, commits)
     };
@@ -180,7 +181,7 @@ impl<St: Store> Engine<St> {
                 Ok(Claim::Tombstone(tombstone)) => {
                     return Ok(self.reject(RejectionKind::Tombstone(tombstone)));
                 }
-                Err(_) if self.config.on_store_failure == OnStoreFailure::PassThrough => {
+                Err(error) if self.config.passes_through(&error) => {
                     // Dropped or killed here: as without a key.
                     return Box::pin(self.pass(request, inner)).await;
                 }
@@ -200,11 +201,15 @@ impl<St: Store> Engine<St> {
                 ended = Some(Ended::Cancelled);
             }
             if let Some(ended) = ended {
-                return Box::pin(ClaimedRun { engine: &self, lease, transaction: None }.settle(ended)).await;
+                return Box::pin(
+                    ClaimedRun { engine: &self, lease, transaction: None, upload: None }.settle(ended),
+                )
+                .await;
             }
             request.extensions_mut().insert(idempotency);
             let transaction = St::offer_transaction(&self.config.store, request.extensions_mut());
-            let claimed = ClaimedRun { engine: &self, lease, transaction };
+            let upload = self.watch_upload(&mut request);
+            let claimed = ClaimedRun { engine: &self, lease, transaction, upload };
             // Boxed apart, so that a replay, which never comes here, does not carry the room for it. A service may panic
             // before it has made its future, too.
             match catch_unwind(AssertUnwindSafe(|| Box::pin(inner.call(request)))) {
@@ -247,7 +252,12 @@ impl<St: Store> Engine<St> {
         };
         let (data, trailers) = match read {
             Read::Whole(data, trailers) => (data, trailers),
-            Read::TooLarge(_) => return Err(contract.reject(RejectionKind::BodyTooLarge { limit })),
+            Read::TooLarge(_) => {
+                return Err(contract.reject(RejectionKind::BodyTooLarge { limit: Some(limit) }));
+            }
+            Read::LimitedElsewhere(error) => {
+                return Err(contract.reject(RejectionKind::BodyTooLarge { limit: None }).because(error));
+            }
             Read::Failed(error) => return Err(contract.reject(RejectionKind::BodyUnreadable).because(error)),
         };
         let fingerprint = fingerprint(
@@ -259,6 +269,19 @@ impl<St: Store> Engine<St> {
         );
         *request.body_mut() = B::from_replay(ReplayBody::read(data, trailers));
         Ok(Some(fingerprint))
+    }
+
+    /// Watches the body of a request that the handler reads while it comes. Returns whether it broke off; `None`: there is
+    /// nothing to watch, since the body was read to its end before the claim.
+    fn watch_upload<B: Replayable>(&self, request: &mut Request<B>) -> Option<Arc<AtomicBool>> {
+        let is_read = self.config.contract.fingerprint != FingerprintMode::None || is_grpc(request.headers());
+        if is_read || request.body().is_end_stream() {
+            return None;
+        }
+        let broke_off = Arc::new(AtomicBool::new(false));
+        let unread = mem::replace(request.body_mut(), body_of(Bytes::new()));
+        *request.body_mut() = B::from_replay(ReplayBody::watched(unread, broke_off.clone()));
+        Some(broke_off)
     }
 
     /// Asks for the claim and, where the layer waits, waits for its owner.

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response};
 use http_body_util::BodyExt;
 use tokio::time::timeout_at;
 
-use crate::body::{Buffer, Read, Replayable};
+use crate::body::{self, Buffer, Read, Replayable};
 use crate::clock::{after, now};
 
 /// How long a body may stay open at the boundary of a message before it is taken for a stream: before the first message,
@@ -70,7 +70,7 @@ pub(crate) async fn read<B: Replayable>(body: &mut B, limit: usize) -> Call {
         };
         let data = match frame {
             None => return Call::Unary(Read::Whole(read.into_bytes(), None)),
-            Some(Err(error)) => return Call::Unary(Read::Failed(error.into())),
+            Some(Err(error)) => return Call::Unary(body::failed(error.into())),
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => data,
                 // Trailers are the last frame of a body.

@@ -70,6 +70,7 @@
 //! | the client goes away, [`OnDisconnect::Finish`] (default) | once | once | once |
 //! | the client goes away, [`OnDisconnect::Cancel`] | again | again | again |
 //! | the response is not one that is stored, such as a 503 | again | again | again |
+//! | the upload breaks off while the handler reads it ([`FingerprintMode::None`]) | again | again | again |
 //! | the response is too large to store, or a stream | once, retries get 409 | once, retries get 409 | once, retries get 409 |
 //! | the handler panics, or the service fails | again | retries get 409: unknown | as the function finds |
 //! | the process dies while the handler runs (and the store does not) | again, after the lease | retries get 409: unknown | as the function finds |
@@ -77,6 +78,7 @@
 //! | the store is not reached before the run | not run, 503 | not run, 503 | not run, 503 |
 //! | the store is not reached after the run | 503, then as if the process died | the same | the same |
 //! | [`OnStoreFailure::PassThrough`] and the store is not reached | as without the layer | as without the layer | as without the layer |
+//! | the store is full, or cannot read the record | not run, 503 | not run, 503 | not run, 503 |
 //! | [`MemoryStore`]: the process ends, or a record is [evicted early](MemoryStats::evicted_early) | again | again | again |
 //!
 //! # Effects in the database of the records: co-commit
@@ -127,7 +129,14 @@
 //!
 //! A response that is to be stored is read to its end before its first byte is sent. Its headers are replayed as they
 //! were, but for hop-by-hop headers, `Date`, `Set-Cookie` and the headers of authentication; its trailers are, its
-//! extensions are not. `text/event-stream` is never read, nor stored.
+//! extensions are not. `text/event-stream` is never read, nor stored, and neither is a stream of lines, JSON or parts
+//! (`application/x-ndjson`, `application/ndjson`, `application/jsonl`, `application/json-seq`, `application/stream+json`,
+//! `multipart/x-mixed-replace`) whose length is not known: it reaches its client while it comes, and leaves a tombstone.
+//! An interim response (1xx) is passed on, and its key is free again.
+//!
+//! Where nothing is compared ([`FingerprintMode::None`]), the handler reads the request body while it comes. If the handler
+//! sees the body break off, its response is sent but not stored, and its rows are rolled back. A body that the handler did
+//! not read to its end, and that showed no error until then, does not count as broken: that response may be stored.
 //!
 //! Put it inside authentication (it needs to know whose key it is) and outside whatever a replay must not spend: rate
 //! limits, quotas.

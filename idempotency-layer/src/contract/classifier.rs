@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, header, response};
+use http_body::Body;
 
 use crate::grpc;
 
@@ -11,6 +12,8 @@ use crate::grpc;
 ///
 /// A handler that knows better than the contract puts one of these into the response's extensions. That is how
 /// a handler whose effects were committed before it failed keeps its 500 from being run again.
+///
+/// An interim response (1xx) is never stored and leaves no tombstone, whatever is said here.
 ///
 /// It decides about the response alone. Whether rows written through `CoCommit` are committed with it is decided by
 /// [`Builder::commits`](crate::Builder::commits).
@@ -59,20 +62,24 @@ impl Classifier {
         Self(Rule::Everything)
     }
 
-    /// As the function says. It sees status, headers and extensions; the body is not read yet. What it stores is read to
-    /// its end before it is answered, so a stream that does not end is [`Disposition::Tombstone`] or
-    /// [`Disposition::Release`].
+    /// As the function says. It sees status, headers and extensions; the body is not read yet. A response that it stores is
+    /// read to its end before it is sent, so return [`Disposition::Tombstone`] or [`Disposition::Release`] for a stream that
+    /// does not end.
     pub fn custom(rule: impl Fn(&response::Parts) -> Disposition + Send + Sync + 'static) -> Self {
         Self(Rule::Custom(Arc::new(rule)))
     }
 
-    /// Decides what to store: by the extension of the response, else by the rule, with a tombstone for what never ends.
-    pub(crate) fn classify(&self, response: &response::Parts) -> Disposition {
+    /// Decides what to store: by the extension of the response, else by the rule, with a tombstone for a body that may
+    /// never end. An interim or switching response (1xx) belongs to one connection and is never stored.
+    pub(crate) fn classify(&self, response: &response::Parts, body: &impl Body) -> Disposition {
+        if response.status.is_informational() {
+            return Disposition::Release;
+        }
         if let Some(disposition) = response.extensions.get::<Disposition>() {
             return *disposition;
         }
         match self.apply(response) {
-            Disposition::Store if !self.is_custom() && is_event_stream(&response.headers) => {
+            Disposition::Store if !self.is_custom() && is_unbounded(&response.headers, body) => {
                 Disposition::Tombstone
             }
             disposition => disposition,
@@ -125,8 +132,22 @@ impl fmt::Debug for Classifier {
     }
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    content_type
-        .is_some_and(|value| value.len() >= 17 && value[..17].eq_ignore_ascii_case(b"text/event-stream"))
+/// Media types of streams that commonly have no end, unless their length is known.
+const STREAMS: [&str; 6] = [
+    "application/x-ndjson",
+    "application/ndjson",
+    "application/jsonl",
+    "application/json-seq",
+    "application/stream+json",
+    "multipart/x-mixed-replace",
+];
+
+fn is_unbounded(headers: &HeaderMap, body: &impl Body) -> bool {
+    let Some(content_type) = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes) else {
+        return false;
+    };
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    essence.eq_ignore_ascii_case(b"text/event-stream")
+        || body.size_hint().exact().is_none()
+            && STREAMS.iter().any(|stream| essence.eq_ignore_ascii_case(stream.as_bytes()))
 }

@@ -7,7 +7,7 @@ use crate::body::{Read, ReplayBody, Replayable};
 use crate::config::Config;
 use crate::contract::Disposition;
 use crate::error::BoxError;
-use crate::grpc::{self, Call};
+use crate::grpc::{self, Call, is_grpc};
 
 /// The response of a gRPC call, whole again, and what the rules of the layer say of it.
 pub(super) struct JudgedCall<R> {
@@ -17,6 +17,11 @@ pub(super) struct JudgedCall<R> {
     pub(super) commits: bool,
     /// Its body and its trailers, where they were read to their end.
     pub(super) content: Option<(Bytes, Option<HeaderMap>)>,
+}
+
+/// Whether this is the response of a gRPC call. An interim response, such as 101, is none.
+pub(super) fn is_call<R>(response: &Response<R>) -> bool {
+    is_grpc(response.headers()) && !response.status().is_informational()
 }
 
 /// Reads the response of a gRPC call until its outcome is there, or until it turns out to be a stream, and judges it.
@@ -44,7 +49,7 @@ pub(super) async fn judge_call<St, R: Replayable>(
                     return Ok(judge_whole(config, response, data, trailers));
                 }
                 Call::Unary(Read::TooLarge(data)) | Call::Streaming(data) => data,
-                Call::Unary(Read::Failed(error)) => return Err(error),
+                Call::Unary(Read::LimitedElsewhere(error) | Read::Failed(error)) => return Err(error),
             }
         }
     };

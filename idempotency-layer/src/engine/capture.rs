@@ -3,11 +3,10 @@
 use http::{HeaderMap, Response};
 
 use super::Engine;
-use super::call::{JudgedCall, judge_call};
+use super::call::{JudgedCall, is_call, judge_call};
 use super::claimed::Ended;
 use crate::body::{self, Read, ReplayBody, Replayable};
 use crate::contract::Disposition;
-use crate::grpc::is_grpc;
 use crate::rejection::RejectionKind;
 use crate::response::StoredResponse;
 use crate::store::{Outcome, Store, Tombstone};
@@ -19,11 +18,11 @@ impl<St: Store> Engine<St> {
     /// Decides whether a response is stored, and reads it to its end if it is.
     pub(super) async fn capture<R: Replayable, E>(&self, response: Response<R>) -> Ended<R, E> {
         let record = self.record;
-        if is_grpc(response.headers()) {
+        if is_call(&response) {
             return self.capture_call(response).await;
         }
         let (parts, body) = response.into_parts();
-        let disposition = self.config.contract.stores.classify(&parts);
+        let disposition = self.config.contract.stores.classify(&parts, &body);
         let commits = self.config.commits.takes(&parts);
         let mut response = Response::from_parts(parts, body);
         match disposition {
@@ -42,7 +41,7 @@ impl<St: Store> Engine<St> {
                 let response = response.map(|rest| R::from_replay(ReplayBody::resumed(data, rest)));
                 Ended::Stored { response, outcome: NOT_REPLAYED, commits }
             }
-            Read::Failed(_) => {
+            Read::LimitedElsewhere(_) | Read::Failed(_) => {
                 trace::not_stored(record, "its body broke off");
                 let response = self.reject(RejectionKind::ResponseUnreadable);
                 Ended::Stored { response, outcome: NOT_REPLAYED, commits }

@@ -4,6 +4,8 @@
 use std::future::poll_fn;
 use std::panic::resume_unwind;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use http::Response;
@@ -11,7 +13,7 @@ use http::Response;
 use super::Engine;
 use super::lease::{Lease, Panic};
 use crate::body::Replayable;
-use crate::config::{OnDisconnect, OnStoreFailure};
+use crate::config::OnDisconnect;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::rejection::RejectionKind;
 use crate::store::{Fenced, Outcome, RequestTransaction, Store};
@@ -23,6 +25,8 @@ pub(super) struct ClaimedRun<'a, St> {
     pub(super) lease: Lease<'a, St>,
     /// The layer's end of the transaction that the handler was offered.
     pub(super) transaction: Option<Box<dyn RequestTransaction>>,
+    /// Whether the request body broke off while the handler read it; `None`: it was read before the claim.
+    pub(super) upload: Option<Arc<AtomicBool>>,
 }
 
 /// How a run ended.
@@ -46,30 +50,42 @@ pub(super) enum Ended<R, E> {
 
 impl<St: Store> ClaimedRun<'_, St> {
     /// Runs the handler, reads its response as far as it is stored, and settles the claim.
-    pub(super) async fn run<F, R, E>(self, mut handler: Pin<Box<F>>) -> Result<Response<R>, E>
+    pub(super) async fn run<F, R, E>(self, handler: Pin<Box<F>>) -> Result<Response<R>, E>
     where
         F: Future<Output = Result<Response<R>, E>>,
         R: Replayable,
     {
-        let cancels = self.engine.config.on_disconnect == OnDisconnect::Cancel;
         let engine = self.engine;
-        // The handler moves into this block and is dropped with it, before its claim is given up.
-        let answered = async move {
-            let mut cancelled = cancels.then(|| Box::pin(engine.cancellation.cancelled()));
-            let response = poll_fn(|cx| {
-                if cancelled.as_mut().is_some_and(|cancelled| cancelled.as_mut().poll(cx).is_ready()) {
-                    return Poll::Ready(None);
+        let cancels = engine.config.on_disconnect == OnDisconnect::Cancel;
+        // Handler and response body are dropped with this block, before their claim is given up.
+        let ended = {
+            let mut answered = pin!(async {
+                match handler.await {
+                    Ok(response) => engine.capture(response).await,
+                    Err(error) => Ended::Failed(error),
                 }
-                handler.as_mut().poll(cx).map(Some)
             });
-            match response.await {
-                Some(Ok(response)) => engine.capture(response).await,
-                Some(Err(error)) => Ended::Failed(error),
-                None => Ended::Cancelled,
-            }
+            let mut cancelled = cancels.then(|| Box::pin(engine.cancellation.cancelled()));
+            let unless_cancelled = poll_fn(|cx| {
+                if cancelled.as_mut().is_some_and(|cancelled| cancelled.as_mut().poll(cx).is_ready()) {
+                    return Poll::Ready(Ended::Cancelled);
+                }
+                answered.as_mut().poll(cx)
+            });
+            self.lease.keep_during(unless_cancelled).await.unwrap_or_else(Ended::Panicked)
         };
-        let ended = self.lease.keep_during(pin!(answered)).await.unwrap_or_else(Ended::Panicked);
+        let ended = match ended {
+            Ended::Stored { response, .. } if self.upload_broke_off() => {
+                trace::not_stored(engine.record, "the request body broke off");
+                Ended::NotStored(response)
+            }
+            ended => ended,
+        };
         self.settle(ended).await
+    }
+
+    fn upload_broke_off(&self) -> bool {
+        self.upload.as_ref().is_some_and(|broke_off| broke_off.load(Ordering::Relaxed))
     }
 
     /// Records how the run ended, then answers. What is not recorded is not answered, and what is not stored is not
@@ -165,7 +181,7 @@ impl<St: Store> ClaimedRun<'_, St> {
                 trace::stale(engine.record);
                 engine.reject(RejectionKind::InProgress)
             }
-            Err(_) if engine.config.on_store_failure == OnStoreFailure::PassThrough => engine.mark(response),
+            Err(error) if engine.config.passes_through(error) => engine.mark(response),
             Err(_) => engine.reject(RejectionKind::NotRecorded),
         }
     }
