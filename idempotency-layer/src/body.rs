@@ -210,8 +210,7 @@ pub(crate) async fn read<B: Replayable>(body: &mut B, limit: usize) -> Read {
     if expected > limit {
         return Read::TooLarge(Bytes::new());
     }
-    let mut first = Bytes::new();
-    let mut more: Option<BytesMut> = None;
+    let mut read = Buffer::default();
     let mut trailers = None;
     while let Some(frame) = body.frame().await {
         let frame = match frame {
@@ -220,31 +219,19 @@ pub(crate) async fn read<B: Replayable>(body: &mut B, limit: usize) -> Read {
         };
         match frame.into_data() {
             Ok(data) => {
-                let read = more.as_ref().map_or(first.len(), BytesMut::len) + data.len();
-                if first.is_empty() && more.is_none() {
-                    // A body of one frame, as most are, is not copied.
-                    first = data;
-                } else {
-                    let capacity = usize::try_from(expected).unwrap_or(read).max(read);
-                    let buffer = more.get_or_insert_with(|| {
-                        let mut buffer = BytesMut::with_capacity(capacity);
-                        buffer.extend_from_slice(&first);
-                        buffer
-                    });
-                    buffer.extend_from_slice(&data);
-                }
-                if read as u64 > limit {
-                    return Read::TooLarge(joined(first, more));
+                read.push(data, expected);
+                if read.len() as u64 > limit {
+                    return Read::TooLarge(read.into_bytes());
                 }
             }
             Err(frame) => trailers = frame.into_trailers().ok().or(trailers),
         }
     }
-    Read::Whole(joined(first, more), trailers)
+    Read::Whole(read.into_bytes(), trailers)
 }
 
-/// Middleware and frameworks wrap the error of a limit, so the whole chain of causes is looked at.
-fn failed(error: BoxError) -> Read {
+/// Tells a limit set outside of the layer from a body that broke off. Middleware and frameworks wrap the error of a limit, so the whole chain of causes is looked at.
+pub(crate) fn failed(error: BoxError) -> Read {
     let mut cause: Option<&(dyn Error + 'static)> = Some(&*error);
     while let Some(error_or_cause) = cause {
         if error_or_cause.is::<LengthLimitError>() {
@@ -255,6 +242,35 @@ fn failed(error: BoxError) -> Read {
     Read::Failed(error)
 }
 
-fn joined(first: Bytes, more: Option<BytesMut>) -> Bytes {
-    more.map_or(first, BytesMut::freeze)
+/// The data of a body, as far as it was read. A body of one frame, as most are, is not copied.
+#[derive(Default)]
+pub(crate) struct Buffer {
+    first: Bytes,
+    more: Option<BytesMut>,
+}
+
+impl Buffer {
+    /// Adds a frame of a body that `expected` bytes are known of.
+    pub(crate) fn push(&mut self, data: Bytes, expected: u64) {
+        if self.first.is_empty() && self.more.is_none() {
+            self.first = data;
+            return;
+        }
+        let read = self.len() + data.len();
+        let capacity = usize::try_from(expected).unwrap_or(read).max(read);
+        let buffer = self.more.get_or_insert_with(|| {
+            let mut buffer = BytesMut::with_capacity(capacity);
+            buffer.extend_from_slice(&self.first);
+            buffer
+        });
+        buffer.extend_from_slice(&data);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.more.as_ref().map_or(self.first.len(), BytesMut::len)
+    }
+
+    pub(crate) fn into_bytes(self) -> Bytes {
+        self.more.map_or(self.first, BytesMut::freeze)
+    }
 }

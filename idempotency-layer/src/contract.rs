@@ -1,6 +1,7 @@
 //! What an API promises about its keys: one value, five of them ready.
 
 mod classifier;
+mod grpc;
 mod ietf;
 mod json;
 mod mintfax;

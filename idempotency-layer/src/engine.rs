@@ -4,6 +4,7 @@
 //! the future is not dropped then but moved onto the runtime (`future.rs`), so what is left is the process being killed.
 //! What happens between claim and answer is in `engine/claimed.rs`.
 
+mod call;
 mod capture;
 mod claimed;
 mod lease;
@@ -21,6 +22,7 @@ use http::{Request, Response};
 use tokio::time::timeout;
 use tower_service::Service;
 
+use self::call::{is_call, judge_call};
 use self::claimed::{ClaimedRun, Ended};
 use self::lease::Lease;
 use crate::body::{self, Read, ReplayBody, Replayable};
@@ -31,6 +33,7 @@ use crate::context::Idempotency;
 use crate::contract::{Bind, Disposition};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::fingerprint::{Fingerprint, FingerprintMode, fingerprint};
+use crate::grpc::{self, Call, is_grpc};
 use crate::key::Key;
 use crate::original_uri::original_uri;
 use crate::orphan::Orphan;
@@ -108,15 +111,26 @@ pub(crate) async fn run_without_key<St, R: Replayable, E>(
     let Some(transaction) = transaction.filter(|transaction| transaction.is_begun()) else {
         return Ok(response);
     };
-    let (parts, body) = response.into_parts();
-    let is_stored = config.contract.stores.classify(&parts, &body) != Disposition::Release;
-    if !is_stored || !(config.commits.takes(&parts) || transaction.keeps_on_error()) {
+    // Dropped or killed here: rolled back.
+    let (response, is_stored, commits) = if is_call(&response) {
+        let Ok(call) = judge_call(&config, response).await else {
+            transaction.roll_back().await;
+            return Ok(reject(&config, RejectionKind::ResponseUnreadable, None));
+        };
+        (call.response, call.disposition != Disposition::Release, call.commits)
+    } else {
+        let (parts, body) = response.into_parts();
+        let is_stored = config.contract.stores.classify(&parts, &body) != Disposition::Release;
+        let commits = config.commits.takes(&parts);
+        (Response::from_parts(parts, body), is_stored, commits)
+    };
+    if !is_stored || !(commits || transaction.keeps_on_error()) {
         transaction.roll_back().await;
-        return Ok(Response::from_parts(parts, body));
+        return Ok(response);
     }
     // Dropped or killed here: committed whole or not at all; without a key, nobody can ask which.
     match transaction.commit().await {
-        Ok(()) => Ok(Response::from_parts(parts, body)),
+        Ok(()) => Ok(response),
         Err(error) => {
             trace::not_committed(&error);
             let unknown = error.kind() == StoreErrorKind::Unavailable;
@@ -154,7 +168,9 @@ impl<St: Store> Engine<St> {
         async move {
             // Dropped here: nothing was asked of the store yet.
             let fingerprint = match self.read(&mut request).await {
-                Ok(fingerprint) => fingerprint,
+                Ok(Some(fingerprint)) => fingerprint,
+                // Dropped or killed here: as without a key.
+                Ok(None) => return Box::pin(self.pass(request, inner)).await,
                 Err(rejection) => return Ok(render(&self.config, rejection, Some(&self.key))),
             };
             if let Some(way) = &self.config.in_transaction {
@@ -171,8 +187,7 @@ impl<St: Store> Engine<St> {
                 }
                 Err(error) if self.config.passes_through(&error) => {
                     // Dropped or killed here: as without a key.
-                    let transaction = St::offer_transaction(&self.config.store, request.extensions_mut());
-                    return run_without_key(self.config.clone(), transaction, inner.call(request)).await;
+                    return Box::pin(self.pass(request, inner)).await;
                 }
                 Err(_) => return Ok(self.reject(RejectionKind::StoreUnavailable)),
             };
@@ -210,15 +225,38 @@ impl<St: Store> Engine<St> {
         }
     }
 
-    /// Reads the request as far as its fingerprint needs it, and puts a body of the same bytes in its place.
-    async fn read<B: Replayable>(&self, request: &mut Request<B>) -> Result<Fingerprint, Rejection> {
+    /// Runs a keyed request as if it had no key.
+    async fn pass<S, B, R>(&self, mut request: Request<B>, mut inner: S) -> Result<Response<R>, S::Error>
+    where
+        S: Service<Request<B>, Response = Response<R>>,
+        R: Replayable,
+    {
+        let transaction = St::offer_transaction(&self.config.store, request.extensions_mut());
+        run_without_key(self.config.clone(), transaction, inner.call(request)).await
+    }
+
+    /// Reads the request as far as its fingerprint needs it, and puts a body of the same bytes in its place. `None`: it
+    /// is a streaming gRPC call.
+    async fn read<B: Replayable>(&self, request: &mut Request<B>) -> Result<Option<Fingerprint>, Rejection> {
         let contract = &self.config.contract;
         let mode = contract.fingerprint;
-        if mode == FingerprintMode::None {
-            return Ok(Fingerprint::NONE);
-        }
         let limit = self.config.max_request_bytes;
-        let (data, trailers) = match body::read(request.body_mut(), limit).await {
+        let read = if is_grpc(request.headers()) {
+            match grpc::read(request.body_mut(), limit).await {
+                Call::Unary(read) => read,
+                Call::Streaming(data) => {
+                    let body = request.body_mut();
+                    let rest = mem::replace(body, body_of(Bytes::new()));
+                    *body = B::from_replay(ReplayBody::resumed(data, rest));
+                    return Ok(None);
+                }
+            }
+        } else if mode == FingerprintMode::None {
+            return Ok(Some(Fingerprint::NONE));
+        } else {
+            body::read(request.body_mut(), limit).await
+        };
+        let (data, trailers) = match read {
             Read::Whole(data, trailers) => (data, trailers),
             Read::TooLarge(_) => {
                 return Err(contract.reject(RejectionKind::BodyTooLarge { limit: Some(limit) }));
@@ -236,13 +274,14 @@ impl<St: Store> Engine<St> {
             &data,
         );
         *request.body_mut() = B::from_replay(ReplayBody::read(data, trailers));
-        Ok(fingerprint)
+        Ok(Some(fingerprint))
     }
 
     /// Watches the body of a request that the handler reads while it comes. Returns whether it broke off; `None`: there is
     /// nothing to watch, since the body was read to its end before the claim.
     fn watch_upload<B: Replayable>(&self, request: &mut Request<B>) -> Option<Arc<AtomicBool>> {
-        if self.config.contract.fingerprint != FingerprintMode::None || request.body().is_end_stream() {
+        let is_read = self.config.contract.fingerprint != FingerprintMode::None || is_grpc(request.headers());
+        if is_read || request.body().is_end_stream() {
             return None;
         }
         let broke_off = Arc::new(AtomicBool::new(false));

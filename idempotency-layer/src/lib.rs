@@ -204,6 +204,7 @@ mod engine;
 mod error;
 mod fingerprint;
 mod future;
+mod grpc;
 mod key;
 mod layer;
 mod orphan;

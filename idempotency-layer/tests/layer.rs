@@ -22,6 +22,8 @@ mod disconnect;
 mod edges;
 #[path = "layer/fingerprints.rs"]
 mod fingerprints;
+#[path = "layer/grpc.rs"]
+mod grpc;
 #[path = "layer/keys.rs"]
 mod keys;
 #[path = "layer/lease.rs"]

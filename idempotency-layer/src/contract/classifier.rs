@@ -6,6 +6,8 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, header, response};
 use http_body::Body;
 
+use crate::grpc;
+
 /// Whether a response is stored.
 ///
 /// A handler that knows better than the contract puts one of these into the response's extensions. That is how
@@ -82,6 +84,18 @@ impl Classifier {
             }
             disposition => disposition,
         }
+    }
+
+    /// Decides what to store of a gRPC call that was read to its end. One that ended without an outcome is not stored.
+    pub(crate) fn classify_call(
+        &self,
+        response: &mut response::Parts,
+        trailers: Option<&HeaderMap>,
+    ) -> Disposition {
+        if let Some(disposition) = response.extensions.get::<Disposition>() {
+            return *disposition;
+        }
+        grpc::judge(response, trailers, |parts| self.apply(parts)).unwrap_or(Disposition::Release)
     }
 
     /// Returns whether the rule takes this response, whatever its extensions and its body are.

@@ -21,8 +21,8 @@ use crate::support::{
 
 /// A store that lends transactions on a list of rows.
 #[derive(Clone)]
-struct Lending {
-    records: Scripted,
+pub(crate) struct Lending {
+    pub(crate) records: Scripted,
     rows: Rows,
     slow_roll_back: Arc<Mutex<Option<Gate>>>,
 }
@@ -40,21 +40,21 @@ struct Table {
 
 /// The handler's end.
 #[derive(Clone, Default)]
-struct Pen {
+pub(crate) struct Pen {
     rows: Arc<Mutex<Option<Vec<String>>>>,
     keeps_on_error: Arc<AtomicBool>,
 }
 
 impl Pen {
-    fn of(request: &Req) -> Self {
+    pub(crate) fn of(request: &Req) -> Self {
         request.extensions().get::<Self>().expect("a transaction is lent").clone()
     }
 
-    fn write(&self, row: impl Into<String>) {
+    pub(crate) fn write(&self, row: impl Into<String>) {
         self.rows.lock().unwrap().get_or_insert_default().push(row.into());
     }
 
-    fn keep_on_error(&self) {
+    pub(crate) fn keep_on_error(&self) {
         self.keeps_on_error.store(true, Ordering::Relaxed);
     }
 }
@@ -124,15 +124,15 @@ impl RequestTransaction for Draft {
 }
 
 impl Lending {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { records: Scripted::new(), rows: Rows::default(), slow_roll_back: Arc::default() }
     }
 
-    fn committed(&self) -> Vec<String> {
+    pub(crate) fn committed(&self) -> Vec<String> {
         self.rows.0.lock().unwrap().committed.clone()
     }
 
-    fn ends(&self) -> Vec<&'static str> {
+    pub(crate) fn ends(&self) -> Vec<&'static str> {
         self.rows.0.lock().unwrap().log.clone()
     }
 
