@@ -40,10 +40,11 @@ pub enum RejectionKind {
     InProgress,
     /// A request with this key was carried out, or begun, and its response cannot be replayed.
     Tombstone(Tombstone),
-    /// The request's body is longer than the layer reads.
+    /// The request body is longer than the layer reads, or than a limit outside of the layer allows.
     BodyTooLarge {
-        /// The bound, in bytes.
-        limit: usize,
+        /// The bound in bytes, where it is known: [`Builder::max_request_bytes`](crate::Builder::max_request_bytes), or
+        /// `None` for a limit outside of the layer.
+        limit: Option<usize>,
     },
     /// The request's body broke off while it was read.
     BodyUnreadable,
@@ -81,7 +82,8 @@ impl Rejection {
         self.kind
     }
 
-    /// What the body said when it broke off, for [`RejectionKind::BodyUnreadable`]: a time-out, for instance.
+    /// Returns the error that the body broke off with, such as a time-out, for [`RejectionKind::BodyUnreadable`], and the
+    /// error of a limit outside of the layer for [`RejectionKind::BodyTooLarge`].
     pub fn source(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
         self.source.as_deref()
     }
@@ -154,9 +156,10 @@ impl fmt::Display for Rejection {
             RejectionKind::Tombstone(Tombstone::Unknown) => {
                 "A request with this Idempotency-Key was begun; whether it was carried out is not known."
             }
-            RejectionKind::BodyTooLarge { limit } => {
+            RejectionKind::BodyTooLarge { limit: Some(limit) } => {
                 return write!(f, "The request body is longer than {limit} bytes.");
             }
+            RejectionKind::BodyTooLarge { limit: None } => "The request body is too long.",
             RejectionKind::BodyUnreadable => "The request body could not be read to its end.",
             RejectionKind::ScopeMissing | RejectionKind::ResponseUnreadable => "Internal error.",
             RejectionKind::StoreUnavailable => {

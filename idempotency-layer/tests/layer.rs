@@ -18,6 +18,8 @@ mod bypass;
 mod context;
 #[path = "layer/disconnect.rs"]
 mod disconnect;
+#[path = "layer/edges.rs"]
+mod edges;
 #[path = "layer/fingerprints.rs"]
 mod fingerprints;
 #[path = "layer/keys.rs"]
