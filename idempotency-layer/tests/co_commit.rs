@@ -16,6 +16,8 @@ mod proxy;
 #[path = "co_commit/rig.rs"]
 mod rig;
 
+#[path = "co_commit/commit_answers.rs"]
+mod commit_answers;
 #[path = "co_commit/drops.rs"]
 mod drops;
 #[path = "co_commit/postgres.rs"]

@@ -23,8 +23,7 @@ pub(crate) trait Bench: CoCommitDatabase {
     }
 
     /// The same with a pool of this many connections; SQLite always has one.
-    fn open_with(connections: u32)
-    -> impl Future<Output = (Self::Place, Self::Records, Pool<Self>)> + Send;
+    fn open_with(connections: u32) -> impl Future<Output = (Self::Place, Self::Records, Pool<Self>)> + Send;
 
     /// A connection of its own, beside the pool.
     fn beside(pool: &Pool<Self>) -> impl Future<Output = Self::Connection> + Send;
