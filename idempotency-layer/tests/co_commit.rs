@@ -1,6 +1,14 @@
 //! Co-commit on real databases: a handler's rows and its stored response are there together, or neither is.
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+/// Makes a test for each database of each scenario.
+macro_rules! on_both {
+    ($($(#[$note:meta])* $scenario:ident)*) => {
+        mod on_postgres { $($(#[$note])* #[tokio::test(flavor = "multi_thread")] async fn $scenario() { super::$scenario::<sqlx::Postgres>().await })* }
+        mod on_sqlite { $($(#[$note])* #[tokio::test(flavor = "multi_thread")] async fn $scenario() { super::$scenario::<sqlx::Sqlite>().await })* }
+    };
+}
+
 #[path = "co_commit/database.rs"]
 mod database;
 #[path = "co_commit/proxy.rs"]
@@ -8,6 +16,10 @@ mod proxy;
 #[path = "co_commit/rig.rs"]
 mod rig;
 
+#[path = "co_commit/commit_answers.rs"]
+mod commit_answers;
+#[path = "co_commit/drops.rs"]
+mod drops;
 #[path = "co_commit/in_transaction.rs"]
 mod in_transaction;
 #[path = "co_commit/postgres.rs"]
@@ -23,14 +35,6 @@ use sqlx::Connection;
 
 use self::database::Bench;
 use self::rig::{Count, Gate, Rig, post, post_without_key, send};
-
-/// Each scenario as a test on each database.
-macro_rules! on_both {
-    ($($(#[$note:meta])* $scenario:ident)*) => {
-        mod on_postgres { $($(#[$note])* #[tokio::test(flavor = "multi_thread")] async fn $scenario() { super::$scenario::<sqlx::Postgres>().await })* }
-        mod on_sqlite { $($(#[$note])* #[tokio::test(flavor = "multi_thread")] async fn $scenario() { super::$scenario::<sqlx::Sqlite>().await })* }
-    };
-}
 
 on_both! {
     a_stored_answer_has_its_row_and_a_replay_adds_none

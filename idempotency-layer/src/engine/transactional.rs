@@ -62,7 +62,8 @@ impl<St: Store> Engine<St> {
         // From here on a client that disconnects is not the end: what runs is finished, or cancelled, on the runtime.
         self.cancellation.claim_begins();
         let is_orphan = run.orphan;
-        let idempotency = Idempotency::new(self.key.clone(), self.record, run, Arc::new(NoCheckpoints));
+        let idempotency =
+            Idempotency::new(self.key.clone(), self.record, fingerprint, run, Arc::new(NoCheckpoints));
         let claimed = TransactionalRun { engine: self, asked, transaction, until };
         if is_orphan {
             let orphan = Orphan { idempotency: idempotency.clone(), request: head_of(&request) };

@@ -167,8 +167,8 @@ impl<DB: CoCommitDatabase> CoCommit<DB> {
     }
 
     fn at(stage: Stage<DB>, home: DB::Home, is_claim: bool) -> Self {
-        let state = State { stage, keeps_on_error: false, on_commit: Vec::new() };
-        Self { shared: Arc::new(Shared { home, is_claim, state: Mutex::new(state) }) }
+        let shared = Mutex::new(State { stage, keeps_on_error: false, on_commit: Vec::new() });
+        Self { shared: Arc::new(Shared { home, is_claim, state: shared }) }
     }
 
     /// Begins the transaction of this request, or continues it.

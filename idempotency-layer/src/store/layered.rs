@@ -12,8 +12,8 @@ use moka::sync::Cache;
 use tokio::time::Instant;
 
 use super::{
-    Checkpoint, Claim, ClaimRequest, ClaimToken, ClaimsInTransaction, Fence, Fenced, Outcome, Purge, RecordId,
-    RequestTransaction, Store, TransactionClaim,
+    Checkpoint, Claim, ClaimRequest, ClaimToken, ClaimsInTransaction, Fence, Fenced, Outcome, Purge,
+    RecordId, RequestTransaction, Store, TransactionClaim,
 };
 use crate::clock::{after, now};
 use crate::error::StoreError;

@@ -10,7 +10,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::records::{Lease, Record, Records, Running, State};
-use super::{Checkpoint, Claim, ClaimRequest, Fence, Fenced, Outcome, Purge, RecordId, Run, Store};
+use super::{
+    Checkpoint, Claim, ClaimRequest, ClaimToken, Fence, Fenced, Outcome, Purge, RecordId, Run, Store,
+};
 use crate::clock::{after, now};
 use crate::error::StoreError;
 

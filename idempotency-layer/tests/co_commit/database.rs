@@ -1,8 +1,16 @@
 //! What the scenarios need of a database: a table of rows, of which none is there twice, and a way to break a commit.
 
-use idempotency_layer::{ClaimsInTransaction, CoCommitDatabase, PostgresStore, SqliteStore};
+use std::time::{Duration, Instant};
+
+use idempotency_layer::{ClaimsInTransaction, CoCommitDatabase, PostgresStore, SqliteStore, Store};
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{PgConnection, PgPool, Pool, Postgres, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{
+    Connection, Executor, PgConnection, PgPool, Pool, Postgres, Sqlite, SqliteConnection, SqlitePool,
+};
+
+/// For what should come soon.
+const LONG: Duration = Duration::from_secs(5);
 
 pub(crate) trait Bench: CoCommitDatabase {
     type Records: ClaimsInTransaction + Clone;
@@ -10,7 +18,20 @@ pub(crate) trait Bench: CoCommitDatabase {
     type Place: Send + Sync;
 
     /// A new database with the table, and a store of records in it.
-    fn open() -> impl Future<Output = (Self::Place, Self::Records, Pool<Self>)> + Send;
+    fn open() -> impl Future<Output = (Self::Place, Self::Records, Pool<Self>)> + Send {
+        Self::open_with(32)
+    }
+
+    /// The same with a pool of this many connections; SQLite always has one.
+    fn open_with(connections: u32) -> impl Future<Output = (Self::Place, Self::Records, Pool<Self>)> + Send;
+
+    /// A connection of its own, beside the pool.
+    fn beside(pool: &Pool<Self>) -> impl Future<Output = Self::Connection> + Send;
+
+    fn has_row(connection: &mut Self::Connection, row: &str) -> impl Future<Output = bool> + Send;
+
+    /// Waits until no connection of the database is inside a transaction, and panics if one stays there.
+    fn nobody_is_in_a_transaction(beside: &mut Self::Connection) -> impl Future<Output = ()> + Send;
 
     fn insert(connection: &mut Self::Connection, row: &str) -> impl Future<Output = sqlx::Result<()>> + Send;
 
@@ -33,15 +54,16 @@ const TABLES: &str = "
 const ORPHAN: &str = "INSERT INTO children (parent) VALUES (1)";
 const INSERT: &str = "INSERT INTO rows (row) VALUES ($1)";
 const ROWS: &str = "SELECT row FROM rows ORDER BY id";
+const HAS_ROW: &str = "SELECT EXISTS (SELECT 1 FROM rows WHERE row = $1)";
 const RECORDS: &str = "SELECT count(*) FROM idempotency_records";
 
 impl Bench for Postgres {
     type Records = PostgresStore;
     type Place = ();
 
-    async fn open() -> ((), PostgresStore, PgPool) {
+    async fn open_with(connections: u32) -> ((), PostgresStore, PgPool) {
         let pool = PgPoolOptions::new()
-            .max_connections(32)
+            .max_connections(connections)
             .connect(&private_postgres::shared_database())
             .await
             .unwrap();
@@ -50,6 +72,25 @@ impl Bench for Postgres {
         let tables = TABLES.replace("GENERATED_ID", "GENERATED ALWAYS AS IDENTITY");
         sqlx::raw_sql(sqlx::AssertSqlSafe(tables)).execute(&pool).await.unwrap();
         ((), store, pool)
+    }
+
+    async fn beside(pool: &PgPool) -> PgConnection {
+        PgConnection::connect_with(&pool.connect_options()).await.unwrap()
+    }
+
+    async fn has_row(connection: &mut PgConnection, row: &str) -> bool {
+        sqlx::query_scalar(HAS_ROW).bind(row).fetch_one(connection).await.unwrap()
+    }
+
+    async fn nobody_is_in_a_transaction(beside: &mut PgConnection) {
+        let within = "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid()
+            AND datname = current_database() AND state LIKE 'idle in transaction%'";
+        // A server finds out that its client is gone when it reads from it.
+        let end = Instant::now() + LONG;
+        while sqlx::query_scalar::<_, i64>(within).fetch_one(&mut *beside).await.unwrap() > 0 {
+            assert!(Instant::now() < end, "a connection was left inside a transaction");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     async fn insert(connection: &mut PgConnection, row: &str) -> sqlx::Result<()> {
@@ -78,7 +119,7 @@ impl Bench for Sqlite {
     type Records = SqliteStore;
     type Place = tempfile::TempDir;
 
-    async fn open() -> (tempfile::TempDir, SqliteStore, SqlitePool) {
+    async fn open_with(_: u32) -> (tempfile::TempDir, SqliteStore, SqlitePool) {
         let place = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&format!("sqlite://{}/test.db", place.path().display())).await.unwrap();
         store.migrate().await.unwrap();
@@ -86,6 +127,21 @@ impl Bench for Sqlite {
         sqlx::raw_sql(sqlx::AssertSqlSafe(tables)).execute(store.pool()).await.unwrap();
         let pool = store.pool().clone();
         (place, store, pool)
+    }
+
+    async fn beside(pool: &SqlitePool) -> SqliteConnection {
+        let pool = pool.connect_options();
+        let options = SqliteConnectOptions::new().filename(pool.get_filename()).busy_timeout(LONG);
+        SqliteConnection::connect_with(&options).await.unwrap()
+    }
+
+    async fn has_row(connection: &mut SqliteConnection, row: &str) -> bool {
+        sqlx::query_scalar(HAS_ROW).bind(row).fetch_one(connection).await.unwrap()
+    }
+
+    /// An open transaction of the layer holds the write lock.
+    async fn nobody_is_in_a_transaction(beside: &mut SqliteConnection) {
+        beside.execute("BEGIN IMMEDIATE; ROLLBACK").await.expect("the write lock within a few seconds");
     }
 
     async fn insert(connection: &mut SqliteConnection, row: &str) -> sqlx::Result<()> {

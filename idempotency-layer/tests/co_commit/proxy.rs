@@ -1,20 +1,73 @@
-//! A proxy before PostgreSQL that counts what passes, and cuts the connection that a COMMIT passes on.
+//! A proxy before PostgreSQL that counts what passes, and stands in for a pooler that loses the server at a COMMIT.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use idempotency_layer::{IdempotencyLayer, PostgresStore};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{PgPool, Postgres};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 
-/// What becomes of the next COMMIT.
+use crate::database::Bench;
+use crate::rig::builder;
+
+/// What the proxy does with the next COMMIT. It ends the server's connection after that.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Loss {
+    pub(crate) passes: Passes,
+    /// What the client is told before its connection ends.
+    pub(crate) error: Option<ErrorMessage>,
+}
+
+/// Whether the COMMIT reaches the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cut {
-    /// It does not reach the server.
-    Before,
-    /// It does, and its answer does not come back.
-    After,
+pub(crate) enum Passes {
+    Never,
+    /// The server has answered before the client hears of it.
+    First,
+    /// The client hears of it before the server does.
+    Late,
+}
+
+/// An error message of the server's protocol.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ErrorMessage {
+    /// The severity that is translated (field `S`).
+    pub(crate) shown: &'static str,
+    /// The severity that is not (field `V`).
+    pub(crate) severity: &'static str,
+    pub(crate) code: &'static str,
+}
+
+impl ErrorMessage {
+    pub(crate) fn new(severity: &'static str, code: &'static str) -> Self {
+        Self { shown: severity, severity, code }
+    }
+
+    /// With the server's word that it is ready for more.
+    fn encode(self) -> Vec<u8> {
+        let mut fields = Vec::new();
+        for (kind, text) in
+            [(b'S', self.shown), (b'V', self.severity), (b'C', self.code), (b'M', "server conn crashed?")]
+        {
+            fields.push(kind);
+            fields.extend(text.as_bytes());
+            fields.push(0);
+        }
+        fields.push(0);
+        let mut message = vec![b'E'];
+        message.extend((u32::try_from(fields.len()).unwrap() + 4).to_be_bytes());
+        message.extend(fields);
+        if self.severity == "ERROR" {
+            message.extend(*b"Z\0\0\0\x05I");
+        }
+        message
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -25,7 +78,7 @@ pub(crate) struct Proxy {
 
 #[derive(Debug, Default)]
 struct Shared {
-    cut: Mutex<Option<Cut>>,
+    loss: Mutex<Option<Loss>>,
     statements: AtomicUsize,
     round_trips: AtomicUsize,
 }
@@ -40,11 +93,14 @@ impl Proxy {
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                // Messages are passed on one by one, and none is to wait for the acknowledgement of the last.
+                client.set_nodelay(true).unwrap();
+                server.set_nodelay(true).unwrap();
                 let (from_client, to_client) = client.into_split();
                 let (from_server, to_server) = server.into_split();
-                let silent = Arc::new(AtomicBool::new(false));
-                tokio::spawn(upstream(from_client, to_server, shared.clone(), silent.clone()));
-                tokio::spawn(downstream(from_server, to_client, silent));
+                let (lose, lost) = oneshot::channel();
+                tokio::spawn(upstream(from_client, to_server, shared.clone(), lose));
+                tokio::spawn(downstream(from_server, to_client, lost));
             }
         });
         proxy
@@ -54,13 +110,13 @@ impl Proxy {
         self.port
     }
 
-    pub(crate) fn cut_next_commit(&self, cut: Cut) {
-        *self.shared.cut.lock().unwrap() = Some(cut);
+    pub(crate) fn lose_next_commit(&self, loss: Loss) {
+        *self.shared.loss.lock().unwrap() = Some(loss);
     }
 
-    /// Whether the cut that was asked for was made.
-    pub(crate) fn has_cut(&self) -> bool {
-        self.shared.cut.lock().unwrap().is_none()
+    /// Whether the COMMIT that was to be lost was met.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.shared.loss.lock().unwrap().is_none()
     }
 
     /// Statements and round trips since this was asked last.
@@ -69,12 +125,22 @@ impl Proxy {
     }
 }
 
+/// A layer whose every connection goes through a proxy, and a pool beside it.
+pub(crate) async fn behind_proxy() -> (Proxy, PgPool, IdempotencyLayer<PostgresStore>) {
+    let ((), _, direct) = Postgres::open().await;
+    let server = direct.connect_options();
+    let proxy = Proxy::before(server.get_port()).await;
+    let options: PgConnectOptions = (*server).clone().host("127.0.0.1").port(proxy.port());
+    let pool = PgPoolOptions::new().test_before_acquire(false).connect_with(options).await.unwrap();
+    (proxy, direct, builder(PostgresStore::new(pool)).build())
+}
+
 /// From the client, message by message.
 async fn upstream(
     mut client: OwnedReadHalf,
     mut server: OwnedWriteHalf,
     shared: Arc<Shared>,
-    silent: Arc<AtomicBool>,
+    lose: oneshot::Sender<Loss>,
 ) -> io::Result<()> {
     // The first message has no type, and one that asks for TLS is answered with no.
     loop {
@@ -93,11 +159,16 @@ async fn upstream(
         shared.statements.fetch_add(usize::from(matches!(kind, b'E' | b'Q')), Ordering::SeqCst);
         shared.round_trips.fetch_add(usize::from(matches!(kind, b'S' | b'Q')), Ordering::SeqCst);
         if kind == b'Q' && text.starts_with(b"COMMIT") {
-            let cut = shared.cut.lock().unwrap().take();
-            if let Some(cut) = cut {
-                silent.store(true, Ordering::SeqCst);
-                if cut == Cut::After {
-                    server.write_all(&message).await?;
+            let loss = shared.loss.lock().unwrap().take();
+            if let Some(loss) = loss {
+                let _ = lose.send(loss);
+                match loss.passes {
+                    Passes::Never => {}
+                    Passes::First => server.write_all(&message).await?,
+                    Passes::Late => {
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        server.write_all(&message).await?;
+                    }
                 }
                 // For the server, the end of this half is the end of the connection, once it has done what came before.
                 return Ok(());
@@ -107,20 +178,36 @@ async fn upstream(
     }
 }
 
-/// From the server, as it comes; with the connection cut, nothing more.
+/// From the server, as it comes, until a COMMIT is lost.
 async fn downstream(
     mut server: OwnedReadHalf,
     mut client: OwnedWriteHalf,
-    silent: Arc<AtomicBool>,
+    lost: oneshot::Receiver<Loss>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let count = server.read(&mut buffer).await?;
-        if count == 0 || silent.load(Ordering::SeqCst) {
-            return client.shutdown().await;
+    let mut lost = std::pin::pin!(async { lost.await.ok() });
+    let mut open = true;
+    let loss = loop {
+        tokio::select! {
+            biased;
+            loss = &mut lost, if open => match loss {
+                Some(loss) => break loss,
+                None => open = false, // the client is gone
+            },
+            read = server.read(&mut buffer) => match read? {
+                0 => return client.shutdown().await,
+                count => client.write_all(&buffer[..count]).await?,
+            },
         }
-        client.write_all(&buffer[..count]).await?;
+    };
+    // What the server says to it is not passed on.
+    if loss.passes != Passes::Late {
+        while server.read(&mut buffer).await? > 0 {}
     }
+    if let Some(error) = loss.error {
+        client.write_all(&error.encode()).await?;
+    }
+    client.shutdown().await
 }
 
 /// The rest of a message after its type: a length, itself included, and so many bytes.

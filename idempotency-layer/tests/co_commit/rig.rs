@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,7 +36,15 @@ impl<DB: Bench> Rig<DB> {
     pub(crate) async fn with(
         set: impl FnOnce(Builder<DB::Records, Scoped>) -> Builder<DB::Records, Scoped>,
     ) -> Self {
-        let (place, store, pool) = DB::open().await;
+        Self::small(32, set).await
+    }
+
+    /// On a pool of this many connections.
+    pub(crate) async fn small(
+        connections: u32,
+        set: impl FnOnce(Builder<DB::Records, Scoped>) -> Builder<DB::Records, Scoped>,
+    ) -> Self {
+        let (place, store, pool) = DB::open_with(connections).await;
         Self { pool, layer: set(builder(store)).build(), _place: place }
     }
 
@@ -57,6 +66,14 @@ impl<DB: Bench> Rig<DB> {
 
     pub(crate) async fn rows(&self) -> Vec<String> {
         DB::rows(&self.pool).await
+    }
+
+    /// What the application writes by itself is committed at once, and no connection is inside a transaction.
+    pub(crate) async fn writes_are_visible(&self, row: &str) {
+        let mut beside = DB::beside(&self.pool).await;
+        DB::insert(&mut *self.pool.acquire().await.unwrap(), row).await.unwrap();
+        assert!(DB::has_row(&mut beside, row).await, "{row} was written within a transaction of others");
+        DB::nobody_is_in_a_transaction(&mut beside).await;
     }
 
     pub(crate) async fn records(&self) -> i64 {
@@ -124,6 +141,20 @@ pub(crate) async fn send(service: &Service, request: Request<Body>) -> Answer {
         kind: parts.extensions.get().map(Rejection::kind),
         text: String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap(),
     }
+}
+
+/// Polls a future this many times, whenever it is woken, and drops it right after the last; `None` says that it was not done.
+pub(crate) async fn dropped_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
+    let (mut future, mut polled) = (Box::pin(future), 0);
+    std::future::poll_fn(move |cx| {
+        polled += 1;
+        match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if polled >= polls => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// How often the handler ran.

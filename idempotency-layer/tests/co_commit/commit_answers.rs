@@ -1,0 +1,127 @@
+//! Answers to COMMIT that are errors: from the server, from a pooler that lost it, or none at all.
+
+use std::time::Duration;
+
+use idempotency_layer::{IdempotencyLayer, PostgresStore, RejectionKind};
+use sqlx::Postgres;
+
+use crate::database::Bench;
+use crate::proxy::{ErrorMessage, Loss, Passes, behind_proxy};
+use crate::rig::{self, Count, Service, post, post_without_key, send};
+
+/// Errors that may come although the COMMIT took effect, or will take effect.
+const UNCERTAIN: [(&str, &str); 12] = [
+    ("FATAL", "08P01"), // PgBouncer: "server conn crashed?"
+    ("ERROR", "08P01"),
+    ("FATAL", "08006"),
+    ("ERROR", "08007"),
+    ("ERROR", "40003"),
+    ("FATAL", "57P01"),
+    ("ERROR", "57P01"),
+    ("FATAL", "25P03"),
+    ("FATAL", "40001"),
+    ("PANIC", "58030"),
+    ("ERROR", "58030"),
+    ("ERROR", "XX000"),
+];
+
+/// Errors that the server gives instead of committing.
+const CERTAIN: [(&str, &str); 4] =
+    [("ERROR", "40001"), ("ERROR", "40P01"), ("ERROR", "23503"), ("ERROR", "53100")];
+
+/// Writes a row named by the body of its answer.
+fn writing(layer: &IdempotencyLayer<PostgresStore>, name: &str) -> Service {
+    let name = name.to_owned();
+    rig::serve::<Postgres, _, _, _>(layer, &Count::default(), move |run, co_commit| {
+        let row = format!("{name} run {run}");
+        async move {
+            Postgres::insert(&mut *co_commit.begin().await.unwrap(), &row).await.unwrap();
+            rig::answer(201, run)
+        }
+    })
+}
+
+/// The severity that is not translated decides, whatever the other one says.
+fn uncertain() -> impl Iterator<Item = Option<ErrorMessage>> {
+    let translated = ErrorMessage { shown: "ERROR", severity: "FATAL", code: "40001" };
+    let messages = UNCERTAIN.into_iter().map(|(severity, code)| ErrorMessage::new(severity, code));
+    messages.chain([translated]).map(Some).chain([None])
+}
+
+fn certain() -> impl Iterator<Item = ErrorMessage> {
+    let translated = ErrorMessage { shown: "FEHLER", severity: "ERROR", code: "40001" };
+    CERTAIN.into_iter().map(|(severity, code)| ErrorMessage::new(severity, code)).chain([translated])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_key_the_record_tells_whether_a_lost_commit_took_effect() {
+    let (proxy, direct, layer) = behind_proxy().await;
+    for (number, error) in uncertain().enumerate() {
+        for passes in [Passes::Never, Passes::First, Passes::Late] {
+            let (name, key) = (format!("{error:?} {passes:?}"), format!("{number}-{passes:?}"));
+            let service = writing(&layer, &name);
+            proxy.lose_next_commit(Loss { passes, error });
+            let answer = send(&service, post(&key)).await;
+            assert!(proxy.has_lost());
+            let retry = send(&service, post(&key)).await;
+            let mut rows = Postgres::rows(&direct).await;
+            rows.retain(|row| row.starts_with(&name));
+            if passes == Passes::Never {
+                assert_eq!((answer.status, answer.kind), (503, Some(RejectionKind::RolledBack)), "{name}");
+                assert_eq!((&*retry.text, retry.replay), ("run 2", false), "{name}");
+                assert_eq!(rows, [format!("{name} run 2")]);
+            } else {
+                assert_eq!((answer.status, &*answer.text, answer.kind), (201, "run 1", None), "{name}");
+                assert_eq!((&*retry.text, retry.replay), ("run 1", true), "{name}");
+                assert_eq!(rows, [format!("{name} run 1")]);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_key_nobody_can_be_asked_and_the_answer_says_so() {
+    let (proxy, direct, layer) = behind_proxy().await;
+    let mut beside = Postgres::beside(&direct).await;
+    for error in uncertain() {
+        for passes in [Passes::Never, Passes::First, Passes::Late] {
+            let name = format!("{error:?} {passes:?}");
+            proxy.lose_next_commit(Loss { passes, error });
+            let answer = send(&writing(&layer, &name), post_without_key()).await;
+            assert!(proxy.has_lost());
+            assert_eq!((answer.status, answer.kind), (503, Some(RejectionKind::CommitUnknown)), "{name}");
+            // What was sent is carried out, sooner or later.
+            let row = format!("{name} run 1");
+            if passes == Passes::Never {
+                assert!(!Postgres::has_row(&mut beside, &row).await, "{name}");
+            } else {
+                let mut tries = 0;
+                while !Postgres::has_row(&mut beside, &row).await {
+                    tries += 1;
+                    assert!(tries < 1000, "{name}");
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_refuses_to_commit_is_rolled_back() {
+    let (proxy, direct, layer) = behind_proxy().await;
+    for error in certain() {
+        for keyed in [true, false] {
+            let name = format!("{error:?} {keyed}");
+            let service = writing(&layer, &name);
+            let key = format!("{}-{}-{keyed}", error.shown, error.code);
+            proxy.lose_next_commit(Loss { passes: Passes::Never, error: Some(error) });
+            let answer = send(&service, if keyed { post(&key) } else { post_without_key() }).await;
+            assert!(proxy.has_lost());
+            assert_eq!((answer.status, answer.kind), (503, Some(RejectionKind::RolledBack)), "{name}");
+            assert_eq!(send(&service, post(&key)).await.text, "run 2");
+            let mut rows = Postgres::rows(&direct).await;
+            rows.retain(|row| row.starts_with(&name));
+            assert_eq!(rows, [format!("{name} run 2")]);
+        }
+    }
+}
