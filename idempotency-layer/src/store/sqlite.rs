@@ -2,6 +2,7 @@
 
 mod answers;
 mod checkpoints;
+pub(crate) mod commit_hook;
 mod error;
 mod lent;
 mod packed;
