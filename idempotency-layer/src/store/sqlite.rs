@@ -6,6 +6,7 @@ pub(crate) mod commit_hook;
 mod error;
 mod lent;
 mod packed;
+mod reader;
 mod statements;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use tokio::time::sleep;
 
 use self::checkpoints::{Checkpoints, LOG_PAGES};
 use self::error::{is_busy, store_error};
+use self::reader::Reader;
 use self::statements::TEXTS;
 use self::verbs::Verbs;
 use super::batch::Op;
@@ -107,6 +109,7 @@ mod state {
 pub struct SqliteStore {
     pool: SqlitePool,
     verbs: Arc<Verbs>,
+    reader: Reader,
 }
 
 /// How long whoever asks the pool waits for its connection.
@@ -175,7 +178,8 @@ impl SqliteStore {
 
     fn with_checkpoints(pool: SqlitePool, options: Option<SqliteConnectOptions>) -> Self {
         let checkpoints = options.map(Checkpoints::new).map(Arc::new);
-        Self { verbs: Arc::new(Verbs::new(pool.clone(), checkpoints)), pool }
+        let reader = Reader::new(SqliteConnectOptions::clone(&pool.connect_options()));
+        Self { verbs: Arc::new(Verbs::new(pool.clone(), checkpoints)), pool, reader }
     }
 
     /// Creates the tables, or brings them up to date: `idempotency_records` and `idempotency_fences`, and
@@ -195,6 +199,14 @@ impl SqliteStore {
         }
         migrations().run_direct(None, &mut *transaction, false).await.map_err(StoreError::unavailable)?;
         transaction.commit().await.map_err(store_error)
+    }
+
+    /// Returns the answer to a claim of a record that is not to be had, without waiting for the connection that writes.
+    ///
+    /// `None`: the record is to be had, or the database is in memory. Ask the connection that writes.
+    #[allow(dead_code, reason = "claims in the transaction are to come")]
+    pub(crate) async fn look(&self, request: &ClaimRequest) -> Result<Option<Claim>, StoreError> {
+        self.reader.look(request).await
     }
 
     /// The pool with the one connection that writes.
