@@ -6,6 +6,7 @@ pub(super) mod commit_hook;
 mod error;
 mod lent;
 mod packed;
+pub(crate) mod reader;
 mod statements;
 #[cfg(test)]
 mod tests;

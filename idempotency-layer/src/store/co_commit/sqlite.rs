@@ -1,8 +1,10 @@
 //! Beginning and ending a transaction on SQLite.
 
+use std::fmt;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
+use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, Error, Executor, Sqlite, SqliteConnection, SqlitePool};
 use tokio::runtime::Handle;
 
@@ -12,19 +14,33 @@ use super::database::{Claims, CommitError, CompletedClaim, Mark, Written};
 use crate::error::StoreError;
 use crate::store::seen::Seen;
 use crate::store::sqlite::commit_hook::{CommitGuard, guard};
+use crate::store::sqlite::reader::Reader;
 use crate::store::sqlite::{self, transaction};
-use crate::store::{ClaimRequest, Fence, Fenced, Outcome, RecordId};
+use crate::store::{Claim, ClaimRequest, Fence, Fenced, Outcome, RecordId};
 
 /// The pool, and what its claims share.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SqliteHome {
     pool: SqlitePool,
     claims: Claims,
+    reader: Reader,
 }
 
 impl SqliteHome {
     pub(in crate::store) fn new(pool: SqlitePool) -> Self {
-        Self { claims: Claims::new(&pool), pool }
+        let reader = Reader::new(SqliteConnectOptions::clone(&pool.connect_options()));
+        Self { claims: Claims::new(&pool), pool, reader }
+    }
+
+    #[cfg(test)]
+    pub(in crate::store) fn reader(&self) -> &Reader {
+        &self.reader
+    }
+}
+
+impl fmt::Debug for SqliteHome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteHome").field("claims", &self.claims).finish_non_exhaustive()
     }
 }
 
@@ -117,8 +133,10 @@ impl ClaimStatements for Sqlite {
         &home.claims
     }
 
-    async fn peek(_: &SqliteHome, _: &ClaimRequest) -> Result<Option<Option<Seen>>, StoreError> {
-        Ok(None)
+    /// Readers do not wait for the writer, which another handler may have. A read that fails decides nothing: the writer is
+    /// asked.
+    async fn peek(home: &SqliteHome, request: &ClaimRequest) -> Option<Claim> {
+        home.reader.look(request).await.ok().flatten()
     }
 
     /// The writer is the lock: whoever has it is the only one that runs.
