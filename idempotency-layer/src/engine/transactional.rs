@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use http::{Request, Response};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -211,13 +212,12 @@ impl<St: Store> TransactionalRun<'_, St> {
                 resume_unwind(panic)
             }
             RunEnded::In(Ended::Cancelled) => {
-                transaction.roll_back().await;
+                abandon(transaction).await;
                 Ok(engine.reject(RejectionKind::InProgress)) // to nobody
             }
             RunEnded::TooLate => {
                 trace::ended_without_response(engine.record, "transaction_time");
-                // The handler may have left a statement on its way: the connection is closed.
-                drop(transaction);
+                abandon(transaction).await;
                 Ok(engine.reject(RejectionKind::RolledBack))
             }
         };
@@ -253,6 +253,16 @@ impl<St: Store> Engine<St> {
             self.config.waiters.wake(self.record);
         }
     }
+}
+
+/// Gives up a claim whose handler was dropped.
+///
+/// The rollback is waited for, or the client's next try would meet its own lock. Where the handler left a statement on its
+/// way, the rollback would wait for that, with the lock: the connection is closed instead.
+async fn abandon(transaction: Box<dyn ClaimTransaction>) {
+    const AT_MOST: Duration = Duration::from_millis(250);
+    // Dropped here, too: closed.
+    let _ = timeout(AT_MOST, transaction.roll_back()).await;
 }
 
 /// Drives a future for as long as the transaction may take. A panic is a way to end.

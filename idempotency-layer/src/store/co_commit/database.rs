@@ -152,10 +152,7 @@ pub(super) mod private {
         fn claims(home: &Self::Home) -> &Claims;
 
         /// Answers a claim that does not run, if that can be told without a transaction and waits for nobody.
-        fn peek(
-            home: &Self::Home,
-            request: &ClaimRequest,
-        ) -> impl Future<Output = Option<Claim>> + Send;
+        fn peek(home: &Self::Home, request: &ClaimRequest) -> impl Future<Output = Option<Claim>> + Send;
 
         /// Begins a transaction that carries the mark and tries the lock of the record, and reads the record after that.
         ///

@@ -132,7 +132,10 @@ mod tests {
 
     async fn look(store: &SqliteStore, request: ClaimRequest) -> Option<Claim> {
         let request = ClaimRequest { token: ClaimToken::new(), ..request };
-        timeout(Duration::from_secs(5), store.home.reader().look(&request)).await.expect("it waits for nobody").unwrap()
+        timeout(Duration::from_secs(5), store.home.reader().look(&request))
+            .await
+            .expect("it waits for nobody")
+            .unwrap()
     }
 
     #[tokio::test]
