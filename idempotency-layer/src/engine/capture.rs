@@ -7,6 +7,7 @@ use super::claimed::Ended;
 use crate::body::{self, Read, ReplayBody, Replayable};
 use crate::contract::Disposition;
 use crate::rejection::RejectionKind;
+use crate::request_outcome::RequestOutcome;
 use crate::response::StoredResponse;
 use crate::store::{Outcome, Store, Tombstone};
 use crate::trace;
@@ -16,7 +17,9 @@ impl<St: Store> Engine<St> {
     pub(super) async fn capture<R: Replayable, E>(&self, response: Response<R>) -> Ended<R, E> {
         const NOT_REPLAYED: Outcome = Outcome::Tombstone(Tombstone::Unreplayable);
         let record = self.record;
-        let (parts, body) = response.into_parts();
+        let (mut parts, body) = response.into_parts();
+        // Another layer's, passed on by the handler, is none of this one's.
+        parts.extensions.remove::<RequestOutcome>();
         let disposition = self.config.contract.stores.classify(&parts, &body);
         let commits = self.config.commits.takes(&parts);
         let mut response = Response::from_parts(parts, body);
