@@ -51,6 +51,9 @@ pub enum RejectionKind {
     BodyUnreadable,
     /// The function given as scope named nobody for this request.
     ScopeMissing,
+    /// Too many requests whose clients disconnected are still running
+    /// ([`Builder::max_detached`](crate::Builder::max_detached)); nothing was done.
+    Overloaded,
     /// The store was not reached, and nothing was done.
     StoreUnavailable,
     /// The request was carried out, but its response could not be recorded and is therefore not given.
@@ -131,6 +134,7 @@ impl Rejection {
             RejectionKind::BodyTooLarge { .. } => "body_too_large",
             RejectionKind::BodyUnreadable => "body_unreadable",
             RejectionKind::ScopeMissing | RejectionKind::ResponseUnreadable => "internal_error",
+            RejectionKind::Overloaded => "idempotency_overloaded",
             RejectionKind::StoreUnavailable | RejectionKind::NotRecorded => "idempotency_unavailable",
             RejectionKind::RolledBack => "rolled_back",
             RejectionKind::CommitUnknown => "outcome_unknown",
@@ -179,6 +183,9 @@ impl fmt::Display for Rejection {
             RejectionKind::BodyTooLarge { limit: None } => f.write_str("The request body is too long."),
             RejectionKind::BodyUnreadable => f.write_str("The request body could not be read to its end."),
             RejectionKind::ScopeMissing | RejectionKind::ResponseUnreadable => f.write_str("Internal error."),
+            RejectionKind::Overloaded => f.write_str(
+                "Too many earlier requests are still being finished; nothing was done. Try again later.",
+            ),
             RejectionKind::StoreUnavailable => {
                 f.write_str("Idempotency is not available at the moment; nothing was done.")
             }
@@ -213,7 +220,8 @@ mod tests {
     use super::*;
     use crate::contract::Contract;
 
-    const KINDS: [RejectionKind; 18] = [
+    const KINDS: [RejectionKind; 19] = [
+        RejectionKind::Overloaded,
         RejectionKind::KeyMissing,
         RejectionKind::KeyInvalid(InvalidKey::Repeated),
         RejectionKind::KeyInvalid(InvalidKey::TooShort),

@@ -132,7 +132,8 @@ fn code_of(kind: RejectionKind) -> Code {
         RejectionKind::Tombstone(Tombstone::Unknown) => Code::FailedPrecondition,
         RejectionKind::BodyTooLarge { .. } => Code::ResourceExhausted,
         RejectionKind::ScopeMissing | RejectionKind::ResponseUnreadable => Code::Internal,
-        RejectionKind::StoreUnavailable
+        RejectionKind::Overloaded
+        | RejectionKind::StoreUnavailable
         | RejectionKind::NotRecorded
         | RejectionKind::RolledBack
         | RejectionKind::CommitUnknown => Code::Unavailable,

@@ -8,6 +8,7 @@ use super::claimed::Ended;
 use crate::body::{self, Read, ReplayBody, Replayable};
 use crate::contract::Disposition;
 use crate::rejection::RejectionKind;
+use crate::request_outcome::RequestOutcome;
 use crate::response::StoredResponse;
 use crate::store::{Outcome, Store, Tombstone};
 use crate::trace;
@@ -21,7 +22,9 @@ impl<St: Store> Engine<St> {
         if is_call(&response) {
             return self.capture_call(response).await;
         }
-        let (parts, body) = response.into_parts();
+        let (mut parts, body) = response.into_parts();
+        // Another layer's, passed on by the handler, is none of this one's.
+        parts.extensions.remove::<RequestOutcome>();
         let disposition = self.config.contract.stores.classify(&parts, &body);
         let commits = self.config.commits.takes(&parts);
         let mut response = Response::from_parts(parts, body);
