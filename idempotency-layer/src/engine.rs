@@ -112,7 +112,7 @@ pub(crate) async fn run_without_key<St, R: Replayable, E>(
     };
     // Dropped or killed here: rolled back.
     let (response, is_stored, commits) = if is_call(&response) {
-        let Ok(call) = judge_call(&config, response).await else {
+        let Ok(call) = Box::pin(judge_call(&config, response)).await else {
             transaction.roll_back().await;
             return Ok(reject(&config, RejectionKind::ResponseUnreadable, None));
         };
@@ -236,7 +236,7 @@ impl<St: Store> Engine<St> {
         let mode = contract.fingerprint;
         let limit = self.config.max_request_bytes;
         let read = if is_grpc(request.headers()) {
-            match grpc::read(request.body_mut(), limit).await {
+            match Box::pin(grpc::read(request.body_mut(), limit)).await {
                 Call::Unary(read) => read,
                 Call::Streaming(data) => {
                     let body = request.body_mut();

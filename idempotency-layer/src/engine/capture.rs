@@ -3,7 +3,7 @@
 use http::{HeaderMap, Response};
 
 use super::Engine;
-use super::call::{JudgedCall, is_call, judge_call};
+use super::call::{Content, JudgedCall, is_call, judge_call};
 use super::claimed::Ended;
 use crate::body::{self, Read, ReplayBody, Replayable};
 use crate::contract::Disposition;
@@ -19,7 +19,7 @@ impl<St: Store> Engine<St> {
     pub(super) async fn capture<R: Replayable, E>(&self, response: Response<R>) -> Ended<R, E> {
         let record = self.record;
         if is_call(&response) {
-            return self.capture_call(response).await;
+            return Box::pin(self.capture_call(response)).await;
         }
         let (parts, body) = response.into_parts();
         let disposition = self.config.contract.stores.classify(&parts, &body);
@@ -63,12 +63,12 @@ impl<St: Store> Engine<St> {
         };
         let outcome = match (disposition, content) {
             (Disposition::Release, _) => return Ended::NotStored(response),
-            (Disposition::Store, Some((data, trailers))) => {
+            (Disposition::Store, Content::Whole(data, trailers)) => {
                 self.outcome_of(&response, &data, trailers.as_ref())
             }
-            (Disposition::Tombstone, Some(_)) => NOT_REPLAYED,
-            (_, None) => {
-                trace::not_stored(self.record, "a stream, or longer than max_response_bytes");
+            (_, Content::Whole(..)) => NOT_REPLAYED,
+            (_, Content::Partial(why)) => {
+                trace::not_stored(self.record, why);
                 NOT_REPLAYED
             }
         };
