@@ -13,12 +13,13 @@ use idempotency_layer::{
 };
 use tokio::sync::mpsc;
 use tokio::time::{sleep, sleep_until, timeout};
+use tower::limit::ConcurrencyLimit;
 use tower::{Layer, ServiceExt};
 
 use crate::scripted::{DOWN, Scripted, Verb};
 use crate::support::{
     Answer, Body, Count, Gate, Handler, Piece, Req, Res, broken, builder, counting, data, frames, full,
-    handler, memory, now, post, response, send, settle, start, trailers, try_handler, under, with,
+    gated, handler, memory, now, post, response, send, settle, start, trailers, try_handler, under, with,
 };
 use crate::transaction::{Lending, Pen};
 
@@ -309,6 +310,25 @@ async fn a_bidirectional_call_is_no_deadlock_whoever_begins() {
         drop(sender);
         assert!(echoed.frame().await.is_none());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_may_be_a_stream_holds_no_readiness_and_waits_for_it_before_it_passes() {
+    let (runs, gate) = (Count::default(), Gate::closed());
+    let inner = ConcurrencyLimit::new(gated(&runs, &gate), 1);
+    let service = builder(memory()).contract(Contract::grpc()).build().layer(inner);
+    let (_sender, body) = channel();
+    let streaming = start(&service, call("stream", body));
+    settle().await;
+    let other = start(&service, unary("key", "pay"));
+    settle().await;
+    assert_eq!(runs.get(), 1, "the other call is not kept waiting");
+    sleep(GRACE * 2).await;
+    assert_eq!(runs.get(), 1, "one at a time");
+    gate.open();
+    other.await.unwrap();
+    streaming.await.unwrap();
+    assert_eq!(runs.get(), 2);
 }
 
 #[tokio::test(start_paused = true)]
