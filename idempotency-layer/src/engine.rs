@@ -14,7 +14,6 @@ mod lease;
 mod reconcile;
 
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -39,6 +38,7 @@ use crate::key::Key;
 use crate::original_uri::original_uri;
 use crate::orphan::Orphan;
 use crate::rejection::RejectionKind;
+use crate::request_outcome::RequestOutcome;
 use crate::response::StoredResponse;
 use crate::store::{Claim, RecordId, RequestTransaction, Store, Tombstone};
 use crate::trace;
@@ -48,7 +48,10 @@ const RETRY_SOON: Duration = Duration::from_secs(1);
 
 /// What to do with a request, decided from its head.
 pub(crate) enum Admission<St, B, R> {
+    /// The layer does not look at it.
     Bypass(Request<B>),
+    /// It has no key, but its handler may share the store's database.
+    WithoutKey(Request<B>),
     Reject(Response<R>),
     Engage(Engine<St>, Request<B>),
 }
@@ -60,16 +63,20 @@ pub(crate) fn admit<St, B, R: Replayable>(
     request: Request<B>,
 ) -> Admission<St, B, R> {
     let contract = &config.contract;
-    if !contract.concerns(request.method())
-        || !(contract.required || request.headers().contains_key(&contract.header))
-    {
+    // A second layer further in would take the first one's claim for somebody else's.
+    if !contract.concerns(request.method()) || request.extensions().get::<Idempotency>().is_some() {
         return Admission::Bypass(request);
     }
+    let is_keyed = contract.required || request.headers().contains_key(&contract.header);
+    if !is_keyed && config.when.is_none() {
+        return Admission::WithoutKey(request);
+    }
     let (parts, body) = request.into_parts();
-    let elsewhere = config.when.as_ref().is_some_and(|when| !when(&parts));
-    // A second layer further in would take the first one's claim for somebody else's.
-    if elsewhere || parts.extensions.get::<Idempotency>().is_some() {
+    if config.when.as_ref().is_some_and(|when| !when(&parts)) {
         return Admission::Bypass(Request::from_parts(parts, body));
+    }
+    if !is_keyed {
+        return Admission::WithoutKey(Request::from_parts(parts, body));
     }
     let key = match contract.key.parse(&parts.headers, &contract.header) {
         Ok(Some(key)) => key,
@@ -85,16 +92,6 @@ pub(crate) fn admit<St, B, R: Replayable>(
     let record = scope.record(&key);
     let engine = Engine { config: config.clone(), key, record, cancellation: Arc::default() };
     Admission::Engage(engine, Request::from_parts(parts, body))
-}
-
-/// Offers the handler of a request without a key a transaction. `None` where the store shares no database with handlers,
-/// or where a layer further out has offered one.
-pub(crate) fn offer_transaction<St: Store, B>(
-    config: &Config<St>,
-    request: &mut Request<B>,
-) -> Option<Box<dyn RequestTransaction>> {
-    let is_keyed = request.extensions().get::<Idempotency>().is_some();
-    if is_keyed { None } else { St::offer_transaction(&config.store, request.extensions_mut()) }
 }
 
 /// Runs a request without a key whose handler may write through the store's database. The rule is that of keyed
@@ -194,6 +191,7 @@ impl<St: Store> Engine<St> {
                 }
             };
             trace::claimed(self.record, &run);
+            let ran = RequestOutcome::Ran { attempt: run.attempt, orphan: run.orphan };
             let is_orphan = run.orphan;
             let lease = Lease { engine: &self, fence: run.fence, held_since: asked_at };
             let idempotency = Idempotency::new(self.key.clone(), self.record, run, self.config.store.clone());
@@ -211,19 +209,15 @@ impl<St: Store> Engine<St> {
                 ended = Some(Ended::Cancelled);
             }
             if let Some(ended) = ended {
-                let claimed = ClaimedRun { engine: &self, lease, transaction: None, upload: None };
+                let claimed = ClaimedRun { engine: &self, lease, ran, transaction: None, upload: None };
                 return Box::pin(claimed.settle(ended)).await;
             }
             let upload = self.watch_upload(&mut request);
             request.extensions_mut().insert(idempotency);
             let transaction = St::offer_transaction(&self.config.store, request.extensions_mut());
-            let claimed = ClaimedRun { engine: &self, lease, transaction, upload };
-            // Boxed apart, so that a replay, which never comes here, does not carry the room for it. A service may panic
-            // before it has made its future, too.
-            match catch_unwind(AssertUnwindSafe(|| Box::pin(inner.call(request)))) {
-                Ok(handler) => Box::pin(claimed.run(handler)).await,
-                Err(panic) => Box::pin(claimed.settle(Ended::Panicked(panic))).await,
-            }
+            let claimed = ClaimedRun { engine: &self, lease, ran, transaction, upload };
+            // Boxed apart, so that a replay, which never comes here, does not carry the room for it.
+            Box::pin(claimed.run(inner, request)).await
         }
     }
 
@@ -259,7 +253,7 @@ impl<St: Store> Engine<St> {
     /// Answers a request whose claim is somebody else's, or is over.
     fn answer_without_running<R: Replayable>(&self, claim: &Claim) -> Response<R> {
         match claim {
-            Claim::Replay { response, .. } => self.replay(response),
+            Claim::Replay { response, expires_in } => self.replay(response, *expires_in),
             Claim::Run(_) | Claim::InFlight { .. } => self.reject(RejectionKind::InProgress),
             Claim::Mismatch => self.reject(RejectionKind::KeyReused),
             Claim::Tombstone(tombstone) => self.reject(RejectionKind::Tombstone(*tombstone)),
@@ -267,7 +261,7 @@ impl<St: Store> Engine<St> {
     }
 
     /// The stored response, with the body's bytes shared with the record.
-    fn replay<R: Replayable>(&self, stored: &StoredResponse) -> Response<R> {
+    fn replay<R: Replayable>(&self, stored: &StoredResponse, expires_in: Duration) -> Response<R> {
         let parts = match stored.decode() {
             Ok(parts) => parts,
             Err(error) => {
@@ -280,10 +274,16 @@ impl<St: Store> Engine<St> {
         *response.status_mut() = parts.status;
         *response.headers_mut() = parts.headers;
         self.config.contract.mark_answer(response.headers_mut(), Some(&self.key), true);
+        let age = self.config.contract.ttl.checked_sub(expires_in);
+        response.extensions_mut().insert(RequestOutcome::Replayed { age });
         response
     }
 
-    fn mark<R>(&self, mut response: Response<R>) -> Response<R> {
+    /// Marks the response of a request that ran. A rejection in its place says so already.
+    fn mark<R>(&self, mut response: Response<R>, ran: RequestOutcome) -> Response<R> {
+        if response.extensions().get::<RequestOutcome>().is_none() {
+            response.extensions_mut().insert(ran);
+        }
         self.config.contract.mark_answer(response.headers_mut(), Some(&self.key), false);
         response
     }
@@ -316,7 +316,9 @@ fn reject_because<St, R: Replayable>(
         rejection = rejection.retry_after(RETRY_SOON);
     }
     trace::rejected(&rejection);
-    config.contract.answer(rejection, key).map(body_of)
+    let mut response = config.contract.answer(rejection, key).map(body_of);
+    response.extensions_mut().insert(RequestOutcome::Rejected(kind));
+    response
 }
 
 fn body_of<R: Replayable>(bytes: Bytes) -> R {

@@ -144,6 +144,10 @@
 //! | without a key | 1 more: whether it can be committed | the same |
 //! | replayed | 1: the claim; behind a `Layered` that has it, 0 | 0 |
 //!
+//! The transaction is offered to the requests that the layer looks at: those of the contract's methods
+//! ([`Contract::methods`], POST and PATCH here) for which [`Builder::when`] holds, with a key or without. Only they pay for
+//! the offer. Every other request, such as a GET, passes untouched and finds no `CoCommit`.
+//!
 //! How it looks in a handler stands at `CoCommit`, and a whole program in `examples/orders.rs`.
 //!
 //! For effects outside the store, [`Idempotency`] gives the handler a [derived key](Idempotency::derive) to hand to the
@@ -156,7 +160,8 @@
 //! record. *Lease*: how long a claim holds unless renewed. *Tombstone*: done, but the response cannot be replayed.
 //! *Orphan*: a claim whose lease ran out.
 //!
-//! A request without a key passes; nothing is allocated for it. Of one with a key, the layer reads the body, makes its
+//! A request without a key passes, and so does one that the contract ([`Contract::methods`]) or [`Builder::when`] leaves
+//! out; nothing is allocated for it. Of one with a key, the layer reads the body, makes its
 //! fingerprint and claims the record: one call of the store. Whoever gets the claim runs the handler, with the lease
 //! renewed meanwhile, and completes the record with the response under its fence: one more call. Everybody else gets
 //! the response that is there, or 409 while there is none (or waits, see [`Builder::wait`]). A run that lost its claim
@@ -183,6 +188,9 @@
 //!
 //! Put it inside authentication (it needs to know whose key it is) and outside whatever a replay must not spend: rate
 //! limits, quotas.
+//!
+//! Every response says what the layer did: [`RequestOutcome::of`] tells whether the handler ran, the response was replayed,
+//! or the layer refused.
 //!
 //! # What it does not do
 //!
@@ -250,6 +258,7 @@ mod key;
 mod layer;
 mod orphan;
 mod rejection;
+mod request_outcome;
 mod response;
 mod scope;
 mod service;
@@ -267,6 +276,7 @@ pub use crate::key::{InvalidKey, Key, KeySyntax};
 pub use crate::layer::{Builder, IdempotencyLayer, Scoped, Unscoped};
 pub use crate::orphan::{OnOrphan, Orphan, Reconcile, Reconciled};
 pub use crate::rejection::{Rejection, RejectionKind};
+pub use crate::request_outcome::RequestOutcome;
 pub use crate::response::{ResponseParts, StoredResponse};
 pub use crate::scope::Scope;
 pub use crate::service::IdempotencyService;

@@ -54,14 +54,17 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         match engine::admit(&self.config, request) {
-            Admission::Bypass(mut request) => match engine::offer_transaction(&self.config, &mut request) {
-                None => ResponseFuture::bypass(self.inner.call(request)),
-                transaction => {
-                    let handler = self.inner.call(request);
-                    let run = engine::run_without_key(self.config.clone(), transaction, handler);
-                    ResponseFuture::without_key(run)
+            Admission::Bypass(request) => ResponseFuture::bypass(self.inner.call(request)),
+            Admission::WithoutKey(mut request) => {
+                match St::offer_transaction(&self.config.store, request.extensions_mut()) {
+                    None => ResponseFuture::bypass(self.inner.call(request)),
+                    transaction => {
+                        let handler = self.inner.call(request);
+                        let run = engine::run_without_key(self.config.clone(), transaction, handler);
+                        ResponseFuture::without_key(run)
+                    }
                 }
-            },
+            }
             Admission::Reject(response) => {
                 // Gives back what readiness holds, a permit perhaps.
                 drop(self.take_ready());

@@ -38,6 +38,8 @@ mod model;
 mod once;
 #[path = "layer/orphan.rs"]
 mod orphan;
+#[path = "layer/outcome.rs"]
+mod outcome;
 #[path = "layer/panics.rs"]
 mod panics;
 #[path = "layer/presets.rs"]

@@ -8,6 +8,7 @@ use super::claimed::Ended;
 use crate::body::{self, Read, ReplayBody, Replayable};
 use crate::contract::Disposition;
 use crate::rejection::RejectionKind;
+use crate::request_outcome::RequestOutcome;
 use crate::response::StoredResponse;
 use crate::store::{Outcome, Store, Tombstone};
 use crate::trace;
@@ -16,8 +17,10 @@ const NOT_REPLAYED: Outcome = Outcome::Tombstone(Tombstone::Unreplayable);
 
 impl<St: Store> Engine<St> {
     /// Decides whether a response is stored, and reads it to its end if it is.
-    pub(super) async fn capture<R: Replayable, E>(&self, response: Response<R>) -> Ended<R, E> {
+    pub(super) async fn capture<R: Replayable, E>(&self, mut response: Response<R>) -> Ended<R, E> {
         let record = self.record;
+        // Another layer's, passed on by the handler, is none of this one's.
+        response.extensions_mut().remove::<RequestOutcome>();
         if is_call(&response) {
             return Box::pin(self.capture_call(response)).await;
         }
