@@ -1,4 +1,4 @@
-//! What an API promises about its keys: one value, five of them ready.
+//! What an API promises about its keys: one value, six of them ready.
 
 mod classifier;
 mod grpc;
@@ -59,7 +59,8 @@ use crate::rejection::{Rejection, RejectionKind};
 /// | error body | `{"errors":[…]}` | `{"error":"…"}` | `{"error":{…}}` | `application/problem+json` | `{"error":{…}}` |
 /// | kept for | 24 h | 24 h | 24 h | 24 h | 24 h |
 ///
-/// A "request" that is compared is method, path, query and body.
+/// A "request" that is compared is method, path, query and body. [`grpc`](Self::grpc), for gRPC services, has tables of its
+/// own.
 #[derive(Clone)]
 pub struct Contract {
     pub(crate) header: HeaderName,

@@ -111,7 +111,7 @@ pub(crate) async fn run_without_key<St, R: Replayable, E>(
     };
     // Dropped or killed here: rolled back.
     let (response, is_stored, commits) = if is_call(&response) {
-        let Ok(call) = judge_call(&config, response).await else {
+        let Ok(call) = Box::pin(judge_call(&config, response)).await else {
             transaction.roll_back().await;
             return Ok(reject(&config, RejectionKind::ResponseUnreadable, None));
         };

@@ -33,7 +33,7 @@
 //! # Another API's contract
 //!
 //! What a key looks like, what it is bound to, which responses are stored and what errors look like is a value, a
-//! [`Contract`]. Five are ready, and your own is made with the same setters:
+//! [`Contract`]. Six are ready, and your own is made with the same setters:
 //!
 //! ```
 //! use std::time::Duration;
@@ -59,6 +59,38 @@
 //!     .build();
 //! ```
 //!
+//! # gRPC
+//!
+//! [`Contract::grpc`] is the contract of a gRPC service: the key is the metadata `idempotency-key`, the outcome of a call is
+//! its `grpc-status`, and a rejection is a status that every gRPC client understands. With the feature `tonic` the layer
+//! goes onto a tonic server, inside the interceptor that authenticates:
+//!
+//! ```
+//! use idempotency_layer::{Contract, IdempotencyLayer, MemoryStore, Scope};
+//!
+//! #[derive(Clone)]
+//! struct Account(String); // put into the extensions by your interceptor
+//!
+//! let idempotency = IdempotencyLayer::builder(MemoryStore::default())
+//!     .contract(Contract::grpc())
+//!     .scope(|parts| parts.extensions.get::<Account>().map(|account| Scope::of(&account.0)))
+//!     .build();
+//!
+//! // Server::builder()
+//! //     .layer(InterceptorLayer::new(authenticate))
+//! //     .layer(idempotency)
+//! //     .add_service(payments)
+//! ```
+//!
+//! | a call with a key | |
+//! |---|---|
+//! | unary | once, by the table below; `OK` is replayed, `UNAVAILABLE` is not, and a retry runs |
+//! | server streaming | once; a retry gets `ALREADY_EXISTS`, because the stream is not stored |
+//! | client streaming, bidirectional | as without a key |
+//!
+//! Streams are told from unary calls by their messages and a short wait; see [`Contract::grpc`] for both and for the table of
+//! outcomes. A server and a client are in `examples/payments.rs`.
+//!
 //! # What it promises, and where that ends
 //!
 //! *Once* below is about the handler's effects, whatever they are, as long as the store keeps its records. "Again" means
@@ -69,9 +101,10 @@
 //! | the same request again, or many at a time | once | once | once |
 //! | the client goes away, [`OnDisconnect::Finish`] (default) | once | once | once |
 //! | the client goes away, [`OnDisconnect::Cancel`] | again | again | again |
-//! | the response is not one that is stored, such as a 503 | again | again | again |
+//! | the response is not one that is stored, such as a 503 or gRPC's `UNAVAILABLE` | again | again | again |
 //! | the upload breaks off while the handler reads it ([`FingerprintMode::None`]) | again | again | again |
 //! | the response is too large to store, or a stream | once, retries get 409 | once, retries get 409 | once, retries get 409 |
+//! | a gRPC request that is a stream | as without the layer | as without the layer | as without the layer |
 //! | the handler panics, or the service fails | again | retries get 409: unknown | as the function finds |
 //! | the process dies while the handler runs (and the store does not) | again, after the lease | retries get 409: unknown | as the function finds |
 //! | a run loses its lease and goes on (a process that stood still) | again, the first one's answer is refused | 409: unknown | as the function finds |
@@ -187,7 +220,7 @@
 //! | `sqlite` | `SqliteStore`, on sqlx; `CoCommit<Sqlite>` |
 //! | `layered` | `Layered`: finished records in memory, in front of any store |
 //! | `axum` | axum's bodies, the original path of nested routers, [`Idempotency`] as an extractor |
-//! | `tonic` | tonic's bodies |
+//! | `tonic` | tonic's bodies; [`Contract::grpc`] needs no feature |
 //! | `tracing` | events on the `tracing` crate |
 //! | `conformance` | tests for stores |
 //!

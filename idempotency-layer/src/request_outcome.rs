@@ -44,8 +44,8 @@ pub enum RequestOutcome {
     },
     /// The layer answered in the handler's place. The response carries a [`Rejection`](crate::Rejection) too.
     Rejected(RejectionKind),
-    /// The request ran as without the layer: it had no key, the contract does not concern it, or the store was not reached
-    /// under [`OnStoreFailure::PassThrough`](crate::OnStoreFailure::PassThrough).
+    /// The request ran as without the layer: it had no key, the contract does not concern it, it was a streaming gRPC
+    /// request, or the store was not reached under [`OnStoreFailure::PassThrough`](crate::OnStoreFailure::PassThrough).
     Unkeyed,
 }
 

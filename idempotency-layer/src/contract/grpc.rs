@@ -87,7 +87,7 @@ impl Contract {
     /// | `Tombstone(Unknown)` | `FAILED_PRECONDITION` (9): somebody must look first | −1: not again |
     /// | `BodyTooLarge` | `RESOURCE_EXHAUSTED` (8) | −1: not again |
     /// | `ScopeMissing`, `ResponseUnreadable` | `INTERNAL` (13) | |
-    /// | `StoreUnavailable`, `NotRecorded`, `RolledBack` | `UNAVAILABLE` (14) | 1000 |
+    /// | `Overloaded`, `StoreUnavailable`, `NotRecorded`, `RolledBack` | `UNAVAILABLE` (14) | 1000 |
     /// | `CommitUnknown` | `UNAVAILABLE` (14) | −1: without a key it may run twice |
     ///
     /// # gRPC-Web

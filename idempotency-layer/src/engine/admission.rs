@@ -45,10 +45,10 @@ pub(super) struct Granted {
 
 /// Why a request has no answer from the store.
 pub(super) enum NotAsked {
+    /// It is a streaming call of gRPC.
+    Streaming,
     /// The layer refuses it.
     Rejected(RejectionKind, Option<crate::error::BoxError>),
-    /// It is a streaming gRPC call, which passes as if it had no key.
-    Streaming,
     /// The store failed.
     Failed(StoreError),
 }
@@ -77,12 +77,11 @@ impl<St: Store> Engine<St> {
         let mode = self.config.contract.fingerprint;
         let limit = self.config.max_request_bytes;
         let read = if is_grpc(request.headers()) {
-            match grpc::read(request.body_mut(), limit).await {
+            match Box::pin(grpc::read(request.body_mut(), limit)).await {
                 Call::Unary(read) => read,
                 Call::Streaming(data) => {
-                    let body = request.body_mut();
-                    let rest = mem::replace(body, body_of(Bytes::new()));
-                    *body = B::from_replay(ReplayBody::resumed(data, rest));
+                    let rest = mem::replace(request.body_mut(), body_of(Bytes::new()));
+                    *request.body_mut() = B::from_replay(ReplayBody::resumed(data, rest));
                     return Err(NotAsked::Streaming);
                 }
             }

@@ -136,7 +136,7 @@ impl Lending {
         self.rows.0.lock().unwrap().log.clone()
     }
 
-    fn next_commit(&self, fails: StoreErrorKind, takes_effect: bool) {
+    pub(crate) fn next_commit(&self, fails: StoreErrorKind, takes_effect: bool) {
         self.rows.0.lock().unwrap().next = Some((fails, takes_effect));
     }
 }
