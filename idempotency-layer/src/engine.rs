@@ -224,6 +224,7 @@ impl<St: Store> Engine<St> {
         };
         let fingerprint = fingerprint(
             mode,
+            contract.bind,
             request.method(),
             original_uri(request.extensions(), request.uri()),
             request.headers(),
