@@ -50,6 +50,9 @@ pub enum RejectionKind {
     BodyUnreadable,
     /// The function given as scope named nobody for this request.
     ScopeMissing,
+    /// Too many requests whose clients disconnected are still running
+    /// ([`Builder::max_detached`](crate::Builder::max_detached)); nothing was done.
+    Overloaded,
     /// The store was not reached, and nothing was done.
     StoreUnavailable,
     /// The request was carried out, but its response could not be recorded and is therefore not given.
@@ -115,6 +118,7 @@ impl Rejection {
             RejectionKind::BodyTooLarge { .. } => "body_too_large",
             RejectionKind::BodyUnreadable => "body_unreadable",
             RejectionKind::ScopeMissing | RejectionKind::ResponseUnreadable => "internal_error",
+            RejectionKind::Overloaded => "idempotency_overloaded",
             RejectionKind::StoreUnavailable | RejectionKind::NotRecorded => "idempotency_unavailable",
             RejectionKind::RolledBack => "rolled_back",
             RejectionKind::CommitUnknown => "outcome_unknown",
@@ -162,6 +166,9 @@ impl fmt::Display for Rejection {
             RejectionKind::BodyTooLarge { limit: None } => "The request body is too long.",
             RejectionKind::BodyUnreadable => "The request body could not be read to its end.",
             RejectionKind::ScopeMissing | RejectionKind::ResponseUnreadable => "Internal error.",
+            RejectionKind::Overloaded => {
+                "Too many earlier requests are still being finished; nothing was done. Try again later."
+            }
             RejectionKind::StoreUnavailable => {
                 "Idempotency is not available at the moment; nothing was done."
             }

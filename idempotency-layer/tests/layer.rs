@@ -12,6 +12,8 @@ mod scripted;
 mod axum;
 #[path = "layer/bodies.rs"]
 mod bodies;
+#[path = "layer/bounds.rs"]
+mod bounds;
 #[path = "layer/bypass.rs"]
 mod bypass;
 #[path = "layer/context.rs"]

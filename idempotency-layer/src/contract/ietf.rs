@@ -1,7 +1,7 @@
 //! draft-ietf-httpapi-idempotency-key-header-07, with the problem details of its section 2.7.
 
 use bytes::Bytes;
-use http::{Method, Response};
+use http::{Method, Response, Uri};
 
 use super::Contract;
 use crate::key::KeySyntax;
@@ -26,9 +26,9 @@ pub(super) fn problem(rejection: &Rejection) -> Response<Bytes> {
         _ => rejection.status().canonical_reason().unwrap_or("Error"),
     };
     let status = rejection.status().as_u16();
-    // A quotation mark is the one character of a `Uri` that JSON escapes.
-    let kind =
-        rejection.documentation().map_or("about:blank".to_owned(), |uri| uri.to_string().replace('"', "%22"));
+    // The two characters of a `Uri` that JSON escapes.
+    let escaped = |uri: &Uri| uri.to_string().replace('"', "%22").replace('\\', "%5C");
+    let kind = rejection.documentation().map_or("about:blank".to_owned(), escaped);
     let body = format!(r#"{{"type":"{kind}","title":"{title}","status":{status},"detail":"{rejection}"}}"#);
     rejection.render(body, "application/problem+json")
 }

@@ -1,19 +1,16 @@
 //! From the claim to the answer: run, capture, settle. The process may be killed at any await in here; what it leaves is
 //! an orphan, until the completion, and a record after.
 
-use std::future::poll_fn;
 use std::panic::resume_unwind;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 
 use http::Response;
 
 use super::Engine;
 use super::lease::{Lease, Panic};
 use crate::body::Replayable;
-use crate::config::OnDisconnect;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::rejection::RejectionKind;
 use crate::store::{Fenced, Outcome, RequestTransaction, Store};
@@ -42,6 +39,8 @@ pub(super) enum Ended<R, E> {
     NotStored(Response<R>),
     /// With the service's own error.
     Failed(E),
+    /// With the service's own error, before it was called.
+    NotReady(E),
     /// With a panic.
     Panicked(Panic),
     /// The client disconnected, and the layer cancels then.
@@ -56,23 +55,19 @@ impl<St: Store> ClaimedRun<'_, St> {
         R: Replayable,
     {
         let engine = self.engine;
-        let cancels = engine.config.on_disconnect == OnDisconnect::Cancel;
         // Handler and response body are dropped with this block, before their claim is given up.
         let ended = {
-            let mut answered = pin!(async {
+            let answered = pin!(engine.unless_cancelled(async {
                 match handler.await {
                     Ok(response) => engine.capture(response).await,
                     Err(error) => Ended::Failed(error),
                 }
-            });
-            let mut cancelled = cancels.then(|| Box::pin(engine.cancellation.cancelled()));
-            let unless_cancelled = poll_fn(|cx| {
-                if cancelled.as_mut().is_some_and(|cancelled| cancelled.as_mut().poll(cx).is_ready()) {
-                    return Poll::Ready(Ended::Cancelled);
-                }
-                answered.as_mut().poll(cx)
-            });
-            self.lease.keep_during(unless_cancelled).await.unwrap_or_else(Ended::Panicked)
+            }));
+            match self.lease.keep_during(answered).await {
+                Ok(Some(ended)) => ended,
+                Ok(None) => Ended::Cancelled,
+                Err(panic) => Ended::Panicked(panic),
+            }
         };
         let ended = match ended {
             Ended::Stored { response, .. } if self.upload_broke_off() => {
@@ -114,6 +109,12 @@ impl<St: Store> ClaimedRun<'_, St> {
                 trace::ended_without_response(self.engine.record, "error");
                 self.roll_back().await;
                 self.lease.abandon().await;
+                Err(error)
+            }
+            Ended::NotReady(error) => {
+                // Nothing ran, so there is nothing to be in doubt about.
+                trace::ended_without_response(self.engine.record, "not ready");
+                self.lease.release().await;
                 Err(error)
             }
             Ended::Panicked(panic) => {
