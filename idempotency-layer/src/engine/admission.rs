@@ -106,6 +106,7 @@ impl<St: Store> Engine<St> {
         };
         let fingerprint = fingerprint(
             mode,
+            self.config.contract.bind,
             request.method(),
             original_uri(request.extensions(), request.uri()),
             request.headers(),
