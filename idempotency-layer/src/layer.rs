@@ -9,7 +9,8 @@ use http::request::Parts;
 use tokio_util::task::TaskTracker;
 use tower_layer::Layer;
 
-use crate::contract::Contract;
+use crate::config::{Config, OnDisconnect, OnStoreFailure};
+use crate::contract::{Classifier, Contract};
 use crate::orphan::OnOrphan;
 use crate::scope::Scope;
 use crate::service::IdempotencyService;
@@ -19,47 +20,6 @@ use crate::wait::Waiters;
 /// The layer. Cheap to clone; clones share store, waiters and the list of detached requests.
 pub struct IdempotencyLayer<St> {
     config: Arc<Config<St>>,
-}
-
-/// What a request needs to know of the layer.
-pub(crate) struct Config<St> {
-    pub(crate) contract: Contract,
-    pub(crate) scope: Box<ScopeOf>,
-    pub(crate) when: Option<Box<When>>,
-    pub(crate) store: Arc<St>,
-    pub(crate) lease: Duration,
-    pub(crate) wait: Duration,
-    pub(crate) max_request_bytes: usize,
-    pub(crate) max_response_bytes: usize,
-    pub(crate) on_orphan: OnOrphan,
-    pub(crate) on_disconnect: OnDisconnect,
-    pub(crate) on_store_failure: OnStoreFailure,
-    pub(crate) waiters: Waiters,
-    pub(crate) detached: TaskTracker,
-}
-
-type ScopeOf = dyn Fn(&Parts) -> Option<Scope> + Send + Sync;
-type When = dyn Fn(&Parts) -> bool + Send + Sync;
-
-/// What becomes of a request whose client went away.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnDisconnect {
-    /// It finishes on the runtime, and a retry finds its answer.
-    #[default]
-    Finish,
-    /// Its handler is dropped at the next await and the claim released: a retry runs it anew. For handlers that leave
-    /// nothing behind when dropped.
-    Cancel,
-}
-
-/// What becomes of a request with a key while the store is not reached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnStoreFailure {
-    /// 503. What cannot be recorded is not run, and what was not recorded is not answered.
-    #[default]
-    Refuse,
-    /// It runs as if it had no key, and what could not be recorded is answered all the same. A retry may run again.
-    PassThrough,
 }
 
 /// A [`Builder`] that was not told whose keys they are: it does not build.
@@ -113,6 +73,7 @@ impl<St: Store> IdempotencyLayer<St> {
                 wait: Duration::ZERO,
                 max_request_bytes: 2 * 1024 * 1024,
                 max_response_bytes: 1024 * 1024,
+                commits: Classifier::success_or_redirect(),
                 on_orphan: OnOrphan::Rerun,
                 on_disconnect: OnDisconnect::default(),
                 on_store_failure: OnStoreFailure::default(),
@@ -223,6 +184,20 @@ impl<St, S> Builder<St, S> {
         self
     }
 
+    /// Sets which responses commit the rows that the handler wrote through `CoCommit`:
+    /// [`Classifier::success_or_redirect`] unless set.
+    ///
+    /// The rows of every other response are rolled back. If the contract stores that response, it is stored alone. So a
+    /// handler that writes and then answers 409 leaves no row, and its retries get the 409. A response that is not
+    /// stored never commits. `CoCommit::keep_on_error` commits the rows of one request with whatever response is stored.
+    ///
+    /// The rule is the same for requests with and without a key. It reads the head of the response; a
+    /// [`Disposition`](crate::Disposition) in the response's extensions decides about storing only.
+    pub fn commits(mut self, classifier: Classifier) -> Self {
+        self.config.commits = classifier;
+        self
+    }
+
     /// What becomes of a claim whose run ended without an outcome: in a crash, a panic, or an error of the service.
     pub fn on_orphan(mut self, policy: OnOrphan) -> Self {
         self.config.on_orphan = policy;
@@ -252,20 +227,5 @@ impl<St> Builder<St, Scoped> {
 impl<St, S> fmt::Debug for Builder<St, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.config.fmt(f)
-    }
-}
-
-impl<St> fmt::Debug for Config<St> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IdempotencyLayer")
-            .field("contract", &self.contract)
-            .field("lease", &self.lease)
-            .field("wait", &self.wait)
-            .field("max_request_bytes", &self.max_request_bytes)
-            .field("max_response_bytes", &self.max_response_bytes)
-            .field("on_orphan", &self.on_orphan)
-            .field("on_disconnect", &self.on_disconnect)
-            .field("on_store_failure", &self.on_store_failure)
-            .finish_non_exhaustive()
     }
 }

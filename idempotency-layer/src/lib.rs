@@ -81,9 +81,11 @@
 //!
 //! # Effects in the database of the records: co-commit
 //!
-//! `PostgresStore` and `SqliteStore` lend the handler their transaction, a `CoCommit`. What it writes there, and the stored
-//! response, are committed together under the fence of the claim, or not at all. One rule: what is not stored is not
-//! committed. So these effects happen **once**, also where the table above says "again":
+//! `PostgresStore` and `SqliteStore` offer the handler their transaction, a `CoCommit`. **It commits on success**: what the
+//! handler writes there and the stored response are committed together, under the fence of the claim, when the response
+//! is a 2xx or 3xx ([`Builder::commits`] changes that). On every other response the rows are rolled back; if the contract
+//! stores that response, such as a 409, it is stored alone. What is not stored is never committed. So these effects happen
+//! **once**, also where the table above says "again":
 //!
 //! | what happens | rows written through `CoCommit` | any other effect |
 //! |---|---|---|
@@ -91,6 +93,8 @@
 //! | the process or the database dies after the commit | there, with the answer that every retry gets | as above |
 //! | the answer to the commit is lost | the record is asked; where nobody can tell, 503, and the retry finds out | as above |
 //! | a run loses its lease and goes on | rolled back with its answer | stays |
+//! | the response is stored but is no success, such as a 409 | rolled back; every retry gets the 409 | stays |
+//! | the same, after `CoCommit::keep_on_error` | there, with the answer that every retry gets | stays |
 //! | the response is not one that is stored, the handler panics, or a statement failed | rolled back | stays |
 //! | the client goes away, [`OnDisconnect::Cancel`] | rolled back | stays |
 //! | a request without a key | committed or rolled back on the same rule, so a handler is written once; a retry is another request | as without the layer |
@@ -180,7 +184,9 @@ mod trace;
 mod trace;
 
 mod body;
+mod cancellation;
 mod clock;
+mod config;
 mod context;
 mod contract;
 mod engine;
@@ -189,7 +195,6 @@ mod fingerprint;
 mod future;
 mod key;
 mod layer;
-mod lifeline;
 mod orphan;
 mod rejection;
 mod response;
@@ -199,13 +204,14 @@ mod store;
 mod wait;
 
 pub use crate::body::{ReplayBody, Replayable};
+pub use crate::config::{OnDisconnect, OnStoreFailure};
 pub use crate::context::{CheckpointError, Idempotency};
 pub use crate::contract::{Bind, Classifier, Contract, Disposition, ReplayMark};
 pub use crate::error::{StoreError, StoreErrorKind};
 pub use crate::fingerprint::{Fingerprint, FingerprintMode};
 pub use crate::future::ResponseFuture;
 pub use crate::key::{InvalidKey, Key, KeySyntax};
-pub use crate::layer::{Builder, IdempotencyLayer, OnDisconnect, OnStoreFailure, Scoped, Unscoped};
+pub use crate::layer::{Builder, IdempotencyLayer, Scoped, Unscoped};
 pub use crate::orphan::{OnOrphan, Orphan, Reconcile, Reconciled};
 pub use crate::rejection::{Rejection, RejectionKind};
 pub use crate::response::{ResponseParts, StoredResponse};

@@ -52,6 +52,11 @@ pub(crate) fn purge_failed(failure: &StoreError) {
     error!(error = failure as &(dyn std::error::Error + 'static), "expired records could not be dropped");
 }
 
+/// A function given to `CoCommit::on_commit` panicked. The commit stands.
+pub(crate) fn on_commit_panicked() {
+    error!("a function that waited for the commit panicked");
+}
+
 pub(crate) fn not_committed(failure: &StoreError) {
     error!(
         error = failure as &(dyn std::error::Error + 'static),

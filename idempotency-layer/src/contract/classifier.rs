@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, header, response};
 
-/// What becomes of a response.
+/// Whether a response is stored.
 ///
 /// A handler that knows better than the contract puts one of these into the response's extensions. That is how
 /// a handler whose effects were committed before it failed keeps its 500 from being run again.
+///
+/// It decides about the response alone. Whether rows written through `CoCommit` are committed with it is decided by
+/// [`Builder::commits`](crate::Builder::commits).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
     /// It is stored, and replayed to every retry.
@@ -19,7 +22,8 @@ pub enum Disposition {
     Tombstone,
 }
 
-/// Which responses are stored.
+/// A rule over responses: which ones are stored ([`Contract::stores`](crate::Contract::stores)), and with which ones a
+/// handler's rows are committed ([`Builder::commits`](crate::Builder::commits)).
 #[derive(Clone)]
 pub struct Classifier(Rule);
 
@@ -27,6 +31,7 @@ pub struct Classifier(Rule);
 enum Rule {
     Final,
     Success,
+    SuccessOrRedirect,
     Everything,
     Custom(Arc<dyn Fn(&response::Parts) -> Disposition + Send + Sync>),
 }
@@ -42,6 +47,11 @@ impl Classifier {
         Self(Rule::Success)
     }
 
+    /// 2xx and 3xx.
+    pub const fn success_or_redirect() -> Self {
+        Self(Rule::SuccessOrRedirect)
+    }
+
     /// Whatever the handler answered, 5xx included.
     pub const fn everything() -> Self {
         Self(Rule::Everything)
@@ -54,23 +64,38 @@ impl Classifier {
         Self(Rule::Custom(Arc::new(rule)))
     }
 
-    /// The extension of the response, else a tombstone for what never ends, else the rule.
+    /// Decides what to store: by the extension of the response, else by the rule, with a tombstone for what never ends.
     pub(crate) fn classify(&self, response: &response::Parts) -> Disposition {
         if let Some(disposition) = response.extensions.get::<Disposition>() {
             return *disposition;
         }
+        match self.apply(response) {
+            Disposition::Store if !self.is_custom() && is_event_stream(&response.headers) => {
+                Disposition::Tombstone
+            }
+            disposition => disposition,
+        }
+    }
+
+    /// Returns whether the rule takes this response, whatever its extensions and its body are.
+    pub(crate) fn takes(&self, response: &response::Parts) -> bool {
+        self.apply(response) != Disposition::Release
+    }
+
+    fn apply(&self, response: &response::Parts) -> Disposition {
         let status = response.status;
-        let stores = match &self.0 {
+        let takes = match &self.0 {
             Rule::Custom(rule) => return rule(response),
             Rule::Final => !status.is_server_error() && ![401, 408, 425, 429].contains(&status.as_u16()),
             Rule::Success => status.is_success(),
+            Rule::SuccessOrRedirect => status.is_success() || status.is_redirection(),
             Rule::Everything => true,
         };
-        match stores {
-            false => Disposition::Release,
-            true if is_event_stream(&response.headers) => Disposition::Tombstone,
-            true => Disposition::Store,
-        }
+        if takes { Disposition::Store } else { Disposition::Release }
+    }
+
+    fn is_custom(&self) -> bool {
+        matches!(self.0, Rule::Custom(_))
     }
 }
 
@@ -79,6 +104,7 @@ impl fmt::Debug for Classifier {
         f.write_str(match self.0 {
             Rule::Final => "final_answers",
             Rule::Success => "success",
+            Rule::SuccessOrRedirect => "success_or_redirect",
             Rule::Everything => "everything",
             Rule::Custom(_) => "custom",
         })

@@ -2,40 +2,50 @@
 
 #[cfg(feature = "axum")]
 mod axum;
+mod connection;
+mod database;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod request;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
 use std::fmt;
+use std::mem;
 use std::ops::{Deref, DerefMut};
-use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use http::Extensions;
-use sqlx::{Database, Pool, Transaction};
-use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
-use tokio::time::{sleep, timeout};
+use self::connection::LentConnection;
+pub use self::database::CoCommitDatabase;
+#[cfg(feature = "postgres")]
+pub(super) use self::database::Written;
+#[cfg(feature = "postgres")]
+pub(super) use self::postgres::PostgresHome;
+pub(super) use self::request::offer;
 
-use super::{Ending, Fence, Fenced, Outcome, RecordId, RequestTransaction};
-use crate::error::StoreError;
-
-/// The pauses before the record is asked again what became of a commit.
-const PAUSES: [Duration; 4] =
-    [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(200), Duration::from_secs(1)];
-/// How long one such question may take: it waits for the transaction whose end is not known.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// The layer's transaction, for the handler to write its rows in: an extension of every request that passes a layer
-/// whose store is a `PostgresStore` or a `SqliteStore`, and an extractor of axum.
+/// The transaction of a request, for the handler to write its rows in.
+///
+/// The layer puts one into the extensions of every request that its contract concerns, if its store is a
+/// `PostgresStore` or a `SqliteStore`. It is an extractor of axum.
 ///
 /// The layer writes the response into the record in the same transaction, under the fence of the claim, and commits both.
-/// A process that dies before leaves nothing, and a retry runs; a run that lost its claim is refused, and its rows with
-/// it. What is not stored is not committed: after a 5xx, or any other response that the contract does not store, and after
-/// a panic, it is rolled back. A request without a key gets the same transaction, committed on the same rule.
+/// If the process dies before that, nothing is left and a retry runs. If the run lost its claim, its response is refused,
+/// and its rows with it.
 ///
-/// It begins when the handler first asks: calls to slow services before that hold no connection. Make them before.
+/// # Which rows are committed
+///
+/// | response | rows | response stored |
+/// |---|---|---|
+/// | 2xx, 3xx | committed with it | yes |
+/// | 4xx that the contract stores | rolled back | yes, alone |
+/// | the same, after [`keep_on_error`](Self::keep_on_error) | committed with it | yes |
+/// | one that the contract does not store, such as a 503 | rolled back | no |
+/// | a panic, an error of the service | rolled back | no |
+///
+/// [`Builder::commits`](crate::Builder::commits) changes which responses commit. A request without a key gets the same
+/// transaction and the same rules.
+///
+/// # Example
 ///
 #[cfg_attr(all(feature = "axum", feature = "postgres"), doc = "```")]
 #[cfg_attr(not(all(feature = "axum", feature = "postgres")), doc = "```ignore")]
@@ -51,271 +61,283 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///         .execute(&mut *transaction)
 ///         .await
 ///         .map_err(unavailable)?;
-///     Ok(StatusCode::CREATED) // committed with the row, or not at all
+///     Ok(StatusCode::CREATED) // committed with the row; an Err would leave no row
 /// }
 /// ```
 ///
+/// The transaction begins when the handler first asks for it. Call slow services before that: until then the request
+/// holds no connection.
+///
+/// # Do not end it yourself
+///
+/// The layer ends the transaction. A handler must not send `COMMIT`, `ROLLBACK`, `PREPARE TRANSACTION` or `RESET ALL`
+/// on it. If one does, the request is answered 503 and its response is not stored: on PostgreSQL the layer then cannot know
+/// what was committed, and says so; on SQLite the handler's `COMMIT` fails and rolls back.
+///
 /// # Statements that fail
 ///
-/// PostgreSQL aborts a transaction in which a statement fails. A handler that goes on all the same is answered 503, and
-/// nothing is stored. Where a failure is expected, wrap the statement in a savepoint (`transaction.begin()` of
-/// [`sqlx::Connection`]), or give up what was written with [`roll_back`](Self::roll_back) and answer: that answer is
-/// stored alone.
+/// PostgreSQL aborts a transaction in which a statement fails. If the handler answers 2xx all the same, the client gets
+/// 503 and nothing is stored. Wrap a statement that may fail in a savepoint (`transaction.begin()` of
+/// [`sqlx::Connection`]), or call [`roll_back`](Self::roll_back).
+///
+/// # Isolation
+///
+/// PostgreSQL: `READ COMMITTED` unless the handler sets another level in its first statement
+/// (`SET TRANSACTION ISOLATION LEVEL …`); the database's default does not matter.
 ///
 /// # One writer on SQLite
 ///
-/// There, the transaction is the one writer of the process until the answer: every other claim waits for it, and so do
-/// [`checkpoint`](crate::Idempotency::checkpoint)s of the handler itself, which end as unavailable. Set no checkpoint while
-/// it is open.
-pub struct CoCommit<DB: Database> {
-    pool: Pool<DB>,
-    stage: Arc<Mutex<Stage<DB>>>,
+/// On SQLite the transaction is the one writer of the process until the answer. Every other claim waits for it, and so does
+/// a [`checkpoint`](crate::Idempotency::checkpoint) of the handler itself, which then fails as unavailable. Set no
+/// checkpoint while the transaction is open.
+pub struct CoCommit<DB: CoCommitDatabase> {
+    shared: Arc<Shared<DB>>,
 }
 
-/// The transaction while the handler uses it; drop it before the handler answers.
-pub struct OpenTransaction<DB: Database>(OwnedMappedMutexGuard<Stage<DB>, Transaction<'static, DB>>);
+/// The open transaction of a request, while the handler uses it.
+///
+/// Drop it before the handler answers. If a task keeps it longer, the request is answered 503 and its rows are rolled back;
+/// the connection is free again when that task drops it.
+pub struct OpenTransaction<DB: CoCommitDatabase> {
+    shared: Arc<Shared<DB>>,
+    /// `None` only while it is dropped.
+    connection: Option<LentConnection<DB>>,
+}
 
 /// Why there is no transaction.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CoCommitError {
-    /// The database did not begin one.
+    /// The database did not begin one, or did not roll it back.
     #[error("the transaction could not be begun, or rolled back")]
     Database(#[from] sqlx::Error),
-    /// An [`OpenTransaction`] of the request is still there.
+    /// An [`OpenTransaction`] of the request exists already.
     #[error("the transaction of this request is in use already")]
     InUse,
-    /// The request was answered.
+    /// The request was answered, or its client disconnected.
     #[error("the transaction of this request is over")]
     Over,
 }
 
-/// How far a transaction has come.
-enum Stage<DB: Database> {
+/// What all handles of one request share.
+struct Shared<DB: CoCommitDatabase> {
+    home: DB::Home,
+    state: Mutex<State<DB>>,
+}
+
+struct State<DB: CoCommitDatabase> {
+    stage: Stage<DB>,
+    keeps_on_error: bool,
+    on_commit: Vec<Callback>,
+}
+
+type Callback = Box<dyn FnOnce() + Send>;
+
+/// How far the transaction has come.
+///
+/// | from \ event | `begin` | it is there | `OpenTransaction` dropped | `roll_back` | the layer ends it |
+/// |---|---|---|---|---|---|
+/// | `Unbegun` | `Beginning` | | | `Unbegun` | `Over` |
+/// | `Beginning` | in use | `InUse` | | in use | `Over`; the connection is closed |
+/// | `InUse` | in use | | `Idle` | in use | `Over`; the connection is closed when it is dropped |
+/// | `Idle` | `InUse` | | | `Unbegun` | `Over`; the layer has the connection |
+/// | `Over` | over | over | closed | over | |
+enum Stage<DB: CoCommitDatabase> {
     Unbegun,
-    Open(Transaction<'static, DB>),
+    Beginning,
+    InUse,
+    Idle(LentConnection<DB>),
     Over,
 }
 
-/// The databases that co-commit: [`sqlx::Postgres`] and [`sqlx::Sqlite`].
-pub trait CoCommitDatabase: Database + private::Statements {}
-
-impl<DB: Database + private::Statements> CoCommitDatabase for DB {}
-
-pub(super) mod private {
-    use super::{Database, Fence, Fenced, Outcome, Pool, RecordId, StoreError};
-
-    /// What ending a transaction takes on one database.
-    pub trait Statements: Database {
-        /// Begins a transaction.
-        const BEGIN: &'static str;
-
-        /// Fails unless the connection is within a transaction that can be committed.
-        fn check(connection: &mut Self::Connection) -> impl Future<Output = Result<(), StoreError>> + Send;
-
-        /// [`Store::complete`](crate::Store::complete) inside the transaction; fails, too, where that cannot be committed.
-        fn complete(
-            connection: &mut Self::Connection,
-            record: RecordId,
-            fence: Fence,
-            outcome: &Outcome,
-        ) -> impl Future<Output = Result<Fenced, StoreError>> + Send;
-
-        /// Whether the record was completed under this fence, after the end of every transaction that is about to do so.
-        fn is_completed(
-            pool: &Pool<Self>,
-            record: RecordId,
-            fence: Fence,
-        ) -> impl Future<Output = Result<bool, StoreError>> + Send;
-
-        /// Sees to it that there is something to roll back: nothing, where a database ends no transaction by itself.
-        fn prepare_rollback(_connection: &mut Self::Connection) -> impl Future<Output = ()> + Send {
-            async {}
-        }
-
-        /// Whether this answer to COMMIT says that the transaction was rolled back, instead of leaving it open.
-        fn is_final(error: &sqlx::Error) -> bool {
-            matches!(error, sqlx::Error::Database(_))
-        }
-    }
-}
-
-/// The handler's end of a request's transaction goes into the extensions, the layer's end is returned.
-pub(super) fn lend<DB: CoCommitDatabase>(
-    pool: &Pool<DB>,
-    extensions: &mut Extensions,
-) -> Box<dyn RequestTransaction> {
-    let co_commit = CoCommit { pool: pool.clone(), stage: Arc::new(Mutex::new(Stage::Unbegun)) };
-    extensions.insert(co_commit.clone());
-    Box::new(Unit(co_commit))
-}
-
 impl<DB: CoCommitDatabase> CoCommit<DB> {
-    /// The transaction of this request: begun by the first call, the same in every later one.
+    fn new(home: DB::Home) -> Self {
+        let state = State { stage: Stage::Unbegun, keeps_on_error: false, on_commit: Vec::new() };
+        Self { shared: Arc::new(Shared { home, state: Mutex::new(state) }) }
+    }
+
+    /// Begins the transaction of this request, or continues it.
+    ///
+    /// The first call begins it; every later call returns the same transaction.
     ///
     /// # Errors
     ///
-    /// When the database does not begin it, when the one from an earlier call was not dropped yet (waiting for it would be
-    /// waiting for oneself), and after the request was answered.
+    /// - [`Database`](CoCommitError::Database) if the database does not begin it,
+    /// - [`InUse`](CoCommitError::InUse) if the [`OpenTransaction`] of an earlier call still exists,
+    /// - [`Over`](CoCommitError::Over) after the request was answered.
     ///
     /// # Cancel safety
     ///
-    /// A call that is dropped has begun it or not; the next one goes on from there.
+    /// If the call is dropped while the database begins the transaction, its connection is closed. The next call begins a
+    /// new one.
     pub async fn begin(&self) -> Result<OpenTransaction<DB>, CoCommitError> {
-        let mut stage = self.stage.clone().try_lock_owned().map_err(|_| CoCommitError::InUse)?;
-        if let Stage::Unbegun = *stage {
-            *stage = Stage::Open(self.pool.begin_with(DB::BEGIN).await?);
+        let mut connection = self.shared.take(Stage::InUse, Stage::Beginning)?;
+        if connection.is_none() {
+            let unbegun = BackToUnbegun(&self.shared);
+            // Dropped here: what the database has begun by then ends with its connection.
+            let begun = LentConnection::begin(&self.shared.home).await?;
+            mem::forget(unbegun);
+            connection = Some(self.shared.begun(begun)?);
         }
-        let open = OwnedMutexGuard::try_map(stage, |stage| match stage {
-            Stage::Open(transaction) => Some(transaction),
-            Stage::Unbegun | Stage::Over => None,
-        });
-        open.map(OpenTransaction).map_err(|_| CoCommitError::Over)
+        Ok(OpenTransaction { shared: self.shared.clone(), connection })
     }
 
-    /// Undoes what the request wrote so far. Its answer is then stored by itself, or, after another
-    /// [`begin`](Self::begin), with what is written from then on.
+    /// Undoes what the request wrote so far, and forgets its [`on_commit`](Self::on_commit) functions.
+    ///
+    /// The response is then stored alone or, after another [`begin`](Self::begin), with what is written from then on.
     ///
     /// # Errors
     ///
-    /// As [`begin`](Self::begin).
+    /// As [`begin`](Self::begin). After an error nothing of it is committed either.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the call is dropped, everything was undone; its connection is closed.
     pub async fn roll_back(&self) -> Result<(), CoCommitError> {
-        let mut stage = self.stage.try_lock().map_err(|_| CoCommitError::InUse)?;
-        match std::mem::replace(&mut *stage, Stage::Unbegun) {
-            Stage::Unbegun => Ok(()),
-            Stage::Open(mut transaction) => {
-                DB::prepare_rollback(&mut transaction).await;
-                Ok(transaction.rollback().await?)
-            }
-            Stage::Over => {
-                *stage = Stage::Over;
-                Err(CoCommitError::Over)
-            }
-        }
+        let Some(connection) = self.shared.take(Stage::Beginning, Stage::Unbegun)? else { return Ok(()) };
+        self.shared.lock().on_commit.clear();
+        let _unbegun = BackToUnbegun(&self.shared);
+        Ok(connection.roll_back().await?)
     }
 
-    /// Takes the transaction from the handler, for good. `None`: it is in use, by a task that outlived the handler; it is
-    /// rolled back when that drops it.
-    fn take(&self) -> Option<Transaction<'static, DB>> {
-        let mut stage = self.stage.try_lock().ok()?;
-        match std::mem::replace(&mut *stage, Stage::Over) {
-            Stage::Open(transaction) => Some(transaction),
-            Stage::Unbegun | Stage::Over => None,
+    /// Commits the rows of this request with whatever response is stored, a 4xx too.
+    ///
+    /// Without it, the rows are committed on success only. A response that is not stored rolls them back in any case: a
+    /// retry runs the handler again.
+    pub fn keep_on_error(&self) {
+        self.shared.lock().keeps_on_error = true;
+    }
+
+    /// Runs `f` after the transaction was committed, and never otherwise.
+    ///
+    /// Use it for what must not happen before the rows are visible: waking a worker, counting, logging. The functions run in
+    /// the order in which they were given, before the response is sent. They should be quick and must not block. A panic
+    /// in one is caught and reported; the others still run.
+    ///
+    /// At most once: if the process dies right after the commit, or if it is unknown whether the commit took effect, `f` does
+    /// not run. What must happen belongs into the transaction, as a row.
+    pub fn on_commit(&self, f: impl FnOnce() + Send + 'static) {
+        let mut state = self.shared.lock();
+        if !matches!(state.stage, Stage::Over) {
+            state.on_commit.push(Box::new(f));
         }
     }
 }
 
-impl<DB: Database> Clone for CoCommit<DB> {
+impl<DB: CoCommitDatabase> Shared<DB> {
+    fn lock(&self) -> MutexGuard<'_, State<DB>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the connection if the transaction was begun. The stage becomes `begun` then, and `unbegun` otherwise.
+    fn take(
+        &self,
+        begun: Stage<DB>,
+        unbegun: Stage<DB>,
+    ) -> Result<Option<LentConnection<DB>>, CoCommitError> {
+        let mut state = self.lock();
+        match mem::replace(&mut state.stage, Stage::Over) {
+            Stage::Idle(connection) => {
+                state.stage = begun;
+                Ok(Some(connection))
+            }
+            Stage::Unbegun => {
+                state.stage = unbegun;
+                Ok(None)
+            }
+            busy @ (Stage::Beginning | Stage::InUse) => {
+                state.stage = busy;
+                Err(CoCommitError::InUse)
+            }
+            Stage::Over => Err(CoCommitError::Over),
+        }
+    }
+
+    /// The transaction has begun, unless the request ended meanwhile.
+    fn begun(&self, connection: LentConnection<DB>) -> Result<LentConnection<DB>, CoCommitError> {
+        let mut state = self.lock();
+        if let Stage::Over = state.stage {
+            drop(state);
+            drop(connection); // closed, and rolled back with that
+            return Err(CoCommitError::Over);
+        }
+        state.stage = Stage::InUse;
+        Ok(connection)
+    }
+
+    /// Ends the handler's use of the transaction, for good.
+    ///
+    /// # Errors
+    ///
+    /// When a task that outlived the handler still uses it. It is rolled back when that task drops it.
+    fn end(&self) -> Result<Option<LentConnection<DB>>, StillInUse> {
+        match mem::replace(&mut self.lock().stage, Stage::Over) {
+            Stage::Idle(connection) => Ok(Some(connection)),
+            Stage::InUse => Err(StillInUse),
+            // One that is just being begun finds that it is over.
+            Stage::Unbegun | Stage::Beginning | Stage::Over => Ok(None),
+        }
+    }
+}
+
+/// A task that outlived the handler still uses the transaction.
+struct StillInUse;
+
+/// A `begin` or `roll_back` that fails or is dropped leaves no transaction.
+struct BackToUnbegun<'a, DB: CoCommitDatabase>(&'a Shared<DB>);
+
+impl<DB: CoCommitDatabase> Drop for BackToUnbegun<'_, DB> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        if let Stage::Beginning = state.stage {
+            state.stage = Stage::Unbegun;
+        }
+    }
+}
+
+impl<DB: CoCommitDatabase> Clone for CoCommit<DB> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), stage: self.stage.clone() }
+        Self { shared: self.shared.clone() }
     }
 }
 
-impl<DB: Database> fmt::Debug for CoCommit<DB> {
+impl<DB: CoCommitDatabase> fmt::Debug for CoCommit<DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CoCommit").finish_non_exhaustive()
     }
 }
 
-impl<DB: Database> Deref for OpenTransaction<DB> {
+/// The connection is there until the drop.
+const THERE: &str = "an open transaction has its connection until it is dropped";
+
+impl<DB: CoCommitDatabase> Deref for OpenTransaction<DB> {
     type Target = DB::Connection;
 
     fn deref(&self) -> &DB::Connection {
-        &self.0
+        self.connection.as_ref().expect(THERE)
     }
 }
 
-impl<DB: Database> DerefMut for OpenTransaction<DB> {
+impl<DB: CoCommitDatabase> DerefMut for OpenTransaction<DB> {
     fn deref_mut(&mut self) -> &mut DB::Connection {
-        &mut self.0
+        self.connection.as_mut().expect(THERE)
     }
 }
 
-impl<DB: Database> fmt::Debug for OpenTransaction<DB> {
+impl<DB: CoCommitDatabase> Drop for OpenTransaction<DB> {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        if let Stage::InUse = state.stage
+            && let Some(connection) = self.connection.take()
+        {
+            state.stage = Stage::Idle(connection);
+        }
+        // Otherwise the request is over: the connection is closed, and what was written is rolled back.
+    }
+}
+
+impl<DB: CoCommitDatabase> fmt::Debug for OpenTransaction<DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OpenTransaction").finish_non_exhaustive()
     }
-}
-
-/// The layer's end.
-struct Unit<DB: Database>(CoCommit<DB>);
-
-impl<DB: CoCommitDatabase> RequestTransaction for Unit<DB> {
-    fn is_begun(&self) -> bool {
-        // One that is in use was begun.
-        self.0.stage.try_lock().map_or(true, |stage| matches!(*stage, Stage::Open(_)))
-    }
-
-    fn complete(self: Box<Self>, record: RecordId, fence: Fence, outcome: Outcome) -> Ending<Fenced> {
-        Box::pin(async move {
-            let Some(mut transaction) = self.0.take() else { return Err(StoreError::rolled_back(IN_USE)) };
-            match DB::complete(&mut transaction, record, fence, &outcome).await {
-                Ok(Fenced::Held) => {}
-                Ok(Fenced::Stale) => {
-                    roll_back(transaction).await;
-                    return Ok(Fenced::Stale);
-                }
-                Err(error) => {
-                    roll_back(transaction).await;
-                    return Err(StoreError::rolled_back(error));
-                }
-            }
-            match transaction.commit().await {
-                Ok(()) => Ok(Fenced::Held),
-                Err(error) if DB::is_final(&error) => Err(StoreError::rolled_back(error)),
-                Err(error) => find_out(&self.0.pool, record, fence, error).await,
-            }
-        })
-    }
-
-    fn commit(self: Box<Self>) -> Ending<()> {
-        Box::pin(async move {
-            let Some(mut transaction) = self.0.take() else { return Err(StoreError::rolled_back(IN_USE)) };
-            if let Err(error) = DB::check(&mut transaction).await {
-                roll_back(transaction).await;
-                return Err(StoreError::rolled_back(error));
-            }
-            transaction.commit().await.map_err(|error| {
-                if DB::is_final(&error) {
-                    StoreError::rolled_back(error)
-                } else {
-                    StoreError::unavailable(error)
-                }
-            })
-        })
-    }
-
-    fn roll_back(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(async move {
-            if let Some(transaction) = self.0.take() {
-                roll_back(transaction).await;
-            }
-        })
-    }
-}
-
-/// Where it fails, the end of the connection rolls it back.
-async fn roll_back<DB: CoCommitDatabase>(mut transaction: Transaction<'static, DB>) {
-    DB::prepare_rollback(&mut transaction).await;
-    let _ = transaction.rollback().await;
-}
-
-const IN_USE: &str = "a task that outlived the handler still uses the transaction";
-
-/// The connection was lost during COMMIT: the record knows whether it took effect.
-async fn find_out<DB: CoCommitDatabase>(
-    pool: &Pool<DB>,
-    record: RecordId,
-    fence: Fence,
-    lost: sqlx::Error,
-) -> Result<Fenced, StoreError> {
-    for pause in PAUSES {
-        sleep(pause).await;
-        match timeout(PATIENCE, DB::is_completed(pool, record, fence)).await {
-            Ok(Ok(true)) => return Ok(Fenced::Held),
-            Ok(Ok(false)) => return Err(StoreError::rolled_back(lost)),
-            Ok(Err(_)) | Err(_) => {}
-        }
-    }
-    Err(StoreError::unavailable(lost))
 }

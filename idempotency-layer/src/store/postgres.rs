@@ -5,6 +5,8 @@ mod calls;
 mod error;
 mod own;
 mod statements;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::fmt;
@@ -13,12 +15,17 @@ use std::time::Duration;
 
 use http::Extensions;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{Connection, Executor, PgConnection, PgPool, Postgres, SqlSafeStr, query, query_scalar};
+use sqlx::{
+    AssertSqlSafe, Connection, Executor, PgConnection, PgPool, Postgres, Row, SqlSafeStr, SqlStr, query,
+    query_as, query_scalar,
+};
 
 use self::error::store_error;
 use self::own::OwnTransaction;
+pub(crate) use self::statements::IS_MARKED;
 use self::writer::PostgresWriter;
 use super::batch::Batcher;
+use super::co_commit::{PostgresHome, Written};
 use super::{
     Checkpoint, Claim, ClaimRequest, Fence, Fenced, Outcome, Purge, RecordId, RequestTransaction, Store,
     co_commit,
@@ -83,6 +90,7 @@ use crate::error::StoreError;
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: PgPool,
+    home: PostgresHome,
     batcher: Arc<Batcher<PostgresWriter>>,
 }
 
@@ -111,7 +119,7 @@ impl PostgresStore {
     pub fn new(pool: PgPool) -> Self {
         let options = pool.clone();
         let batcher = Batcher::new(PATIENCE, move || PostgresWriter::new(options.clone()));
-        Self { pool, batcher: Arc::new(batcher) }
+        Self { home: PostgresHome::new(pool.clone()), pool, batcher: Arc::new(batcher) }
     }
 
     /// Creates the store's table and sequence, or brings them up to this version of the crate.
@@ -182,7 +190,7 @@ impl Store for PostgresStore {
     }
 
     fn offer_transaction(&self, extensions: &mut Extensions) -> Option<Box<dyn RequestTransaction>> {
-        Some(co_commit::lend::<Postgres>(&self.pool, extensions))
+        Some(co_commit::offer::<Postgres>(&self.home, extensions))
     }
 }
 
@@ -209,30 +217,78 @@ async fn purge_in(connection: &mut PgConnection, limit: usize) -> sqlx::Result<u
     Ok(purge.execute(connection).await?.rows_affected())
 }
 
-/// Completes a record within the transaction on this connection.
+/// The names of the store's tables with their schema, for statements in a handler's transaction.
+#[derive(Debug)]
+pub(crate) struct Names {
+    /// The table's number, which stays as long as the table.
+    #[cfg_attr(not(test), allow(dead_code, reason = "for a transaction that is itself the claim"))]
+    table: i64,
+    #[cfg_attr(not(test), allow(dead_code, reason = "for a transaction that is itself the claim"))]
+    server_version: i32,
+    complete: SqlStr,
+    settled: SqlStr,
+}
+
+#[cfg_attr(not(test), allow(dead_code, reason = "for a transaction that is itself the claim"))]
+impl Names {
+    /// Where the `search_path` of this connection finds them, which is a connection of the pool.
+    pub(crate) async fn find(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
+        let (schema, table, server_version): (String, i64, i32) =
+            query_as(statements::SCHEMA).fetch_one(connection).await?;
+        let text = |text: String| AssertSqlSafe(text).into_sql_str();
+        Ok(Self {
+            table,
+            server_version,
+            complete: text(statements::complete_marked(&schema)),
+            settled: text(statements::settled(&schema)),
+        })
+    }
+
+    /// The key of the record's advisory lock: the same number that the statement of a claim computes for it.
+    pub(crate) fn lock_key(&self, record: RecordId) -> i64 {
+        let mut first = [0; 8];
+        first.copy_from_slice(&record.as_bytes()[..8]);
+        i64::from_be_bytes(first) ^ (self.table << 32)
+    }
+
+    /// As `server_version_num` has it: 150004 is 15.4.
+    pub(crate) fn server_version(&self) -> i32 {
+        self.server_version
+    }
+}
+
+/// Completes a record within the transaction of this mark.
 ///
-/// `Held` says that this statement completed it, so it comes true with the transaction. A record that was completed under
+/// `Held` means that this statement completed it, so it comes true with the transaction. A record that was completed under
 /// the same fence before is `Stale` here: what this transaction wrote beside it would be written a second time.
-pub(crate) async fn complete_in(
+pub(crate) async fn complete_marked(
     connection: &mut PgConnection,
+    names: &Names,
+    mark: &str,
     record: RecordId,
     fence: Fence,
     outcome: &Outcome,
-) -> Result<Fenced, StoreError> {
-    let complete = calls::complete_in(record, fence, outcome);
-    let written = complete.execute(connection).await.map_err(store_error)?;
-    Ok(if written.rows_affected() > 0 { Fenced::Held } else { Fenced::Stale })
+) -> Result<Written, StoreError> {
+    let complete = calls::complete(query(names.complete.clone()), record, fence, outcome);
+    let row = complete.bind(mark).fetch_one(connection).await.map_err(store_error)?;
+    let column = |index| row.try_get::<bool, _>(index).map_err(StoreError::invalid);
+    Ok(match (column(0)?, column(1)?) {
+        (true, true) => Written::Held,
+        (true, false) => Written::Stale,
+        (false, _) => Written::Elsewhere,
+    })
 }
 
 /// Whether the record was completed under this fence. A transaction that is about to do so is waited for, without a bound
 /// but the connection's.
 pub(crate) async fn settled_in(
     connection: &mut PgConnection,
+    names: &Names,
     record: RecordId,
     fence: Fence,
 ) -> Result<bool, StoreError> {
     let Ok(fence) = i64::try_from(fence.0) else { return Ok(false) };
-    let state: Option<i16> = query_scalar(statements::SETTLED_IN)
+    let state: Option<i16> = query_scalar(names.settled.clone())
         .bind(*record.as_bytes())
         .bind(fence)
         .fetch_optional(connection)

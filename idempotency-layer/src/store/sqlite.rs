@@ -19,7 +19,7 @@ use std::time::Duration;
 use http::Extensions;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection, SqlSafeStr, SqliteConnection, SqlitePool, query, query_scalar};
+use sqlx::{Connection, SqlSafeStr, Sqlite, SqliteConnection, SqlitePool, query, query_scalar};
 use tokio::time::sleep;
 
 use self::checkpoints::{Checkpoints, LOG_PAGES};
@@ -247,7 +247,7 @@ impl Store for SqliteStore {
     }
 
     fn offer_transaction(&self, extensions: &mut Extensions) -> Option<Box<dyn RequestTransaction>> {
-        Some(co_commit::lend(&self.pool, extensions))
+        Some(co_commit::offer::<Sqlite>(&self.pool, extensions))
     }
 }
 

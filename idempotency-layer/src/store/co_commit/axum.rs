@@ -4,16 +4,15 @@ use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::request::Parts;
-use sqlx::Database;
 
-use super::CoCommit;
+use super::{CoCommit, CoCommitDatabase};
 
 /// The transaction of the request.
 ///
 /// # Errors
 ///
 /// 500 where there is none: the route is not behind a layer whose store is of this database.
-impl<DB: Database, S: Sync> FromRequestParts<S> for CoCommit<DB> {
+impl<DB: CoCommitDatabase, S: Sync> FromRequestParts<S> for CoCommit<DB> {
     type Rejection = NoCoCommit;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, NoCoCommit> {

@@ -1,30 +1,132 @@
-//! Ending a transaction on PostgreSQL.
+//! Beginning and ending a transaction on PostgreSQL.
 
-use sqlx::{Executor, PgConnection, PgPool, Postgres};
+use std::sync::Arc;
 
-use super::private::Statements;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
+use sqlx::{Connection, Error, Executor, PgConnection, PgPool, Postgres, Row, query};
+use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
+
+use super::connection::{begin_with, commit, depth, roll_back};
+use super::database::private::Statements;
+use super::database::{CommitError, Mark, Written};
 use crate::error::StoreError;
-use crate::store::{Fence, Fenced, Outcome, RecordId, postgres};
+use crate::store::postgres::{self, Names};
+use crate::store::{Fence, Outcome, RecordId};
+
+/// The pool, and the names of the store's tables with their schema: a handler may set another `search_path`.
+#[derive(Clone, Debug)]
+pub struct PostgresHome {
+    pool: PgPool,
+    names: Arc<OnceCell<Names>>,
+}
+
+impl PostgresHome {
+    pub(in crate::store) fn new(pool: PgPool) -> Self {
+        Self { pool, names: Arc::default() }
+    }
+
+    /// Asked once for each store, before its first transaction.
+    async fn names(&self, connection: &mut PgConnection) -> Result<&Names, Error> {
+        self.names.get_or_try_init(|| Names::find(connection)).await
+    }
+}
 
 impl Statements for Postgres {
-    const BEGIN: &'static str = "BEGIN";
+    type Home = PostgresHome;
+    type Guard = ();
 
-    /// PostgreSQL answers the COMMIT of an aborted transaction with a ROLLBACK and no error; any statement before it fails.
-    async fn check(connection: &mut PgConnection) -> Result<(), StoreError> {
-        connection.execute("SELECT 1").await.map(drop).map_err(StoreError::unavailable)
+    fn pool(home: &PostgresHome) -> &PgPool {
+        &home.pool
+    }
+
+    fn guard() {}
+
+    /// The level is said, and not inherited from the database's default. The mark is set by `SET LOCAL` alone: after any
+    /// SELECT, and within a savepoint, the handler could not choose another level.
+    async fn begin(
+        home: &PostgresHome,
+        connection: &mut PgConnection,
+        (): &mut (),
+        mark: &Mark,
+    ) -> Result<(), Error> {
+        home.names(connection).await?;
+        let mark = mark.as_str();
+        let text = format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL idempotency_layer.claim = '{mark}'"
+        );
+        begin_with::<Self>(connection, text).await
+    }
+
+    /// Any statement fails in an aborted transaction, whose COMMIT would be answered with a ROLLBACK and no error.
+    async fn check(connection: &mut PgConnection, mark: &Mark) -> Result<bool, StoreError> {
+        let row = query(postgres::IS_MARKED)
+            .bind(mark.as_str())
+            .fetch_one(connection)
+            .await
+            .map_err(StoreError::rolled_back)?;
+        row.try_get(0).map_err(StoreError::rolled_back)
     }
 
     async fn complete(
+        home: &PostgresHome,
         connection: &mut PgConnection,
+        mark: &Mark,
         record: RecordId,
         fence: Fence,
         outcome: &Outcome,
-    ) -> Result<Fenced, StoreError> {
-        postgres::complete_in(connection, record, fence, outcome).await
+    ) -> Result<Written, StoreError> {
+        let names = home.names(connection).await.map_err(StoreError::rolled_back)?;
+        postgres::complete_marked(connection, names, mark.as_str(), record, fence, outcome).await
     }
 
-    async fn is_completed(pool: &PgPool, record: RecordId, fence: Fence) -> Result<bool, StoreError> {
-        let mut connection = pool.acquire().await.map_err(StoreError::unavailable)?;
-        postgres::settled_in(&mut connection, record, fence).await
+    async fn commit(connection: &mut PgConnection, (): &mut ()) -> Result<(), CommitError> {
+        commit::<Self>(connection, is_rolled_back).await
     }
+
+    async fn roll_back(connection: &mut PgConnection, (): &mut ()) -> Result<bool, Error> {
+        if depth::<Self>(connection) == 1 {
+            return roll_back::<Self>(connection).await.map(|()| true);
+        }
+        // sqlx has lost count, so the connection can't go back. Its transaction ends here, and not some time after.
+        connection.execute("ROLLBACK").await.map(|_| false)
+    }
+
+    /// The server rolls back when it finds the connection closed.
+    fn discard(connection: PoolConnection<Self>, (): (), _: &Handle) {
+        drop(connection.detach());
+    }
+
+    /// The handler, or its driver, may have committed it.
+    const ELSEWHERE_IS_ROLLED_BACK: bool = false;
+
+    /// On a connection of its own: those of the pool may all be held by handlers. The row's lock waits for the end of the
+    /// transaction in question; a standby, which does not know how that ended, refuses it.
+    async fn is_completed(home: &PostgresHome, record: RecordId, fence: Fence) -> Result<bool, StoreError> {
+        let options = home.pool.connect_options();
+        let mut connection = PgConnection::connect_with(&options).await.map_err(StoreError::unavailable)?;
+        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '4s'";
+        connection.execute(begin).await.map_err(StoreError::unavailable)?;
+        let names = home.names(&mut connection).await.map_err(StoreError::unavailable)?;
+        let settled = postgres::settled_in(&mut connection, names, record, fence).await?;
+        let _ = connection.close().await;
+        Ok(settled)
+    }
+}
+
+/// Whether this answer to COMMIT says for certain that the transaction was rolled back.
+///
+/// The severity is ERROR, which only the server's own words about this statement are: a pooler that loses the server, a
+/// termination or a shutdown is FATAL. Class 08 is about connections, 40003 is "completion unknown", 57P is an operator's
+/// intervention, 58 and XX are failures of the system. (Source: PostgreSQL, appendix A, and the protocol's field `V`.)
+fn is_rolled_back(error: &Error) -> bool {
+    let Some(error) = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>())
+    else {
+        return false;
+    };
+    let code = error.code();
+    matches!(error.severity(), PgSeverity::Error)
+        && code != "40003"
+        && !["08", "57P", "58", "XX"].iter().any(|class| code.starts_with(class))
 }

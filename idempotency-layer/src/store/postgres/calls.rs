@@ -8,9 +8,7 @@ use sqlx::query::Query;
 use sqlx::{Encode, Postgres, Type, query};
 
 use super::state;
-use super::statements::{
-    CHECKPOINT, CLAIM, COMPLETE, COMPLETE_IN, EXTEND, MIXED, MIXED_WITHOUT_LOCKED, RELEASE,
-};
+use super::statements::{CHECKPOINT, CLAIM, COMPLETE, EXTEND, MIXED, MIXED_WITHOUT_LOCKED, RELEASE};
 use crate::store::batch::Op;
 use crate::store::{Checkpoint, ClaimRequest, Fence, Outcome, RecordId, Tombstone};
 
@@ -37,10 +35,6 @@ pub(super) fn together(first: &Op, other: &Op) -> bool {
     }
 }
 
-pub(super) fn complete_in(record: RecordId, fence: Fence, outcome: &Outcome) -> Call {
-    complete(query(COMPLETE_IN), record, fence, outcome)
-}
-
 fn one(op: &Op) -> Call {
     match op {
         Op::Claim(ClaimRequest { record, fingerprint, token, lease, ttl }) => query(CLAIM)
@@ -62,7 +56,7 @@ fn held(call: Call, record: RecordId, fence: Fence) -> Call {
     call.bind(*record.as_bytes()).bind(number(fence))
 }
 
-fn complete(call: Call, record: RecordId, fence: Fence, outcome: &Outcome) -> Call {
+pub(super) fn complete(call: Call, record: RecordId, fence: Fence, outcome: &Outcome) -> Call {
     held(call, record, fence).bind(state(outcome)).bind(response(outcome))
 }
 

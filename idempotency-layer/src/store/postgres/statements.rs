@@ -55,7 +55,7 @@ pub(crate) mod verdict {
 /// database share no locks. `$record` is SQL for the record's bytes.
 ///
 /// A transaction that is itself a claim holds it exclusively; every leased claim tries it in shared mode, so these don't
-/// refuse one another. A single bigint: pairs of integers are another space, and their first one is the application's.
+/// refuse one another. `Names::lock_key` computes it in Rust. A single bigint: pairs of integers are another space, and their first one is the application's.
 macro_rules! lock_key {
     ($record:literal) => {
         concat!(
@@ -66,10 +66,20 @@ macro_rules! lock_key {
     };
 }
 
+/// `record`.
+#[cfg(test)]
+pub(crate) const LOCK_KEY: &str = concat!("SELECT ", lock_key!("$1::bytea"));
+
 /// When the lease of the running record `r` ends: as it was renewed last, else as the claim set it.
+///
+/// `$schema` is empty, or the schema's name with a dot.
 macro_rules! lease_ends {
-    () => {
-        "coalesce((SELECT l.lease_ends FROM idempotency_leases l WHERE l.record = r.record AND l.fence = r.fence), r.lease_ends)"
+    ($schema:literal) => {
+        concat!(
+            "coalesce((SELECT l.lease_ends FROM ",
+            $schema,
+            "idempotency_leases l WHERE l.record = r.record AND l.fence = r.fence), r.lease_ends)"
+        )
     };
 }
 
@@ -99,7 +109,7 @@ found AS (
         END::smallint AS verdict
     FROM clock CROSS JOIN asked a LEFT JOIN idempotency_records r ON r.record = a.record
     CROSS JOIN LATERAL (SELECT CASE WHEN r.state = 0 THEN ",
-            lease_ends!(),
+            lease_ends!(""),
             " END AS lease_ends OFFSET 0) held
     OFFSET 0
 ),
@@ -363,16 +373,46 @@ pub(crate) const CHECKPOINT: Statement = Statement {
     ),
 };
 
-/// `record, fence, outcome, response`, inside somebody's transaction: here the row is waited for, because what that
-/// transaction wrote stands and falls with it. A record that was completed before is *not* completed by this transaction.
-pub(crate) const COMPLETE_IN: &str = "
-UPDATE idempotency_records
-SET state = $3, response = $4, checkpoint_name = NULL, checkpoint_data = NULL
-WHERE record = $1 AND fence = $2 AND state = 0";
+/// Whether the statement runs in the transaction of the mark `$…`.
+///
+/// The mark is a setting of the transaction: gone after COMMIT, ROLLBACK and `AND CHAIN`, kept by a rollback to a savepoint.
+/// Outside it reads as null or as an empty text.
+macro_rules! marked {
+    ($mark:literal) => {
+        concat!("pg_catalog.current_setting('idempotency_layer.claim', true) IS NOT DISTINCT FROM ", $mark)
+    };
+}
+
+/// `mark`.
+pub(crate) const IS_MARKED: &str = concat!("SELECT ", marked!("$1"));
+
+/// The schema in which the `search_path` finds the store's table, the table's number, and the server's version.
+pub(crate) const SCHEMA: &str = "
+SELECT quote_ident(n.nspname), c.oid::bigint, current_setting('server_version_num')::int FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = 'idempotency_records'::regclass";
+
+/// `record, fence, outcome, response, mark`, in the transaction of a handler: whether it is the one of this mark, and
+/// whether the record was written.
+///
+/// The row is waited for, because what the transaction wrote stands and falls with it. A record that was completed before
+/// is *not* completed by this transaction.
+pub(crate) fn complete_marked(schema: &str) -> String {
+    const MARKED: &str = marked!("$5");
+    format!(
+        "WITH written AS (
+    UPDATE {schema}.idempotency_records
+    SET state = $3, response = $4, checkpoint_name = NULL, checkpoint_data = NULL
+    WHERE record = $1 AND fence = $2 AND state = 0 AND {MARKED}
+    RETURNING 1
+)
+SELECT {MARKED}, EXISTS (SELECT FROM written)"
+    )
+}
 
 /// `record, fence`. The lock waits for the end of a transaction that is about to complete it.
-pub(crate) const SETTLED_IN: &str =
-    "SELECT state FROM idempotency_records WHERE record = $1 AND fence = $2 FOR UPDATE";
+pub(crate) fn settled(schema: &str) -> String {
+    format!("SELECT state FROM {schema}.idempotency_records WHERE record = $1 AND fence = $2 FOR UPDATE")
+}
 
 /// Begins a transaction of our own on a connection of the application's, whose defaults may be others.
 pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
@@ -385,7 +425,7 @@ macro_rules! defaults {
 
 macro_rules! is_expired {
     () => {
-        concat!("(r.expires_at <= now() AND (r.state <> 0 OR ", lease_ends!(), " <= now()))")
+        concat!("(r.expires_at <= now() AND (r.state <> 0 OR ", lease_ends!(""), " <= now()))")
     };
 }
 

@@ -1,0 +1,129 @@
+//! A connection of the application's pool that the layer began a transaction on.
+
+use std::ops::{Deref, DerefMut};
+
+use sqlx::pool::PoolConnection;
+use sqlx::{AssertSqlSafe, Database, SqlSafeStr};
+use sqlx_core::transaction::TransactionManager;
+use tokio::runtime::Handle;
+
+use super::database::{CoCommitDatabase, CommitError, Mark};
+
+/// A connection with an open transaction of ours.
+///
+/// It goes back to the pool only when its transaction was ended by a statement that was answered. Dropped before that, it
+/// is discarded with its transaction: sqlx's own guard believes its counter of open transactions, which a `begin` or a
+/// savepoint that was dropped half way leaves wrong, and would hand a stranger a connection inside a transaction.
+pub(super) struct LentConnection<DB: CoCommitDatabase> {
+    /// `None` only while it is dropped.
+    inner: Option<(PoolConnection<DB>, DB::Guard)>,
+    mark: Mark,
+    runtime: Handle,
+}
+
+/// Why there is a connection: it is taken out by what consumes the whole.
+const THERE: &str = "a lent connection is there until it is dropped";
+
+impl<DB: CoCommitDatabase> LentConnection<DB> {
+    /// Begins a transaction with a mark of its own.
+    pub(super) async fn begin(home: &DB::Home) -> Result<Self, sqlx::Error> {
+        let runtime = Handle::try_current().map_err(sqlx::Error::config)?;
+        let connection = DB::pool(home).acquire().await?;
+        let mut lent = Self { inner: Some((connection, DB::guard())), mark: Mark::new(), runtime };
+        // Dropped here, or failed: discarded, whatever the database has begun by then.
+        let (connection, guard, mark) = lent.parts();
+        DB::begin(home, connection, guard, mark).await?;
+        Ok(lent)
+    }
+
+    /// The connection, what guards it, and the mark of its transaction.
+    pub(super) fn parts(&mut self) -> (&mut DB::Connection, &mut DB::Guard, &Mark) {
+        let (connection, guard) = self.inner.as_mut().expect(THERE);
+        (&mut *connection, guard, &self.mark)
+    }
+
+    /// Commits. Dropped on the way, it has committed or not, and the connection is discarded.
+    pub(super) async fn commit(mut self) -> Result<(), CommitError> {
+        let (connection, guard, _) = self.parts();
+        DB::commit(connection, guard).await?;
+        self.give_back();
+        Ok(())
+    }
+
+    /// Rolls back. Where that fails, the connection is discarded, which rolls back too.
+    pub(super) async fn roll_back(mut self) -> Result<(), sqlx::Error> {
+        let (connection, guard, _) = self.parts();
+        if DB::roll_back(connection, guard).await? {
+            self.give_back();
+        }
+        Ok(())
+    }
+
+    /// Its transaction is over: back to the pool. The pool spawns that, and panics where there is no runtime.
+    fn give_back(mut self) {
+        if let Some((connection, _)) = self.inner.take() {
+            let _entered = self.runtime.enter();
+            drop(connection);
+        }
+    }
+}
+
+impl<DB: CoCommitDatabase> Drop for LentConnection<DB> {
+    fn drop(&mut self) {
+        if let Some((connection, guard)) = self.inner.take() {
+            DB::discard(connection, guard, &self.runtime);
+        }
+    }
+}
+
+impl<DB: CoCommitDatabase> Deref for LentConnection<DB> {
+    type Target = <DB as Database>::Connection;
+
+    fn deref(&self) -> &Self::Target {
+        &self.inner.as_ref().expect(THERE).0
+    }
+}
+
+impl<DB: CoCommitDatabase> DerefMut for LentConnection<DB> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        self.parts().0
+    }
+}
+
+// What sqlx's guard does, without the guard.
+
+/// Begins a transaction with this text, counted by sqlx: the handler's own `begin` is a savepoint then.
+pub(super) async fn begin_with<DB: Database>(
+    connection: &mut DB::Connection,
+    text: String,
+) -> Result<(), sqlx::Error> {
+    DB::TransactionManager::begin(connection, Some(AssertSqlSafe(text).into_sql_str())).await
+}
+
+/// How many transactions and savepoints sqlx believes to be open.
+pub(super) fn depth<DB: Database>(connection: &DB::Connection) -> usize {
+    DB::TransactionManager::get_transaction_depth(connection)
+}
+
+/// Sends COMMIT, if sqlx counts one transaction, and that is ours.
+pub(super) async fn commit<DB: Database>(
+    connection: &mut DB::Connection,
+    is_rolled_back: impl FnOnce(&sqlx::Error) -> bool,
+) -> Result<(), CommitError> {
+    if depth::<DB>(connection) != 1 {
+        // Nothing is sent: the connection is discarded, and what was written with it.
+        return Err(CommitError::RolledBack(sqlx::Error::Protocol(SAVEPOINT_LEFT.into())));
+    }
+    match DB::TransactionManager::commit(connection).await {
+        Ok(()) => Ok(()),
+        Err(error) if is_rolled_back(&error) => Err(CommitError::RolledBack(error)),
+        Err(error) => Err(CommitError::Unknown(error)),
+    }
+}
+
+const SAVEPOINT_LEFT: &str = "a savepoint of the handler is open, or was dropped half way";
+
+/// Sends ROLLBACK.
+pub(super) async fn roll_back<DB: Database>(connection: &mut DB::Connection) -> Result<(), sqlx::Error> {
+    DB::TransactionManager::rollback(connection).await
+}

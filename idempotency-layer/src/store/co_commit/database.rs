@@ -1,0 +1,142 @@
+//! What beginning and ending a transaction takes on one database.
+
+use std::fmt;
+
+use sqlx::Database;
+
+use crate::store::ClaimToken;
+
+/// The databases that co-commit: [`sqlx::Postgres`] and [`sqlx::Sqlite`].
+pub trait CoCommitDatabase: Database + private::Statements {}
+
+impl<DB: Database + private::Statements> CoCommitDatabase for DB {}
+
+/// What a transaction of ours is known by. The database keeps it until the transaction ends, however it ends.
+///
+/// Nothing a client library believes about its connection is evidence: the statement that stores the response asks the
+/// database whether it runs inside the very transaction that was lent.
+#[derive(Debug)]
+pub struct Mark(String);
+
+impl Mark {
+    pub(super) fn new() -> Self {
+        Self::of(ClaimToken::new())
+    }
+
+    pub(super) fn of(token: ClaimToken) -> Self {
+        use fmt::Write as _;
+        let mut hex = String::with_capacity(32);
+        for byte in token.as_bytes() {
+            let _ = write!(hex, "{byte:02x}"); // a String takes everything
+        }
+        Self(hex)
+    }
+
+    /// 32 hexadecimal digits: safe in any SQL.
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What became of a transaction in which the response was to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// The response is written, and is committed with the transaction.
+    Held,
+    /// The fence is not the record's any more. The transaction is still open.
+    Stale,
+    /// The statement did not run inside the transaction that was lent: somebody else ended it.
+    Elsewhere,
+}
+
+/// Why a COMMIT is not known to have taken effect.
+#[derive(Debug)]
+pub enum CommitError {
+    /// The database says that it rolled back.
+    RolledBack(sqlx::Error),
+    /// It is not known.
+    Unknown(sqlx::Error),
+}
+
+pub(super) mod private {
+    use sqlx::pool::PoolConnection;
+    use sqlx::{Database, Pool};
+    use tokio::runtime::Handle;
+
+    use super::{CommitError, Mark, Written};
+    use crate::error::StoreError;
+    use crate::store::{Fence, Outcome, RecordId};
+
+    /// What beginning and ending a transaction takes on one database.
+    pub trait Statements: Database {
+        /// What a store hands to each of its requests: the pool, and what it knows of its tables.
+        type Home: Clone + Send + Sync + 'static;
+
+        /// The pool of the application.
+        fn pool(home: &Self::Home) -> &Pool<Self>;
+
+        /// What keeps others from ending the transaction, where a database can.
+        type Guard: Send + Sync + 'static;
+
+        /// A guard that guards nothing yet.
+        fn guard() -> Self::Guard;
+
+        /// Begins a transaction that carries the mark.
+        fn begin(
+            home: &Self::Home,
+            connection: &mut Self::Connection,
+            guard: &mut Self::Guard,
+            mark: &Mark,
+        ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+        /// Whether the connection is within the transaction of this mark, and that can be committed.
+        ///
+        /// # Errors
+        ///
+        /// `RolledBack` where it can only be rolled back.
+        fn check(
+            connection: &mut Self::Connection,
+            mark: &Mark,
+        ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+        /// Completes a record inside the transaction of this mark.
+        ///
+        /// # Errors
+        ///
+        /// `RolledBack` where the transaction can only be rolled back.
+        fn complete(
+            home: &Self::Home,
+            connection: &mut Self::Connection,
+            mark: &Mark,
+            record: RecordId,
+            fence: Fence,
+            outcome: &Outcome,
+        ) -> impl Future<Output = Result<Written, StoreError>> + Send;
+
+        /// Commits the transaction. After `Ok` the connection is in none.
+        fn commit(
+            connection: &mut Self::Connection,
+            guard: &mut Self::Guard,
+        ) -> impl Future<Output = Result<(), CommitError>> + Send;
+
+        /// Rolls the transaction back. `true`: the connection is in none, and can be used again.
+        fn roll_back(
+            connection: &mut Self::Connection,
+            guard: &mut Self::Guard,
+        ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+
+        /// Ends the connection's transaction whatever state it is in, with the connection if need be.
+        fn discard(connection: PoolConnection<Self>, guard: Self::Guard, runtime: &Handle);
+
+        /// What a transaction means that was ended by somebody else: whether everything written in it is rolled back for
+        /// certain.
+        const ELSEWHERE_IS_ROLLED_BACK: bool;
+
+        /// Whether the record was completed under this fence, after the end of every transaction that is about to do so.
+        fn is_completed(
+            home: &Self::Home,
+            record: RecordId,
+            fence: Fence,
+        ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    }
+}

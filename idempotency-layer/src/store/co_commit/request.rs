@@ -1,0 +1,175 @@
+//! The layer's end of a request's transaction.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::time::Duration;
+
+use http::Extensions;
+use tokio::time::{sleep, timeout};
+
+use super::connection::LentConnection;
+use super::database::{CoCommitDatabase, CommitError, Written};
+use super::{CoCommit, StillInUse};
+use crate::error::StoreError;
+use crate::store::{Ending, Fence, Fenced, Outcome, RecordId, RequestTransaction};
+use crate::trace;
+
+/// The pauses before the record is asked again whether a commit took effect.
+const PAUSES: [Duration; 4] =
+    [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(200), Duration::from_secs(1)];
+/// How long one such question may take: it waits for the end of the transaction in question.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a rollback may take before the connection is closed instead.
+const ROLL_BACK_WITHIN: Duration = Duration::from_secs(5);
+
+const IN_USE: &str = "a task that outlived the handler still uses the transaction";
+const ELSEWHERE: &str = "the handler, or its driver, ended the transaction of the request";
+
+/// Puts the handler's end into the extensions and returns the layer's end.
+pub(in crate::store) fn offer<DB: CoCommitDatabase>(
+    home: &DB::Home,
+    extensions: &mut Extensions,
+) -> Box<dyn RequestTransaction> {
+    let co_commit = CoCommit::<DB>::new(home.clone());
+    extensions.insert(co_commit.clone());
+    Box::new(Offered(co_commit))
+}
+
+/// Ends the handler's use of the transaction when it is dropped, too.
+struct Offered<DB: CoCommitDatabase>(CoCommit<DB>);
+
+impl<DB: CoCommitDatabase> Drop for Offered<DB> {
+    fn drop(&mut self) {
+        // What was not ended by then is discarded here, or by the task that still uses it.
+        drop(self.0.shared.end());
+    }
+}
+
+impl<DB: CoCommitDatabase> Offered<DB> {
+    /// The connection, for the layer alone.
+    fn end(&self) -> Result<LentConnection<DB>, StoreError> {
+        match self.0.shared.end() {
+            Ok(Some(connection)) => Ok(connection),
+            Ok(None) => Err(StoreError::rolled_back("the transaction was not begun")),
+            Err(StillInUse) => Err(StoreError::rolled_back(IN_USE)),
+        }
+    }
+
+    /// Runs what waits for the commit.
+    fn committed(&self) {
+        let waiting = std::mem::take(&mut self.0.shared.lock().on_commit);
+        for callback in waiting {
+            if catch_unwind(AssertUnwindSafe(callback)).is_err() {
+                trace::on_commit_panicked();
+            }
+        }
+    }
+
+    async fn complete(&self, record: RecordId, fence: Fence, outcome: Outcome) -> Result<Fenced, StoreError> {
+        let mut connection = self.end()?;
+        let home = &self.0.shared.home;
+        let (within, _, mark) = connection.parts();
+        // Dropped or died here, before the COMMIT: nothing of it is committed.
+        let refused = match DB::complete(home, within, mark, record, fence, &outcome).await {
+            Ok(Written::Held) => None,
+            Ok(Written::Stale) => Some(Ok(Fenced::Stale)),
+            Ok(Written::Elsewhere) => Some(Err(ended_elsewhere::<DB>())),
+            Err(error) => Some(Err(StoreError::rolled_back(error))),
+        };
+        if let Some(refused) = refused {
+            roll_back(connection).await;
+            return refused;
+        }
+        match connection.commit().await {
+            Ok(()) => {}
+            Err(CommitError::RolledBack(error)) => return Err(StoreError::rolled_back(error)),
+            Err(CommitError::Unknown(error)) => {
+                look_up::<DB>(home, record, fence, error).await?;
+            }
+        }
+        self.committed();
+        Ok(Fenced::Held)
+    }
+
+    async fn commit(&self) -> Result<(), StoreError> {
+        let mut connection = self.end()?;
+        let (within, _, mark) = connection.parts();
+        let refused = match DB::check(within, mark).await {
+            Ok(true) => None,
+            Ok(false) => Some(ended_elsewhere::<DB>()),
+            Err(error) => Some(StoreError::rolled_back(error)),
+        };
+        if let Some(refused) = refused {
+            roll_back(connection).await;
+            return Err(refused);
+        }
+        match connection.commit().await {
+            Ok(()) => {
+                self.committed();
+                Ok(())
+            }
+            Err(CommitError::RolledBack(error)) => Err(StoreError::rolled_back(error)),
+            Err(CommitError::Unknown(error)) => Err(StoreError::unavailable(error)),
+        }
+    }
+}
+
+impl<DB: CoCommitDatabase> RequestTransaction for Offered<DB> {
+    fn is_begun(&self) -> bool {
+        use super::Stage;
+        // One that is in use was begun. One that is just being begun has written nothing.
+        matches!(self.0.shared.lock().stage, Stage::Idle(_) | Stage::InUse)
+    }
+
+    fn keeps_on_error(&self) -> bool {
+        self.0.shared.lock().keeps_on_error
+    }
+
+    fn complete(self: Box<Self>, record: RecordId, fence: Fence, outcome: Outcome) -> Ending<Fenced> {
+        Box::pin(async move { Offered::complete(&self, record, fence, outcome).await })
+    }
+
+    fn commit(self: Box<Self>) -> Ending<()> {
+        Box::pin(async move { Offered::commit(&self).await })
+    }
+
+    fn roll_back(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            if let Ok(connection) = self.end() {
+                roll_back(connection).await;
+            }
+        })
+    }
+}
+
+/// Where it fails or takes too long, the end of the connection rolls back.
+async fn roll_back<DB: CoCommitDatabase>(connection: LentConnection<DB>) {
+    let _ = timeout(ROLL_BACK_WITHIN, connection.roll_back()).await;
+}
+
+/// Somebody but the layer ended the transaction.
+fn ended_elsewhere<DB: CoCommitDatabase>() -> StoreError {
+    if DB::ELSEWHERE_IS_ROLLED_BACK {
+        StoreError::rolled_back(ELSEWHERE)
+    } else {
+        StoreError::unavailable(ELSEWHERE)
+    }
+}
+
+/// The answer to COMMIT was lost: the record knows whether it took effect.
+async fn look_up<DB: CoCommitDatabase>(
+    home: &DB::Home,
+    record: RecordId,
+    fence: Fence,
+    lost: sqlx::Error,
+) -> Result<(), StoreError> {
+    for pause in PAUSES {
+        sleep(pause).await;
+        match timeout(PATIENCE, DB::is_completed(home, record, fence)).await {
+            Ok(Ok(true)) => return Ok(()),
+            Ok(Ok(false)) => return Err(StoreError::rolled_back(lost)),
+            Ok(Err(_)) | Err(_) => {}
+        }
+    }
+    Err(StoreError::unavailable(lost))
+}
