@@ -38,6 +38,10 @@ pub(super) fn complete(record: RecordId, fence: Fence, outcome: &Outcome) -> Cal
     held(&TEXTS.complete, record, fence).bind(state::of(outcome)).bind(response)
 }
 
+pub(super) fn forget(record: RecordId, fence: Fence) -> Call {
+    held(&TEXTS.forget, record, fence)
+}
+
 pub(super) fn release(record: RecordId, fence: Fence) -> Call {
     held(&TEXTS.release, record, fence)
 }
