@@ -106,6 +106,12 @@ use crate::response::StoredResponse;
 /// # Cancel safety
 ///
 /// Number 17: a caller that stops waiting learns nothing, but leaves nothing half done.
+///
+/// # Lent transactions
+///
+/// A store that [lends transactions](Self::offer_transaction) keeps `extend` off the rows that such a transaction writes at
+/// its end. At REPEATABLE READ and SERIALIZABLE, a database refuses to write a row that was written since the transaction
+/// began.
 pub trait Store: Send + Sync + 'static {
     /// Makes the token that all claims of one request show.
     ///

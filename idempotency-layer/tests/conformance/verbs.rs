@@ -133,6 +133,10 @@ impl Store for WrongStore {
             shared.rows.retain(|_, row| !row.released && row.checkpoint.is_none());
         }
         let Some(row) = shared.rows.get_mut(&record) else { return Ok(Fenced::Held) };
+        if self.purge_fault == PurgeFault::KeepsReleased {
+            row.released = true;
+            return Ok(Fenced::Held);
+        }
         match self.fault {
             Fault::ReleaseDoesNothing => {}
             Fault::ReleaseIsALapse => row.lease_end = now(),

@@ -139,23 +139,23 @@ async fn a_takeover_finds_the_renewal_that_came_after_its_snapshot() {
             let end = "UPDATE idempotency_records SET lease_ends = clock_timestamp() WHERE record = $1";
             query(end).bind(*request.record.as_bytes()).execute(owner.pool()).await.unwrap();
         }
-        let blocked = ask();
-        let mut blocker = owner.pool().begin().await.unwrap();
+        let awaited = ask();
+        let mut inserting = owner.pool().begin().await.unwrap();
         let insert = "INSERT INTO idempotency_records
             (record, expires_at, lease_ends, fence, attempt, state, orphan, token, fingerprint)
             VALUES ($1, now(), now(), 0, 1, 0, false, '', '')";
-        query(insert).bind(*blocked.record.as_bytes()).execute(&mut *blocker).await.unwrap();
+        query(insert).bind(*awaited.record.as_bytes()).execute(&mut *inserting).await.unwrap();
 
         let renewed = async {
             let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
                 AND application_name = 'idempotency-layer' AND wait_event_type = 'Lock'";
             until(owner.pool(), waits, |waiting| waiting == 1).await;
             let renewed = owner.extend(request.record, run.fence, LONG).await.unwrap();
-            blocker.rollback().await.unwrap();
+            inserting.rollback().await.unwrap();
             renewed
         };
         let (claimed, taken, renewed) =
-            tokio::join!(heir.claim(blocked), heir.claim(rival(request)), renewed);
+            tokio::join!(heir.claim(awaited), heir.claim(rival(request)), renewed);
         assert_eq!(renewed, Fenced::Held);
         assert!(matches!(claimed.unwrap(), Claim::Run(_)));
         let taken = taken.unwrap();
