@@ -20,8 +20,14 @@ mod rig;
 mod commit_answers;
 #[path = "co_commit/drops.rs"]
 mod drops;
+#[path = "co_commit/on_commit.rs"]
+mod on_commit;
 #[path = "co_commit/postgres.rs"]
 mod postgres;
+#[path = "co_commit/raw_sql.rs"]
+mod raw_sql;
+#[path = "co_commit/session.rs"]
+mod session;
 #[path = "co_commit/sqlite.rs"]
 mod sqlite;
 

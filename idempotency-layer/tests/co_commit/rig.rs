@@ -124,6 +124,10 @@ pub(crate) fn post_without_key() -> Request<Body> {
     Request::post("/payments").body(ReplayBody::new(Full::new(Bytes::from_static(b"{}")))).unwrap()
 }
 
+pub(crate) fn request(keyed: bool, key: &str) -> Request<Body> {
+    if keyed { post(key) } else { post_without_key() }
+}
+
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
