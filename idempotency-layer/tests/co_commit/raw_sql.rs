@@ -144,3 +144,24 @@ async fn a_transaction_that_the_handler_begins_anew_is_not_the_lent_one_on_sqlit
     ];
     carry_out(&rig, cases).await;
 }
+
+/// SQLite ends a transaction by itself, and goes on outside of one; or the handler ends it. The layer's hook refuses every
+/// commit but its own, also that of a single statement.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_after_the_end_of_the_transaction_is_not_committed_on_sqlite() {
+    let rig = Rig::<Sqlite>::new().await;
+    let trigger = "CREATE TRIGGER no_five BEFORE INSERT ON rows WHEN NEW.id = 500
+        BEGIN SELECT RAISE(ROLLBACK, 'not 500'); END;
+        INSERT INTO rows (row) VALUES ('there')";
+    sqlx::raw_sql(trigger).execute(&rig.pool).await.unwrap();
+    let cases = vec![
+        case("ROLLBACK", Told::RolledBack, NONE),
+        case("INSERT OR ROLLBACK INTO rows (row) VALUES ('there')", Told::RolledBack, NONE),
+        case("INSERT INTO rows (id, row) VALUES (500, '500')", Told::RolledBack, NONE),
+        case("COMMIT", Told::RolledBack, NONE),
+        case("END TRANSACTION; BEGIN", Told::RolledBack, NONE),
+        case("ROLLBACK; BEGIN; INSERT INTO rows (row) VALUES ('x'); COMMIT", Told::RolledBack, NONE),
+    ];
+    carry_out(&rig, cases).await;
+    assert!(!Sqlite::has_row(&mut Sqlite::beside(&rig.pool).await, "x").await);
+}
