@@ -24,6 +24,8 @@ mod drops;
 mod on_commit;
 #[path = "co_commit/postgres.rs"]
 mod postgres;
+#[path = "co_commit/random_drops.rs"]
+mod random_drops;
 #[path = "co_commit/raw_sql.rs"]
 mod raw_sql;
 #[path = "co_commit/session.rs"]
