@@ -14,10 +14,11 @@ use http::Extensions;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{
     AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Row, SqlSafeStr, SqlStr, query, query_scalar,
+    raw_sql,
 };
 
 use self::error::store_error;
-pub(crate) use self::statements::IS_MARKED;
+pub(crate) use self::statements::is_marked;
 use self::writer::PostgresWriter;
 use super::batch::Batcher;
 use super::co_commit::{PostgresHome, Written};
@@ -213,7 +214,8 @@ pub(crate) struct Names {
 impl Names {
     /// Where the `search_path` of this connection finds them, which is a connection of the pool.
     pub(crate) async fn find(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
-        let schema: String = query_scalar(statements::SCHEMA).fetch_one(connection).await?;
+        // Not prepared: outside a transaction, a pooler of transactions may carry that out on another connection.
+        let schema: String = raw_sql(statements::SCHEMA).fetch_one(connection).await?.try_get(0)?;
         let text = |text: String| AssertSqlSafe(text).into_sql_str();
         Ok(Self {
             complete: text(statements::complete_marked(&schema)),

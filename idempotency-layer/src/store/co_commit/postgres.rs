@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
-use sqlx::{Connection, Error, Executor, PgConnection, PgPool, Postgres, Row, query};
+use sqlx::{AssertSqlSafe, Connection, Error, Executor, PgConnection, PgPool, Postgres, Row, raw_sql};
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
@@ -61,11 +61,8 @@ impl Statements for Postgres {
 
     /// Any statement fails in an aborted transaction, whose COMMIT would be answered with a ROLLBACK and no error.
     async fn check(connection: &mut PgConnection, mark: &Mark) -> Result<bool, StoreError> {
-        let row = query(postgres::IS_MARKED)
-            .bind(mark.as_str())
-            .fetch_one(connection)
-            .await
-            .map_err(StoreError::rolled_back)?;
+        let marked = raw_sql(AssertSqlSafe(postgres::is_marked(mark.as_str())));
+        let row = marked.fetch_one(connection).await.map_err(StoreError::rolled_back)?;
         row.try_get(0).map_err(StoreError::rolled_back)
     }
 

@@ -284,8 +284,11 @@ macro_rules! marked {
     };
 }
 
-/// `mark`.
-pub(crate) const IS_MARKED: &str = concat!("SELECT ", marked!("$1"));
+/// Whether it runs in the transaction of this mark, of 32 hexadecimal digits. It has no parameter, so that it is one round
+/// trip and needs no statement prepared, which a pooler of transactions would lose.
+pub(crate) fn is_marked(mark: &str) -> String {
+    format!(concat!("SELECT ", marked!("'{}'")), mark)
+}
 
 /// The schema in which the `search_path` finds the store's table.
 pub(crate) const SCHEMA: &str = "
