@@ -22,6 +22,8 @@ mod commit_answers;
 mod drops;
 #[path = "co_commit/on_commit.rs"]
 mod on_commit;
+#[path = "co_commit/pgbouncer.rs"]
+mod pgbouncer;
 #[path = "co_commit/postgres.rs"]
 mod postgres;
 #[path = "co_commit/random_drops.rs"]
