@@ -1,13 +1,16 @@
 //! The bodies that pass through the layer.
 
+use std::error::Error;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
 use http_body_util::combinators::{BoxBody, UnsyncBoxBody};
+use http_body_util::{BodyExt, LengthLimitError};
 use pin_project_lite::pin_project;
 
 use crate::error::BoxError;
@@ -54,13 +57,20 @@ pin_project! {
         #[pin]
         rest: Option<B>,
         trailers: Option<Box<HeaderMap>>,
+        // Set when the rest breaks off.
+        broke_off: Option<Arc<AtomicBool>>,
     }
 }
 
 impl<B> ReplayBody<B> {
     /// A body none of which was read yet.
     pub fn new(body: B) -> Self {
-        Self { data: None, rest: Some(body), trailers: None }
+        Self { data: None, rest: Some(body), trailers: None, broke_off: None }
+    }
+
+    /// A body none of which was read yet. When it breaks off while it is read, `broke_off` is set.
+    pub(crate) fn watched(body: B, broke_off: Arc<AtomicBool>) -> Self {
+        Self { broke_off: Some(broke_off), ..Self::new(body) }
     }
 
     /// A body that was read to its end.
@@ -69,12 +79,13 @@ impl<B> ReplayBody<B> {
             data: Some(data).filter(|data| !data.is_empty()),
             rest: None,
             trailers: trailers.map(Box::new),
+            broke_off: None,
         }
     }
 
     /// A body that was read in part.
     pub(crate) fn resumed(data: Bytes, rest: B) -> Self {
-        Self { data: Some(data).filter(|data| !data.is_empty()), rest: Some(rest), trailers: None }
+        Self { data: Some(data).filter(|data| !data.is_empty()), ..Self::new(rest) }
     }
 
     /// The bytes, where they are all there is.
@@ -84,7 +95,7 @@ impl<B> ReplayBody<B> {
     /// The body itself, where more is to come: a rest that was not read, or trailers.
     pub fn into_bytes(self) -> Result<Bytes, Self> {
         match self {
-            Self { data, rest: None, trailers: None } => Ok(data.unwrap_or_default()),
+            Self { data, rest: None, trailers: None, .. } => Ok(data.unwrap_or_default()),
             more => Err(more),
         }
     }
@@ -105,6 +116,9 @@ impl<B: Body> Body for ReplayBody<B> {
         if let Some(rest) = this.rest.as_mut().as_pin_mut() {
             match ready!(rest.poll_frame(cx)) {
                 Some(frame) => {
+                    if let (Err(_), Some(broke_off)) = (&frame, this.broke_off.as_ref()) {
+                        broke_off.store(true, Ordering::Relaxed);
+                    }
                     let to_bytes = |mut data: B::Data| data.copy_to_bytes(data.remaining());
                     return Poll::Ready(Some(frame.map(|frame| frame.map_data(to_bytes))));
                 }
@@ -135,13 +149,16 @@ where
     B: Body<Error: Into<BoxError>> + Unpin + Send + 'static,
 {
     fn from_replay(body: ReplayBody<Self>) -> Self {
-        let ReplayBody { data, rest, trailers } = body;
+        let ReplayBody { data, rest, trailers, broke_off } = body;
         match rest {
-            None => Self { data, rest: None, trailers },
+            None => Self { data, rest: None, trailers, broke_off },
             // What was read comes before what is left; a body that still has bytes of its own was not read.
-            Some(rest) => {
-                Self { data: data.or(rest.data), rest: rest.rest, trailers: trailers.or(rest.trailers) }
-            }
+            Some(rest) => Self {
+                data: data.or(rest.data),
+                rest: rest.rest,
+                trailers: trailers.or(rest.trailers),
+                broke_off: broke_off.or(rest.broke_off),
+            },
         }
     }
 }
@@ -176,6 +193,8 @@ pub(crate) enum Read {
     Whole(Bytes, Option<HeaderMap>),
     /// It is longer than the limit. This much was read; the rest is still in the body.
     TooLarge(Bytes),
+    /// A limit on its length, set outside of the layer, was exceeded.
+    LimitedElsewhere(BoxError),
     /// It broke off.
     Failed(BoxError),
 }
@@ -191,39 +210,67 @@ pub(crate) async fn read<B: Replayable>(body: &mut B, limit: usize) -> Read {
     if expected > limit {
         return Read::TooLarge(Bytes::new());
     }
-    let mut first = Bytes::new();
-    let mut more: Option<BytesMut> = None;
+    let mut read = Buffer::default();
     let mut trailers = None;
     while let Some(frame) = body.frame().await {
         let frame = match frame {
             Ok(frame) => frame,
-            Err(error) => return Read::Failed(error.into()),
+            Err(error) => return failed(error.into()),
         };
         match frame.into_data() {
             Ok(data) => {
-                let read = more.as_ref().map_or(first.len(), BytesMut::len) + data.len();
-                if first.is_empty() && more.is_none() {
-                    // A body of one frame, as most are, is not copied.
-                    first = data;
-                } else {
-                    let capacity = usize::try_from(expected).unwrap_or(read).max(read);
-                    let buffer = more.get_or_insert_with(|| {
-                        let mut buffer = BytesMut::with_capacity(capacity);
-                        buffer.extend_from_slice(&first);
-                        buffer
-                    });
-                    buffer.extend_from_slice(&data);
-                }
-                if read as u64 > limit {
-                    return Read::TooLarge(joined(first, more));
+                read.push(data, expected);
+                if read.len() as u64 > limit {
+                    return Read::TooLarge(read.into_bytes());
                 }
             }
             Err(frame) => trailers = frame.into_trailers().ok().or(trailers),
         }
     }
-    Read::Whole(joined(first, more), trailers)
+    Read::Whole(read.into_bytes(), trailers)
 }
 
-fn joined(first: Bytes, more: Option<BytesMut>) -> Bytes {
-    more.map_or(first, BytesMut::freeze)
+/// Tells a limit set outside of the layer from a body that broke off. Middleware and frameworks wrap the error of a limit, so the whole chain of causes is looked at.
+pub(crate) fn failed(error: BoxError) -> Read {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(&*error);
+    while let Some(error_or_cause) = cause {
+        if error_or_cause.is::<LengthLimitError>() {
+            return Read::LimitedElsewhere(error);
+        }
+        cause = error_or_cause.source();
+    }
+    Read::Failed(error)
+}
+
+/// The data of a body, as far as it was read. A body of one frame, as most are, is not copied.
+#[derive(Default)]
+pub(crate) struct Buffer {
+    first: Bytes,
+    more: Option<BytesMut>,
+}
+
+impl Buffer {
+    /// Adds a frame of a body that `expected` bytes are known of.
+    pub(crate) fn push(&mut self, data: Bytes, expected: u64) {
+        if self.first.is_empty() && self.more.is_none() {
+            self.first = data;
+            return;
+        }
+        let read = self.len() + data.len();
+        let capacity = usize::try_from(expected).unwrap_or(read).max(read);
+        let buffer = self.more.get_or_insert_with(|| {
+            let mut buffer = BytesMut::with_capacity(capacity);
+            buffer.extend_from_slice(&self.first);
+            buffer
+        });
+        buffer.extend_from_slice(&data);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.more.as_ref().map_or(self.first.len(), BytesMut::len)
+    }
+
+    pub(crate) fn into_bytes(self) -> Bytes {
+        self.more.map_or(self.first, BytesMut::freeze)
+    }
 }

@@ -12,6 +12,6 @@ pub(crate) fn now() -> Instant {
 
 /// `start` and `wait`; where that is past what the clock can count to, a century.
 pub(crate) fn after(start: Instant, wait: Duration) -> Instant {
-    const CENTURY: Duration = Duration::from_hours(100 * 365 * 24);
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
     start.checked_add(wait).unwrap_or_else(|| start + CENTURY)
 }

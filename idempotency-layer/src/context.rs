@@ -11,6 +11,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use crate::error::StoreError;
+use crate::fingerprint::Fingerprint;
 use crate::key::Key;
 use crate::store::{Checkpoint, Fence, Fenced, RecordId, Run, Store};
 
@@ -39,6 +40,7 @@ pub struct Idempotency(Arc<Context>);
 struct Context {
     key: Key,
     record: RecordId,
+    fingerprint: Fingerprint,
     fence: Fence,
     attempt: u32,
     recovered: Option<Checkpoint>,
@@ -46,9 +48,15 @@ struct Context {
 }
 
 impl Idempotency {
-    pub(crate) fn new(key: Key, record: RecordId, run: Run, checkpoints: Arc<dyn Checkpoints>) -> Self {
-        let Run { fence, attempt, checkpoint, .. } = run;
-        Self(Arc::new(Context { key, record, fence, attempt, recovered: checkpoint, checkpoints }))
+    pub(crate) fn new(
+        key: Key,
+        record: RecordId,
+        fingerprint: Fingerprint,
+        run: Run,
+        checkpoints: Arc<dyn Checkpoints>,
+    ) -> Self {
+        let Run { fence, attempt, checkpoint: recovered, .. } = run;
+        Self(Arc::new(Context { key, record, fingerprint, fence, attempt, recovered, checkpoints }))
     }
 
     /// The key as the client sent it. Keep it out of logs: clients put meaning into their keys.
@@ -56,23 +64,52 @@ impl Idempotency {
         &self.0.key
     }
 
-    /// How many times the request was begun, this time included; 1 on a first run.
+    /// Returns how many claims there were of this request, this one included: 1 on a first run.
+    ///
+    /// The count belongs to the record, and starts again when the record is forgotten. A run that ends without a stored
+    /// response, such as a 503, is forgotten if it left no [`checkpoint`](Self::checkpoint), so the next attempt is 1 again.
+    /// If it left one, the count goes on. It also goes on after a run whose process died, and it does not say whether that
+    /// run reached the handler.
     pub fn attempt(&self) -> u32 {
         self.0.attempt
     }
 
-    /// A key for the next service: 64 hexadecimal digits, the same on every attempt of this request, another for
-    /// each `label`, and telling nothing of the client's key.
+    /// Returns a key for the next service: 64 hexadecimal digits that tell nothing of the client's key.
+    ///
+    /// It is the same on every attempt of this request, and another for each `label`. If the client uses its key for
+    /// another request, which the layer allows once the record is forgotten, that request has other derived keys: the
+    /// [`Fingerprint`] is part of them. So the next service does not take the one for the other.
+    ///
+    /// A retry gets other keys if a deploy changed the contract's [`FingerprintMode`](crate::FingerprintMode) since the first
+    /// attempt. Under [`FingerprintMode::None`](crate::FingerprintMode::None), every request with the key has the same ones.
     pub fn derive(&self, label: &str) -> String {
+        hex(&self.digest(label))
+    }
+
+    /// Returns a key for the next service in the form of a UUID, for services that ask for one. It changes when
+    /// [`derive`](Self::derive)'s does.
+    ///
+    /// It is a UUID of version 8 (RFC 9562, section 5.8), with 122 bits of a SHA-256 digest.
+    ///
+    /// ```
+    /// # fn example(idempotency: idempotency_layer::Idempotency) {
+    /// let key = idempotency.derive_uuid("charge"); // such as "3f2b8c1e-9d47-8a06-b5e1-7c0f62d4a938"
+    /// # }
+    /// ```
+    pub fn derive_uuid(&self, label: &str) -> String {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&self.digest(label)[..16]);
+        bytes[6] = bytes[6] & 0x0f | 0x80;
+        bytes[8] = bytes[8] & 0x3f | 0x80;
+        [&bytes[..4], &bytes[4..6], &bytes[6..8], &bytes[8..10], &bytes[10..]].map(hex).join("-")
+    }
+
+    fn digest(&self, label: &str) -> [u8; 32] {
         let mut hasher = Sha256::new_with_prefix(b"idempotency-layer derived key 1");
         hasher.update(self.0.record.as_bytes());
+        hasher.update(self.0.fingerprint.to_bytes());
         hasher.update(label);
-        hasher.finalize().iter().fold(String::with_capacity(64), |mut hex, byte| {
-            const DIGITS: &[u8; 16] = b"0123456789abcdef";
-            hex.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            hex.push(char::from(DIGITS[usize::from(byte & 15)]));
-            hex
-        })
+        hasher.finalize().into()
     }
 
     /// The latest checkpoint of earlier attempts: what was done, and need not be done again.
@@ -116,6 +153,12 @@ impl fmt::Debug for Idempotency {
     }
 }
 
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+}
+
 /// Why a checkpoint was not kept.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -133,7 +176,7 @@ pub(crate) trait Checkpoints: Send + Sync {
     fn write(&self, record: RecordId, fence: Fence, checkpoint: Checkpoint) -> Written<'_>;
 }
 
-type Written<'a> = Pin<Box<dyn Future<Output = Result<Fenced, StoreError>> + Send + 'a>>;
+pub(crate) type Written<'a> = Pin<Box<dyn Future<Output = Result<Fenced, StoreError>> + Send + 'a>>;
 
 impl<S: Store> Checkpoints for S {
     fn write(&self, record: RecordId, fence: Fence, checkpoint: Checkpoint) -> Written<'_> {

@@ -1,7 +1,9 @@
 //! What an API promises about its keys: one value, five of them ready.
 
 mod classifier;
+mod grpc;
 mod ietf;
+mod json;
 mod mintfax;
 mod stripe;
 mod txcloud;
@@ -38,7 +40,7 @@ use crate::rejection::{Rejection, RejectionKind};
 ///     .fingerprint(FingerprintMode::Canonical)
 ///     .in_progress(StatusCode::TOO_EARLY)
 ///     .stores(Classifier::success())
-///     .ttl(Duration::from_hours(7 * 24))
+///     .ttl(Duration::from_secs(7 * 24 * 60 * 60))
 ///     .documentation(http::Uri::from_static("https://api.example.com/docs/retries"));
 /// ```
 ///
@@ -135,7 +137,7 @@ const OMITTED: [HeaderName; 13] = [
     header::PROXY_AUTHORIZATION,
 ];
 
-const DAY: Duration = Duration::from_hours(24);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Contract {
     /// What the presets have in common; each says what is its own. Its rejections are problem details (RFC 9457).
@@ -311,7 +313,7 @@ impl Contract {
             | RejectionKind::RolledBack
             | RejectionKind::CommitUnknown => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Rejection::new(kind, status, self.documentation.clone())
+        Rejection::new(kind, status, self.header.clone(), self.documentation.clone())
     }
 
     /// A rejection as the response to send.

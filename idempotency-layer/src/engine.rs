@@ -1,13 +1,20 @@
 //! The way of a request: key, scope, claim, run, capture, complete, answer; or replay, or reject.
 //!
 //! Each await says what happens if the request is dropped there. "Dropped" is the client leaving: from the claim on
-//! the future is not dropped then but moved onto the runtime (`future.rs`), so what is left is the process dying.
+//! the future is not dropped then but moved onto the runtime (`future.rs`), so what is left is the process being killed.
 //! What happens between claim and answer is in `engine/claimed.rs`.
 
+mod call;
+mod capture;
 mod claimed;
+mod lease;
+mod reconcile;
+mod transactional;
 
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,28 +22,32 @@ use http::{Request, Response};
 use tokio::time::timeout;
 use tower_service::Service;
 
-use self::claimed::Ended;
+use self::call::{is_call, judge_call};
+use self::claimed::{ClaimedRun, Ended};
+use self::lease::Lease;
 use crate::body::{self, Read, ReplayBody, Replayable};
+use crate::cancellation::CancellationState;
 use crate::clock::{after, now};
+use crate::config::Config;
 use crate::context::Idempotency;
 use crate::contract::{Bind, Disposition};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::fingerprint::{Fingerprint, FingerprintMode, fingerprint};
+use crate::grpc::{self, Call, is_grpc};
 use crate::key::Key;
-use crate::layer::{Config, OnStoreFailure};
-use crate::lifeline::Lifeline;
 use crate::original_uri::original_uri;
 use crate::orphan::Orphan;
 use crate::rejection::{Rejection, RejectionKind};
 use crate::response::StoredResponse;
-use crate::store::{Claim, ClaimRequest, ClaimToken, RecordId, RequestTransaction, Store, Tombstone};
+use crate::store::{Claim, ClaimRequest, RecordId, RequestTransaction, Store, Tombstone};
 use crate::trace;
 
 /// What a client is told to wait while another request with its key is carried out.
 const RETRY_SOON: Duration = Duration::from_secs(1);
 /// How often a waiter looks, in case the owner is in another process.
 const POLL: Duration = Duration::from_millis(250);
-/// What becomes of a request at the door.
+
+/// What to do with a request, decided from its head.
 pub(crate) enum Admission<St, B, R> {
     Bypass(Request<B>),
     Reject(Response<R>),
@@ -73,38 +84,53 @@ pub(crate) fn admit<St, B, R: Replayable>(
         scope = scope.and(parts.method.as_str()).and(original_uri(&parts.extensions, &parts.uri).path());
     }
     let record = scope.record(&key);
-    let engine = Engine { config: config.clone(), key, record, lifeline: Arc::default() };
+    let engine = Engine { config: config.clone(), key, record, cancellation: Arc::default() };
     Admission::Engage(engine, Request::from_parts(parts, body))
 }
 
-/// The handler's end of a transaction, for a request that passes the layer without a key; `None` where the store lends
-/// none, or where a layer further out has lent one.
-pub(crate) fn lend<St: Store, B>(
+/// Offers the handler of a request without a key a transaction. `None` where the store shares no database with handlers,
+/// or where a layer further out has offered one.
+pub(crate) fn offer_transaction<St: Store, B>(
     config: &Config<St>,
     request: &mut Request<B>,
 ) -> Option<Box<dyn RequestTransaction>> {
-    let keyed = request.extensions().get::<Idempotency>().is_some();
-    if keyed { None } else { St::offer_transaction(&config.store, request.extensions_mut()) }
+    let is_keyed = request.extensions().get::<Idempotency>().is_some();
+    if is_keyed { None } else { St::offer_transaction(&config.store, request.extensions_mut()) }
 }
 
-/// The way of a request without a key whose handler may write through the store's database. The rule is that of requests
-/// with one: what would not be stored is not committed.
-pub(crate) async fn unkeyed<St, R: Replayable, E>(
+/// Runs a request without a key whose handler may write through the store's database. The rule is that of keyed
+/// requests: rows are committed with a response that would be stored and that [`Builder::commits`](crate::Builder)
+/// takes.
+pub(crate) async fn run_without_key<St, R: Replayable, E>(
     config: Arc<Config<St>>,
-    unit: Option<Box<dyn RequestTransaction>>,
+    transaction: Option<Box<dyn RequestTransaction>>,
     handler: impl Future<Output = Result<Response<R>, E>>,
 ) -> Result<Response<R>, E> {
-    // Dropped or died here, or in a panic: the unit is dropped, and rolls back.
+    // Dropped or killed here, or in a panic: the transaction is dropped, which rolls it back.
     let response = handler.await?;
-    let Some(unit) = unit.filter(|unit| unit.is_begun()) else { return Ok(response) };
-    let (parts, body) = response.into_parts();
-    if config.contract.stores.classify(&parts) == Disposition::Release {
-        unit.roll_back().await;
-        return Ok(Response::from_parts(parts, body));
+    let Some(transaction) = transaction.filter(|transaction| transaction.is_begun()) else {
+        return Ok(response);
+    };
+    // Dropped or killed here: rolled back.
+    let (response, is_stored, commits) = if is_call(&response) {
+        let Ok(call) = judge_call(&config, response).await else {
+            transaction.roll_back().await;
+            return Ok(reject(&config, RejectionKind::ResponseUnreadable, None));
+        };
+        (call.response, call.disposition != Disposition::Release, call.commits)
+    } else {
+        let (parts, body) = response.into_parts();
+        let is_stored = config.contract.stores.classify(&parts, &body) != Disposition::Release;
+        let commits = config.commits.takes(&parts);
+        (Response::from_parts(parts, body), is_stored, commits)
+    };
+    if !is_stored || !(commits || transaction.keeps_on_error()) {
+        transaction.roll_back().await;
+        return Ok(response);
     }
-    // Dropped or died here: committed whole or not at all; without a key, nobody can ask which.
-    match unit.commit().await {
-        Ok(()) => Ok(Response::from_parts(parts, body)),
+    // Dropped or killed here: committed whole or not at all; without a key, nobody can ask which.
+    match transaction.commit().await {
+        Ok(()) => Ok(response),
         Err(error) => {
             trace::not_committed(&error);
             let unknown = error.kind() == StoreErrorKind::Unavailable;
@@ -119,12 +145,12 @@ pub(crate) struct Engine<St> {
     config: Arc<Config<St>>,
     key: Key,
     record: RecordId,
-    lifeline: Arc<Lifeline>,
+    cancellation: Arc<CancellationState>,
 }
 
 impl<St: Store> Engine<St> {
-    pub(crate) fn lifeline(&self) -> Arc<Lifeline> {
-        self.lifeline.clone()
+    pub(crate) fn cancellation(&self) -> Arc<CancellationState> {
+        self.cancellation.clone()
     }
 
     /// The way of a request with a key.
@@ -142,10 +168,15 @@ impl<St: Store> Engine<St> {
         async move {
             // Dropped here: nothing was asked of the store yet.
             let fingerprint = match self.read(&mut request).await {
-                Ok(fingerprint) => fingerprint,
+                Ok(Some(fingerprint)) => fingerprint,
+                // Dropped or killed here: as without a key.
+                Ok(None) => return Box::pin(self.pass(request, inner)).await,
                 Err(rejection) => return Ok(render(&self.config, rejection, Some(&self.key))),
             };
-            // Dropped here, waiting: the owner's record was not touched. Died here, claiming: an orphan at worst.
+            if let Some(way) = &self.config.in_transaction {
+                return Box::pin(self.engage_in_transaction(way, fingerprint, request, inner)).await;
+            }
+            // Dropped here, waiting: the owner's record was not touched. Killed here, claiming: an orphan at worst.
             let run = match self.claim(fingerprint).await {
                 Ok(Claim::Run(run)) => run,
                 Ok(Claim::Replay { response, .. }) => return Ok(self.replay(&response)),
@@ -154,48 +185,85 @@ impl<St: Store> Engine<St> {
                 Ok(Claim::Tombstone(tombstone)) => {
                     return Ok(self.reject(RejectionKind::Tombstone(tombstone)));
                 }
-                Err(_) if self.config.on_store_failure == OnStoreFailure::PassThrough => {
-                    // Dropped or died here: as without a key.
-                    let unit = St::offer_transaction(&self.config.store, request.extensions_mut());
-                    return unkeyed(self.config.clone(), unit, inner.call(request)).await;
+                Err(error) if self.config.passes_through(&error) => {
+                    // Dropped or killed here: as without a key.
+                    return Box::pin(self.pass(request, inner)).await;
                 }
                 Err(_) => return Ok(self.reject(RejectionKind::StoreUnavailable)),
             };
             trace::claimed(self.record, &run);
-            let (fence, orphan) = (run.fence, run.orphan);
-            let idempotency = Idempotency::new(self.key.clone(), self.record, run, self.config.store.clone());
-            // Died here, or in any await from here to the completion: an orphan (again).
-            if orphan {
+            let is_orphan = run.orphan;
+            let lease = Lease { engine: &self, fence: run.fence };
+            let idempotency =
+                Idempotency::new(self.key.clone(), self.record, fingerprint, run, self.config.store.clone());
+            // Killed here, or in any await from here to the completion: an orphan (again).
+            let mut ended = None;
+            if is_orphan {
                 let orphan = Orphan { idempotency: idempotency.clone(), request: head_of(&request) };
-                if let Some(answer) = Box::pin(self.reconcile(fence, orphan)).await {
-                    return answer;
-                }
+                let reconciled = lease.keep_during(Box::pin(self.reconcile(orphan))).await;
+                ended = reconciled.unwrap_or_else(|panic| Some(Ended::Panicked(panic)));
             }
-            if self.lifeline.is_cancelled() {
-                return Box::pin(self.settle(fence, Ended::Cancelled, None)).await;
+            if ended.is_none() && self.cancellation.is_cancelled() {
+                ended = Some(Ended::Cancelled);
+            }
+            if let Some(ended) = ended {
+                return Box::pin(
+                    ClaimedRun { engine: &self, lease, transaction: None, upload: None }.settle(ended),
+                )
+                .await;
             }
             request.extensions_mut().insert(idempotency);
-            let unit = St::offer_transaction(&self.config.store, request.extensions_mut());
+            let transaction = St::offer_transaction(&self.config.store, request.extensions_mut());
+            let upload = self.watch_upload(&mut request);
+            let claimed = ClaimedRun { engine: &self, lease, transaction, upload };
             // Boxed apart, so that a replay, which never comes here, does not carry the room for it. A service may panic
             // before it has made its future, too.
             match catch_unwind(AssertUnwindSafe(|| Box::pin(inner.call(request)))) {
-                Ok(handler) => Box::pin(self.run(fence, handler, unit)).await,
-                Err(panic) => Box::pin(self.settle(fence, Ended::Panicked(panic), unit)).await,
+                Ok(handler) => Box::pin(claimed.run(handler)).await,
+                Err(panic) => Box::pin(claimed.settle(Ended::Panicked(panic))).await,
             }
         }
     }
 
-    /// Reads the request as far as its fingerprint needs it, and puts a body of the same bytes in its place.
-    async fn read<B: Replayable>(&self, request: &mut Request<B>) -> Result<Fingerprint, Rejection> {
+    /// Runs a keyed request as if it had no key.
+    async fn pass<S, B, R>(&self, mut request: Request<B>, mut inner: S) -> Result<Response<R>, S::Error>
+    where
+        S: Service<Request<B>, Response = Response<R>>,
+        R: Replayable,
+    {
+        let transaction = St::offer_transaction(&self.config.store, request.extensions_mut());
+        run_without_key(self.config.clone(), transaction, inner.call(request)).await
+    }
+
+    /// Reads the request as far as its fingerprint needs it, and puts a body of the same bytes in its place. `None`: it
+    /// is a streaming gRPC call.
+    async fn read<B: Replayable>(&self, request: &mut Request<B>) -> Result<Option<Fingerprint>, Rejection> {
         let contract = &self.config.contract;
         let mode = contract.fingerprint;
-        if mode == FingerprintMode::None {
-            return Ok(Fingerprint::NONE);
-        }
         let limit = self.config.max_request_bytes;
-        let (data, trailers) = match body::read(request.body_mut(), limit).await {
+        let read = if is_grpc(request.headers()) {
+            match grpc::read(request.body_mut(), limit).await {
+                Call::Unary(read) => read,
+                Call::Streaming(data) => {
+                    let body = request.body_mut();
+                    let rest = mem::replace(body, body_of(Bytes::new()));
+                    *body = B::from_replay(ReplayBody::resumed(data, rest));
+                    return Ok(None);
+                }
+            }
+        } else if mode == FingerprintMode::None {
+            return Ok(Some(Fingerprint::NONE));
+        } else {
+            body::read(request.body_mut(), limit).await
+        };
+        let (data, trailers) = match read {
             Read::Whole(data, trailers) => (data, trailers),
-            Read::TooLarge(_) => return Err(contract.reject(RejectionKind::BodyTooLarge { limit })),
+            Read::TooLarge(_) => {
+                return Err(contract.reject(RejectionKind::BodyTooLarge { limit: Some(limit) }));
+            }
+            Read::LimitedElsewhere(error) => {
+                return Err(contract.reject(RejectionKind::BodyTooLarge { limit: None }).because(error));
+            }
             Read::Failed(error) => return Err(contract.reject(RejectionKind::BodyUnreadable).because(error)),
         };
         let fingerprint = fingerprint(
@@ -206,7 +274,20 @@ impl<St: Store> Engine<St> {
             &data,
         );
         *request.body_mut() = B::from_replay(ReplayBody::read(data, trailers));
-        Ok(fingerprint)
+        Ok(Some(fingerprint))
+    }
+
+    /// Watches the body of a request that the handler reads while it comes. Returns whether it broke off; `None`: there is
+    /// nothing to watch, since the body was read to its end before the claim.
+    fn watch_upload<B: Replayable>(&self, request: &mut Request<B>) -> Option<Arc<AtomicBool>> {
+        let is_read = self.config.contract.fingerprint != FingerprintMode::None || is_grpc(request.headers());
+        if is_read || request.body().is_end_stream() {
+            return None;
+        }
+        let broke_off = Arc::new(AtomicBool::new(false));
+        let unread = mem::replace(request.body_mut(), body_of(Bytes::new()));
+        *request.body_mut() = B::from_replay(ReplayBody::watched(unread, broke_off.clone()));
+        Some(broke_off)
     }
 
     /// Asks for the claim and, where the layer waits, waits for its owner.
@@ -215,7 +296,7 @@ impl<St: Store> Engine<St> {
         let request = ClaimRequest {
             record: self.record,
             fingerprint,
-            token: ClaimToken::new(),
+            token: St::token(&self.config.store),
             lease: *lease,
             ttl: contract.ttl,
         };
@@ -246,7 +327,7 @@ impl<St: Store> Engine<St> {
 
     /// One claim. When its answer is lost it is asked again, with the same token: the store knows its own answer.
     async fn ask(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
-        self.lifeline.hold();
+        self.cancellation.claim_begins();
         let mut answer = St::claim(&self.config.store, *request).await;
         if let Err(error) = &answer
             && error.kind() == StoreErrorKind::Unavailable
@@ -255,7 +336,7 @@ impl<St: Store> Engine<St> {
             answer = Box::pin(St::claim(&self.config.store, *request)).await;
         }
         if !matches!(answer, Ok(Claim::Run(_))) {
-            self.lifeline.let_go();
+            self.cancellation.claim_ends();
         }
         answer.inspect_err(|error| trace::store_failed(self.record, "claim", error))
     }

@@ -12,9 +12,9 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
 use crate::body::Replayable;
+use crate::cancellation::CancellationState;
+use crate::config::{Config, OnDisconnect};
 use crate::engine::Engine;
-use crate::layer::{Config, OnDisconnect};
-use crate::lifeline::Lifeline;
 use crate::store::Store;
 use crate::trace;
 
@@ -49,7 +49,7 @@ pin_project! {
     {
         Bypass { #[pin] future: F },
         Rejected { response: Option<Response<R>> },
-        Lent { future: BoxFuture<Result<Response<R>, E>> },
+        WithoutKey { future: BoxFuture<Result<Response<R>, E>> },
         Engaged { engaged: Engaged<R, E> },
     }
 }
@@ -64,8 +64,8 @@ impl<F, R: Send + 'static, E: Send + 'static> ResponseFuture<F, R, E> {
     }
 
     /// Dropped, it is gone: without a key there is nothing to finish, and a transaction is rolled back.
-    pub(crate) fn lent(future: impl Future<Output = Result<Response<R>, E>> + Send + 'static) -> Self {
-        Self { state: State::Lent { future: Box::pin(future) } }
+    pub(crate) fn without_key(future: impl Future<Output = Result<Response<R>, E>> + Send + 'static) -> Self {
+        Self { state: State::WithoutKey { future: Box::pin(future) } }
     }
 
     pub(crate) fn engaged<S, B, St>(
@@ -82,7 +82,7 @@ impl<F, R: Send + 'static, E: Send + 'static> ResponseFuture<F, R, E> {
         R: Replayable,
     {
         let engaged = Engaged {
-            lifeline: engine.lifeline(),
+            cancellation: engine.cancellation(),
             cancels: config.on_disconnect == OnDisconnect::Cancel,
             detached: config.detached.clone(),
             future: Some(Box::pin(trace::in_span(engine.engage(request, inner)))),
@@ -106,7 +106,7 @@ where
                 Some(response) => Poll::Ready(Ok(response)),
                 None => Poll::Pending,
             },
-            StateProjection::Lent { future } => future.as_mut().poll(cx),
+            StateProjection::WithoutKey { future } => future.as_mut().poll(cx),
             StateProjection::Engaged { engaged } => engaged.poll(cx),
         }
     }
@@ -124,7 +124,7 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 struct Engaged<R: Send + 'static, E: Send + 'static> {
     /// `None` once it has answered, or panicked.
     future: Option<BoxFuture<Result<Response<R>, E>>>,
-    lifeline: Arc<Lifeline>,
+    cancellation: Arc<CancellationState>,
     cancels: bool,
     detached: TaskTracker,
 }
@@ -145,11 +145,11 @@ impl<R: Send + 'static, E: Send + 'static> Engaged<R, E> {
 impl<R: Send + 'static, E: Send + 'static> Drop for Engaged<R, E> {
     fn drop(&mut self) {
         let Some(future) = self.future.take() else { return };
-        if !self.lifeline.is_held() {
+        if !self.cancellation.holds_claim() {
             return;
         }
         if self.cancels {
-            self.lifeline.cancel();
+            self.cancellation.cancel();
         }
         if let Ok(runtime) = Handle::try_current() {
             self.detached.spawn_on(

@@ -1,9 +1,13 @@
 //! The key a client sent, and what a contract takes for one.
 
+mod structured;
+
 use std::fmt;
 use std::ops::RangeInclusive;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+use self::structured::parse_string;
 
 /// A valid key, as the client sent it.
 ///
@@ -121,7 +125,7 @@ impl KeySyntax {
                     // What clients send: spares the parser and its allocation.
                     [b'"', plain @ .., b'"'] if plain.iter().copied().all(is_plain) => Content::Quoted,
                     bare if bare_too && bare.iter().copied().all(is_bare) => Content::Header,
-                    _ => Content::Decoded(string_of(value).ok_or(InvalidKey::Syntax)?),
+                    _ => Content::Decoded(parse_string(value.as_bytes()).ok_or(InvalidKey::Syntax)?),
                 };
             }
         }
@@ -178,11 +182,6 @@ fn is_plain(byte: u8) -> bool {
 /// A bare key: visible, and nothing that a quoted one is made of.
 fn is_bare(byte: u8) -> bool {
     byte.is_ascii_graphic() && byte != b'"' && byte != b'\\'
-}
-
-fn string_of(value: &HeaderValue) -> Option<String> {
-    let item = sfv::Parser::new(value.as_bytes()).parse::<sfv::Item>().ok()?;
-    Some(item.bare_item.as_string()?.as_str().to_owned())
 }
 
 #[cfg(test)]

@@ -9,57 +9,18 @@ use http::request::Parts;
 use tokio_util::task::TaskTracker;
 use tower_layer::Layer;
 
-use crate::contract::Contract;
+use crate::config::{Config, InTransaction, OnDisconnect, OnStoreFailure};
+use crate::contract::{Classifier, Contract};
+use crate::fingerprint::FingerprintMode;
 use crate::orphan::OnOrphan;
 use crate::scope::Scope;
 use crate::service::IdempotencyService;
-use crate::store::Store;
+use crate::store::{ClaimsInTransaction, Store};
 use crate::wait::Waiters;
 
 /// The layer. Cheap to clone; clones share store, waiters and the list of detached requests.
 pub struct IdempotencyLayer<St> {
     config: Arc<Config<St>>,
-}
-
-/// What a request needs to know of the layer.
-pub(crate) struct Config<St> {
-    pub(crate) contract: Contract,
-    pub(crate) scope: Box<ScopeOf>,
-    pub(crate) when: Option<Box<When>>,
-    pub(crate) store: Arc<St>,
-    pub(crate) lease: Duration,
-    pub(crate) wait: Duration,
-    pub(crate) max_request_bytes: usize,
-    pub(crate) max_response_bytes: usize,
-    pub(crate) on_orphan: OnOrphan,
-    pub(crate) on_disconnect: OnDisconnect,
-    pub(crate) on_store_failure: OnStoreFailure,
-    pub(crate) waiters: Waiters,
-    pub(crate) detached: TaskTracker,
-}
-
-type ScopeOf = dyn Fn(&Parts) -> Option<Scope> + Send + Sync;
-type When = dyn Fn(&Parts) -> bool + Send + Sync;
-
-/// What becomes of a request whose client went away.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnDisconnect {
-    /// It finishes on the runtime, and a retry finds its answer.
-    #[default]
-    Finish,
-    /// Its handler is dropped at the next await and the claim released: a retry runs it anew. For handlers that leave
-    /// nothing behind when dropped.
-    Cancel,
-}
-
-/// What becomes of a request with a key while the store is not reached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnStoreFailure {
-    /// 503. What cannot be recorded is not run, and what was not recorded is not answered.
-    #[default]
-    Refuse,
-    /// It runs as if it had no key, and what could not be recorded is answered all the same. A retry may run again.
-    PassThrough,
 }
 
 /// A [`Builder`] that was not told whose keys they are: it does not build.
@@ -113,6 +74,8 @@ impl<St: Store> IdempotencyLayer<St> {
                 wait: Duration::ZERO,
                 max_request_bytes: 2 * 1024 * 1024,
                 max_response_bytes: 1024 * 1024,
+                commits: Classifier::success_or_redirect(),
+                in_transaction: None,
                 on_orphan: OnOrphan::Rerun,
                 on_disconnect: OnDisconnect::default(),
                 on_store_failure: OnStoreFailure::default(),
@@ -223,6 +186,75 @@ impl<St, S> Builder<St, S> {
         self
     }
 
+    /// Sets which responses commit the rows that the handler wrote through `CoCommit`:
+    /// [`Classifier::success_or_redirect`] unless set.
+    ///
+    /// The rows of every other response are rolled back. If the contract stores that response, it is stored alone. So a
+    /// handler that writes and then answers 409 leaves no row, and its retries get the 409. A response that is not
+    /// stored never commits. `CoCommit::keep_on_error` commits the rows of one request with whatever response is stored.
+    ///
+    /// The rule is the same for requests with and without a key. It reads the head of the response; a
+    /// [`Disposition`](crate::Disposition) in the response's extensions decides about storing only.
+    pub fn commits(mut self, classifier: Classifier) -> Self {
+        self.config.commits = classifier;
+        self
+    }
+
+    /// Makes the transaction the claim: one commit in all, no lease, and nothing left by a run that dies.
+    ///
+    /// The layer begins the handler's transaction before it calls the handler, takes the record's lock in it, runs the
+    /// handler inside, writes the record complete, and commits. Only for stores that implement
+    /// [`ClaimsInTransaction`](crate::ClaimsInTransaction); on any other this method does not exist.
+    ///
+    /// | | leased (default) | in the transaction |
+    /// |---|---|---|
+    /// | commits; round trips beside the handler's | 2; 2 | 1; 2 |
+    /// | connection held | from the handler's `begin` | from before the handler to the answer |
+    /// | crash, 5xx, panic | an orphan until the lease ends (crash); released | nothing is left; a retry runs at once |
+    /// | [`on_orphan`](Self::on_orphan), attempt | as documented | for what leased claims left; otherwise attempt 1 |
+    /// | [`checkpoint`](crate::Idempotency::checkpoint) | kept | an error: it could not outlive the run |
+    /// | two handlers of one record at a time | after a lost lease only | never, except beside a leased run that lost its lease |
+    /// | two commits of one record | never | never |
+    ///
+    /// An outside call of a run that died is **not** noticed: give such calls [derived](crate::Idempotency::derive) keys,
+    /// or use leased claims. Each run holds a connection, so at most three quarters of the pool's connections run at a time;
+    /// others wait for the pool's acquire time-out and are then answered 503. Both ways to claim may meet on one record, as
+    /// in a rolling deployment.
+    ///
+    /// `PostgreSQL`: `READ COMMITTED` only. After `kill -9` a retry runs at once, or within about a second if the server was
+    /// inside a statement. `SQLite`: every other writer of the file waits while the handler runs.
+    ///
+    /// A store without a database that handlers share does not compile:
+    ///
+    /// ```compile_fail,E0277
+    /// use idempotency_layer::{IdempotencyLayer, MemoryStore};
+    ///
+    /// let layer =
+    ///     IdempotencyLayer::builder(MemoryStore::default()).single_tenant().claim_in_transaction().build();
+    /// ```
+    pub fn claim_in_transaction(mut self) -> Self
+    where
+        St: ClaimsInTransaction,
+    {
+        self.config.in_transaction = Some(InTransaction {
+            claim: |store, request, time| Box::pin(St::claim_in_transaction(store, request, time)),
+            time: St::TRANSACTION_TIME,
+        });
+        self
+    }
+
+    /// Sets how long a transaction that is the claim may take, from its beginning to the captured response: 30 s on
+    /// PostgreSQL and 5 s on SQLite unless set. At least 10 ms.
+    ///
+    /// After that the handler is dropped, the transaction is rolled back, and the request is answered 503. Without effect
+    /// before [`claim_in_transaction`](Self::claim_in_transaction).
+    pub fn transaction_time(mut self, time: Duration) -> Self {
+        if let Some(in_transaction) = &mut self.config.in_transaction {
+            in_transaction.time = time.max(Duration::from_millis(10));
+        }
+        self
+    }
+
     /// What becomes of a claim whose run ended without an outcome: in a crash, a panic, or an error of the service.
     pub fn on_orphan(mut self, policy: OnOrphan) -> Self {
         self.config.on_orphan = policy;
@@ -243,8 +275,26 @@ impl<St, S> Builder<St, S> {
 }
 
 impl<St> Builder<St, Scoped> {
-    /// The layer.
+    /// Builds the layer.
+    ///
+    /// # Panics
+    ///
+    /// If [`claim_in_transaction`](Self::claim_in_transaction) meets a contract that compares nothing
+    /// ([`FingerprintMode::None`](crate::FingerprintMode::None)): its bodies are not read first, and a slow upload would
+    /// hold the transaction. Or one whose records do not outlive the transaction.
     pub fn build(self) -> IdempotencyLayer<St> {
+        if let Some(in_transaction) = &self.config.in_transaction {
+            let contract = &self.config.contract;
+            assert!(
+                contract.fingerprint != FingerprintMode::None,
+                "claim_in_transaction needs a contract that compares bodies, such as FingerprintMode::Raw: with \
+                 FingerprintMode::None a slow upload would hold the transaction"
+            );
+            assert!(
+                contract.ttl > in_transaction.time,
+                "claim_in_transaction needs a contract whose ttl is longer than the transaction_time"
+            );
+        }
         IdempotencyLayer { config: Arc::new(self.config) }
     }
 }
@@ -252,20 +302,5 @@ impl<St> Builder<St, Scoped> {
 impl<St, S> fmt::Debug for Builder<St, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.config.fmt(f)
-    }
-}
-
-impl<St> fmt::Debug for Config<St> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IdempotencyLayer")
-            .field("contract", &self.contract)
-            .field("lease", &self.lease)
-            .field("wait", &self.wait)
-            .field("max_request_bytes", &self.max_request_bytes)
-            .field("max_response_bytes", &self.max_response_bytes)
-            .field("on_orphan", &self.on_orphan)
-            .field("on_disconnect", &self.on_disconnect)
-            .field("on_store_failure", &self.on_store_failure)
-            .finish_non_exhaustive()
     }
 }

@@ -48,7 +48,7 @@
 //!     .required()
 //!     .fingerprint(FingerprintMode::Canonical)
 //!     .stores(Classifier::success())
-//!     .ttl(Duration::from_hours(7 * 24));
+//!     .ttl(Duration::from_secs(7 * 24 * 60 * 60));
 //!
 //! let layer = IdempotencyLayer::builder(MemoryStore::new(64 * 1024 * 1024))
 //!     .contract(contract)
@@ -70,6 +70,7 @@
 //! | the client goes away, [`OnDisconnect::Finish`] (default) | once | once | once |
 //! | the client goes away, [`OnDisconnect::Cancel`] | again | again | again |
 //! | the response is not one that is stored, such as a 503 | again | again | again |
+//! | the upload breaks off while the handler reads it ([`FingerprintMode::None`]) | again | again | again |
 //! | the response is too large to store, or a stream | once, retries get 409 | once, retries get 409 | once, retries get 409 |
 //! | the handler panics, or the service fails | again | retries get 409: unknown | as the function finds |
 //! | the process dies while the handler runs (and the store does not) | again, after the lease | retries get 409: unknown | as the function finds |
@@ -77,13 +78,16 @@
 //! | the store is not reached before the run | not run, 503 | not run, 503 | not run, 503 |
 //! | the store is not reached after the run | 503, then as if the process died | the same | the same |
 //! | [`OnStoreFailure::PassThrough`] and the store is not reached | as without the layer | as without the layer | as without the layer |
+//! | the store is full, or cannot read the record | not run, 503 | not run, 503 | not run, 503 |
 //! | [`MemoryStore`]: the process ends, or a record is [evicted early](MemoryStats::evicted_early) | again | again | again |
 //!
 //! # Effects in the database of the records: co-commit
 //!
-//! `PostgresStore` and `SqliteStore` lend the handler their transaction, a `CoCommit`. What it writes there, and the stored
-//! response, are committed together under the fence of the claim, or not at all. One rule: what is not stored is not
-//! committed. So these effects happen **once**, also where the table above says "again":
+//! `PostgresStore` and `SqliteStore` offer the handler their transaction, a `CoCommit`. **It commits on success**: what the
+//! handler writes there and the stored response are committed together, under the fence of the claim, when the response
+//! is a 2xx or 3xx ([`Builder::commits`] changes that). On every other response the rows are rolled back; if the contract
+//! stores that response, such as a 409, it is stored alone. What is not stored is never committed. So these effects happen
+//! **once**, also where the table above says "again":
 //!
 //! | what happens | rows written through `CoCommit` | any other effect |
 //! |---|---|---|
@@ -91,6 +95,8 @@
 //! | the process or the database dies after the commit | there, with the answer that every retry gets | as above |
 //! | the answer to the commit is lost | the record is asked; where nobody can tell, 503, and the retry finds out | as above |
 //! | a run loses its lease and goes on | rolled back with its answer | stays |
+//! | the response is stored but is no success, such as a 409 | rolled back; every retry gets the 409 | stays |
+//! | the same, after `CoCommit::keep_on_error` | there, with the answer that every retry gets | stays |
 //! | the response is not one that is stored, the handler panics, or a statement failed | rolled back | stays |
 //! | the client goes away, [`OnDisconnect::Cancel`] | rolled back | stays |
 //! | a request without a key | committed or rolled back on the same rule, so a handler is written once; a retry is another request | as without the layer |
@@ -123,7 +129,14 @@
 //!
 //! A response that is to be stored is read to its end before its first byte is sent. Its headers are replayed as they
 //! were, but for hop-by-hop headers, `Date`, `Set-Cookie` and the headers of authentication; its trailers are, its
-//! extensions are not. `text/event-stream` is never read, nor stored.
+//! extensions are not. `text/event-stream` is never read, nor stored, and neither is a stream of lines, JSON or parts
+//! (`application/x-ndjson`, `application/ndjson`, `application/jsonl`, `application/json-seq`, `application/stream+json`,
+//! `multipart/x-mixed-replace`) whose length is not known: it reaches its client while it comes, and leaves a tombstone.
+//! An interim response (1xx) is passed on, and its key is free again.
+//!
+//! Where nothing is compared ([`FingerprintMode::None`]), the handler reads the request body while it comes. If the handler
+//! sees the body break off, its response is sent but not stored, and its rows are rolled back. A body that the handler did
+//! not read to its end, and that showed no error until then, does not count as broken: that response may be stored.
 //!
 //! Put it inside authentication (it needs to know whose key it is) and outside whatever a replay must not spend: rate
 //! limits, quotas.
@@ -163,7 +176,9 @@
 //! Without the feature `axum`, the layer does not go onto an axum router: it could not see the path that `nest` strips.
 //! The compiler says so.
 //!
-//! The minimum supported Rust version is 1.95; raising it is a minor release.
+//! # Minimum supported Rust version
+//!
+//! 1.88, and 1.94 with `postgres` or `sqlite`, because sqlx 0.9 needs it. Raising either is a minor release.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -180,16 +195,18 @@ mod trace;
 mod trace;
 
 mod body;
+mod cancellation;
 mod clock;
+mod config;
 mod context;
 mod contract;
 mod engine;
 mod error;
 mod fingerprint;
 mod future;
+mod grpc;
 mod key;
 mod layer;
-mod lifeline;
 mod orphan;
 mod rejection;
 mod response;
@@ -199,13 +216,14 @@ mod store;
 mod wait;
 
 pub use crate::body::{ReplayBody, Replayable};
+pub use crate::config::{OnDisconnect, OnStoreFailure};
 pub use crate::context::{CheckpointError, Idempotency};
 pub use crate::contract::{Bind, Classifier, Contract, Disposition, ReplayMark};
 pub use crate::error::{StoreError, StoreErrorKind};
 pub use crate::fingerprint::{Fingerprint, FingerprintMode};
 pub use crate::future::ResponseFuture;
 pub use crate::key::{InvalidKey, Key, KeySyntax};
-pub use crate::layer::{Builder, IdempotencyLayer, OnDisconnect, OnStoreFailure, Scoped, Unscoped};
+pub use crate::layer::{Builder, IdempotencyLayer, Scoped, Unscoped};
 pub use crate::orphan::{OnOrphan, Orphan, Reconcile, Reconciled};
 pub use crate::rejection::{Rejection, RejectionKind};
 pub use crate::response::{ResponseParts, StoredResponse};
@@ -218,8 +236,9 @@ pub use crate::store::SqliteStore;
 #[cfg(feature = "conformance")]
 pub use crate::store::conformance;
 pub use crate::store::{
-    AnyStore, Checkpoint, Claim, ClaimRequest, ClaimToken, Ending, Fence, Fenced, Outcome, Purge, PurgeTask,
-    RecordId, RequestTransaction, Run, Store, Tombstone,
+    AnyStore, Checkpoint, Claim, ClaimRequest, ClaimToken, ClaimTransaction, ClaimsInTransaction, Completion,
+    Ending, Fence, Fenced, Outcome, Purge, PurgeTask, RecordId, RequestTransaction, Run, Store, Tombstone,
+    TransactionClaim,
 };
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use crate::store::{CoCommit, CoCommitDatabase, CoCommitError, OpenTransaction};

@@ -1,12 +1,12 @@
 //! What the layer answers when it neither runs nor replays.
 
 use std::error::Error;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, Uri, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, Uri, header};
 
 use crate::error::BoxError;
 use crate::key::InvalidKey;
@@ -23,6 +23,7 @@ pub struct Rejection {
     pub(crate) status: StatusCode,
     pub(crate) retry_after: Option<Duration>,
     source: Option<Arc<dyn Error + Send + Sync>>,
+    header: HeaderName,
     documentation: Option<Uri>,
 }
 
@@ -40,10 +41,11 @@ pub enum RejectionKind {
     InProgress,
     /// A request with this key was carried out, or begun, and its response cannot be replayed.
     Tombstone(Tombstone),
-    /// The request's body is longer than the layer reads.
+    /// The request body is longer than the layer reads, or than a limit outside of the layer allows.
     BodyTooLarge {
-        /// The bound, in bytes.
-        limit: usize,
+        /// The bound in bytes, where it is known: [`Builder::max_request_bytes`](crate::Builder::max_request_bytes), or
+        /// `None` for a limit outside of the layer.
+        limit: Option<usize>,
     },
     /// The request's body broke off while it was read.
     BodyUnreadable,
@@ -62,8 +64,13 @@ pub enum RejectionKind {
 }
 
 impl Rejection {
-    pub(crate) fn new(kind: RejectionKind, status: StatusCode, documentation: Option<Uri>) -> Self {
-        Self { kind, status, retry_after: None, source: None, documentation }
+    pub(crate) fn new(
+        kind: RejectionKind,
+        status: StatusCode,
+        header: HeaderName,
+        documentation: Option<Uri>,
+    ) -> Self {
+        Self { kind, status, retry_after: None, source: None, header, documentation }
     }
 
     pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
@@ -81,9 +88,20 @@ impl Rejection {
         self.kind
     }
 
-    /// What the body said when it broke off, for [`RejectionKind::BodyUnreadable`]: a time-out, for instance.
+    /// Returns the error that the body broke off with, such as a time-out, for [`RejectionKind::BodyUnreadable`], and the
+    /// error of a limit outside of the layer for [`RejectionKind::BodyTooLarge`].
     pub fn source(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
         self.source.as_deref()
+    }
+
+    /// Returns the header in which the contract takes keys.
+    pub fn header(&self) -> &HeaderName {
+        &self.header
+    }
+
+    /// The header as texts for people write it: `Idempotency-Key`.
+    pub(crate) fn header_name(&self) -> impl fmt::Display {
+        TitleCase(&self.header)
     }
 
     /// Where the contract says that clients read about keys.
@@ -140,34 +158,117 @@ impl fmt::Debug for Rejection {
     }
 }
 
-/// A sentence for people, in English.
+/// A sentence for people, in English. It names the contract's own header.
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sentence = match self.kind {
-            RejectionKind::KeyMissing => "This operation needs an Idempotency-Key header.",
-            RejectionKind::KeyInvalid(why) => return write!(f, "The Idempotency-Key is not valid: {why}."),
-            RejectionKind::KeyReused => "This Idempotency-Key was used for a different request.",
-            RejectionKind::InProgress => "A request with this Idempotency-Key is still being processed.",
+        let key = self.header_name();
+        match self.kind {
+            RejectionKind::KeyMissing => write!(f, "This operation needs the header {key}."),
+            RejectionKind::KeyInvalid(why) => write!(f, "The {key} is not valid: {why}."),
+            RejectionKind::KeyReused => write!(f, "This {key} was used for a different request."),
+            RejectionKind::InProgress => write!(f, "A request with this {key} is still being processed."),
             RejectionKind::Tombstone(Tombstone::Unreplayable) => {
-                "The request with this Idempotency-Key was processed; its response cannot be repeated."
+                write!(f, "The request with this {key} was processed; its response cannot be repeated.")
             }
             RejectionKind::Tombstone(Tombstone::Unknown) => {
-                "A request with this Idempotency-Key was begun; whether it was carried out is not known."
+                write!(f, "A request with this {key} was begun; whether it was carried out is not known.")
             }
-            RejectionKind::BodyTooLarge { limit } => {
-                return write!(f, "The request body is longer than {limit} bytes.");
+            RejectionKind::BodyTooLarge { limit: Some(limit) } => {
+                write!(f, "The request body is longer than {limit} bytes.")
             }
-            RejectionKind::BodyUnreadable => "The request body could not be read to its end.",
-            RejectionKind::ScopeMissing | RejectionKind::ResponseUnreadable => "Internal error.",
+            RejectionKind::BodyTooLarge { limit: None } => f.write_str("The request body is too long."),
+            RejectionKind::BodyUnreadable => f.write_str("The request body could not be read to its end."),
+            RejectionKind::ScopeMissing | RejectionKind::ResponseUnreadable => f.write_str("Internal error."),
             RejectionKind::StoreUnavailable => {
-                "Idempotency is not available at the moment; nothing was done."
+                f.write_str("Idempotency is not available at the moment; nothing was done.")
             }
-            RejectionKind::RolledBack => "The request could not be committed; nothing was done.",
-            RejectionKind::CommitUnknown => "Whether the request was carried out is not known.",
+            RejectionKind::RolledBack => f.write_str("The request could not be committed; nothing was done."),
+            RejectionKind::CommitUnknown => f.write_str("Whether the request was carried out is not known."),
             RejectionKind::NotRecorded => {
-                "The response could not be recorded; retry with the same Idempotency-Key to learn the outcome."
+                write!(
+                    f,
+                    "The response could not be recorded; retry with the same {key} to learn the outcome."
+                )
             }
-        };
-        f.write_str(sentence)
+        }
+    }
+}
+
+/// A header's name with each of its words in upper case.
+struct TitleCase<'a>(&'a HeaderName);
+
+impl fmt::Display for TitleCase<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut begins_word = true;
+        self.0.as_str().chars().try_for_each(|character| {
+            let shown = if begins_word { character.to_ascii_uppercase() } else { character };
+            begins_word = character == '-';
+            f.write_char(shown)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::Contract;
+
+    const KINDS: [RejectionKind; 18] = [
+        RejectionKind::KeyMissing,
+        RejectionKind::KeyInvalid(InvalidKey::Repeated),
+        RejectionKind::KeyInvalid(InvalidKey::TooShort),
+        RejectionKind::KeyInvalid(InvalidKey::TooLong),
+        RejectionKind::KeyInvalid(InvalidKey::Syntax),
+        RejectionKind::KeyReused,
+        RejectionKind::InProgress,
+        RejectionKind::Tombstone(Tombstone::Unreplayable),
+        RejectionKind::Tombstone(Tombstone::Unknown),
+        RejectionKind::BodyTooLarge { limit: Some(17) },
+        RejectionKind::BodyTooLarge { limit: None },
+        RejectionKind::BodyUnreadable,
+        RejectionKind::ScopeMissing,
+        RejectionKind::StoreUnavailable,
+        RejectionKind::NotRecorded,
+        RejectionKind::RolledBack,
+        RejectionKind::CommitUnknown,
+        RejectionKind::ResponseUnreadable,
+    ];
+
+    fn presets() -> [Contract; 5] {
+        [Contract::ietf(), Contract::stripe(), Contract::mintfax(), Contract::txcloud(), Contract::veriko()]
+    }
+
+    #[test]
+    fn no_text_names_a_header_that_the_contract_does_not_have() {
+        for contract in presets() {
+            let contract = contract.header(HeaderName::from_static("x-request-key"));
+            for kind in KINDS {
+                let answer = contract.answer(contract.reject(kind), None);
+                let text = std::str::from_utf8(answer.body()).unwrap();
+                assert!(!text.to_ascii_lowercase().contains("idempotency-key"), "{kind:?}: {text}");
+                let of_a_key = matches!(kind, RejectionKind::KeyMissing | RejectionKind::KeyReused);
+                assert!(!of_a_key || text.contains("X-Request-Key"), "{kind:?}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_rejection_is_json_whatever_the_uri_of_the_documentation() {
+        // Every character that a `Uri` takes.
+        let taken: String = ('!'..='~')
+            .filter(|character| !matches!(character, '#' | '?'))
+            .filter(|character| Uri::try_from(format!("https://example.com/{character}")).is_ok())
+            .collect();
+        assert!(taken.contains('\\') && taken.contains('"'), "{taken}");
+        let uri = format!("https://example.com/{taken}");
+        for contract in presets() {
+            let contract = contract.documentation(uri.parse().unwrap());
+            for kind in KINDS {
+                let answer = contract.answer(contract.reject(kind), None);
+                let json: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
+                let names_it = json.get("type").is_none_or(|named| named == &*uri);
+                assert!(names_it, "{json}");
+            }
+        }
     }
 }

@@ -9,9 +9,9 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use crate::body::Replayable;
+use crate::config::Config;
 use crate::engine::{self, Admission};
 use crate::future::ResponseFuture;
-use crate::layer::Config;
 use crate::store::Store;
 
 /// A service whose keyed requests happen once; made by [`IdempotencyLayer`](crate::IdempotencyLayer).
@@ -54,11 +54,12 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         match engine::admit(&self.config, request) {
-            Admission::Bypass(mut request) => match engine::lend(&self.config, &mut request) {
+            Admission::Bypass(mut request) => match engine::offer_transaction(&self.config, &mut request) {
                 None => ResponseFuture::bypass(self.inner.call(request)),
-                unit => {
+                transaction => {
                     let handler = self.inner.call(request);
-                    ResponseFuture::lent(engine::unkeyed(self.config.clone(), unit, handler))
+                    let run = engine::run_without_key(self.config.clone(), transaction, handler);
+                    ResponseFuture::without_key(run)
                 }
             },
             Admission::Reject(response) => {

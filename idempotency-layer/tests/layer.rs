@@ -18,8 +18,12 @@ mod bypass;
 mod context;
 #[path = "layer/disconnect.rs"]
 mod disconnect;
+#[path = "layer/edges.rs"]
+mod edges;
 #[path = "layer/fingerprints.rs"]
 mod fingerprints;
+#[path = "layer/grpc.rs"]
+mod grpc;
 #[path = "layer/keys.rs"]
 mod keys;
 #[path = "layer/lease.rs"]

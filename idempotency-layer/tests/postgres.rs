@@ -10,10 +10,14 @@ mod crowds;
 mod locked;
 #[path = "postgres/outage.rs"]
 mod outage;
+#[path = "postgres/refused.rs"]
+mod refused;
 #[path = "postgres/schema.rs"]
 mod schema;
 #[path = "postgres/support.rs"]
 mod support;
+#[path = "postgres/transactions.rs"]
+mod transactions;
 
 use std::time::Duration;
 

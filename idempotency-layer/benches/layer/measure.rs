@@ -1,5 +1,8 @@
 //! The measuring.
 
+#[path = "two_threads.rs"]
+mod two_threads;
+
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,6 +18,7 @@ use idempotency_layer::{
     Claim, ClaimRequest, ClaimToken, Fenced, Fingerprint, IdempotencyLayer, IdempotencyService, MemoryStore,
     Outcome, RecordId, Scope, Store, StoredResponse,
 };
+use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
 use tower::{Layer, Service, ServiceExt};
 
@@ -28,10 +32,15 @@ const STORED: [usize; 3] = [0, 1_000, 200_000];
 const FEW: usize = 1_000;
 /// Of a request, and of its response.
 const BODY_BYTES: usize = 1024;
+/// Of a scope and a key: two blocks of SHA-256.
+const NAME_BYTES: usize = 80;
 /// No record is evicted.
 const STORE_BYTES: usize = 1 << 30;
 
 pub(crate) fn main() {
+    if let Some(name) = std::env::args().skip_while(|argument| argument != "--count").nth(1) {
+        return count(&name);
+    }
     let mut criterion = Criterion::default().configure_from_args();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let mut group = criterion.benchmark_group("request");
@@ -57,7 +66,27 @@ pub(crate) fn main() {
         println!("\nMedians of {TURNS} turns of {BATCH}; {BODY_BYTES} B in, {BODY_BYTES} B out.");
         print_requests(&runtime);
         print_verbs(&runtime);
+        two_threads::print();
     }
+}
+
+/// For callgrind, which counts what happens within [`counted`]: a thousand times the load of this name.
+fn count(name: &str) {
+    const TIMES: usize = 1_000;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    if let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.name() == name) {
+        Requests::holding(FEW, &runtime).time(kind, TIMES);
+    } else if let Some(verb) = Verb::ALL.into_iter().find(|verb| verb.name() == name) {
+        Records::holding(FEW, &runtime).time(verb, TIMES);
+    } else {
+        println!("no load is named {name}");
+    }
+}
+
+/// Times a future. The name is what a profiler is told to look at.
+#[inline(never)]
+fn counted(runtime: &Runtime, load: impl Future<Output = Duration>) -> Duration {
+    runtime.block_on(load)
 }
 
 fn in_batches<L: Load>(times: u64, kind: L::Kind, holding_few: impl Fn() -> L) -> Duration {
@@ -76,8 +105,10 @@ fn in_batches<L: Load>(times: u64, kind: L::Kind, holding_few: impl Fn() -> L) -
 }
 
 fn print_requests(runtime: &Runtime) {
-    println!("\n| stored keys | request | ns | beside bare, ns | its middle half | to bare |");
-    println!("|--:|---|--:|--:|--:|--:|");
+    println!(
+        "\n| stored keys | request | ns | beside bare, ns | its middle half | beyond SHA-256, ns | to bare |"
+    );
+    println!("|--:|---|--:|--:|--:|--:|--:|");
     for stored in STORED {
         let mut requests = Requests::holding(stored, runtime);
         let mut turns = Kind::ALL.map(|_| Vec::with_capacity(TURNS));
@@ -89,17 +120,19 @@ fn print_requests(runtime: &Runtime) {
                 turns.push(nanoseconds_each(requests.time(kind, BATCH)));
             }
         }
-        let [bare, ..] = &turns;
+        let [bare, sha256, ..] = &turns;
         for (kind, turns) in Kind::ALL.into_iter().zip(&turns) {
             let differences = Spread::of(turns.iter().zip(bare).map(|(one, bare)| one - bare));
+            let beyond = turns.iter().zip(bare).zip(sha256).map(|((one, bare), sha256)| one - bare - sha256);
             let ratios = Spread::of(turns.iter().zip(bare).map(|(one, bare)| one / bare));
             println!(
-                "| {stored} | {} | {:.0} | {:+.0} | {:+.0} … {:+.0} | {:.3} |",
+                "| {stored} | {} | {:.0} | {:+.0} | {:+.0} … {:+.0} | {:+.0} | {:.3} |",
                 kind.name(),
                 Spread::of(turns.iter().copied()).median,
                 differences.median,
                 differences.low,
                 differences.high,
+                Spread::of(beyond).median,
                 ratios.median,
             );
         }
@@ -161,6 +194,8 @@ trait Load {
 enum Kind {
     /// Without the layer.
     Bare,
+    /// No request: SHA-256 of as many bytes as a body and the name of a record have.
+    Sha256,
     /// Without a key.
     Bypass,
     /// With a new key.
@@ -172,11 +207,13 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [Self::Bare, Self::Bypass, Self::First, Self::Replay, Self::LateReplay];
+    const ALL: [Self; 6] =
+        [Self::Bare, Self::Sha256, Self::Bypass, Self::First, Self::Replay, Self::LateReplay];
 
     fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare",
+            Self::Sha256 => "SHA-256 alone",
             Self::Bypass => "bypass",
             Self::First => "first keyed",
             Self::Replay => "replay, soon",
@@ -191,6 +228,8 @@ struct Requests<'a> {
     bare: Router,
     layered: IdempotencyService<Router, MemoryStore>,
     body: Bytes,
+    /// What its keys are counted from.
+    before: usize,
     keys: usize,
 }
 
@@ -202,25 +241,52 @@ impl<'a> Requests<'a> {
             .build();
         let layered = layer.layer(bare.clone());
         let body = Bytes::from(format!("{{\"memo\":\"{:1$}\"}}", "", BODY_BYTES - 11));
-        let mut requests = Self { runtime, bare, layered, body, keys: 0 };
+        let mut requests = Self { runtime, bare, layered, body, before: 0, keys: 0 };
         for filled in (0..stored).step_by(BATCH) {
-            requests.time(Kind::First, BATCH.min(stored - filled));
+            let first = (filled..stored.min(filled + BATCH)).map(|_| requests.request(Kind::First)).collect();
+            runtime.block_on(answer(&requests.layered, first));
         }
         requests
+    }
+
+    /// More requests to the same router under the same layer, with keys of their own.
+    fn beside(&self, runtime: &'a Runtime) -> Self {
+        let (bare, layered, body) = (self.bare.clone(), self.layered.clone(), self.body.clone());
+        Self { runtime, bare, layered, body, before: self.before + (1 << 32), keys: 0 }
+    }
+
+    /// Its key of this number.
+    fn key(&self, number: usize) -> String {
+        let number = self.before + number;
+        format!("\"018f2c6e-7d3a-7b5c-{:04x}-{number:012x}\"", number % 0x1_0000)
     }
 
     fn request(&mut self, kind: Kind) -> Request<Body> {
         let request = Request::post("/echo").header(header::CONTENT_TYPE, "application/json");
         let request = match kind {
-            Kind::Bare | Kind::Bypass => request,
+            Kind::Bare | Kind::Sha256 | Kind::Bypass => request,
             Kind::First => {
                 self.keys += 1;
-                request.header(IDEMPOTENCY_KEY, key(self.keys))
+                request.header(IDEMPOTENCY_KEY, self.key(self.keys))
             }
-            Kind::Replay => request.header(IDEMPOTENCY_KEY, key(self.keys - any_number() % BATCH)),
-            Kind::LateReplay => request.header(IDEMPOTENCY_KEY, key(1 + any_number() % self.keys)),
+            Kind::Replay => request.header(IDEMPOTENCY_KEY, self.key(self.keys - any_number() % BATCH)),
+            Kind::LateReplay => request.header(IDEMPOTENCY_KEY, self.key(1 + any_number() % self.keys)),
         };
         request.extension(Account("account 17")).body(self.body.clone().into()).expect("a request")
+    }
+
+    /// Times requests of a kind from the moment that `start` returns.
+    fn time_from(&mut self, kind: Kind, times: usize, start: impl FnOnce()) -> Duration {
+        if let (Kind::Replay | Kind::LateReplay, 0) = (kind, self.keys) {
+            self.time(Kind::First, BATCH);
+        }
+        let requests: Vec<_> = (0..times).map(|_| self.request(kind)).collect();
+        start();
+        match kind {
+            Kind::Bare => counted(self.runtime, answer(&self.bare, requests)),
+            Kind::Sha256 => counted(self.runtime, hash(&self.body, times)),
+            _ => counted(self.runtime, answer(&self.layered, requests)),
+        }
     }
 }
 
@@ -228,16 +294,7 @@ impl Load for Requests<'_> {
     type Kind = Kind;
 
     fn time(&mut self, kind: Kind, times: usize) -> Duration {
-        if let (Kind::Replay | Kind::LateReplay, 0) = (kind, self.keys) {
-            self.time(Kind::First, BATCH);
-        }
-        let requests: Vec<_> = (0..times).map(|_| self.request(kind)).collect();
-        self.runtime.block_on(async {
-            match kind {
-                Kind::Bare => answer(&self.bare, requests).await,
-                _ => answer(&self.layered, requests).await,
-            }
-        })
+        self.time_from(kind, times, || {})
     }
 
     fn stored(&self) -> usize {
@@ -261,11 +318,17 @@ where
     start.elapsed()
 }
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-
-fn key(number: usize) -> String {
-    format!("\"018f2c6e-7d3a-7b5c-{:04x}-{number:012x}\"", number % 0x1_0000)
+/// Hashes a body and a name, which any layer does that names its records by a digest and compares bodies by one.
+async fn hash(body: &[u8], times: usize) -> Duration {
+    let name = [b'n'; NAME_BYTES];
+    let start = now();
+    for _ in 0..times {
+        black_box((Sha256::digest(black_box(body)), Sha256::digest(black_box(name))));
+    }
+    start.elapsed()
 }
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// What an authentication leaves in the extensions.
 #[derive(Clone, Copy)]
@@ -307,7 +370,8 @@ impl<'a> Records<'a> {
     fn holding(stored: usize, runtime: &'a Runtime) -> Self {
         let mut records = Self { runtime, store: MemoryStore::new(STORE_BYTES), made: 0 };
         for filled in (0..stored).step_by(BATCH) {
-            records.time(Verb::ClaimAndComplete, BATCH.min(stored - filled));
+            let asked = records.asked(Verb::ClaimAndComplete, BATCH.min(stored - filled));
+            runtime.block_on(records.carry_out(asked));
         }
         records
     }
@@ -332,6 +396,29 @@ impl<'a> Records<'a> {
     }
 }
 
+impl Records<'_> {
+    fn asked(&mut self, verb: Verb, times: usize) -> Vec<(ClaimRequest, Outcome)> {
+        let response = |verb| match verb {
+            Verb::ClaimAndComplete => vec![0; BODY_BYTES + 50].into(),
+            Verb::ClaimOfFinished => Bytes::new(),
+        };
+        let outcome = |verb| Outcome::Response(StoredResponse::from_bytes(response(verb)));
+        (0..times).map(|_| (self.claim(verb), outcome(verb))).collect()
+    }
+
+    async fn carry_out(&self, asked: Vec<(ClaimRequest, Outcome)>) -> Duration {
+        let start = now();
+        for (request, outcome) in asked {
+            let claim = black_box(self.store.claim(request).await.expect("room for all"));
+            if let Claim::Run(run) = claim {
+                let held = self.store.complete(request.record, run.fence, outcome).await;
+                assert_eq!(held.expect("room for all"), Fenced::Held);
+            }
+        }
+        start.elapsed()
+    }
+}
+
 impl Load for Records<'_> {
     type Kind = Verb;
 
@@ -339,24 +426,8 @@ impl Load for Records<'_> {
         if let (Verb::ClaimOfFinished, 0) = (verb, self.made) {
             self.time(Verb::ClaimAndComplete, BATCH);
         }
-        let response = |verb| match verb {
-            Verb::ClaimAndComplete => vec![0; BODY_BYTES + 50].into(),
-            Verb::ClaimOfFinished => Bytes::new(),
-        };
-        let asked: Vec<_> = (0..times)
-            .map(|_| (self.claim(verb), Outcome::Response(StoredResponse::from_bytes(response(verb)))))
-            .collect();
-        self.runtime.block_on(async {
-            let start = now();
-            for (request, outcome) in asked {
-                let claim = black_box(self.store.claim(request).await.expect("room for all"));
-                if let Claim::Run(run) = claim {
-                    let held = self.store.complete(request.record, run.fence, outcome).await;
-                    assert_eq!(held.expect("room for all"), Fenced::Held);
-                }
-            }
-            start.elapsed()
-        })
+        let asked = self.asked(verb, times);
+        counted(self.runtime, self.carry_out(asked))
     }
 
     fn stored(&self) -> usize {

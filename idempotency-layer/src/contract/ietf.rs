@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{Method, Response};
 
 use super::Contract;
+use super::json::Quoted;
 use crate::key::KeySyntax;
 use crate::rejection::{Rejection, RejectionKind};
 
@@ -18,17 +19,17 @@ impl Contract {
 }
 
 pub(super) fn problem(rejection: &Rejection) -> Response<Bytes> {
+    let key = rejection.header_name();
     let title = match rejection.kind() {
-        RejectionKind::KeyMissing => "Idempotency-Key is missing",
-        RejectionKind::KeyInvalid(_) => "Idempotency-Key is not valid",
-        RejectionKind::KeyReused => "Idempotency-Key is already used",
-        RejectionKind::InProgress => "A request is outstanding for this Idempotency-Key",
-        _ => rejection.status().canonical_reason().unwrap_or("Error"),
+        RejectionKind::KeyMissing => format!("{key} is missing"),
+        RejectionKind::KeyInvalid(_) => format!("{key} is not valid"),
+        RejectionKind::KeyReused => format!("{key} is already used"),
+        RejectionKind::InProgress => format!("A request is outstanding for this {key}"),
+        _ => rejection.status().canonical_reason().unwrap_or("Error").to_owned(),
     };
     let status = rejection.status().as_u16();
-    // A quotation mark is the one character of a `Uri` that JSON escapes.
-    let kind =
-        rejection.documentation().map_or("about:blank".to_owned(), |uri| uri.to_string().replace('"', "%22"));
-    let body = format!(r#"{{"type":"{kind}","title":"{title}","status":{status},"detail":"{rejection}"}}"#);
+    let kind = rejection.documentation().map_or("about:blank".to_owned(), ToString::to_string);
+    let (kind, title, detail) = (Quoted(kind), Quoted(title), Quoted(rejection));
+    let body = format!(r#"{{"type":{kind},"title":{title},"status":{status},"detail":{detail}}}"#);
     rejection.render(body, "application/problem+json")
 }

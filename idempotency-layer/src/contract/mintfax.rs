@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderName, Method, Response, StatusCode};
 
+use super::json::Quoted;
 use super::{Bind, Classifier, Contract, ReplayMark};
 use crate::fingerprint::FingerprintMode;
 use crate::rejection::{Rejection, RejectionKind};
@@ -34,6 +35,7 @@ fn error(rejection: &Rejection) -> Response<Bytes> {
         }
         _ => (rejection.code(), "contact_support"),
     };
-    let body = format!(r#"{{"error":"{code}","message":"{rejection}","action":"{action}"}}"#);
+    let message = Quoted(rejection);
+    let body = format!(r#"{{"error":"{code}","message":{message},"action":"{action}"}}"#);
     rejection.render(body, "application/json")
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 
+use super::json::Quoted;
 use super::{Bind, Classifier, Contract};
 use crate::rejection::{Rejection, RejectionKind};
 
@@ -28,6 +29,7 @@ fn error(rejection: &Rejection) -> Response<Bytes> {
         | RejectionKind::BodyUnreadable => ("invalid_request_error", ""),
         _ => ("api_error", ""),
     };
-    let body = format!(r#"{{"error":{{"type":"{kind}",{code}"message":"{rejection}"}}}}"#);
+    let message = Quoted(rejection);
+    let body = format!(r#"{{"error":{{"type":"{kind}",{code}"message":{message}}}}}"#);
     rejection.render(body, "application/json")
 }

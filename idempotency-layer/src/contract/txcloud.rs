@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 
 use super::Contract;
+use super::json::Quoted;
 use crate::key::KeySyntax;
 use crate::rejection::{Rejection, RejectionKind};
 
@@ -28,6 +29,7 @@ fn error(rejection: &Rejection) -> Response<Bytes> {
         | RejectionKind::BodyUnreadable => (rejection.code(), "validation_error"),
         _ => (rejection.code(), "api_error"),
     };
-    let body = format!(r#"{{"error":{{"code":"{code}","message":"{rejection}","type":"{kind}"}}}}"#);
+    let message = Quoted(rejection);
+    let body = format!(r#"{{"error":{{"code":"{code}","message":{message},"type":"{kind}"}}}}"#);
     rejection.render(body, "application/json")
 }

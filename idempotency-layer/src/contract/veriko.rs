@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::Response;
 
+use super::json::Quoted;
 use super::{Contract, IDEMPOTENT_REPLAYED, ReplayMark};
 use crate::key::KeySyntax;
 use crate::rejection::Rejection;
@@ -19,6 +20,7 @@ impl Contract {
 
 fn errors(rejection: &Rejection) -> Response<Bytes> {
     let (status, code) = (rejection.status().as_u16(), rejection.code());
-    let body = format!(r#"{{"errors":[{{"status":"{status}","code":"{code}","detail":"{rejection}"}}]}}"#);
+    let detail = Quoted(rejection);
+    let body = format!(r#"{{"errors":[{{"status":"{status}","code":"{code}","detail":{detail}}}]}}"#);
     rejection.render(body, "application/json")
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use http::Extensions;
 
-use super::{Checkpoint, Claim, ClaimRequest, Fence, Fenced, Outcome, RecordId, RequestTransaction, Store};
+use super::{
+    Checkpoint, Claim, ClaimRequest, ClaimToken, Fence, Fenced, Outcome, RecordId, RequestTransaction, Store,
+};
 use crate::error::StoreError;
 
 /// Any [`Store`] behind one type.
@@ -26,6 +28,10 @@ impl AnyStore {
 }
 
 impl Store for AnyStore {
+    fn token(&self) -> ClaimToken {
+        self.0.token()
+    }
+
     async fn claim(&self, request: ClaimRequest) -> Result<Claim, StoreError> {
         self.0.claim(request).await
     }
@@ -66,6 +72,7 @@ type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send +
 
 /// [`Store`] with its futures boxed.
 trait DynStore: Send + Sync {
+    fn token(&self) -> ClaimToken;
     fn claim(&self, request: ClaimRequest) -> Answer<'_, Claim>;
     fn complete(&self, record: RecordId, fence: Fence, outcome: Outcome) -> Answer<'_, Fenced>;
     fn release(&self, record: RecordId, fence: Fence) -> Answer<'_, Fenced>;
@@ -75,6 +82,10 @@ trait DynStore: Send + Sync {
 }
 
 impl<S: Store> DynStore for S {
+    fn token(&self) -> ClaimToken {
+        Store::token(self)
+    }
+
     fn claim(&self, request: ClaimRequest) -> Answer<'_, Claim> {
         Box::pin(Store::claim(self, request))
     }

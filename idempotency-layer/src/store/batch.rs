@@ -24,6 +24,9 @@ use crate::error::StoreError;
 
 /// The end of a batcher that owns the connection.
 pub(crate) trait Writer: Send + 'static {
+    /// The verbs of one batch.
+    const MOST: usize = BATCH;
+
     /// Carries out the verbs: at most one of each record, in ascending order of the records, so that two processes take
     /// their locks in the same order. One reply for each verb, in the order of the verbs.
     ///
@@ -100,7 +103,7 @@ pub(crate) enum Answer {
 
 /// As many verbs wait in the queue; a caller beyond them waits for a place.
 const QUEUE: usize = 4096;
-/// The verbs of one batch.
+/// The verbs that are taken from the queue at a time.
 pub(crate) const BATCH: usize = 1024;
 /// Bytes of responses and checkpoints after which a batch takes no more.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
@@ -215,7 +218,7 @@ impl<W> fmt::Debug for Batcher<W> {
 async fn work<W: Writer>(mut writer: W, mut queue: mpsc::Receiver<Job>) {
     let (mut waiting, mut is_ready) = (Vec::new(), false);
     while take(&mut queue, &mut waiting, is_ready).await {
-        is_ready = Round::cut(&mut waiting, W::together).carry_out(&mut writer, &mut waiting).await;
+        is_ready = Round::cut(&mut waiting, W::MOST, W::together).carry_out(&mut writer, &mut waiting).await;
         let_callers_ask(&queue).await;
     }
     writer.close().await;

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "axum")]
 mod axum;
+mod claim;
 mod connection;
 mod database;
 #[cfg(feature = "postgres")]
@@ -15,13 +16,15 @@ use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub(super) use self::claim::claim;
 use self::connection::LentConnection;
 pub use self::database::CoCommitDatabase;
-#[cfg(feature = "postgres")]
-pub(super) use self::database::Written;
+pub(super) use self::database::{CompletedClaim, Written};
 #[cfg(feature = "postgres")]
 pub(super) use self::postgres::PostgresHome;
 pub(super) use self::request::offer;
+#[cfg(feature = "sqlite")]
+pub(super) use self::sqlite::SqliteHome;
 
 /// The transaction of a request, for the handler to write its rows in.
 ///
@@ -122,6 +125,8 @@ pub enum CoCommitError {
 /// What all handles of one request share.
 struct Shared<DB: CoCommitDatabase> {
     home: DB::Home,
+    /// Whether the transaction is the claim: it was begun by the layer, and a rollback by the handler keeps it.
+    is_claim: bool,
     state: Mutex<State<DB>>,
 }
 
@@ -151,9 +156,19 @@ enum Stage<DB: CoCommitDatabase> {
 }
 
 impl<DB: CoCommitDatabase> CoCommit<DB> {
+    /// A transaction that the handler begins.
     fn new(home: DB::Home) -> Self {
-        let state = State { stage: Stage::Unbegun, keeps_on_error: false, on_commit: Vec::new() };
-        Self { shared: Arc::new(Shared { home, state: Mutex::new(state) }) }
+        Self::at(Stage::Unbegun, home, false)
+    }
+
+    /// A transaction that is the claim.
+    fn claimed(home: DB::Home, connection: LentConnection<DB>) -> Self {
+        Self::at(Stage::Idle(connection), home, true)
+    }
+
+    fn at(stage: Stage<DB>, home: DB::Home, is_claim: bool) -> Self {
+        let shared = Mutex::new(State { stage, keeps_on_error: false, on_commit: Vec::new() });
+        Self { shared: Arc::new(Shared { home, is_claim, state: shared }) }
     }
 
     /// Begins the transaction of this request, or continues it.
@@ -194,10 +209,20 @@ impl<DB: CoCommitDatabase> CoCommit<DB> {
     ///
     /// If the call is dropped, everything was undone; its connection is closed.
     pub async fn roll_back(&self) -> Result<(), CoCommitError> {
-        let Some(connection) = self.shared.take(Stage::Beginning, Stage::Unbegun)? else { return Ok(()) };
+        let Some(mut connection) = self.shared.take(Stage::Beginning, Stage::Unbegun)? else {
+            return Ok(());
+        };
         self.shared.lock().on_commit.clear();
-        let _unbegun = BackToUnbegun(&self.shared);
-        Ok(connection.roll_back().await?)
+        let unbegun = BackToUnbegun(&self.shared);
+        if !self.shared.is_claim {
+            return Ok(connection.roll_back().await?);
+        }
+        // Dropped here, or failed: the claim is gone with its connection, and the request is answered 503.
+        connection.roll_back_handler().await?;
+        mem::forget(unbegun);
+        let connection = self.shared.begun(connection)?;
+        self.shared.lock().stage = Stage::Idle(connection);
+        Ok(())
     }
 
     /// Commits the rows of this request with whatever response is stored, a 4xx too.
@@ -290,7 +315,7 @@ impl<DB: CoCommitDatabase> Drop for BackToUnbegun<'_, DB> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         if let Stage::Beginning = state.stage {
-            state.stage = Stage::Unbegun;
+            state.stage = if self.0.is_claim { Stage::Over } else { Stage::Unbegun };
         }
     }
 }

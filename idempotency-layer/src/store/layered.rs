@@ -12,7 +12,8 @@ use moka::sync::Cache;
 use tokio::time::Instant;
 
 use super::{
-    Checkpoint, Claim, ClaimRequest, Fence, Fenced, Outcome, Purge, RecordId, RequestTransaction, Store,
+    Checkpoint, Claim, ClaimRequest, ClaimToken, ClaimsInTransaction, Fence, Fenced, Outcome, Purge,
+    RecordId, RequestTransaction, Store, TransactionClaim,
 };
 use crate::clock::{after, now};
 use crate::error::StoreError;
@@ -93,6 +94,11 @@ impl<S> Layered<S> {
         LayeredStats { records: self.finished.entry_count(), bytes: self.finished.weighted_size() }
     }
 
+    /// The answer to a claim, where it is in memory.
+    fn known(&self, request: &ClaimRequest, now: Instant) -> Option<Claim> {
+        self.finished.get(&request.record).and_then(|known| known.answer(request, now))
+    }
+
     /// Keeps what the inner store answered to a claim that was asked at `asked`.
     fn learn(&self, request: &ClaimRequest, asked: Instant, answer: &Claim) {
         match answer {
@@ -136,11 +142,13 @@ impl<S> Layered<S> {
 }
 
 impl<S: Store> Store for Layered<S> {
+    fn token(&self) -> ClaimToken {
+        self.inner.token()
+    }
+
     async fn claim(&self, request: ClaimRequest) -> Result<Claim, StoreError> {
         let asked = now();
-        if let Some(claim) =
-            self.finished.get(&request.record).and_then(|known| known.answer(&request, asked))
-        {
+        if let Some(claim) = self.known(&request, asked) {
             return Ok(claim);
         }
         // Dropped here: nothing was learnt.
@@ -172,6 +180,27 @@ impl<S: Store> Store for Layered<S> {
 
     fn offer_transaction(&self, extensions: &mut Extensions) -> Option<Box<dyn RequestTransaction>> {
         self.inner.offer_transaction(extensions)
+    }
+}
+
+impl<S: ClaimsInTransaction> ClaimsInTransaction for Layered<S> {
+    const TRANSACTION_TIME: Duration = S::TRANSACTION_TIME;
+
+    async fn claim_in_transaction(
+        &self,
+        request: ClaimRequest,
+        transaction_time: Duration,
+    ) -> Result<TransactionClaim, StoreError> {
+        let asked = now();
+        if let Some(claim) = self.known(&request, asked) {
+            return Ok(TransactionClaim::Answered(claim));
+        }
+        // Dropped here: nothing was learnt.
+        let answer = self.inner.claim_in_transaction(request, transaction_time).await?;
+        if let TransactionClaim::Answered(answer) = &answer {
+            self.learn(&request, asked, answer);
+        }
+        Ok(answer)
     }
 }
 
@@ -249,7 +278,7 @@ mod tests {
         let request = ClaimRequest {
             record: RecordId::from_bytes([number; 32]),
             fingerprint: Fingerprint::NONE,
-            token: crate::store::ClaimToken::new(),
+            token: ClaimToken::new(),
             lease: Duration::ZERO,
             ttl: Duration::ZERO,
         };

@@ -1,37 +1,41 @@
 //! Records in the memory of one process.
 
+mod records;
+
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hashlink::LinkedHashMap;
 use tokio::time::Instant;
 
+use self::records::{Lease, Record, Records, Running, State};
 use super::{
     Checkpoint, Claim, ClaimRequest, ClaimToken, Fence, Fenced, Outcome, Purge, RecordId, Run, Store,
 };
 use crate::clock::{after, now};
 use crate::error::StoreError;
-use crate::fingerprint::Fingerprint;
 
 /// Records in the memory of one process, bounded by bytes.
 ///
-/// For one process that may forget its records when it ends: tests, development, and servers that need no more
-/// than "a retry within the life of this process happens once".
+/// Use it where records may be lost when the process ends: in tests, in development, and in a server that needs no
+/// more than "a retry within the life of this process happens once".
 ///
-/// A running claim is never evicted. A finished record goes when it expires, and before that only when its bytes
-/// are needed; a retry that comes after would run again, so that is counted in
+/// A running claim is never evicted. A finished record is dropped when it expires, and before that only when its bytes
+/// are needed. A retry that comes after an early drop would run again, so early drops are counted in
 /// [`MemoryStats::evicted_early`], which should stay 0. Orphans, and claims released with a checkpoint, stay until they
 /// expire. When nothing can be evicted, claims are refused.
 ///
-/// Records lie in shards, each two maps in the order of insertion. With one time to live that is the order of
-/// expiry too, so what is expired stands in front and dropping it costs nothing to find. (Records with a shorter
-/// time to live than those before them are dropped late, but are expired in time all the same.)
+/// Records are spread over shards, each with a lock of its own and two queues: what runs, in the order of the claims, and what
+/// is finished, in the order of completion. With one time to live, the record that expires first is at the front, so dropping
+/// expired records needs no search. A record with a shorter time to live than those before it expires in time, but its
+/// memory is freed later.
 pub struct MemoryStore {
-    shards: Box<[Mutex<Shard>]>,
-    budget: Budget,
-    evicted_early: AtomicU64,
+    shards: Box<[Padded<Mutex<Shard>>]>,
+    pool: Padded<Pool>,
+    /// How many bytes a shard takes from the pool at once, beyond what it needs.
+    spare: usize,
+    max_bytes: usize,
 }
 
 /// How full a [`MemoryStore`] is.
@@ -42,77 +46,113 @@ pub struct MemoryStats {
     pub records: usize,
     /// Bytes held, as the store counts them.
     pub bytes: usize,
-    /// Finished records that were dropped before their time, since the store was made.
+    /// Finished records that were dropped before they expired, since the store was made.
     pub evicted_early: u64,
 }
 
 /// Enough that threads rarely meet, few enough that an empty store is small.
 const SHARDS: usize = 64;
-/// What a record costs beside its response and checkpoint: itself twice over for the maps' spare room.
+/// What a record costs beside its response and checkpoint: itself, and the room to spare in table and chunks.
 const RECORD_BYTES: usize = 240;
 /// How many expired records one claim drops: more than it adds, so they never pile up.
 const PURGED_PER_CLAIM: usize = 2;
+/// The most that a shard keeps to spare: the pool is asked once for some fifty records.
+const MAX_SPARE: usize = 64 * 1024;
 
 impl MemoryStore {
-    /// A store of at most `max_bytes` bytes.
+    /// Creates a store of at most `max_bytes` bytes.
     pub fn new(max_bytes: usize) -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            budget: Budget { used: AtomicUsize::new(0), held: AtomicUsize::new(0), max: max_bytes },
-            evicted_early: AtomicU64::new(0),
+            shards: (0..SHARDS).map(|_| Padded::default()).collect(),
+            pool: Padded(Pool(AtomicUsize::new(max_bytes))),
+            // All shards together keep at most an eighth to spare. A small store keeps nothing.
+            spare: (max_bytes / (16 * SHARDS)).min(MAX_SPARE) / 1024 * 1024,
+            max_bytes,
         }
     }
 
-    /// How full it is, counted now.
+    /// Returns how full the store is. All claims wait meanwhile, so the figures are of one moment.
     pub fn stats(&self) -> MemoryStats {
-        let records = |shard: MutexGuard<'_, Shard>| shard.running.len() + shard.finished.len();
+        let shards: Vec<_> = self.shards.iter().map(lock).collect();
         MemoryStats {
-            records: self.shards.iter().map(|shard| records(lock(shard))).sum(),
-            bytes: self.budget.used.load(Ordering::Relaxed),
-            evicted_early: self.evicted_early.load(Ordering::Relaxed),
+            records: shards.iter().map(|shard| shard.records.len()).sum(),
+            bytes: shards.iter().map(|shard| shard.used).sum(),
+            evicted_early: shards.iter().map(|shard| shard.evicted_early).sum(),
         }
     }
 
-    /// One atomic step on a record. A step that finds no room for what it is about to keep gives `None`, and is taken
-    /// anew once there is room: what it found may have changed meanwhile.
+    /// Takes one atomic step on a record. A step that finds no room for the bytes it is about to keep returns `None`. It
+    /// is taken again once there is room, since what it found may have changed meanwhile.
     fn step<T>(
         &self,
         record: RecordId,
         bytes: usize,
-        mut step: impl FnMut(&mut Shard, &mut Room<'_>) -> Option<T>,
+        mut step: impl FnMut(&mut Shard) -> Option<T>,
     ) -> Result<T, StoreError> {
-        let home = home(record);
-        let mut room = Room { budget: &self.budget, bytes: 0 };
+        let home = &self.shards[home(record)];
+        let mut room = 0;
         loop {
-            if let Some(done) = step(&mut lock(&self.shards[home]), &mut room) {
+            let mut shard = lock(home);
+            shard.spare += room;
+            let done = step(&mut shard);
+            self.trim(&mut shard);
+            if let Some(done) = done {
                 return Ok(done);
             }
+            drop(shard);
             room = self.make_room(bytes)?;
         }
     }
 
-    /// Drops finished records, the one that expires first before the others, until `bytes` fit; none, if that would not
-    /// help. One lock is held at a time.
-    fn make_room(&self, bytes: usize) -> Result<Room<'_>, StoreError> {
-        if !self.budget.could_take(bytes) {
+    /// Reserves bytes in a shard: its own spare ones, or some of the pool's.
+    fn reserve(&self, shard: &mut Shard, bytes: usize) -> bool {
+        if shard.spare < bytes {
+            let missing = bytes - shard.spare;
+            shard.spare += match missing.saturating_add(self.spare) {
+                more if self.pool.0.take(more) => more,
+                _ if self.pool.0.take(missing) => missing,
+                _ => return false,
+            };
+        }
+        shard.spare -= bytes;
+        shard.used += bytes;
+        true
+    }
+
+    /// Gives back what a shard has too much of.
+    fn trim(&self, shard: &mut Shard) {
+        if shard.spare > 2 * self.spare {
+            self.pool.0.give_back(shard.spare - self.spare);
+            shard.spare = self.spare;
+        }
+    }
+
+    /// Takes `bytes` from the pool, dropping finished records until they are there: the one that expires first before
+    /// the others. Drops none if that would not help. One lock is held at a time.
+    fn make_room(&self, bytes: usize) -> Result<usize, StoreError> {
+        let mut held = 0_usize;
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            self.pool.0.give_back(std::mem::take(&mut shard.spare));
+            held += shard.held;
+        }
+        if held.saturating_add(bytes) > self.max_bytes {
             return Err(StoreError::full());
         }
         let now = now();
-        while !self.budget.take(bytes) {
-            let first_expiry = |shard: &Mutex<Shard>| Some(lock(shard).finished.front()?.1.expires_at);
-            let oldest = self.shards.iter().filter_map(|shard| Some((first_expiry(shard)?, shard)));
+        while !self.pool.0.take(bytes) {
+            let oldest = self.shards.iter().filter_map(|shard| Some((lock(shard).first_expiry()?, shard)));
             let Some((_, shard)) = oldest.min_by_key(|(expires_at, _)| *expires_at) else {
                 return Err(StoreError::full());
             };
             // Another thread may have taken it meanwhile; then this one looks again.
-            if let Some((_, oldest)) = lock(shard).finished.pop_front() {
-                self.budget.give_back(oldest.bytes());
-                if oldest.expires_at > now {
-                    self.evicted_early.fetch_add(1, Ordering::Relaxed);
-                }
+            let mut shard = lock(shard);
+            if let Some(expires_at) = shard.drop_finished() {
+                self.pool.0.give_back(std::mem::take(&mut shard.spare));
+                shard.evicted_early += u64::from(expires_at > now);
             }
         }
-        Ok(Room { budget: &self.budget, bytes })
+        Ok(bytes)
     }
 }
 
@@ -124,16 +164,17 @@ impl Default for MemoryStore {
 }
 
 impl Store for MemoryStore {
+    fn token(&self) -> ClaimToken {
+        ClaimToken::of_this_process()
+    }
+
     async fn claim(&self, request: ClaimRequest) -> Result<Claim, StoreError> {
-        self.step(request.record, RECORD_BYTES, |shard, room| {
+        self.step(request.record, RECORD_BYTES, |shard| {
             let now = now();
-            shard.drop_expired(now, PURGED_PER_CLAIM, &self.budget);
-            match shard.claim_known(&request, now, &self.budget) {
+            shard.drop_expired(now, PURGED_PER_CLAIM);
+            match shard.claim_known(&request, now) {
                 Some(claim) => Some(claim),
-                None => room.take(RECORD_BYTES).then(|| {
-                    self.budget.hold(RECORD_BYTES);
-                    shard.claim_new(&request, now)
-                }),
+                None => self.reserve(shard, RECORD_BYTES).then(|| shard.claim_new(&request, now)),
             }
         })
     }
@@ -141,36 +182,38 @@ impl Store for MemoryStore {
     async fn complete(&self, record: RecordId, fence: Fence, outcome: Outcome) -> Result<Fenced, StoreError> {
         let bytes = outcome_bytes(&outcome);
         let mut outcome = Some(outcome);
-        self.step(record, bytes, |shard, room| {
-            if shard.running_with(record, fence).is_none() {
-                let finished = shard.finished.get(&record).is_some_and(|finished| finished.fence == fence);
-                return Some(if finished { Fenced::Held } else { Fenced::Stale });
-            }
+        self.step(record, bytes, |shard| {
+            let Some(at) = shard.records.find(record) else { return Some(Fenced::Stale) };
+            let found = shard.records.at_mut(at);
+            let held = match &found.state {
+                State::Running(running) if found.fence == fence && running.is_claimed() => running.bytes(),
+                State::Finished(_) if found.fence == fence => return Some(Fenced::Held),
+                _ => return Some(Fenced::Stale),
+            };
             // Room first: what there is none for stays a running claim.
-            let outcome = room.take(bytes).then(|| outcome.take())??;
-            let running = shard.running.remove(&record)?;
-            self.budget.let_go(running.bytes());
-            self.budget.give_back(checkpoint_bytes(running.checkpoint.as_deref()));
-            let Running { fingerprint, expires_at, .. } = running;
-            shard.finished.insert(record, Finished { fingerprint, fence, expires_at, outcome });
+            let outcome = self.reserve(shard, bytes).then(|| outcome.take())??;
+            shard.held -= held;
+            shard.give_back(held - RECORD_BYTES);
+            shard.records.finish(at, outcome);
             Some(Fenced::Held)
         })
     }
 
     async fn release(&self, record: RecordId, fence: Fence) -> Result<Fenced, StoreError> {
-        let mut shard = lock(&self.shards[home(record)]);
-        let Some(running) = shard.running_with(record, fence) else { return Ok(Fenced::Stale) };
-        if running.checkpoint.is_some() {
-            running.lease = Lease::Released;
-        } else {
-            shard.forget_running(record, &self.budget);
-        }
-        Ok(Fenced::Held)
+        self.step(record, 0, |shard| {
+            let Some((at, running)) = shard.running_with(record, fence) else { return Some(Fenced::Stale) };
+            if running.checkpoint.is_some() {
+                running.lease = Lease::Released;
+            } else {
+                shard.forget(at);
+            }
+            Some(Fenced::Held)
+        })
     }
 
     async fn extend(&self, record: RecordId, fence: Fence, lease: Duration) -> Result<Fenced, StoreError> {
         let mut shard = lock(&self.shards[home(record)]);
-        let Some(running) = shard.running_with(record, fence) else { return Ok(Fenced::Stale) };
+        let Some((_, running)) = shard.running_with(record, fence) else { return Ok(Fenced::Stale) };
         running.lease = Lease::Until(after(now(), lease));
         Ok(Fenced::Held)
     }
@@ -185,13 +228,16 @@ impl Store for MemoryStore {
         // Kept as a copy, like the response: the caller's bytes may be cut from a larger buffer.
         let copied = Checkpoint { data: checkpoint.data.to_vec().into(), name: checkpoint.name };
         let mut checkpoint = Some(Box::new(copied));
-        self.step(record, bytes, |shard, room| {
-            let Some(running) = shard.running_with(record, fence) else { return Some(Fenced::Stale) };
-            let checkpoint = room.take(bytes).then(|| checkpoint.take())??;
-            self.budget.hold(bytes);
+        self.step(record, bytes, |shard| {
+            if shard.running_with(record, fence).is_none() {
+                return Some(Fenced::Stale);
+            }
+            let checkpoint = self.reserve(shard, bytes).then(|| checkpoint.take())??;
+            let (_, running) = shard.running_with(record, fence)?;
             let before = checkpoint_bytes(running.checkpoint.replace(checkpoint).as_deref());
-            self.budget.let_go(before);
-            self.budget.give_back(before);
+            shard.held += bytes;
+            shard.held -= before;
+            shard.give_back(before);
             Some(Fenced::Held)
         })
     }
@@ -202,7 +248,9 @@ impl Purge for MemoryStore {
         let now = now();
         let mut left = limit;
         for shard in &self.shards {
-            left -= lock(shard).drop_expired(now, left, &self.budget);
+            let mut shard = lock(shard);
+            left -= shard.drop_expired(now, left);
+            self.trim(&mut shard);
         }
         Ok(limit - left)
     }
@@ -214,187 +262,167 @@ impl fmt::Debug for MemoryStore {
     }
 }
 
-/// The bytes of all shards together, never more than `max`.
-struct Budget {
-    used: AtomicUsize,
-    /// Those of running records, which cannot be had by dropping anything.
-    held: AtomicUsize,
-    max: usize,
-}
+/// On cache lines of its own, so that two threads slow each other down only where they meet.
+#[derive(Default)]
+#[repr(align(128))]
+struct Padded<T>(T);
 
-impl Budget {
+/// The bytes that no shard has: what all shards use, what they keep to spare, and these are the store's bound together.
+struct Pool(AtomicUsize);
+
+impl Pool {
     fn take(&self, bytes: usize) -> bool {
-        let fits = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.max);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| free.checked_sub(bytes)).is_ok()
     }
 
     fn give_back(&self, bytes: usize) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    fn could_take(&self, bytes: usize) -> bool {
-        self.held.load(Ordering::Relaxed).saturating_add(bytes) <= self.max
-    }
-
-    fn hold(&self, bytes: usize) {
-        self.held.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    fn let_go(&self, bytes: usize) {
-        self.held.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
-
-/// Bytes taken from the budget ahead of their use. What is not used goes back.
-struct Room<'a> {
-    budget: &'a Budget,
-    bytes: usize,
-}
-
-impl Room<'_> {
-    fn take(&mut self, bytes: usize) -> bool {
-        if self.bytes >= bytes {
-            self.bytes -= bytes;
-            return true;
-        }
-        self.budget.take(bytes)
-    }
-}
-
-impl Drop for Room<'_> {
-    fn drop(&mut self) {
-        if self.bytes > 0 {
-            self.budget.give_back(self.bytes);
+        if bytes > 0 {
+            self.0.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 }
 
 #[derive(Default)]
 struct Shard {
-    /// In the order of their first claim.
-    running: LinkedHashMap<RecordId, Running>,
-    /// In the order of their completion.
-    finished: LinkedHashMap<RecordId, Finished>,
+    records: Records,
     /// The last fence given out, to whichever record: so that a forgotten record's next fence is a new one.
     last_fence: u64,
-}
-
-struct Running {
-    fingerprint: Fingerprint,
-    token: ClaimToken,
-    fence: Fence,
-    attempt: u32,
-    orphan: bool,
-    lease: Lease,
-    expires_at: Instant,
-    checkpoint: Option<Box<Checkpoint>>,
-}
-
-#[derive(Clone, Copy)]
-enum Lease {
-    Until(Instant),
-    /// Given up with a checkpoint: anybody's at once, and no orphan.
-    Released,
-}
-
-struct Finished {
-    fingerprint: Fingerprint,
-    fence: Fence,
-    expires_at: Instant,
-    outcome: Outcome,
+    /// The bytes of its records.
+    used: usize,
+    /// Those of running records among them, which cannot be had by dropping anything.
+    held: usize,
+    /// Bytes taken from the pool and not used yet.
+    spare: usize,
+    evicted_early: u64,
 }
 
 impl Shard {
-    /// The claim of a record that the shard holds; `None` if it holds none.
-    fn claim_known(&mut self, request: &ClaimRequest, now: Instant, budget: &Budget) -> Option<Claim> {
-        if let Some(finished) = self.finished.get(&request.record) {
-            if finished.expires_at > now {
-                return Some(finished.answer(request.fingerprint, now));
-            }
-            let expired = self.finished.remove(&request.record)?;
-            budget.give_back(expired.bytes());
-        }
-        let running = self.running.get_mut(&request.record)?;
-        if running.is_expired(now) {
-            self.forget_running(request.record, budget);
+    /// Claims a record that the shard holds. Returns `None` if it holds none.
+    fn claim_known(&mut self, request: &ClaimRequest, now: Instant) -> Option<Claim> {
+        let at = self.records.find(request.record)?;
+        let found = self.records.at_mut(at);
+        if found.is_expired(now) {
+            self.forget(at);
             return None;
         }
-        let lease_left = running.lease_left(now);
-        if !running.fingerprint.matches(&request.fingerprint) {
+        if !found.fingerprint.matches(&request.fingerprint) {
             return Some(Claim::Mismatch);
         }
-        let own = running.token == request.token && !matches!(running.lease, Lease::Released);
+        let running = match &mut found.state {
+            State::Running(running) => running,
+            State::Finished(outcome) => return Some(answer(outcome, found.expires_at, now)),
+            State::Vacant => return None,
+        };
+        let lease_left = running.lease_left(now);
+        let own = running.token == request.token && running.is_claimed();
         if !own && !lease_left.is_zero() {
             return Some(Claim::InFlight { lease_left });
         }
         if !own {
             self.last_fence += 1;
-            running.fence = Fence(self.last_fence);
+            found.fence = Fence(self.last_fence);
             running.token = request.token;
             running.attempt = running.attempt.saturating_add(1);
-            running.orphan = matches!(running.lease, Lease::Until(_));
+            running.orphan = running.is_claimed();
         }
         running.lease = Lease::Until(after(now, request.lease));
-        Some(running.claim())
+        Some(running.claim(found.fence))
     }
 
+    /// Claims a record that the shard does not hold. Its bytes are reserved.
     fn claim_new(&mut self, request: &ClaimRequest, now: Instant) -> Claim {
         self.last_fence += 1;
+        self.held += RECORD_BYTES;
+        let fence = Fence(self.last_fence);
         let running = Running {
-            fingerprint: request.fingerprint,
             token: request.token,
-            fence: Fence(self.last_fence),
             attempt: 1,
             orphan: false,
             lease: Lease::Until(after(now, request.lease)),
-            expires_at: after(now, request.ttl),
             checkpoint: None,
         };
-        let claim = running.claim();
-        self.running.insert(request.record, running);
+        let claim = running.claim(fence);
+        let expires_at = after(now, request.ttl);
+        self.records.insert(request.record, request.fingerprint, fence, expires_at, running);
         claim
     }
 
-    fn forget_running(&mut self, record: RecordId, budget: &Budget) {
-        if let Some(running) = self.running.remove(&record) {
-            budget.let_go(running.bytes());
-            budget.give_back(running.bytes());
+    /// Returns the claim of a record, if `fence` is the one it runs under.
+    fn running_with(&mut self, record: RecordId, fence: Fence) -> Option<(usize, &mut Running)> {
+        let at = self.records.find(record)?;
+        let found = self.records.at_mut(at);
+        match &mut found.state {
+            State::Running(running) if found.fence == fence && running.is_claimed() => Some((at, running)),
+            _ => None,
         }
     }
 
-    /// The claim of this record, if `fence` is the one it runs under.
-    fn running_with(&mut self, record: RecordId, fence: Fence) -> Option<&mut Running> {
-        let held =
-            |running: &&mut Running| running.fence == fence && !matches!(running.lease, Lease::Released);
-        self.running.get_mut(&record).filter(held)
+    /// Drops a record.
+    fn forget(&mut self, at: usize) {
+        let bytes = match self.records.remove(at) {
+            State::Running(running) => {
+                self.held -= running.bytes();
+                running.bytes()
+            }
+            State::Finished(outcome) => RECORD_BYTES + outcome_bytes(&outcome),
+            State::Vacant => 0,
+        };
+        self.give_back(bytes);
     }
 
-    /// Drops at most `limit` expired records from the fronts, and says how many.
-    fn drop_expired(&mut self, now: Instant, limit: usize, budget: &Budget) -> usize {
+    fn give_back(&mut self, bytes: usize) {
+        self.used -= bytes;
+        self.spare += bytes;
+    }
+
+    /// Returns when the first finished record expires.
+    fn first_expiry(&self) -> Option<Instant> {
+        self.records.first_finished().map(|at| self.records.at(at).expires_at)
+    }
+
+    /// Drops the first finished record, and returns when it expires.
+    fn drop_finished(&mut self) -> Option<Instant> {
+        let at = self.records.first_finished()?;
+        let expires_at = self.records.at(at).expires_at;
+        self.forget(at);
+        Some(expires_at)
+    }
+
+    /// Drops at most `limit` expired records from the fronts, and returns how many.
+    fn drop_expired(&mut self, now: Instant, limit: usize) -> usize {
         for dropped in 0..limit {
-            if let Some((_, oldest)) = self.finished.front().filter(|(_, oldest)| oldest.expires_at <= now) {
-                budget.give_back(oldest.bytes());
-                self.finished.pop_front();
-            } else if let Some((&oldest, _)) =
-                self.running.front().filter(|(_, oldest)| oldest.is_expired(now))
-            {
-                self.forget_running(oldest, budget);
-            } else {
-                return dropped;
-            }
+            let firsts = [self.records.first_finished(), self.records.first_running()];
+            let expired = firsts.into_iter().flatten().find(|at| self.records.at(*at).is_expired(now));
+            let Some(at) = expired else { return dropped };
+            self.forget(at);
         }
         limit
     }
 }
 
+impl Record {
+    fn is_expired(&self, now: Instant) -> bool {
+        let runs = match &self.state {
+            State::Running(running) => !running.lease_left(now).is_zero(),
+            State::Finished(_) | State::Vacant => false,
+        };
+        self.expires_at <= now && !runs
+    }
+}
+
 impl Running {
-    fn claim(&self) -> Claim {
+    fn claim(&self, fence: Fence) -> Claim {
         Claim::Run(Run {
-            fence: self.fence,
+            fence,
             attempt: self.attempt,
             orphan: self.orphan,
             checkpoint: self.checkpoint.as_deref().cloned(),
         })
+    }
+
+    /// Whether somebody claimed it and did not release it, whether or not the lease ran out.
+    fn is_claimed(&self) -> bool {
+        matches!(self.lease, Lease::Until(_))
     }
 
     fn lease_left(&self, now: Instant) -> Duration {
@@ -404,29 +432,19 @@ impl Running {
         }
     }
 
-    fn is_expired(&self, now: Instant) -> bool {
-        self.expires_at <= now && self.lease_left(now).is_zero()
-    }
-
     fn bytes(&self) -> usize {
         RECORD_BYTES + checkpoint_bytes(self.checkpoint.as_deref())
     }
 }
 
-impl Finished {
-    fn answer(&self, fingerprint: Fingerprint, now: Instant) -> Claim {
-        match &self.outcome {
-            _ if !self.fingerprint.matches(&fingerprint) => Claim::Mismatch,
-            Outcome::Response(response) => Claim::Replay {
-                response: response.clone(),
-                expires_in: self.expires_at.saturating_duration_since(now),
-            },
-            Outcome::Tombstone(tombstone) => Claim::Tombstone(*tombstone),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        RECORD_BYTES + outcome_bytes(&self.outcome)
+/// Answers a claim of a finished record.
+fn answer(outcome: &Outcome, expires_at: Instant, now: Instant) -> Claim {
+    match outcome {
+        Outcome::Response(response) => Claim::Replay {
+            response: response.clone(),
+            expires_in: expires_at.saturating_duration_since(now),
+        },
+        Outcome::Tombstone(tombstone) => Claim::Tombstone(*tombstone),
     }
 }
 
@@ -447,6 +465,6 @@ fn checkpoint_bytes(checkpoint: Option<&Checkpoint>) -> usize {
 }
 
 /// A lock that a panic left behind guards maps that are whole all the same: nothing under it can panic half way.
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(shard: &Padded<Mutex<Shard>>) -> MutexGuard<'_, Shard> {
+    shard.0.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,7 +3,9 @@
 mod answers;
 mod calls;
 mod error;
+mod own;
 mod statements;
+pub(super) mod transaction;
 mod writer;
 
 use std::fmt;
@@ -12,19 +14,16 @@ use std::time::Duration;
 
 use http::Extensions;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{
-    AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Row, SqlSafeStr, SqlStr, query, query_scalar,
-    raw_sql,
-};
+use sqlx::{Connection, Executor, PgConnection, PgPool, Postgres, SqlSafeStr, query, query_scalar};
 
 use self::error::store_error;
-pub(crate) use self::statements::is_marked;
+use self::own::OwnTransaction;
 use self::writer::PostgresWriter;
 use super::batch::Batcher;
-use super::co_commit::{PostgresHome, Written};
+use super::co_commit::PostgresHome;
 use super::{
-    Checkpoint, Claim, ClaimRequest, Fence, Fenced, Outcome, Purge, RecordId, RequestTransaction, Store,
-    co_commit,
+    Checkpoint, Claim, ClaimRequest, ClaimsInTransaction, Fence, Fenced, Outcome, Purge, RecordId,
+    RequestTransaction, Store, TransactionClaim, co_commit,
 };
 use crate::error::StoreError;
 
@@ -132,18 +131,19 @@ impl PostgresStore {
     ///
     /// Each migration is carried out whole or not at all.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        let records = Migration::new(
-            1,
-            "idempotency records".into(),
-            MigrationType::Simple,
-            include_str!("../../migrations/postgres/1_idempotency_records.sql").into_sql_str(),
-            false,
-        );
-        let mut migrator = Migrator::with_migrations(vec![records]);
+        let steps = [
+            ("idempotency records", include_str!("../../migrations/postgres/1_idempotency_records.sql")),
+            ("idempotency leases", include_str!("../../migrations/postgres/2_idempotency_leases.sql")),
+        ];
+        let step = |(version, (name, sql)): (i64, (&'static str, &'static str))| {
+            Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+        };
+        let mut migrator = Migrator::with_migrations((1..).zip(steps).map(step).collect());
         migrator.dangerous_set_table_name(MIGRATIONS);
         // A connection of its own: on an error, the migrator keeps the lock that lets others wait.
         let options = self.pool.connect_options();
         let mut connection = PgConnection::connect_with(&options).await.map_err(store_error)?;
+        connection.execute(statements::DEFAULTS).await.map_err(store_error)?;
         migrator.run_direct(None, &mut connection, false).await.map_err(StoreError::unavailable)?;
         connection.close().await.map_err(store_error)
     }
@@ -189,12 +189,24 @@ impl Store for PostgresStore {
     }
 }
 
+impl ClaimsInTransaction for PostgresStore {
+    const TRANSACTION_TIME: Duration = Duration::from_secs(30);
+
+    async fn claim_in_transaction(
+        &self,
+        request: ClaimRequest,
+        transaction_time: Duration,
+    ) -> Result<TransactionClaim, StoreError> {
+        co_commit::claim::<Postgres>(&self.home, request, transaction_time).await
+    }
+}
+
 impl Purge for PostgresStore {
     async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
-        // Planned anew each time: a plan from when the table was small would scan it when it is large.
-        let purge = query(statements::PURGE).bind(i64::try_from(limit).unwrap_or(i64::MAX)).persistent(false);
-        let dropped = purge.execute(&self.pool).await.map_err(store_error)?;
-        Ok(usize::try_from(dropped.rows_affected()).unwrap_or(limit))
+        let mut transaction = OwnTransaction::begin(&self.pool).await.map_err(store_error)?;
+        let dropped = purge_in(&mut transaction, limit).await.map_err(store_error)?;
+        transaction.commit().await.map_err(store_error)?;
+        Ok(usize::try_from(dropped).unwrap_or(limit))
     }
 }
 
@@ -204,64 +216,12 @@ impl fmt::Debug for PostgresStore {
     }
 }
 
-/// The names of the store's tables with their schema, for statements in a handler's transaction.
-#[derive(Debug)]
-pub(crate) struct Names {
-    complete: SqlStr,
-    settled: SqlStr,
-}
-
-impl Names {
-    /// Where the `search_path` of this connection finds them, which is a connection of the pool.
-    pub(crate) async fn find(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
-        // Not prepared: outside a transaction, a pooler of transactions may carry that out on another connection.
-        let schema: String = raw_sql(statements::SCHEMA).fetch_one(connection).await?.try_get(0)?;
-        let text = |text: String| AssertSqlSafe(text).into_sql_str();
-        Ok(Self {
-            complete: text(statements::complete_marked(&schema)),
-            settled: text(statements::settled(&schema)),
-        })
-    }
-}
-
-/// Completes a record within the transaction of this mark.
-///
-/// `Held` means that this statement completed it, so it comes true with the transaction. A record that was completed under
-/// the same fence before is `Stale` here: what this transaction wrote beside it would be written a second time.
-pub(crate) async fn complete_marked(
-    connection: &mut PgConnection,
-    names: &Names,
-    mark: &str,
-    record: RecordId,
-    fence: Fence,
-    outcome: &Outcome,
-) -> Result<Written, StoreError> {
-    let complete = calls::complete(query(names.complete.clone()), record, fence, outcome);
-    let row = complete.bind(mark).fetch_one(connection).await.map_err(store_error)?;
-    let column = |index| row.try_get::<bool, _>(index).map_err(StoreError::invalid);
-    Ok(match (column(0)?, column(1)?) {
-        (true, true) => Written::Held,
-        (true, false) => Written::Stale,
-        (false, _) => Written::Elsewhere,
-    })
-}
-
-/// Whether the record was completed under this fence. A transaction that is about to do so is waited for, without a bound
-/// but the connection's.
-pub(crate) async fn settled_in(
-    connection: &mut PgConnection,
-    names: &Names,
-    record: RecordId,
-    fence: Fence,
-) -> Result<bool, StoreError> {
-    let Ok(fence) = i64::try_from(fence.0) else { return Ok(false) };
-    let state: Option<i16> = query_scalar(names.settled.clone())
-        .bind(*record.as_bytes())
-        .bind(fence)
-        .fetch_optional(connection)
-        .await
-        .map_err(store_error)?;
-    Ok(state.is_some_and(|state| state > state::RELEASED))
+async fn purge_in(connection: &mut PgConnection, limit: usize) -> sqlx::Result<u64> {
+    // Planned anew each time: a plan from when the table was small would scan it when it is large.
+    let expired = query_scalar(statements::EXPIRED).bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    let expired: Vec<Vec<u8>> = expired.persistent(false).fetch_all(&mut *connection).await?;
+    let purge = query(statements::PURGE).bind(expired).persistent(false);
+    Ok(purge.execute(connection).await?.rows_affected())
 }
 
 fn check_length(bytes: usize) -> Result<(), StoreError> {

@@ -28,7 +28,7 @@ use crate::trace;
 /// use idempotency_layer::{MemoryStore, PurgeTask};
 ///
 /// let store = Arc::new(MemoryStore::default());
-/// let purge = PurgeTask::spawn(store.clone(), Duration::from_mins(1), 1000);
+/// let purge = PurgeTask::spawn(store.clone(), Duration::from_secs(60), 1000);
 /// // … as long as the server runs …
 /// drop(purge);
 /// # }

@@ -2,12 +2,14 @@
 
 mod answers;
 mod checkpoints;
+pub(super) mod commit_hook;
 mod error;
 mod lent;
 mod packed;
 mod statements;
 #[cfg(test)]
 mod tests;
+pub(super) mod transaction;
 mod verbs;
 mod writer;
 
@@ -27,9 +29,10 @@ use self::error::{is_busy, store_error};
 use self::statements::TEXTS;
 use self::verbs::Verbs;
 use super::batch::Op;
+use super::co_commit::SqliteHome;
 use super::{
-    Checkpoint, Claim, ClaimRequest, Fence, Fenced, Outcome, Purge, RecordId, RequestTransaction, Store,
-    co_commit,
+    Checkpoint, Claim, ClaimRequest, ClaimsInTransaction, Fence, Fenced, Outcome, Purge, RecordId,
+    RequestTransaction, Store, TransactionClaim, co_commit,
 };
 use crate::clock::{after, now};
 use crate::error::StoreError;
@@ -105,6 +108,7 @@ mod state {
 #[derive(Clone)]
 pub struct SqliteStore {
     pool: SqlitePool,
+    home: SqliteHome,
     verbs: Arc<Verbs>,
 }
 
@@ -174,7 +178,8 @@ impl SqliteStore {
 
     fn with_checkpoints(pool: SqlitePool, options: Option<SqliteConnectOptions>) -> Self {
         let checkpoints = options.map(Checkpoints::new).map(Arc::new);
-        Self { verbs: Arc::new(Verbs::new(pool.clone(), checkpoints)), pool }
+        let verbs = Arc::new(Verbs::new(pool.clone(), checkpoints));
+        Self { verbs, home: SqliteHome::new(pool.clone()), pool }
     }
 
     /// Creates the tables, or brings them up to date: `idempotency_records` and `idempotency_fences`, and
@@ -247,7 +252,19 @@ impl Store for SqliteStore {
     }
 
     fn offer_transaction(&self, extensions: &mut Extensions) -> Option<Box<dyn RequestTransaction>> {
-        Some(co_commit::offer::<Sqlite>(&self.pool, extensions))
+        Some(co_commit::offer::<Sqlite>(&self.home, extensions))
+    }
+}
+
+impl ClaimsInTransaction for SqliteStore {
+    const TRANSACTION_TIME: Duration = Duration::from_secs(5);
+
+    async fn claim_in_transaction(
+        &self,
+        request: ClaimRequest,
+        transaction_time: Duration,
+    ) -> Result<TransactionClaim, StoreError> {
+        co_commit::claim::<Sqlite>(&self.home, request, transaction_time).await
     }
 }
 

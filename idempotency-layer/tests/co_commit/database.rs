@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use idempotency_layer::{CoCommitDatabase, PostgresStore, SqliteStore, Store};
+use idempotency_layer::{ClaimsInTransaction, CoCommitDatabase, PostgresStore, SqliteStore, Store};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{
@@ -13,7 +13,7 @@ use sqlx::{
 const LONG: Duration = Duration::from_secs(5);
 
 pub(crate) trait Bench: CoCommitDatabase {
-    type Records: Store + Clone;
+    type Records: ClaimsInTransaction + Clone;
     /// Goes with the database.
     type Place: Send + Sync;
 

@@ -45,15 +45,55 @@ async fn a_derived_key_is_the_same_on_every_attempt_and_another_for_each_label_k
     }
 }
 
+/// The record of a 503 is forgotten, so the client may use its key for another request. The bank must not answer that with
+/// the first one's charge.
+#[tokio::test(start_paused = true)]
+async fn a_derived_key_is_another_for_another_request_under_the_same_key() {
+    let service = protected(seeing(|idempotency| async move { response(503, idempotency.derive("charge")) }));
+    let first = send(&service, post("key", "pay 10")).await;
+    let other = send(&service, post("key", "pay 20")).await;
+    let again = send(&service, post("key", "pay 10")).await;
+    assert_ne!(first.text(), other.text());
+    assert_eq!(first.text(), again.text());
+}
+
+fn both(idempotency: &Idempotency) -> String {
+    format!("{} {}", idempotency.derive("charge"), idempotency.derive_uuid("charge"))
+}
+
 /// Another process, another day, another release: whoever was handed a derived key knows it by these digits.
 #[tokio::test(start_paused = true)]
 async fn a_derived_key_never_changes() {
-    let service = protected(seeing(|idempotency| async move { response(201, idempotency.derive("charge")) }));
+    let service = protected(seeing(|idempotency| async move { response(201, both(&idempotency)) }));
     let first = send(&service, post("key", "body")).await;
-    let other_process =
-        protected(seeing(|idempotency| async move { response(201, idempotency.derive("charge")) }));
-    assert_eq!(first.text(), send(&other_process, post("key", "another body")).await.text());
-    assert_eq!(first.text(), "a6e7ef4aead02397e68e7eb24967750e6605dcd6b2a3ede6eeb10dc9f2d43544");
+    let other_process = protected(seeing(|idempotency| async move { response(201, both(&idempotency)) }));
+    assert_eq!(first.text(), send(&other_process, post("key", "body")).await.text());
+    let (hex, uuid) = first.text().split_once(' ').unwrap();
+    assert_eq!(hex, "bfd889b518364b09a2378e6902a45d8a30b6b81e07e3f7d59a84efabf3064237");
+    assert_eq!(uuid, "bfd889b5-1836-8b09-a237-8e6902a45d8a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_derived_uuid_is_one_of_version_8_and_another_for_each_label() {
+    let service = protected(seeing(|idempotency| async move {
+        let uuids = (0..100).map(|n| idempotency.derive_uuid(&n.to_string()));
+        response(201, uuids.collect::<Vec<_>>().join(" "))
+    }));
+    let answer = send(&service, post("key", "body")).await;
+    let uuids: std::collections::HashSet<_> = answer.text().split(' ').collect();
+    assert_eq!(uuids.len(), 100);
+    for uuid in uuids {
+        let parsed = number_of(uuid);
+        assert_eq!((parsed >> 76 & 0xf, parsed >> 62 & 0b11), (8, 0b10), "version and variant of {uuid}");
+    }
+}
+
+/// The number a UUID stands for, if it is written as RFC 9562, section 4, says.
+fn number_of(uuid: &str) -> u128 {
+    let lengths: Vec<_> = uuid.split('-').map(str::len).collect();
+    assert_eq!(lengths, [8, 4, 4, 4, 12], "{uuid}");
+    assert_eq!(uuid, uuid.to_lowercase());
+    u128::from_str_radix(&uuid.replace('-', ""), 16).unwrap()
 }
 
 #[tokio::test(start_paused = true)]

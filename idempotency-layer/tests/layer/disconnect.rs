@@ -15,20 +15,30 @@ use crate::support::{
     protected, response, send, settle, start,
 };
 
-/// A handler that yields before its effect and after it, and whose answer comes in frames.
+/// A handler that yields before its effect and after it, and whose answer comes in frames. The effect comes with the last
+/// of them: until then it can be cancelled.
 fn slow(effects: &Count, begun: &Arc<AtomicUsize>) -> Handler {
     let (effects, begun) = (effects.clone(), begun.clone());
     handler(move |request: Req| {
         let (effects, running) = (effects.clone(), Running::begin(&begun));
         async move {
-            let _running = running;
             drop(request);
             for _ in 0..3 {
                 yield_now().await;
             }
-            let effect = effects.one();
+            let last = async move {
+                let _running = running;
+                yield_now().await;
+                let effect = effects.one();
+                data(effect.to_string())
+            };
+            let first = futures_util::stream::once(async {
+                yield_now().await;
+                data("effect ")
+            });
+            let both = futures_util::StreamExt::chain(first, futures_util::stream::once(last));
             let mut answer = response(201, "");
-            *answer.body_mut() = frames(vec![data("effect "), data(effect.to_string())]);
+            *answer.body_mut() = http_body_util::BodyExt::boxed_unsync(http_body_util::StreamBody::new(both));
             answer
         }
     })
@@ -113,7 +123,7 @@ async fn dropped_at_any_await_a_request_has_exactly_one_effect_and_its_retry_get
 #[tokio::test(start_paused = true)]
 async fn cancelled_at_any_await_a_request_leaves_nothing_and_its_retry_runs() {
     let effects = dropped_everywhere(OnDisconnect::Cancel).await;
-    // Before the handler's end nothing happened; what it answered was recorded without its client.
+    // Before the end of the response nothing happened; what was answered was recorded without its client.
     let ended = effects.iter().position(|effects| *effects == 1).unwrap();
     assert!(ended > 6, "{effects:?}");
     assert!(effects[ended..].iter().all(|effects| *effects == 1), "{effects:?}");

@@ -143,6 +143,27 @@ async fn a_record_dropped_before_its_time_is_counted_and_one_that_expired_is_not
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_record_is_evicted_while_bytes_are_free_anywhere() {
+    const MAX: usize = 8 * 1024 * 1024;
+    let store = MemoryStore::new(MAX);
+    let bytes_before = |number: u32| {
+        let stats = store.stats();
+        assert!(stats.bytes <= MAX, "record {number}: {stats:?}");
+        stats.bytes
+    };
+    let mut number = 0;
+    while store.stats().evicted_early == 0 {
+        let before = bytes_before(number);
+        finish(&store, record(u8::try_from(number % 64).unwrap(), number), 3000).await;
+        number += 1;
+        if store.stats().evicted_early > 0 {
+            assert!(before + 3500 > MAX, "evicted at {before} of {MAX}");
+        }
+    }
+    assert!(number > 2000);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_oldest_record_goes_first() {
     let store = MemoryStore::new(10_000);
     for number in 0..30 {

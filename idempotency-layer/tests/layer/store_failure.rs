@@ -43,7 +43,7 @@ async fn while_the_store_is_down_a_request_with_a_key_is_refused_and_one_without
 
 #[tokio::test(start_paused = true)]
 async fn where_it_passes_through_a_request_runs_as_if_it_had_no_key() {
-    for act in [DOWN, FULL, INVALID] {
+    for act in [DOWN, Act::Lose] {
         let (store, runs) = (Scripted::new(), Count::default());
         let service = passing(&store, counting(&runs));
         store.always(Verb::Claim, act);
@@ -53,6 +53,21 @@ async fn where_it_passes_through_a_request_runs_as_if_it_had_no_key() {
             assert!(!answer.is_replay());
         }
         assert_eq!((store.count(Verb::Complete), store.count(Verb::Release)), (0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_full_was_reached_so_nothing_passes_through() {
+    for act in [FULL, INVALID] {
+        let (store, runs) = (Scripted::new(), Count::default());
+        let service = passing(&store, counting(&runs));
+        store.always(Verb::Claim, act.clone());
+        let answer = send(&service, post("key", "body")).await;
+        assert_eq!((answer.kind(), runs.get()), (Some(RejectionKind::StoreUnavailable), 0));
+        store.always(Verb::Claim, Act::Pass);
+        store.always(Verb::Complete, act);
+        let answer = send(&service, post("key", "body")).await;
+        assert_eq!((answer.kind(), runs.get()), (Some(RejectionKind::NotRecorded), 1));
     }
 }
 

@@ -1,14 +1,15 @@
 //! What the layer does with a store's transaction: which end it gives it, in which order, and what it answers. The
 //! transactions here are lists in memory; those of databases are in `co_commit.rs`.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::Extensions;
 use idempotency_layer::{
-    Checkpoint, Claim, ClaimRequest, Disposition, Ending, Fence, Fenced, IdempotencyService, OnDisconnect,
-    OnOrphan, OnStoreFailure, Outcome, RecordId, RejectionKind, RequestTransaction, Store, StoreError,
-    StoreErrorKind, Tombstone,
+    Checkpoint, Claim, ClaimRequest, Classifier, Disposition, Ending, Fence, Fenced, IdempotencyService,
+    OnDisconnect, OnOrphan, OnStoreFailure, Outcome, RecordId, RejectionKind, RequestTransaction, Store,
+    StoreError, StoreErrorKind, Tombstone,
 };
 use tower::{Layer, ServiceExt};
 
@@ -20,9 +21,10 @@ use crate::support::{
 
 /// A store that lends transactions on a list of rows.
 #[derive(Clone)]
-struct Lending {
-    records: Scripted,
+pub(crate) struct Lending {
+    pub(crate) records: Scripted,
     rows: Rows,
+    slow_roll_back: Arc<Mutex<Option<Gate>>>,
 }
 
 #[derive(Clone, Default)]
@@ -37,16 +39,23 @@ struct Table {
 }
 
 /// The handler's end.
-#[derive(Clone)]
-struct Pen(Arc<Mutex<Option<Vec<String>>>>);
+#[derive(Clone, Default)]
+pub(crate) struct Pen {
+    rows: Arc<Mutex<Option<Vec<String>>>>,
+    keeps_on_error: Arc<AtomicBool>,
+}
 
 impl Pen {
-    fn of(request: &Req) -> Self {
+    pub(crate) fn of(request: &Req) -> Self {
         request.extensions().get::<Self>().expect("a transaction is lent").clone()
     }
 
-    fn write(&self, row: impl Into<String>) {
-        self.0.lock().unwrap().get_or_insert_default().push(row.into());
+    pub(crate) fn write(&self, row: impl Into<String>) {
+        self.rows.lock().unwrap().get_or_insert_default().push(row.into());
+    }
+
+    pub(crate) fn keep_on_error(&self) {
+        self.keeps_on_error.store(true, Ordering::Relaxed);
     }
 }
 
@@ -72,7 +81,7 @@ impl Draft {
             {
                 return Ok(Fenced::Stale);
             }
-            let rows = self.pen.0.lock().unwrap().take();
+            let rows = self.pen.rows.lock().unwrap().take();
             self.store.rows.0.lock().unwrap().committed.extend(rows.into_iter().flatten());
         }
         match next {
@@ -85,7 +94,11 @@ impl Draft {
 
 impl RequestTransaction for Draft {
     fn is_begun(&self) -> bool {
-        self.pen.0.lock().unwrap().is_some()
+        self.pen.rows.lock().unwrap().is_some()
+    }
+
+    fn keeps_on_error(&self) -> bool {
+        self.pen.keeps_on_error.load(Ordering::Relaxed)
     }
 
     fn complete(self: Box<Self>, record: RecordId, fence: Fence, outcome: Outcome) -> Ending<Fenced> {
@@ -102,20 +115,24 @@ impl RequestTransaction for Draft {
             let gave_up = self.store.records.count(Verb::Release) + self.store.records.count(Verb::Complete);
             let how = if gave_up == 0 { "roll back" } else { "roll back, too late" };
             self.store.rows.0.lock().unwrap().log.push(how);
+            let slow = self.store.slow_roll_back.lock().unwrap().clone();
+            if let Some(gate) = slow {
+                gate.pass().await;
+            }
         })
     }
 }
 
 impl Lending {
-    fn new() -> Self {
-        Self { records: Scripted::new(), rows: Rows::default() }
+    pub(crate) fn new() -> Self {
+        Self { records: Scripted::new(), rows: Rows::default(), slow_roll_back: Arc::default() }
     }
 
-    fn committed(&self) -> Vec<String> {
+    pub(crate) fn committed(&self) -> Vec<String> {
         self.rows.0.lock().unwrap().committed.clone()
     }
 
-    fn ends(&self) -> Vec<&'static str> {
+    pub(crate) fn ends(&self) -> Vec<&'static str> {
         self.rows.0.lock().unwrap().log.clone()
     }
 
@@ -146,7 +163,7 @@ impl Store for Lending {
     }
 
     fn offer_transaction(&self, extensions: &mut Extensions) -> Option<Box<dyn RequestTransaction>> {
-        let pen = Pen(Arc::default());
+        let pen = Pen::default();
         extensions.insert(pen.clone());
         Some(Box::new(Draft { pen, store: self.clone() }))
     }
@@ -167,8 +184,8 @@ fn writing(runs: &Count, status: u16) -> Handler {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_stored_is_committed_with_its_record() {
-    for status in [200, 201, 404, 422] {
+async fn a_success_is_committed_with_its_record() {
+    for status in [200, 201, 303] {
         let (store, runs) = (Lending::new(), Count::default());
         let service = behind(&store, writing(&runs, status));
         for replay in [false, true, true] {
@@ -177,6 +194,98 @@ async fn what_is_stored_is_committed_with_its_record() {
         }
         assert_eq!((store.committed(), store.ends()), (vec!["row 1".to_owned()], vec!["complete"]));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_stored_alone_and_leaves_no_row() {
+    for status in [400, 404, 409, 422] {
+        let (store, runs) = (Lending::new(), Count::default());
+        let service = behind(&store, writing(&runs, status));
+        for replay in [false, true, true] {
+            let answer = send(&service, post("key", "body")).await;
+            assert_eq!((answer.brief(), answer.is_replay()), ((status, "run 1"), replay));
+        }
+        // Rolled back before the record is completed: who gets the refusal meets no rows.
+        assert_eq!((store.committed(), store.ends()), (vec![], vec!["roll back"]));
+        assert_eq!((store.records.answers(Verb::Complete), runs.get()), (vec!["held"], 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_else_is_committed_is_the_layers_rule() {
+    for (classifier, status, committed) in [
+        (Classifier::success(), 303, 0),
+        (Classifier::final_answers(), 404, 1),
+        (Classifier::everything(), 409, 1),
+        (
+            Classifier::custom(|response| match response.status.as_u16() {
+                422 => Disposition::Store,
+                _ => Disposition::Release,
+            }),
+            422,
+            1,
+        ),
+        (Classifier::custom(|_| Disposition::Release), 201, 0),
+        // What is not stored is never committed.
+        (Classifier::everything(), 503, 0),
+    ] {
+        for request in [post("key", "body"), post_without_key("body")] {
+            let (store, runs) = (Lending::new(), Count::default());
+            let layer = builder(store.clone()).commits(classifier.clone()).build();
+            assert_eq!(send(&layer.layer(writing(&runs, status)), request).await.status, status);
+            assert_eq!(store.committed().len(), committed, "{classifier:?} {status}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_may_keep_its_rows_whatever_is_stored() {
+    for (status, end) in [(409, Some("complete")), (422, Some("complete")), (503, None)] {
+        for (request, alone) in [(post("key", "body"), false), (post_without_key("body"), true)] {
+            let store = Lending::new();
+            let inner = handler(move |request| async move {
+                let pen = Pen::of(&request);
+                pen.write("refused");
+                pen.keep_on_error();
+                response(status, "")
+            });
+            assert_eq!(send(&behind(&store, inner), request).await.status, status);
+            let end = end.map_or("roll back", |end| if alone { "commit" } else { end });
+            assert_eq!((store.ends(), store.committed().len()), (vec![end], usize::from(status != 503)));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_handler_says_of_its_response_decides_about_storing_only() {
+    for (status, committed) in [(201, 1), (409, 0), (503, 0)] {
+        for request in [post("key", "body"), post_without_key("body")] {
+            let store = Lending::new();
+            let inner = handler(move |request| async move {
+                Pen::of(&request).write("row");
+                let mut answer = response(status, "");
+                answer.extensions_mut().insert(Disposition::Store);
+                answer
+            });
+            assert_eq!(send(&behind(&store, inner), request).await.status, status);
+            assert_eq!(store.committed().len(), committed, "{status}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lease_is_renewed_while_a_refusal_is_rolled_back() {
+    let (store, runs, gate) = (Lending::new(), Count::default(), Gate::closed());
+    *store.slow_roll_back.lock().unwrap() = Some(gate.clone());
+    let service = builder(store.clone()).lease(Duration::from_secs(30)).build().layer(writing(&runs, 409));
+    let slow = start(&service, post("key", "body"));
+    for _ in 0..10 {
+        settle().await;
+        tokio::time::advance(Duration::from_secs(10)).await;
+    }
+    assert_eq!(send(&service, post("key", "body")).await.kind(), Some(RejectionKind::InProgress));
+    gate.open();
+    assert_eq!((slow.await.unwrap().brief(), runs.get()), ((409, "run 1"), 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -311,7 +420,7 @@ async fn where_the_end_of_the_commit_is_not_known_the_record_tells_the_retry() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_key_the_same_rule_decides() {
-    for (status, committed) in [(201, 1), (404, 1), (401, 0), (500, 0)] {
+    for (status, committed) in [(201, 1), (303, 1), (404, 0), (401, 0), (500, 0)] {
         let (store, runs) = (Lending::new(), Count::default());
         let service = behind(&store, writing(&runs, status));
         assert_eq!(send(&service, post_without_key("body")).await.brief(), (status, "run 1"));
@@ -330,11 +439,11 @@ async fn without_a_key_what_the_handler_says_of_its_response_counts_too() {
         let store = Lending::new();
         let inner = handler(move |request| async move {
             Pen::of(&request).write("row");
-            let mut answer = response(500, "");
+            let mut answer = response(201, "");
             answer.extensions_mut().insert(disposition);
             answer
         });
-        assert_eq!(send(&behind(&store, inner), post_without_key("body")).await.status, 500);
+        assert_eq!(send(&behind(&store, inner), post_without_key("body")).await.status, 201);
         assert_eq!(store.ends(), [end]);
     }
 }

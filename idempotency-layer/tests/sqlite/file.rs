@@ -3,8 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::join_all;
-use idempotency_layer::{ClaimRequest, Fenced, Purge, SqliteStore, Store, StoreErrorKind};
+use idempotency_layer::{Checkpoint, ClaimRequest, Fenced, Purge, SqliteStore, Store, StoreErrorKind};
 use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{Connection, Executor, SqliteConnection, query_scalar};
 use tokio::time::sleep;
@@ -51,6 +52,48 @@ async fn the_fences_of_a_record_grow_whoever_deletes_its_row() {
     let next = run(&store, again(living)).await.fence;
     assert!(next > last, "{next:?} after {last:?}, when its row was deleted");
     assert_eq!(store.release(living.record, last).await.unwrap(), Fenced::Stale);
+}
+
+/// Alone, and in a batch.
+#[tokio::test]
+async fn a_released_record_leaves_a_row_only_for_its_checkpoint() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    for together in [1, 60] {
+        let asked: Vec<ClaimRequest> = (0..together).map(|_| ask()).collect();
+        let runs = join_all(asked.iter().map(|ask| run(&store, *ask))).await;
+        let release = |n: usize| store.release(asked[n].record, runs[n].fence);
+        let before = folder.commits();
+        for fenced in join_all((0..together).map(release)).await {
+            assert_eq!(fenced.unwrap(), Fenced::Held);
+        }
+        let commits = folder.commits() - before;
+        assert!(commits <= 5, "{together} releases took {commits} commits");
+        assert_eq!(value(&folder, "SELECT count(*) FROM idempotency_records").await, 0);
+        for fenced in join_all((0..together).map(release)).await {
+            assert_eq!(fenced.unwrap(), Fenced::Stale, "there is nothing to release");
+        }
+
+        let runs = join_all(asked.iter().map(|ask| run(&store, *ask))).await;
+        let kept = |n: usize| Checkpoint { name: format!("step {n}"), data: Bytes::new() };
+        let checkpoint = |n: usize| store.checkpoint(asked[n].record, runs[n].fence, kept(n));
+        for fenced in join_all((0..together).step_by(2).map(checkpoint)).await {
+            assert_eq!(fenced.unwrap(), Fenced::Held);
+        }
+        for fenced in join_all((0..together).map(|n| store.release(asked[n].record, runs[n].fence))).await {
+            assert_eq!(fenced.unwrap(), Fenced::Held);
+        }
+        let rows = value(&folder, "SELECT count(*) FROM idempotency_records").await;
+        assert_eq!(rows, i64::try_from(together.div_ceil(2)).unwrap());
+        for (n, (ask, before)) in asked.iter().zip(&runs).enumerate() {
+            let next = run(&store, again(*ask)).await;
+            assert!(next.fence > before.fence, "{n}: {next:?} after {before:?}");
+            let (attempt, checkpoint) = if n % 2 == 0 { (2, Some(kept(n))) } else { (1, None) };
+            assert_eq!((next.attempt, next.checkpoint, next.orphan), (attempt, checkpoint, false), "{n}");
+            complete(&store, *ask, next.fence, response(1)).await;
+        }
+        store.pool().execute("DELETE FROM idempotency_records").await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -38,8 +38,8 @@ enum Place {
 }
 
 impl Round {
-    /// Takes as much as goes into one batch. What does not stays, in its order.
-    pub(super) fn cut(waiting: &mut Vec<Job>, together: impl Fn(&Op, &Op) -> bool) -> Self {
+    /// Takes what goes into one batch, at most so many verbs. What does not stays, in its order.
+    pub(super) fn cut(waiting: &mut Vec<Job>, most: usize, together: impl Fn(&Op, &Op) -> bool) -> Self {
         let mut taken: Vec<(Op, Caller)> = Vec::with_capacity(waiting.len());
         let (mut places, mut bytes) = (HashMap::with_capacity(waiting.len()), 0);
         for job in mem::take(waiting) {
@@ -50,7 +50,9 @@ impl Round {
             match places.entry(job.op.record()) {
                 Entry::Vacant(place) => {
                     let fits = taken.first().is_none_or(|(first, _)| {
-                        bytes + job.op.bytes() <= BATCH_BYTES && together(first, &job.op)
+                        taken.len() < most
+                            && bytes + job.op.bytes() <= BATCH_BYTES
+                            && together(first, &job.op)
                     });
                     if fits {
                         place.insert(Place::At(taken.len()));

@@ -1,6 +1,7 @@
 //! A connection of the application's pool that the layer began a transaction on.
 
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, Database, SqlSafeStr};
@@ -8,6 +9,8 @@ use sqlx_core::transaction::TransactionManager;
 use tokio::runtime::Handle;
 
 use super::database::{CoCommitDatabase, CommitError, Mark};
+use crate::store::ClaimRequest;
+use crate::store::seen::Seen;
 
 /// A connection with an open transaction of ours.
 ///
@@ -27,13 +30,31 @@ const THERE: &str = "a lent connection is there until it is dropped";
 impl<DB: CoCommitDatabase> LentConnection<DB> {
     /// Begins a transaction with a mark of its own.
     pub(super) async fn begin(home: &DB::Home) -> Result<Self, sqlx::Error> {
-        let runtime = Handle::try_current().map_err(sqlx::Error::config)?;
-        let connection = DB::pool(home).acquire().await?;
-        let mut lent = Self { inner: Some((connection, DB::guard())), mark: Mark::new(), runtime };
+        let mut lent = Self::acquire(home, Mark::new()).await?;
         // Dropped here, or failed: discarded, whatever the database has begun by then.
         let (connection, guard, mark) = lent.parts();
         DB::begin(home, connection, guard, mark).await?;
         Ok(lent)
+    }
+
+    /// Begins a transaction that is a claim, and reads its record. `true`: it has the record's lock.
+    pub(super) async fn begin_claim(
+        home: &DB::Home,
+        request: &ClaimRequest,
+        transaction_time: Duration,
+    ) -> Result<(Self, bool, Option<Seen>), sqlx::Error> {
+        let mut lent = Self::acquire(home, Mark::of(request.token)).await?;
+        // Dropped here, or failed: discarded, and the lock with it.
+        let (connection, guard, mark) = lent.parts();
+        let (gained, seen) =
+            DB::begin_claim(home, connection, guard, mark, request, transaction_time).await?;
+        Ok((lent, gained, seen))
+    }
+
+    async fn acquire(home: &DB::Home, mark: Mark) -> Result<Self, sqlx::Error> {
+        let runtime = Handle::try_current().map_err(sqlx::Error::config)?;
+        let connection = DB::pool(home).acquire().await?;
+        Ok(Self { inner: Some((connection, DB::guard())), mark, runtime })
     }
 
     /// The connection, what guards it, and the mark of its transaction.
@@ -57,6 +78,12 @@ impl<DB: CoCommitDatabase> LentConnection<DB> {
             self.give_back();
         }
         Ok(())
+    }
+
+    /// Undoes what the handler wrote in a transaction that is a claim, which stays.
+    pub(super) async fn roll_back_handler(&mut self) -> Result<(), sqlx::Error> {
+        let (connection, _, mark) = self.parts();
+        DB::roll_back_handler(connection, mark).await
     }
 
     /// Its transaction is over: back to the pool. The pool spawns that, and panics where there is no runtime.

@@ -1,15 +1,18 @@
 //! What beginning and ending a transaction takes on one database.
 
-use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
-use sqlx::Database;
+use sqlx::{Database, Pool};
+use tokio::sync::Semaphore;
 
-use crate::store::ClaimToken;
+use crate::store::seen::{Running, Seen};
+use crate::store::{ClaimRequest, ClaimToken, Outcome};
 
 /// The databases that co-commit: [`sqlx::Postgres`] and [`sqlx::Sqlite`].
-pub trait CoCommitDatabase: Database + private::Statements {}
+pub trait CoCommitDatabase: Database + private::ClaimStatements {}
 
-impl<DB: Database + private::Statements> CoCommitDatabase for DB {}
+impl<DB: Database + private::ClaimStatements> CoCommitDatabase for DB {}
 
 /// What a transaction of ours is known by. The database keeps it until the transaction ends, however it ends.
 ///
@@ -24,7 +27,7 @@ impl Mark {
     }
 
     pub(super) fn of(token: ClaimToken) -> Self {
-        use fmt::Write as _;
+        use std::fmt::Write as _;
         let mut hex = String::with_capacity(32);
         for byte in token.as_bytes() {
             let _ = write!(hex, "{byte:02x}"); // a String takes everything
@@ -59,13 +62,16 @@ pub enum CommitError {
 }
 
 pub(super) mod private {
+    use std::time::Duration;
+
     use sqlx::pool::PoolConnection;
     use sqlx::{Database, Pool};
     use tokio::runtime::Handle;
 
-    use super::{CommitError, Mark, Written};
+    use super::{Claims, CommitError, CompletedClaim, Mark, Written};
     use crate::error::StoreError;
-    use crate::store::{Fence, Outcome, RecordId};
+    use crate::store::seen::Seen;
+    use crate::store::{ClaimRequest, Fence, Outcome, RecordId};
 
     /// What beginning and ending a transaction takes on one database.
     pub trait Statements: Database {
@@ -138,5 +144,82 @@ pub(super) mod private {
             record: RecordId,
             fence: Fence,
         ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    }
+
+    /// What a claim inside the transaction takes, besides.
+    pub trait ClaimStatements: Statements {
+        /// How many transactions may be claims at a time, and which records run in them.
+        fn claims(home: &Self::Home) -> &Claims;
+
+        /// Reads the record without a transaction, where that waits for nobody. `None`: it cannot be read so.
+        fn peek(
+            home: &Self::Home,
+            request: &ClaimRequest,
+        ) -> impl Future<Output = Result<Option<Option<Seen>>, StoreError>> + Send;
+
+        /// Begins a transaction that carries the mark and tries the lock of the record, and reads the record after that.
+        ///
+        /// `true`: the lock is ours until the transaction ends.
+        fn begin_claim(
+            home: &Self::Home,
+            connection: &mut Self::Connection,
+            guard: &mut Self::Guard,
+            mark: &Mark,
+            request: &ClaimRequest,
+            transaction_time: Duration,
+        ) -> impl Future<Output = Result<(bool, Option<Seen>), sqlx::Error>> + Send;
+
+        /// Undoes what the handler wrote. Mark and lock stay.
+        fn roll_back_handler(
+            connection: &mut Self::Connection,
+            mark: &Mark,
+        ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+        /// Writes the completed record, if the record is still as it was seen.
+        fn complete_claim(
+            home: &Self::Home,
+            connection: &mut Self::Connection,
+            mark: &Mark,
+            completed: &CompletedClaim<'_>,
+        ) -> impl Future<Output = Result<Written, StoreError>> + Send;
+
+        /// Reads the record after the end of every transaction that claims it.
+        fn look_up(
+            home: &Self::Home,
+            request: &ClaimRequest,
+        ) -> impl Future<Output = Result<Option<Seen>, StoreError>> + Send;
+    }
+}
+
+/// A record that is written complete.
+#[derive(Debug)]
+pub struct CompletedClaim<'a> {
+    pub(in crate::store) request: &'a ClaimRequest,
+    /// The record that is overwritten, as it was seen; its fence and its state are compared.
+    pub(in crate::store) seen: Option<&'a Seen>,
+    pub(in crate::store) attempt: u32,
+    pub(in crate::store) orphan: bool,
+    pub(in crate::store) outcome: &'a Outcome,
+}
+
+/// What claims in the transaction share in a process.
+#[derive(Clone, Debug)]
+pub struct Claims {
+    /// Less than the pool has connections: handlers that ask the pool for one more must not wait for one another.
+    pub(super) places: Arc<Semaphore>,
+    /// For a place, and for a connection.
+    pub(super) patience: Duration,
+    pub(super) running: Running,
+}
+
+impl Claims {
+    pub(in crate::store) fn new<DB: Database>(pool: &Pool<DB>) -> Self {
+        let connections = pool.options().get_max_connections();
+        let places = connections.saturating_sub((connections / 4).max(1)).max(1);
+        Self {
+            places: Arc::new(Semaphore::new(usize::try_from(places).unwrap_or(Semaphore::MAX_PERMITS))),
+            patience: pool.options().get_acquire_timeout(),
+            running: Running::default(),
+        }
     }
 }

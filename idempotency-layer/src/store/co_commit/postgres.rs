@@ -1,30 +1,33 @@
 //! Beginning and ending a transaction on PostgreSQL.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
-use sqlx::{AssertSqlSafe, Connection, Error, Executor, PgConnection, PgPool, Postgres, Row, raw_sql};
+use sqlx::{AssertSqlSafe, Connection, Error, Executor, PgConnection, PgPool, Postgres};
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
 use super::connection::{begin_with, commit, depth, roll_back};
-use super::database::private::Statements;
-use super::database::{CommitError, Mark, Written};
+use super::database::private::{ClaimStatements, Statements};
+use super::database::{Claims, CommitError, CompletedClaim, Mark, Written};
 use crate::error::StoreError;
-use crate::store::postgres::{self, Names};
-use crate::store::{Fence, Outcome, RecordId};
+use crate::store::postgres::transaction::{self, Names};
+use crate::store::seen::Seen;
+use crate::store::{ClaimRequest, Fence, Outcome, RecordId};
 
 /// The pool, and the names of the store's tables with their schema: a handler may set another `search_path`.
 #[derive(Clone, Debug)]
 pub struct PostgresHome {
     pool: PgPool,
     names: Arc<OnceCell<Names>>,
+    claims: Claims,
 }
 
 impl PostgresHome {
     pub(in crate::store) fn new(pool: PgPool) -> Self {
-        Self { pool, names: Arc::default() }
+        Self { claims: Claims::new(&pool), pool, names: Arc::default() }
     }
 
     /// Asked once for each store, before its first transaction.
@@ -59,11 +62,8 @@ impl Statements for Postgres {
         begin_with::<Self>(connection, text).await
     }
 
-    /// Any statement fails in an aborted transaction, whose COMMIT would be answered with a ROLLBACK and no error.
     async fn check(connection: &mut PgConnection, mark: &Mark) -> Result<bool, StoreError> {
-        let marked = raw_sql(AssertSqlSafe(postgres::is_marked(mark.as_str())));
-        let row = marked.fetch_one(connection).await.map_err(StoreError::rolled_back)?;
-        row.try_get(0).map_err(StoreError::rolled_back)
+        transaction::is_marked(connection, mark.as_str()).await
     }
 
     async fn complete(
@@ -75,7 +75,7 @@ impl Statements for Postgres {
         outcome: &Outcome,
     ) -> Result<Written, StoreError> {
         let names = home.names(connection).await.map_err(StoreError::rolled_back)?;
-        postgres::complete_marked(connection, names, mark.as_str(), record, fence, outcome).await
+        transaction::complete_leased(connection, names, mark.as_str(), record, fence, outcome).await
     }
 
     async fn commit(connection: &mut PgConnection, (): &mut ()) -> Result<(), CommitError> {
@@ -106,9 +106,61 @@ impl Statements for Postgres {
         let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '4s'";
         connection.execute(begin).await.map_err(StoreError::unavailable)?;
         let names = home.names(&mut connection).await.map_err(StoreError::unavailable)?;
-        let settled = postgres::settled_in(&mut connection, names, record, fence).await?;
+        let settled = transaction::is_completed(&mut connection, names, record, fence).await?;
         let _ = connection.close().await;
         Ok(settled)
+    }
+}
+
+impl ClaimStatements for Postgres {
+    fn claims(home: &PostgresHome) -> &Claims {
+        &home.claims
+    }
+
+    /// The read costs a round trip either way: it comes with the claim.
+    async fn peek(_: &PostgresHome, _: &ClaimRequest) -> Result<Option<Option<Seen>>, StoreError> {
+        Ok(None)
+    }
+
+    async fn begin_claim(
+        home: &PostgresHome,
+        connection: &mut PgConnection,
+        (): &mut (),
+        mark: &Mark,
+        request: &ClaimRequest,
+        transaction_time: Duration,
+    ) -> Result<(bool, Option<Seen>), Error> {
+        let (names, mark) = (home.names(connection).await?, mark.as_str());
+        begin_with::<Self>(connection, names.begin_claim(mark, request.record, transaction_time)).await?;
+        transaction::read(connection, names, mark, request.record).await
+    }
+
+    /// A lock that was taken before the savepoint stays, and so does the mark.
+    async fn roll_back_handler(connection: &mut PgConnection, _: &Mark) -> Result<(), Error> {
+        connection.execute("ROLLBACK TO SAVEPOINT idempotency_handler").await.map(drop)
+    }
+
+    async fn complete_claim(
+        home: &PostgresHome,
+        connection: &mut PgConnection,
+        mark: &Mark,
+        completed: &CompletedClaim<'_>,
+    ) -> Result<Written, StoreError> {
+        let names = home.names(connection).await.map_err(StoreError::rolled_back)?;
+        transaction::write_completed(connection, names, mark.as_str(), completed).await
+    }
+
+    /// On a connection of its own, as `is_completed`. The lock waits for the end of the transaction in question.
+    async fn look_up(home: &PostgresHome, request: &ClaimRequest) -> Result<Option<Seen>, StoreError> {
+        let look = async {
+            let mut connection = PgConnection::connect_with(&home.pool.connect_options()).await?;
+            let names = home.names(&mut connection).await?;
+            connection.execute(AssertSqlSafe(names.begin_look_up(request.record))).await?;
+            let (_, seen) = transaction::read(&mut connection, names, "", request.record).await?;
+            let _ = connection.close().await;
+            Ok::<_, Error>(seen)
+        };
+        look.await.map_err(StoreError::unavailable)
     }
 }
 

@@ -9,19 +9,20 @@ use tokio::time::{sleep, timeout};
 
 use super::connection::LentConnection;
 use super::database::{CoCommitDatabase, CommitError, Written};
-use super::{CoCommit, StillInUse};
+use super::{CoCommit, Shared, StillInUse};
 use crate::error::StoreError;
 use crate::store::{Ending, Fence, Fenced, Outcome, RecordId, RequestTransaction};
 use crate::trace;
 
 /// The pauses before the record is asked again whether a commit took effect.
-const PAUSES: [Duration; 4] =
+pub(super) const PAUSES: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(200), Duration::from_secs(1)];
 /// How long one such question may take: it waits for the end of the transaction in question.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a rollback may take before the connection is closed instead.
 const ROLL_BACK_WITHIN: Duration = Duration::from_secs(5);
 
+const GONE: &str = "the transaction ended before its request";
 const IN_USE: &str = "a task that outlived the handler still uses the transaction";
 const ELSEWHERE: &str = "the handler, or its driver, ended the transaction of the request";
 
@@ -45,28 +46,30 @@ impl<DB: CoCommitDatabase> Drop for Offered<DB> {
     }
 }
 
-impl<DB: CoCommitDatabase> Offered<DB> {
-    /// The connection, for the layer alone.
-    fn end(&self) -> Result<LentConnection<DB>, StoreError> {
-        match self.0.shared.end() {
+impl<DB: CoCommitDatabase> Shared<DB> {
+    /// Ends the handler's use of the transaction: the layer alone has the connection.
+    pub(super) fn connection(&self) -> Result<LentConnection<DB>, StoreError> {
+        match self.end() {
             Ok(Some(connection)) => Ok(connection),
-            Ok(None) => Err(StoreError::rolled_back("the transaction was not begun")),
+            Ok(None) => Err(StoreError::rolled_back(GONE)),
             Err(StillInUse) => Err(StoreError::rolled_back(IN_USE)),
         }
     }
 
     /// Runs what waits for the commit.
-    fn committed(&self) {
-        let waiting = std::mem::take(&mut self.0.shared.lock().on_commit);
+    pub(super) fn committed(&self) {
+        let waiting = std::mem::take(&mut self.lock().on_commit);
         for callback in waiting {
             if catch_unwind(AssertUnwindSafe(callback)).is_err() {
                 trace::on_commit_panicked();
             }
         }
     }
+}
 
+impl<DB: CoCommitDatabase> Offered<DB> {
     async fn complete(&self, record: RecordId, fence: Fence, outcome: Outcome) -> Result<Fenced, StoreError> {
-        let mut connection = self.end()?;
+        let mut connection = self.0.shared.connection()?;
         let home = &self.0.shared.home;
         let (within, _, mark) = connection.parts();
         // Dropped or died here, before the COMMIT: nothing of it is committed.
@@ -87,12 +90,12 @@ impl<DB: CoCommitDatabase> Offered<DB> {
                 look_up::<DB>(home, record, fence, error).await?;
             }
         }
-        self.committed();
+        self.0.shared.committed();
         Ok(Fenced::Held)
     }
 
     async fn commit(&self) -> Result<(), StoreError> {
-        let mut connection = self.end()?;
+        let mut connection = self.0.shared.connection()?;
         let (within, _, mark) = connection.parts();
         let refused = match DB::check(within, mark).await {
             Ok(true) => None,
@@ -105,7 +108,7 @@ impl<DB: CoCommitDatabase> Offered<DB> {
         }
         match connection.commit().await {
             Ok(()) => {
-                self.committed();
+                self.0.shared.committed();
                 Ok(())
             }
             Err(CommitError::RolledBack(error)) => Err(StoreError::rolled_back(error)),
@@ -135,7 +138,7 @@ impl<DB: CoCommitDatabase> RequestTransaction for Offered<DB> {
 
     fn roll_back(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
-            if let Ok(connection) = self.end() {
+            if let Ok(connection) = self.0.shared.connection() {
                 roll_back(connection).await;
             }
         })
@@ -143,12 +146,12 @@ impl<DB: CoCommitDatabase> RequestTransaction for Offered<DB> {
 }
 
 /// Where it fails or takes too long, the end of the connection rolls back.
-async fn roll_back<DB: CoCommitDatabase>(connection: LentConnection<DB>) {
+pub(super) async fn roll_back<DB: CoCommitDatabase>(connection: LentConnection<DB>) {
     let _ = timeout(ROLL_BACK_WITHIN, connection.roll_back()).await;
 }
 
 /// Somebody but the layer ended the transaction.
-fn ended_elsewhere<DB: CoCommitDatabase>() -> StoreError {
+pub(super) fn ended_elsewhere<DB: CoCommitDatabase>() -> StoreError {
     if DB::ELSEWHERE_IS_ROLLED_BACK {
         StoreError::rolled_back(ELSEWHERE)
     } else {

@@ -10,7 +10,7 @@ use super::probe::{Probe, Verb, checkpoint, response};
 use crate::store::{ClaimRequest, Fence, Fenced, Outcome, Tombstone};
 
 /// What wraps to nothing in 32 bits of milliseconds, and ten years.
-const LIVES: [Duration; 2] = [Duration::from_millis(1 << 32), Duration::from_hours(10 * 365 * 24)];
+const LIVES: [Duration; 2] = [Duration::from_millis(1 << 32), Duration::from_secs(10 * 365 * 24 * 60 * 60)];
 
 pub(super) async fn expiry<H: Harness>(probe: &Probe<'_, H>) {
     finished(probe).await;

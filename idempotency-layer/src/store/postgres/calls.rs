@@ -15,7 +15,7 @@ use crate::store::{Checkpoint, ClaimRequest, Fence, Outcome, RecordId, Tombstone
 type Call = Query<'static, Postgres, PgArguments>;
 
 /// Longer leases and times are shortened to a century, which fits into the database's clock.
-const CENTURY: Duration = Duration::from_hours(100 * 365 * 24);
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// The statement of these verbs, which go [`together`]. `waits`: whether it may wait for rows that others have locked.
 pub(super) fn call(ops: &[Op], waits: bool) -> Call {
@@ -119,7 +119,7 @@ fn checkpoint(op: &Op) -> Option<&Checkpoint> {
     if let Op::Checkpoint(_, _, checkpoint) = op { Some(checkpoint) } else { None }
 }
 
-fn state(outcome: &Outcome) -> i16 {
+pub(super) fn state(outcome: &Outcome) -> i16 {
     match outcome {
         Outcome::Response(_) => state::RESPONSE,
         Outcome::Tombstone(Tombstone::Unreplayable) => state::UNREPLAYABLE,
@@ -127,14 +127,14 @@ fn state(outcome: &Outcome) -> i16 {
     }
 }
 
-fn response(outcome: &Outcome) -> Option<&[u8]> {
+pub(super) fn response(outcome: &Outcome) -> Option<&[u8]> {
     match outcome {
         Outcome::Response(response) => Some(response.as_bytes()),
         Outcome::Tombstone(_) => None,
     }
 }
 
-fn micros(duration: Duration) -> i64 {
+pub(super) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.min(CENTURY).as_micros()).unwrap_or(i64::MAX)
 }
 

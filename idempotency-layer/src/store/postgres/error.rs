@@ -31,6 +31,11 @@ pub(super) fn is_locked(error: &Error) -> bool {
     sqlstate(error) == "55P03"
 }
 
+/// The server's table of locks is full: fewer claims at a time need less of it.
+pub(super) fn is_out_of_locks(error: &Error) -> bool {
+    sqlstate(error) == "53200"
+}
+
 fn sqlstate(error: &Error) -> String {
     error.as_database_error().and_then(DatabaseError::code).unwrap_or_default().into_owned()
 }

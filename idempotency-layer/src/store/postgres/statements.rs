@@ -14,6 +14,19 @@
 //! - The insert of a record that the snapshot did not have may meet another's insert of the same one. It waits for the end
 //!   of that statement, finds it had no place, and is asked again. Inserts go in the order of the records, so none waits
 //!   in a circle.
+//! - That insert must not be one of a transaction that is itself a claim, which ends when its handler ends. So a claim
+//!   tries the record's [lock](lock_key) before it writes: refused, the record is in flight.
+//!
+//! # Renewals
+//!
+//! A renewal writes to `idempotency_leases` and only locks the record's row: a lock leaves no new version behind, so an
+//! older snapshot may still write the row. The lock shuts out a takeover, a completion and a purge meanwhile, but those
+//! look for the lease with a snapshot that may be older than the renewal. So:
+//!
+//! - A claim that takes over first ends the old lease, with an upsert: an upsert finds the newest version of a row, also
+//!   one that its snapshot lacks. Where the lease was renewed meanwhile, the claim is asked again.
+//! - The purge locks the rows in one statement, and looks for their leases in a second one, with a newer snapshot.
+//! - Completions do not look at leases: a lease that ran out does not spend the fence.
 
 /// A statement for one verb, whose parameters are values, and the same for many, whose parameters are arrays.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +45,32 @@ pub(crate) mod verdict {
     pub(crate) const UNREPLAYABLE: i16 = 3;
     pub(crate) const UNKNOWN: i16 = 4;
     pub(crate) const IN_FLIGHT: i16 = 5;
-    /// The token is that of the running claim. After it: 7 an orphan, 8 released with a checkpoint, 9 forgotten.
+    /// The token is that of the running claim. After it: 7 an orphan, 8 released with a checkpoint, 9 expired.
     pub(crate) const OWN: i16 = 6;
+    /// An open transaction has the record's lock: it is itself a claim.
+    pub(crate) const REFUSED: i16 = 10;
+}
+
+/// The key of a record's advisory lock: the record's first 64 bits, and the table's number, so that two schemas of one
+/// database share no locks. `$record` is SQL for the record's bytes.
+///
+/// A transaction that is itself a claim holds it exclusively; every leased claim tries it in shared mode, so these don't
+/// refuse one another. A single bigint: pairs of integers are another space, and their first one is the application's.
+macro_rules! lock_key {
+    ($record:literal) => {
+        concat!(
+            "(('x' || encode(substr(",
+            $record,
+            ", 1, 8), 'hex'))::bit(64)::bigint # ('idempotency_records'::regclass::oid::bigint << 32))"
+        )
+    };
+}
+
+/// When the lease of the running record `r` ends: as it was renewed last, else as the claim set it.
+macro_rules! lease_ends {
+    () => {
+        "coalesce((SELECT l.lease_ends FROM idempotency_leases l WHERE l.record = r.record AND l.fence = r.fence), r.lease_ends)"
+    };
 }
 
 /// `asked` has `record, fingerprint, token, lease, ttl`, the times in microseconds.
@@ -47,21 +84,34 @@ macro_rules! claim {
 asked AS (",
             $asked,
             "),
-seen AS MATERIALIZED (
-    SELECT a.*, now, r.xmin AS version, r.lease_ends, r.expires_at, r.token AS holder, r.response,
+found AS (
+    SELECT a.*, now, r.xmin AS version, r.expires_at, r.token AS holder, r.response, held.lease_ends,
         CASE
             WHEN r.record IS NULL THEN -1
-            WHEN r.state = 1 AND r.checkpoint_name IS NULL THEN 9
-            WHEN r.expires_at <= now AND (r.state <> 0 OR r.lease_ends <= now) THEN 9
+            WHEN r.expires_at <= now AND (r.state <> 0 OR held.lease_ends <= now) THEN 9
             WHEN get_byte(r.fingerprint, 0) = get_byte(a.fingerprint, 0) AND get_byte(r.fingerprint, 0) <> 0
                 AND r.fingerprint <> a.fingerprint THEN 1
             WHEN r.state > 1 THEN r.state
             WHEN r.state = 1 THEN 8
             WHEN r.token = a.token THEN 6
-            WHEN r.lease_ends > now THEN 5
+            WHEN held.lease_ends > now THEN 5
             ELSE 7
         END::smallint AS verdict
     FROM clock CROSS JOIN asked a LEFT JOIN idempotency_records r ON r.record = a.record
+    CROSS JOIN LATERAL (SELECT CASE WHEN r.state = 0 THEN ",
+            lease_ends!(),
+            " END AS lease_ends OFFSET 0) held
+    OFFSET 0
+),
+seen AS MATERIALIZED (
+    SELECT record, fingerprint, token, lease, ttl, now, version, expires_at, holder, response, lease_ends,
+        CASE WHEN verdict IN (-1, 7, 8, 9)
+            THEN CASE WHEN pg_try_advisory_xact_lock_shared(",
+            lock_key!("record"),
+            ") THEN verdict ELSE 10 END
+            ELSE verdict
+        END::smallint AS verdict
+    FROM found
 ),
 inserted AS (
     INSERT INTO idempotency_records
@@ -71,6 +121,19 @@ inserted AS (
     FROM seen WHERE verdict = -1 ORDER BY record
     ON CONFLICT (record) DO NOTHING
     RETURNING record, fence
+),
+locked AS MATERIALIZED (
+    SELECT seen.*, r.fence, r.state
+    FROM seen JOIN idempotency_records r ON r.record = seen.record AND r.xmin = version
+    WHERE verdict BETWEEN 6 AND 9 FOR UPDATE OF r SKIP LOCKED
+),
+ended AS (
+    INSERT INTO idempotency_leases AS l (record, fence, lease_ends)
+    SELECT record, fence, CASE verdict WHEN 6 THEN now + lease * interval '1 microsecond' ELSE '-infinity' END
+    FROM locked WHERE state = 0
+    ON CONFLICT (record) DO UPDATE SET fence = excluded.fence, lease_ends = excluded.lease_ends
+    WHERE l.fence <> excluded.fence OR excluded.lease_ends > '-infinity' OR l.lease_ends <= (SELECT now FROM clock)
+    RETURNING record
 ),
 taken AS (
     UPDATE idempotency_records r SET
@@ -85,11 +148,8 @@ taken AS (
         checkpoint_name = CASE WHEN verdict <> 9 THEN r.checkpoint_name END,
         checkpoint_data = CASE WHEN verdict <> 9 THEN r.checkpoint_data END,
         response = NULL
-    FROM (
-        SELECT seen.* FROM seen JOIN idempotency_records r ON r.record = seen.record AND r.xmin = version
-        WHERE verdict > 5 FOR UPDATE OF r SKIP LOCKED
-    ) s
-    WHERE r.record = s.record
+    FROM locked s
+    WHERE r.record = s.record AND (s.state <> 0 OR s.record IN (SELECT record FROM ended))
     RETURNING r.record, r.fence, r.attempt, r.orphan, r.checkpoint_name, r.checkpoint_data
 )"
         )
@@ -118,11 +178,12 @@ FROM seen WHERE verdict > 0"
     };
 }
 
-/// The verbs of whoever holds a claim. `asked` begins with `record, fence`; what else it has is for `set`.
+/// The verbs of the claim's holder. `asked` begins with `record, fence`; what else it has is for `written`, which begins
+/// with `written AS` and writes what it finds in `owned`.
 ///
 /// The answer has the state of each record whose fence was the right one, and -1 beside it where it was written.
 macro_rules! held {
-    ($asked:literal, $set:literal) => {
+    ($asked:expr, $written:expr) => {
         concat!(
             "holders AS (",
             $asked,
@@ -130,18 +191,24 @@ macro_rules! held {
 states AS MATERIALIZED (
     SELECT h.*, r.state FROM holders h JOIN idempotency_records r ON r.record = h.record AND r.fence = h.fence
 ),
-written AS (
-    UPDATE idempotency_records r SET ",
+owned AS MATERIALIZED (
+    SELECT states.*, r.checkpoint_name IS NOT NULL AS is_kept FROM states
+    JOIN idempotency_records r ON r.record = states.record AND r.fence = states.fence
+    WHERE states.state = 0 AND r.state = 0 FOR UPDATE OF r SKIP LOCKED
+),
+",
+            $written
+        )
+    };
+}
+
+/// What [`held!`] writes into the record.
+macro_rules! set {
+    ($set:literal) => {
+        concat!(
+            "written AS (UPDATE idempotency_records r SET ",
             $set,
-            "
-    FROM (
-        SELECT states.* FROM states
-        JOIN idempotency_records r ON r.record = states.record AND r.fence = states.fence
-        WHERE states.state = 0 AND r.state = 0 FOR UPDATE OF r SKIP LOCKED
-    ) h
-    WHERE r.record = h.record
-    RETURNING r.record
-)"
+            " FROM owned h WHERE r.record = h.record RETURNING r.record)"
         )
     };
 }
@@ -216,7 +283,7 @@ pub(crate) const MIXED_WITHOUT_LOCKED: &str = concat!(
     held!(
         "SELECT * FROM unnest($6::bytea[], $7::bigint[], $8::smallint[], $9::bytea[])
     AS h (record, fence, outcome, response)",
-        "state = h.outcome, response = h.response, checkpoint_name = NULL, checkpoint_data = NULL"
+        set!("state = h.outcome, response = h.response, checkpoint_name = NULL, checkpoint_data = NULL")
     ),
     claims!(),
     "
@@ -224,31 +291,53 @@ UNION ALL SELECT -1::smallint, record, NULL, NULL, NULL, NULL, NULL, NULL, NULL 
 UNION ALL SELECT state, record, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM states"
 );
 
-/// `record, fence`. The row stays, so that its next fence is given under its lock, and its index entries are used again.
+/// `record, fence`. The row goes, unless a checkpoint is to be kept for the next claim.
+macro_rules! release {
+    () => {
+        "forgotten AS (
+    DELETE FROM idempotency_records r USING owned h WHERE r.record = h.record AND NOT h.is_kept RETURNING r.record
+),
+kept AS (
+    UPDATE idempotency_records r SET state = 1 FROM owned h WHERE r.record = h.record AND h.is_kept RETURNING r.record
+),
+written AS (SELECT record FROM forgotten UNION ALL SELECT record FROM kept)
+"
+    };
+}
+
 pub(crate) const RELEASE: Statement = Statement {
-    one: concat!("WITH ", held!("SELECT $1::bytea AS record, $2::bigint AS fence", "state = 1"), holders!()),
+    one: concat!("WITH ", held!("SELECT $1::bytea AS record, $2::bigint AS fence", release!()), holders!()),
     many: concat!(
         "WITH ",
-        held!("SELECT * FROM unnest($1::bytea[], $2::bigint[]) AS h (record, fence)", "state = 1"),
+        held!("SELECT * FROM unnest($1::bytea[], $2::bigint[]) AS h (record, fence)", release!()),
         holders!()
     ),
 };
 
-/// `record, fence, lease`, in microseconds.
+/// `record, fence, lease`, in microseconds. The record's row is locked and not written, see [above](self#renewals).
+macro_rules! extend {
+    () => {
+        "written AS (
+    INSERT INTO idempotency_leases (record, fence, lease_ends)
+    SELECT record, fence, clock_timestamp() + lease * interval '1 microsecond' FROM owned
+    ON CONFLICT (record) DO UPDATE SET fence = excluded.fence, lease_ends = excluded.lease_ends
+    RETURNING record
+)
+"
+    };
+}
+
 pub(crate) const EXTEND: Statement = Statement {
     one: concat!(
         "WITH ",
-        held!(
-            "SELECT $1::bytea AS record, $2::bigint AS fence, $3::bigint AS lease",
-            "lease_ends = clock_timestamp() + h.lease * interval '1 microsecond'"
-        ),
+        held!("SELECT $1::bytea AS record, $2::bigint AS fence, $3::bigint AS lease", extend!()),
         holders!()
     ),
     many: concat!(
         "WITH ",
         held!(
             "SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[]) AS h (record, fence, lease)",
-            "lease_ends = clock_timestamp() + h.lease * interval '1 microsecond'"
+            extend!()
         ),
         holders!()
     ),
@@ -260,7 +349,7 @@ pub(crate) const CHECKPOINT: Statement = Statement {
         "WITH ",
         held!(
             "SELECT $1::bytea AS record, $2::bigint AS fence, $3::bytea AS name, $4::bytea AS data",
-            "checkpoint_name = h.name, checkpoint_data = h.data"
+            set!("checkpoint_name = h.name, checkpoint_data = h.data")
         ),
         holders!()
     ),
@@ -268,77 +357,58 @@ pub(crate) const CHECKPOINT: Statement = Statement {
         "WITH ",
         held!(
             "SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bytea[]) AS h (record, fence, name, data)",
-            "checkpoint_name = h.name, checkpoint_data = h.data"
+            set!("checkpoint_name = h.name, checkpoint_data = h.data")
         ),
         holders!()
     ),
 };
 
-/// Whether the statement runs in the transaction of the mark `$…`.
-///
-/// The mark is a setting of the transaction: gone after COMMIT, ROLLBACK and `AND CHAIN`, kept by a rollback to a savepoint.
-/// Outside it reads as null or as an empty text.
-macro_rules! marked {
-    ($mark:literal) => {
-        concat!("pg_catalog.current_setting('idempotency_layer.claim', true) IS NOT DISTINCT FROM ", $mark)
+/// Begins a transaction of our own on a connection of the application's, whose defaults may be others.
+pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+
+macro_rules! defaults {
+    () => {
+        "SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off"
     };
 }
 
-/// Whether it runs in the transaction of this mark, of 32 hexadecimal digits. It has no parameter, so that it is one round
-/// trip and needs no statement prepared, which a pooler of transactions would lose.
-pub(crate) fn is_marked(mark: &str) -> String {
-    format!(concat!("SELECT ", marked!("'{}'")), mark)
+macro_rules! is_expired {
+    () => {
+        concat!("(r.expires_at <= now() AND (r.state <> 0 OR ", lease_ends!(), " <= now()))")
+    };
 }
 
-/// The schema in which the `search_path` finds the store's table.
-pub(crate) const SCHEMA: &str = "
-SELECT quote_ident(n.nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.oid = 'idempotency_records'::regclass";
+/// `limit`: the records that have expired, locked. `now()` and not `clock_timestamp()`: an index is searched for what stays
+/// the same.
+pub(crate) const EXPIRED: &str = concat!(
+    "SELECT r.record FROM idempotency_records r WHERE ",
+    is_expired!(),
+    " ORDER BY r.expires_at LIMIT $1 FOR UPDATE OF r SKIP LOCKED"
+);
 
-/// `record, fence, outcome, response, mark`, in the transaction of a handler: whether it is the one of this mark, and
-/// whether the record was written.
-///
-/// The row is waited for, because what the transaction wrote stands and falls with it. A record that was completed before
-/// is *not* completed by this transaction.
-pub(crate) fn complete_marked(schema: &str) -> String {
-    const MARKED: &str = marked!("$5");
-    format!(
-        "WITH written AS (
-    UPDATE {schema}.idempotency_records
-    SET state = $3, response = $4, checkpoint_name = NULL, checkpoint_data = NULL
-    WHERE record = $1 AND fence = $2 AND state = 0 AND {MARKED}
-    RETURNING 1
-)
-SELECT {MARKED}, EXISTS (SELECT FROM written)"
-    )
-}
+/// `records`: those locked before, but for one whose lease was renewed after [`EXPIRED`] looked and before it locked.
+pub(crate) const PURGE: &str =
+    concat!("DELETE FROM idempotency_records r WHERE r.record = ANY($1) AND ", is_expired!());
 
-/// `record, fence`. The lock waits for the end of a transaction that is about to complete it.
-pub(crate) fn settled(schema: &str) -> String {
-    format!("SELECT state FROM {schema}.idempotency_records WHERE record = $1 AND fence = $2 FOR UPDATE")
-}
-
-/// `limit`. `now()` and not `clock_timestamp()`: an index is searched for what stays the same.
-pub(crate) const PURGE: &str = "
-DELETE FROM idempotency_records WHERE record IN (
-    SELECT record FROM idempotency_records
-    WHERE expires_at <= now() AND (state <> 0 OR lease_ends <= now())
-    ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED
-)";
+/// What a connection of the store's own is set to: a statement's own snapshot, and the right to write, even where the
+/// database's default is another.
+pub(crate) const DEFAULTS: &str = defaults!();
 
 /// What the writer's connection is set to.
 ///
 /// - Every statement finds its rows by the index, in the order they are asked in, whatever the table's statistics say: a new
 ///   table has none, and the plan made then would scan it from end to end ever after.
-/// - A statement's own snapshot, even where the database's default is another.
 /// - No wait without a bound.
-pub(crate) const SESSION: &str = "
-SET plan_cache_mode = force_generic_plan;
+/// - The [`DEFAULTS`].
+pub(crate) const SESSION: &str = concat!(
+    "SET plan_cache_mode = force_generic_plan;
 SET enable_seqscan = off;
 SET enable_bitmapscan = off;
 SET enable_hashjoin = off;
 SET enable_mergejoin = off;
 SET jit = off;
-SET default_transaction_isolation = 'read committed';
 SET lock_timeout = '100ms';
-SET statement_timeout = '5s'";
+SET statement_timeout = '5s';
+",
+    defaults!()
+);

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use super::answers;
 use super::calls::{call, together};
-use super::error::{is_collision, is_locked, store_error};
+use super::error::{is_collision, is_locked, is_out_of_locks, store_error};
 use super::statements::SESSION;
 use crate::clock::now;
 use crate::error::StoreError;
@@ -68,6 +68,9 @@ impl PostgresWriter {
 }
 
 impl Writer for PostgresWriter {
+    /// Each new record of a batch takes a place in the server's table of locks, until the commit. By default, that has 6,400.
+    const MOST: usize = 256;
+
     async fn execute(&mut self, ops: &[Op]) -> Result<Vec<Result<Reply, StoreError>>, StoreError> {
         let mut tries = 0;
         loop {
@@ -93,6 +96,10 @@ impl Writer for PostgresWriter {
                 }
             } else if is_collision(&error) && tries < TRIES {
                 self.connection = Some((connection, now()));
+            } else if is_out_of_locks(&error) && ops.len() > 1 {
+                self.connection = Some((connection, now()));
+                // Each verb is carried out alone then.
+                return Err(StoreError::invalid(error));
             } else {
                 return Err(store_error(error));
             }

@@ -18,7 +18,7 @@ use crate::store::{Checkpoint, ClaimRequest, Fence, Outcome, RecordId};
 pub(super) type Call = Query<'static, Sqlite, SqliteArguments>;
 
 /// Longer leases and times are shortened to a century.
-const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// A claim by one of the two texts that take one.
 pub(super) fn claim(text: &'static str, request: &ClaimRequest) -> Call {
@@ -36,6 +36,10 @@ pub(super) fn complete(record: RecordId, fence: Fence, outcome: &Outcome) -> Cal
         Outcome::Tombstone(_) => None,
     };
     held(&TEXTS.complete, record, fence).bind(state::of(outcome)).bind(response)
+}
+
+pub(super) fn forget(record: RecordId, fence: Fence) -> Call {
+    held(&TEXTS.forget, record, fence)
 }
 
 pub(super) fn release(record: RecordId, fence: Fence) -> Call {
@@ -146,7 +150,7 @@ fn digits(blob: &mut Vec<u8>, width: usize, number: i64) {
     let _ = write!(blob, "{number:0width$}");
 }
 
-fn millis(duration: Duration) -> i64 {
+pub(super) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.min(LONGEST).as_millis()).unwrap_or(i64::MAX)
 }
 

@@ -25,6 +25,9 @@ pub(super) struct Texts {
     pub(super) completed: String,
     /// The same, after the end of every transaction that is about to write one: it takes the one write lock.
     pub(super) settled: String,
+    /// Forgets the record. No row: there is a checkpoint to keep, or the fence is stale.
+    pub(super) forget: String,
+    /// Keeps the record for its checkpoint.
     pub(super) release: String,
     /// `$3` lease.
     pub(super) extend: String,
@@ -51,6 +54,7 @@ WHERE record = $1 AND fence = $2 AND state BETWEEN {RESPONSE} AND {UNKNOWN}"
         complete: update(&complete("$3", "$4")),
         settled: format!("BEGIN IMMEDIATE;\n{completed};\nCOMMIT"),
         completed,
+        forget: format!("DELETE FROM idempotency_records WHERE {held} AND checkpoint_name IS NULL"),
         release: update(&release()),
         extend: update(&format!("lease_ends = {NOW} + $3")),
         checkpoint: update("checkpoint_name = $3, checkpoint_data = $4"),
@@ -84,7 +88,7 @@ pub(super) const FENCE_WIDTH: usize = 19;
 pub(super) const OFFSET_WIDTH: usize = 10;
 
 /// The store's clock. SQLite evaluates it once in a statement.
-const NOW: &str = "(SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER))";
+pub(super) const NOW: &str = "(SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER))";
 
 /// [`Fingerprint::matches`](crate::Fingerprint::matches): of different schemes, of no scheme, or equal.
 fn matches(kept: &str, asked: &str) -> String {
@@ -95,9 +99,7 @@ fn matches(kept: &str, asked: &str) -> String {
 
 /// Gives claims away: of new records, forgotten ones, one's own, and those that nobody holds.
 fn take(with: &str, [record, fingerprint, token, lease, ttl]: [&str; 5], from: &str) -> String {
-    let forgotten = format!(
-        "(state = {RELEASED} AND checkpoint_name IS NULL OR expires_at <= {NOW} AND lease_ends <= {NOW})"
-    );
+    let forgotten = format!("(expires_at <= {NOW} AND lease_ends <= {NOW})");
     let own = format!("(state = {RUNNING} AND token = excluded.token)");
     let matches = matches("fingerprint", "excluded.fingerprint");
     let anew = |column: &str, new: &str, kept: &str| {
@@ -214,7 +216,11 @@ fn many(kind: usize) -> Vec<String> {
             // Afterwards: completed by this or by an earlier one.
             vec![write(kind, new, &set), held(&completed)]
         }
-        RELEASES => vec![held(&running), write(kind, ["old.state", "0", "NULL", "NULL", "NULL"], &release())],
+        RELEASES => {
+            let new = ["old.state", "0", "NULL", "NULL", "NULL"];
+            // Those that are left by then have a checkpoint.
+            vec![held(&running), forget(kind), write(kind, new, &release())]
+        }
         EXTENSIONS => {
             let new = ["old.state", &format!("{NOW} + input.number"), "NULL", "NULL", "NULL"];
             vec![held(&running), write(kind, new, "lease_ends = excluded.lease_ends")]
@@ -241,6 +247,16 @@ FROM input CROSS JOIN idempotency_records AS old INDEXED BY idempotency_records_
     ON old.record = input.record AND old.fence = input.fence AND old.state = {RUNNING}
 WHERE true
 ON CONFLICT (id) DO UPDATE SET {set}"
+    )
+}
+
+/// Deletes the records whose fence is shown and that have no checkpoint.
+fn forget(kind: usize) -> String {
+    let input = input_of_held(kind);
+    format!(
+        "{input}DELETE FROM idempotency_records INDEXED BY idempotency_records_record
+WHERE (record, fence) IN (SELECT record, fence FROM input)
+    AND state = {RUNNING} AND checkpoint_name IS NULL"
     )
 }
 

@@ -71,7 +71,8 @@ impl Verbs {
         let mut lent = Lent::new(self.pool.try_acquire()?);
         let reply = match alone(&mut lent, op).await {
             Err(error) if is_busy(&error) => return None,
-            reply => reply.map_err(store_error).flatten(),
+            Err(error) => Err(store_error(error)),
+            Ok(reply) => reply,
         };
         if let Some(checkpoints) = &self.checkpoints {
             checkpoints.wrote(std::slice::from_ref(op));

@@ -81,7 +81,13 @@ pub(super) async fn alone(lent: &mut Lent, op: &Op) -> Result<Result<Reply, Stor
             let fenced = complete(connection, *record, *fence, outcome).await?;
             return Ok(Ok(Reply::Done(Answer::Fenced(fenced))));
         }
-        Op::Release(record, fence) => packed::release(*record, *fence),
+        Op::Release(record, fence) => {
+            let forgotten = packed::forget(*record, *fence).execute(&mut *connection).await?;
+            if forgotten.rows_affected() > 0 {
+                return Ok(Ok(Reply::Done(Answer::Fenced(Fenced::Held))));
+            }
+            packed::release(*record, *fence)
+        }
         Op::Extend(record, fence, lease) => packed::extend(*record, *fence, *lease),
         Op::Checkpoint(record, fence, checkpoint) => packed::checkpoint(*record, *fence, checkpoint),
     };

@@ -1,0 +1,78 @@
+//! One thread, then two at the same time, on one layer and its store.
+
+use std::hint::spin_loop;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+
+use super::{Kind, Load, Requests};
+
+/// How many new stores the two threads share one after the other.
+const STORES: usize = 10;
+/// How often one thread and two take turns on a store.
+const TURNS: usize = 60;
+/// How many requests each thread answers in its turn: less than a millisecond of them, so that many turns find both
+/// cores free.
+const TIMES: usize = 250;
+
+/// How many requests two threads answer in a second, as a multiple of what one does. The turns of the fastest tenth
+/// are compared: on a machine with other work, the others tell how many cores were free. The bare handler's figure
+/// says how much of it is the machine's.
+pub(super) fn print() {
+    println!("\n| two threads beside one | requests/s |");
+    println!("|---|--:|");
+    for kind in Kind::ALL {
+        let (mut alone, mut both) = (Vec::new(), Vec::new());
+        for _ in 0..STORES {
+            take_turns(kind, &mut alone, &mut both);
+        }
+        println!(
+            "| {} | {:.2} |",
+            kind.name(),
+            2.0 * fastest_tenth(alone).div_duration_f64(fastest_tenth(both))
+        );
+    }
+}
+
+fn fastest_tenth(mut turns: Vec<Duration>) -> Duration {
+    turns.sort_unstable();
+    turns[turns.len() / 10]
+}
+
+fn take_turns(kind: Kind, alone: &mut Vec<Duration>, both: &mut Vec<Duration>) {
+    let (runtime, other) = (runtime(), runtime());
+    let mut requests = Requests::holding(TIMES, &runtime);
+    let mut others = requests.beside(&other);
+    others.time(Kind::First, TIMES);
+    let waiting = AtomicUsize::new(0);
+    let arrive = |expected: usize| {
+        waiting.fetch_add(1, Ordering::AcqRel);
+        while waiting.load(Ordering::Acquire) < expected {
+            spin_loop();
+        }
+    };
+    thread::scope(|threads| {
+        let beside = threads.spawn(|| {
+            let mut both = Vec::with_capacity(TURNS);
+            for turn in 0..TURNS {
+                both.push(others.time_from(kind, TIMES, || arrive(turn * 4 + 2)));
+                arrive(turn * 4 + 4);
+            }
+            both
+        });
+        let mut here = Vec::with_capacity(TURNS);
+        for turn in 0..TURNS {
+            here.push(requests.time_from(kind, TIMES, || arrive(turn * 4 + 2)));
+            alone.push(requests.time(kind, TIMES));
+            arrive(turn * 4 + 4);
+        }
+        let beside = beside.join().expect("no panic");
+        both.extend(here.into_iter().zip(beside).map(|(here, beside)| here.max(beside)));
+    });
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime")
+}

@@ -1,0 +1,48 @@
+//! What the future of a request, which may be dropped, and its engine tell each other.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Notify;
+
+/// Whether a request holds a claim, and whether its client disconnected.
+///
+/// The engine writes the first, the future of the response reads it when it is dropped, and the other way round.
+#[derive(Debug, Default)]
+pub(crate) struct CancellationState {
+    holds_claim: AtomicBool,
+    is_cancelled: AtomicBool,
+    cancelled: Notify,
+}
+
+impl CancellationState {
+    /// Notes that the request holds a claim from now on, or may.
+    pub(crate) fn claim_begins(&self) {
+        self.holds_claim.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that the request holds no claim, or none any more: it may be dropped.
+    pub(crate) fn claim_ends(&self) {
+        self.holds_claim.store(false, Ordering::Relaxed);
+    }
+
+    /// Returns whether the request holds a claim, or may.
+    pub(crate) fn holds_claim(&self) -> bool {
+        self.holds_claim.load(Ordering::Relaxed)
+    }
+
+    /// Cancels the request.
+    pub(crate) fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::Relaxed);
+        self.cancelled.notify_one();
+    }
+
+    /// Returns whether the request was cancelled, so that its handler is not to be started.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the request is cancelled.
+    pub(crate) async fn cancelled(&self) {
+        self.cancelled.notified().await;
+    }
+}

@@ -1,0 +1,89 @@
+//! Reads what is to be stored of a response.
+
+use http::{HeaderMap, Response};
+
+use super::Engine;
+use super::call::{JudgedCall, is_call, judge_call};
+use super::claimed::Ended;
+use crate::body::{self, Read, ReplayBody, Replayable};
+use crate::contract::Disposition;
+use crate::rejection::RejectionKind;
+use crate::response::StoredResponse;
+use crate::store::{Outcome, Store, Tombstone};
+use crate::trace;
+
+const NOT_REPLAYED: Outcome = Outcome::Tombstone(Tombstone::Unreplayable);
+
+impl<St: Store> Engine<St> {
+    /// Decides whether a response is stored, and reads it to its end if it is.
+    pub(super) async fn capture<R: Replayable, E>(&self, response: Response<R>) -> Ended<R, E> {
+        let record = self.record;
+        if is_call(&response) {
+            return self.capture_call(response).await;
+        }
+        let (parts, body) = response.into_parts();
+        let disposition = self.config.contract.stores.classify(&parts, &body);
+        let commits = self.config.commits.takes(&parts);
+        let mut response = Response::from_parts(parts, body);
+        match disposition {
+            Disposition::Release => return Ended::NotStored(response),
+            Disposition::Tombstone => return Ended::Stored { response, outcome: NOT_REPLAYED, commits },
+            Disposition::Store => {}
+        }
+        match body::read(response.body_mut(), self.config.max_response_bytes).await {
+            Read::Whole(data, trailers) => {
+                let outcome = self.outcome_of(&response, &data, trailers.as_ref());
+                *response.body_mut() = R::from_replay(ReplayBody::read(data, trailers));
+                Ended::Stored { response, outcome, commits }
+            }
+            Read::TooLarge(data) => {
+                trace::not_stored(record, "longer than max_response_bytes");
+                let response = response.map(|rest| R::from_replay(ReplayBody::resumed(data, rest)));
+                Ended::Stored { response, outcome: NOT_REPLAYED, commits }
+            }
+            Read::LimitedElsewhere(_) | Read::Failed(_) => {
+                trace::not_stored(record, "its body broke off");
+                let response = self.reject(RejectionKind::ResponseUnreadable);
+                Ended::Stored { response, outcome: NOT_REPLAYED, commits }
+            }
+        }
+    }
+
+    /// Reads the response of a gRPC call, then decides whether it is stored.
+    async fn capture_call<R: Replayable, E>(&self, response: Response<R>) -> Ended<R, E> {
+        let (parts, body) = response.into_parts();
+        let head_commits = self.config.commits.takes(&parts);
+        let response = Response::from_parts(parts, body);
+        let Ok(JudgedCall { response, disposition, commits, content }) =
+            judge_call(&self.config, response).await
+        else {
+            trace::not_stored(self.record, "its body broke off");
+            let response = self.reject(RejectionKind::ResponseUnreadable);
+            return Ended::Stored { response, outcome: NOT_REPLAYED, commits: head_commits };
+        };
+        let outcome = match (disposition, content) {
+            (Disposition::Release, _) => return Ended::NotStored(response),
+            (Disposition::Store, Some((data, trailers))) => {
+                self.outcome_of(&response, &data, trailers.as_ref())
+            }
+            (Disposition::Tombstone, Some(_)) => NOT_REPLAYED,
+            (_, None) => {
+                trace::not_stored(self.record, "a stream, or longer than max_response_bytes");
+                NOT_REPLAYED
+            }
+        };
+        Ended::Stored { response, outcome, commits }
+    }
+
+    /// Encodes a response for the record.
+    fn outcome_of<R>(&self, response: &Response<R>, data: &[u8], trailers: Option<&HeaderMap>) -> Outcome {
+        let keeps = |name: &_| self.config.contract.keeps_header(name);
+        match StoredResponse::encode(response.status(), response.headers(), keeps, data, trailers) {
+            Ok(stored) => Outcome::Response(stored),
+            Err(error) => {
+                trace::store_failed(self.record, "encode", &error);
+                Outcome::Tombstone(Tombstone::Unreplayable)
+            }
+        }
+    }
+}

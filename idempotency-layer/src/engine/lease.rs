@@ -1,0 +1,136 @@
+//! A claim that is a lease, and its verbs: renew, complete, abandon, release. Nothing else in the engine renews or ends
+//! a claim.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::future::{pending, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::Engine;
+use crate::error::{StoreError, StoreErrorKind};
+use crate::orphan::OnOrphan;
+use crate::store::{Fence, Fenced, Outcome, Store, Tombstone};
+use crate::trace;
+
+/// The pauses before a completion is tried again.
+const COMPLETION_PAUSES: [Duration; 3] =
+    [Duration::from_millis(20), Duration::from_millis(200), Duration::from_secs(1)];
+
+pub(super) type Panic = Box<dyn Any + Send>;
+
+/// A claim of the engine's record that holds until its lease ends.
+pub(super) struct Lease<'a, St> {
+    pub(super) engine: &'a Engine<St>,
+    /// What the claim is shown with to the store.
+    pub(super) fence: Fence,
+}
+
+impl<St: Store> Lease<'_, St> {
+    /// Drives a future and renews the lease meanwhile; one that is ready at once sets no timer. A panic is a value, so
+    /// that the claim can be given up before it goes on.
+    pub(super) async fn keep_during<F: Future + Unpin>(&self, mut future: F) -> Result<F::Output, Panic> {
+        let mut renewal = None;
+        poll_fn(|cx| {
+            match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut future).poll(cx))) {
+                Ok(Poll::Ready(output)) => return Poll::Ready(Ok(output)),
+                Ok(Poll::Pending) => {}
+                Err(panic) => return Poll::Ready(Err(panic)),
+            }
+            let renewal = renewal.get_or_insert_with(|| Box::pin(self.renew()));
+            let Poll::Pending = renewal.as_mut().poll(cx);
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Renews the lease for ever, or until it is lost.
+    async fn renew(&self) -> Infallible {
+        let (record, lease) = (self.engine.record, self.engine.config.lease);
+        loop {
+            sleep(lease / 3).await;
+            match self.extend(lease).await {
+                Ok(Fenced::Held) => {}
+                Ok(Fenced::Stale) => {
+                    // The run goes on: stopping it half way would be worse. Its outcome will be refused.
+                    trace::lease_lost(record);
+                    pending::<()>().await;
+                }
+                Err(error) => trace::store_failed(record, "extend", &error),
+            }
+        }
+    }
+
+    /// Writes the outcome. A lost answer is asked for again with the same fence; a response that the store has no room
+    /// for leaves a tombstone, so that at least it does not run again.
+    pub(super) async fn complete(&self, mut outcome: Outcome) -> Result<Fenced, StoreError> {
+        let record = self.engine.record;
+        let mut pauses = COMPLETION_PAUSES.iter();
+        let completion = async {
+            loop {
+                let written = St::complete(&self.engine.config.store, record, self.fence, outcome.clone());
+                let error = match written.await {
+                    Ok(fenced) => return Ok(fenced),
+                    Err(error) => error,
+                };
+                trace::store_failed(record, "complete", &error);
+                match (error.kind(), &outcome) {
+                    (StoreErrorKind::Unavailable, _) => match pauses.next() {
+                        Some(pause) => sleep(*pause).await,
+                        None => return Err(error),
+                    },
+                    (_, Outcome::Response(_)) => outcome = Outcome::Tombstone(Tombstone::Unreplayable),
+                    (_, Outcome::Tombstone(_)) => return Err(error),
+                }
+            }
+        };
+        // Renewed until it is recorded: the effect is done, so this is no time for a second run.
+        let completed = self.keep_during(pin!(completion)).await.unwrap_or_else(|panic| resume_unwind(panic));
+        self.ended();
+        completed
+    }
+
+    /// Gives up the claim of a run that ended without a response, by the policy for orphans.
+    pub(super) async fn abandon(&self) {
+        match self.engine.config.on_orphan {
+            OnOrphan::Rerun => self.release().await,
+            OnOrphan::Halt => {
+                // Where this fails, or comes too late, the next claim finds an orphan and halts.
+                let _ = self.complete(Outcome::Tombstone(Tombstone::Unknown)).await;
+            }
+            OnOrphan::Reconcile(_) => {
+                // An orphan at once, instead of when the lease runs out.
+                if let Err(error) = self.extend(Duration::ZERO).await {
+                    trace::store_failed(self.engine.record, "extend", &error);
+                }
+                self.ended();
+            }
+        }
+    }
+
+    /// Gives the claim back. Where the store is not reached, the lease runs out instead.
+    pub(super) async fn release(&self) {
+        let record = self.engine.record;
+        match St::release(&self.engine.config.store, record, self.fence).await {
+            Ok(_) => trace::released(record),
+            Err(error) => trace::store_failed(record, "release", &error),
+        }
+        self.ended();
+    }
+
+    async fn extend(&self, lease: Duration) -> Result<Fenced, StoreError> {
+        St::extend(&self.engine.config.store, self.engine.record, self.fence, lease).await
+    }
+
+    /// Notes that the claim is settled: nothing is left to finish if the client disconnects, and waiters may look.
+    pub(super) fn ended(&self) {
+        self.engine.cancellation.claim_ends();
+        if !self.engine.config.wait.is_zero() {
+            self.engine.config.waiters.wake(self.engine.record);
+        }
+    }
+}

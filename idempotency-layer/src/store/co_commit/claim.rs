@@ -1,0 +1,201 @@
+//! The claim inside the transaction.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use http::Extensions;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{sleep, timeout};
+
+use super::CoCommit;
+use super::connection::LentConnection;
+use super::database::{Claims, CoCommitDatabase, CommitError, CompletedClaim, Written};
+use super::request::{PATIENCE, PAUSES, ended_elsewhere, roll_back};
+use crate::error::StoreError;
+use crate::store::seen::{Decision, RunningRecord, Seen, SeenState, answer, decide};
+use crate::store::{Claim, ClaimRequest, ClaimTransaction, Completion, Ending, Outcome, TransactionClaim};
+
+/// How long the transaction may take to begin.
+const BEGIN_WITHIN: Duration = Duration::from_secs(8);
+
+/// Begins a transaction and asks for the right to run in it.
+pub(in crate::store) async fn claim<DB: CoCommitDatabase>(
+    home: &DB::Home,
+    request: ClaimRequest,
+    transaction_time: Duration,
+) -> Result<TransactionClaim, StoreError> {
+    let claims = DB::claims(home);
+    if claims.running.contains(request.record) {
+        return Ok(in_flight());
+    }
+    // Dropped in any of these: nothing was done, or the connection is closed, and the lock with it.
+    if let Some(seen) = DB::peek(home, &request).await?
+        && let Decision::Answer(claim) = decide(seen.as_ref(), &request, true)
+    {
+        return Ok(TransactionClaim::Answered(claim));
+    }
+    let place = place(claims).await?;
+    let (connection, gained, seen) = match begin::<DB>(home, &request, transaction_time).await {
+        Ok(begun) => begun,
+        // The pool's connection may have been closed while it rested.
+        Err(_) => begin::<DB>(home, &request, transaction_time).await?,
+    };
+    let run = match decide(seen.as_ref(), &request, gained) {
+        Decision::Run(run) => run,
+        Decision::Answer(claim) => {
+            roll_back(connection).await;
+            return Ok(TransactionClaim::Answered(claim));
+        }
+    };
+    // The lock was ours, so whoever is entered still has just ended.
+    let Some(running) = claims.running.enter(request.record) else {
+        roll_back(connection).await;
+        return Ok(in_flight());
+    };
+    let claimed = Claimed {
+        running: Some(running),
+        co_commit: CoCommit::<DB>::claimed(home.clone(), connection),
+        request,
+        seen,
+        attempt: run.attempt,
+        orphan: run.orphan,
+        _place: place,
+    };
+    Ok(TransactionClaim::Run(run, Box::new(claimed)))
+}
+
+fn in_flight() -> TransactionClaim {
+    TransactionClaim::Answered(Claim::InFlight { lease_left: Duration::from_millis(1) })
+}
+
+async fn place(claims: &Claims) -> Result<OwnedSemaphorePermit, StoreError> {
+    let place = timeout(claims.patience, claims.places.clone().acquire_owned()).await;
+    place.map_err(StoreError::unavailable)?.map_err(StoreError::unavailable)
+}
+
+async fn begin<DB: CoCommitDatabase>(
+    home: &DB::Home,
+    request: &ClaimRequest,
+    transaction_time: Duration,
+) -> Result<(LentConnection<DB>, bool, Option<Seen>), StoreError> {
+    let patience = DB::claims(home).patience + BEGIN_WITHIN;
+    let begun = timeout(patience, LentConnection::begin_claim(home, request, transaction_time)).await;
+    begun.map_err(StoreError::unavailable)?.map_err(StoreError::unavailable)
+}
+
+/// A transaction that is a claim.
+struct Claimed<DB: CoCommitDatabase> {
+    /// Left before the transaction ends: a duplicate that comes then asks the database.
+    running: Option<RunningRecord>,
+    co_commit: CoCommit<DB>,
+    request: ClaimRequest,
+    seen: Option<Seen>,
+    attempt: u32,
+    orphan: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+/// What was not ended is discarded, or by the task that still uses it.
+impl<DB: CoCommitDatabase> Drop for Claimed<DB> {
+    fn drop(&mut self) {
+        self.running = None;
+        drop(self.co_commit.shared.end());
+    }
+}
+
+impl<DB: CoCommitDatabase> ClaimTransaction for Claimed<DB> {
+    fn offer(&self, extensions: &mut Extensions) {
+        extensions.insert(self.co_commit.clone());
+    }
+
+    fn keeps_on_error(&self) -> bool {
+        self.co_commit.shared.lock().keeps_on_error
+    }
+
+    fn complete(mut self: Box<Self>, outcome: Outcome, with_rows: bool) -> Ending<Completion> {
+        Box::pin(async move { Claimed::complete(&mut self, &outcome, with_rows).await })
+    }
+
+    fn roll_back(mut self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            self.running = None;
+            if let Ok(connection) = self.co_commit.shared.connection() {
+                roll_back(connection).await;
+            }
+        })
+    }
+}
+
+impl<DB: CoCommitDatabase> Claimed<DB> {
+    async fn complete(&mut self, outcome: &Outcome, with_rows: bool) -> Result<Completion, StoreError> {
+        let shared = self.co_commit.shared.clone();
+        let mut connection = shared.connection()?;
+        // Dropped or killed here, before the COMMIT: nothing of it is committed, and the lock is free.
+        if !with_rows {
+            shared.lock().on_commit.clear();
+            if let Err(error) = connection.roll_back_handler().await {
+                roll_back(connection).await;
+                return Err(StoreError::rolled_back(error));
+            }
+        }
+        let completed = CompletedClaim {
+            request: &self.request,
+            seen: self.seen.as_ref(),
+            attempt: self.attempt,
+            orphan: self.orphan,
+            outcome,
+        };
+        let (within, _, mark) = connection.parts();
+        let refused = match DB::complete_claim(&shared.home, within, mark, &completed).await {
+            Ok(Written::Held) => None,
+            Ok(Written::Stale) => Some(None),
+            Ok(Written::Elsewhere) => Some(Some(ended_elsewhere::<DB>())),
+            Err(error) => Some(Some(StoreError::rolled_back(error))),
+        };
+        self.running = None;
+        match refused {
+            None => {}
+            Some(None) => {
+                roll_back(connection).await;
+                let seen = DB::look_up(&shared.home, &self.request).await.map_err(StoreError::rolled_back)?;
+                return Ok(Completion::Overtaken(answer(seen.as_ref(), &self.request)));
+            }
+            Some(Some(error)) => {
+                roll_back(connection).await;
+                return Err(error);
+            }
+        }
+        // Dropped or killed here: committed whole, record and rows, or not at all.
+        match connection.commit().await {
+            Ok(()) => {}
+            Err(CommitError::RolledBack(error)) => return Err(StoreError::rolled_back(error)),
+            Err(CommitError::Unknown(error)) => {
+                if let Some(other) = self.find_out(&shared.home, error).await? {
+                    return Ok(Completion::Overtaken(other));
+                }
+            }
+        }
+        shared.committed();
+        Ok(Completion::Committed)
+    }
+
+    /// The answer to COMMIT was lost: the record knows whether it took effect. `None`: it did.
+    async fn find_out(&self, home: &DB::Home, lost: sqlx::Error) -> Result<Option<Claim>, StoreError> {
+        for pause in PAUSES {
+            sleep(pause).await;
+            let Ok(Ok(seen)) = timeout(PATIENCE, DB::look_up(home, &self.request)).await else { continue };
+            let complete = seen.filter(|seen| {
+                matches!(seen.state, SeenState::Complete(_) | SeenState::Tombstone(_)) && !seen.is_forgotten()
+            });
+            return match complete {
+                Some(seen) if seen.token == self.request.token => Ok(None),
+                // Rolled back, and another run has answered since.
+                Some(seen) if seen.fingerprint.matches(&self.request.fingerprint) => {
+                    Ok(Some(answer(Some(&seen), &self.request)))
+                }
+                _ => Err(StoreError::rolled_back(lost)),
+            };
+        }
+        Err(StoreError::unavailable(lost))
+    }
+}

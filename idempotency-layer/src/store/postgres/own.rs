@@ -1,0 +1,54 @@
+//! The store's own transactions on connections of the application's pool.
+
+use std::ops::{Deref, DerefMut};
+
+use sqlx::pool::PoolConnection;
+use sqlx::{Executor, PgConnection, PgPool, Postgres};
+
+use super::statements::BEGIN;
+
+/// A transaction at READ COMMITTED that may write, whatever the session's defaults are.
+///
+/// Only a commit that was acknowledged puts the connection back. Dropped before, by an error or with the future that holds
+/// it, the connection is closed: it might still be inside the transaction, and what the application writes through it next
+/// would be rolled back.
+pub(super) struct OwnTransaction {
+    connection: PoolConnection<Postgres>,
+    is_over: bool,
+}
+
+impl OwnTransaction {
+    pub(super) async fn begin(pool: &PgPool) -> sqlx::Result<Self> {
+        let mut transaction = Self { connection: pool.acquire().await?, is_over: false };
+        transaction.execute(BEGIN).await?;
+        Ok(transaction)
+    }
+
+    pub(super) async fn commit(mut self) -> sqlx::Result<()> {
+        self.execute("COMMIT").await?;
+        self.is_over = true;
+        Ok(())
+    }
+}
+
+impl Drop for OwnTransaction {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+impl Deref for OwnTransaction {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for OwnTransaction {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+}

@@ -1,0 +1,142 @@
+//! A record as a claim in the transaction sees it, and what follows from it.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::{Checkpoint, Claim, ClaimRequest, ClaimToken, Fence, RecordId, Run, Tombstone};
+use crate::fingerprint::Fingerprint;
+use crate::response::StoredResponse;
+
+/// What a claim says is left of a lease that nobody can tell: the run may end at any moment.
+const SOON: Duration = Duration::from_millis(1);
+
+/// A record of the store, read at one moment.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub(super) fence: Fence,
+    /// The number of the state in the table, which the completion compares.
+    pub(super) state_number: i16,
+    pub(super) state: SeenState,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) token: ClaimToken,
+    pub(super) attempt: u32,
+    pub(super) checkpoint: Option<Checkpoint>,
+    /// What is left of the time to live; zero: it is over.
+    pub(super) expires_in: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum SeenState {
+    /// A leased claim runs, with so much of its lease left; zero: it is over.
+    Running {
+        lease_left: Duration,
+    },
+    Released,
+    Complete(StoredResponse),
+    Tombstone(Tombstone),
+}
+
+/// What a claim in the transaction is answered.
+#[derive(Debug)]
+pub(super) enum Decision {
+    Run(Run),
+    Answer(Claim),
+}
+
+/// Decides a claim by the record as it was read after the lock was tried.
+///
+/// | record | lock gained | not gained |
+/// |---|---|---|
+/// | complete, same fingerprint | replay | replay: the holder is often another replay |
+/// | another fingerprint, not expired | mismatch | mismatch |
+/// | running, lease not over | in flight | in flight |
+/// | none, expired, released | run | in flight |
+/// | running, lease over | run, as the heir of an orphan | in flight |
+pub(super) fn decide(seen: Option<&Seen>, request: &ClaimRequest, gained: bool) -> Decision {
+    let known = seen.filter(|seen| !seen.is_forgotten());
+    if let Some(answer) = known.and_then(|seen| seen.answer(request)) {
+        return Decision::Answer(answer);
+    }
+    if !gained {
+        return Decision::Answer(Claim::InFlight { lease_left: SOON });
+    }
+    Decision::Run(match known {
+        None => Run { fence: Fence(0), attempt: 1, orphan: false, checkpoint: None },
+        Some(seen) => Run {
+            fence: Fence(0),
+            attempt: seen.attempt.saturating_add(1),
+            orphan: matches!(seen.state, SeenState::Running { .. }),
+            checkpoint: seen.checkpoint.clone(),
+        },
+    })
+}
+
+/// What a record says to a request that lost against it, or that only asks: in flight where it would have run.
+pub(super) fn answer(seen: Option<&Seen>, request: &ClaimRequest) -> Claim {
+    match decide(seen, request, false) {
+        Decision::Answer(claim) => claim,
+        Decision::Run(_) => Claim::InFlight { lease_left: SOON },
+    }
+}
+
+impl Seen {
+    /// Whether a claim begins the record anew.
+    pub(super) fn is_forgotten(&self) -> bool {
+        match self.state {
+            SeenState::Running { lease_left } => self.expires_in.is_zero() && lease_left.is_zero(),
+            SeenState::Released => self.expires_in.is_zero() || self.checkpoint.is_none(),
+            SeenState::Complete(_) | SeenState::Tombstone(_) => self.expires_in.is_zero(),
+        }
+    }
+
+    /// `None`: whoever holds the lock runs.
+    fn answer(&self, request: &ClaimRequest) -> Option<Claim> {
+        if !self.fingerprint.matches(&request.fingerprint) {
+            return Some(Claim::Mismatch);
+        }
+        match &self.state {
+            SeenState::Running { lease_left } if !lease_left.is_zero() => {
+                Some(Claim::InFlight { lease_left: *lease_left })
+            }
+            SeenState::Running { .. } | SeenState::Released => None,
+            SeenState::Complete(response) => {
+                Some(Claim::Replay { response: response.clone(), expires_in: self.expires_in })
+            }
+            SeenState::Tombstone(tombstone) => Some(Claim::Tombstone(*tombstone)),
+        }
+    }
+}
+
+/// The records whose handlers run in this process, in the transaction. A duplicate of one of them needs no connection.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Running(Arc<Mutex<HashSet<RecordId>>>);
+
+impl Running {
+    pub(super) fn contains(&self, record: RecordId) -> bool {
+        self.lock().contains(&record)
+    }
+
+    /// Enters a record that is about to run, until the value is dropped. `None`: it is there already.
+    pub(super) fn enter(&self, record: RecordId) -> Option<RunningRecord> {
+        let entered = self.lock().insert(record);
+        entered.then(|| RunningRecord { running: self.clone(), record })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<RecordId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A record in [`Running`].
+#[derive(Debug)]
+pub(super) struct RunningRecord {
+    running: Running,
+    record: RecordId,
+}
+
+impl Drop for RunningRecord {
+    fn drop(&mut self) {
+        self.running.lock().remove(&self.record);
+    }
+}

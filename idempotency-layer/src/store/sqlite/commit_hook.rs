@@ -1,0 +1,285 @@
+//! Which commits a connection carries out while its transaction is lent.
+//!
+//! SQLite ends a transaction by itself on some errors: no space, input or output, no memory, `OR ROLLBACK`,
+//! `RAISE(ROLLBACK)`. What is written after that commits by itself. The savepoint at the beginning of a lent transaction
+//! tells that too late, when the rows are there. So SQLite asks this module before each commit. The one of the layer is
+//! allowed. Every other one, the handler's own `COMMIT` too, is turned into a rollback.
+//!
+//! A connection has one commit hook, and this is it: a hook of the application on the connection of the pool is replaced.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use sqlx::{Connection, Executor, Sqlite, SqliteConnection, Transaction};
+
+use super::lent::undo;
+
+/// Decides about the commits of one connection.
+///
+/// Dropping it changes nothing: what the connection was told before is still on its way to its thread, and a commit of
+/// that must be refused. So whoever lends a transaction calls [`off`](Self::off) where its end was waited for, and
+/// [`unwind`] everywhere else.
+#[derive(Debug)]
+#[must_use = "until it is off, the connection commits nothing"]
+pub struct CommitGuard(Arc<AtomicU8>);
+
+const OFF: u8 = 0;
+const REFUSE: u8 = 1;
+const ALLOW_ONE: u8 = 2;
+
+/// Sets the connection up to refuse every commit, from now on.
+///
+/// It takes what another statement takes: the connection's thread hands the database over and waits to get it back.
+/// Beside the flush of a commit that is nothing, and so the hook is set anew for each transaction, rather than once for
+/// each connection, which would have to be recognised again.
+///
+/// # Errors
+///
+/// When the thread of the connection has ended.
+///
+/// # Cancel safety
+///
+/// Dropped before it is done, it has changed nothing.
+pub(crate) async fn guard(connection: &mut SqliteConnection) -> Result<CommitGuard, sqlx::Error> {
+    let state = Arc::new(AtomicU8::new(REFUSE));
+    let hook = state.clone();
+    let is_allowed = move || match hook.load(Ordering::Acquire) {
+        OFF => true,
+        // One commit takes the permission with it, even if it fails after that.
+        ALLOW_ONE => hook.compare_exchange(ALLOW_ONE, REFUSE, Ordering::AcqRel, Ordering::Acquire).is_ok(),
+        _ => false,
+    };
+    connection.lock_handle().await?.set_commit_hook(is_allowed);
+    Ok(CommitGuard(state))
+}
+
+impl CommitGuard {
+    /// Turns every commit from now on into a rollback. The statement that wanted it fails with
+    /// `SQLITE_CONSTRAINT_COMMITHOOK`.
+    pub(crate) fn refuse(&self) {
+        self.0.store(REFUSE, Ordering::Release);
+    }
+
+    /// Lets the next commit through, and refuses the ones after it.
+    pub(crate) fn allow_one(&self) {
+        self.0.store(ALLOW_ONE, Ordering::Release);
+    }
+
+    /// Lets every commit through. The connection must have nothing left to do: no statement of the handler is on its way,
+    /// and no transaction is open.
+    pub(crate) fn off(self) {
+        self.0.store(OFF, Ordering::Release);
+    }
+}
+
+/// Ends a lent transaction in whatever state it is: waits for the statements that are on their way, rolls back what is
+/// open, and lets the connection commit again.
+///
+/// # Errors
+///
+/// When the connection is of no use to anybody: it commits nothing, or sqlx counts a transaction that is not there. The
+/// pool of [`SqliteStore::open`](super::SqliteStore::open) closes it.
+///
+/// # Cancel safety
+///
+/// Dropped on the way, it leaves a connection that commits nothing. So let it run to its end, in a task of its own.
+pub(crate) async fn unwind(
+    mut transaction: Transaction<'static, Sqlite>,
+    guard: CommitGuard,
+) -> Result<(), sqlx::Error> {
+    // Everything that was sent before it is done by then.
+    undo(&mut transaction).await?;
+    guard.off();
+    // sqlx still counts one, and the ROLLBACK that ends its count must find one.
+    if transaction.is_in_transaction() {
+        transaction.execute("BEGIN").await?;
+    }
+    transaction.rollback().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+    use sqlx::{Error, SqlitePool, query_scalar};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const BEGIN: &str = "BEGIN IMMEDIATE; SAVEPOINT co_commit";
+
+    /// A pool of one connection, on a file and in memory.
+    async fn pools() -> (TempDir, [SqlitePool; 2]) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = SqliteConnectOptions::new().filename(folder.path().join("a.db")).create_if_missing(true);
+        let pool = |options| async {
+            let pool = SqlitePoolOptions::new()
+                .max_connections(1)
+                .max_lifetime(None)
+                .idle_timeout(None)
+                .acquire_timeout(Duration::from_secs(20))
+                .connect_with(options)
+                .await
+                .unwrap();
+            pool.execute("CREATE TABLE payments (name TEXT UNIQUE ON CONFLICT ABORT) STRICT").await.unwrap();
+            pool
+        };
+        (folder, [pool(file).await, pool(SqliteConnectOptions::new().in_memory(true)).await])
+    }
+
+    async fn lend(pool: &SqlitePool) -> (Transaction<'static, Sqlite>, CommitGuard) {
+        let mut transaction = pool.begin_with(BEGIN).await.unwrap();
+        let guard = guard(&mut transaction).await.unwrap();
+        (transaction, guard)
+    }
+
+    async fn names(pool: &SqlitePool) -> Vec<String> {
+        query_scalar("SELECT name FROM payments ORDER BY name").fetch_all(pool).await.unwrap()
+    }
+
+    /// As everybody else writes: by itself, and in a transaction.
+    async fn others_write(pool: &SqlitePool, name: &str) {
+        sqlx::query("INSERT INTO payments VALUES ($1)").bind(name).execute(pool).await.unwrap();
+        let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        let second = format!("{name} too");
+        sqlx::query("INSERT INTO payments VALUES ($1)")
+            .bind(second)
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
+        transaction.commit().await.unwrap();
+    }
+
+    fn assert_refused<T: std::fmt::Debug>(answer: Result<T, Error>) {
+        let error = answer.unwrap_err();
+        let code = error.as_database_error().and_then(|it| it.code()).map(std::borrow::Cow::into_owned);
+        assert_eq!(code.as_deref(), Some("531"), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_written_after_sqlite_ended_the_transaction_is_not_there() {
+        let (_folder, pools) = pools().await;
+        for pool in &pools {
+            others_write(pool, "before").await;
+            let (mut transaction, guard) = lend(pool).await;
+            transaction.execute("INSERT INTO payments VALUES ('a')").await.unwrap();
+            transaction.execute("INSERT OR ROLLBACK INTO payments VALUES ('before')").await.unwrap_err();
+            for _ in 0..2 {
+                assert_refused(transaction.execute("INSERT INTO payments VALUES ('b')").await);
+                assert_refused(transaction.execute("BEGIN; DELETE FROM payments; COMMIT").await);
+            }
+            unwind(transaction, guard).await.unwrap();
+            assert_eq!(names(pool).await, ["before", "before too"]);
+            others_write(pool, "other").await;
+            assert_eq!(names(pool).await.len(), 4);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_commit_of_the_handler_is_a_rollback() {
+        let (_folder, pools) = pools().await;
+        for pool in &pools {
+            for commit in ["COMMIT", "END; BEGIN", "RELEASE co_commit; COMMIT"] {
+                let (mut transaction, guard) = lend(pool).await;
+                transaction.execute("INSERT INTO payments VALUES ('a')").await.unwrap();
+                assert_refused(transaction.execute(commit).await);
+                assert_refused(transaction.execute("INSERT INTO payments VALUES ('b')").await);
+                unwind(transaction, guard).await.unwrap();
+                assert!(names(pool).await.is_empty(), "{commit}");
+            }
+            others_write(pool, "other").await;
+            assert_eq!(names(pool).await, ["other", "other too"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_commit_that_is_allowed_is_the_only_one() {
+        let (_folder, pools) = pools().await;
+        for pool in &pools {
+            let (mut transaction, guard) = lend(pool).await;
+            transaction.execute("INSERT INTO payments VALUES ('a')").await.unwrap();
+            transaction.execute("RELEASE co_commit").await.unwrap();
+            guard.allow_one();
+            transaction.execute("COMMIT").await.unwrap();
+            assert_refused(transaction.execute("INSERT INTO payments VALUES ('b')").await);
+            guard.allow_one();
+            guard.refuse();
+            assert_refused(transaction.execute("INSERT INTO payments VALUES ('c')").await);
+            unwind(transaction, guard).await.unwrap();
+            assert_eq!(names(pool).await, ["a"]);
+
+            let (transaction, guard) = lend(pool).await;
+            guard.allow_one();
+            transaction.commit().await.unwrap();
+            guard.off();
+            others_write(pool, "other").await;
+            assert_eq!(names(pool).await, ["a", "other", "other too"]);
+        }
+    }
+
+    /// A permission is not spent by a COMMIT that fails before SQLite asks for it.
+    #[tokio::test]
+    async fn a_deferred_constraint_fails_before_the_hook_and_leaves_the_transaction_open() {
+        let (_folder, pools) = pools().await;
+        for pool in &pools {
+            let tables = "CREATE TABLE a (id INTEGER PRIMARY KEY);
+                CREATE TABLE b (a INTEGER REFERENCES a (id) DEFERRABLE INITIALLY DEFERRED);";
+            pool.execute(tables).await.unwrap();
+            let (mut transaction, guard) = lend(pool).await;
+            transaction.execute("INSERT INTO b VALUES (1); RELEASE co_commit").await.unwrap();
+            guard.allow_one();
+            let error = transaction.execute("COMMIT").await.unwrap_err();
+            assert_eq!(error.as_database_error().unwrap().code().unwrap(), "787", "{error:?}");
+            guard.refuse();
+            unwind(transaction, guard).await.unwrap();
+            assert_eq!(query_scalar::<_, i64>("SELECT count(*) FROM b").fetch_one(pool).await.unwrap(), 0);
+        }
+    }
+
+    /// The statements of a handler that went away are still on their way when the transaction is taken from it.
+    #[tokio::test]
+    async fn statements_on_their_way_are_refused_too() {
+        let (_folder, pools) = pools().await;
+        for pool in &pools {
+            others_write(pool, "before").await;
+            for _ in 0..200 {
+                let (mut transaction, guard) = lend(pool).await;
+                for statement in [
+                    "INSERT OR ROLLBACK INTO payments VALUES ('before')",
+                    "INSERT INTO payments VALUES ('b')",
+                ] {
+                    let mut call = Box::pin(transaction.execute(statement));
+                    tokio::select! { biased; _ = &mut call => {}, () = std::future::ready(()) => {} }
+                }
+                unwind(transaction, guard).await.unwrap();
+            }
+            others_write(pool, "other").await;
+            assert_eq!(names(pool).await, ["before", "before too", "other", "other too"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_guard_that_is_dropped_still_refuses() {
+        let (_folder, pools) = pools().await;
+        for pool in &pools {
+            let (mut transaction, dropped) = lend(pool).await;
+            drop(dropped);
+            assert_refused(transaction.execute("COMMIT").await);
+            let guard = guard(&mut transaction).await.unwrap();
+            unwind(transaction, guard).await.unwrap();
+            others_write(pool, "other").await;
+        }
+    }
+
+    /// A connection that has gone since is nobody's concern.
+    #[tokio::test]
+    async fn the_next_connection_of_the_pool_commits() {
+        let (_folder, [pool, _]) = pools().await;
+        let (transaction, dropped) = lend(&pool).await;
+        drop((transaction, dropped));
+        pool.acquire().await.unwrap().close().await.unwrap();
+        others_write(&pool, "other").await;
+        assert_eq!(names(&pool).await, ["other", "other too"]);
+    }
+}

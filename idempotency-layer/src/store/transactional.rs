@@ -1,0 +1,101 @@
+//! Claims that are a transaction: the store begins the handler's transaction, and that transaction holds the claim.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Extensions;
+
+use super::{Claim, ClaimRequest, Ending, Outcome, Run, Store};
+use crate::error::StoreError;
+
+/// A store whose transaction can be the claim; see
+/// [`Builder::claim_in_transaction`](crate::Builder::claim_in_transaction).
+///
+/// There is no lease: the claim holds as long as the transaction is open, and ends with it, however it ends. Nothing is
+/// written before the completion, so a run that dies leaves nothing.
+///
+/// It is for stores that share a database with handlers: `PostgresStore`, `SqliteStore`, and [`Arc`] or `Layered` around
+/// one of them. A program that picks its store when it starts builds its layers in a generic function, once for each kind.
+///
+/// # Errors and cancel safety
+///
+/// As [`Store`]. A dropped call holds no claim and leaves no transaction.
+pub trait ClaimsInTransaction: Store {
+    /// How long a transaction may take if [`Builder::transaction_time`](crate::Builder::transaction_time) does not say.
+    const TRANSACTION_TIME: Duration;
+
+    /// Begins a transaction and asks for the right to run in it.
+    ///
+    /// `transaction_time` bounds the transaction where the store can: a database that is not heard from its client for so
+    /// long ends it. `request.lease` is not used.
+    fn claim_in_transaction(
+        &self,
+        request: ClaimRequest,
+        transaction_time: Duration,
+    ) -> impl Future<Output = Result<TransactionClaim, StoreError>> + Send;
+}
+
+impl<S: ClaimsInTransaction> ClaimsInTransaction for Arc<S> {
+    const TRANSACTION_TIME: Duration = S::TRANSACTION_TIME;
+
+    async fn claim_in_transaction(
+        &self,
+        request: ClaimRequest,
+        transaction_time: Duration,
+    ) -> Result<TransactionClaim, StoreError> {
+        S::claim_in_transaction(self, request, transaction_time).await
+    }
+}
+
+/// The answer to [`ClaimsInTransaction::claim_in_transaction`].
+#[non_exhaustive]
+pub enum TransactionClaim {
+    /// The caller runs in this transaction. The fence of the run is not used.
+    Run(Run, Box<dyn ClaimTransaction>),
+    /// The caller does not run. Never [`Claim::Run`].
+    Answered(Claim),
+}
+
+impl fmt::Debug for TransactionClaim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Run(run, _) => f.debug_tuple("Run").field(run).finish_non_exhaustive(),
+            Self::Answered(claim) => f.debug_tuple("Answered").field(claim).finish(),
+        }
+    }
+}
+
+/// The layer's end of a transaction that is a claim.
+///
+/// The layer calls exactly one of [`complete`](Self::complete) and [`roll_back`](Self::roll_back), or drops this value, which
+/// rolls back and gives the claim up. However it ends, the handler's end is over with it.
+///
+/// # Errors
+///
+/// [`Unavailable`](crate::StoreErrorKind::Unavailable) if it is unknown whether the commit took effect. Every other error
+/// means that everything was rolled back.
+pub trait ClaimTransaction: Send + 'static {
+    /// Puts the handler's end into the extensions of the request.
+    fn offer(&self, extensions: &mut Extensions);
+
+    /// Whether the handler asked to commit its rows with whatever response is stored.
+    fn keeps_on_error(&self) -> bool;
+
+    /// Writes the outcome and commits. Without `with_rows`, what the handler wrote is undone first.
+    fn complete(self: Box<Self>, outcome: Outcome, with_rows: bool) -> Ending<Completion>;
+
+    /// Undoes everything and gives up the claim. When it returns, a retry can run.
+    fn roll_back(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+/// What came of completing a [`ClaimTransaction`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Completion {
+    /// The outcome is stored, and the rows are committed.
+    Committed,
+    /// Another run came first: everything was rolled back, and this is what the record says now. Never [`Claim::Run`].
+    Overtaken(Claim),
+}

@@ -1,0 +1,175 @@
+//! Claims that are the handler's transaction.
+
+use std::time::Duration;
+
+use idempotency_layer::{OnDisconnect, RejectionKind};
+
+use crate::database::Bench;
+use crate::rig::{self, Count, Gate, Rig, post, post_without_key, send};
+
+on_both! {
+    a_success_is_committed_with_its_record_and_replayed
+    a_stored_refusal_is_stored_alone_unless_the_handler_keeps_its_rows
+    what_is_not_stored_leaves_nothing_and_the_retry_runs_at_once
+    of_many_requests_at_once_one_runs
+    a_handler_that_gives_up_its_rows_keeps_the_claim
+    a_handler_that_takes_too_long_is_rolled_back
+    a_client_that_leaves_finds_row_and_answer
+    a_client_that_leaves_under_cancel_leaves_nothing
+    without_a_key_nothing_is_begun_before_it_is_asked_for
+}
+
+async fn rig<DB: Bench>() -> Rig<DB> {
+    Rig::with(|builder| builder.claim_in_transaction()).await
+}
+
+async fn a_success_is_committed_with_its_record_and_replayed<DB: Bench>() {
+    let (rig, runs) = (rig::<DB>().await, Count::default());
+    let service = rig.writing(&runs, 201);
+    for replay in [false, true, true] {
+        let answer = send(&service, post("key")).await;
+        assert_eq!((answer.status, &*answer.text, answer.replay), (201, "run 1", replay), "{answer:?}");
+    }
+    assert_eq!((rig.rows().await, rig.records().await), (vec!["run 1".to_owned()], 1));
+}
+
+async fn a_stored_refusal_is_stored_alone_unless_the_handler_keeps_its_rows<DB: Bench>() {
+    for keeps in [false, true] {
+        let (rig, runs) = (rig::<DB>().await, Count::default());
+        let service = rig.serve(&runs, move |run, co_commit| async move {
+            DB::insert(&mut *co_commit.begin().await.unwrap(), "row").await.unwrap();
+            if keeps {
+                co_commit.keep_on_error();
+            }
+            rig::answer(409, run)
+        });
+        for replay in [false, true] {
+            let answer = send(&service, post("key")).await;
+            assert_eq!((answer.status, answer.replay), (409, replay), "{answer:?}");
+        }
+        assert_eq!((rig.rows().await.len(), rig.records().await), (usize::from(keeps), 1));
+    }
+}
+
+async fn what_is_not_stored_leaves_nothing_and_the_retry_runs_at_once<DB: Bench>() {
+    let (rig, runs) = (rig::<DB>().await, Count::default());
+    let service = rig.writing(&runs, 503);
+    for run in 1..=20 {
+        let answer = send(&service, post("key")).await;
+        assert_eq!((answer.status, answer.text), (503, format!("run {run}")));
+        assert_eq!((rig.rows().await.len(), rig.records().await), (0, 0));
+    }
+}
+
+async fn of_many_requests_at_once_one_runs<DB: Bench>() {
+    let (rig, runs) = (rig::<DB>().await, Count::default());
+    let service = rig.writing(&runs, 201);
+    for round in 0..20 {
+        let key = format!("key-{round}");
+        let clients = (0..16).map(|_| {
+            let (service, key) = (service.clone(), key.clone());
+            tokio::spawn(async move { send(&service, post(&key)).await })
+        });
+        let mut answered = 0;
+        for client in clients.collect::<Vec<_>>() {
+            let answer = client.await.unwrap();
+            assert!(answer.status == 201 || answer.kind == Some(RejectionKind::InProgress), "{answer:?}");
+            answered += usize::from(answer.status == 201);
+        }
+        assert!(answered >= 1);
+        assert_eq!(rig.rows().await.len(), round + 1);
+    }
+    assert_eq!(runs.get(), 20);
+}
+
+async fn a_handler_that_gives_up_its_rows_keeps_the_claim<DB: Bench>() {
+    let (rig, runs, gate) = (rig::<DB>().await, Count::default(), Gate::closed());
+    let door = gate.clone();
+    let service = rig.serve(&runs, move |run, co_commit| {
+        let door = door.clone();
+        async move {
+            DB::insert(&mut *co_commit.begin().await.unwrap(), "given up").await.unwrap();
+            co_commit.roll_back().await.unwrap();
+            door.pass().await;
+            DB::insert(&mut *co_commit.begin().await.unwrap(), "kept").await.unwrap();
+            rig::answer(201, run)
+        }
+    });
+    let first = service.clone();
+    let first = tokio::spawn(async move { send(&first, post("key")).await });
+    runs.reaches(1).await;
+    assert_eq!(send(&service, post("key")).await.kind, Some(RejectionKind::InProgress));
+    gate.open();
+    assert_eq!(first.await.unwrap().status, 201);
+    assert_eq!(rig.rows().await, ["kept"]);
+}
+
+async fn a_handler_that_takes_too_long_is_rolled_back<DB: Bench>() {
+    let runs = Count::default();
+    let rig = Rig::<DB>::with(|builder| {
+        builder.claim_in_transaction().transaction_time(Duration::from_millis(300))
+    })
+    .await;
+    let service = rig.serve(&runs, |run, co_commit| async move {
+        DB::insert(&mut *co_commit.begin().await.unwrap(), &format!("run {run}")).await.unwrap();
+        if run == 1 {
+            std::future::pending::<()>().await;
+        }
+        rig::answer(201, run)
+    });
+    let answer = send(&service, post("key")).await;
+    assert_eq!((answer.status, answer.kind), (503, Some(RejectionKind::RolledBack)));
+    assert_eq!(send(&service, post("key")).await.text, "run 2");
+    assert_eq!(rig.rows().await, ["run 2"]);
+}
+
+async fn a_client_that_leaves_finds_row_and_answer<DB: Bench>() {
+    let (rig, runs, gate) = (rig::<DB>().await, Count::default(), Gate::closed());
+    let door = gate.clone();
+    let service = rig.serve(&runs, move |run, co_commit| {
+        let door = door.clone();
+        async move {
+            door.pass().await;
+            DB::insert(&mut *co_commit.begin().await.unwrap(), &format!("run {run}")).await.unwrap();
+            rig::answer(201, run)
+        }
+    });
+    let first = service.clone();
+    let leaving = tokio::spawn(async move { send(&first, post("key")).await });
+    runs.reaches(1).await;
+    leaving.abort();
+    let _ = leaving.await;
+    gate.open();
+    rig.detached_are_done().await;
+    let retry = send(&service, post("key")).await;
+    assert_eq!((&*retry.text, retry.replay, runs.get()), ("run 1", true, 1));
+    assert_eq!(rig.rows().await, ["run 1"]);
+}
+
+async fn a_client_that_leaves_under_cancel_leaves_nothing<DB: Bench>() {
+    let runs = Count::default();
+    let rig =
+        Rig::<DB>::with(|builder| builder.claim_in_transaction().on_disconnect(OnDisconnect::Cancel)).await;
+    let service = rig.serve(&runs, |run, co_commit| async move {
+        DB::insert(&mut *co_commit.begin().await.unwrap(), &format!("run {run}")).await.unwrap();
+        if run == 1 {
+            std::future::pending::<()>().await;
+        }
+        rig::answer(201, run)
+    });
+    let first = service.clone();
+    let leaving = tokio::spawn(async move { send(&first, post("key")).await });
+    runs.reaches(1).await;
+    leaving.abort();
+    let _ = leaving.await;
+    rig.detached_are_done().await;
+    assert_eq!(send(&service, post("key")).await.text, "run 2");
+    assert_eq!(rig.rows().await, ["run 2"]);
+}
+
+async fn without_a_key_nothing_is_begun_before_it_is_asked_for<DB: Bench>() {
+    let (rig, runs) = (rig::<DB>().await, Count::default());
+    let service = rig.writing(&runs, 201);
+    assert_eq!(send(&service, post_without_key()).await.status, 201);
+    assert_eq!((rig.rows().await.len(), rig.records().await), (1, 0));
+}

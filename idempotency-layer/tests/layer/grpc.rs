@@ -1,0 +1,578 @@
+//! Calls of gRPC over HTTP/2: outcomes, streams, and rejections.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::{HeaderValue, StatusCode};
+use http_body_util::{BodyExt, StreamBody};
+use idempotency_layer::{
+    Classifier, Contract, Disposition, FingerprintMode, Idempotency, IdempotencyLayer, InvalidKey, OnOrphan,
+    RejectionKind, Tombstone,
+};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tower::{Layer, ServiceExt};
+
+use crate::scripted::{DOWN, Scripted, Verb};
+use crate::support::{
+    Answer, Body, Count, Gate, Handler, Piece, Req, Res, broken, builder, counting, data, frames, full,
+    handler, memory, now, post, response, send, settle, start, trailers, try_handler, under, with,
+};
+use crate::transaction::{Lending, Pen};
+
+/// The longest that a call waits for its end where it may be a stream.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A message with its prefix.
+fn message(text: &str) -> Bytes {
+    let length = u32::try_from(text.len()).unwrap().to_be_bytes();
+    [&[0], &length[..], text.as_bytes()].concat().into()
+}
+
+/// A call whose body is these frames.
+fn call(key: &str, body: Body) -> Req {
+    let mut request = with(post(key, ""), "content-type", "application/grpc");
+    *request.body_mut() = body;
+    request
+}
+
+fn unary(key: &str, text: &str) -> Req {
+    call(key, frames(vec![data(message(text))]))
+}
+
+/// A body that stays open until its sender is dropped.
+fn channel() -> (mpsc::UnboundedSender<Piece>, Body) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let pieces = stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
+    (sender, BodyExt::boxed_unsync(StreamBody::new(pieces)))
+}
+
+fn answer(body: Body) -> Res {
+    let mut response = response(200, "");
+    response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+    *response.body_mut() = body;
+    response
+}
+
+/// The answer to a unary call: a message, and OK.
+fn ok(text: &str) -> Res {
+    answer(frames(vec![data(message(text)), trailers("grpc-status", "0")]))
+}
+
+/// An outcome without a message, in the headers.
+fn trailers_only(code: &'static str) -> Res {
+    let mut response = answer(full(""));
+    response.headers_mut().insert("grpc-status", HeaderValue::from_static(code));
+    response
+}
+
+/// Answers each run with what `answer` says.
+fn answering(runs: &Count, answer: impl Fn() -> Res + Clone + Send + Sync + 'static) -> Handler {
+    let runs = runs.clone();
+    handler(move |_| {
+        runs.one();
+        let answer = answer();
+        async { answer }
+    })
+}
+
+/// The status of a call.
+fn code(answer: &Answer) -> &str {
+    let trailer = answer.trailers.as_ref().and_then(|trailers| trailers.get("grpc-status"));
+    answer.header("grpc-status").or(trailer.map(|code| code.to_str().unwrap())).unwrap()
+}
+
+/// How often the same call runs when it is sent twice and answered by `answer`, under this contract.
+async fn runs_of_two(contract: Contract, answer: impl Fn() -> Res + Clone + Send + Sync + 'static) -> usize {
+    let runs = Count::default();
+    let service = under(contract, answering(&runs, answer));
+    let (first, again) =
+        (send(&service, unary("key", "pay")).await, send(&service, unary("key", "pay")).await);
+    assert_eq!((first.status, again.status), (200, 200));
+    runs.get()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ok_is_replayed_with_its_message_and_its_trailers() {
+    let runs = Count::default();
+    let service = under(Contract::grpc(), answering(&runs, || ok("paid")));
+    let first = send(&service, unary("key", "pay")).await;
+    let again = send(&service, unary("key", "pay")).await;
+    assert_eq!(runs.get(), 1);
+    assert!(again.is_replay() && !first.is_replay());
+    assert_eq!((&again.body, &again.trailers), (&first.body, &first.trailers));
+    assert_eq!((again.body.clone(), code(&again)), (message("paid"), "0"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_stored_goes_by_the_status_of_the_call_wherever_it_is() {
+    let stored = ["0", "3", "5", "6", "7", "9", "11"];
+    for number in [
+        "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "17", "x",
+    ] {
+        let runs = if stored.contains(&number) { 1 } else { 2 };
+        assert_eq!(runs_of_two(Contract::grpc(), move || trailers_only(number)).await, runs, "{number}");
+        let trailing = move || answer(frames(vec![trailers("grpc-status", number)]));
+        assert_eq!(runs_of_two(Contract::grpc(), trailing).await, runs, "{number} in trailers");
+        let under_another = Contract::veriko();
+        assert_eq!(runs_of_two(under_another, trailing).await, runs, "{number}, another contract");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_ends_without_a_status_is_not_stored() {
+    let cut = || answer(frames(vec![data(message("paid"))]));
+    assert_eq!(runs_of_two(Contract::grpc(), cut).await, 2);
+    assert_eq!(runs_of_two(Contract::grpc().stores(Classifier::everything()), cut).await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_classifier_of_the_contract_sees_the_status_of_the_call() {
+    let success = || Contract::grpc().stores(Classifier::success());
+    assert_eq!(runs_of_two(success(), || trailers_only("3")).await, 2);
+    assert_eq!(runs_of_two(success(), || ok("paid")).await, 1);
+    let everything = || Contract::grpc().stores(Classifier::everything());
+    assert_eq!(runs_of_two(everything(), || trailers_only("14")).await, 1);
+    let aborted = Contract::grpc().stores(Classifier::custom(|parts| {
+        assert_eq!(parts.status, StatusCode::SERVICE_UNAVAILABLE);
+        match parts.headers["grpc-status"].as_bytes() {
+            b"10" => Disposition::Store,
+            _ => Disposition::Release,
+        }
+    }));
+    let by_trailer = |code| move || answer(frames(vec![trailers("grpc-status", code)]));
+    assert_eq!(runs_of_two(aborted.clone(), by_trailer("10")).await, 1);
+    assert_eq!(runs_of_two(aborted, by_trailer("14")).await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_classified_response_is_what_the_handler_sent() {
+    let service =
+        under(Contract::grpc(), handler(|_| async { answer(frames(vec![trailers("grpc-status", "14")])) }));
+    let answer = send(&service, unary("key", "pay")).await;
+    assert_eq!((answer.status, answer.header("grpc-status")), (200, None));
+    assert_eq!(answer.trailers.unwrap()["grpc-status"], "14");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disposition_of_the_handler_goes_before_the_status_of_the_call() {
+    let with = |disposition| {
+        move || {
+            let mut answer = trailers_only("13");
+            answer.extensions_mut().insert(disposition);
+            answer
+        }
+    };
+    assert_eq!(runs_of_two(Contract::grpc(), with(Disposition::Store)).await, 1);
+    assert_eq!(runs_of_two(Contract::grpc(), with(Disposition::Tombstone)).await, 1);
+    let released = || {
+        let mut answer = ok("paid");
+        answer.extensions_mut().insert(Disposition::Release);
+        answer
+    };
+    assert_eq!(runs_of_two(Contract::grpc(), released).await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_http_counts_as_one() {
+    let unavailable = || {
+        let mut answer = answer(full(""));
+        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        answer
+    };
+    let runs = Count::default();
+    let service = under(Contract::grpc(), answering(&runs, unavailable));
+    send(&service, unary("key", "pay")).await;
+    send(&service, unary("key", "pay")).await;
+    assert_eq!(runs.get(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interim_response_is_not_stored_whatever_type_it_says() {
+    let interim = || {
+        let mut answer = answer(BodyExt::boxed_unsync(StreamBody::new(stream::pending())));
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        answer
+    };
+    let runs = Count::default();
+    let service = under(Contract::grpc(), answering(&runs, interim));
+    for _ in 0..2 {
+        let asked = now();
+        service.clone().oneshot(unary("key", "pay")).await.unwrap();
+        assert_eq!(asked.elapsed(), Duration::ZERO, "it was not read");
+    }
+    assert_eq!(runs.get(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn grpc_web_is_not_read_as_grpc() {
+    let runs = Count::default();
+    let web = || {
+        let mut answer = trailers_only("14");
+        answer.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc-web"));
+        answer
+    };
+    let service = under(Contract::grpc(), answering(&runs, web));
+    send(&service, unary("key", "pay")).await;
+    send(&service, unary("key", "pay")).await;
+    assert_eq!(runs.get(), 1, "an HTTP 200 like any other");
+}
+
+// ---- Streaming requests
+
+/// Answers OK to a call, and counts whether it had a key.
+fn telling_keys(runs: &Count, keyed: &Count) -> Handler {
+    let (runs, keyed) = (runs.clone(), keyed.clone());
+    handler(move |request| {
+        runs.one();
+        if request.extensions().get::<Idempotency>().is_some() {
+            keyed.one();
+        }
+        async move {
+            let read = request.into_body().collect().await.unwrap().to_bytes();
+            answer(frames(vec![data(read), trailers("grpc-status", "0")]))
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_message_makes_a_call_pass_untouched() {
+    let (one, two) = (message("one"), message("two"));
+    let both = Bytes::from([&one[..], &two].concat());
+    let bodies = [
+        vec![one.clone(), two.clone()],
+        vec![both.clone()],
+        vec![both.slice(..3), both.slice(3..12), both.slice(12..)],
+    ];
+    for mode in [FingerprintMode::Raw, FingerprintMode::None] {
+        for body in &bodies {
+            let (store, runs, keyed) = (Scripted::new(), Count::default(), Count::default());
+            let contract = Contract::grpc().fingerprint(mode);
+            let layer = builder(store.clone()).contract(contract).build();
+            let service = layer.layer(telling_keys(&runs, &keyed));
+            for _ in 0..2 {
+                let answer =
+                    send(&service, call("key", frames(body.iter().cloned().map(data).collect()))).await;
+                assert_eq!(answer.body, both);
+                assert!(!answer.is_replay());
+            }
+            assert_eq!((runs.get(), keyed.get()), (2, 0));
+            assert_eq!(store.count(Verb::Claim), 0);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_stays_open_after_its_first_message_passes_after_the_grace() {
+    let (runs, keyed) = (Count::default(), Count::default());
+    let service = under(Contract::grpc(), telling_keys(&runs, &keyed));
+    let (sender, body) = channel();
+    sender.send(data(message("one"))).unwrap();
+    let asked = now();
+    let answer = start(&service, call("key", body));
+    settle().await;
+    assert_eq!(runs.get(), 0, "it may be a unary call");
+    while runs.get() == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert!((GRACE..GRACE + Duration::from_millis(10)).contains(&asked.elapsed()), "{:?}", asked.elapsed());
+    sender.send(data(message("two"))).unwrap();
+    drop(sender);
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.body, [message("one"), message("two")].concat());
+    assert_eq!(keyed.get(), 0);
+}
+
+/// The client sends on only when it was answered.
+#[tokio::test(start_paused = true)]
+async fn a_bidirectional_call_is_no_deadlock_whoever_begins() {
+    for client_begins in [true, false] {
+        let echo = handler(|request| async { answer(request.into_body()) });
+        let service = under(Contract::grpc(), echo);
+        let (sender, body) = channel();
+        if client_begins {
+            sender.send(data(message("0"))).unwrap();
+        }
+        let response = timeout(Duration::from_mins(1), service.oneshot(call("key", body))).await;
+        let mut echoed = response.expect("a response while the client waits").unwrap().into_body();
+        for turn in 0..3 {
+            if turn > 0 || !client_begins {
+                sender.send(data(message(&turn.to_string()))).unwrap();
+            }
+            let frame = echoed.frame().await.unwrap().unwrap();
+            assert_eq!(frame.into_data().unwrap(), message(&turn.to_string()));
+        }
+        drop(sender);
+        assert!(echoed.frame().await.is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_comes_slowly_is_waited_for() {
+    let runs = Count::default();
+    let service = under(Contract::grpc(), answering(&runs, || ok("paid")));
+    for _ in 0..2 {
+        let (sender, body) = channel();
+        let answer = start(&service, call("key", body));
+        for byte in message("pay").chunks(1) {
+            sender.send(data(Bytes::copy_from_slice(byte))).unwrap();
+            if byte != b"y" {
+                sleep(GRACE * 10).await;
+            }
+        }
+        sleep(GRACE / 2).await;
+        drop(sender);
+        answer.await.unwrap();
+    }
+    assert_eq!(runs.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_a_message_passes() {
+    let (runs, keyed) = (Count::default(), Count::default());
+    let service = under(Contract::grpc(), telling_keys(&runs, &keyed));
+    let pieces = stream::iter([data("hello")]).chain(stream::pending());
+    let request = call("key", BodyExt::boxed_unsync(StreamBody::new(pieces)));
+    let _ = timeout(Duration::from_mins(1), service.oneshot(request)).await;
+    assert_eq!((runs.get(), keyed.get()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_streaming_call_is_asked_of_no_store_and_passes_while_it_is_down() {
+    let (store, runs, keyed) = (Scripted::new(), Count::default(), Count::default());
+    store.always(Verb::Claim, DOWN);
+    let service = builder(store).contract(Contract::grpc()).build().layer(telling_keys(&runs, &keyed));
+    let answer = send(&service, call("key", frames(vec![data(message("1")), data(message("2"))]))).await;
+    assert_eq!(code(&answer), "0");
+}
+
+// ---- Streaming responses
+
+#[tokio::test(start_paused = true)]
+async fn a_response_of_two_messages_runs_once_and_is_not_repeated() {
+    let runs = Count::default();
+    let two = || {
+        let pieces = vec![data(message("1")), data(message("2")), trailers("grpc-status", "0")];
+        answer(frames(pieces))
+    };
+    let service = under(Contract::grpc(), answering(&runs, two));
+    let first = send(&service, unary("key", "list")).await;
+    assert_eq!(first.body, [message("1"), message("2")].concat());
+    assert_eq!(code(&first), "0");
+    let again = send(&service, unary("key", "list")).await;
+    assert_eq!(again.kind(), Some(RejectionKind::Tombstone(Tombstone::Unreplayable)));
+    assert_eq!((code(&again), runs.get()), ("6", 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_stays_open_is_passed_on_as_it_comes() {
+    for begun in [true, false] {
+        let (runs, (sender, body)) = (Count::default(), channel());
+        let body = Arc::new(Mutex::new(Some(body)));
+        let inner = answering(&runs, move || answer(body.lock().unwrap().take().unwrap()));
+        let service = under(Contract::grpc(), inner);
+        if begun {
+            sender.send(data(message("0"))).unwrap();
+        }
+        let response = timeout(GRACE * 2, service.clone().oneshot(unary("key", "watch"))).await;
+        let mut events = response.expect("a response while the stream is open").unwrap().into_body();
+        for turn in 0..3 {
+            if turn > 0 || !begun {
+                sender.send(data(message(&turn.to_string()))).unwrap();
+            }
+            let frame = events.frame().await.unwrap().unwrap();
+            assert_eq!(frame.into_data().unwrap(), message(&turn.to_string()));
+        }
+        let again = send(&service, unary("key", "watch")).await;
+        assert_eq!(again.kind(), Some(RejectionKind::Tombstone(Tombstone::Unreplayable)));
+        assert_eq!(runs.get(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_fails_before_its_first_message_runs_again() {
+    let failing = || answer(frames(vec![trailers("grpc-status", "14")]));
+    assert_eq!(runs_of_two(Contract::grpc(), failing).await, 2);
+}
+
+// ---- Co-commit
+
+/// Sends a call whose handler writes a row and gives this answer, twice. The rows that are committed, and how often the
+/// handler ran.
+async fn rows_of_two(
+    is_keyed: bool,
+    answer: impl Fn() -> Res + Clone + Send + Sync + 'static,
+) -> (usize, usize) {
+    let (store, runs) = (Lending::new(), Count::default());
+    let counted = runs.clone();
+    let inner = handler(move |request| {
+        counted.one();
+        Pen::of(&request).write("row");
+        let answer = answer();
+        async { answer }
+    });
+    let service = builder(store.clone()).contract(Contract::grpc()).build().layer(inner);
+    for _ in 0..2 {
+        let mut request = unary("key", "pay");
+        if !is_keyed {
+            request.headers_mut().remove("idempotency-key");
+        }
+        assert_eq!(send(&service, request).await.status, 200);
+    }
+    (store.committed().len(), runs.get())
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_are_committed_with_an_ok_only() {
+    assert_eq!(rows_of_two(true, || ok("paid")).await, (1, 1));
+    assert_eq!(rows_of_two(false, || ok("paid")).await, (2, 2));
+    for (number, stored) in [("5", true), ("14", false)] {
+        for trailing in [true, false] {
+            let answer = move || {
+                if trailing {
+                    answer(frames(vec![trailers("grpc-status", number)]))
+                } else {
+                    trailers_only(number)
+                }
+            };
+            let runs = if stored { 1 } else { 2 };
+            assert_eq!(rows_of_two(true, answer).await, (0, runs), "{number}, in trailers: {trailing}");
+            assert_eq!(rows_of_two(false, answer).await, (0, 2), "{number}, in trailers: {trailing}, no key");
+        }
+    }
+    let cut = || answer(frames(vec![data(message("paid"))]));
+    assert_eq!(rows_of_two(true, cut).await, (0, 2), "no outcome");
+    assert_eq!(rows_of_two(false, cut).await, (0, 2), "no outcome, no key");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_are_committed_with_the_beginning_of_a_stream() {
+    let two = || answer(frames(vec![data(message("1")), data(message("2")), trailers("grpc-status", "0")]));
+    assert_eq!(rows_of_two(true, two).await, (1, 1));
+    assert_eq!(rows_of_two(false, two).await, (2, 2));
+    let open = || {
+        let pieces = stream::iter([data(message("1"))]).chain(stream::pending().take_until(sleep(GRACE * 2)));
+        answer(BodyExt::boxed_unsync(StreamBody::new(pieces)))
+    };
+    assert_eq!(rows_of_two(false, open).await, (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_key_rows_are_not_committed_with_a_response_that_broke_off() {
+    let cut = || answer(frames(vec![data(message("paid")), broken()]));
+    assert_eq!(rows_of_two(false, cut).await, (0, 2));
+}
+
+// ---- Rejections
+
+/// A rejection of `Contract::grpc`, as its table has it.
+fn assert_rejected(answer: &Answer, kind: RejectionKind, expected: &str, pushback: Option<&str>) {
+    assert_eq!(answer.kind(), Some(kind));
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/grpc")), "{kind:?}");
+    assert_eq!((answer.header("grpc-status"), answer.body.len()), (Some(expected), 0), "{kind:?}");
+    assert_eq!(answer.header("grpc-retry-pushback-ms"), pushback, "{kind:?}");
+    assert_eq!(answer.header("grpc-message"), Some(answer.rejection.as_ref().unwrap().to_string().as_str()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_rejection_is_a_grpc_answer_with_a_code_of_its_kind() {
+    let runs = Count::default();
+    let contract = || Contract::grpc().required();
+    let layer = builder(memory()).contract(contract()).max_request_bytes(64).build();
+    let service = layer.layer(answering(&runs, || ok("paid")));
+
+    let mut keyless = unary("key", "pay");
+    keyless.headers_mut().remove("idempotency-key");
+    assert_rejected(&send(&service, keyless).await, RejectionKind::KeyMissing, "3", None);
+    let long = InvalidKey::TooLong;
+    let too_long = unary(&"k".repeat(256), "pay");
+    assert_rejected(&send(&service, too_long).await, RejectionKind::KeyInvalid(long), "3", None);
+    send(&service, unary("key", "pay")).await;
+    assert_rejected(&send(&service, unary("key", "other")).await, RejectionKind::KeyReused, "3", None);
+    let large = send(&service, unary("large", &"x".repeat(65))).await;
+    assert_rejected(&large, RejectionKind::BodyTooLarge { limit: Some(64) }, "8", Some("-1"));
+    let cut = send(&service, call("cut", frames(vec![data(message("pay").slice(..6)), broken()]))).await;
+    assert_rejected(&cut, RejectionKind::BodyUnreadable, "3", None);
+
+    let unscoped = IdempotencyLayer::builder(memory())
+        .contract(contract())
+        .scope(|_| None)
+        .build()
+        .layer(counting(&runs));
+    assert_rejected(&send(&unscoped, unary("key", "pay")).await, RejectionKind::ScopeMissing, "13", None);
+
+    let cut = || answer(frames(vec![data(message("paid")), broken()]));
+    let unreadable = under(contract(), answering(&runs, cut));
+    let kind = RejectionKind::ResponseUnreadable;
+    assert_rejected(&send(&unreadable, unary("key", "pay")).await, kind, "13", None);
+    let kind = RejectionKind::Tombstone(Tombstone::Unreplayable);
+    assert_rejected(&send(&unreadable, unary("key", "pay")).await, kind, "6", Some("-1"));
+
+    let gate = Gate::closed();
+    let waiting = {
+        let gate = gate.clone();
+        under(
+            contract(),
+            handler(move |_| {
+                let gate = gate.clone();
+                async move {
+                    gate.pass().await;
+                    ok("paid")
+                }
+            }),
+        )
+    };
+    let first = start(&waiting, unary("key", "pay"));
+    settle().await;
+    assert_rejected(
+        &send(&waiting, unary("key", "pay")).await,
+        RejectionKind::InProgress,
+        "10",
+        Some("1000"),
+    );
+    gate.open();
+    assert_eq!(code(&first.await.unwrap()), "0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_down_is_unavailable_and_an_unknown_outcome_is_not_to_be_tried_again() {
+    let (store, runs) = (Scripted::new(), Count::default());
+    let layer = builder(store.clone()).contract(Contract::grpc()).build();
+    let service = layer.layer(answering(&runs, || ok("paid")));
+    store.next(Verb::Claim, [DOWN, DOWN]);
+    let answer = send(&service, unary("key", "pay")).await;
+    assert_rejected(&answer, RejectionKind::StoreUnavailable, "14", Some("1000"));
+    store.always(Verb::Complete, DOWN);
+    let answer = send(&service, unary("key", "pay")).await;
+    assert_rejected(&answer, RejectionKind::NotRecorded, "14", Some("1000"));
+
+    let halting = builder(memory()).contract(Contract::grpc()).on_orphan(OnOrphan::Halt);
+    let service = halting.build().layer(try_handler(|_| async { Err(std::io::Error::other("down")) }));
+    assert!(service.clone().oneshot(unary("key", "pay")).await.is_err());
+    let answer = send(&service, unary("key", "pay")).await;
+    assert_rejected(&answer, RejectionKind::Tombstone(Tombstone::Unknown), "9", Some("-1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_unary_calls_by_post_have_keys_and_a_method_has_its_own() {
+    let runs = Count::default();
+    let service = under(Contract::grpc(), answering(&runs, || ok("paid")));
+    let to = |path: &'static str| {
+        let mut request = unary("any key, of 1–255 characters", "pay");
+        *request.uri_mut() = path.parse().unwrap();
+        request
+    };
+    for _ in 0..2 {
+        send(&service, to("/payments.Payments/Pay")).await;
+        send(&service, to("/payments.Payments/Refund")).await;
+    }
+    assert_eq!(runs.get(), 2);
+    for _ in 0..2 {
+        let mut get = unary("key", "pay");
+        *get.method_mut() = http::Method::GET;
+        send(&service, get).await;
+    }
+    assert_eq!(runs.get(), 4);
+}
