@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use idempotency_layer::{ClaimsInTransaction, CoCommitDatabase, PostgresStore, SqliteStore, Store};
+use idempotency_layer::{ClaimsInTransaction, CoCommitDatabase, PostgresStore, SqliteStore};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{
