@@ -83,6 +83,10 @@ pub(super) use self::sqlite::SqliteHome;
 /// 503 and nothing is stored. Wrap a statement that may fail in a savepoint (`transaction.begin()` of
 /// [`sqlx::Connection`]), or call [`roll_back`](Self::roll_back).
 ///
+/// Do not drop the `commit` of a savepoint half way, in a time-out for example. sqlx then rolls back to the savepoint by its
+/// name. On PostgreSQL that can be an earlier savepoint of the same name that was rolled back, so that everything written
+/// since is undone without an error. If you cannot avoid the drop, call [`roll_back`](Self::roll_back) after it.
+///
 /// # Isolation
 ///
 /// PostgreSQL: `READ COMMITTED` unless the handler sets another level in its first statement

@@ -55,12 +55,29 @@ use crate::error::StoreError;
 /// was lost. (What `after_connect` of the pool would set up is not: put it into the options.) The pool's own connections
 /// carry the transactions of handlers, the migration and the purge.
 ///
-/// The connection keeps settings and prepared statements: it needs a session, so a pooler in front of the database has to
-/// pool sessions, not transactions.
-///
 /// The verbs run on the tokio runtime of whichever caller was first. When that runtime ends, so do verbs on their way, as
 /// [`Unavailable`](crate::StoreErrorKind::Unavailable), and the next caller's takes over. Clones share everything; with the
 /// last one, the connection is closed.
+///
+/// # Behind a pooler
+///
+/// Tested with PgBouncer 1.18, set to `ignore_startup_parameters = extra_float_digits`.
+///
+/// | `pool_mode` | what works |
+/// |---|---|
+/// | `session` | everything |
+/// | `transaction` | requests without a key, whose rows the layer commits |
+///
+/// A request with a key needs a session: the store's connection keeps settings and prepared statements. With
+/// `pool_mode = session`, a process holds one session for each connection of its pool, one for the verbs, and a further one
+/// while it looks up whether a commit took effect. Set `default_pool_size` to hold them all.
+///
+/// With `pool_mode = transaction`, sqlx's prepared statements of one client meet those of another. Turn that off for each
+/// statement of a handler with `query(…).persistent(false)`. (An empty statement cache is not enough: sqlx still names the
+/// statements.)
+///
+/// If the pooler loses the server at a COMMIT, the layer looks the record up. Without a key it cannot, and says that the
+/// outcome is [unknown](crate::RejectionKind::CommitUnknown).
 ///
 /// # How long a verb takes at most
 ///

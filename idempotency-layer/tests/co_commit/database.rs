@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use idempotency_layer::{ClaimsInTransaction, CoCommitDatabase, PostgresStore, SqliteStore, Store};
+use idempotency_layer::{ClaimsInTransaction, CoCommitDatabase, PostgresStore, SqliteStore};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{
@@ -115,17 +115,21 @@ impl Bench for Postgres {
     }
 }
 
+pub(crate) async fn open_sqlite(url: &str) -> (SqliteStore, SqlitePool) {
+    let store = SqliteStore::open(url).await.unwrap();
+    let tables = TABLES.replace("GENERATED_ID", "AUTOINCREMENT");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(tables)).execute(store.pool()).await.unwrap();
+    let pool = store.pool().clone();
+    (store, pool)
+}
+
 impl Bench for Sqlite {
     type Records = SqliteStore;
     type Place = tempfile::TempDir;
 
     async fn open_with(_: u32) -> (tempfile::TempDir, SqliteStore, SqlitePool) {
         let place = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&format!("sqlite://{}/test.db", place.path().display())).await.unwrap();
-        store.migrate().await.unwrap();
-        let tables = TABLES.replace("GENERATED_ID", "AUTOINCREMENT");
-        sqlx::raw_sql(sqlx::AssertSqlSafe(tables)).execute(store.pool()).await.unwrap();
-        let pool = store.pool().clone();
+        let (store, pool) = open_sqlite(&format!("sqlite://{}/test.db", place.path().display())).await;
         (place, store, pool)
     }
 

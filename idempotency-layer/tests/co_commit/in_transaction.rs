@@ -7,13 +7,6 @@ use idempotency_layer::{OnDisconnect, RejectionKind};
 use crate::database::Bench;
 use crate::rig::{self, Count, Gate, Rig, post, post_without_key, send};
 
-macro_rules! on_both {
-    ($($(#[$note:meta])* $scenario:ident)*) => {
-        mod on_postgres { $($(#[$note])* #[tokio::test(flavor = "multi_thread")] async fn $scenario() { super::$scenario::<sqlx::Postgres>().await })* }
-        mod on_sqlite { $($(#[$note])* #[tokio::test(flavor = "multi_thread")] async fn $scenario() { super::$scenario::<sqlx::Sqlite>().await })* }
-    };
-}
-
 on_both! {
     a_success_is_committed_with_its_record_and_replayed
     a_stored_refusal_is_stored_alone_unless_the_handler_keeps_its_rows
