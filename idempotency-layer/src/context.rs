@@ -10,6 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+#[cfg(feature = "axum")]
+pub use self::axum::NoIdempotency;
 use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::key::Key;

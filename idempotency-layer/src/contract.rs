@@ -304,9 +304,9 @@ impl Contract {
             RejectionKind::InProgress => self.in_progress,
             RejectionKind::Tombstone(_) => StatusCode::CONFLICT,
             RejectionKind::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            RejectionKind::ScopeMissing | RejectionKind::ResponseUnreadable => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            RejectionKind::ScopeMissing
+            | RejectionKind::Misconfigured
+            | RejectionKind::ResponseUnreadable => StatusCode::INTERNAL_SERVER_ERROR,
             RejectionKind::StoreUnavailable
             | RejectionKind::NotRecorded
             | RejectionKind::RolledBack

@@ -30,6 +30,7 @@ use crate::context::Idempotency;
 use crate::contract::{Bind, Disposition};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::fingerprint::{Fingerprint, FingerprintMode, fingerprint};
+use crate::handler_error::{NoClaim, Unclaimed};
 use crate::key::Key;
 use crate::original_uri::original_uri;
 use crate::orphan::Orphan;
@@ -45,7 +46,7 @@ const POLL: Duration = Duration::from_millis(250);
 
 /// What to do with a request, decided from its head.
 pub(crate) enum Admission<St, B, R> {
-    Bypass(Request<B>),
+    Bypass(Request<B>, NoClaim),
     Reject(Response<R>),
     Engage(Engine<St>, Request<B>),
 }
@@ -57,16 +58,17 @@ pub(crate) fn admit<St, B, R: Replayable>(
     request: Request<B>,
 ) -> Admission<St, B, R> {
     let contract = &config.contract;
-    if !contract.concerns(request.method())
-        || !(contract.required || request.headers().contains_key(&contract.header))
-    {
-        return Admission::Bypass(request);
+    if !contract.concerns(request.method()) {
+        return Admission::Bypass(request, NoClaim::NotConcerned);
+    }
+    if !(contract.required || request.headers().contains_key(&contract.header)) {
+        return Admission::Bypass(request, NoClaim::NoKey);
     }
     let (parts, body) = request.into_parts();
     let elsewhere = config.when.as_ref().is_some_and(|when| !when(&parts));
     // A second layer further in would take the first one's claim for somebody else's.
     if elsewhere || parts.extensions.get::<Idempotency>().is_some() {
-        return Admission::Bypass(Request::from_parts(parts, body));
+        return Admission::Bypass(Request::from_parts(parts, body), NoClaim::NotConcerned);
     }
     let key = match contract.key.parse(&parts.headers, &contract.header) {
         Ok(Some(key)) => key,
@@ -100,10 +102,11 @@ pub(crate) fn offer_transaction<St: Store, B>(
 pub(crate) async fn run_without_key<St, R: Replayable, E>(
     config: Arc<Config<St>>,
     transaction: Option<Box<dyn RequestTransaction>>,
+    unclaimed: Unclaimed,
     handler: impl Future<Output = Result<Response<R>, E>>,
 ) -> Result<Response<R>, E> {
     // Dropped or killed here, or in a panic: the transaction is dropped, which rolls it back.
-    let response = handler.await?;
+    let response = unclaimed.answer(handler.await?);
     let Some(transaction) = transaction.filter(|transaction| transaction.is_begun()) else {
         return Ok(response);
     };
@@ -168,7 +171,9 @@ impl<St: Store> Engine<St> {
                 Err(error) if self.config.passes_through(&error) => {
                     // Dropped or killed here: as without a key.
                     let transaction = St::offer_transaction(&self.config.store, request.extensions_mut());
-                    return run_without_key(self.config.clone(), transaction, inner.call(request)).await;
+                    let unclaimed = Unclaimed::new(&self.config, NoClaim::StoreFailed);
+                    let handler = inner.call(request);
+                    return run_without_key(self.config.clone(), transaction, unclaimed, handler).await;
                 }
                 Err(_) => return Ok(self.reject(RejectionKind::StoreUnavailable)),
             };

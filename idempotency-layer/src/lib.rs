@@ -183,6 +183,11 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "axum")]
+mod handler_error;
+#[cfg(not(feature = "axum"))]
+#[path = "handler_error/off.rs"]
+mod handler_error;
+#[cfg(feature = "axum")]
 #[path = "original_uri/axum.rs"]
 mod original_uri;
 #[cfg(not(feature = "axum"))]
@@ -216,6 +221,8 @@ mod wait;
 
 pub use crate::body::{ReplayBody, Replayable};
 pub use crate::config::{OnDisconnect, OnStoreFailure};
+#[cfg(feature = "axum")]
+pub use crate::context::NoIdempotency;
 pub use crate::context::{CheckpointError, Idempotency};
 pub use crate::contract::{Bind, Classifier, Contract, Disposition, ReplayMark};
 pub use crate::error::{StoreError, StoreErrorKind};
@@ -228,6 +235,8 @@ pub use crate::rejection::{Rejection, RejectionKind};
 pub use crate::response::{ResponseParts, StoredResponse};
 pub use crate::scope::Scope;
 pub use crate::service::IdempotencyService;
+#[cfg(all(feature = "axum", any(feature = "postgres", feature = "sqlite")))]
+pub use crate::store::NoCoCommit;
 #[cfg(feature = "postgres")]
 pub use crate::store::PostgresStore;
 #[cfg(feature = "sqlite")]

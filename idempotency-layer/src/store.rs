@@ -31,6 +31,8 @@ use bytes::Bytes;
 use http::Extensions;
 
 pub use self::any::AnyStore;
+#[cfg(all(feature = "axum", any(feature = "postgres", feature = "sqlite")))]
+pub use self::co_commit::NoCoCommit;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use self::co_commit::{CoCommit, CoCommitDatabase, CoCommitError, OpenTransaction};
 #[cfg(feature = "layered")]

@@ -6,6 +6,7 @@ use super::Engine;
 use super::claimed::Ended;
 use crate::body::{self, Read, ReplayBody, Replayable};
 use crate::contract::Disposition;
+use crate::handler_error;
 use crate::rejection::RejectionKind;
 use crate::response::StoredResponse;
 use crate::store::{Outcome, Store, Tombstone};
@@ -16,6 +17,7 @@ impl<St: Store> Engine<St> {
     pub(super) async fn capture<R: Replayable, E>(&self, response: Response<R>) -> Ended<R, E> {
         const NOT_REPLAYED: Outcome = Outcome::Tombstone(Tombstone::Unreplayable);
         let record = self.record;
+        let response = handler_error::answer(&self.config.contract, &self.key, response);
         let (parts, body) = response.into_parts();
         let disposition = self.config.contract.stores.classify(&parts, &body);
         let commits = self.config.commits.takes(&parts);

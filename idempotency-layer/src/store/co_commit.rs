@@ -18,6 +18,8 @@ use sqlx::{Database, Pool, Transaction};
 use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
 use tokio::time::{sleep, timeout};
 
+#[cfg(feature = "axum")]
+pub use self::axum::NoCoCommit;
 use super::{Ending, Fence, Fenced, Outcome, RecordId, RequestTransaction};
 use crate::error::StoreError;
 
