@@ -137,7 +137,7 @@ impl Idempotency {
         name: impl Into<String>,
         data: impl Into<Bytes>,
     ) -> Result<(), CheckpointError> {
-        let checkpoint = Checkpoint { name: name.into(), data: data.into() };
+        let checkpoint = Checkpoint::new(name, data);
         match self.0.checkpoints.write(self.0.record, self.0.fence, checkpoint).await {
             Ok(Fenced::Held) => Ok(()),
             Ok(Fenced::Stale) => Err(CheckpointError::Stale),

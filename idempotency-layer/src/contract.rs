@@ -84,6 +84,7 @@ pub(crate) type Render = Arc<dyn Fn(&Rejection) -> Response<Bytes> + Send + Sync
 
 /// What a key is bound to besides the principal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Bind {
     /// Method and original path: the same key on another endpoint is another key.
     Endpoint,

@@ -322,13 +322,9 @@ impl<'a> Records<'a> {
         };
         let mut record = [0; 32];
         record[..8].copy_from_slice(&mixed(number as u64).to_le_bytes());
-        ClaimRequest {
-            record: RecordId::from_bytes(record),
-            fingerprint: Fingerprint::from_bytes([1; Fingerprint::LEN]),
-            token: ClaimToken::new(),
-            lease: Duration::from_secs(30),
-            ttl: Duration::from_hours(24),
-        }
+        let fingerprint = Fingerprint::from_bytes([1; Fingerprint::LEN]);
+        let (lease, ttl) = (Duration::from_secs(30), Duration::from_hours(24));
+        ClaimRequest::new(RecordId::from_bytes(record), fingerprint, ClaimToken::new(), lease, ttl)
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use idempotency_layer::{ClaimRequest, Fenced, Purge, SqliteStore, Store, StoreErrorKind};
+use idempotency_layer::{Fenced, Purge, SqliteStore, Store, StoreErrorKind};
 use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{Connection, Executor, SqliteConnection, query_scalar};
 use tokio::time::sleep;
@@ -57,11 +57,16 @@ async fn the_fences_of_a_record_grow_whoever_deletes_its_row() {
 async fn a_purge_keeps_to_its_limit_also_among_records_that_expire_together() {
     let folder = Folder::new();
     let store = folder.store().await;
-    let short = || ClaimRequest { lease: Duration::ZERO, ttl: Duration::from_millis(1), ..ask() };
+    let short = || {
+        let mut short = ask();
+        (short.lease, short.ttl) = (Duration::ZERO, Duration::from_millis(1));
+        short
+    };
     join_all((0..100).map(|_| run(&store, short()))).await;
     let kept = finish(&store, response(10)).await;
     // Held beyond its time, in front of the others.
-    let held = ClaimRequest { lease: Duration::from_mins(1), ..short() };
+    let mut held = short();
+    held.lease = Duration::from_mins(1);
     let fence = run(&store, held).await.fence;
     while value(
         &folder,
