@@ -11,6 +11,7 @@ use crate::contract::{Classifier, Contract};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::orphan::OnOrphan;
 use crate::scope::Scope;
+use crate::store::RecordId;
 use crate::wait::Waiters;
 
 /// The settings of a layer and what its requests share.
@@ -23,12 +24,17 @@ pub(crate) struct Config<St> {
     pub(crate) wait: Duration,
     pub(crate) max_request_bytes: usize,
     pub(crate) max_response_bytes: usize,
+    pub(crate) max_detached: usize,
+    pub(crate) max_waiters: usize,
     pub(crate) commits: Classifier,
     pub(crate) on_orphan: OnOrphan,
     pub(crate) on_disconnect: OnDisconnect,
     pub(crate) on_store_failure: OnStoreFailure,
     pub(crate) waiters: Waiters,
+    /// Requests whose client disconnected.
     pub(crate) detached: TaskTracker,
+    /// Claims that are given up in the background.
+    pub(crate) given_up: TaskTracker,
 }
 
 pub(crate) type ScopeOf = dyn Fn(&Parts) -> Option<Scope> + Send + Sync;
@@ -66,6 +72,13 @@ impl<St> Config<St> {
     pub(crate) fn passes_through(&self, error: &StoreError) -> bool {
         self.on_store_failure == OnStoreFailure::PassThrough && error.kind() == StoreErrorKind::Unavailable
     }
+
+    /// Lets the waiters of this process look at a record again.
+    pub(crate) fn wake_waiters(&self, record: RecordId) {
+        if !self.wait.is_zero() {
+            self.waiters.wake(record);
+        }
+    }
 }
 
 impl<St> fmt::Debug for Config<St> {
@@ -76,6 +89,8 @@ impl<St> fmt::Debug for Config<St> {
             .field("wait", &self.wait)
             .field("max_request_bytes", &self.max_request_bytes)
             .field("max_response_bytes", &self.max_response_bytes)
+            .field("max_detached", &self.max_detached)
+            .field("max_waiters", &self.max_waiters)
             .field("commits", &self.commits)
             .field("on_orphan", &self.on_orphan)
             .field("on_disconnect", &self.on_disconnect)

@@ -308,7 +308,8 @@ impl Contract {
             RejectionKind::ScopeMissing
             | RejectionKind::Misconfigured
             | RejectionKind::ResponseUnreadable => StatusCode::INTERNAL_SERVER_ERROR,
-            RejectionKind::StoreUnavailable
+            RejectionKind::Overloaded
+            | RejectionKind::StoreUnavailable
             | RejectionKind::NotRecorded
             | RejectionKind::RolledBack
             | RejectionKind::CommitUnknown => StatusCode::SERVICE_UNAVAILABLE,

@@ -16,6 +16,7 @@ use crate::contract::Contract;
 use crate::error::BoxError;
 use crate::key::Key;
 use crate::rejection::{Rejection, RejectionKind};
+use crate::request_outcome::RequestOutcome;
 use crate::trace;
 
 /// What a client is told to wait after a 503.
@@ -25,9 +26,16 @@ const RETRY_SOON: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(crate) struct HandlerError {
     pub(crate) kind: RejectionKind,
-    /// Whether it is only the claim that is missing, so that the layer knows better why.
-    pub(crate) needs_claim: bool,
+    /// What is missing. `None`: nothing, but what was given was used wrongly, or failed.
+    pub(crate) missing: Option<Missing>,
     pub(crate) source: Arc<dyn Error + Send + Sync>,
+}
+
+/// What an extractor did not find. The layer knows better why.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Missing {
+    Claim,
+    Transaction,
 }
 
 /// Why a request runs without a claim.
@@ -41,8 +49,8 @@ pub(crate) enum NoClaim {
 
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the handler takes `Idempotency`, but the layer passes its request through: `Contract::methods` or `Builder::when` \
-     leaves it out"
+    "the handler takes `Idempotency` or a `CoCommit`, but the layer passes its request through: `Contract::methods` or \
+     `Builder::when` leaves it out"
 )]
 struct PassedThrough;
 
@@ -51,7 +59,7 @@ impl HandlerError {
     pub(crate) fn into_response(self) -> axum::response::Response {
         let contract = Contract::ietf();
         let rejection = self.rejection(&contract, self.kind);
-        if !self.needs_claim {
+        if self.missing != Some(Missing::Claim) {
             trace::rejected(&rejection);
         }
         let mut response = contract.answer(rejection, None).map(axum::body::Body::from);
@@ -91,16 +99,22 @@ impl Unclaimed {
     pub(crate) fn answer<R: Replayable>(&self, response: Response<R>) -> Response<R> {
         let Some(error) = response.extensions().get::<HandlerError>().cloned() else { return response };
         let contract = self.contract.contract();
-        if !error.needs_claim {
-            return render(contract, error.rejection(contract, error.kind), None);
-        }
-        let rejection = match self.why {
-            NoClaim::NoKey => contract.reject(RejectionKind::KeyMissing),
-            NoClaim::StoreFailed => error.rejection(contract, RejectionKind::StoreUnavailable),
-            NoClaim::NotConcerned => contract.reject(error.kind).because(BoxError::from(PassedThrough)),
+        let rejection = match (error.missing, self.why) {
+            (Some(Missing::Claim), NoClaim::NoKey) => contract.reject(RejectionKind::KeyMissing),
+            (Some(Missing::Claim), NoClaim::StoreFailed) => {
+                error.rejection(contract, RejectionKind::StoreUnavailable)
+            }
+            (Some(_), NoClaim::NotConcerned) => {
+                contract.reject(error.kind).because(BoxError::from(PassedThrough))
+            }
+            (Some(Missing::Transaction), _) | (None, _) => error.rejection(contract, error.kind),
         };
-        trace::rejected(&rejection);
+        if error.missing == Some(Missing::Claim) {
+            trace::rejected(&rejection);
+        }
+        let outcome = RequestOutcome::Rejected(rejection.kind());
         let mut response = render(contract, rejection, None);
+        response.extensions_mut().insert(outcome);
         if self.why == NoClaim::NotConcerned {
             // The request may concern a layer further out.
             response.extensions_mut().insert(error);
@@ -113,7 +127,13 @@ impl Unclaimed {
 pub(crate) fn answer<R: Replayable>(contract: &Contract, key: &Key, response: Response<R>) -> Response<R> {
     match response.extensions().get::<HandlerError>() {
         None => response,
-        Some(error) => render(contract, error.rejection(contract, error.kind), Some(key)),
+        Some(error) => {
+            let rejection = error.rejection(contract, error.kind);
+            if error.missing == Some(Missing::Claim) {
+                trace::rejected(&rejection);
+            }
+            render(contract, rejection, Some(key))
+        }
     }
 }
 

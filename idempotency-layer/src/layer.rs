@@ -73,31 +73,40 @@ impl<St: Store> IdempotencyLayer<St> {
                 wait: Duration::ZERO,
                 max_request_bytes: 2 * 1024 * 1024,
                 max_response_bytes: 1024 * 1024,
+                max_detached: 1024,
+                max_waiters: 1024,
                 commits: Classifier::success_or_redirect(),
                 on_orphan: OnOrphan::Rerun,
                 on_disconnect: OnDisconnect::default(),
                 on_store_failure: OnStoreFailure::default(),
                 waiters: Waiters::default(),
                 detached: TaskTracker::new(),
+                given_up: TaskTracker::new(),
             },
             scoped: PhantomData,
         }
     }
 
-    /// Waits until every request whose client went away has finished. Call it after the server took its last request
-    /// and before the program ends; bound it with a time-out.
+    /// Waits until every request whose client disconnected has finished, and until every claim that could not be given
+    /// back was given back. Call it after the server took its last request and before the program ends; bound it with a
+    /// time-out, since a store that is down may hold it up.
     ///
     /// # Cancel safety
     ///
     /// Dropped, it just stops waiting; it can be called again.
     pub async fn shutdown(&self) {
-        self.config.detached.close();
-        self.config.detached.wait().await;
+        let Config { detached, given_up, .. } = &*self.config;
+        detached.close();
+        detached.wait().await;
+        // A request that was finishing may have given its claim up.
+        given_up.close();
+        given_up.wait().await;
     }
 
-    /// How many requests whose client went away are being finished.
+    /// Returns how many requests whose client disconnected are being finished, and claims given back after the store was
+    /// not reached.
     pub fn detached(&self) -> usize {
-        self.config.detached.len()
+        self.config.detached.len() + self.config.given_up.len()
     }
 }
 
@@ -167,6 +176,25 @@ impl<St, S> Builder<St, S> {
     /// the default: not at all.
     pub fn wait(mut self, at_most: Duration) -> Self {
         self.config.wait = at_most;
+        self
+    }
+
+    /// Sets how many requests wait for another one with the same key at a time, by [`wait`](Self::wait): 1024 unless set.
+    /// Each holds its request, body and all. Beyond that, a duplicate is told at once that one is in progress.
+    pub fn max_waiters(mut self, waiters: usize) -> Self {
+        self.config.max_waiters = waiters;
+        self
+    }
+
+    /// Sets how many requests whose client disconnected may be running at a time: 1024 unless set. While that many are
+    /// running, keyed requests are answered 503 ([`RejectionKind::Overloaded`](crate::RejectionKind::Overloaded)) before
+    /// they claim anything.
+    ///
+    /// A client that leaves gives back what a concurrency limit outside of the layer counts, and its handler runs on. With
+    /// this bound, at most the outer limit and this many handlers of keyed requests run at a time. A limit inside the
+    /// layer bounds handlers by itself.
+    pub fn max_detached(mut self, requests: usize) -> Self {
+        self.config.max_detached = requests;
         self
     }
 

@@ -75,7 +75,9 @@
 //! | the handler panics, or the service fails | again | retries get 409: unknown | as the function finds |
 //! | the process dies while the handler runs (and the store does not) | again, after the lease | retries get 409: unknown | as the function finds |
 //! | a run loses its lease and goes on (a process that stood still) | again, the first one's answer is refused | 409: unknown | as the function finds |
-//! | the store is not reached before the run | not run, 503 | not run, 503 | not run, 503 |
+//! | the store is not reached before the run | not run, 503; a claim that took effect unheard is given back | the same | the same |
+//! | the service behind the layer is not ready and fails | not run, its error | the same | the same |
+//! | [`Builder::max_detached`] requests run on without their clients | not run, 503 | not run, 503 | not run, 503 |
 //! | the store is not reached after the run | 503, then as if the process died | the same | the same |
 //! | [`OnStoreFailure::PassThrough`] and the store is not reached | as without the layer | as without the layer | as without the layer |
 //! | the store is full, or cannot read the record | not run, 503 | not run, 503 | not run, 503 |
@@ -109,6 +111,10 @@
 //! | without a key | 1 more: whether it can be committed | the same |
 //! | replayed | 1: the claim; behind a `Layered` that has it, 0 | 0 |
 //!
+//! The transaction is offered to the requests that the layer looks at: those of the contract's methods
+//! ([`Contract::methods`], POST and PATCH here) for which [`Builder::when`] holds, with a key or without. Only they pay for
+//! the offer. Every other request, such as a GET, passes untouched and finds no `CoCommit`.
+//!
 //! How it looks in a handler stands at `CoCommit`, and a whole program in `examples/orders.rs`.
 //!
 //! For effects outside the store, [`Idempotency`] gives the handler a [derived key](Idempotency::derive) to hand to the
@@ -121,7 +127,8 @@
 //! record. *Lease*: how long a claim holds unless renewed. *Tombstone*: done, but the response cannot be replayed.
 //! *Orphan*: a claim whose lease ran out.
 //!
-//! A request without a key passes; nothing is allocated for it. Of one with a key, the layer reads the body, makes its
+//! A request without a key passes, and so does one that the contract ([`Contract::methods`]) or [`Builder::when`] leaves
+//! out; nothing is allocated for it. Of one with a key, the layer reads the body, makes its
 //! fingerprint and claims the record: one call of the store. Whoever gets the claim runs the handler, with the lease
 //! renewed meanwhile, and completes the record with the response under its fence: one more call. Everybody else gets
 //! the response that is there, or 409 while there is none (or waits, see [`Builder::wait`]). A run that lost its claim
@@ -138,8 +145,19 @@
 //! sees the body break off, its response is sent but not stored, and its rows are rolled back. A body that the handler did
 //! not read to its end, and that showed no error until then, does not count as broken: that response may be stored.
 //!
+//! The service behind the layer is made ready before the layer is called, and is not kept waiting: a request whose body or
+//! claim is not there at once gives that readiness back, a permit of a concurrency limit perhaps, and waits for its own
+//! under its claim. So slow uploads, a slow store and requests that wait for another one's response hold no permit.
+//!
+//! The lease is counted from before the store was asked. A renewal that fails is tried again every second, so an outage
+//! shorter than what is left of the lease loses nothing. A claim that could not be given back is given back in the
+//! background, with exponential backoff from 100 ms to 10 s, for at most 1024 claims at a time.
+//!
 //! Put it inside authentication (it needs to know whose key it is) and outside whatever a replay must not spend: rate
 //! limits, quotas.
+//!
+//! Every response says what the layer did: [`RequestOutcome::of`] tells whether the handler ran, the response was replayed,
+//! or the layer refused.
 //!
 //! # What it does not do
 //!
@@ -149,9 +167,9 @@
 //!
 //! # Cancel safety
 //!
-//! The response future may be dropped at any time. Before the claim nothing was done; after it, the future moves onto
-//! the tokio runtime and finishes there, so neither half an effect nor a stuck key is left. [`IdempotencyLayer::shutdown`]
-//! waits for those. Task-locals of the caller are there as long as it polls; a request that finishes on the runtime
+//! The response future may be dropped at any time, on any thread. Before the claim nothing was done; after it, the future
+//! moves onto the tokio runtime that polled it and finishes there, so neither half an effect nor a stuck key is left. At
+//! most [`Builder::max_detached`] do so before new requests are refused. [`IdempotencyLayer::shutdown`] waits for them. Task-locals of the caller are there as long as it polls; a request that finishes on the runtime
 //! keeps its `tracing` span but not the task-locals: a handler that reads them after its first await sets them inside the
 //! layer, or reads them before.
 //!
@@ -230,6 +248,7 @@ mod key;
 mod layer;
 mod orphan;
 mod rejection;
+mod request_outcome;
 mod response;
 mod scope;
 mod service;
@@ -249,6 +268,7 @@ pub use crate::key::{InvalidKey, Key, KeySyntax};
 pub use crate::layer::{Builder, IdempotencyLayer, Scoped, Unscoped};
 pub use crate::orphan::{OnOrphan, Orphan, Reconcile, Reconciled};
 pub use crate::rejection::{Rejection, RejectionKind};
+pub use crate::request_outcome::RequestOutcome;
 pub use crate::response::{ResponseParts, StoredResponse};
 pub use crate::scope::Scope;
 pub use crate::service::IdempotencyService;

@@ -53,6 +53,9 @@ pub enum RejectionKind {
     /// The handler took what no layer gives it, or used it wrongly: a mistake of the server's developer.
     /// [`Rejection::source`] says which.
     Misconfigured,
+    /// Too many requests whose clients disconnected are still running
+    /// ([`Builder::max_detached`](crate::Builder::max_detached)); nothing was done.
+    Overloaded,
     /// The store was not reached, and nothing was done.
     StoreUnavailable,
     /// The request was carried out, but its response could not be recorded and is therefore not given.
@@ -136,6 +139,7 @@ impl Rejection {
             RejectionKind::ScopeMissing
             | RejectionKind::Misconfigured
             | RejectionKind::ResponseUnreadable => "internal_error",
+            RejectionKind::Overloaded => "idempotency_overloaded",
             RejectionKind::StoreUnavailable | RejectionKind::NotRecorded => "idempotency_unavailable",
             RejectionKind::RolledBack => "rolled_back",
             RejectionKind::CommitUnknown => "outcome_unknown",
@@ -190,6 +194,9 @@ impl fmt::Display for Rejection {
             RejectionKind::ScopeMissing
             | RejectionKind::Misconfigured
             | RejectionKind::ResponseUnreadable => f.write_str("Internal error."),
+            RejectionKind::Overloaded => f.write_str(
+                "Too many earlier requests are still being finished; nothing was done. Try again later.",
+            ),
             RejectionKind::StoreUnavailable => {
                 f.write_str("Idempotency is not available at the moment; nothing was done.")
             }
@@ -224,7 +231,7 @@ mod tests {
     use super::*;
     use crate::contract::Contract;
 
-    const KINDS: [RejectionKind; 19] = [
+    const KINDS: [RejectionKind; 20] = [
         RejectionKind::KeyMissing,
         RejectionKind::KeyInvalid(InvalidKey::Repeated),
         RejectionKind::KeyInvalid(InvalidKey::TooShort),
@@ -239,6 +246,7 @@ mod tests {
         RejectionKind::BodyUnreadable,
         RejectionKind::ScopeMissing,
         RejectionKind::Misconfigured,
+        RejectionKind::Overloaded,
         RejectionKind::StoreUnavailable,
         RejectionKind::NotRecorded,
         RejectionKind::RolledBack,

@@ -12,6 +12,8 @@ mod scripted;
 mod axum;
 #[path = "layer/bodies.rs"]
 mod bodies;
+#[path = "layer/bounds.rs"]
+mod bounds;
 #[path = "layer/bypass.rs"]
 mod bypass;
 #[path = "layer/context.rs"]
@@ -37,6 +39,8 @@ mod model;
 mod once;
 #[path = "layer/orphan.rs"]
 mod orphan;
+#[path = "layer/outcome.rs"]
+mod outcome;
 #[path = "layer/panics.rs"]
 mod panics;
 #[path = "layer/presets.rs"]

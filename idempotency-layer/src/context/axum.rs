@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 
 use super::Idempotency;
-use crate::handler_error::HandlerError;
+use crate::handler_error::{HandlerError, Missing};
 use crate::rejection::RejectionKind;
 
 /// The context of a request with a key.
@@ -50,7 +50,11 @@ pub struct NoIdempotency;
 
 impl IntoResponse for NoIdempotency {
     fn into_response(self) -> Response {
-        HandlerError { kind: RejectionKind::Misconfigured, needs_claim: true, source: Arc::new(self) }
-            .into_response()
+        HandlerError {
+            kind: RejectionKind::Misconfigured,
+            missing: Some(Missing::Claim),
+            source: Arc::new(self),
+        }
+        .into_response()
     }
 }

@@ -8,6 +8,7 @@ use crate::body::{self, Read, ReplayBody, Replayable};
 use crate::contract::Disposition;
 use crate::handler_error;
 use crate::rejection::RejectionKind;
+use crate::request_outcome::RequestOutcome;
 use crate::response::StoredResponse;
 use crate::store::{Outcome, Store, Tombstone};
 use crate::trace;
@@ -18,7 +19,9 @@ impl<St: Store> Engine<St> {
         const NOT_REPLAYED: Outcome = Outcome::Tombstone(Tombstone::Unreplayable);
         let record = self.record;
         let response = handler_error::answer(&self.config.contract, &self.key, response);
-        let (parts, body) = response.into_parts();
+        let (mut parts, body) = response.into_parts();
+        // Another layer's, passed on by the handler, is none of this one's.
+        parts.extensions.remove::<RequestOutcome>();
         let disposition = self.config.contract.stores.classify(&parts, &body);
         let commits = self.config.commits.takes(&parts);
         let mut response = Response::from_parts(parts, body);

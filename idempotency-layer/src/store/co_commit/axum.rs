@@ -9,7 +9,7 @@ use sqlx::Database;
 
 use super::{CoCommit, CoCommitError};
 use crate::context::Idempotency;
-use crate::handler_error::HandlerError;
+use crate::handler_error::{HandlerError, Missing};
 use crate::rejection::RejectionKind;
 
 /// The transaction of the request.
@@ -56,8 +56,12 @@ impl std::error::Error for NoCoCommit {}
 
 impl IntoResponse for NoCoCommit {
     fn into_response(self) -> Response {
-        HandlerError { kind: RejectionKind::Misconfigured, needs_claim: false, source: Arc::new(self) }
-            .into_response()
+        HandlerError {
+            kind: RejectionKind::Misconfigured,
+            missing: Some(Missing::Transaction),
+            source: Arc::new(self),
+        }
+        .into_response()
     }
 }
 
@@ -69,6 +73,6 @@ impl IntoResponse for CoCommitError {
             Self::Database(_) => RejectionKind::RolledBack,
             Self::InUse | Self::Over => RejectionKind::Misconfigured,
         };
-        HandlerError { kind, needs_claim: false, source: Arc::new(self) }.into_response()
+        HandlerError { kind, missing: None, source: Arc::new(self) }.into_response()
     }
 }

@@ -1,0 +1,170 @@
+//! From the request to the claim: read, ask the store, wait.
+
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use tokio::time::{Instant, timeout};
+
+use super::{Engine, body_of, give_up};
+use crate::body::{self, Read, ReplayBody, Replayable};
+use crate::clock::{after, now};
+use crate::config::Config;
+use crate::error::{StoreError, StoreErrorKind};
+use crate::fingerprint::{Fingerprint, FingerprintMode, fingerprint};
+use crate::original_uri::original_uri;
+use crate::rejection::RejectionKind;
+use crate::store::{Claim, ClaimRequest, Store};
+use crate::trace;
+
+/// How often a waiter looks, in case the owner is in another process.
+const POLL: Duration = Duration::from_millis(250);
+
+/// The store's answer to a claim.
+pub(super) struct Asked {
+    pub(super) claim: Claim,
+    /// When the store was asked. A lease is counted from here: when the store counted it is not known.
+    pub(super) asked_at: Instant,
+    /// What the store was asked with.
+    pub(super) fingerprint: Fingerprint,
+}
+
+/// Why a request has no answer from the store.
+pub(super) enum NotAsked {
+    /// The layer refuses it.
+    Rejected(RejectionKind, Option<crate::error::BoxError>),
+    /// The store failed.
+    Failed(StoreError),
+}
+
+impl<St: Store> Engine<St> {
+    /// Reads the request and asks for its claim. Where the layer waits, waits for the owner.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while the body is read or while it waits, nothing is left. Dropped while the store is asked, a claim may be
+    /// left: `CancellationState` says so, and the future is driven on.
+    pub(super) async fn ask_for_claim<B: Replayable>(
+        &self,
+        request: &mut Request<B>,
+    ) -> Result<Asked, NotAsked> {
+        let fingerprint = self.read(request).await?;
+        // Looked at right before the claim, so that handlers are bounded however many requests wait for their bodies.
+        if self.config.detached.len() >= self.config.max_detached {
+            return Err(NotAsked::Rejected(RejectionKind::Overloaded, None));
+        }
+        self.claim(fingerprint).await.map_err(NotAsked::Failed)
+    }
+
+    /// Reads the request as far as its fingerprint needs it, and puts a body of the same bytes in its place.
+    async fn read<B: Replayable>(&self, request: &mut Request<B>) -> Result<Fingerprint, NotAsked> {
+        let mode = self.config.contract.fingerprint;
+        if mode == FingerprintMode::None {
+            return Ok(Fingerprint::NONE);
+        }
+        let limit = self.config.max_request_bytes;
+        let (data, trailers) = match body::read(request.body_mut(), limit).await {
+            Read::Whole(data, trailers) => (data, trailers),
+            Read::TooLarge(_) => {
+                let kind = RejectionKind::BodyTooLarge { limit: Some(limit) };
+                return Err(NotAsked::Rejected(kind, None));
+            }
+            Read::LimitedElsewhere(error) => {
+                let kind = RejectionKind::BodyTooLarge { limit: None };
+                return Err(NotAsked::Rejected(kind, Some(error)));
+            }
+            Read::Failed(error) => {
+                return Err(NotAsked::Rejected(RejectionKind::BodyUnreadable, Some(error)));
+            }
+        };
+        let fingerprint = fingerprint(
+            mode,
+            request.method(),
+            original_uri(request.extensions(), request.uri()),
+            request.headers(),
+            &data,
+        );
+        *request.body_mut() = B::from_replay(ReplayBody::read(data, trailers));
+        Ok(fingerprint)
+    }
+
+    /// Watches the body of a request that the handler reads while it comes. Returns whether it broke off; `None`: there is
+    /// nothing to watch, since the body was read to its end before the claim.
+    pub(super) fn watch_upload<B: Replayable>(&self, request: &mut Request<B>) -> Option<Arc<AtomicBool>> {
+        if self.config.contract.fingerprint != FingerprintMode::None || request.body().is_end_stream() {
+            return None;
+        }
+        let broke_off = Arc::new(AtomicBool::new(false));
+        let unread = mem::replace(request.body_mut(), body_of(Bytes::new()));
+        *request.body_mut() = B::from_replay(ReplayBody::watched(unread, broke_off.clone()));
+        Some(broke_off)
+    }
+
+    async fn claim(&self, fingerprint: Fingerprint) -> Result<Asked, StoreError> {
+        let Config { contract, lease, wait, .. } = &*self.config;
+        let request = ClaimRequest {
+            record: self.record,
+            fingerprint,
+            token: St::token(&self.config.store),
+            lease: *lease,
+            ttl: contract.ttl,
+        };
+        let asked = self.ask(&request).await?;
+        match asked.claim {
+            Claim::InFlight { .. } if !wait.is_zero() => Box::pin(self.wait(&request, asked)).await,
+            _ => Ok(asked),
+        }
+    }
+
+    /// Waits for the owner of a claim, up to the layer's bound. Where too many wait already, or the client left, the answer
+    /// stays what it was.
+    async fn wait(&self, request: &ClaimRequest, asked: Asked) -> Result<Asked, StoreError> {
+        let Config { wait, waiters, max_waiters, .. } = &*self.config;
+        // The store is asked after the place is taken: what happens between the two is not missed.
+        let Some(mut place) = waiters.join(self.record, *max_waiters) else { return Ok(asked) };
+        trace::waiting(self.record, *wait);
+        let until = after(now(), *wait);
+        loop {
+            let asked = self.ask(request).await?;
+            let left = until.saturating_duration_since(now());
+            let Claim::InFlight { lease_left } = asked.claim else { return Ok(asked) };
+            if left.is_zero() || self.cancellation.is_disconnected() {
+                return Ok(asked);
+            }
+            // Whatever ends this, the store is asked what became of the record.
+            let _ = timeout(left.min(lease_left).min(POLL), place.changed()).await;
+        }
+    }
+
+    /// One claim. When its answer is lost it is asked again, with the same token: the store knows its own answer. When that
+    /// is lost too, the claim is given back in the background.
+    async fn ask(&self, request: &ClaimRequest) -> Result<Asked, StoreError> {
+        let is_lost = |error: &StoreError| error.kind() == StoreErrorKind::Unavailable;
+        self.cancellation.claim_begins();
+        let mut asked_at = now();
+        let mut answer = St::claim(&self.config.store, *request).await;
+        if let Err(error) = &answer
+            && is_lost(error)
+        {
+            trace::store_failed(self.record, "claim", error);
+            asked_at = now();
+            answer = Box::pin(St::claim(&self.config.store, *request)).await;
+        }
+        if answer.as_ref().is_err_and(is_lost) {
+            give_up::give_back(&self.config, *request);
+        }
+        if !matches!(answer, Ok(Claim::Run(_))) {
+            self.cancellation.claim_ends();
+        }
+        match answer {
+            Ok(claim) => Ok(Asked { claim, asked_at, fingerprint: request.fingerprint }),
+            Err(error) => {
+                trace::store_failed(self.record, "claim", &error);
+                Err(error)
+            }
+        }
+    }
+}
