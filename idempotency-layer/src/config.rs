@@ -61,6 +61,7 @@ pub(crate) type When = dyn Fn(&Parts) -> bool + Send + Sync;
 
 /// What to do when the client disconnects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnDisconnect {
     /// The request finishes on the runtime, and a retry gets its response.
     #[default]
@@ -74,6 +75,7 @@ pub enum OnDisconnect {
 ///
 /// A store that is full, or cannot read a record, was reached: the layer answers 503 under either policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnStoreFailure {
     /// The layer answers 503. A request that cannot be recorded does not run, and a response that was not recorded is
     /// not sent.

@@ -86,6 +86,7 @@ pub(crate) type Render = Arc<dyn Fn(&Rejection) -> Response<Bytes> + Send + Sync
 
 /// What a key is bound to besides the principal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Bind {
     /// Method and original path: the same key on another endpoint is another key.
     Endpoint,
@@ -306,9 +307,9 @@ impl Contract {
             RejectionKind::InProgress => self.in_progress,
             RejectionKind::Tombstone(_) => StatusCode::CONFLICT,
             RejectionKind::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            RejectionKind::ScopeMissing | RejectionKind::ResponseUnreadable => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            RejectionKind::ScopeMissing
+            | RejectionKind::Misconfigured
+            | RejectionKind::ResponseUnreadable => StatusCode::INTERNAL_SERVER_ERROR,
             RejectionKind::Overloaded
             | RejectionKind::StoreUnavailable
             | RejectionKind::NotRecorded

@@ -36,6 +36,7 @@ use crate::config::{Config, OnDisconnect};
 use crate::context::Idempotency;
 use crate::contract::{Bind, Disposition};
 use crate::error::{BoxError, StoreErrorKind};
+use crate::handler_error::{NoClaim, Unclaimed};
 use crate::key::Key;
 use crate::original_uri::original_uri;
 use crate::orphan::Orphan;
@@ -102,10 +103,11 @@ pub(crate) fn admit<St, B, R: Replayable>(
 pub(crate) async fn run_without_key<St, R: Replayable, E>(
     config: Arc<Config<St>>,
     transaction: Option<Box<dyn RequestTransaction>>,
+    unclaimed: Unclaimed,
     handler: impl Future<Output = Result<Response<R>, E>>,
 ) -> Result<Response<R>, E> {
     // Dropped or killed here, or in a panic: the transaction is dropped, which rolls it back.
-    let response = handler.await?;
+    let response = unclaimed.answer(handler.await?);
     let Some(transaction) = transaction.filter(|transaction| transaction.is_begun()) else {
         return Ok(response);
     };
@@ -183,9 +185,11 @@ impl<St: Store> Engine<St> {
                 Ok(Asked::Granted(granted)) => granted,
                 Ok(Asked::Answered(claim)) => return Ok(self.answer_without_running(&claim)),
                 // Dropped or killed here: as without a key.
-                Err(NotAsked::Streaming) => return Box::pin(self.pass(request, inner)).await,
+                Err(NotAsked::Streaming) => {
+                    return Box::pin(self.pass(request, inner, NoClaim::NotConcerned)).await;
+                }
                 Err(NotAsked::Failed(error)) if self.config.passes_through(&error) => {
-                    return Box::pin(self.pass(request, inner)).await;
+                    return Box::pin(self.pass(request, inner, NoClaim::StoreFailed)).await;
                 }
                 Err(NotAsked::Failed(_)) => return Ok(self.reject(RejectionKind::StoreUnavailable)),
                 Err(NotAsked::Rejected(kind, source)) => {
@@ -234,6 +238,7 @@ impl<St: Store> Engine<St> {
         &self,
         mut request: Request<B>,
         mut inner: Callee<S>,
+        why: NoClaim,
     ) -> Result<Response<R>, S::Error>
     where
         S: Service<Request<B>, Response = Response<R>> + Clone,
@@ -241,7 +246,8 @@ impl<St: Store> Engine<St> {
     {
         inner.wait_until_ready().await?;
         let transaction = St::offer_transaction(&self.config.store, request.extensions_mut());
-        run_without_key(self.config.clone(), transaction, inner.call(request)).await
+        let unclaimed = Unclaimed::new(&self.config, why);
+        run_without_key(self.config.clone(), transaction, unclaimed, inner.call(request)).await
     }
 
     /// Drives a future until it is ready, or until the client disconnects and the layer cancels then: `None`.

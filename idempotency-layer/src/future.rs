@@ -15,6 +15,7 @@ use crate::body::Replayable;
 use crate::cancellation::CancellationState;
 use crate::config::{Config, OnDisconnect};
 use crate::engine::Engine;
+use crate::handler_error::Unclaimed;
 use crate::store::Store;
 use crate::trace;
 
@@ -47,7 +48,7 @@ pin_project! {
         E: Send,
         E: 'static,
     {
-        Bypass { #[pin] future: F },
+        Bypass { #[pin] future: F, unclaimed: Unclaimed },
         Rejected { response: Option<Response<R>> },
         WithoutKey { future: BoxFuture<Result<Response<R>, E>> },
         Engaged { engaged: Engaged<R, E> },
@@ -55,8 +56,8 @@ pin_project! {
 }
 
 impl<F, R: Send + 'static, E: Send + 'static> ResponseFuture<F, R, E> {
-    pub(crate) fn bypass(future: F) -> Self {
-        Self { state: State::Bypass { future } }
+    pub(crate) fn bypass(future: F, unclaimed: Unclaimed) -> Self {
+        Self { state: State::Bypass { future, unclaimed } }
     }
 
     pub(crate) fn rejected(response: Response<R>) -> Self {
@@ -95,14 +96,16 @@ impl<F, R: Send + 'static, E: Send + 'static> ResponseFuture<F, R, E> {
 impl<F, R, E> Future for ResponseFuture<F, R, E>
 where
     F: Future<Output = Result<Response<R>, E>>,
-    R: Send + 'static,
+    R: Replayable,
     E: Send + 'static,
 {
     type Output = Result<Response<R>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProjection::Bypass { future } => future.poll(cx),
+            StateProjection::Bypass { future, unclaimed } => {
+                future.poll(cx).map_ok(|response| unclaimed.answer(response))
+            }
             StateProjection::Rejected { response } => match response.take() {
                 Some(response) => Poll::Ready(Ok(response)),
                 None => Poll::Pending,

@@ -227,12 +227,34 @@
 //! Without the feature `axum`, the layer does not go onto an axum router: it could not see the path that `nest` strips.
 //! The compiler says so.
 //!
+//! # sqlx
+//!
+//! With `postgres` or `sqlite`, sqlx 0.9 is part of this crate's API: pools go in, connections come out. It is re-exported
+//! as `idempotency_layer::sqlx`; a dependency of your own on sqlx 0.9 is the same crate. A release of sqlx that is not
+//! compatible with 0.9 comes with a release of this crate that is not compatible with the one before.
+//!
+//! This crate turns on no TLS of sqlx. A connection to PostgreSQL over a network needs it, and the choice of library and
+//! root certificates is yours:
+//!
+//! ```toml
+//! sqlx = { version = "0.9", default-features = false, features = ["tls-rustls-ring-native-roots"] }
+//! ```
+//!
+//! (or `tls-rustls-aws-lc-rs`, `tls-rustls-ring-webpki`, `tls-native-tls`). Ask for it in the URL as well:
+//! `postgres://…?sslmode=verify-full`. sqlx's default, `prefer`, goes on in plain text where there is no TLS, and accepts
+//! any certificate where there is.
+//!
 //! # Minimum supported Rust version
 //!
 //! 1.88, and 1.94 with `postgres` or `sqlite`, because sqlx 0.9 needs it. Raising either is a minor release.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "axum")]
+mod handler_error;
+#[cfg(not(feature = "axum"))]
+#[path = "handler_error/off.rs"]
+mod handler_error;
 #[cfg(feature = "axum")]
 #[path = "original_uri/axum.rs"]
 mod original_uri;
@@ -269,6 +291,8 @@ mod wait;
 
 pub use crate::body::{ReplayBody, Replayable};
 pub use crate::config::{OnDisconnect, OnStoreFailure};
+#[cfg(feature = "axum")]
+pub use crate::context::NoIdempotency;
 pub use crate::context::{CheckpointError, Idempotency};
 pub use crate::contract::{Bind, Classifier, Contract, Disposition, ReplayMark};
 pub use crate::error::{StoreError, StoreErrorKind};
@@ -282,6 +306,8 @@ pub use crate::request_outcome::RequestOutcome;
 pub use crate::response::{ResponseParts, StoredResponse};
 pub use crate::scope::Scope;
 pub use crate::service::IdempotencyService;
+#[cfg(all(feature = "axum", any(feature = "postgres", feature = "sqlite")))]
+pub use crate::store::NoCoCommit;
 #[cfg(feature = "postgres")]
 pub use crate::store::PostgresStore;
 #[cfg(feature = "sqlite")]
@@ -299,6 +325,8 @@ pub use crate::store::{CoCommit, CoCommitDatabase, CoCommitError, OpenTransactio
 pub use crate::store::{Layered, LayeredStats};
 #[cfg(feature = "memory")]
 pub use crate::store::{MemoryStats, MemoryStore};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub use sqlx;
 
 /// The README's examples.
 #[cfg(all(doctest, feature = "axum"))]

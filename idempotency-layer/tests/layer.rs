@@ -22,6 +22,9 @@ mod context;
 mod disconnect;
 #[path = "layer/edges.rs"]
 mod edges;
+#[cfg(all(feature = "axum", feature = "sqlite"))]
+#[path = "layer/extractors.rs"]
+mod extractors;
 #[path = "layer/fingerprints.rs"]
 mod fingerprints;
 #[path = "layer/grpc.rs"]

@@ -18,6 +18,7 @@ use crate::grpc;
 /// It decides about the response alone. Whether rows written through `CoCommit` are committed with it is decided by
 /// [`Builder::commits`](crate::Builder::commits).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Disposition {
     /// It is stored, and replayed to every retry.
     Store,

@@ -131,7 +131,9 @@ fn code_of(kind: RejectionKind) -> Code {
         RejectionKind::Tombstone(Tombstone::Unreplayable) => Code::AlreadyExists,
         RejectionKind::Tombstone(Tombstone::Unknown) => Code::FailedPrecondition,
         RejectionKind::BodyTooLarge { .. } => Code::ResourceExhausted,
-        RejectionKind::ScopeMissing | RejectionKind::ResponseUnreadable => Code::Internal,
+        RejectionKind::ScopeMissing | RejectionKind::Misconfigured | RejectionKind::ResponseUnreadable => {
+            Code::Internal
+        }
         RejectionKind::Overloaded
         | RejectionKind::StoreUnavailable
         | RejectionKind::NotRecorded

@@ -7,6 +7,7 @@ use super::call::{Content, JudgedCall, is_call, judge_call};
 use super::claimed::Ended;
 use crate::body::{self, Read, ReplayBody, Replayable};
 use crate::contract::Disposition;
+use crate::handler_error;
 use crate::rejection::RejectionKind;
 use crate::request_outcome::RequestOutcome;
 use crate::response::StoredResponse;
@@ -17,8 +18,9 @@ const NOT_REPLAYED: Outcome = Outcome::Tombstone(Tombstone::Unreplayable);
 
 impl<St: Store> Engine<St> {
     /// Decides whether a response is stored, and reads it to its end if it is.
-    pub(super) async fn capture<R: Replayable, E>(&self, mut response: Response<R>) -> Ended<R, E> {
+    pub(super) async fn capture<R: Replayable, E>(&self, response: Response<R>) -> Ended<R, E> {
         let record = self.record;
+        let mut response = handler_error::answer(&self.config.contract, &self.key, response);
         // Another layer's, passed on by the handler, is none of this one's.
         response.extensions_mut().remove::<RequestOutcome>();
         if is_call(&response) {

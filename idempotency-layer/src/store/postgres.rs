@@ -61,7 +61,7 @@ use crate::error::StoreError;
 ///
 /// # Behind a pooler
 ///
-/// Tested with `PgBouncer` 1.18, set to `ignore_startup_parameters = extra_float_digits`.
+/// Tested with PgBouncer 1.18, set to `ignore_startup_parameters = extra_float_digits`.
 ///
 /// | `pool_mode` | what works |
 /// |---|---|
