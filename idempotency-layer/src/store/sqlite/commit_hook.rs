@@ -96,11 +96,26 @@ pub(crate) async fn unwind(
     // Everything that was sent before it is done by then.
     undo(&mut transaction).await?;
     guard.off();
-    // sqlx still counts one, and the ROLLBACK that ends its count must find one.
-    if transaction.is_in_transaction() {
-        transaction.execute("BEGIN").await?;
+    // sqlx still counts a transaction, and the ROLLBACK that ends its count must find one.
+    if !transaction.is_in_transaction() {
+        return transaction.rollback().await;
+    }
+    transaction.execute("BEGIN").await?;
+    if let Err(error) = is_counted_once(&mut transaction).await {
+        undo(&mut transaction).await?;
+        return Err(error);
     }
     transaction.rollback().await
+}
+
+/// Fails where sqlx counts a nested transaction as well: one that SQLite ended by itself while it was nested. Its count
+/// never ends, and the ROLLBACK of the outer one would leave that open.
+async fn is_counted_once(transaction: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    // sqlx does not tell how many it counts, but names the savepoint by it.
+    let mut nested = transaction.begin().await?;
+    let first = nested.execute("ROLLBACK TO _sqlx_savepoint_1").await;
+    nested.rollback().await?;
+    first.map(drop)
 }
 
 #[cfg(test)]
@@ -262,6 +277,41 @@ mod tests {
             others_write(pool, "other").await;
             assert_eq!(names(pool).await, ["before", "before too", "other", "other too"]);
         }
+    }
+
+    #[tokio::test]
+    async fn a_nested_transaction_that_sqlite_ended_leaves_none_open() {
+        let (_folder, pools) = pools().await;
+        for pool in &pools {
+            others_write(pool, "before").await;
+            let (mut transaction, guard) = lend(pool).await;
+            let mut nested = transaction.begin().await.unwrap();
+            nested.execute("INSERT OR ROLLBACK INTO payments VALUES ('before')").await.unwrap_err();
+            nested.rollback().await.unwrap_err();
+            // Nobody can end it.
+            unwind(transaction, guard).await.unwrap_err();
+            let mut connection = pool.acquire().await.unwrap();
+            connection.execute("INSERT INTO payments VALUES ('other')").await.unwrap();
+            connection.execute("ROLLBACK").await.unwrap_err();
+            drop(connection);
+            assert_eq!(names(pool).await, ["before", "before too", "other"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_pool_of_a_store_replaces_a_connection_that_cannot_be_unwound() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("a.db").display());
+        let store = crate::store::SqliteStore::open(&url).await.unwrap();
+        store.pool().execute("CREATE TABLE payments (name TEXT UNIQUE)").await.unwrap();
+        others_write(store.pool(), "before").await;
+        let (mut transaction, guard) = lend(store.pool()).await;
+        let mut nested = transaction.begin().await.unwrap();
+        nested.execute("INSERT OR ROLLBACK INTO payments VALUES ('before')").await.unwrap_err();
+        nested.rollback().await.unwrap_err();
+        unwind(transaction, guard).await.unwrap_err();
+        others_write(store.pool(), "other").await;
+        assert_eq!(names(store.pool()).await.len(), 4);
     }
 
     #[tokio::test]
