@@ -166,8 +166,8 @@ impl<St: Store> Engine<St> {
                 })
                 .await
             };
-            let (run, asked_at, fingerprint) = match asked {
-                Ok(Asked { claim: Claim::Run(run), asked_at, fingerprint }) => (run, asked_at, fingerprint),
+            let (run, since, fingerprint) = match asked {
+                Ok(Asked { claim: Claim::Run(run), since, fingerprint }) => (run, since, fingerprint),
                 Ok(Asked { claim, .. }) => return Ok(self.answer_without_running(&claim)),
                 Err(NotAsked::Failed(error)) if self.config.passes_through(&error) => {
                     // Dropped or killed here: as without a key.
@@ -185,7 +185,7 @@ impl<St: Store> Engine<St> {
             trace::claimed(self.record, &run);
             let ran = RequestOutcome::Ran { attempt: run.attempt, orphan: run.orphan };
             let is_orphan = run.orphan;
-            let lease = Lease { engine: &self, fence: run.fence, held_since: asked_at };
+            let lease = Lease { engine: &self, fence: run.fence, held_since: since };
             let idempotency =
                 Idempotency::new(self.key.clone(), self.record, fingerprint, run, self.config.store.clone());
             // Killed here, or in any await from here to the completion: an orphan (again).

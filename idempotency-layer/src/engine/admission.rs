@@ -27,7 +27,7 @@ const POLL: Duration = Duration::from_millis(250);
 pub(super) struct Asked {
     pub(super) claim: Claim,
     /// When the store was asked. A lease is counted from here: when the store counted it is not known.
-    pub(super) asked_at: Instant,
+    pub(super) since: Instant,
     /// What the store was asked with.
     pub(super) fingerprint: Fingerprint,
 }
@@ -160,7 +160,7 @@ impl<St: Store> Engine<St> {
             self.cancellation.claim_ends();
         }
         match answer {
-            Ok(claim) => Ok(Asked { claim, asked_at, fingerprint: request.fingerprint }),
+            Ok(claim) => Ok(Asked { claim, since: asked_at, fingerprint: request.fingerprint }),
             Err(error) => {
                 trace::store_failed(self.record, "claim", &error);
                 Err(error)

@@ -9,7 +9,7 @@ use sqlx::Database;
 
 use super::{CoCommit, CoCommitError};
 use crate::context::Idempotency;
-use crate::handler_error::{HandlerError, Missing};
+use crate::handler_error::HandlerError;
 use crate::rejection::RejectionKind;
 
 /// The transaction of the request.
@@ -58,7 +58,8 @@ impl IntoResponse for NoCoCommit {
     fn into_response(self) -> Response {
         HandlerError {
             kind: RejectionKind::Misconfigured,
-            missing: Some(Missing::Transaction),
+            needs_claim: false,
+            needs_layer: true,
             source: Arc::new(self),
         }
         .into_response()
@@ -73,6 +74,6 @@ impl IntoResponse for CoCommitError {
             Self::Database(_) => RejectionKind::RolledBack,
             Self::InUse | Self::Over => RejectionKind::Misconfigured,
         };
-        HandlerError { kind, missing: None, source: Arc::new(self) }.into_response()
+        HandlerError { kind, needs_claim: false, needs_layer: false, source: Arc::new(self) }.into_response()
     }
 }
