@@ -26,16 +26,11 @@ const RETRY_SOON: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(crate) struct HandlerError {
     pub(crate) kind: RejectionKind,
-    /// What is missing. `None`: nothing, but what was given was used wrongly, or failed.
-    pub(crate) missing: Option<Missing>,
+    /// Whether a claim would have helped. The layer knows better why there is none.
+    pub(crate) needs_claim: bool,
+    /// Whether a layer that looks at the request would have helped.
+    pub(crate) needs_layer: bool,
     pub(crate) source: Arc<dyn Error + Send + Sync>,
-}
-
-/// What an extractor did not find. The layer knows better why.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Missing {
-    Claim,
-    Transaction,
 }
 
 /// Why a request runs without a claim.
@@ -59,7 +54,7 @@ impl HandlerError {
     pub(crate) fn into_response(self) -> axum::response::Response {
         let contract = Contract::ietf();
         let rejection = self.rejection(&contract, self.kind);
-        if self.missing != Some(Missing::Claim) {
+        if !self.needs_claim {
             trace::rejected(&rejection);
         }
         let mut response = contract.answer(rejection, None).map(axum::body::Body::from);
@@ -99,17 +94,13 @@ impl Unclaimed {
     pub(crate) fn answer<R: Replayable>(&self, response: Response<R>) -> Response<R> {
         let Some(error) = response.extensions().get::<HandlerError>().cloned() else { return response };
         let contract = self.contract.contract();
-        let rejection = match (error.missing, self.why) {
-            (Some(Missing::Claim), NoClaim::NoKey) => contract.reject(RejectionKind::KeyMissing),
-            (Some(Missing::Claim), NoClaim::StoreFailed) => {
-                error.rejection(contract, RejectionKind::StoreUnavailable)
-            }
-            (Some(_), NoClaim::NotConcerned) => {
+        let rejection = match self.why {
+            NoClaim::NotConcerned if error.needs_layer => {
                 contract.reject(error.kind).because(BoxError::from(PassedThrough))
             }
             (Some(Missing::Transaction) | None, _) => error.rejection(contract, error.kind),
         };
-        if error.missing == Some(Missing::Claim) {
+        if error.needs_claim {
             trace::rejected(&rejection);
         }
         let outcome = RequestOutcome::Rejected(rejection.kind());
@@ -129,7 +120,7 @@ pub(crate) fn answer<R: Replayable>(contract: &Contract, key: &Key, response: Re
         None => response,
         Some(error) => {
             let rejection = error.rejection(contract, error.kind);
-            if error.missing == Some(Missing::Claim) {
+            if error.needs_claim {
                 trace::rejected(&rejection);
             }
             render(contract, rejection, Some(key))

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 
 use super::Idempotency;
-use crate::handler_error::{HandlerError, Missing};
+use crate::handler_error::HandlerError;
 use crate::rejection::RejectionKind;
 
 /// The context of a request with a key.
@@ -52,7 +52,8 @@ impl IntoResponse for NoIdempotency {
     fn into_response(self) -> Response {
         HandlerError {
             kind: RejectionKind::Misconfigured,
-            missing: Some(Missing::Claim),
+            needs_claim: true,
+            needs_layer: true,
             source: Arc::new(self),
         }
         .into_response()

@@ -8,7 +8,7 @@ use http::request::Parts;
 
 use super::{CoCommit, CoCommitDatabase, CoCommitError};
 use crate::context::Idempotency;
-use crate::handler_error::{HandlerError, Missing};
+use crate::handler_error::HandlerError;
 use crate::rejection::RejectionKind;
 
 /// The transaction of the request.
@@ -57,7 +57,8 @@ impl IntoResponse for NoCoCommit {
     fn into_response(self) -> Response {
         HandlerError {
             kind: RejectionKind::Misconfigured,
-            missing: Some(Missing::Transaction),
+            needs_claim: false,
+            needs_layer: true,
             source: Arc::new(self),
         }
         .into_response()
@@ -72,6 +73,6 @@ impl IntoResponse for CoCommitError {
             Self::Database(_) => RejectionKind::RolledBack,
             Self::InUse | Self::Over => RejectionKind::Misconfigured,
         };
-        HandlerError { kind, missing: None, source: Arc::new(self) }.into_response()
+        HandlerError { kind, needs_claim: false, needs_layer: false, source: Arc::new(self) }.into_response()
     }
 }
