@@ -1,5 +1,8 @@
 //! Settings of the database, of the session and of the handler that the record does not depend on.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use idempotency_layer::{PostgresStore, RejectionKind};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres};
@@ -151,5 +154,47 @@ async fn a_handler_may_choose_its_isolation_level_first() {
                 assert!(send(&service, post(&key)).await.replay);
             }
         }
+    }
+}
+
+/// A renewal that wrote the row which the handler's transaction completes would make it fail at every level but the first
+/// two.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_outlasts_two_renewals_commits_at_every_level() {
+    let levels = LEVELS.map(|level| {
+        tokio::spawn(async move {
+            let lease = Duration::from_millis(1500);
+            let rig = Rig::<Postgres>::with(|builder| builder.lease(lease)).await;
+            let pool = rig.pool.clone();
+            let service = rig.serve(&Count::default(), move |run, co_commit| {
+                let pool = pool.clone();
+                async move {
+                    let mut transaction = co_commit.begin().await.unwrap();
+                    let set = format!("SET TRANSACTION ISOLATION LEVEL {level}");
+                    transaction.execute(AssertSqlSafe(set)).await.unwrap();
+                    // It has its snapshot by now.
+                    Postgres::insert(&mut transaction, &format!("run {run}")).await.unwrap();
+                    renewals(&pool, 2).await;
+                    rig::answer(201, run)
+                }
+            });
+            let answer = send(&service, post("key")).await;
+            assert_eq!((answer.status, &*answer.text, answer.kind), (201, "run 1", None), "{level}");
+            assert!(send(&service, post("key")).await.replay, "{level}");
+            assert_eq!(rig.rows().await, ["run 1"], "{level}");
+        })
+    });
+    for level in levels {
+        level.await.unwrap();
+    }
+}
+
+/// Waits until the one lease of the database has been renewed this often.
+async fn renewals(pool: &PgPool, count: usize) {
+    let mut seen = BTreeSet::new();
+    while seen.len() < count {
+        let leases = sqlx::query_scalar::<_, String>("SELECT lease_ends::text FROM idempotency_leases");
+        seen.extend(leases.fetch_all(pool).await.unwrap());
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
