@@ -98,7 +98,11 @@ impl Unclaimed {
             NoClaim::NotConcerned if error.needs_layer => {
                 contract.reject(error.kind).because(BoxError::from(PassedThrough))
             }
-            (Some(Missing::Transaction) | None, _) => error.rejection(contract, error.kind),
+            NoClaim::NoKey if error.needs_claim => contract.reject(RejectionKind::KeyMissing),
+            NoClaim::StoreFailed if error.needs_claim => {
+                error.rejection(contract, RejectionKind::StoreUnavailable)
+            }
+            _ => error.rejection(contract, error.kind),
         };
         if error.needs_claim {
             trace::rejected(&rejection);
