@@ -22,8 +22,18 @@ mod commit_answers;
 mod drops;
 #[path = "co_commit/in_transaction.rs"]
 mod in_transaction;
+#[path = "co_commit/on_commit.rs"]
+mod on_commit;
+#[path = "co_commit/pgbouncer.rs"]
+mod pgbouncer;
 #[path = "co_commit/postgres.rs"]
 mod postgres;
+#[path = "co_commit/random_drops.rs"]
+mod random_drops;
+#[path = "co_commit/raw_sql.rs"]
+mod raw_sql;
+#[path = "co_commit/session.rs"]
+mod session;
 #[path = "co_commit/sqlite.rs"]
 mod sqlite;
 

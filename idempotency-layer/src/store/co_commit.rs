@@ -26,6 +26,9 @@ pub(super) use self::request::offer;
 #[cfg(feature = "sqlite")]
 pub(super) use self::sqlite::SqliteHome;
 
+#[cfg(feature = "axum")]
+pub use self::axum::NoCoCommit;
+
 /// The transaction of a request, for the handler to write its rows in.
 ///
 /// The layer puts one into the extensions of every request that its contract concerns, if its store is a
@@ -82,6 +85,10 @@ pub(super) use self::sqlite::SqliteHome;
 /// PostgreSQL aborts a transaction in which a statement fails. If the handler answers 2xx all the same, the client gets
 /// 503 and nothing is stored. Wrap a statement that may fail in a savepoint (`transaction.begin()` of
 /// [`sqlx::Connection`]), or call [`roll_back`](Self::roll_back).
+///
+/// Do not drop the `commit` of a savepoint half way, in a time-out for example. sqlx then rolls back to the savepoint by its
+/// name. On PostgreSQL that can be an earlier savepoint of the same name that was rolled back, so that everything written
+/// since is undone without an error. If you cannot avoid the drop, call [`roll_back`](Self::roll_back) after it.
 ///
 /// # Isolation
 ///

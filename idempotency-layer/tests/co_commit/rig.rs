@@ -45,7 +45,11 @@ impl<DB: Bench> Rig<DB> {
         set: impl FnOnce(Builder<DB::Records, Scoped>) -> Builder<DB::Records, Scoped>,
     ) -> Self {
         let (place, store, pool) = DB::open_with(connections).await;
-        Self { pool, layer: set(builder(store)).build(), _place: place }
+        Self::on(place, set(builder(store)), pool)
+    }
+
+    pub(crate) fn on(place: DB::Place, builder: Builder<DB::Records, Scoped>, pool: Pool<DB>) -> Self {
+        Self { pool, layer: builder.build(), _place: place }
     }
 
     pub(crate) fn serve<F, Fut>(&self, runs: &Count, handler: F) -> Service
@@ -147,6 +151,10 @@ pub(crate) fn post(key: &str) -> Request<Body> {
 
 pub(crate) fn post_without_key() -> Request<Body> {
     Request::post("/payments").body(ReplayBody::new(Full::new(Bytes::from_static(b"{}")))).unwrap()
+}
+
+pub(crate) fn request(keyed: bool, key: &str) -> Request<Body> {
+    if keyed { post(key) } else { post_without_key() }
 }
 
 #[derive(Debug)]

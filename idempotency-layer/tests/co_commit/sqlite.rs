@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use idempotency_layer::RejectionKind;
 use sqlx::{Executor, Sqlite};
+use tokio::time::timeout;
 
 use crate::database::Bench;
 use crate::rig::{self, Count, Gate, Rig, post, post_without_key, send};
@@ -77,4 +78,34 @@ async fn who_comes_while_a_handler_writes_waits_and_is_not_refused() {
         assert_eq!(client.await.unwrap().status, 201);
     }
     assert_eq!(rig.rows().await.len(), 32);
+}
+
+/// The BEGIN goes on in SQLite's thread after the handler gave it up, and must not leave the writer inside a transaction.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_begin_that_times_out_behind_another_process_leaves_a_writer_that_writes() {
+    for begins_again in [false, true] {
+        let (rig, runs, given_up) = (Rig::<Sqlite>::new().await, Count::default(), Gate::closed());
+        let door = given_up.clone();
+        let service = rig.serve(&runs, move |run, co_commit| {
+            let given_up = door.clone();
+            async move {
+                let begun = timeout(Duration::from_millis(20), co_commit.begin()).await;
+                assert!(begun.is_err(), "another process holds the write lock");
+                given_up.open();
+                if begins_again {
+                    Sqlite::insert(&mut *co_commit.begin().await.unwrap(), "row").await.unwrap();
+                }
+                rig::answer(201, run)
+            }
+        });
+        let mut another_process = Sqlite::beside(&rig.pool).await;
+        another_process.execute("BEGIN IMMEDIATE").await.unwrap();
+        let (answer, ()) = tokio::join!(send(&service, post_without_key()), async {
+            given_up.pass().await;
+            another_process.execute("COMMIT").await.unwrap();
+        });
+        assert_eq!(answer.status, 201);
+        assert_eq!(rig.rows().await.len(), usize::from(begins_again));
+        rig.writes_are_visible("autocommit").await;
+    }
 }

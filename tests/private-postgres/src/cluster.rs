@@ -163,8 +163,8 @@ fn free_port() -> u16 {
     free.expect("one of a thousand ports is free")
 }
 
-/// `postgres` refuses root: the user and the group to run it as instead.
-fn unprivileged() -> Option<(u32, u32)> {
+/// The user and the group to run a server as that refuses root, as `postgres` does. `None`: this process is not root's.
+pub fn unprivileged() -> Option<(u32, u32)> {
     let id = |arguments: &[&str]| {
         let output = Command::new("id").args(arguments).stderr(Stdio::null()).output().expect("id starts");
         String::from_utf8_lossy(&output.stdout).trim_end().parse::<u32>().ok()

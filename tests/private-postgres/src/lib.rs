@@ -22,6 +22,7 @@ mod database;
 use std::sync::Mutex;
 
 pub use binaries::{NotFound, find};
+pub use cluster::unprivileged;
 pub use database::{SHARED, psql, shared_database};
 
 use cluster::Cluster;

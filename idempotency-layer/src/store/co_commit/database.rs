@@ -151,7 +151,7 @@ pub(super) mod private {
         /// How many transactions may be claims at a time, and which records run in them.
         fn claims(home: &Self::Home) -> &Claims;
 
-        /// Answers a claim that does not run, if that can be told without a transaction and waits for nobody.
+        /// Answers a claim without a transaction, where that waits for nobody. `None`: begin one.
         fn peek(home: &Self::Home, request: &ClaimRequest) -> impl Future<Output = Option<Claim>> + Send;
 
         /// Begins a transaction that carries the mark and tries the lock of the record, and reads the record after that.

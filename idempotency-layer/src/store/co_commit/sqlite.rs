@@ -1,6 +1,5 @@
 //! Beginning and ending a transaction on SQLite.
 
-use std::fmt;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
@@ -14,33 +13,24 @@ use super::database::{Claims, CommitError, CompletedClaim, Mark, Written};
 use crate::error::StoreError;
 use crate::store::seen::Seen;
 use crate::store::sqlite::commit_hook::{CommitGuard, guard};
+use crate::store::sqlite::error::{FailedCommit, failed_commit};
 use crate::store::sqlite::reader::Reader;
 use crate::store::sqlite::{self, transaction};
 use crate::store::{Claim, ClaimRequest, Fence, Fenced, Outcome, RecordId};
 
 /// The pool, and what its claims share.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct SqliteHome {
     pool: SqlitePool,
-    claims: Claims,
+    /// Beside the writer, which a handler may hold.
     reader: Reader,
+    claims: Claims,
 }
 
 impl SqliteHome {
     pub(in crate::store) fn new(pool: SqlitePool) -> Self {
         let reader = Reader::new(SqliteConnectOptions::clone(&pool.connect_options()));
-        Self { claims: Claims::new(&pool), pool, reader }
-    }
-
-    #[cfg(test)]
-    pub(in crate::store) fn reader(&self) -> &Reader {
-        &self.reader
-    }
-}
-
-impl fmt::Debug for SqliteHome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteHome").field("claims", &self.claims).finish_non_exhaustive()
+        Self { claims: Claims::new(&pool), reader, pool }
     }
 }
 
@@ -99,7 +89,7 @@ impl Statements for Sqlite {
         if let Some(commits) = commits {
             commits.allow_one();
         }
-        commit::<Self>(connection, is_rolled_back).await?;
+        commit::<Self>(connection, |error| failed_commit(error) == FailedCommit::RolledBack).await?;
         if let Some(commits) = commits.take() {
             commits.off();
         }
@@ -133,8 +123,6 @@ impl ClaimStatements for Sqlite {
         &home.claims
     }
 
-    /// Readers do not wait for the writer, which another handler may have. A read that fails decides nothing: the writer is
-    /// asked.
     async fn peek(home: &SqliteHome, request: &ClaimRequest) -> Option<Claim> {
         home.reader.look(request).await.ok().flatten()
     }
@@ -194,13 +182,4 @@ async fn end(connection: &mut SqliteConnection, commits: &mut Option<CommitGuard
         commits.off();
     }
     Ok(())
-}
-
-/// Whether this answer to COMMIT says for certain that nothing was committed: the database was locked, or a constraint
-/// failed. The transaction is open then, and is rolled back when the connection is discarded.
-fn is_rolled_back(error: &Error) -> bool {
-    const BUSY: i32 = 5;
-    const CONSTRAINT: i32 = 19;
-    let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
-    code.is_some_and(|code| matches!(code & 0xff, BUSY | CONSTRAINT))
 }

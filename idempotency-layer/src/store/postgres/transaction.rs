@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Executor, PgConnection, Postgres, Row, SqlSafeStr, SqlStr, query, query_scalar};
+use sqlx::{
+    AssertSqlSafe, Executor, PgConnection, Postgres, Row, SqlSafeStr, SqlStr, query, query_scalar, raw_sql,
+};
 
 use super::calls::{self, micros};
 use super::error::store_error;
@@ -42,9 +44,6 @@ macro_rules! marked {
     };
 }
 
-/// `mark`.
-const IS_MARKED: &str = concat!("SELECT ", marked!("$1"));
-
 /// The schema in which the `search_path` finds the store's table.
 const SCHEMA: &str = "
 SELECT quote_ident(n.nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -53,7 +52,8 @@ WHERE c.oid = 'idempotency_records'::regclass";
 impl Names {
     /// Looks where the `search_path` of this connection finds the tables. It is one of the pool, in no transaction.
     pub(crate) async fn find(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
-        let schema: String = query_scalar(SCHEMA).fetch_one(&mut *connection).await?;
+        // Not prepared: a pooler of transactions may carry that out on another connection.
+        let schema: String = raw_sql(SCHEMA).fetch_one(&mut *connection).await?.try_get(0)?;
         let checks = "BEGIN; SET LOCAL client_connection_check_interval = '1s'; ROLLBACK";
         let checks_clients = connection.execute(checks).await.is_ok();
         if !checks_clients {
@@ -102,7 +102,7 @@ impl Names {
 
     /// The number of the record's advisory lock: 64 bits of its name, and the table, so that two schemas of a database do
     /// not share locks. Where it meets the application's own lock, that costs a 409 and no second run.
-    fn lock_of(&self, record: RecordId) -> String {
+    pub(super) fn lock_of(&self, record: RecordId) -> String {
         let mut prefix = [0; 8];
         prefix.copy_from_slice(&record.as_bytes()[..8]);
         let (prefix, schema) = (i64::from_be_bytes(prefix), self.schema.replace('\'', "''"));
@@ -112,8 +112,13 @@ impl Names {
 
 /// Whether the connection is within the transaction of this mark. Any statement fails in an aborted one, whose COMMIT
 /// would be answered with a ROLLBACK and no error.
+///
+/// The mark is part of the text: one round trip, and no statement is prepared, whose name a pooler of transactions would
+/// let meet those of other clients.
 pub(crate) async fn is_marked(connection: &mut PgConnection, mark: &str) -> Result<bool, StoreError> {
-    query_scalar(IS_MARKED).bind(mark).fetch_one(connection).await.map_err(store_error)
+    let text = format!(concat!("SELECT ", marked!("'{}'")), mark);
+    let row = raw_sql(AssertSqlSafe(text)).fetch_one(connection).await.map_err(store_error)?;
+    row.try_get(0).map_err(StoreError::invalid)
 }
 
 /// Completes a leased record within the transaction of this mark.

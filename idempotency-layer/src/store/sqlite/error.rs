@@ -31,7 +31,6 @@ pub(super) fn is_busy(error: &Error) -> bool {
 
 /// What a COMMIT that failed leaves behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "the layer's own transactions are not changed to it yet")]
 pub(crate) enum FailedCommit {
     /// Nothing was committed. Roll back what is open; that is the end of it.
     RolledBack,
@@ -51,7 +50,6 @@ pub(crate) enum FailedCommit {
 /// An error that says that no transaction was open (`ERROR`) is `Unknown` too: it was ended before, by somebody else.
 ///
 /// <https://www.sqlite.org/lang_transaction.html#response_to_errors_within_a_transaction>
-#[allow(dead_code, reason = "the layer's own transactions are not changed to it yet")]
 pub(crate) fn failed_commit(error: &Error) -> FailedCommit {
     match code(error) {
         Some(BUSY | CONSTRAINT) => FailedCommit::RolledBack,

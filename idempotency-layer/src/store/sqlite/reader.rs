@@ -17,12 +17,13 @@ use crate::store::{Claim, ClaimRequest};
 /// mode, what reads and what writes do not wait for each other.
 ///
 /// The connection is opened by the first read. A database in memory has no second connection.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Reader {
     options: SqliteConnectOptions,
     connection: Arc<Mutex<Reading>>,
 }
 
+#[derive(Debug)]
 enum Reading {
     Unopened,
     Open(SqliteConnection),
@@ -116,6 +117,10 @@ mod tests {
         Outcome::Response(StoredResponse::from_bytes(Bytes::from_static(b"done")))
     }
 
+    fn reader_of(store: &SqliteStore) -> Reader {
+        Reader::new(SqliteConnectOptions::clone(&store.pool().connect_options()))
+    }
+
     /// Opened by the store, and on a pool of one's own.
     async fn stores() -> [(TempDir, SqliteStore); 2] {
         let (opened, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -132,7 +137,7 @@ mod tests {
 
     async fn look(store: &SqliteStore, request: ClaimRequest) -> Option<Claim> {
         let request = ClaimRequest { token: ClaimToken::new(), ..request };
-        timeout(Duration::from_secs(5), store.home.reader().look(&request))
+        timeout(Duration::from_secs(5), reader_of(store).look(&request))
             .await
             .expect("it waits for nobody")
             .unwrap()
@@ -219,8 +224,9 @@ mod tests {
             let fence = run(&store, ask).await;
             assert_eq!(store.complete(ask.record, fence, response()).await.unwrap(), Fenced::Held);
             look(&store, ask).await;
+            let reader = reader_of(&store);
             for _ in 0..100 {
-                let mut dropped = Box::pin(store.home.reader().look(&ask));
+                let mut dropped = Box::pin(reader.look(&ask));
                 tokio::select! { biased; _ = &mut dropped => {}, () = std::future::ready(()) => {} }
             }
             assert!(matches!(look(&store, ask).await, Some(Claim::Replay { .. })));
