@@ -12,7 +12,7 @@ use super::connection::LentConnection;
 use super::database::{Claims, CoCommitDatabase, CommitError, CompletedClaim, Written};
 use super::request::{PATIENCE, PAUSES, ended_elsewhere, roll_back};
 use crate::error::StoreError;
-use crate::store::seen::{Decision, RunningRecord, Seen, SeenState, answer, decide};
+use crate::store::seen::{Decision, NO_LEASE_LEFT, RunningRecord, Seen, SeenState, answer, decide};
 use crate::store::{Claim, ClaimRequest, ClaimTransaction, Completion, Ending, Outcome, TransactionClaim};
 
 /// How long the transaction may take to begin.
@@ -63,7 +63,7 @@ pub(in crate::store) async fn claim<DB: CoCommitDatabase>(
 }
 
 fn in_flight() -> TransactionClaim {
-    TransactionClaim::Answered(Claim::InFlight { lease_left: Duration::from_millis(1) })
+    TransactionClaim::Answered(Claim::InFlight { lease_left: NO_LEASE_LEFT })
 }
 
 async fn place(claims: &Claims) -> Result<OwnedSemaphorePermit, StoreError> {
