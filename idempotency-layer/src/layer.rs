@@ -198,6 +198,9 @@ impl<St, S> Builder<St, S> {
     /// A client that leaves gives back what a concurrency limit outside of the layer counts, and its handler runs on. With
     /// this bound, at most the outer limit and this many handlers of keyed requests run at a time. A limit inside the
     /// layer bounds handlers by itself.
+    ///
+    /// With [`claim_in_transaction`](Self::claim_in_transaction) no request is refused: a handler beyond this bound ends
+    /// with its client, and its transaction is rolled back.
     pub fn max_detached(mut self, requests: usize) -> Self {
         self.config.max_detached = requests;
         self

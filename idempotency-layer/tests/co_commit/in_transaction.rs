@@ -27,6 +27,7 @@ on_both! {
     a_handler_that_takes_too_long_is_rolled_back_before_it_is_answered
     a_client_that_leaves_finds_row_and_answer
     a_client_that_leaves_under_cancel_leaves_nothing
+    beyond_the_bound_a_client_that_leaves_takes_its_handler_along
     without_a_key_nothing_is_begun_before_it_is_asked_for
 }
 
@@ -179,6 +180,34 @@ async fn a_client_that_leaves_under_cancel_leaves_nothing<DB: Bench>() {
     let _ = leaving.await;
     rig.detached_are_done().await;
     assert_eq!(send(&service, post("key")).await.text, "run 2");
+    assert_eq!(rig.rows().await, ["run 2"]);
+}
+
+async fn beyond_the_bound_a_client_that_leaves_takes_its_handler_along<DB: Bench>() {
+    let runs = Count::default();
+    let rig = Rig::<DB>::with(|builder| builder.claim_in_transaction().max_detached(0)).await;
+    let service = rig.serve(&runs, |run, co_commit| async move {
+        DB::insert(&mut *co_commit.begin().await.unwrap(), &format!("run {run}")).await.unwrap();
+        if run == 1 {
+            std::future::pending::<()>().await;
+        }
+        rig::answer(201, run)
+    });
+    let first = service.clone();
+    let leaving = tokio::spawn(async move { send(&first, post("key")).await });
+    runs.reaches(1).await;
+    leaving.abort();
+    let _ = leaving.await;
+    // A server finds out by itself that the connection was closed.
+    let retry = tokio::time::timeout(Duration::from_secs(2), async {
+        loop {
+            let retry = send(&service, post("key")).await;
+            if retry.kind != Some(RejectionKind::InProgress) {
+                return retry;
+            }
+        }
+    });
+    assert_eq!(retry.await.unwrap().text, "run 2");
     assert_eq!(rig.rows().await, ["run 2"]);
 }
 
