@@ -266,6 +266,15 @@ impl<St, S> Builder<St, S> {
     /// let layer =
     ///     IdempotencyLayer::builder(MemoryStore::default()).single_tenant().claim_in_transaction().build();
     /// ```
+    ///
+    /// Nor does a store whose kind is hidden:
+    ///
+    /// ```compile_fail,E0277
+    /// use idempotency_layer::{AnyStore, IdempotencyLayer, MemoryStore};
+    ///
+    /// let store = AnyStore::new(MemoryStore::default());
+    /// let layer = IdempotencyLayer::builder(store).single_tenant().claim_in_transaction().build();
+    /// ```
     pub fn claim_in_transaction(mut self) -> Self
     where
         St: ClaimsInTransaction,

@@ -18,6 +18,15 @@ use idempotency_layer::{Builder, OnDisconnect, RejectionKind};
 use crate::database::Bench;
 use crate::rig::{self, Count, Gate, Rig, post, post_without_key, send};
 
+#[cfg(feature = "layered")]
+mod layered {
+    use super::behind_a_memory_the_promises_are_the_same;
+
+    on_both! {
+        behind_a_memory_the_promises_are_the_same
+    }
+}
+
 on_both! {
     a_success_is_committed_with_its_record_and_replayed
     a_stored_refusal_is_stored_alone_unless_the_handler_keeps_its_rows
@@ -209,6 +218,25 @@ async fn beyond_the_bound_a_client_that_leaves_takes_its_handler_along<DB: Bench
     });
     assert_eq!(retry.await.unwrap().text, "run 2");
     assert_eq!(rig.rows().await, ["run 2"]);
+}
+
+#[cfg(feature = "layered")]
+async fn behind_a_memory_the_promises_are_the_same<DB: Bench>() {
+    let (_place, store, pool) = DB::open().await;
+    let store = idempotency_layer::Layered::new(store, 1 << 20);
+    let layer = rig::builder(store).claim_in_transaction().build();
+    let runs = Count::default();
+    let service = rig::serve::<DB, _, _, _>(&layer, &runs, |run, co_commit| async move {
+        DB::insert(&mut *co_commit.begin().await.unwrap(), &format!("run {run}")).await.unwrap();
+        rig::answer(if run == 1 { 503 } else { 201 }, run)
+    });
+    assert_eq!(send(&service, post("key")).await.status, 503);
+    assert!(DB::rows(&pool).await.is_empty());
+    for replay in [false, true, true] {
+        let answer = send(&service, post("key")).await;
+        assert_eq!((&*answer.text, answer.replay), ("run 2", replay));
+    }
+    assert_eq!(DB::rows(&pool).await, ["run 2"]);
 }
 
 async fn without_a_key_nothing_is_begun_before_it_is_asked_for<DB: Bench>() {
