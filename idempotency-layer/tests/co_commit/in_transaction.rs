@@ -33,6 +33,7 @@ on_both! {
     what_is_not_stored_leaves_nothing_and_the_retry_runs_at_once
     of_many_requests_at_once_one_runs
     a_handler_that_gives_up_its_rows_keeps_the_claim
+    a_savepoint_that_is_left_open_rolls_back_before_it_is_answered
     a_handler_that_takes_too_long_is_rolled_back_before_it_is_answered
     a_client_that_leaves_finds_row_and_answer
     a_client_that_leaves_under_cancel_leaves_nothing
@@ -123,6 +124,26 @@ async fn a_handler_that_gives_up_its_rows_keeps_the_claim<DB: Bench>() {
     gate.open();
     assert_eq!(first.await.unwrap().status, 201);
     assert_eq!(rig.rows().await, ["kept"]);
+}
+
+async fn a_savepoint_that_is_left_open_rolls_back_before_it_is_answered<DB: Bench>() {
+    let (rig, runs) = (rig::<DB>().await, Count::default());
+    let service = rig.serve(&runs, |run, co_commit| async move {
+        let mut transaction = co_commit.begin().await.unwrap();
+        DB::insert(&mut transaction, &format!("run {run}")).await.unwrap();
+        if run % 2 == 1 {
+            DB::leave_savepoint_open(&mut transaction).await;
+        }
+        rig::answer(201, run)
+    });
+    for round in 1..=20 {
+        let key = format!("key-{round}");
+        let answer = send(&service, post(&key)).await;
+        assert_eq!((answer.status, answer.kind), (503, Some(RejectionKind::RolledBack)));
+        let retry = send(&service, post(&key)).await;
+        assert_eq!(retry.text, format!("run {}", 2 * round), "{retry:?}");
+        assert_eq!(rig.rows().await.len(), round);
+    }
 }
 
 async fn a_handler_that_takes_too_long_is_rolled_back_before_it_is_answered<DB: Bench>() {
