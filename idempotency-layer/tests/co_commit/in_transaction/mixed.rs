@@ -316,6 +316,10 @@ impl<DB: Bench> Crowd<DB> {
                             // Blocks, so that nobody renews the lease.
                             std::thread::sleep(lease * 2);
                         }
+                        if is_late && !is_leased {
+                            // Long enough for a late owner to come between claim and completion.
+                            sleep(lease * 2).await;
+                        }
                         if let Ok(mut transaction) = co_commit.begin().await {
                             let _ = DB::insert(&mut transaction, &row).await;
                         }

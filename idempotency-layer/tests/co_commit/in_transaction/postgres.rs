@@ -207,6 +207,23 @@ async fn the_stores_of_two_schemas_share_no_claims() {
     }
 }
 
+/// Otherwise the client's next try could meet its own lock.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_that_is_not_stored_waits_for_its_rollback() {
+    let (proxy, _, layer) = claims_behind_proxy().await;
+    let service = rig::serve::<Postgres, _, _, _>(&layer, &Count::default(), |run, co_commit| async move {
+        Postgres::insert(&mut *co_commit.begin().await.unwrap(), &format!("run {run}")).await.unwrap();
+        rig::answer(503, run)
+    });
+    let mut held = proxy.hold("ROLLBACK");
+    let answer = tokio::spawn(async move { send(&service, post("key")).await });
+    held.arrives().await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!answer.is_finished());
+    drop(held);
+    assert_eq!(answer.await.unwrap().status, 503);
+}
+
 /// Whatever the handler did to the transaction, the answer does not say "rolled back" of rows that are there, nor 201.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_ends_the_transaction_is_answered_not_recorded() {
