@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub(crate) struct CancellationState {
     holds_claim: AtomicBool,
+    is_disconnected: AtomicBool,
     is_cancelled: AtomicBool,
     cancelled: Notify,
 }
@@ -28,6 +29,16 @@ impl CancellationState {
     /// Returns whether the request holds a claim, or may.
     pub(crate) fn holds_claim(&self) -> bool {
         self.holds_claim.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the client left: nobody is waiting for a response.
+    pub(crate) fn disconnect(&self) {
+        self.is_disconnected.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether the client left.
+    pub(crate) fn is_disconnected(&self) -> bool {
+        self.is_disconnected.load(Ordering::Relaxed)
     }
 
     /// Cancels the request.

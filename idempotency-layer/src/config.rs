@@ -12,7 +12,7 @@ use crate::contract::{Classifier, Contract};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::orphan::OnOrphan;
 use crate::scope::Scope;
-use crate::store::{ClaimRequest, TransactionClaim};
+use crate::store::{ClaimRequest, RecordId, TransactionClaim};
 use crate::wait::Waiters;
 
 /// The settings of a layer and what its requests share.
@@ -25,6 +25,8 @@ pub(crate) struct Config<St> {
     pub(crate) wait: Duration,
     pub(crate) max_request_bytes: usize,
     pub(crate) max_response_bytes: usize,
+    pub(crate) max_detached: usize,
+    pub(crate) max_waiters: usize,
     pub(crate) commits: Classifier,
     /// `None`: claims are leased.
     pub(crate) in_transaction: Option<InTransaction<St>>,
@@ -32,7 +34,10 @@ pub(crate) struct Config<St> {
     pub(crate) on_disconnect: OnDisconnect,
     pub(crate) on_store_failure: OnStoreFailure,
     pub(crate) waiters: Waiters,
+    /// Requests whose client disconnected.
     pub(crate) detached: TaskTracker,
+    /// Claims that are given up in the background.
+    pub(crate) given_up: TaskTracker,
 }
 
 /// How claims are made in the transaction.
@@ -56,6 +61,7 @@ pub(crate) type When = dyn Fn(&Parts) -> bool + Send + Sync;
 
 /// What to do when the client disconnects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnDisconnect {
     /// The request finishes on the runtime, and a retry gets its response.
     #[default]
@@ -69,6 +75,7 @@ pub enum OnDisconnect {
 ///
 /// A store that is full, or cannot read a record, was reached: the layer answers 503 under either policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnStoreFailure {
     /// The layer answers 503. A request that cannot be recorded does not run, and a response that was not recorded is
     /// not sent.
@@ -84,6 +91,13 @@ impl<St> Config<St> {
     pub(crate) fn passes_through(&self, error: &StoreError) -> bool {
         self.on_store_failure == OnStoreFailure::PassThrough && error.kind() == StoreErrorKind::Unavailable
     }
+
+    /// Lets the waiters of this process look at a record again.
+    pub(crate) fn wake_waiters(&self, record: RecordId) {
+        if !self.wait.is_zero() {
+            self.waiters.wake(record);
+        }
+    }
 }
 
 impl<St> fmt::Debug for Config<St> {
@@ -94,6 +108,8 @@ impl<St> fmt::Debug for Config<St> {
             .field("wait", &self.wait)
             .field("max_request_bytes", &self.max_request_bytes)
             .field("max_response_bytes", &self.max_response_bytes)
+            .field("max_detached", &self.max_detached)
+            .field("max_waiters", &self.max_waiters)
             .field("commits", &self.commits)
             .field("transaction_time", &self.in_transaction.as_ref().map(|it| it.time))
             .field("on_orphan", &self.on_orphan)

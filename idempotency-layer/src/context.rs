@@ -10,6 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+#[cfg(feature = "axum")]
+pub use self::axum::NoIdempotency;
 use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::key::Key;
@@ -135,7 +137,7 @@ impl Idempotency {
         name: impl Into<String>,
         data: impl Into<Bytes>,
     ) -> Result<(), CheckpointError> {
-        let checkpoint = Checkpoint { name: name.into(), data: data.into() };
+        let checkpoint = Checkpoint::new(name, data);
         match self.0.checkpoints.write(self.0.record, self.0.fence, checkpoint).await {
             Ok(Fenced::Held) => Ok(()),
             Ok(Fenced::Stale) => Err(CheckpointError::Stale),

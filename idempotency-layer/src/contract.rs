@@ -1,4 +1,4 @@
-//! What an API promises about its keys: one value, five of them ready.
+//! What an API promises about its keys: one value, six of them ready.
 
 mod classifier;
 mod grpc;
@@ -59,7 +59,8 @@ use crate::rejection::{Rejection, RejectionKind};
 /// | error body | `{"errors":[…]}` | `{"error":"…"}` | `{"error":{…}}` | `application/problem+json` | `{"error":{…}}` |
 /// | kept for | 24 h | 24 h | 24 h | 24 h | 24 h |
 ///
-/// A "request" that is compared is method, path, query and body.
+/// A "request" that is compared is method, path, query and body. [`grpc`](Self::grpc), for gRPC services, has tables of its
+/// own.
 #[derive(Clone)]
 pub struct Contract {
     pub(crate) header: HeaderName,
@@ -85,6 +86,7 @@ pub(crate) type Render = Arc<dyn Fn(&Rejection) -> Response<Bytes> + Send + Sync
 
 /// What a key is bound to besides the principal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Bind {
     /// Method and original path: the same key on another endpoint is another key.
     Endpoint,
@@ -305,10 +307,11 @@ impl Contract {
             RejectionKind::InProgress => self.in_progress,
             RejectionKind::Tombstone(_) => StatusCode::CONFLICT,
             RejectionKind::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            RejectionKind::ScopeMissing | RejectionKind::ResponseUnreadable => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
-            RejectionKind::StoreUnavailable
+            RejectionKind::ScopeMissing
+            | RejectionKind::Misconfigured
+            | RejectionKind::ResponseUnreadable => StatusCode::INTERNAL_SERVER_ERROR,
+            RejectionKind::Overloaded
+            | RejectionKind::StoreUnavailable
             | RejectionKind::NotRecorded
             | RejectionKind::RolledBack
             | RejectionKind::CommitUnknown => StatusCode::SERVICE_UNAVAILABLE,

@@ -4,52 +4,57 @@
 //! the future is not dropped then but moved onto the runtime (`future.rs`), so what is left is the process being killed.
 //! What happens between claim and answer is in `engine/claimed.rs`.
 
+mod admission;
 mod call;
+mod callee;
 mod capture;
 mod claimed;
+mod give_up;
 mod lease;
 mod reconcile;
 mod transactional;
 
-use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use tokio::time::timeout;
 use tower_service::Service;
 
+use self::admission::{Asked, Granted, NotAsked};
 use self::call::{is_call, judge_call};
+use self::callee::Callee;
 use self::claimed::{ClaimedRun, Ended};
 use self::lease::Lease;
-use crate::body::{self, Read, ReplayBody, Replayable};
+use self::transactional::TransactionalRun;
+use crate::body::{ReplayBody, Replayable};
 use crate::cancellation::CancellationState;
-use crate::clock::{after, now};
-use crate::config::Config;
+use crate::config::{Config, OnDisconnect};
 use crate::context::Idempotency;
 use crate::contract::{Bind, Disposition};
-use crate::error::{StoreError, StoreErrorKind};
-use crate::fingerprint::{Fingerprint, FingerprintMode, fingerprint};
-use crate::grpc::{self, Call, is_grpc};
+use crate::error::{BoxError, StoreErrorKind};
+use crate::handler_error::{NoClaim, Unclaimed};
 use crate::key::Key;
 use crate::original_uri::original_uri;
 use crate::orphan::Orphan;
-use crate::rejection::{Rejection, RejectionKind};
+use crate::rejection::RejectionKind;
+use crate::request_outcome::RequestOutcome;
 use crate::response::StoredResponse;
-use crate::store::{Claim, ClaimRequest, RecordId, RequestTransaction, Store, Tombstone};
+use crate::store::{Claim, RecordId, RequestTransaction, Store, Tombstone};
 use crate::trace;
 
 /// What a client is told to wait while another request with its key is carried out.
 const RETRY_SOON: Duration = Duration::from_secs(1);
-/// How often a waiter looks, in case the owner is in another process.
-const POLL: Duration = Duration::from_millis(250);
 
 /// What to do with a request, decided from its head.
 pub(crate) enum Admission<St, B, R> {
+    /// The layer does not look at it.
     Bypass(Request<B>),
+    /// It has no key, but its handler may share the store's database.
+    WithoutKey(Request<B>),
     Reject(Response<R>),
     Engage(Engine<St>, Request<B>),
 }
@@ -61,16 +66,20 @@ pub(crate) fn admit<St, B, R: Replayable>(
     request: Request<B>,
 ) -> Admission<St, B, R> {
     let contract = &config.contract;
-    if !contract.concerns(request.method())
-        || !(contract.required || request.headers().contains_key(&contract.header))
-    {
+    // A second layer further in would take the first one's claim for somebody else's.
+    if !contract.concerns(request.method()) || request.extensions().get::<Idempotency>().is_some() {
         return Admission::Bypass(request);
     }
+    let is_keyed = contract.required || request.headers().contains_key(&contract.header);
+    if !is_keyed && config.when.is_none() {
+        return Admission::WithoutKey(request);
+    }
     let (parts, body) = request.into_parts();
-    let elsewhere = config.when.as_ref().is_some_and(|when| !when(&parts));
-    // A second layer further in would take the first one's claim for somebody else's.
-    if elsewhere || parts.extensions.get::<Idempotency>().is_some() {
+    if config.when.as_ref().is_some_and(|when| !when(&parts)) {
         return Admission::Bypass(Request::from_parts(parts, body));
+    }
+    if !is_keyed {
+        return Admission::WithoutKey(Request::from_parts(parts, body));
     }
     let key = match contract.key.parse(&parts.headers, &contract.header) {
         Ok(Some(key)) => key,
@@ -88,32 +97,23 @@ pub(crate) fn admit<St, B, R: Replayable>(
     Admission::Engage(engine, Request::from_parts(parts, body))
 }
 
-/// Offers the handler of a request without a key a transaction. `None` where the store shares no database with handlers,
-/// or where a layer further out has offered one.
-pub(crate) fn offer_transaction<St: Store, B>(
-    config: &Config<St>,
-    request: &mut Request<B>,
-) -> Option<Box<dyn RequestTransaction>> {
-    let is_keyed = request.extensions().get::<Idempotency>().is_some();
-    if is_keyed { None } else { St::offer_transaction(&config.store, request.extensions_mut()) }
-}
-
 /// Runs a request without a key whose handler may write through the store's database. The rule is that of keyed
 /// requests: rows are committed with a response that would be stored and that [`Builder::commits`](crate::Builder)
 /// takes.
 pub(crate) async fn run_without_key<St, R: Replayable, E>(
     config: Arc<Config<St>>,
     transaction: Option<Box<dyn RequestTransaction>>,
+    unclaimed: Unclaimed,
     handler: impl Future<Output = Result<Response<R>, E>>,
 ) -> Result<Response<R>, E> {
     // Dropped or killed here, or in a panic: the transaction is dropped, which rolls it back.
-    let response = handler.await?;
+    let response = unclaimed.answer(handler.await?);
     let Some(transaction) = transaction.filter(|transaction| transaction.is_begun()) else {
         return Ok(response);
     };
     // Dropped or killed here: rolled back.
     let (response, is_stored, commits) = if is_call(&response) {
-        let Ok(call) = judge_call(&config, response).await else {
+        let Ok(call) = Box::pin(judge_call(&config, response)).await else {
             transaction.roll_back().await;
             return Ok(reject(&config, RejectionKind::ResponseUnreadable, None));
         };
@@ -158,191 +158,124 @@ impl<St: Store> Engine<St> {
     pub(crate) fn engage<S, B, R>(
         self,
         mut request: Request<B>,
-        mut inner: S,
+        inner: S,
     ) -> impl Future<Output = Result<Response<R>, S::Error>>
     where
-        S: Service<Request<B>, Response = Response<R>>,
+        S: Service<Request<B>, Response = Response<R>> + Clone,
         B: Replayable,
         R: Replayable,
     {
         async move {
-            // Dropped here: nothing was asked of the store yet.
-            let fingerprint = match self.read(&mut request).await {
-                Ok(Some(fingerprint)) => fingerprint,
-                // Dropped or killed here: as without a key.
-                Ok(None) => return Box::pin(self.pass(request, inner)).await,
-                Err(rejection) => return Ok(render(&self.config, rejection, Some(&self.key))),
+            let mut inner = Callee::ready(inner);
+            // Dropped here, reading or waiting: nothing was asked of the store, or another's record was not touched. Killed
+            // here, claiming: an orphan at worst.
+            let asked = {
+                let mut asked = pin!(self.ask_for_claim(&mut request));
+                poll_fn(|cx| {
+                    let poll = asked.as_mut().poll(cx);
+                    if poll.is_pending() {
+                        // A slow upload, a slow store and a waiter keep nobody else from being served.
+                        inner.give_readiness_back();
+                    }
+                    poll
+                })
+                .await
             };
-            if let Some(way) = &self.config.in_transaction {
-                return Box::pin(self.engage_in_transaction(way, fingerprint, request, inner)).await;
-            }
-            // Dropped here, waiting: the owner's record was not touched. Killed here, claiming: an orphan at worst.
-            let run = match self.claim(fingerprint).await {
-                Ok(Claim::Run(run)) => run,
-                Ok(Claim::Replay { response, .. }) => return Ok(self.replay(&response)),
-                Ok(Claim::InFlight { .. }) => return Ok(self.reject(RejectionKind::InProgress)),
-                Ok(Claim::Mismatch) => return Ok(self.reject(RejectionKind::KeyReused)),
-                Ok(Claim::Tombstone(tombstone)) => {
-                    return Ok(self.reject(RejectionKind::Tombstone(tombstone)));
+            let Granted { run, fingerprint, asked_at, transaction } = match asked {
+                Ok(Asked::Granted(granted)) => granted,
+                Ok(Asked::Answered(claim)) => return Ok(self.answer_without_running(&claim)),
+                // Dropped or killed here: as without a key.
+                Err(NotAsked::Streaming) => {
+                    return Box::pin(self.pass(request, inner, NoClaim::NotConcerned)).await;
                 }
-                Err(error) if self.config.passes_through(&error) => {
-                    // Dropped or killed here: as without a key.
-                    return Box::pin(self.pass(request, inner)).await;
+                Err(NotAsked::Failed(error)) if self.config.passes_through(&error) => {
+                    return Box::pin(self.pass(request, inner, NoClaim::StoreFailed)).await;
                 }
-                Err(_) => return Ok(self.reject(RejectionKind::StoreUnavailable)),
+                Err(NotAsked::Failed(_)) => return Ok(self.reject(RejectionKind::StoreUnavailable)),
+                Err(NotAsked::Rejected(kind, source)) => {
+                    return Ok(reject_because(&self.config, kind, source, Some(&self.key)));
+                }
             };
             trace::claimed(self.record, &run);
+            let ran = RequestOutcome::Ran { attempt: run.attempt, orphan: run.orphan };
             let is_orphan = run.orphan;
-            let lease = Lease { engine: &self, fence: run.fence };
+            if let Some(transaction) = transaction {
+                let claimed = TransactionalRun::new(&self, ran, transaction, asked_at);
+                return Box::pin(claimed.engage(run, fingerprint, inner, request)).await;
+            }
+            let lease = Lease { engine: &self, fence: run.fence, held_since: asked_at };
             let idempotency =
                 Idempotency::new(self.key.clone(), self.record, fingerprint, run, self.config.store.clone());
             // Killed here, or in any await from here to the completion: an orphan (again).
             let mut ended = None;
             if is_orphan {
+                inner.give_readiness_back();
                 let orphan = Orphan { idempotency: idempotency.clone(), request: head_of(&request) };
                 let reconciled = lease.keep_during(Box::pin(self.reconcile(orphan))).await;
                 ended = reconciled.unwrap_or_else(|panic| Some(Ended::Panicked(panic)));
+            }
+            if ended.is_none() && !inner.is_ready() {
+                ended = Box::pin(lease.wait_until_ready(&mut inner)).await;
             }
             if ended.is_none() && self.cancellation.is_cancelled() {
                 ended = Some(Ended::Cancelled);
             }
             if let Some(ended) = ended {
-                return Box::pin(
-                    ClaimedRun { engine: &self, lease, transaction: None, upload: None }.settle(ended),
-                )
-                .await;
+                let claimed = ClaimedRun { engine: &self, lease, ran, transaction: None, upload: None };
+                return Box::pin(claimed.settle(ended)).await;
             }
+            let upload = self.watch_upload(&mut request);
             request.extensions_mut().insert(idempotency);
             let transaction = St::offer_transaction(&self.config.store, request.extensions_mut());
-            let upload = self.watch_upload(&mut request);
-            let claimed = ClaimedRun { engine: &self, lease, transaction, upload };
-            // Boxed apart, so that a replay, which never comes here, does not carry the room for it. A service may panic
-            // before it has made its future, too.
-            match catch_unwind(AssertUnwindSafe(|| Box::pin(inner.call(request)))) {
-                Ok(handler) => Box::pin(claimed.run(handler)).await,
-                Err(panic) => Box::pin(claimed.settle(Ended::Panicked(panic))).await,
-            }
+            let claimed = ClaimedRun { engine: &self, lease, ran, transaction, upload };
+            // Boxed apart, so that a replay, which never comes here, does not carry the room for it.
+            Box::pin(claimed.run(inner, request)).await
         }
     }
 
     /// Runs a keyed request as if it had no key.
-    async fn pass<S, B, R>(&self, mut request: Request<B>, mut inner: S) -> Result<Response<R>, S::Error>
+    async fn pass<S, B, R>(
+        &self,
+        mut request: Request<B>,
+        mut inner: Callee<S>,
+        why: NoClaim,
+    ) -> Result<Response<R>, S::Error>
     where
-        S: Service<Request<B>, Response = Response<R>>,
+        S: Service<Request<B>, Response = Response<R>> + Clone,
         R: Replayable,
     {
+        inner.wait_until_ready().await?;
         let transaction = St::offer_transaction(&self.config.store, request.extensions_mut());
-        run_without_key(self.config.clone(), transaction, inner.call(request)).await
+        let unclaimed = Unclaimed::new(&self.config, why);
+        run_without_key(self.config.clone(), transaction, unclaimed, inner.call(request)).await
     }
 
-    /// Reads the request as far as its fingerprint needs it, and puts a body of the same bytes in its place. `None`: it
-    /// is a streaming gRPC call.
-    async fn read<B: Replayable>(&self, request: &mut Request<B>) -> Result<Option<Fingerprint>, Rejection> {
-        let contract = &self.config.contract;
-        let mode = contract.fingerprint;
-        let limit = self.config.max_request_bytes;
-        let read = if is_grpc(request.headers()) {
-            match grpc::read(request.body_mut(), limit).await {
-                Call::Unary(read) => read,
-                Call::Streaming(data) => {
-                    let body = request.body_mut();
-                    let rest = mem::replace(body, body_of(Bytes::new()));
-                    *body = B::from_replay(ReplayBody::resumed(data, rest));
-                    return Ok(None);
-                }
+    /// Drives a future until it is ready, or until the client disconnects and the layer cancels then: `None`.
+    async fn unless_cancelled<F: Future>(&self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        let cancels = self.config.on_disconnect == OnDisconnect::Cancel;
+        let mut cancelled = cancels.then(|| Box::pin(self.cancellation.cancelled()));
+        poll_fn(|cx| {
+            if cancelled.as_mut().is_some_and(|cancelled| cancelled.as_mut().poll(cx).is_ready()) {
+                return Poll::Ready(None);
             }
-        } else if mode == FingerprintMode::None {
-            return Ok(Some(Fingerprint::NONE));
-        } else {
-            body::read(request.body_mut(), limit).await
-        };
-        let (data, trailers) = match read {
-            Read::Whole(data, trailers) => (data, trailers),
-            Read::TooLarge(_) => {
-                return Err(contract.reject(RejectionKind::BodyTooLarge { limit: Some(limit) }));
-            }
-            Read::LimitedElsewhere(error) => {
-                return Err(contract.reject(RejectionKind::BodyTooLarge { limit: None }).because(error));
-            }
-            Read::Failed(error) => return Err(contract.reject(RejectionKind::BodyUnreadable).because(error)),
-        };
-        let fingerprint = fingerprint(
-            mode,
-            request.method(),
-            original_uri(request.extensions(), request.uri()),
-            request.headers(),
-            &data,
-        );
-        *request.body_mut() = B::from_replay(ReplayBody::read(data, trailers));
-        Ok(Some(fingerprint))
+            future.as_mut().poll(cx).map(Some)
+        })
+        .await
     }
 
-    /// Watches the body of a request that the handler reads while it comes. Returns whether it broke off; `None`: there is
-    /// nothing to watch, since the body was read to its end before the claim.
-    fn watch_upload<B: Replayable>(&self, request: &mut Request<B>) -> Option<Arc<AtomicBool>> {
-        let is_read = self.config.contract.fingerprint != FingerprintMode::None || is_grpc(request.headers());
-        if is_read || request.body().is_end_stream() {
-            return None;
+    /// Answers a request whose claim is somebody else's, or is over.
+    fn answer_without_running<R: Replayable>(&self, claim: &Claim) -> Response<R> {
+        match claim {
+            Claim::Replay { response, expires_in } => self.replay(response, *expires_in),
+            Claim::Run(_) | Claim::InFlight { .. } => self.reject(RejectionKind::InProgress),
+            Claim::Mismatch => self.reject(RejectionKind::KeyReused),
+            Claim::Tombstone(tombstone) => self.reject(RejectionKind::Tombstone(*tombstone)),
         }
-        let broke_off = Arc::new(AtomicBool::new(false));
-        let unread = mem::replace(request.body_mut(), body_of(Bytes::new()));
-        *request.body_mut() = B::from_replay(ReplayBody::watched(unread, broke_off.clone()));
-        Some(broke_off)
-    }
-
-    /// Asks for the claim and, where the layer waits, waits for its owner.
-    async fn claim(&self, fingerprint: Fingerprint) -> Result<Claim, StoreError> {
-        let Config { contract, lease, wait, .. } = &*self.config;
-        let request = ClaimRequest {
-            record: self.record,
-            fingerprint,
-            token: St::token(&self.config.store),
-            lease: *lease,
-            ttl: contract.ttl,
-        };
-        match self.ask(&request).await? {
-            Claim::InFlight { .. } if !wait.is_zero() => Box::pin(self.wait(&request)).await,
-            claim => Ok(claim),
-        }
-    }
-
-    /// Waits for the owner of a claim, up to the layer's bound.
-    async fn wait(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
-        let Config { wait, waiters, .. } = &*self.config;
-        trace::waiting(self.record, *wait);
-        let until = after(now(), *wait);
-        // The store is asked after the place is taken: what happens between the two is not missed.
-        let mut place = waiters.join(self.record);
-        loop {
-            let claim = self.ask(request).await?;
-            let left = until.saturating_duration_since(now());
-            let Claim::InFlight { lease_left } = claim else { return Ok(claim) };
-            if left.is_zero() {
-                return Ok(claim);
-            }
-            // Whatever ends this, the store is asked what became of the record.
-            let _ = timeout(left.min(lease_left).min(POLL), place.changed()).await;
-        }
-    }
-
-    /// One claim. When its answer is lost it is asked again, with the same token: the store knows its own answer.
-    async fn ask(&self, request: &ClaimRequest) -> Result<Claim, StoreError> {
-        self.cancellation.claim_begins();
-        let mut answer = St::claim(&self.config.store, *request).await;
-        if let Err(error) = &answer
-            && error.kind() == StoreErrorKind::Unavailable
-        {
-            trace::store_failed(self.record, "claim", error);
-            answer = Box::pin(St::claim(&self.config.store, *request)).await;
-        }
-        if !matches!(answer, Ok(Claim::Run(_))) {
-            self.cancellation.claim_ends();
-        }
-        answer.inspect_err(|error| trace::store_failed(self.record, "claim", error))
     }
 
     /// The stored response, with the body's bytes shared with the record.
-    fn replay<R: Replayable>(&self, stored: &StoredResponse) -> Response<R> {
+    fn replay<R: Replayable>(&self, stored: &StoredResponse, expires_in: Duration) -> Response<R> {
         let parts = match stored.decode() {
             Ok(parts) => parts,
             Err(error) => {
@@ -355,10 +288,16 @@ impl<St: Store> Engine<St> {
         *response.status_mut() = parts.status;
         *response.headers_mut() = parts.headers;
         self.config.contract.mark_answer(response.headers_mut(), Some(&self.key), true);
+        let age = self.config.contract.ttl.checked_sub(expires_in);
+        response.extensions_mut().insert(RequestOutcome::Replayed { age });
         response
     }
 
-    fn mark<R>(&self, mut response: Response<R>) -> Response<R> {
+    /// Marks the response of a request that ran. A rejection in its place says so already.
+    fn mark<R>(&self, mut response: Response<R>, ran: RequestOutcome) -> Response<R> {
+        if response.extensions().get::<RequestOutcome>().is_none() {
+            response.extensions_mut().insert(ran);
+        }
         self.config.contract.mark_answer(response.headers_mut(), Some(&self.key), false);
         response
     }
@@ -369,20 +308,31 @@ impl<St: Store> Engine<St> {
 }
 
 fn reject<St, R: Replayable>(config: &Config<St>, kind: RejectionKind, key: Option<&Key>) -> Response<R> {
+    reject_because(config, kind, None, key)
+}
+
+fn reject_because<St, R: Replayable>(
+    config: &Config<St>,
+    kind: RejectionKind,
+    source: Option<BoxError>,
+    key: Option<&Key>,
+) -> Response<R> {
     let mut rejection = config.contract.reject(kind);
+    if let Some(source) = source {
+        rejection = rejection.because(source);
+    }
     if let RejectionKind::InProgress
+    | RejectionKind::Overloaded
     | RejectionKind::StoreUnavailable
     | RejectionKind::NotRecorded
     | RejectionKind::RolledBack = kind
     {
         rejection = rejection.retry_after(RETRY_SOON);
     }
-    render(config, rejection, key)
-}
-
-fn render<St, R: Replayable>(config: &Config<St>, rejection: Rejection, key: Option<&Key>) -> Response<R> {
     trace::rejected(&rejection);
-    config.contract.answer(rejection, key).map(body_of)
+    let mut response = config.contract.answer(rejection, key).map(body_of);
+    response.extensions_mut().insert(RequestOutcome::Rejected(kind));
+    response
 }
 
 fn body_of<R: Replayable>(bytes: Bytes) -> R {

@@ -9,10 +9,13 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method, Uri};
 use sha2::{Digest, Sha256};
 
+use crate::contract::Bind;
+
 /// Which requests under one key count as the same request.
 ///
 /// Method, original path and query count byte for byte, also where the key is not [bound](crate::Bind) to them; no
-/// query and an empty one are the same.
+/// query and an empty one are the same. Where the key is bound to method and path, the record's name covers them, so
+/// that they are hashed once.
 ///
 /// | | the same request is | not told apart |
 /// |---|---|---|
@@ -108,35 +111,54 @@ impl fmt::Debug for Fingerprint {
 
 /// Computes the fingerprint of a request. `Raw` copies and allocates nothing; `Canonical` takes memory in proportion to
 /// the body.
+///
+/// Method and path are left out where the key is bound to them, because then the record's name covers them already.
 pub(crate) fn fingerprint(
     mode: FingerprintMode,
+    bind: Bind,
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
     body: &[u8],
 ) -> Fingerprint {
-    let target = [method.as_str(), uri.path(), uri.query().unwrap_or_default()];
-    let (scheme, hasher) = match mode {
-        FingerprintMode::None => return Fingerprint::NONE,
-        FingerprintMode::Raw => (scheme::RAW, raw(scheme::RAW, target, body)),
-        FingerprintMode::Canonical => (
-            scheme::CANONICAL,
-            canonical(target, headers, body).unwrap_or_else(|| raw(scheme::CANONICAL, target, body)),
-        ),
+    let query = uri.query().unwrap_or_default();
+    let endpoint = (bind == Bind::Principal).then(|| [method.as_str(), uri.path()]);
+    let target = Target { endpoint, query };
+    let (scheme, hasher) = match (mode, bind) {
+        (FingerprintMode::None, _) => return Fingerprint::NONE,
+        (FingerprintMode::Raw, Bind::Principal) => (scheme::RAW, None),
+        (FingerprintMode::Raw, Bind::Endpoint) => (scheme::RAW_OF_ENDPOINT, None),
+        (FingerprintMode::Canonical, Bind::Principal) => {
+            (scheme::CANONICAL, canonical(scheme::CANONICAL, target, headers, body))
+        }
+        (FingerprintMode::Canonical, Bind::Endpoint) => {
+            let scheme = scheme::CANONICAL_OF_ENDPOINT;
+            (scheme, canonical(scheme, target, headers, body))
+        }
     };
+    let hasher = hasher.unwrap_or_else(|| raw(scheme, target, body));
     Fingerprint { scheme, digest: hasher.finalize().into() }
 }
 
-/// The first byte of a fingerprint. Records outlive a deploy: whoever changes what is hashed takes a new number.
+/// The first byte of a fingerprint. Records outlive a deploy: a change to what is hashed takes a new number.
 mod scheme {
     pub(super) const NONE: u8 = 0;
     pub(super) const RAW: u8 = 1;
     /// Also of a body that fell back to its bytes: it must not match the canonical form of another.
     pub(super) const CANONICAL: u8 = 2;
+    /// Without method and path, to which the record's name is bound.
+    pub(super) const RAW_OF_ENDPOINT: u8 = 3;
+    /// The same of the canonical form.
+    pub(super) const CANONICAL_OF_ENDPOINT: u8 = 4;
 }
 
-/// Method, path and query.
-type Target<'a> = [&'a str; 3];
+/// What is hashed before the body.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    /// Method and path, unless the record's name covers them.
+    endpoint: Option<[&'a str; 2]>,
+    query: &'a str,
+}
 
 /// What is hashed after the target. It is part of the hash, so that no body's bytes are another's canonical form.
 #[derive(Clone, Copy)]
@@ -148,9 +170,10 @@ enum Form {
 
 fn start(scheme: u8, form: Form, target: Target<'_>) -> Sha256 {
     let mut hasher = Sha256::new_with_prefix([scheme, form as u8]);
-    for part in target {
+    for part in target.endpoint.into_iter().flatten() {
         sized(&mut hasher, part.as_bytes());
     }
+    sized(&mut hasher, target.query.as_bytes());
     hasher
 }
 
@@ -162,12 +185,17 @@ fn sized(hasher: &mut Sha256, piece: &[u8]) {
 
 fn raw(scheme: u8, target: Target<'_>, body: &[u8]) -> Sha256 {
     let mut hasher = start(scheme, Form::Raw, target);
-    sized(&mut hasher, body);
+    if target.endpoint.is_some() {
+        sized(&mut hasher, body);
+    } else {
+        // It comes last, so its length says nothing that the digest does not cover.
+        hasher.update(body);
+    }
     hasher
 }
 
 /// `None` where the body has no canonical form.
-fn canonical(target: Target<'_>, headers: &HeaderMap, body: &[u8]) -> Option<Sha256> {
+fn canonical(scheme: u8, target: Target<'_>, headers: &HeaderMap, body: &[u8]) -> Option<Sha256> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let (Some(content_type), None) = (types.next(), types.next()) else { return None };
     if headers.contains_key(CONTENT_ENCODING) {
@@ -177,13 +205,13 @@ fn canonical(target: Target<'_>, headers: &HeaderMap, body: &[u8]) -> Option<Sha
     let media_type = media_type.to_ascii_lowercase();
     if media_type == b"application/json" || media_type.ends_with(b"+json") {
         let canonical = json::canonical(body)?;
-        return Some(start(scheme::CANONICAL, Form::Json, target).chain_update(canonical));
+        return Some(start(scheme, Form::Json, target).chain_update(canonical));
     }
     if !media_type.starts_with(b"multipart/") {
         return None;
     }
     let parts = multipart::parts(multipart::boundary(parameters)?, body)?;
-    let mut hasher = start(scheme::CANONICAL, Form::Multipart, target);
+    let mut hasher = start(scheme, Form::Multipart, target);
     for part in parts {
         sized(&mut hasher, part);
     }
@@ -200,8 +228,12 @@ mod tests {
     const JSON: &str = "application/json";
 
     fn of(mode: FingerprintMode, content_type: &str, query: &str, body: &[u8]) -> Fingerprint {
+        bound(Bind::Principal, mode, content_type, query, body)
+    }
+
+    fn bound(bind: Bind, mode: FingerprintMode, content_type: &str, query: &str, body: &[u8]) -> Fingerprint {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().unwrap())]);
-        fingerprint(mode, &Method::POST, &uri(&format!("/a?{query}")), &headers, body)
+        fingerprint(mode, bind, &Method::POST, &uri(&format!("/a?{query}")), &headers, body)
     }
 
     fn uri(text: &str) -> Uri {
@@ -221,11 +253,42 @@ mod tests {
     fn the_schemes_in_stores_today_are_still_understood() {
         let json = r#"{"b":[1,"x",true,null],"a":{}}"#;
         let multipart = "--b\r\n\r\nx\r\n--b\r\n\r\ny\r\n--b--";
-        let multipart = canonical("multipart/mixed; boundary=b", multipart);
+        let shown = |bind| {
+            let canonical = |content_type, body: &str| {
+                bound(bind, FingerprintMode::Canonical, content_type, "", body.as_bytes())
+            };
+            let raw = bound(bind, FingerprintMode::Raw, JSON, "a=1", b"{}");
+            let multipart = canonical("multipart/mixed; boundary=b", multipart);
+            format!("{:?}", [raw, canonical(JSON, json), multipart, canonical(JSON, "{")])
+        };
         assert_eq!(
-            format!("{:?}", [raw("a=1", "{}"), canonical(JSON, json), multipart, canonical(JSON, "{")]),
+            shown(Bind::Principal),
             "[Fingerprint(1:51927b80…), Fingerprint(2:3a87be3c…), Fingerprint(2:d9f257d2…), Fingerprint(2:4c6a5c3c…)]",
         );
+        assert_eq!(
+            shown(Bind::Endpoint),
+            "[Fingerprint(3:c05c9226…), Fingerprint(4:976e475b…), Fingerprint(4:5514bb6d…), Fingerprint(4:f56f0292…)]",
+        );
+    }
+
+    #[test]
+    fn where_the_record_covers_the_endpoint_the_fingerprint_covers_query_and_body() {
+        let raw =
+            |query, body: &str| bound(Bind::Endpoint, FingerprintMode::Raw, JSON, query, body.as_bytes());
+        assert!(raw("a=1", "{}").matches(&raw("a=1", "{}")));
+        for (query, body) in [("a=2", "{}"), ("a=1", "{ }"), ("a=", "1{}"), ("a=1{}", ""), ("", "a=1{}")] {
+            assert!(!raw("a=1", "{}").matches(&raw(query, body)), "{query} {body}");
+        }
+        let canonical =
+            |body: &str| bound(Bind::Endpoint, FingerprintMode::Canonical, JSON, "", body.as_bytes());
+        assert!(
+            canonical("[1]").matches(&canonical("[ 1 ]")) && !canonical("[1]").matches(&canonical("[2]"))
+        );
+        assert!(!canonical("[1").matches(&canonical("[ 1")), "a fallback");
+        let at = |method, path| {
+            fingerprint(FingerprintMode::Raw, Bind::Endpoint, &method, &uri(path), &HeaderMap::new(), b"{}")
+        };
+        assert_eq!(at(Method::POST, "/a"), at(Method::PUT, "/b"), "hashed once, in the record's name");
     }
 
     #[test]
@@ -235,8 +298,9 @@ mod tests {
         assert!(!raw("a=1", "{}").matches(&raw("a=1", "{ }")));
         assert!(!raw("ab", "c").matches(&raw("a", "bc")));
         assert!(!of(FingerprintMode::Canonical, JSON, "a", b"1").matches(&canonical(JSON, "1")));
-        let bare =
-            |method, path| fingerprint(FingerprintMode::Raw, &method, &uri(path), &HeaderMap::new(), b"{}");
+        let bare = |method, path| {
+            fingerprint(FingerprintMode::Raw, Bind::Principal, &method, &uri(path), &HeaderMap::new(), b"{}")
+        };
         assert_eq!(bare(Method::POST, "/a"), raw("", "{}"), "neither an empty query nor a header counts");
         assert_eq!(bare(Method::POST, "http://host/a"), raw("", "{}"), "nor the authority");
         for other in [bare(Method::PUT, "/a"), bare(Method::POST, "/b"), bare(Method::POST, "/a/")] {
@@ -295,7 +359,16 @@ mod tests {
         for (name, value) in [(CONTENT_ENCODING, "br"), (CONTENT_TYPE, JSON)] as [(HeaderName, &str); 2] {
             let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, JSON.parse().unwrap())]);
             headers.append(name, value.parse().unwrap());
-            let of = |body| fingerprint(FingerprintMode::Canonical, &Method::POST, &uri("/"), &headers, body);
+            let of = |body| {
+                fingerprint(
+                    FingerprintMode::Canonical,
+                    Bind::Principal,
+                    &Method::POST,
+                    &uri("/"),
+                    &headers,
+                    body,
+                )
+            };
             assert_ne!(of(b"[1]"), of(b"[ 1]"));
         }
     }
@@ -309,7 +382,9 @@ mod tests {
     proptest! {
         #[test]
         fn no_request_panics(content_type in "(multipart/x; ?)?[ -~]{0,30}", body: Vec<u8>, query in "[a-z0-9%=&?/.-]{0,20}") {
-            of(FingerprintMode::Canonical, &content_type, &query, &body);
+            for bind in [Bind::Principal, Bind::Endpoint] {
+                bound(bind, FingerprintMode::Canonical, &content_type, &query, &body);
+            }
         }
     }
 }

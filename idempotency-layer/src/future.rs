@@ -15,6 +15,7 @@ use crate::body::Replayable;
 use crate::cancellation::CancellationState;
 use crate::config::{Config, OnDisconnect};
 use crate::engine::Engine;
+use crate::handler_error::Unclaimed;
 use crate::store::Store;
 use crate::trace;
 
@@ -23,9 +24,9 @@ pin_project! {
     ///
     /// # Cancel safety
     ///
-    /// Dropped while its request holds a claim, it moves itself onto the runtime and finishes there, or is cancelled
-    /// and releases the claim there, as [`OnDisconnect`] says. Where there is no runtime any more, the claim ends
-    /// with its lease, and the record is an orphan.
+    /// Dropped while its request holds a claim, it moves itself onto the runtime that polled it and finishes there, or is
+    /// cancelled and releases the claim there, as [`OnDisconnect`] says. If that runtime is gone, the claim ends with its
+    /// lease, and the record is an orphan.
     pub struct ResponseFuture<F, R, E>
     where
         R: Send,
@@ -47,7 +48,7 @@ pin_project! {
         E: Send,
         E: 'static,
     {
-        Bypass { #[pin] future: F },
+        Bypass { #[pin] future: F, unclaimed: Unclaimed },
         Rejected { response: Option<Response<R>> },
         WithoutKey { future: BoxFuture<Result<Response<R>, E>> },
         Engaged { engaged: Engaged<R, E> },
@@ -55,8 +56,8 @@ pin_project! {
 }
 
 impl<F, R: Send + 'static, E: Send + 'static> ResponseFuture<F, R, E> {
-    pub(crate) fn bypass(future: F) -> Self {
-        Self { state: State::Bypass { future } }
+    pub(crate) fn bypass(future: F, unclaimed: Unclaimed) -> Self {
+        Self { state: State::Bypass { future, unclaimed } }
     }
 
     pub(crate) fn rejected(response: Response<R>) -> Self {
@@ -75,7 +76,7 @@ impl<F, R: Send + 'static, E: Send + 'static> ResponseFuture<F, R, E> {
         inner: S,
     ) -> Self
     where
-        S: Service<Request<B>, Response = Response<R>, Error = E> + Send + 'static,
+        S: Service<Request<B>, Response = Response<R>, Error = E> + Clone + Send + 'static,
         S::Future: Send,
         St: Store,
         B: Replayable,
@@ -85,6 +86,7 @@ impl<F, R: Send + 'static, E: Send + 'static> ResponseFuture<F, R, E> {
             cancellation: engine.cancellation(),
             cancels: config.on_disconnect == OnDisconnect::Cancel,
             detached: config.detached.clone(),
+            runtime: None,
             future: Some(Box::pin(trace::in_span(engine.engage(request, inner)))),
         };
         Self { state: State::Engaged { engaged } }
@@ -94,14 +96,16 @@ impl<F, R: Send + 'static, E: Send + 'static> ResponseFuture<F, R, E> {
 impl<F, R, E> Future for ResponseFuture<F, R, E>
 where
     F: Future<Output = Result<Response<R>, E>>,
-    R: Send + 'static,
+    R: Replayable,
     E: Send + 'static,
 {
     type Output = Result<Response<R>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProjection::Bypass { future } => future.poll(cx),
+            StateProjection::Bypass { future, unclaimed } => {
+                future.poll(cx).map_ok(|response| unclaimed.answer(response))
+            }
             StateProjection::Rejected { response } => match response.take() {
                 Some(response) => Poll::Ready(Ok(response)),
                 None => Poll::Pending,
@@ -127,6 +131,8 @@ struct Engaged<R: Send + 'static, E: Send + 'static> {
     cancellation: Arc<CancellationState>,
     cancels: bool,
     detached: TaskTracker,
+    /// Where the future was polled first, once it was pending there.
+    runtime: Option<Handle>,
 }
 
 impl<R: Send + 'static, E: Send + 'static> Engaged<R, E> {
@@ -136,6 +142,9 @@ impl<R: Send + 'static, E: Send + 'static> Engaged<R, E> {
         let poll = future.as_mut().poll(cx);
         if poll.is_pending() {
             self.future = Some(future);
+            if self.runtime.is_none() {
+                self.runtime = Handle::try_current().ok();
+            }
         }
         poll
     }
@@ -148,10 +157,13 @@ impl<R: Send + 'static, E: Send + 'static> Drop for Engaged<R, E> {
         if !self.cancellation.holds_claim() {
             return;
         }
+        self.cancellation.disconnect();
         if self.cancels {
             self.cancellation.cancel();
         }
-        if let Ok(runtime) = Handle::try_current() {
+        // Where it was polled, its timers and connections are: dropped elsewhere, or outside of any runtime, it finishes
+        // there.
+        if let Some(runtime) = self.runtime.take().or_else(|| Handle::try_current().ok()) {
             self.detached.spawn_on(
                 async move {
                     // Nobody is left to be told.

@@ -23,18 +23,18 @@ pub struct IdempotencyLayer<St> {
     config: Arc<Config<St>>,
 }
 
-/// A [`Builder`] that was not told whose keys they are: it does not build.
+/// The state of a [`Builder`] without a scope: `build` is unavailable.
 #[derive(Debug)]
 pub struct Unscoped(());
 
-/// A [`Builder`] that builds.
+/// The state of a [`Builder`] with a scope.
 #[derive(Debug)]
 pub struct Scoped(());
 
-/// Makes an [`IdempotencyLayer`].
+/// Builds an [`IdempotencyLayer`].
 ///
-/// It does not build before it was told whose keys they are, with [`scope`](Self::scope) or, out loud, with
-/// [`single_tenant`](Self::single_tenant):
+/// [`build`](Self::build) is available once the builder knows whose keys they are, by [`scope`](Self::scope) or, out loud,
+/// by [`single_tenant`](Self::single_tenant). This does not compile:
 ///
 /// ```compile_fail,E0599
 /// use idempotency_layer::{IdempotencyLayer, MemoryStore};
@@ -59,10 +59,9 @@ pub struct Builder<St, S> {
 }
 
 impl<St: Store> IdempotencyLayer<St> {
-    /// Begins a layer that keeps its records in `store`.
+    /// Starts building a layer that keeps its records in `store`.
     ///
-    /// Where nothing else is said: the contract is [`Contract::ietf`], the lease 30 s, no waiting, at most 2 MiB of a
-    /// request and 1 MiB of a response are read.
+    /// Defaults: [`Contract::ietf`], a lease of 30 s, no waiting, at most 2 MiB of a request and 1 MiB of a response.
     pub fn builder(store: St) -> Builder<St, Unscoped> {
         Builder {
             config: Config {
@@ -74,6 +73,8 @@ impl<St: Store> IdempotencyLayer<St> {
                 wait: Duration::ZERO,
                 max_request_bytes: 2 * 1024 * 1024,
                 max_response_bytes: 1024 * 1024,
+                max_detached: 1024,
+                max_waiters: 1024,
                 commits: Classifier::success_or_redirect(),
                 in_transaction: None,
                 on_orphan: OnOrphan::Rerun,
@@ -81,25 +82,32 @@ impl<St: Store> IdempotencyLayer<St> {
                 on_store_failure: OnStoreFailure::default(),
                 waiters: Waiters::default(),
                 detached: TaskTracker::new(),
+                given_up: TaskTracker::new(),
             },
             scoped: PhantomData,
         }
     }
 
-    /// Waits until every request whose client went away has finished. Call it after the server took its last request
-    /// and before the program ends; bound it with a time-out.
+    /// Waits until every request whose client disconnected has finished, and until every claim that could not be given
+    /// back was given back. Call it after the server took its last request and before the program ends; bound it with a
+    /// time-out, since a store that is down may hold it up.
     ///
     /// # Cancel safety
     ///
     /// Dropped, it just stops waiting; it can be called again.
     pub async fn shutdown(&self) {
-        self.config.detached.close();
-        self.config.detached.wait().await;
+        let Config { detached, given_up, .. } = &*self.config;
+        detached.close();
+        detached.wait().await;
+        // A request that was finishing may have given its claim up.
+        given_up.close();
+        given_up.wait().await;
     }
 
-    /// How many requests whose client went away are being finished.
+    /// Returns how many requests whose client disconnected are being finished, and claims given back after the store was
+    /// not reached.
     pub fn detached(&self) -> usize {
-        self.config.detached.len()
+        self.config.detached.len() + self.config.given_up.len()
     }
 }
 
@@ -124,10 +132,11 @@ impl<St> fmt::Debug for IdempotencyLayer<St> {
 }
 
 impl<St> Builder<St, Unscoped> {
-    /// Whose key it is, told from the head of the request; usually from an extension that authentication left there.
+    /// Sets the function that returns the principal a key belongs to, from the head of the request; usually from an extension
+    /// that authentication left there.
     ///
-    /// Where the function names nobody, a request with a key is answered 500 and nothing runs: put authentication
-    /// outside this layer, and let it refuse who it does not know.
+    /// If it returns `None`, a keyed request is answered 500 and nothing runs. So put authentication outside of this layer,
+    /// and let it refuse clients it does not know.
     pub fn scope(
         mut self,
         scope: impl Fn(&Parts) -> Option<Scope> + Send + Sync + 'static,
@@ -136,51 +145,73 @@ impl<St> Builder<St, Unscoped> {
         Builder { config: self.config, scoped: PhantomData }
     }
 
-    /// All clients are one: whoever sends a key gets what was stored under it. Only for a service with one client.
+    /// Treats all clients as one: any client that sends a key gets the response stored under it. Use it only for a service
+    /// with one client.
     pub fn single_tenant(self) -> Builder<St, Scoped> {
         self.scope(|_| Some(Scope::of("")))
     }
 }
 
 impl<St, S> Builder<St, S> {
-    /// What the API promises about its keys.
+    /// Sets what the API promises about its keys: [`Contract::ietf`] unless set.
     pub fn contract(mut self, contract: Contract) -> Self {
         self.config.contract = contract;
         self
     }
 
-    /// Which requests are looked at, besides what the contract says of methods: of others the key means nothing.
+    /// Sets which requests the layer looks at, among those of the contract's methods: all of them unless set. On other
+    /// requests the key means nothing, and their handlers are offered no transaction.
     pub fn when(mut self, when: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
         self.config.when = Some(Box::new(when));
         self
     }
 
-    /// How long a claim holds when its process dies. While a handler runs, its lease is renewed every third of this.
+    /// Sets how long a claim holds after its process died: 30 s unless set, at least 10 ms.
     ///
-    /// Short, a crash is soon recovered; too short, a busy runtime that misses two renewals loses claims, and a handler
-    /// may then run twice. A handler that blocks its thread is not renewed either: give such work to `spawn_blocking`. At
-    /// least 10 ms.
+    /// While a handler runs, the layer renews its lease every third of this time, counted from before the store was asked,
+    /// and tries a renewal that failed again within a second. With a short lease a crash is recovered soon. If it is too
+    /// short, a busy runtime renews too late, loses claims, and a handler may run twice. A handler that blocks its thread
+    /// is not renewed either: give such work to `spawn_blocking`.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.config.lease = lease.max(Duration::from_millis(10));
         self
     }
 
-    /// How long a request waits for another one with the same key before it is told that one is in progress. Zero,
-    /// the default: not at all.
+    /// Sets how long a request waits for another one with the same key before it is answered that one is in progress. Zero,
+    /// the default, means that it does not wait.
     pub fn wait(mut self, at_most: Duration) -> Self {
         self.config.wait = at_most;
         self
     }
 
-    /// The longest request body, in bytes; a longer one is answered 413. Without effect where nothing is compared
-    /// ([`FingerprintMode::None`](crate::FingerprintMode::None)), since bodies are not read then.
+    /// Sets how many requests wait for another one with the same key at a time, by [`wait`](Self::wait): 1024 unless set.
+    /// Each holds its request, body and all. Beyond that, a duplicate is told at once that one is in progress.
+    pub fn max_waiters(mut self, waiters: usize) -> Self {
+        self.config.max_waiters = waiters;
+        self
+    }
+
+    /// Sets how many requests whose client disconnected may be running at a time: 1024 unless set. While that many are
+    /// running, keyed requests are answered 503 ([`RejectionKind::Overloaded`](crate::RejectionKind::Overloaded)) before
+    /// they claim anything.
+    ///
+    /// A client that leaves gives back what a concurrency limit outside of the layer counts, and its handler runs on. With
+    /// this bound, at most the outer limit and this many handlers of keyed requests run at a time. A limit inside the
+    /// layer bounds handlers by itself.
+    pub fn max_detached(mut self, requests: usize) -> Self {
+        self.config.max_detached = requests;
+        self
+    }
+
+    /// Sets the longest request body in bytes: 2 MiB unless set. A longer one is answered 413. Without effect where nothing
+    /// is compared ([`FingerprintMode::None`](crate::FingerprintMode::None)), since the layer reads no bodies then.
     pub fn max_request_bytes(mut self, bytes: usize) -> Self {
         self.config.max_request_bytes = bytes;
         self
     }
 
-    /// The longest response body that is stored, in bytes. A longer one reaches its client whole, and no retry: those
-    /// are told that the request was processed.
+    /// Sets the longest response body that is stored, in bytes: 1 MiB unless set. A longer one reaches its client whole, but
+    /// no retry: those are answered that the request was processed.
     pub fn max_response_bytes(mut self, bytes: usize) -> Self {
         self.config.max_response_bytes = bytes;
         self
@@ -255,19 +286,20 @@ impl<St, S> Builder<St, S> {
         self
     }
 
-    /// What becomes of a claim whose run ended without an outcome: in a crash, a panic, or an error of the service.
+    /// Sets what to do with a claim whose run ended without an outcome, in a crash, a panic, or an error of the service:
+    /// [`OnOrphan::Rerun`] unless set.
     pub fn on_orphan(mut self, policy: OnOrphan) -> Self {
         self.config.on_orphan = policy;
         self
     }
 
-    /// What becomes of a request whose client went away.
+    /// Sets what to do when the client disconnects: [`OnDisconnect::Finish`] unless set.
     pub fn on_disconnect(mut self, policy: OnDisconnect) -> Self {
         self.config.on_disconnect = policy;
         self
     }
 
-    /// What becomes of a request with a key while the store is not reached.
+    /// Sets what to do with a keyed request while the store is not reached: [`OnStoreFailure::Refuse`] unless set.
     pub fn on_store_failure(mut self, policy: OnStoreFailure) -> Self {
         self.config.on_store_failure = policy;
         self

@@ -13,6 +13,7 @@ use crate::context::Idempotency;
 /// What becomes of a claim whose run ended without an outcome: its process died, it panicked, or the service gave
 /// an error in place of a response. Such a run may have had effects.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum OnOrphan {
     /// The next request with the key runs the handler again. Right where effects are safe to repeat: in the
     /// layer's transaction, or with a key [derived](Idempotency::derive) for the service that has them.
@@ -67,6 +68,7 @@ impl fmt::Debug for Orphan {
 
 /// What was found out of an orphan.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Reconciled {
     /// It was carried out, and this is the answer: it is stored and replayed as if the handler had given it.
     Response(Response<Bytes>),

@@ -8,7 +8,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, Uri, header};
 
-use crate::error::BoxError;
 use crate::key::InvalidKey;
 use crate::store::Tombstone;
 
@@ -51,6 +50,12 @@ pub enum RejectionKind {
     BodyUnreadable,
     /// The function given as scope named nobody for this request.
     ScopeMissing,
+    /// The handler took what no layer gives it, or used it wrongly: a mistake of the server's developer.
+    /// [`Rejection::source`] says which.
+    Misconfigured,
+    /// Too many requests whose clients disconnected are still running
+    /// ([`Builder::max_detached`](crate::Builder::max_detached)); nothing was done.
+    Overloaded,
     /// The store was not reached, and nothing was done.
     StoreUnavailable,
     /// The request was carried out, but its response could not be recorded and is therefore not given.
@@ -78,7 +83,7 @@ impl Rejection {
         self
     }
 
-    pub(crate) fn because(mut self, source: BoxError) -> Self {
+    pub(crate) fn because(mut self, source: impl Into<Arc<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
@@ -89,7 +94,8 @@ impl Rejection {
     }
 
     /// Returns the error that the body broke off with, such as a time-out, for [`RejectionKind::BodyUnreadable`], and the
-    /// error of a limit outside of the layer for [`RejectionKind::BodyTooLarge`].
+    /// error of a limit outside of the layer for [`RejectionKind::BodyTooLarge`]. For [`RejectionKind::Misconfigured`] it
+    /// says what is missing or wrong, and where a `CoCommitError` became the response, it is that error.
     pub fn source(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
         self.source.as_deref()
     }
@@ -130,7 +136,10 @@ impl Rejection {
             RejectionKind::Tombstone(Tombstone::Unknown) => "idempotent_outcome_unknown",
             RejectionKind::BodyTooLarge { .. } => "body_too_large",
             RejectionKind::BodyUnreadable => "body_unreadable",
-            RejectionKind::ScopeMissing | RejectionKind::ResponseUnreadable => "internal_error",
+            RejectionKind::ScopeMissing
+            | RejectionKind::Misconfigured
+            | RejectionKind::ResponseUnreadable => "internal_error",
+            RejectionKind::Overloaded => "idempotency_overloaded",
             RejectionKind::StoreUnavailable | RejectionKind::NotRecorded => "idempotency_unavailable",
             RejectionKind::RolledBack => "rolled_back",
             RejectionKind::CommitUnknown => "outcome_unknown",
@@ -178,7 +187,16 @@ impl fmt::Display for Rejection {
             }
             RejectionKind::BodyTooLarge { limit: None } => f.write_str("The request body is too long."),
             RejectionKind::BodyUnreadable => f.write_str("The request body could not be read to its end."),
-            RejectionKind::ScopeMissing | RejectionKind::ResponseUnreadable => f.write_str("Internal error."),
+            RejectionKind::Misconfigured if cfg!(debug_assertions) && self.source.is_some() => {
+                let source = self.source.iter().map(ToString::to_string);
+                write!(f, "Internal error: {}.", source.collect::<String>())
+            }
+            RejectionKind::ScopeMissing
+            | RejectionKind::Misconfigured
+            | RejectionKind::ResponseUnreadable => f.write_str("Internal error."),
+            RejectionKind::Overloaded => f.write_str(
+                "Too many earlier requests are still being finished; nothing was done. Try again later.",
+            ),
             RejectionKind::StoreUnavailable => {
                 f.write_str("Idempotency is not available at the moment; nothing was done.")
             }
@@ -213,7 +231,8 @@ mod tests {
     use super::*;
     use crate::contract::Contract;
 
-    const KINDS: [RejectionKind; 18] = [
+    const KINDS: [RejectionKind; 21] = [
+        RejectionKind::Overloaded,
         RejectionKind::KeyMissing,
         RejectionKind::KeyInvalid(InvalidKey::Repeated),
         RejectionKind::KeyInvalid(InvalidKey::TooShort),
@@ -227,6 +246,8 @@ mod tests {
         RejectionKind::BodyTooLarge { limit: None },
         RejectionKind::BodyUnreadable,
         RejectionKind::ScopeMissing,
+        RejectionKind::Misconfigured,
+        RejectionKind::Overloaded,
         RejectionKind::StoreUnavailable,
         RejectionKind::NotRecorded,
         RejectionKind::RolledBack,

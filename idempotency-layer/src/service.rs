@@ -12,6 +12,7 @@ use crate::body::Replayable;
 use crate::config::Config;
 use crate::engine::{self, Admission};
 use crate::future::ResponseFuture;
+use crate::handler_error::{NoClaim, Unclaimed};
 use crate::store::Store;
 
 /// A service whose keyed requests happen once; made by [`IdempotencyLayer`](crate::IdempotencyLayer).
@@ -54,14 +55,21 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         match engine::admit(&self.config, request) {
-            Admission::Bypass(mut request) => match engine::offer_transaction(&self.config, &mut request) {
-                None => ResponseFuture::bypass(self.inner.call(request)),
-                transaction => {
-                    let handler = self.inner.call(request);
-                    let run = engine::run_without_key(self.config.clone(), transaction, handler);
-                    ResponseFuture::without_key(run)
+            Admission::Bypass(request) => {
+                let unclaimed = Unclaimed::new(&self.config, NoClaim::NotConcerned);
+                ResponseFuture::bypass(self.inner.call(request), unclaimed)
+            }
+            Admission::WithoutKey(mut request) => {
+                let unclaimed = Unclaimed::new(&self.config, NoClaim::NoKey);
+                match St::offer_transaction(&self.config.store, request.extensions_mut()) {
+                    None => ResponseFuture::bypass(self.inner.call(request), unclaimed),
+                    transaction => {
+                        let (config, handler) = (self.config.clone(), self.inner.call(request));
+                        let run = engine::run_without_key(config, transaction, unclaimed, handler);
+                        ResponseFuture::without_key(run)
+                    }
                 }
-            },
+            }
             Admission::Reject(response) => {
                 // Gives back what readiness holds, a permit perhaps.
                 drop(self.take_ready());

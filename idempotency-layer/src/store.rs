@@ -34,6 +34,8 @@ use bytes::Bytes;
 use http::Extensions;
 
 pub use self::any::AnyStore;
+#[cfg(all(feature = "axum", any(feature = "postgres", feature = "sqlite")))]
+pub use self::co_commit::NoCoCommit;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use self::co_commit::{CoCommit, CoCommitDatabase, CoCommitError, OpenTransaction};
 #[cfg(feature = "layered")]
@@ -106,6 +108,12 @@ use crate::response::StoredResponse;
 /// # Cancel safety
 ///
 /// Number 17: a caller that stops waiting learns nothing, but leaves nothing half done.
+///
+/// # Lent transactions
+///
+/// A store that [lends transactions](Self::offer_transaction) keeps `extend` off the rows that such a transaction writes at
+/// its end. At REPEATABLE READ and SERIALIZABLE, a database refuses to write a row that was written since the transaction
+/// began.
 pub trait Store: Send + Sync + 'static {
     /// Makes the token that all claims of one request show.
     ///
@@ -210,6 +218,7 @@ impl<S: Store> Store for Arc<S> {
 
 /// What a claim is asked with.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct ClaimRequest {
     /// Which record.
     pub record: RecordId,
@@ -223,8 +232,25 @@ pub struct ClaimRequest {
     pub ttl: Duration,
 }
 
+impl ClaimRequest {
+    /// Makes a request to claim `record` for `lease`. The record is kept for `ttl`. The layer makes them; you need it to
+    /// test a store, or to claim for another.
+    pub const fn new(
+        record: RecordId,
+        fingerprint: Fingerprint,
+        token: ClaimToken,
+        lease: Duration,
+        ttl: Duration,
+    ) -> Self {
+        Self { record, fingerprint, token, lease, ttl }
+    }
+}
+
 /// The answer to a claim.
+///
+/// It may grow. A store in front of another passes on what it does not know.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Claim {
     /// The caller holds the claim and runs.
     Run(Run),
@@ -247,7 +273,15 @@ pub enum Claim {
 }
 
 /// The right to run.
+///
+/// ```
+/// use idempotency_layer::{Checkpoint, Fence, Run};
+///
+/// let first = Run::new(Fence(1), 1);
+/// let second = Run::new(Fence(2), 2).orphan(true).checkpoint(Checkpoint::new("charged", "ch_17"));
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Run {
     /// What later verbs must show.
     pub fence: Fence,
@@ -259,7 +293,31 @@ pub struct Run {
     pub checkpoint: Option<Checkpoint>,
 }
 
+impl Run {
+    /// Makes a run that is no orphan and has no checkpoint.
+    pub const fn new(fence: Fence, attempt: u32) -> Self {
+        Self { fence, attempt, orphan: false, checkpoint: None }
+    }
+
+    /// Sets whether the claim before this one ended by its lease running out.
+    #[must_use]
+    pub const fn orphan(mut self, orphan: bool) -> Self {
+        self.orphan = orphan;
+        self
+    }
+
+    /// Sets the latest checkpoint of earlier runs.
+    #[must_use]
+    pub fn checkpoint(mut self, checkpoint: impl Into<Option<Checkpoint>>) -> Self {
+        self.checkpoint = checkpoint.into();
+        self
+    }
+}
+
 /// What a run ended with.
+///
+/// A store has to keep each of them, and cannot keep one it does not know. So this enum is exhaustive on purpose: a new
+/// outcome is a breaking release, in which the compiler shows every store what it has to learn.
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// A response to be replayed.
@@ -268,9 +326,8 @@ pub enum Outcome {
     Tombstone(Tombstone),
 }
 
-/// Why a record that must not run again has no response.
+/// Why a record that must not run again has no response. Exhaustive, as [`Outcome`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Tombstone {
     /// The request was carried out; its response was too large, or a stream, or broke off.
     Unreplayable,
@@ -278,7 +335,7 @@ pub enum Tombstone {
     Unknown,
 }
 
-/// Whether a verb was carried out, or came from a run that no longer holds the claim.
+/// Whether a verb was carried out, or came from a run that no longer holds the claim. There is no third answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a stale fence means that another run holds the claim"]
 pub enum Fenced {
@@ -290,11 +347,19 @@ pub enum Fenced {
 
 /// A recovery point of a handler with effects outside the database.
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Checkpoint {
     /// Which step was done.
     pub name: String,
     /// What the next run needs to know of it.
     pub data: Bytes,
+}
+
+impl Checkpoint {
+    /// Makes a checkpoint of the step `name`.
+    pub fn new(name: impl Into<String>, data: impl Into<Bytes>) -> Self {
+        Self { name: name.into(), data: data.into() }
+    }
 }
 
 /// Without the data, which is the handler's own.

@@ -32,6 +32,10 @@ pub(crate) fn released(record: RecordId) {
 pub(crate) fn rejected(rejection: &Rejection) {
     match rejection.kind() {
         RejectionKind::ScopeMissing => error!("no scope for a request with a key"),
+        RejectionKind::Misconfigured => {
+            let error = rejection.source().map(|source| source as &(dyn std::error::Error + 'static));
+            error!(error, "the handler took what no layer gives it, or used it wrongly");
+        }
         kind => debug!(?kind, status = rejection.status().as_u16(), "rejected"),
     }
 }

@@ -12,6 +12,8 @@ mod scripted;
 mod axum;
 #[path = "layer/bodies.rs"]
 mod bodies;
+#[path = "layer/bounds.rs"]
+mod bounds;
 #[path = "layer/bypass.rs"]
 mod bypass;
 #[path = "layer/context.rs"]
@@ -20,6 +22,9 @@ mod context;
 mod disconnect;
 #[path = "layer/edges.rs"]
 mod edges;
+#[cfg(all(feature = "axum", feature = "sqlite"))]
+#[path = "layer/extractors.rs"]
+mod extractors;
 #[path = "layer/fingerprints.rs"]
 mod fingerprints;
 #[path = "layer/grpc.rs"]
@@ -36,6 +41,8 @@ mod model;
 mod once;
 #[path = "layer/orphan.rs"]
 mod orphan;
+#[path = "layer/outcome.rs"]
+mod outcome;
 #[path = "layer/panics.rs"]
 mod panics;
 #[path = "layer/presets.rs"]

@@ -138,17 +138,14 @@ fn fingerprint(scheme: u8, digest: u8) -> Fingerprint {
 fn ask(number: u32) -> ClaimRequest {
     let mut record = [7; 32];
     record[..4].copy_from_slice(&number.to_be_bytes());
-    ClaimRequest {
-        record: RecordId::from_bytes(record),
-        fingerprint: fingerprint(1, 1),
-        token: ClaimToken::new(),
-        lease: Duration::from_secs(1),
-        ttl: TTL,
-    }
+    let (record, fingerprint) = (RecordId::from_bytes(record), fingerprint(1, 1));
+    ClaimRequest::new(record, fingerprint, ClaimToken::new(), Duration::from_secs(1), TTL)
 }
 
-fn like(first: ClaimRequest, scheme: u8, digest: u8) -> ClaimRequest {
-    ClaimRequest { fingerprint: fingerprint(scheme, digest), token: ClaimToken::new(), ..first }
+fn like(mut first: ClaimRequest, scheme: u8, digest: u8) -> ClaimRequest {
+    first.fingerprint = fingerprint(scheme, digest);
+    first.token = ClaimToken::new();
+    first
 }
 
 async fn finish_with(store: &impl Store, ask: ClaimRequest, outcome: Outcome) -> Fence {
@@ -166,8 +163,9 @@ async fn finish(store: &impl Store, ask: ClaimRequest) {
 }
 
 /// The bytes replayed and what is left of the record's life.
-async fn replay(store: &impl Store, ask: ClaimRequest) -> (Bytes, Duration) {
-    match store.claim(ClaimRequest { token: ClaimToken::new(), ..ask }).await.expect("a claim") {
+async fn replay(store: &impl Store, mut ask: ClaimRequest) -> (Bytes, Duration) {
+    ask.token = ClaimToken::new();
+    match store.claim(ask).await.expect("a claim") {
         Claim::Replay { response, expires_in } => (response.as_bytes().clone(), expires_in),
         other => panic!("{other:?}"),
     }
@@ -308,7 +306,8 @@ async fn what_is_in_memory_is_replayed_while_the_store_is_down() {
 
 #[tokio::test(start_paused = true)]
 async fn a_record_of_ten_years_is_kept() {
-    let (store, ask) = (layered(), ClaimRequest { ttl: Duration::from_hours(10 * 365 * 24), ..ask(0) });
+    let (store, mut ask) = (layered(), ask(0));
+    ask.ttl = Duration::from_hours(10 * 365 * 24);
     finish(&store, ask).await;
     assert_eq!(replay(&store, ask).await.1, ask.ttl);
     assert_eq!(replay(&store, ask).await.1, ask.ttl);

@@ -284,7 +284,7 @@ impl<'a> Requests<'a> {
         start();
         match kind {
             Kind::Bare => counted(self.runtime, answer(&self.bare, requests)),
-            Kind::Sha256 => counted(self.runtime, hash(&self.body, times)),
+            Kind::Sha256 => counted(self.runtime, async { hash(&self.body, times) }),
             _ => counted(self.runtime, answer(&self.layered, requests)),
         }
     }
@@ -319,7 +319,7 @@ where
 }
 
 /// Hashes a body and a name, which any layer does that names its records by a digest and compares bodies by one.
-async fn hash(body: &[u8], times: usize) -> Duration {
+fn hash(body: &[u8], times: usize) -> Duration {
     let name = [b'n'; NAME_BYTES];
     let start = now();
     for _ in 0..times {
@@ -386,13 +386,9 @@ impl<'a> Records<'a> {
         };
         let mut record = [0; 32];
         record[..8].copy_from_slice(&mixed(number as u64).to_le_bytes());
-        ClaimRequest {
-            record: RecordId::from_bytes(record),
-            fingerprint: Fingerprint::from_bytes([1; Fingerprint::LEN]),
-            token: ClaimToken::new(),
-            lease: Duration::from_secs(30),
-            ttl: Duration::from_hours(24),
-        }
+        let fingerprint = Fingerprint::from_bytes([1; Fingerprint::LEN]);
+        let (lease, ttl) = (Duration::from_secs(30), Duration::from_hours(24));
+        ClaimRequest::new(RecordId::from_bytes(record), fingerprint, ClaimToken::new(), lease, ttl)
     }
 }
 

@@ -41,13 +41,10 @@ pub(crate) fn run() {
 }
 
 fn ask(number: u32) -> ClaimRequest {
-    ClaimRequest {
-        record: RecordId::from_bytes(Sha256::digest(number.to_be_bytes()).into()),
-        fingerprint: Fingerprint::from_bytes([1; Fingerprint::LEN]),
-        token: ClaimToken::new(),
-        lease: Duration::from_secs(30),
-        ttl: Duration::from_hours(24),
-    }
+    let record = RecordId::from_bytes(Sha256::digest(number.to_be_bytes()).into());
+    let fingerprint = Fingerprint::from_bytes([1; Fingerprint::LEN]);
+    let (lease, ttl) = (Duration::from_secs(30), Duration::from_hours(24));
+    ClaimRequest::new(record, fingerprint, ClaimToken::new(), lease, ttl)
 }
 
 /// Replays a second to so many clients.

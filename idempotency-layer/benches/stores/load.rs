@@ -85,13 +85,10 @@ pub(crate) async fn cycles<S: Store>(store: Arc<S>, clients: usize) -> f64 {
 
 async fn cycle(store: &impl Store, response: StoredResponse) {
     let token = ClaimToken::new();
-    let request = ClaimRequest {
-        record: RecordId::from_bytes(Sha256::digest(token.as_bytes()).into()),
-        fingerprint: Fingerprint::from_bytes([1; Fingerprint::LEN]),
-        token,
-        lease: Duration::from_secs(30),
-        ttl: Duration::from_hours(24),
-    };
+    let record = RecordId::from_bytes(Sha256::digest(token.as_bytes()).into());
+    let fingerprint = Fingerprint::from_bytes([1; Fingerprint::LEN]);
+    let (lease, ttl) = (Duration::from_secs(30), Duration::from_hours(24));
+    let request = ClaimRequest::new(record, fingerprint, token, lease, ttl);
     let Claim::Run(run) = store.claim(request).await.unwrap() else { panic!("not a new record") };
     let held = store.complete(request.record, run.fence, Outcome::Response(response)).await.unwrap();
     assert_eq!(held, Fenced::Held);

@@ -66,7 +66,7 @@ impl Store for OneByOne {
             .await
             .unwrap();
         let fence = Fence(u64::try_from(fence).unwrap());
-        Ok(Claim::Run(Run { fence, attempt: 1, orphan: false, checkpoint: None }))
+        Ok(Claim::Run(Run::new(fence, 1)))
     }
 
     async fn complete(&self, record: RecordId, fence: Fence, outcome: Outcome) -> Result<Fenced, StoreError> {

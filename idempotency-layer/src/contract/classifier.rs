@@ -18,6 +18,7 @@ use crate::grpc;
 /// It decides about the response alone. Whether rows written through `CoCommit` are committed with it is decided by
 /// [`Builder::commits`](crate::Builder::commits).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Disposition {
     /// It is stored, and replayed to every retry.
     Store,
@@ -29,6 +30,9 @@ pub enum Disposition {
 
 /// A rule over responses: which ones are stored ([`Contract::stores`](crate::Contract::stores)), and with which ones a
 /// handler's rows are committed ([`Builder::commits`](crate::Builder::commits)).
+///
+/// Of a gRPC call, a rule sees the HTTP status that stands for its `grpc-status`, by the table of
+/// [`Contract::grpc`](crate::Contract::grpc).
 #[derive(Clone)]
 pub struct Classifier(Rule);
 
@@ -65,6 +69,9 @@ impl Classifier {
     /// As the function says. It sees status, headers and extensions; the body is not read yet. A response that it stores is
     /// read to its end before it is sent, so return [`Disposition::Tombstone`] or [`Disposition::Release`] for a stream that
     /// does not end.
+    ///
+    /// The response of a gRPC call was read already: its `grpc-status` is among the headers, also where it came in the
+    /// trailers.
     pub fn custom(rule: impl Fn(&response::Parts) -> Disposition + Send + Sync + 'static) -> Self {
         Self(Rule::Custom(Arc::new(rule)))
     }

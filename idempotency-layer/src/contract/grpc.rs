@@ -87,7 +87,7 @@ impl Contract {
     /// | `Tombstone(Unknown)` | `FAILED_PRECONDITION` (9): somebody must look first | −1: not again |
     /// | `BodyTooLarge` | `RESOURCE_EXHAUSTED` (8) | −1: not again |
     /// | `ScopeMissing`, `ResponseUnreadable` | `INTERNAL` (13) | |
-    /// | `StoreUnavailable`, `NotRecorded`, `RolledBack` | `UNAVAILABLE` (14) | 1000 |
+    /// | `Overloaded`, `StoreUnavailable`, `NotRecorded`, `RolledBack` | `UNAVAILABLE` (14) | 1000 |
     /// | `CommitUnknown` | `UNAVAILABLE` (14) | −1: without a key it may run twice |
     ///
     /// # gRPC-Web
@@ -131,8 +131,11 @@ fn code_of(kind: RejectionKind) -> Code {
         RejectionKind::Tombstone(Tombstone::Unreplayable) => Code::AlreadyExists,
         RejectionKind::Tombstone(Tombstone::Unknown) => Code::FailedPrecondition,
         RejectionKind::BodyTooLarge { .. } => Code::ResourceExhausted,
-        RejectionKind::ScopeMissing | RejectionKind::ResponseUnreadable => Code::Internal,
-        RejectionKind::StoreUnavailable
+        RejectionKind::ScopeMissing | RejectionKind::Misconfigured | RejectionKind::ResponseUnreadable => {
+            Code::Internal
+        }
+        RejectionKind::Overloaded
+        | RejectionKind::StoreUnavailable
         | RejectionKind::NotRecorded
         | RejectionKind::RolledBack
         | RejectionKind::CommitUnknown => Code::Unavailable,

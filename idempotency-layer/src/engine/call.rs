@@ -15,8 +15,15 @@ pub(super) struct JudgedCall<R> {
     pub(super) disposition: Disposition,
     /// Whether it is one that the handler's rows are committed with.
     pub(super) commits: bool,
-    /// Its body and its trailers, where they were read to their end.
-    pub(super) content: Option<(Bytes, Option<HeaderMap>)>,
+    pub(super) content: Content,
+}
+
+/// What was read of the response of a call.
+pub(super) enum Content {
+    /// Its body and its trailers.
+    Whole(Bytes, Option<HeaderMap>),
+    /// Not all of it, and why.
+    Partial(&'static str),
 }
 
 /// Whether this is the response of a gRPC call. An interim response, such as 101, is none.
@@ -41,14 +48,15 @@ pub(super) async fn judge_call<St, R: Replayable>(
     mut response: Response<R>,
 ) -> Result<JudgedCall<R>, BoxError> {
     let told = response.extensions().get::<Disposition>().copied();
-    let data = match told {
-        Some(Disposition::Release | Disposition::Tombstone) => Bytes::new(),
+    let (data, why) = match told {
+        Some(Disposition::Release | Disposition::Tombstone) => (Bytes::new(), "the handler says so"),
         Some(Disposition::Store) | None => {
             match grpc::read(response.body_mut(), config.max_response_bytes).await {
                 Call::Unary(Read::Whole(data, trailers)) => {
                     return Ok(judge_whole(config, response, data, trailers));
                 }
-                Call::Unary(Read::TooLarge(data)) | Call::Streaming(data) => data,
+                Call::Unary(Read::TooLarge(data)) => (data, "longer than max_response_bytes"),
+                Call::Streaming(data) => (data, "a stream"),
                 Call::Unary(Read::LimitedElsewhere(error) | Read::Failed(error)) => return Err(error),
             }
         }
@@ -58,7 +66,12 @@ pub(super) async fn judge_call<St, R: Replayable>(
     let commits = grpc::judge(&mut parts, None, |parts| config.commits.takes(parts));
     let commits = commits.unwrap_or_else(|| config.commits.takes(&parts));
     let body = if data.is_empty() { rest } else { R::from_replay(ReplayBody::resumed(data, rest)) };
-    Ok(JudgedCall { response: Response::from_parts(parts, body), disposition, commits, content: None })
+    Ok(JudgedCall {
+        response: Response::from_parts(parts, body),
+        disposition,
+        commits,
+        content: Content::Partial(why),
+    })
 }
 
 fn judge_whole<St, R: Replayable>(
@@ -75,6 +88,6 @@ fn judge_whole<St, R: Replayable>(
         response: Response::from_parts(parts, body),
         disposition,
         commits: commits.unwrap_or(false),
-        content: Some((data, trailers)),
+        content: Content::Whole(data, trailers),
     }
 }

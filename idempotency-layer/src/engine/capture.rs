@@ -3,11 +3,13 @@
 use http::{HeaderMap, Response};
 
 use super::Engine;
-use super::call::{JudgedCall, is_call, judge_call};
+use super::call::{Content, JudgedCall, is_call, judge_call};
 use super::claimed::Ended;
 use crate::body::{self, Read, ReplayBody, Replayable};
 use crate::contract::Disposition;
+use crate::handler_error;
 use crate::rejection::RejectionKind;
+use crate::request_outcome::RequestOutcome;
 use crate::response::StoredResponse;
 use crate::store::{Outcome, Store, Tombstone};
 use crate::trace;
@@ -18,8 +20,11 @@ impl<St: Store> Engine<St> {
     /// Decides whether a response is stored, and reads it to its end if it is.
     pub(super) async fn capture<R: Replayable, E>(&self, response: Response<R>) -> Ended<R, E> {
         let record = self.record;
+        let mut response = handler_error::answer(&self.config.contract, &self.key, response);
+        // Another layer's, passed on by the handler, is none of this one's.
+        response.extensions_mut().remove::<RequestOutcome>();
         if is_call(&response) {
-            return self.capture_call(response).await;
+            return Box::pin(self.capture_call(response)).await;
         }
         let (parts, body) = response.into_parts();
         let disposition = self.config.contract.stores.classify(&parts, &body);
@@ -63,12 +68,12 @@ impl<St: Store> Engine<St> {
         };
         let outcome = match (disposition, content) {
             (Disposition::Release, _) => return Ended::NotStored(response),
-            (Disposition::Store, Some((data, trailers))) => {
+            (Disposition::Store, Content::Whole(data, trailers)) => {
                 self.outcome_of(&response, &data, trailers.as_ref())
             }
-            (Disposition::Tombstone, Some(_)) => NOT_REPLAYED,
-            (_, None) => {
-                trace::not_stored(self.record, "a stream, or longer than max_response_bytes");
+            (_, Content::Whole(..)) => NOT_REPLAYED,
+            (_, Content::Partial(why)) => {
+                trace::not_stored(self.record, why);
                 NOT_REPLAYED
             }
         };

@@ -1,21 +1,21 @@
 //! From the claim to the answer: run, capture, settle. The process may be killed at any await in here; what it leaves is
 //! an orphan, until the completion, and a record after.
 
-use std::future::poll_fn;
 use std::panic::resume_unwind;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 
-use http::Response;
+use http::{Request, Response};
+use tower_service::Service;
 
 use super::Engine;
+use super::callee::Callee;
 use super::lease::{Lease, Panic};
 use crate::body::Replayable;
-use crate::config::OnDisconnect;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::rejection::RejectionKind;
+use crate::request_outcome::RequestOutcome;
 use crate::store::{Fenced, Outcome, RequestTransaction, Store};
 use crate::trace;
 
@@ -23,6 +23,8 @@ use crate::trace;
 pub(super) struct ClaimedRun<'a, St> {
     pub(super) engine: &'a Engine<St>,
     pub(super) lease: Lease<'a, St>,
+    /// What its response says of the run.
+    pub(super) ran: RequestOutcome,
     /// The layer's end of the transaction that the handler was offered.
     pub(super) transaction: Option<Box<dyn RequestTransaction>>,
     /// Whether the request body broke off while the handler read it; `None`: it was read before the claim.
@@ -42,6 +44,8 @@ pub(super) enum Ended<R, E> {
     NotStored(Response<R>),
     /// With the service's own error.
     Failed(E),
+    /// With the service's own error, before it was called.
+    NotReady(E),
     /// With a panic.
     Panicked(Panic),
     /// The client disconnected, and the layer cancels then.
@@ -50,29 +54,30 @@ pub(super) enum Ended<R, E> {
 
 impl<St: Store> ClaimedRun<'_, St> {
     /// Runs the handler, reads its response as far as it is stored, and settles the claim.
-    pub(super) async fn run<F, R, E>(self, handler: Pin<Box<F>>) -> Result<Response<R>, E>
+    pub(super) async fn run<S, B, R>(
+        self,
+        mut inner: Callee<S>,
+        request: Request<B>,
+    ) -> Result<Response<R>, S::Error>
     where
-        F: Future<Output = Result<Response<R>, E>>,
+        S: Service<Request<B>, Response = Response<R>> + Clone,
         R: Replayable,
     {
         let engine = self.engine;
-        let cancels = engine.config.on_disconnect == OnDisconnect::Cancel;
-        // Handler and response body are dropped with this block, before their claim is given up.
+        // Handler and response body are dropped with this block, before their claim is given up. A service that panics
+        // before it has made its future is caught like one that does after.
         let ended = {
-            let mut answered = pin!(async {
-                match handler.await {
+            let answered = pin!(engine.unless_cancelled(async move {
+                match inner.call(request).await {
                     Ok(response) => engine.capture(response).await,
                     Err(error) => Ended::Failed(error),
                 }
-            });
-            let mut cancelled = cancels.then(|| Box::pin(engine.cancellation.cancelled()));
-            let unless_cancelled = poll_fn(|cx| {
-                if cancelled.as_mut().is_some_and(|cancelled| cancelled.as_mut().poll(cx).is_ready()) {
-                    return Poll::Ready(Ended::Cancelled);
-                }
-                answered.as_mut().poll(cx)
-            });
-            self.lease.keep_during(unless_cancelled).await.unwrap_or_else(Ended::Panicked)
+            }));
+            match self.lease.keep_during(answered).await {
+                Ok(Some(ended)) => ended,
+                Ok(None) => Ended::Cancelled,
+                Err(panic) => Ended::Panicked(panic),
+            }
         };
         let ended = match ended {
             Ended::Stored { response, .. } if self.upload_broke_off() => {
@@ -108,12 +113,18 @@ impl<St: Store> ClaimedRun<'_, St> {
             Ended::NotStored(response) => {
                 self.roll_back().await;
                 self.lease.release().await;
-                Ok(self.engine.mark(response))
+                Ok(self.engine.mark(response, self.ran))
             }
             Ended::Failed(error) => {
                 trace::ended_without_response(self.engine.record, "error");
                 self.roll_back().await;
                 self.lease.abandon().await;
+                Err(error)
+            }
+            Ended::NotReady(error) => {
+                // Nothing ran, so there is nothing to be in doubt about.
+                trace::ended_without_response(self.engine.record, "not ready");
+                self.lease.release().await;
                 Err(error)
             }
             Ended::Panicked(panic) => {
@@ -174,14 +185,14 @@ impl<St: Store> ClaimedRun<'_, St> {
         match recorded {
             Ok(Fenced::Held) => {
                 trace::completed(engine.record);
-                engine.mark(response)
+                engine.mark(response, self.ran)
             }
             Ok(Fenced::Stale) => {
                 // Another run holds the claim: its answer is the one that retries will get.
                 trace::stale(engine.record);
                 engine.reject(RejectionKind::InProgress)
             }
-            Err(error) if engine.config.passes_through(error) => engine.mark(response),
+            Err(error) if engine.config.passes_through(error) => engine.mark(response, self.ran),
             Err(_) => engine.reject(RejectionKind::NotRecorded),
         }
     }

@@ -1,5 +1,4 @@
-//! A claim that is a lease, and its verbs: renew, complete, abandon, release. Nothing else in the engine renews or ends
-//! a claim.
+//! A claim that is a lease, and its verbs: renew, complete, abandon, release.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -9,17 +8,23 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
+use tower_service::Service;
 
 use super::Engine;
+use super::callee::Callee;
+use super::claimed::Ended;
+use super::give_up::{GiveUp, GivenUp};
+use crate::clock::{after, now};
 use crate::error::{StoreError, StoreErrorKind};
-use crate::orphan::OnOrphan;
 use crate::store::{Fence, Fenced, Outcome, Store, Tombstone};
 use crate::trace;
 
 /// The pauses before a completion is tried again.
 const COMPLETION_PAUSES: [Duration; 3] =
     [Duration::from_millis(20), Duration::from_millis(200), Duration::from_secs(1)];
+/// The longest pause before a renewal is tried again.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) type Panic = Box<dyn Any + Send>;
 
@@ -28,6 +33,8 @@ pub(super) struct Lease<'a, St> {
     pub(super) engine: &'a Engine<St>,
     /// What the claim is shown with to the store.
     pub(super) fence: Fence,
+    /// The lease runs from here, or later: the moment before the store was asked.
+    pub(super) held_since: Instant,
 }
 
 impl<St: Store> Lease<'_, St> {
@@ -48,20 +55,40 @@ impl<St: Store> Lease<'_, St> {
         .await
     }
 
-    /// Renews the lease for ever, or until it is lost.
+    /// Renews the lease for ever, or until it is lost. A renewal that failed is tried again soon: an outage that is over
+    /// before the lease ends does not lose the claim.
     async fn renew(&self) -> Infallible {
         let (record, lease) = (self.engine.record, self.engine.config.lease);
+        let mut next = after(self.held_since, lease / 3);
         loop {
-            sleep(lease / 3).await;
+            sleep_until(next).await;
+            let asked_at = now();
             match self.extend(lease).await {
-                Ok(Fenced::Held) => {}
+                Ok(Fenced::Held) => next = after(asked_at, lease / 3),
                 Ok(Fenced::Stale) => {
                     // The run goes on: stopping it half way would be worse. Its outcome will be refused.
                     trace::lease_lost(record);
                     pending::<()>().await;
                 }
-                Err(error) => trace::store_failed(record, "extend", &error),
+                Err(error) => {
+                    trace::store_failed(record, "extend", &error);
+                    next = after(now(), (lease / 10).min(RENEWAL_PAUSE));
+                }
             }
+        }
+    }
+
+    /// Waits, under the lease, until the service is ready to be called. `None`: it is.
+    pub(super) async fn wait_until_ready<S, Q, R>(&self, inner: &mut Callee<S>) -> Option<Ended<R, S::Error>>
+    where
+        S: Service<Q> + Clone,
+    {
+        let ready = pin!(self.engine.unless_cancelled(inner.wait_until_ready()));
+        match self.keep_during(ready).await {
+            Ok(Some(Ok(()))) => None,
+            Ok(Some(Err(error))) => Some(Ended::NotReady(error)),
+            Ok(None) => Some(Ended::Cancelled),
+            Err(panic) => Some(Ended::Panicked(panic)),
         }
     }
 
@@ -96,29 +123,17 @@ impl<St: Store> Lease<'_, St> {
 
     /// Gives up the claim of a run that ended without a response, by the policy for orphans.
     pub(super) async fn abandon(&self) {
-        match self.engine.config.on_orphan {
-            OnOrphan::Rerun => self.release().await,
-            OnOrphan::Halt => {
-                // Where this fails, or comes too late, the next claim finds an orphan and halts.
-                let _ = self.complete(Outcome::Tombstone(Tombstone::Unknown)).await;
-            }
-            OnOrphan::Reconcile(_) => {
-                // An orphan at once, instead of when the lease runs out.
-                if let Err(error) = self.extend(Duration::ZERO).await {
-                    trace::store_failed(self.engine.record, "extend", &error);
-                }
-                self.ended();
-            }
-        }
+        self.give_up(GiveUp::of_policy(&self.engine.config.on_orphan)).await;
     }
 
-    /// Gives the claim back. Where the store is not reached, the lease runs out instead.
+    /// Gives the claim back.
     pub(super) async fn release(&self) {
-        let record = self.engine.record;
-        match St::release(&self.engine.config.store, record, self.fence).await {
-            Ok(_) => trace::released(record),
-            Err(error) => trace::store_failed(record, "release", &error),
-        }
+        self.give_up(GiveUp::Release).await;
+    }
+
+    async fn give_up(&self, how: GiveUp) {
+        let Engine { config, record, .. } = self.engine;
+        GivenUp { config: config.clone(), record: *record, fence: self.fence, how }.settle().await;
         self.ended();
     }
 
@@ -129,8 +144,6 @@ impl<St: Store> Lease<'_, St> {
     /// Notes that the claim is settled: nothing is left to finish if the client disconnects, and waiters may look.
     pub(super) fn ended(&self) {
         self.engine.cancellation.claim_ends();
-        if !self.engine.config.wait.is_zero() {
-            self.engine.config.waiters.wake(self.engine.record);
-        }
+        self.engine.config.wake_waiters(self.engine.record);
     }
 }

@@ -2,139 +2,40 @@
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use http::{Request, Response};
 use tokio::time::{Instant, timeout, timeout_at};
 use tower_service::Service;
 
+use super::callee::Callee;
 use super::claimed::Ended;
 use super::lease::{Lease, Panic};
-use super::{Engine, POLL, head_of, run_without_key};
+use super::{Engine, head_of};
 use crate::body::Replayable;
 use crate::clock::{after, now};
-use crate::config::{InTransaction, OnDisconnect, OnStoreFailure};
 use crate::context::{Checkpoints, Idempotency, Written};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;
 use crate::orphan::{OnOrphan, Orphan};
 use crate::rejection::RejectionKind;
+use crate::request_outcome::RequestOutcome;
 use crate::store::{
-    Checkpoint, Claim, ClaimRequest, ClaimToken, ClaimTransaction, Completion, Fence, Outcome, RecordId,
-    Store, Tombstone, TransactionClaim,
+    Checkpoint, Claim, ClaimRequest, ClaimToken, ClaimTransaction, Completion, Fence, Outcome, RecordId, Run,
+    Store, Tombstone,
 };
 use crate::trace;
 
-impl<St: Store> Engine<St> {
-    /// Claims in the transaction, runs the handler in it, and answers.
-    pub(super) async fn engage_in_transaction<S, B, R>(
-        &self,
-        way: &InTransaction<St>,
-        fingerprint: Fingerprint,
-        mut request: Request<B>,
-        mut inner: S,
-    ) -> Result<Response<R>, S::Error>
-    where
-        S: Service<Request<B>, Response = Response<R>>,
-        B: Replayable,
-        R: Replayable,
-    {
-        let asked = ClaimRequest {
-            record: self.record,
-            fingerprint,
-            token: ClaimToken::new(),
-            lease: self.config.lease,
-            ttl: self.config.contract.ttl,
-        };
-        // Dropped here: the store closes the connection, and the claim with it.
-        let (run, transaction, until) = match self.claim_in_transaction(way, &asked).await {
-            Ok((TransactionClaim::Run(run, transaction), until)) => (run, transaction, until),
-            Ok((TransactionClaim::Answered(claim), _)) => return Ok(self.answer_claim(claim)),
-            Err(error) if self.passes_through(&error) => {
-                let offered = St::offer_transaction(&self.config.store, request.extensions_mut());
-                return run_without_key(self.config.clone(), offered, inner.call(request)).await;
-            }
-            Err(_) => return Ok(self.reject(RejectionKind::StoreUnavailable)),
-        };
-        trace::claimed(self.record, &run);
-        // From here on a client that disconnects is not the end: what runs is finished, or cancelled, on the runtime.
-        self.cancellation.claim_begins();
-        let is_orphan = run.orphan;
-        let idempotency =
-            Idempotency::new(self.key.clone(), self.record, fingerprint, run, Arc::new(NoCheckpoints));
-        let claimed = TransactionalRun { engine: self, asked, transaction, until };
-        if is_orphan {
-            let orphan = Orphan { idempotency: idempotency.clone(), request: head_of(&request) };
-            let ended = within_time(until, Box::pin(self.reconcile(orphan))).await;
-            if let Some(ended) = ended {
-                return claimed.settle(ended).await;
-            }
-        }
-        if self.cancellation.is_cancelled() {
-            return claimed.settle(RunEnded::In(Ended::Cancelled)).await;
-        }
-        request.extensions_mut().insert(idempotency);
-        claimed.transaction.offer(request.extensions_mut());
-        match catch_unwind(AssertUnwindSafe(|| Box::pin(inner.call(request)))) {
-            Ok(handler) => claimed.run(handler).await,
-            Err(panic) => claimed.settle(RunEnded::In(Ended::Panicked(panic))).await,
-        }
-    }
-
-    /// Asks for the claim and, where the layer waits, waits for its owner: polling, without a connection in between. A
-    /// run of this process wakes its waiters when it ends. Says until when the transaction may take, too.
-    async fn claim_in_transaction(
-        &self,
-        way: &InTransaction<St>,
-        request: &ClaimRequest,
-    ) -> Result<(TransactionClaim, Instant), StoreError> {
-        let wait_until = after(now(), self.config.wait);
-        let mut place = None;
-        loop {
-            let until = after(now(), way.time);
-            let claim = (way.claim)(&self.config.store, *request, way.time)
-                .await
-                .inspect_err(|error| trace::store_failed(self.record, "claim", error))?;
-            let left = wait_until.saturating_duration_since(now());
-            let TransactionClaim::Answered(Claim::InFlight { .. }) = claim else { return Ok((claim, until)) };
-            if left.is_zero() {
-                return Ok((claim, until));
-            }
-            match &mut place {
-                // The store is asked once more after the place is taken: what happens between the two is not missed.
-                None => {
-                    trace::waiting(self.record, self.config.wait);
-                    place = Some(self.config.waiters.join(self.record));
-                }
-                Some(place) => {
-                    let _ = timeout(left.min(POLL), place.changed()).await;
-                }
-            }
-        }
-    }
-
-    /// What a claim that does not run is answered.
-    fn answer_claim<R: Replayable>(&self, claim: Claim) -> Response<R> {
-        match claim {
-            Claim::Replay { response, .. } => self.replay(&response),
-            Claim::Mismatch => self.reject(RejectionKind::KeyReused),
-            Claim::Tombstone(tombstone) => self.reject(RejectionKind::Tombstone(tombstone)),
-            Claim::InFlight { .. } | Claim::Run(_) => self.reject(RejectionKind::InProgress),
-        }
-    }
-
-    fn passes_through(&self, error: &StoreError) -> bool {
-        self.config.on_store_failure == OnStoreFailure::PassThrough
-            && error.kind() == StoreErrorKind::Unavailable
-    }
-}
+/// How long the rollback of a run that took too long is waited for.
+const ROLL_BACK_WITHIN: Duration = Duration::from_millis(500);
 
 /// A request that runs in a transaction that is its claim.
-struct TransactionalRun<'a, St> {
+pub(super) struct TransactionalRun<'a, St> {
     engine: &'a Engine<St>,
-    asked: ClaimRequest,
+    ran: RequestOutcome,
     transaction: Box<dyn ClaimTransaction>,
     /// When the transaction has taken too long.
     until: Instant,
@@ -146,38 +47,76 @@ enum RunEnded<R, E> {
     TooLate,
 }
 
-impl<St: Store> TransactionalRun<'_, St> {
-    /// Runs the handler, reads its response as far as it is stored, and settles the claim.
-    async fn run<F, R, E>(self, mut handler: Pin<Box<F>>) -> Result<Response<R>, E>
+impl<'a, St: Store> TransactionalRun<'a, St> {
+    pub(super) fn new(
+        engine: &'a Engine<St>,
+        ran: RequestOutcome,
+        transaction: Box<dyn ClaimTransaction>,
+        asked_at: Instant,
+    ) -> Self {
+        let time = engine.config.in_transaction.as_ref().map_or(Duration::ZERO, |way| way.time);
+        Self { engine, ran, transaction, until: after(asked_at, time) }
+    }
+
+    /// Runs the handler in the transaction, ends that, and answers.
+    pub(super) async fn engage<S, B, R>(
+        self,
+        run: Run,
+        fingerprint: Fingerprint,
+        mut inner: Callee<S>,
+        mut request: Request<B>,
+    ) -> Result<Response<R>, S::Error>
     where
-        F: Future<Output = Result<Response<R>, E>>,
+        S: Service<Request<B>, Response = Response<R>> + Clone,
+        B: Replayable,
         R: Replayable,
     {
         let engine = self.engine;
-        let cancels = engine.config.on_disconnect == OnDisconnect::Cancel;
-        // The handler moves into this block and is dropped with it, before its transaction is ended.
-        let answered = async move {
-            match handler.as_mut().await {
-                Ok(response) => engine.capture(response).await,
-                Err(error) => Ended::Failed(error),
-            }
+        let is_orphan = run.orphan;
+        let idempotency =
+            Idempotency::new(engine.key.clone(), engine.record, fingerprint, run, Arc::new(NoCheckpoints));
+        // Killed in any of these awaits: the transaction ends with its connection, and nothing is left.
+        let mut ended = None;
+        if is_orphan {
+            inner.give_readiness_back();
+            let orphan = Orphan { idempotency: idempotency.clone(), request: head_of(&request) };
+            ended = within_time(self.until, Box::pin(engine.reconcile(orphan))).await;
+        }
+        if ended.is_none() && !inner.is_ready() {
+            let ready = Box::pin(async {
+                match engine.unless_cancelled(inner.wait_until_ready()).await {
+                    Some(Ok(())) => None,
+                    Some(Err(error)) => Some(Ended::NotReady(error)),
+                    None => Some(Ended::Cancelled),
+                }
+            });
+            ended = within_time(self.until, ready).await;
+        }
+        if ended.is_none() && engine.cancellation.is_cancelled() {
+            ended = Some(RunEnded::In(Ended::Cancelled));
+        }
+        if let Some(ended) = ended {
+            return self.settle(ended).await;
+        }
+        request.extensions_mut().insert(idempotency);
+        self.transaction.offer(request.extensions_mut());
+        // Handler and response body are dropped with this block, before their transaction is ended.
+        let ended = {
+            let answered = Box::pin(engine.unless_cancelled(async move {
+                match inner.call(request).await {
+                    Ok(response) => engine.capture(response).await,
+                    Err(error) => Ended::Failed(error),
+                }
+            }));
+            let answered = pin!(async { Some(answered.await.unwrap_or(Ended::Cancelled)) });
+            within_time(self.until, answered).await
         };
-        let mut answered = Box::pin(answered);
-        let mut cancelled = cancels.then(|| Box::pin(engine.cancellation.cancelled()));
-        let ended = poll_fn(|cx| {
-            if cancelled.as_mut().is_some_and(|cancelled| cancelled.as_mut().poll(cx).is_ready()) {
-                return Poll::Ready(Some(Ended::Cancelled));
-            }
-            answered.as_mut().poll(cx).map(Some)
-        });
-        let ended = within_time(self.until, ended).await;
-        drop(answered);
         self.settle(ended.unwrap_or(RunEnded::TooLate)).await
     }
 
     /// Ends the transaction as the run ended, then answers.
     async fn settle<R: Replayable, E>(self, ended: RunEnded<R, E>) -> Result<Response<R>, E> {
-        let Self { engine, asked, transaction, .. } = self;
+        let Self { engine, ran, transaction, .. } = self;
         // Killed in any of these: the transaction is rolled back, or was committed whole.
         let answer = match ended {
             RunEnded::In(Ended::Stored { response, outcome, commits }) => {
@@ -185,19 +124,24 @@ impl<St: Store> TransactionalRun<'_, St> {
                 Ok(match transaction.complete(outcome, with_rows).await {
                     Ok(Completion::Committed) => {
                         trace::completed(engine.record);
-                        engine.mark(response)
+                        engine.mark(response, ran)
                     }
                     Ok(Completion::Overtaken(claim)) => {
                         trace::stale(engine.record);
-                        engine.answer_claim(claim)
+                        engine.answer_without_running(&claim)
                     }
-                    Err(error) => engine.not_committed(&asked, &error).await,
+                    Err(error) => engine.not_committed(&error).await,
                 })
             }
             RunEnded::In(Ended::NotStored(response)) => {
                 transaction.roll_back().await;
                 trace::released(engine.record);
-                Ok(engine.mark(response))
+                Ok(engine.mark(response, ran))
+            }
+            RunEnded::In(Ended::NotReady(error)) => {
+                trace::ended_without_response(engine.record, "not ready");
+                transaction.roll_back().await;
+                Err(error)
             }
             RunEnded::In(Ended::Failed(error)) => {
                 trace::ended_without_response(engine.record, "error");
@@ -216,8 +160,9 @@ impl<St: Store> TransactionalRun<'_, St> {
             }
             RunEnded::TooLate => {
                 trace::ended_without_response(engine.record, "transaction_time");
-                // The handler may have left a statement on its way: the connection is closed.
-                drop(transaction);
+                // The next try meets no lock, unless the handler left a long statement on its way: then the connection is
+                // closed, and the database ends the transaction when it notices.
+                let _ = timeout(ROLL_BACK_WITHIN, transaction.roll_back()).await;
                 Ok(engine.reject(RejectionKind::RolledBack))
             }
         };
@@ -229,17 +174,22 @@ impl<St: Store> TransactionalRun<'_, St> {
 impl<St: Store> Engine<St> {
     /// Answers a run whose commit failed. Where nobody knows whether it did, a policy that must not run again has that
     /// written into the record.
-    async fn not_committed<R: Replayable>(&self, asked: &ClaimRequest, error: &StoreError) -> Response<R> {
+    async fn not_committed<R: Replayable>(&self, error: &StoreError) -> Response<R> {
         trace::store_failed(self.record, "commit", error);
         if error.kind() != StoreErrorKind::Unavailable {
             return self.reject(RejectionKind::RolledBack);
         }
         if matches!(self.config.on_orphan, OnOrphan::Halt) {
             // A commit that took effect left a record, and then this finds a replay.
-            let claim =
-                St::claim(&self.config.store, ClaimRequest { token: ClaimToken::new(), ..*asked }).await;
-            if let Ok(Claim::Run(run)) = claim {
-                let lease = Lease { engine: self, fence: run.fence };
+            let asked = ClaimRequest {
+                record: self.record,
+                fingerprint: Fingerprint::NONE,
+                token: ClaimToken::new(),
+                lease: self.config.lease,
+                ttl: self.config.contract.ttl,
+            };
+            if let Ok(Claim::Run(run)) = St::claim(&self.config.store, asked).await {
+                let lease = Lease { engine: self, fence: run.fence, held_since: now() };
                 let _ = lease.complete(Outcome::Tombstone(Tombstone::Unknown)).await;
             }
         }

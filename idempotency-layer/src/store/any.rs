@@ -8,7 +8,8 @@ use std::time::Duration;
 use http::Extensions;
 
 use super::{
-    Checkpoint, Claim, ClaimRequest, ClaimToken, Fence, Fenced, Outcome, RecordId, RequestTransaction, Store,
+    Checkpoint, Claim, ClaimRequest, ClaimToken, Fence, Fenced, Outcome, Purge, RecordId, RequestTransaction,
+    Store,
 };
 use crate::error::StoreError;
 
@@ -17,13 +18,47 @@ use crate::error::StoreError;
 /// [`IdempotencyLayer`](crate::IdempotencyLayer) is generic over its store, so that a verb of a store known
 /// at compile time costs no allocation. A program that picks its store at run time wraps it in this, for one
 /// allocation a verb.
+///
+/// It can be given to a [`PurgeTask`](super::PurgeTask) too, whichever store it is:
+///
+/// ```
+/// # #[cfg(feature = "memory")]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use std::time::Duration;
+///
+/// use idempotency_layer::{AnyStore, IdempotencyLayer, MemoryStore, PurgeTask};
+///
+/// let store = AnyStore::purging(MemoryStore::default());
+/// let purge = PurgeTask::spawn(store.clone(), Duration::from_mins(1), 1000);
+/// let layer = IdempotencyLayer::builder(store).single_tenant().build();
+/// # drop((layer, purge));
+/// # }
+/// # #[cfg(not(feature = "memory"))]
+/// # fn main() {}
+/// ```
 #[derive(Clone)]
 pub struct AnyStore(Arc<dyn DynStore>);
 
 impl AnyStore {
-    /// Forgets the type of a store.
+    /// Wraps a store that drops its expired records by itself. [`purge_expired`](Purge::purge_expired) does nothing.
+    ///
+    /// For a store that implements [`Purge`], call [`purging`](Self::purging), or its expired records stay.
     pub fn new(store: impl Store) -> Self {
+        Self(Arc::new(SelfPurging(store)))
+    }
+
+    /// Wraps a store that keeps its expired records until it is told to drop them. Give a clone to a
+    /// [`PurgeTask`](super::PurgeTask).
+    pub fn purging(store: impl Purge) -> Self {
         Self(Arc::new(store))
+    }
+}
+
+/// Drops nothing, and says 0, for a store given to [`AnyStore::new`].
+impl Purge for AnyStore {
+    async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
+        self.0.purge_expired(limit).await
     }
 }
 
@@ -70,7 +105,7 @@ impl fmt::Debug for AnyStore {
 
 type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// [`Store`] with its futures boxed.
+/// [`Purge`] with its futures boxed.
 trait DynStore: Send + Sync {
     fn token(&self) -> ClaimToken;
     fn claim(&self, request: ClaimRequest) -> Answer<'_, Claim>;
@@ -79,9 +114,10 @@ trait DynStore: Send + Sync {
     fn extend(&self, record: RecordId, fence: Fence, lease: Duration) -> Answer<'_, Fenced>;
     fn checkpoint(&self, record: RecordId, fence: Fence, checkpoint: Checkpoint) -> Answer<'_, Fenced>;
     fn offer_transaction(&self, extensions: &mut Extensions) -> Option<Box<dyn RequestTransaction>>;
+    fn purge_expired(&self, limit: usize) -> Answer<'_, usize>;
 }
 
-impl<S: Store> DynStore for S {
+impl<S: Purge> DynStore for S {
     fn token(&self) -> ClaimToken {
         Store::token(self)
     }
@@ -108,5 +144,49 @@ impl<S: Store> DynStore for S {
 
     fn offer_transaction(&self, extensions: &mut Extensions) -> Option<Box<dyn RequestTransaction>> {
         Store::offer_transaction(self, extensions)
+    }
+
+    fn purge_expired(&self, limit: usize) -> Answer<'_, usize> {
+        Box::pin(Purge::purge_expired(self, limit))
+    }
+}
+
+/// A store that needs no purge.
+struct SelfPurging<S>(S);
+
+impl<S: Store> Store for SelfPurging<S> {
+    async fn claim(&self, request: ClaimRequest) -> Result<Claim, StoreError> {
+        self.0.claim(request).await
+    }
+
+    async fn complete(&self, record: RecordId, fence: Fence, outcome: Outcome) -> Result<Fenced, StoreError> {
+        self.0.complete(record, fence, outcome).await
+    }
+
+    async fn release(&self, record: RecordId, fence: Fence) -> Result<Fenced, StoreError> {
+        self.0.release(record, fence).await
+    }
+
+    async fn extend(&self, record: RecordId, fence: Fence, lease: Duration) -> Result<Fenced, StoreError> {
+        self.0.extend(record, fence, lease).await
+    }
+
+    async fn checkpoint(
+        &self,
+        record: RecordId,
+        fence: Fence,
+        checkpoint: Checkpoint,
+    ) -> Result<Fenced, StoreError> {
+        self.0.checkpoint(record, fence, checkpoint).await
+    }
+
+    fn offer_transaction(&self, extensions: &mut Extensions) -> Option<Box<dyn RequestTransaction>> {
+        self.0.offer_transaction(extensions)
+    }
+}
+
+impl<S: Store> Purge for SelfPurging<S> {
+    async fn purge_expired(&self, _limit: usize) -> Result<usize, StoreError> {
+        Ok(0)
     }
 }

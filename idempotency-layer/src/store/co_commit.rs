@@ -26,6 +26,9 @@ pub(super) use self::request::offer;
 #[cfg(feature = "sqlite")]
 pub(super) use self::sqlite::SqliteHome;
 
+#[cfg(feature = "axum")]
+pub use self::axum::NoCoCommit;
+
 /// The transaction of a request, for the handler to write its rows in.
 ///
 /// The layer puts one into the extensions of every request that its contract concerns, if its store is a

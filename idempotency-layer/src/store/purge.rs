@@ -88,7 +88,7 @@ mod tests {
 
     use super::*;
     use crate::fingerprint::Fingerprint;
-    use crate::store::{ClaimRequest, ClaimToken, MemoryStore, RecordId, Store};
+    use crate::store::{AnyStore, ClaimRequest, ClaimToken, MemoryStore, RecordId, Store};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -110,6 +110,22 @@ mod tests {
             sleep(SECOND * wait).await;
             assert_eq!(store.stats().records, left);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_purges_a_store_whose_type_is_hidden() {
+        let store = with_records([SECOND; 20]).await;
+        let _purge = PurgeTask::spawn(AnyStore::purging(store.clone()), SECOND * 10, 3);
+        sleep(SECOND * 11).await;
+        assert_eq!(store.stats().records, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hidden_store_that_purges_by_itself_is_left_alone() {
+        let store = with_records([SECOND; 20]).await;
+        let _purge = PurgeTask::spawn(AnyStore::new(store.clone()), SECOND, 3);
+        sleep(SECOND * 11).await;
+        assert_eq!(store.stats().records, 20);
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,9 +3,10 @@
 mod answers;
 mod checkpoints;
 pub(super) mod commit_hook;
-mod error;
+pub(super) mod error;
 mod lent;
 mod packed;
+pub(super) mod reader;
 mod statements;
 #[cfg(test)]
 mod tests;

@@ -227,8 +227,8 @@ async fn a_begin_that_is_on_its_way_when_the_request_ends_is_over<DB: Bench>() {
         }
         drop(held);
         assert_eq!(client.await.unwrap().status, 201);
-        let begun = begin.await.unwrap();
-        assert!(matches!(begun, Err(CoCommitError::Over)), "{begun:?}");
+        let late = begin.await.unwrap();
+        assert!(matches!(late, Err(CoCommitError::Over)), "{late:?}");
         rig.writes_are_visible("autocommit").await;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use idempotency_layer::{OnDisconnect, RejectionKind};
+use idempotency_layer::{Builder, OnDisconnect, RejectionKind};
 
 use crate::database::Bench;
 use crate::rig::{self, Count, Gate, Rig, post, post_without_key, send};
@@ -20,7 +20,7 @@ on_both! {
 }
 
 async fn rig<DB: Bench>() -> Rig<DB> {
-    Rig::with(|builder| builder.claim_in_transaction()).await
+    Rig::with(Builder::claim_in_transaction).await
 }
 
 async fn a_success_is_committed_with_its_record_and_replayed<DB: Bench>() {

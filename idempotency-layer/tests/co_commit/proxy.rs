@@ -98,9 +98,9 @@ impl Proxy {
                 server.set_nodelay(true).unwrap();
                 let (from_client, to_client) = client.into_split();
                 let (from_server, to_server) = server.into_split();
-                let (lose, lost) = oneshot::channel();
-                tokio::spawn(upstream(from_client, to_server, shared.clone(), lose));
-                tokio::spawn(downstream(from_server, to_client, lost));
+                let (cut_sender, cuts) = oneshot::channel();
+                tokio::spawn(upstream(from_client, to_server, shared.clone(), cut_sender));
+                tokio::spawn(downstream(from_server, to_client, cuts));
             }
         });
         proxy
@@ -140,7 +140,7 @@ async fn upstream(
     mut client: OwnedReadHalf,
     mut server: OwnedWriteHalf,
     shared: Arc<Shared>,
-    lose: oneshot::Sender<Loss>,
+    cut_sender: oneshot::Sender<Loss>,
 ) -> io::Result<()> {
     // The first message has no type, and one that asks for TLS is answered with no.
     loop {
@@ -161,7 +161,7 @@ async fn upstream(
         if kind == b'Q' && text.starts_with(b"COMMIT") {
             let loss = shared.loss.lock().unwrap().take();
             if let Some(loss) = loss {
-                let _ = lose.send(loss);
+                let _ = cut_sender.send(loss);
                 match loss.passes {
                     Passes::Never => {}
                     Passes::First => server.write_all(&message).await?,
@@ -182,15 +182,15 @@ async fn upstream(
 async fn downstream(
     mut server: OwnedReadHalf,
     mut client: OwnedWriteHalf,
-    lost: oneshot::Receiver<Loss>,
+    cuts: oneshot::Receiver<Loss>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
-    let mut lost = std::pin::pin!(async { lost.await.ok() });
+    let mut cuts = std::pin::pin!(async { cuts.await.ok() });
     let mut open = true;
     let loss = loop {
         tokio::select! {
             biased;
-            loss = &mut lost, if open => match loss {
+            loss = &mut cuts, if open => match loss {
                 Some(loss) => break loss,
                 None => open = false, // the client is gone
             },

@@ -86,7 +86,7 @@ type SharedLog = Arc<Mutex<Log>>;
 async fn drop_at_random<DB: Bench>(rig: Rig<DB>, rounds: u64, has_beside: bool) {
     let seed = std::env::var("TEST_SEED").ok().map(|seed| seed.parse().unwrap());
     let seed = seed.unwrap_or_else(|| RandomState::new().hash_one("seed"));
-    println!("TEST_SEED={seed}");
+    eprintln!("TEST_SEED={seed}");
     let rig = Arc::new(rig);
     DB::insert(&mut *rig.pool.acquire().await.unwrap(), THERE).await.unwrap();
     let workers = (0..WORKERS).map(|worker| {

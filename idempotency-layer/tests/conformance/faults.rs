@@ -281,6 +281,8 @@ faults! {
 pub(crate) enum PurgeFault {
     /// Nothing.
     None,
+    /// Keeps what was released, until it expires.
+    KeepsReleased,
     /// Drops all at once.
     IgnoresLimit,
     /// Drops none.
@@ -299,8 +301,9 @@ pub(crate) enum PurgeFault {
     ForgetsFences,
 }
 
-pub(crate) const PURGE_FAULTS: [PurgeFault; 9] = [
+pub(crate) const PURGE_FAULTS: [PurgeFault; 10] = [
     PurgeFault::None,
+    PurgeFault::KeepsReleased,
     PurgeFault::IgnoresLimit,
     PurgeFault::DropsNothing,
     PurgeFault::SaysLimit,

@@ -13,8 +13,8 @@ use crate::faults::{Fault, PurgeFault};
 use crate::wrong_response::damaged;
 
 impl Store for WrongStore {
-    async fn claim(&self, ask: ClaimRequest) -> Result<Claim, StoreError> {
-        let ask = ClaimRequest { record: self.name(ask.record), ..ask };
+    async fn claim(&self, mut ask: ClaimRequest) -> Result<Claim, StoreError> {
+        ask.record = self.name(ask.record);
         let cached = self.own().replays.get(&ask.record).cloned().filter(|_| self.is(Fault::HandleCaches));
         if let Some((_, response)) = cached.filter(|(fingerprint, _)| fingerprint.matches(&ask.fingerprint)) {
             return Ok(Claim::Replay { response, expires_in: ask.ttl });
@@ -39,7 +39,9 @@ impl Store for WrongStore {
                 return Ok(self.insert(&mut self.lock(), ask));
             }
             (Fault::TokenInASecondStep, _) if unknown => {
-                let run = self.insert(&mut self.lock(), ClaimRequest { token: ClaimToken::new(), ..ask });
+                let mut first = ask;
+                first.token = ClaimToken::new();
+                let run = self.insert(&mut self.lock(), first);
                 yield_now().await;
                 self.lock().rows.entry(ask.record).and_modify(|row| row.token = ask.token);
                 return Ok(run);
@@ -133,6 +135,10 @@ impl Store for WrongStore {
             shared.rows.retain(|_, row| !row.released && row.checkpoint.is_none());
         }
         let Some(row) = shared.rows.get_mut(&record) else { return Ok(Fenced::Held) };
+        if self.purge_fault == PurgeFault::KeepsReleased {
+            row.released = true;
+            return Ok(Fenced::Held);
+        }
         match self.fault {
             Fault::ReleaseDoesNothing => {}
             Fault::ReleaseIsALapse => row.lease_end = now(),
@@ -196,7 +202,7 @@ impl Store for WrongStore {
             Fault::CheckpointNameTrimmed => checkpoint.name = checkpoint.name.trim().to_owned(),
             Fault::TwoStepsToCheckpoint => {
                 let row = self.lock().rows.get(&record).and_then(|row| row.checkpoint.clone());
-                let half = row.map(|before| Checkpoint { name: checkpoint.name.clone(), ..before });
+                let half = row.map(|before| Checkpoint::new(checkpoint.name.clone(), before.data));
                 self.lock().rows.entry(record).and_modify(|row| row.checkpoint = half);
                 yield_now().await;
             }

@@ -126,7 +126,7 @@ impl WrongStore {
                 _ => now() + ttl,
             },
             checkpoint: match self.fault {
-                Fault::EmptyCheckpointFirst => Some(Checkpoint { name: String::new(), data: "".into() }),
+                Fault::EmptyCheckpointFirst => Some(Checkpoint::new("", "")),
                 Fault::CheckpointOutlivesRecord => dead.and_then(|dead| dead.checkpoint),
                 _ => None,
             },
@@ -143,7 +143,7 @@ impl WrongStore {
         } else {
             row.checkpoint.clone()
         };
-        Claim::Run(Run { fence: row.fence, attempt: row.attempt, orphan: row.orphan, checkpoint })
+        Claim::Run(Run::new(row.fence, row.attempt).orphan(row.orphan).checkpoint(checkpoint))
     }
 
     fn claim_known(&self, shared: &mut Shared, ask: ClaimRequest) -> Claim {

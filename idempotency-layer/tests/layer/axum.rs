@@ -124,8 +124,7 @@ async fn a_handler_extracts_its_context_or_does_without() {
     assert_eq!(ask(&app, keyed(Method::POST, "/must", "")).await.1, "1");
     assert_eq!(ask(&app, keyed(Method::POST, "/may", "")).await.1, "true");
     assert_eq!(ask(&app, bare("/may")).await.1, "false");
-    let (status, text, _) = ask(&app, bare("/must")).await;
-    assert!(status == 400 && text.contains("Idempotency-Key"), "{text}");
+    assert_eq!(ask(&app, bare("/must")).await.0, 400);
 }
 
 #[tokio::test(start_paused = true)]

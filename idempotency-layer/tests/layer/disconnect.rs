@@ -406,3 +406,34 @@ async fn the_handler_runs_on_the_task_of_its_client() {
     });
     client.await.unwrap();
 }
+
+#[test]
+fn dropped_outside_of_any_runtime_or_in_another_one_a_request_finishes_where_it_was_polled() {
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(1).build().unwrap();
+    for elsewhere in [None, Some(runtime())] {
+        let runtime = runtime();
+        let (runs, gate) = (Count::default(), Gate::closed());
+        let layer = builder(memory()).build();
+        let service = layer.layer(gated(&runs, &gate));
+        let mut first = Box::pin(service.clone().oneshot(post("key", "body")));
+        runtime.block_on(async {
+            while runs.get() == 0 {
+                let _ = poll(&mut first).await;
+            }
+        });
+        match elsewhere {
+            None => drop(first),
+            Some(elsewhere) => {
+                elsewhere.block_on(async { drop(first) });
+                elsewhere.shutdown_background();
+            }
+        }
+        gate.open();
+        runtime.block_on(async {
+            layer.shutdown().await;
+            let retry = send(&service, post("key", "body")).await;
+            assert_eq!((retry.brief(), retry.is_replay()), ((201, "run 1"), true));
+        });
+    }
+}

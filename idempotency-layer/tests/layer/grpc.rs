@@ -9,16 +9,17 @@ use http::{HeaderValue, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use idempotency_layer::{
     Classifier, Contract, Disposition, FingerprintMode, Idempotency, IdempotencyLayer, InvalidKey, OnOrphan,
-    RejectionKind, Tombstone,
+    RejectionKind, StoreErrorKind, Tombstone,
 };
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
+use tower::limit::ConcurrencyLimit;
 use tower::{Layer, ServiceExt};
 
 use crate::scripted::{DOWN, Scripted, Verb};
 use crate::support::{
     Answer, Body, Count, Gate, Handler, Piece, Req, Res, broken, builder, counting, data, frames, full,
-    handler, memory, now, post, response, send, settle, start, trailers, try_handler, under, with,
+    gated, handler, memory, now, post, response, send, settle, start, trailers, try_handler, under, with,
 };
 use crate::transaction::{Lending, Pen};
 
@@ -274,10 +275,12 @@ async fn a_call_that_stays_open_after_its_first_message_passes_after_the_grace()
     let answer = start(&service, call("key", body));
     settle().await;
     assert_eq!(runs.get(), 0, "it may be a unary call");
-    while runs.get() == 0 {
-        sleep(Duration::from_millis(1)).await;
-    }
-    assert!((GRACE..GRACE + Duration::from_millis(10)).contains(&asked.elapsed()), "{:?}", asked.elapsed());
+    sleep_until(asked + Duration::from_millis(1999)).await;
+    settle().await;
+    assert_eq!(runs.get(), 0, "it may still be a unary call");
+    sleep(Duration::from_millis(2)).await;
+    settle().await;
+    assert_eq!(runs.get(), 1, "it is a streaming call");
     sender.send(data(message("two"))).unwrap();
     drop(sender);
     let answer = answer.await.unwrap();
@@ -307,6 +310,25 @@ async fn a_bidirectional_call_is_no_deadlock_whoever_begins() {
         drop(sender);
         assert!(echoed.frame().await.is_none());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_may_be_a_stream_holds_no_readiness_and_waits_for_it_before_it_passes() {
+    let (runs, gate) = (Count::default(), Gate::closed());
+    let inner = ConcurrencyLimit::new(gated(&runs, &gate), 1);
+    let service = builder(memory()).contract(Contract::grpc()).build().layer(inner);
+    let (_sender, body) = channel();
+    let streaming = start(&service, call("stream", body));
+    settle().await;
+    let other = start(&service, unary("key", "pay"));
+    settle().await;
+    assert_eq!(runs.get(), 1, "the other call is not kept waiting");
+    sleep(GRACE * 2).await;
+    assert_eq!(runs.get(), 1, "one at a time");
+    gate.open();
+    other.await.unwrap();
+    streaming.await.unwrap();
+    assert_eq!(runs.get(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -448,6 +470,16 @@ async fn rows_are_committed_with_an_ok_only() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_response_without_an_outcome_is_stored_alone_where_the_handler_has_it_stored() {
+    let cut = || {
+        let mut answer = answer(frames(vec![data(message("paid"))]));
+        answer.extensions_mut().insert(Disposition::Store);
+        answer
+    };
+    assert_eq!(rows_of_two(true, cut).await, (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn rows_are_committed_with_the_beginning_of_a_stream() {
     let two = || answer(frames(vec![data(message("1")), data(message("2")), trailers("grpc-status", "0")]));
     assert_eq!(rows_of_two(true, two).await, (1, 1));
@@ -547,6 +579,17 @@ async fn a_store_that_is_down_is_unavailable_and_an_unknown_outcome_is_not_to_be
     store.always(Verb::Complete, DOWN);
     let answer = send(&service, unary("key", "pay")).await;
     assert_rejected(&answer, RejectionKind::NotRecorded, "14", Some("1000"));
+
+    let store = Lending::new();
+    store.next_commit(StoreErrorKind::Unavailable, true);
+    let inner = handler(|request| {
+        Pen::of(&request).write("row");
+        async { ok("paid") }
+    });
+    let service = builder(store).contract(Contract::grpc()).build().layer(inner);
+    let mut keyless = unary("key", "pay");
+    keyless.headers_mut().remove("idempotency-key");
+    assert_rejected(&send(&service, keyless).await, RejectionKind::CommitUnknown, "14", Some("-1"));
 
     let halting = builder(memory()).contract(Contract::grpc()).on_orphan(OnOrphan::Halt);
     let service = halting.build().layer(try_handler(|_| async { Err(std::io::Error::other("down")) }));

@@ -305,3 +305,58 @@ async fn no_length_of_time_is_too_long_or_too_short() {
         assert!(send(&service, post("key", "body")).await.is_replay());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_counts_from_before_the_store_was_asked() {
+    // The answer to the claim is ten seconds on its way, and so is each renewal's: a third of the lease is over by then.
+    let (store, runs, gate) = (Scripted::new(), Count::default(), Gate::closed());
+    let service = builder(store.clone()).lease(Duration::from_secs(30)).build().layer(gated(&runs, &gate));
+    let answer = Gate::closed();
+    store.next(Verb::Claim, [Act::Late(answer.clone())]);
+    let owner = start(&service, post("key", "body"));
+    settle().await;
+    sleep(Duration::from_secs(9)).await;
+    answer.open();
+    settle().await;
+    assert_eq!((runs.get(), store.count(Verb::Extend)), (1, 0));
+    sleep(Duration::from_millis(1_001)).await;
+    assert_eq!(
+        store.count(Verb::Extend),
+        1,
+        "ten seconds after the claim was asked for, not after its answer"
+    );
+    let answer = Gate::closed();
+    store.next(Verb::Extend, [Act::Late(answer.clone())]);
+    sleep(Duration::from_secs(15)).await;
+    answer.open();
+    settle().await;
+    assert_eq!(store.count(Verb::Extend), 2);
+    sleep(Duration::from_millis(5_001)).await;
+    assert_eq!(store.count(Verb::Extend), 3);
+    gate.open();
+    assert_eq!(owner.await.unwrap().brief(), (201, "run 1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_that_ends_before_the_lease_does_does_not_lose_it() {
+    // From just before the first renewal to just before the end of the lease.
+    for (lease, begins, ends) in [(30_000, 9_000, 28_900), (30_000, 19_000, 38_900), (300, 90, 260)] {
+        let (store, runs, gate) = (Scripted::new(), Count::default(), Gate::closed());
+        let lease = Duration::from_millis(lease);
+        let service = builder(store.clone()).lease(lease).build().layer(gated(&runs, &gate));
+        let owner = start(&service, post("key", "body"));
+        settle().await;
+        sleep(Duration::from_millis(begins)).await;
+        store.always(Verb::Extend, DOWN);
+        sleep(Duration::from_millis(ends - begins)).await;
+        store.always(Verb::Extend, Act::Pass);
+        sleep(lease).await;
+        assert_eq!(
+            send(&service, post("key", "body")).await.kind(),
+            Some(RejectionKind::InProgress),
+            "{lease:?}"
+        );
+        gate.open();
+        assert_eq!((owner.await.unwrap().brief(), runs.get()), ((201, "run 1"), 1));
+    }
+}

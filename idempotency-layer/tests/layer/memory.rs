@@ -28,13 +28,8 @@ fn record(shard: u8, number: u32) -> RecordId {
 }
 
 async fn claim(store: &MemoryStore, record: RecordId) -> Claim {
-    let request = ClaimRequest {
-        record,
-        fingerprint: Fingerprint::NONE,
-        token: ClaimToken::new(),
-        lease: Duration::from_secs(1),
-        ttl: TTL,
-    };
+    let token = ClaimToken::new();
+    let request = ClaimRequest::new(record, Fingerprint::NONE, token, Duration::from_secs(1), TTL);
     store.claim(request).await.unwrap()
 }
 
@@ -285,8 +280,7 @@ async fn every_byte_is_given_back() {
     for number in 0..300_u32 {
         let record = record(u8::try_from(number % 64).unwrap(), number);
         let fence = run(&store, record).await;
-        let point =
-            |bytes| idempotency_layer::Checkpoint { name: "step".into(), data: vec![0; bytes].into() };
+        let point = |bytes| idempotency_layer::Checkpoint::new("step", vec![0; bytes]);
         if number.is_multiple_of(2) {
             for bytes in [100, 10, 50] {
                 assert_eq!(store.checkpoint(record, fence, point(bytes)).await.unwrap(), Fenced::Held);
@@ -351,7 +345,7 @@ async fn what_expired_with_a_checkpoint_or_as_an_orphan_leaves_its_room_to_other
     let store = MemoryStore::new(100_000);
     for n in 0..500 {
         let fence = run(&store, record(0, n)).await;
-        let checkpoint = Checkpoint { name: "step".to_owned(), data: Bytes::from_static(&[0; 100]) };
+        let checkpoint = Checkpoint::new("step", &[0; 100][..]);
         assert_eq!(store.checkpoint(record(0, n), fence, checkpoint).await.unwrap(), Fenced::Held);
         if n % 2 == 0 {
             assert_eq!(store.release(record(0, n), fence).await.unwrap(), Fenced::Held);

@@ -4,15 +4,16 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use idempotency_layer::{Contract, IdempotencyService, OnDisconnect, RejectionKind};
+use http_body_util::{BodyExt, StreamBody};
+use idempotency_layer::{Contract, IdempotencyService, OnDisconnect, OnOrphan, RejectionKind};
 use tower::limit::ConcurrencyLimitLayer;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_test::mock;
 
-use crate::scripted::Scripted;
+use crate::scripted::{Act, Scripted, Verb};
 use crate::support::{
-    Count, Gate, Handler, Req, Res, builder, counting, gated, memory, poll, post, post_without_key, response,
-    send, settle, start, with,
+    Count, Gate, Handler, Req, Res, builder, counting, data, gated, memory, poll, post, post_without_key,
+    response, send, settle, start, with,
 };
 
 /// Panics when it is called without having been made ready, by this very clone.
@@ -235,4 +236,157 @@ async fn a_service_can_be_cloned_shown_and_sent() {
     let service = builder(memory()).build().layer(Strict::default());
     check(&service);
     assert!(format!("{service:?}").contains("inner: Strict"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiter_holds_no_permit() {
+    let (runs, gate) = (Count::default(), Gate::closed());
+    let inner = ServiceBuilder::new().layer(ConcurrencyLimitLayer::new(2)).service(gated(&runs, &gate));
+    let service = builder(memory()).wait(Duration::from_mins(10)).build().layer(inner);
+    let owner = start(&service, post("key", "body"));
+    settle().await;
+    let waiter = start(&service, post("key", "body"));
+    settle().await;
+    let other = start(&service, post("other", "body"));
+    settle().await;
+    assert_eq!(runs.get(), 2);
+    gate.open();
+    for client in [owner, waiter, other] {
+        assert_eq!(client.await.unwrap().status, 201);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn neither_a_slow_upload_nor_a_slow_store_holds_a_permit_and_each_is_served_when_it_is_there() {
+    for slow_store in [false, true] {
+        let (store, runs, gate) = (Scripted::new(), Count::default(), Gate::closed());
+        let service = limited(1, store.clone(), counting(&runs));
+        let mut slow = post("slow", "");
+        if slow_store {
+            store.next(Verb::Claim, [Act::Wait(gate.clone())]);
+        } else {
+            let door = gate.clone();
+            let late = futures_util::stream::once(async move {
+                door.pass().await;
+                data("body")
+            });
+            *slow.body_mut() = BodyExt::boxed_unsync(StreamBody::new(late));
+        }
+        let slow = start(&service, slow);
+        settle().await;
+        assert_eq!(send(&service, post("other", "body")).await.brief(), (201, "run 1"));
+        gate.open();
+        assert_eq!(slow.await.unwrap().brief(), (201, "run 2"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_claim_a_request_waits_for_the_service_under_its_lease() {
+    let (store, runs, gate) = (Scripted::new(), Count::default(), Gate::closed());
+    let service = limited(1, store.clone(), gated(&runs, &gate));
+    store.next(Verb::Claim, [Act::Yield]);
+    let late = start(&service, post("late", "body"));
+    tokio::task::yield_now().await;
+    let first = start(&service, post("first", "body"));
+    settle().await;
+    assert_eq!((runs.get(), store.count(Verb::Claim)), (1, 2), "one of them has a claim and no permit");
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    for key in ["late", "first"] {
+        let elsewhere = builder(store.clone()).build().layer(counting(&Count::default()));
+        let answer = send(&elsewhere, post(key, "body")).await;
+        assert_eq!(answer.kind(), Some(RejectionKind::InProgress), "{key}");
+    }
+    gate.open();
+    assert_eq!((late.await.unwrap().status, first.await.unwrap().status, runs.get()), (201, 201, 2));
+}
+
+/// Ready the first time, as the layer's own caller finds it, and broken when it is asked again.
+#[derive(Debug)]
+struct Breaks {
+    asked: Count,
+    calls: Count,
+}
+
+impl Clone for Breaks {
+    fn clone(&self) -> Self {
+        Self { asked: self.asked.clone(), calls: self.calls.clone() }
+    }
+}
+
+impl Service<Req> for Breaks {
+    type Response = Res;
+    type Error = io::Error;
+    type Future = std::future::Ready<Result<Res, io::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
+        Poll::Ready(if self.asked.one() == 2 { Err(io::Error::other("broke")) } else { Ok(()) })
+    }
+
+    fn call(&mut self, _: Req) -> Self::Future {
+        std::future::ready(Ok(response(201, format!("run {}", self.calls.one()))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_breaks_before_it_is_called_is_an_error_and_burns_no_key() {
+    let store = Scripted::new();
+    let inner = Breaks { asked: Count::default(), calls: Count::default() };
+    let service = builder(store.clone()).on_orphan(OnOrphan::Halt).build().layer(inner);
+    store.next(Verb::Claim, [Act::Yield]);
+    assert!(service.clone().oneshot(post("key", "body")).await.is_err());
+    assert_eq!(store.answers(Verb::Release), ["held"]);
+    assert_eq!(send(&service, post("key", "body")).await.brief(), (201, "run 1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_for_the_service_can_be_cancelled_or_finishes() {
+    for (policy, ran) in [(OnDisconnect::Finish, 2), (OnDisconnect::Cancel, 1)] {
+        let (store, runs, gate) = (Scripted::new(), Count::default(), Gate::closed());
+        let inner = ServiceBuilder::new().layer(ConcurrencyLimitLayer::new(1)).service(gated(&runs, &gate));
+        let layer = builder(store.clone()).on_disconnect(policy).build();
+        let service = layer.layer(inner);
+        store.next(Verb::Claim, [Act::Yield]);
+        let late = start(&service, post("late", "body"));
+        tokio::task::yield_now().await;
+        let first = start(&service, post("first", "body"));
+        settle().await;
+        assert_eq!(runs.get(), 1);
+        late.abort();
+        settle().await;
+        gate.open();
+        layer.shutdown().await;
+        assert_eq!((first.await.unwrap().status, runs.get()), (201, ran), "{policy:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_answered_at_once_clones_the_service_no_more_than_its_caller_does() {
+    #[derive(Debug, Default)]
+    struct Cloned(Count, Strict);
+    impl Clone for Cloned {
+        fn clone(&self) -> Self {
+            self.0.one();
+            Self(self.0.clone(), self.1.clone())
+        }
+    }
+    impl Service<Req> for Cloned {
+        type Response = Res;
+        type Error = io::Error;
+        type Future = std::future::Ready<Result<Res, io::Error>>;
+        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
+            self.1.poll_ready(cx)
+        }
+        fn call(&mut self, request: Req) -> Self::Future {
+            self.1.call(request)
+        }
+    }
+    let inner = Cloned::default();
+    let clones = inner.0.clone();
+    let mut service = builder(memory()).build().layer(inner);
+    for (sent, request) in
+        [post("key", "body"), post("key", "body"), post("other", "body")].into_iter().enumerate()
+    {
+        service.ready().await.unwrap().call(request).await.unwrap();
+        assert_eq!(clones.get(), sent + 1, "the ready one is taken, and its clone stays");
+    }
 }

@@ -163,3 +163,13 @@ async fn a_rejection_says_its_reason_in_a_word_a_status_and_a_sentence() {
     );
     assert_eq!(rejection.retry_after_seconds(), None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_problem_is_json_whatever_the_uri_of_the_documentation() {
+    for uri in ["https://example.com/docs\\d", "https://example.com/\"q\"", "https://example.com/a%5Cb"] {
+        let uri = http::Uri::try_from(uri).unwrap();
+        let service = under(Contract::ietf().required().documentation(uri), counting(&Count::default()));
+        let answer = send(&service, post_without_key("")).await;
+        assert_eq!(answer.json()["status"], 400, "{}", answer.text());
+    }
+}

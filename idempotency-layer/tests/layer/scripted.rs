@@ -177,6 +177,7 @@ impl Told for Claim {
             Claim::InFlight { .. } => "in flight",
             Claim::Mismatch => "mismatch",
             Claim::Tombstone(_) => "tombstone",
+            _ => "another",
         }
     }
 }

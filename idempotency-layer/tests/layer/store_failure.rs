@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use idempotency_layer::{
-    IdempotencyService, OnStoreFailure, RejectionKind, StoreError, StoreErrorKind, Tombstone,
+    IdempotencyService, OnOrphan, OnStoreFailure, RejectionKind, StoreError, StoreErrorKind, Tombstone,
 };
 use tokio::time::sleep;
 use tower::Layer;
 
 use crate::scripted::{Act, DOWN, Scripted, Verb};
 use crate::support::{
-    Count, Handler, builder, counting, first_then_created, poll, post, post_without_key, response, send,
+    Count, Gate, Handler, builder, counting, die_during, first_then_created, gated, handler, poll, post,
+    post_without_key, response, send, settle, start,
 };
 
 const UNREPLAYABLE: RejectionKind = RejectionKind::Tombstone(Tombstone::Unreplayable);
@@ -240,4 +241,156 @@ fn an_error_keeps_its_cause_and_its_kind_and_says_nothing_of_either_to_clients()
     assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "connection refused");
     assert_eq!(error.to_string(), "the idempotency store was not reached");
     assert_eq!(StoreError::full().kind(), StoreErrorKind::Full);
+}
+
+fn halting(store: &Scripted, inner: Handler) -> IdempotencyService<Handler, Scripted> {
+    builder(store.clone()).on_orphan(OnOrphan::Halt).build().layer(inner)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_answer_was_lost_twice_is_given_back_and_burns_no_key() {
+    for outage in [0, 1, 5] {
+        let (store, runs) = (Scripted::new(), Count::default());
+        let layer = builder(store.clone()).on_orphan(OnOrphan::Halt).build();
+        let service = layer.layer(counting(&runs));
+        store.next(Verb::Claim, [Act::Lose, Act::Lose]);
+        for _ in 0..outage {
+            store.next(Verb::Claim, [Act::Lose]);
+        }
+        let first = send(&service, post("key", "body")).await;
+        assert_eq!(first.kind(), Some(RejectionKind::StoreUnavailable));
+        assert_eq!(layer.detached(), 1, "counted as long as it is not given back");
+        layer.shutdown().await;
+        assert_eq!((layer.detached(), store.answers(Verb::Release)), (0, vec!["held"]));
+        assert_eq!(send(&service, post("key", "body")).await.brief(), (201, "run 1"), "{outage} lost more");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_is_not_ones_own_is_not_given_back() {
+    // Another request has the key by then: the store says so, and that is the end of it.
+    let (store, runs, gate) = (Scripted::new(), Count::default(), Gate::closed());
+    let layer = builder(store.clone()).build();
+    let service = layer.layer(gated(&runs, &gate));
+    store.next(Verb::Claim, [DOWN, DOWN]);
+    assert_eq!(send(&service, post("key", "body")).await.status, 503);
+    let other = start(&service, post("key", "body"));
+    layer.shutdown().await;
+    gate.open();
+    assert_eq!((other.await.unwrap().brief(), store.count(Verb::Release)), ((201, "run 1"), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_of_an_orphan_that_is_given_back_leaves_the_orphan() {
+    let (store, runs, gate) = (Scripted::new(), Count::default(), Gate::closed());
+    let layer = builder(store.clone()).on_orphan(OnOrphan::Halt).build();
+    die_during(&layer.layer(gated(&runs, &gate)), post("key", "body")).await;
+    sleep(Duration::from_secs(31)).await;
+    let service = layer.layer(counting(&runs));
+    store.next(Verb::Claim, [Act::Lose, Act::Lose]);
+    assert_eq!(send(&service, post("key", "body")).await.status, 503);
+    layer.shutdown().await;
+    // The dead run may have had effects: that is still looked at.
+    let unknown = RejectionKind::Tombstone(Tombstone::Unknown);
+    assert_eq!(send(&service, post("key", "body")).await.kind(), Some(unknown));
+    assert_eq!(runs.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_is_asked_about_ever_more_seldom_and_so_is_a_release() {
+    let (store, runs) = (Scripted::new(), Count::default());
+    let service = refusing(&store, first_then_created(&runs, || response(503, "try again")));
+    store.always(Verb::Claim, Act::Lose);
+    assert_eq!(send(&service, post("key", "body")).await.status, 503);
+    sleep(Duration::from_mins(10)).await;
+    let asked = store.count(Verb::Claim);
+    assert!((60..75).contains(&asked), "{asked} in ten minutes");
+
+    let (store, runs) = (Scripted::new(), Count::default());
+    let service = refusing(&store, first_then_created(&runs, || response(503, "try again")));
+    store.always(Verb::Release, DOWN);
+    assert_eq!(send(&service, post("key", "body")).await.brief(), (503, "try again"));
+    assert_eq!(store.count(Verb::Release), 2, "once, and once more at once");
+    sleep(Duration::from_mins(10)).await;
+    let asked = store.count(Verb::Release);
+    assert!((60..75).contains(&asked), "{asked} in ten minutes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_failed_once_is_tried_again_at_once_and_later_in_the_background() {
+    for failures in 1..6 {
+        let (store, runs) = (Scripted::new(), Count::default());
+        let layer = builder(store.clone()).build();
+        let service = layer.layer(first_then_created(&runs, || response(503, "try again")));
+        for _ in 0..failures {
+            store.next(Verb::Release, [DOWN]);
+        }
+        assert_eq!(send(&service, post("key", "body")).await.status, 503);
+        assert_eq!(layer.detached(), usize::from(failures > 1));
+        layer.shutdown().await;
+        let retry = send(&service, post("key", "body")).await;
+        assert_eq!(retry.brief(), (201, "run 2"), "after {failures}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_comes_late_does_not_touch_the_next_run() {
+    let (store, runs, gate) = (Scripted::new(), Count::default(), Gate::closed());
+    let (counted, door) = (runs.clone(), gate.clone());
+    let layer = builder(store.clone()).build();
+    let service = layer.layer(handler(move |_| {
+        let (run, door) = (counted.one(), door.clone());
+        async move {
+            if run == 1 {
+                return response(503, "try again");
+            }
+            door.pass().await;
+            response(201, format!("run {run}"))
+        }
+    }));
+    store.always(Verb::Release, DOWN);
+    assert_eq!(send(&service, post("key", "body")).await.status, 503);
+    sleep(Duration::from_secs(31)).await;
+    let second = start(&service, post("key", "body"));
+    settle().await;
+    store.always(Verb::Release, Act::Pass);
+    sleep(Duration::from_secs(31)).await;
+    assert_eq!((layer.detached(), *store.answers(Verb::Release).last().unwrap()), (0, "stale"));
+    assert_eq!(send(&service, post("key", "body")).await.kind(), Some(RejectionKind::InProgress));
+    gate.open();
+    assert_eq!(second.await.unwrap().brief(), (201, "run 2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tombstone_that_could_not_be_written_is_written_in_the_background() {
+    let (store, runs) = (Scripted::new(), Count::default());
+    let counted = runs.clone();
+    let service = halting(
+        &store,
+        crate::support::try_handler(move |_| {
+            counted.one();
+            async { Err(std::io::Error::other("broke")) }
+        }),
+    );
+    store.next(Verb::Complete, [DOWN, DOWN, DOWN]);
+    assert!(tower::ServiceExt::oneshot(service.clone(), post("key", "body")).await.is_err());
+    sleep(Duration::from_secs(1)).await;
+    let unknown = RejectionKind::Tombstone(Tombstone::Unknown);
+    assert_eq!(send(&service, post("key", "body")).await.kind(), Some(unknown), "well before the lease ends");
+    assert_eq!(runs.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn claims_are_given_back_by_a_bounded_number_of_tasks() {
+    let (store, runs) = (Scripted::new(), Count::default());
+    let layer = builder(store.clone()).build();
+    let service = layer.layer(counting(&runs));
+    store.always(Verb::Claim, DOWN);
+    for key in 0..1_100 {
+        assert_eq!(send(&service, post(&format!("key-{key}"), "body")).await.status, 503);
+    }
+    assert_eq!(layer.detached(), 1024);
+    store.always(Verb::Claim, Act::Pass);
+    layer.shutdown().await;
+    assert_eq!(send(&service, post("key-0", "body")).await.status, 201);
 }

@@ -122,8 +122,9 @@ async fn whatever_happens_no_key_scope_or_body_is_told() {
     let owner = start(&slow, on("/slow"));
     settle().await;
     send(&slow, on("/slow")).await;
-    store.next(Verb::Extend, [DOWN, DOWN, DOWN, DOWN]);
-    tokio::time::sleep(std::time::Duration::from_secs(31)).await;
+    store.always(Verb::Extend, DOWN);
+    tokio::time::sleep(std::time::Duration::from_millis(45_500)).await;
+    store.always(Verb::Extend, Act::Pass);
     let _second = start(&slow, on("/slow"));
     owner.await.unwrap();
     let panics = layer.layer(handler(|_| async { panic!("{ANSWER}") }));

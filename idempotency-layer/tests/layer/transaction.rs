@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::Extensions;
+use http::{Extensions, Method};
 use idempotency_layer::{
-    Checkpoint, Claim, ClaimRequest, Classifier, Disposition, Ending, Fence, Fenced, IdempotencyService,
-    OnDisconnect, OnOrphan, OnStoreFailure, Outcome, RecordId, RejectionKind, RequestTransaction, Store,
-    StoreError, StoreErrorKind, Tombstone,
+    Checkpoint, Claim, ClaimRequest, Classifier, Contract, Disposition, Ending, Fence, Fenced,
+    IdempotencyService, KeySyntax, OnDisconnect, OnOrphan, OnStoreFailure, Outcome, RecordId, RejectionKind,
+    RequestTransaction, Store, StoreError, StoreErrorKind, Tombstone,
 };
 use tower::{Layer, ServiceExt};
 
@@ -136,7 +136,7 @@ impl Lending {
         self.rows.0.lock().unwrap().log.clone()
     }
 
-    fn next_commit(&self, fails: StoreErrorKind, takes_effect: bool) {
+    pub(crate) fn next_commit(&self, fails: StoreErrorKind, takes_effect: bool) {
         self.rows.0.lock().unwrap().next = Some((fails, takes_effect));
     }
 }
@@ -577,4 +577,31 @@ async fn what_the_answers_body_writes_on_its_way_is_committed_too() {
     let service = behind(&store, inner);
     assert_eq!(send(&service, post("key", "body")).await.brief(), (201, "done"));
     assert_eq!(store.committed(), ["head", "body"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_is_offered_to_the_requests_that_the_layer_looks_at_and_to_no_others() {
+    let offered = handler(|request| async move {
+        let offered = request.extensions().get::<Pen>().is_some();
+        response(200, if offered { "offered" } else { "none" })
+    });
+    let layer = builder(Lending::new())
+        .contract(Contract::ietf().key(KeySyntax::token(1..=9)))
+        .when(|parts| parts.uri.path() != "/search")
+        .build();
+    let service = layer.layer(offered);
+    for (method, uri, told) in [
+        (Method::POST, "/orders", "offered"),
+        (Method::PATCH, "/orders", "offered"),
+        (Method::GET, "/orders", "none"),
+        (Method::DELETE, "/orders", "none"),
+        (Method::POST, "/search", "none"),
+    ] {
+        let keyed = crate::support::request(method.clone(), uri, &uri[1..4], "");
+        let mut plain = crate::support::request(method.clone(), uri, "key", "");
+        plain.headers_mut().clear();
+        for request in [keyed, plain] {
+            assert_eq!(send(&service, request).await.text(), told, "{method} {uri}");
+        }
+    }
 }

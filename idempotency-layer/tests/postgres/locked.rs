@@ -26,7 +26,8 @@ async fn hold(pool: &PgPool, request: ClaimRequest) -> Transaction<'static, Post
 }
 
 async fn orphan(store: &PostgresStore) -> (ClaimRequest, Run) {
-    let request = ClaimRequest { lease: SHORT, ..ask() };
+    let mut request = ask();
+    request.lease = SHORT;
     let run = run(store, request).await;
     sleep(SHORT).await;
     (request, run)
@@ -130,7 +131,8 @@ async fn a_purge_leaves_what_is_locked_and_waits_for_nothing() {
     let store = store(&fresh().await);
     let mut requests = Vec::new();
     for _ in 0..5 {
-        let request = ClaimRequest { lease: SHORT, ttl: SHORT, ..ask() };
+        let mut request = ask();
+        (request.lease, request.ttl) = (SHORT, SHORT);
         run(&store, request).await;
         requests.push(request);
     }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use idempotency_layer::{Checkpoint, Claim, ClaimRequest, Fenced, RecordId, Store};
+use idempotency_layer::{Checkpoint, Claim, Fenced, RecordId, Store};
 use private_postgres::Postgres;
 use sqlx::{Connection, Executor, PgConnection, query, query_scalar};
 use tokio::task::spawn_blocking;
 
-use crate::support::{ask, complete, cycle, fresh, rival, run, store};
+use crate::support::{ask, complete, cycle, expired, fresh, rival, run, store};
 
 /// As a refused claim is told. One whose row or insert another transaction holds up is told another time.
 const REFUSED_LEFT: Duration = Duration::from_millis(100);
@@ -68,24 +68,24 @@ async fn what_would_be_taken_over_or_taken_anew_is_in_flight_too_and_what_is_dec
     let url = fresh().await;
     let store = store(&url);
     let (own, orphan, kept, done) = (ask(), ask(), ask(), cycle(&store, 10).await);
-    let expired = ClaimRequest { ttl: Duration::ZERO, ..ask() };
+    let short = expired(ask());
     let first = run(&store, own).await;
     let fence = run(&store, orphan).await.fence;
     assert_eq!(store.extend(orphan.record, fence, Duration::ZERO).await.unwrap(), Fenced::Held);
     let fence = run(&store, kept).await.fence;
-    let checkpoint = Checkpoint { name: "charged".to_owned(), data: bytes::Bytes::new() };
+    let checkpoint = Checkpoint::new("charged".to_owned(), bytes::Bytes::new());
     assert_eq!(store.checkpoint(kept.record, fence, checkpoint).await.unwrap(), Fenced::Held);
     assert_eq!(store.release(kept.record, fence).await.unwrap(), Fenced::Held);
-    let fence = run(&store, expired).await.fence;
-    complete(&store, expired, fence, 10).await;
+    let fence = run(&store, short).await.fence;
+    complete(&store, short, fence, 10).await;
 
     let mut transactions = Vec::new();
-    for request in [own, orphan, kept, done, expired] {
+    for request in [own, orphan, kept, done, short] {
         let mut transaction = PgConnection::connect(&url).await.unwrap();
         claim_in_transaction(&mut transaction, request.record).await;
         transactions.push(transaction);
     }
-    for request in [orphan, kept, expired] {
+    for request in [orphan, kept, short] {
         let claim = store.claim(rival(request)).await.unwrap();
         assert!(matches!(claim, Claim::InFlight { .. }), "{claim:?}");
     }
@@ -95,7 +95,7 @@ async fn what_would_be_taken_over_or_taken_anew_is_in_flight_too_and_what_is_dec
     for mut transaction in transactions {
         transaction.execute("ROLLBACK").await.unwrap();
     }
-    for request in [orphan, kept, expired] {
+    for request in [orphan, kept, short] {
         run(&store, rival(request)).await;
     }
 }

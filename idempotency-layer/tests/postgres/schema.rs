@@ -3,11 +3,8 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::join_all;
-use idempotency_layer::{
-    Checkpoint, Claim, ClaimRequest, Fence, Fenced, PostgresStore, Store, StoreErrorKind,
-};
+use idempotency_layer::{Checkpoint, Claim, Fence, Fenced, PostgresStore, Store, StoreErrorKind};
 use private_postgres::shared_database;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::PgConnectOptions;
@@ -87,7 +84,7 @@ async fn a_fence_that_was_never_given_is_stale_whatever_its_number() {
     let store = store(&fresh().await);
     let request = ask();
     run(&store, request).await;
-    let kept = || Checkpoint { name: String::new(), data: Bytes::new() };
+    let kept = || Checkpoint::new("", "");
     for fence in [0, u64::MAX, u64::MAX / 2, u64::MAX / 2 + 1].map(Fence) {
         let answers = [
             store.complete(request.record, fence, outcome(1)).await,
@@ -105,7 +102,8 @@ async fn leases_of_ten_years_and_of_ever_are_kept_to() {
     const YEAR: Duration = Duration::from_hours(365 * 24);
     let store = store(&fresh().await);
     for (lease, least) in [(10 * YEAR, 10 * YEAR), (Duration::MAX, 90 * YEAR)] {
-        let request = ClaimRequest { lease, ttl: lease, ..ask() };
+        let mut request = ask();
+        (request.lease, request.ttl) = (lease, lease);
         let fence = run(&store, request).await.fence;
         let Claim::InFlight { lease_left } = store.claim(rival(request)).await.unwrap() else { panic!() };
         assert!(lease_left <= lease && lease_left + Duration::from_mins(1) > least, "{lease_left:?}");
@@ -121,7 +119,7 @@ async fn a_checkpoints_name_may_hold_any_character() {
     let store = store(&fresh().await);
     let request = ask();
     let fence = run(&store, request).await.fence;
-    let kept = Checkpoint { name: "charged\0 ☃".to_owned(), data: Bytes::from_static(b"\0\xff") };
+    let kept = Checkpoint::new("charged\0 ☃", &b"\0\xff"[..]);
     assert_eq!(store.checkpoint(request.record, fence, kept.clone()).await.unwrap(), Fenced::Held);
     assert_eq!(store.release(request.record, fence).await.unwrap(), Fenced::Held);
     assert_eq!(run(&store, rival(request)).await.checkpoint, Some(kept));

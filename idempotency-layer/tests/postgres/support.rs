@@ -33,12 +33,24 @@ pub(crate) fn ask() -> ClaimRequest {
     let token = ClaimToken::new();
     let record = RecordId::from_bytes(Sha256::digest(token.as_bytes()).into());
     let fingerprint = Fingerprint::from_bytes([1; Fingerprint::LEN]);
-    ClaimRequest { record, fingerprint, token, lease: LONG, ttl: LONG }
+    ClaimRequest::new(record, fingerprint, token, LONG, LONG)
+}
+
+/// Expired as soon as no lease holds.
+pub(crate) fn expired(mut of: ClaimRequest) -> ClaimRequest {
+    of.ttl = Duration::ZERO;
+    of
+}
+
+/// Without a lease, and expired.
+pub(crate) fn over(of: ClaimRequest) -> ClaimRequest {
+    ClaimRequest::new(of.record, of.fingerprint, of.token, Duration::ZERO, Duration::ZERO)
 }
 
 /// As another asker comes for the same record.
-pub(crate) fn rival(of: ClaimRequest) -> ClaimRequest {
-    ClaimRequest { token: ClaimToken::new(), ..of }
+pub(crate) fn rival(mut of: ClaimRequest) -> ClaimRequest {
+    of.token = ClaimToken::new();
+    of
 }
 
 pub(crate) fn outcome(bytes: usize) -> Outcome {

@@ -10,7 +10,9 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, query, query_scalar};
 use tokio::task::spawn_blocking;
 
-use crate::support::{LONG, ask, complete, cycle, fresh, number, outcome, rival, run, store, until};
+use crate::support::{
+    LONG, ask, complete, cycle, expired, fresh, number, outcome, over, rival, run, store, until,
+};
 
 const LEVELS: [&str; 3] = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"];
 const LEASES: &str = "SELECT count(*) FROM idempotency_leases";
@@ -103,7 +105,7 @@ async fn every_verb_and_the_purge_work_under_each_default_of_the_database() {
         migrated.await.into_iter().for_each(Result::unwrap);
         let held = ask();
         let fence = run(&store, held).await.fence;
-        let kept = Checkpoint { name: "charged".to_owned(), data: Bytes::new() };
+        let kept = Checkpoint::new("charged".to_owned(), Bytes::new());
         let answers = [
             store.extend(held.record, fence, LONG).await.unwrap(),
             store.checkpoint(held.record, fence, kept.clone()).await.unwrap(),
@@ -115,7 +117,7 @@ async fn every_verb_and_the_purge_work_under_each_default_of_the_database() {
         complete(&store, held, again.fence, 10).await;
         join_all((0..50).map(|_| cycle(&store, 10))).await;
 
-        let short = ClaimRequest { lease: Duration::ZERO, ttl: Duration::ZERO, ..ask() };
+        let short = over(ask());
         run(&store, short).await;
         assert_eq!(store.purge_expired(10).await.unwrap(), 1, "{level}");
         // The application's own transactions are what they were.
@@ -139,23 +141,23 @@ async fn a_takeover_finds_the_renewal_that_came_after_its_snapshot() {
             let end = "UPDATE idempotency_records SET lease_ends = clock_timestamp() WHERE record = $1";
             query(end).bind(*request.record.as_bytes()).execute(owner.pool()).await.unwrap();
         }
-        let blocked = ask();
-        let mut blocker = owner.pool().begin().await.unwrap();
+        let awaited = ask();
+        let mut inserting = owner.pool().begin().await.unwrap();
         let insert = "INSERT INTO idempotency_records
             (record, expires_at, lease_ends, fence, attempt, state, orphan, token, fingerprint)
             VALUES ($1, now(), now(), 0, 1, 0, false, '', '')";
-        query(insert).bind(*blocked.record.as_bytes()).execute(&mut *blocker).await.unwrap();
+        query(insert).bind(*awaited.record.as_bytes()).execute(&mut *inserting).await.unwrap();
 
         let renewed = async {
             let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
                 AND application_name = 'idempotency-layer' AND wait_event_type = 'Lock'";
             until(owner.pool(), waits, |waiting| waiting == 1).await;
             let renewed = owner.extend(request.record, run.fence, LONG).await.unwrap();
-            blocker.rollback().await.unwrap();
+            inserting.rollback().await.unwrap();
             renewed
         };
         let (claimed, taken, renewed) =
-            tokio::join!(heir.claim(blocked), heir.claim(rival(request)), renewed);
+            tokio::join!(heir.claim(awaited), heir.claim(rival(request)), renewed);
         assert_eq!(renewed, Fenced::Held);
         assert!(matches!(claimed.unwrap(), Claim::Run(_)));
         let taken = taken.unwrap();
@@ -189,7 +191,7 @@ async fn a_record_whose_lease_is_renewed_is_not_purged_at_the_same_time() {
     let (owner, other) = (store(&url), store(&url));
     let mut renewals = 0;
     for _ in 0..300 {
-        let request = ClaimRequest { lease: Duration::ZERO, ttl: Duration::ZERO, ..ask() };
+        let request = over(ask());
         let fence = run(&owner, request).await.fence;
         let (renewed, purged) =
             tokio::join!(owner.extend(request.record, fence, LONG), other.purge_expired(10));
@@ -209,7 +211,7 @@ async fn a_record_whose_lease_is_renewed_is_not_purged_at_the_same_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_goes_with_its_record() {
     let store = store(&fresh().await);
-    let [released, completed] = [ask(), ClaimRequest { ttl: Duration::ZERO, ..ask() }];
+    let [released, completed] = [ask(), expired(ask())];
     for request in [released, completed] {
         let fence = run(&store, request).await.fence;
         for _ in 0..3 {
@@ -272,7 +274,7 @@ async fn a_released_record_leaves_nothing_unless_it_holds_a_checkpoint() {
 
     let request = ask();
     let first = run(&store, request).await;
-    let kept = Checkpoint { name: "charged".to_owned(), data: Bytes::new() };
+    let kept = Checkpoint::new("charged".to_owned(), Bytes::new());
     assert_eq!(store.checkpoint(request.record, first.fence, kept.clone()).await.unwrap(), Fenced::Held);
     assert_eq!(store.release(request.record, first.fence).await.unwrap(), Fenced::Held);
     let next = run(&store, rival(request)).await;

@@ -75,7 +75,7 @@ async fn a_released_record_leaves_a_row_only_for_its_checkpoint() {
         }
 
         let runs = join_all(asked.iter().map(|ask| run(&store, *ask))).await;
-        let kept = |n: usize| Checkpoint { name: format!("step {n}"), data: Bytes::new() };
+        let kept = |n: usize| Checkpoint::new(format!("step {n}"), Bytes::new());
         let checkpoint = |n: usize| store.checkpoint(asked[n].record, runs[n].fence, kept(n));
         for fenced in join_all((0..together).step_by(2).map(checkpoint)).await {
             assert_eq!(fenced.unwrap(), Fenced::Held);
@@ -100,11 +100,16 @@ async fn a_released_record_leaves_a_row_only_for_its_checkpoint() {
 async fn a_purge_keeps_to_its_limit_also_among_records_that_expire_together() {
     let folder = Folder::new();
     let store = folder.store().await;
-    let short = || ClaimRequest { lease: Duration::ZERO, ttl: Duration::from_millis(1), ..ask() };
+    let short = || {
+        let mut short = ask();
+        (short.lease, short.ttl) = (Duration::ZERO, Duration::from_millis(1));
+        short
+    };
     join_all((0..100).map(|_| run(&store, short()))).await;
     let kept = finish(&store, response(10)).await;
     // Held beyond its time, in front of the others.
-    let held = ClaimRequest { lease: Duration::from_mins(1), ..short() };
+    let mut held = short();
+    held.lease = Duration::from_mins(1);
     let fence = run(&store, held).await.fence;
     while value(
         &folder,

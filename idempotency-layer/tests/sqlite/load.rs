@@ -43,7 +43,9 @@ async fn a_claim_and_a_completion_are_one_commit_each_and_a_replay_is_none() {
     complete(&store, ask, fence, response(1000)).await;
     assert_eq!(folder.commits(), before + 2);
     replay(&store, ask).await;
-    assert!(matches!(store.claim(ClaimRequest { fingerprint: other(), ..ask }).await, Ok(Claim::Mismatch)));
+    let mut mismatch = ask;
+    mismatch.fingerprint = other();
+    assert!(matches!(store.claim(mismatch).await, Ok(Claim::Mismatch)));
     assert_eq!(store.release(ask.record, Fence(7)).await.unwrap(), Fenced::Stale);
     assert_eq!(folder.commits(), before + 2, "nothing was written");
 }
@@ -73,7 +75,7 @@ async fn a_batch_of_every_verb_is_one_commit() {
                 3 => store.extend(record, fence, Duration::from_hours(2)).await,
                 _ => {
                     store
-                        .checkpoint(record, fence, Checkpoint { name, data: response(n).as_bytes().clone() })
+                        .checkpoint(record, fence, Checkpoint::new(name, response(n).as_bytes().clone()))
                         .await
                 }
             }

@@ -64,17 +64,14 @@ pub(crate) fn ask() -> ClaimRequest {
     // Spread, as digests are.
     record[..8]
         .copy_from_slice(&COUNT.load(Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
-    ClaimRequest {
-        record: RecordId::from_bytes(record),
-        fingerprint: Fingerprint::from_bytes([1; Fingerprint::LEN]),
-        token: ClaimToken::new(),
-        lease: Duration::from_mins(1),
-        ttl: Duration::from_hours(1),
-    }
+    let fingerprint = Fingerprint::from_bytes([1; Fingerprint::LEN]);
+    let (lease, ttl) = (Duration::from_mins(1), Duration::from_hours(1));
+    ClaimRequest::new(RecordId::from_bytes(record), fingerprint, ClaimToken::new(), lease, ttl)
 }
 
-pub(crate) fn again(ask: ClaimRequest) -> ClaimRequest {
-    ClaimRequest { token: ClaimToken::new(), ..ask }
+pub(crate) fn again(mut ask: ClaimRequest) -> ClaimRequest {
+    ask.token = ClaimToken::new();
+    ask
 }
 
 pub(crate) fn response(bytes: usize) -> StoredResponse {

@@ -29,9 +29,7 @@ pub(in crate::store) async fn claim<DB: CoCommitDatabase>(
         return Ok(in_flight());
     }
     // Dropped in any of these: nothing was done, or the connection is closed, and the lock with it.
-    if let Some(seen) = DB::peek(home, &request).await?
-        && let Decision::Answer(claim) = decide(seen.as_ref(), &request, true)
-    {
+    if let Some(claim) = DB::peek(home, &request).await {
         return Ok(TransactionClaim::Answered(claim));
     }
     let place = place(claims).await?;

@@ -71,7 +71,7 @@ pub(super) mod private {
     use super::{Claims, CommitError, CompletedClaim, Mark, Written};
     use crate::error::StoreError;
     use crate::store::seen::Seen;
-    use crate::store::{ClaimRequest, Fence, Outcome, RecordId};
+    use crate::store::{Claim, ClaimRequest, Fence, Outcome, RecordId};
 
     /// What beginning and ending a transaction takes on one database.
     pub trait Statements: Database {
@@ -151,11 +151,8 @@ pub(super) mod private {
         /// How many transactions may be claims at a time, and which records run in them.
         fn claims(home: &Self::Home) -> &Claims;
 
-        /// Reads the record without a transaction, where that waits for nobody. `None`: it cannot be read so.
-        fn peek(
-            home: &Self::Home,
-            request: &ClaimRequest,
-        ) -> impl Future<Output = Result<Option<Option<Seen>>, StoreError>> + Send;
+        /// Answers a claim without a transaction, where that waits for nobody. `None`: begin one.
+        fn peek(home: &Self::Home, request: &ClaimRequest) -> impl Future<Output = Option<Claim>> + Send;
 
         /// Begins a transaction that carries the mark and tries the lock of the record, and reads the record after that.
         ///

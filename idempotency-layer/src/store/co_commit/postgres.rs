@@ -15,7 +15,7 @@ use super::database::{Claims, CommitError, CompletedClaim, Mark, Written};
 use crate::error::StoreError;
 use crate::store::postgres::transaction::{self, Names};
 use crate::store::seen::Seen;
-use crate::store::{ClaimRequest, Fence, Outcome, RecordId};
+use crate::store::{Claim, ClaimRequest, Fence, Outcome, RecordId};
 
 /// The pool, and the names of the store's tables with their schema: a handler may set another `search_path`.
 #[derive(Clone, Debug)]
@@ -118,8 +118,8 @@ impl ClaimStatements for Postgres {
     }
 
     /// The read costs a round trip either way: it comes with the claim.
-    async fn peek(_: &PostgresHome, _: &ClaimRequest) -> Result<Option<Option<Seen>>, StoreError> {
-        Ok(None)
+    async fn peek(_: &PostgresHome, _: &ClaimRequest) -> Option<Claim> {
+        None
     }
 
     async fn begin_claim(

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
+use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, Error, Executor, Sqlite, SqliteConnection, SqlitePool};
 use tokio::runtime::Handle;
 
@@ -12,19 +13,24 @@ use super::database::{Claims, CommitError, CompletedClaim, Mark, Written};
 use crate::error::StoreError;
 use crate::store::seen::Seen;
 use crate::store::sqlite::commit_hook::{CommitGuard, guard};
+use crate::store::sqlite::error::{FailedCommit, failed_commit};
+use crate::store::sqlite::reader::Reader;
 use crate::store::sqlite::{self, transaction};
-use crate::store::{ClaimRequest, Fence, Fenced, Outcome, RecordId};
+use crate::store::{Claim, ClaimRequest, Fence, Fenced, Outcome, RecordId};
 
 /// The pool, and what its claims share.
 #[derive(Clone, Debug)]
 pub struct SqliteHome {
     pool: SqlitePool,
+    /// Beside the writer, which a handler may hold.
+    reader: Reader,
     claims: Claims,
 }
 
 impl SqliteHome {
     pub(in crate::store) fn new(pool: SqlitePool) -> Self {
-        Self { claims: Claims::new(&pool), pool }
+        let reader = Reader::new(SqliteConnectOptions::clone(&pool.connect_options()));
+        Self { claims: Claims::new(&pool), reader, pool }
     }
 }
 
@@ -83,7 +89,7 @@ impl Statements for Sqlite {
         if let Some(commits) = commits {
             commits.allow_one();
         }
-        commit::<Self>(connection, is_rolled_back).await?;
+        commit::<Self>(connection, |error| failed_commit(error) == FailedCommit::RolledBack).await?;
         if let Some(commits) = commits.take() {
             commits.off();
         }
@@ -117,8 +123,8 @@ impl ClaimStatements for Sqlite {
         &home.claims
     }
 
-    async fn peek(_: &SqliteHome, _: &ClaimRequest) -> Result<Option<Option<Seen>>, StoreError> {
-        Ok(None)
+    async fn peek(home: &SqliteHome, request: &ClaimRequest) -> Option<Claim> {
+        home.reader.look(request).await.ok().flatten()
     }
 
     /// The writer is the lock: whoever has it is the only one that runs.
@@ -176,13 +182,4 @@ async fn end(connection: &mut SqliteConnection, commits: &mut Option<CommitGuard
         commits.off();
     }
     Ok(())
-}
-
-/// Whether this answer to COMMIT says for certain that nothing was committed: the database was locked, or a constraint
-/// failed. The transaction is open then, and is rolled back when the connection is discarded.
-fn is_rolled_back(error: &Error) -> bool {
-    const BUSY: i32 = 5;
-    const CONSTRAINT: i32 = 19;
-    let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
-    code.is_some_and(|code| matches!(code & 0xff, BUSY | CONSTRAINT))
 }

@@ -6,14 +6,18 @@ use crate::store::{ClaimRequest, Outcome, Purge, Tombstone};
 
 /// Expired records of the check.
 const EXPIRED: usize = 6;
+/// Records that are released, of which nothing is left to drop.
+const RELEASED: usize = 60;
 /// As many are dropped at a time.
 const LIMIT: usize = 4;
 /// A store with more expired records than this check has time for.
 const ENDLESS: usize = 10_000;
 
-/// Checks that [`Purge`] drops expired records, no others, and no more than it is told to.
+/// Checks that [`Purge`] drops expired records, no others, and no more than it is told to, and that `release` leaves no
+/// record behind that it would have to drop.
 ///
-/// The store may hold other records, but nobody else may purge them at the same time.
+/// The store may hold other records, but nobody else may purge them at the same time, and no more than fifty of them may
+/// expire during the check.
 ///
 /// # Panics
 ///
@@ -22,6 +26,8 @@ pub async fn check_purge<H: Harness<Store: Purge>>(harness: &H) {
     let rule = "Purge. Drops at most limit expired records and says how many it dropped.";
     let probe = &Probe::new(rule, harness).await;
     let (done, reason) = (response("done"), Tombstone::Unreplayable);
+    // What others left.
+    drain(probe).await;
     // First what expires: two left running, four finished.
     let mut expired = Vec::new();
     for n in 0..EXPIRED {
@@ -32,6 +38,12 @@ pub async fn check_purge<H: Harness<Store: Purge>>(harness: &H) {
             probe.held(probe.complete(ask.record, fence, &outcome).await, "a completion");
         }
         expired.push((ask, fence));
+    }
+    // What is released goes at once.
+    for _ in 0..RELEASED {
+        let ask = ClaimRequest { ttl: probe.units(1), ..probe.ask_for(1) };
+        let fence = probe.run(ask, "of an unknown record").await.fence;
+        probe.held(probe.release(ask.record, fence).await, "a release");
     }
     // Then what does not: finished in two ways, running past its time to live, and an orphan.
     let [replayed, buried] = [probe.ask(), probe.ask()];
@@ -48,19 +60,14 @@ pub async fn check_purge<H: Harness<Store: Purge>>(harness: &H) {
 
     let none = probe.unfailing(probe.handle().purge_expired(0).await, "a purge of none");
     probe.ensure(none == 0, format_args!("a purge of at most 0 dropped {none}"));
-    let mut dropped = 0;
-    loop {
-        let now = probe.unfailing(probe.handle().purge_expired(LIMIT).await, "a purge");
-        probe.ensure(now <= LIMIT, format_args!("a purge of at most {LIMIT} dropped {now}"));
-        dropped += now;
-        if now == 0 {
-            break;
-        }
-        probe.ensure(dropped < ENDLESS, format_args!("after {ENDLESS} records there are still more to drop"));
-    }
+    let dropped = drain(probe).await;
     probe.ensure(
         dropped >= EXPIRED,
         format_args!("{dropped} records were dropped, though {EXPIRED} had expired"),
+    );
+    probe.ensure(
+        dropped < EXPIRED + RELEASED,
+        format_args!("{dropped} records were dropped: the {RELEASED} that were released had left something"),
     );
 
     let when = "after a purge";
@@ -77,5 +84,19 @@ pub async fn check_purge<H: Harness<Store: Purge>>(harness: &H) {
             grown,
             format_args!("the fence of a dropped record went from {fence:?} to {:?}", run.fence),
         );
+    }
+}
+
+/// Drops all there is to drop, and counts it.
+async fn drain<H: Harness<Store: Purge>>(probe: &Probe<'_, H>) -> usize {
+    let mut dropped = 0;
+    loop {
+        let now = probe.unfailing(probe.handle().purge_expired(LIMIT).await, "a purge");
+        probe.ensure(now <= LIMIT, format_args!("a purge of at most {LIMIT} dropped {now}"));
+        if now == 0 {
+            return dropped;
+        }
+        dropped += now;
+        probe.ensure(dropped < ENDLESS, format_args!("after {ENDLESS} records there are still more to drop"));
     }
 }

@@ -55,7 +55,7 @@ pub(crate) mod verdict {
 /// database share no locks. `$record` is SQL for the record's bytes.
 ///
 /// A transaction that is itself a claim holds it exclusively; every leased claim tries it in shared mode, so these don't
-/// refuse one another. A single bigint: pairs of integers are another space, and their first one is the application's.
+/// refuse one another. `Names::lock_of` writes it into a text. A single bigint: pairs of integers are another space, and their first one is the application's.
 macro_rules! lock_key {
     ($record:literal) => {
         concat!(
@@ -66,10 +66,20 @@ macro_rules! lock_key {
     };
 }
 
+/// `record`.
+#[cfg(test)]
+pub(crate) const LOCK_KEY: &str = concat!("SELECT ", lock_key!("$1::bytea"));
+
 /// When the lease of the running record `r` ends: as it was renewed last, else as the claim set it.
+///
+/// `$schema` is empty, or the schema's name with a dot.
 macro_rules! lease_ends {
-    () => {
-        "coalesce((SELECT l.lease_ends FROM idempotency_leases l WHERE l.record = r.record AND l.fence = r.fence), r.lease_ends)"
+    ($schema:literal) => {
+        concat!(
+            "coalesce((SELECT l.lease_ends FROM ",
+            $schema,
+            "idempotency_leases l WHERE l.record = r.record AND l.fence = r.fence), r.lease_ends)"
+        )
     };
 }
 
@@ -99,7 +109,7 @@ found AS (
         END::smallint AS verdict
     FROM clock CROSS JOIN asked a LEFT JOIN idempotency_records r ON r.record = a.record
     CROSS JOIN LATERAL (SELECT CASE WHEN r.state = 0 THEN ",
-            lease_ends!(),
+            lease_ends!(""),
             " END AS lease_ends OFFSET 0) held
     OFFSET 0
 ),
@@ -374,7 +384,7 @@ macro_rules! defaults {
 
 macro_rules! is_expired {
     () => {
-        concat!("(r.expires_at <= now() AND (r.state <> 0 OR ", lease_ends!(), " <= now()))")
+        concat!("(r.expires_at <= now() AND (r.state <> 0 OR ", lease_ends!(""), " <= now()))")
     };
 }
 

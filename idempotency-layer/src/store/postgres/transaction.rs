@@ -102,7 +102,7 @@ impl Names {
 
     /// The number of the record's advisory lock: 64 bits of its name, and the table, so that two schemas of a database do
     /// not share locks. Where it meets the application's own lock, that costs a 409 and no second run.
-    fn lock_of(&self, record: RecordId) -> String {
+    pub(super) fn lock_of(&self, record: RecordId) -> String {
         let mut prefix = [0; 8];
         prefix.copy_from_slice(&record.as_bytes()[..8]);
         let (prefix, schema) = (i64::from_be_bytes(prefix), self.schema.replace('\'', "''"));

@@ -19,6 +19,8 @@ pub(super) struct Texts {
     pub(super) take: String,
     /// With the same, what a claim is told that was not given away. No row: by now it is to be had.
     pub(super) look: String,
+    /// With the same, what a claim would be told that is not to be given away, when it was not tried. No row: it is to be had.
+    pub(super) peek: String,
     /// `$1` record, `$2` fence, here and in all that follow; `$3` state, `$4` response.
     pub(super) complete: String,
     /// Whether there is an outcome under this fence.
@@ -50,6 +52,8 @@ WHERE record = $1 AND fence = $2 AND state BETWEEN {RESPONSE} AND {UNKNOWN}"
     Texts {
         take: take("", parameters, "")
             + &format!("\nRETURNING {RUN}, 1, fence, attempt, orphan, checkpoint_name, checkpoint_data"),
+        peek: look("", "1", parameters, "idempotency_records AS found", "found.record = $1")
+            + &format!(" AND (found.expires_at > {NOW} OR found.lease_ends > {NOW})"),
         look: look("", "1", parameters, "idempotency_records AS found", "found.record = $1"),
         complete: update(&complete("$3", "$4")),
         settled: format!("BEGIN IMMEDIATE;\n{completed};\nCOMMIT"),

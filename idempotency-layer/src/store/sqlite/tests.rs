@@ -46,14 +46,14 @@ async fn a_table_that_was_analysed_while_it_was_small_is_not_scanned() {
         ANALYZE sqlite_schema";
     let texts = &*TEXTS;
     let all_kinds = &texts.batch[(1 << KINDS) - 1];
-    let alone = [&texts.take, &texts.look, &texts.complete, &texts.completed, &texts.forget]
+    let alone = [&texts.take, &texts.look, &texts.peek, &texts.complete, &texts.completed, &texts.forget]
         .into_iter()
         .chain([&texts.release, &texts.extend, &texts.checkpoint, &texts.purge]);
     let statements: Vec<&str> = alone
         .map(String::as_str)
         .chain(all_kinds.split(";\n").filter(|it| it.contains("idempotency")))
         .collect();
-    assert_eq!(statements.len(), 9 + 3 + 3 * 2 + 3);
+    assert_eq!(statements.len(), 10 + 3 + 3 * 2 + 3);
     for statistics in ["", analysed] {
         connection.execute(statistics).await.unwrap();
         for statement in &statements {

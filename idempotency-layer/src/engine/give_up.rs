@@ -1,0 +1,178 @@
+//! Giving a claim up, for as long as it takes: a claim that is not given back keeps its key "in progress" until the lease
+//! ends, and makes an orphan of a request that never ran.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep};
+
+use crate::clock::{after, now};
+use crate::config::Config;
+use crate::error::{StoreError, StoreErrorKind};
+use crate::orphan::OnOrphan;
+use crate::store::{Claim, ClaimRequest, Fence, Fenced, Outcome, RecordId, Run, Store, Tombstone};
+use crate::trace;
+
+/// The pauses before the store is asked again double from the first to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// At most this many claims are given up in the background at a time. Beyond it, their leases run out instead.
+const MAX_IN_BACKGROUND: usize = 1024;
+
+/// What is left of a claim that is given up.
+#[derive(Clone, Copy)]
+pub(super) enum GiveUp {
+    /// Nothing: the next request runs.
+    Release,
+    /// A tombstone: whether the request was carried out is not known.
+    Halt,
+    /// An orphan at once, instead of when the lease ends.
+    Orphan,
+}
+
+impl GiveUp {
+    /// What a run leaves that ended without a response, by the policy for orphans.
+    pub(super) fn of_policy(policy: &OnOrphan) -> Self {
+        match policy {
+            OnOrphan::Rerun => Self::Release,
+            OnOrphan::Halt => Self::Halt,
+            OnOrphan::Reconcile(_) => Self::Orphan,
+        }
+    }
+
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Halt => "complete",
+            Self::Orphan => "extend",
+        }
+    }
+}
+
+/// A claim that is given up.
+pub(super) struct GivenUp<St> {
+    pub(super) config: Arc<Config<St>>,
+    pub(super) record: RecordId,
+    pub(super) fence: Fence,
+    pub(super) how: GiveUp,
+}
+
+impl<St: Store> GivenUp<St> {
+    /// Gives the claim up. Where the store is not reached, it is asked once more at once, over another connection perhaps,
+    /// and then in the background.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it has given the claim up or not; the lease ends.
+    pub(super) async fn settle(self) {
+        for _ in 0..2 {
+            if self.is_known().await {
+                return;
+            }
+        }
+        let until = self.config.remembered_until();
+        let background = self.config.clone();
+        spawn(&background, async move { self.until_known(until).await });
+    }
+
+    /// Asks the store until it says what it did, or has forgotten the record.
+    async fn until_known(self, until: Instant) {
+        let mut pauses = Pauses::until(until);
+        while pauses.next().await {
+            if self.is_known().await {
+                return;
+            }
+        }
+    }
+
+    /// One call. Returns whether there is nothing more to ask: done, refused, or somebody else's claim by now.
+    async fn is_known(&self) -> bool {
+        let (config, record) = (&self.config, self.record);
+        let answer = match self.how {
+            GiveUp::Release => St::release(&config.store, record, self.fence).await,
+            GiveUp::Halt => {
+                let unknown = Outcome::Tombstone(Tombstone::Unknown);
+                St::complete(&config.store, record, self.fence, unknown).await
+            }
+            GiveUp::Orphan => St::extend(&config.store, record, self.fence, Duration::ZERO).await,
+        };
+        if let Err(error) = &answer {
+            trace::store_failed(record, self.how.verb(), error);
+        } else {
+            config.wake_waiters(record);
+        }
+        if let (GiveUp::Release, Ok(Fenced::Held)) = (self.how, &answer) {
+            trace::released(record);
+        }
+        is_known(&answer)
+    }
+}
+
+/// Gives back, in the background, a claim that may have taken effect although its answer was lost twice: asks for it again
+/// with the same token, which the store knows if it has it, and releases it. The handler never ran.
+pub(super) fn give_back<St: Store>(config: &Arc<Config<St>>, request: ClaimRequest) {
+    let until = config.remembered_until();
+    let background = config.clone();
+    spawn(config, async move {
+        let mut pauses = Pauses::until(until);
+        while pauses.next().await {
+            let answer = St::claim(&background.store, request).await;
+            if let Err(error) = &answer {
+                trace::store_failed(request.record, "claim", error);
+            }
+            if let Ok(Claim::Run(Run { fence, orphan, .. })) = answer {
+                // What an earlier run left is the next request's to look at.
+                let how = if orphan { GiveUp::Orphan } else { GiveUp::Release };
+                let given_up = GivenUp { config: background, record: request.record, fence, how };
+                if !given_up.is_known().await {
+                    given_up.until_known(until).await;
+                }
+                return;
+            }
+            if is_known(&answer) {
+                return;
+            }
+        }
+    });
+}
+
+fn is_known<T>(answer: &Result<T, StoreError>) -> bool {
+    !matches!(answer, Err(error) if error.kind() == StoreErrorKind::Unavailable)
+}
+
+/// Outside of a runtime, or when too many are under way, the lease runs out instead.
+fn spawn<St>(config: &Config<St>, task: impl Future<Output = ()> + Send + 'static) {
+    if config.given_up.len() >= MAX_IN_BACKGROUND {
+        return;
+    }
+    if let Ok(runtime) = Handle::try_current() {
+        config.given_up.spawn_on(task, &runtime);
+    }
+}
+
+/// Exponential backoff up to an end.
+struct Pauses {
+    pause: Duration,
+    until: Instant,
+}
+
+impl Pauses {
+    fn until(until: Instant) -> Self {
+        Self { pause: FIRST_PAUSE, until }
+    }
+
+    /// Waits. Returns whether it is still worth asking.
+    async fn next(&mut self) -> bool {
+        sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        now() < self.until
+    }
+}
+
+impl<St> Config<St> {
+    /// When a record that is claimed now is forgotten, whatever comes of its claim.
+    fn remembered_until(&self) -> Instant {
+        after(now(), self.contract.ttl.max(self.lease))
+    }
+}
