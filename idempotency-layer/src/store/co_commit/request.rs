@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::Extensions;
 use tokio::time::{sleep, timeout};
 
-use super::connection::LentConnection;
+use super::connection::{LentConnection, roll_back_in_time};
 use super::database::{CoCommitDatabase, CommitError, Written};
 use super::{CoCommit, Shared, StillInUse};
 use crate::error::StoreError;
@@ -19,8 +19,6 @@ pub(super) const PAUSES: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(200), Duration::from_secs(1)];
 /// How long one such question may take: it waits for the end of the transaction in question.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a rollback may take before the connection is closed instead.
-const ROLL_BACK_WITHIN: Duration = Duration::from_secs(5);
 
 const GONE: &str = "the transaction ended before its request";
 const TORN: &str = "a savepoint of the handler was begun or ended half way";
@@ -91,7 +89,7 @@ impl<DB: CoCommitDatabase> Offered<DB> {
             Err(error) => Some(Err(StoreError::rolled_back(error))),
         };
         if let Some(refused) = refused {
-            roll_back(connection).await;
+            roll_back_in_time(connection).await;
             return refused;
         }
         match connection.commit().await {
@@ -114,7 +112,7 @@ impl<DB: CoCommitDatabase> Offered<DB> {
             Err(error) => Some(StoreError::rolled_back(error)),
         };
         if let Some(refused) = refused {
-            roll_back(connection).await;
+            roll_back_in_time(connection).await;
             return Err(refused);
         }
         match connection.commit().await {
@@ -150,15 +148,10 @@ impl<DB: CoCommitDatabase> RequestTransaction for Offered<DB> {
     fn roll_back(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             if let Ok(connection) = self.0.shared.connection() {
-                roll_back(connection).await;
+                roll_back_in_time(connection).await;
             }
         })
     }
-}
-
-/// Where it fails or takes too long, the end of the connection rolls back.
-pub(super) async fn roll_back<DB: CoCommitDatabase>(connection: LentConnection<DB>) {
-    let _ = timeout(ROLL_BACK_WITHIN, connection.roll_back()).await;
 }
 
 /// Somebody but the layer ended the transaction.
