@@ -168,7 +168,7 @@ async fn a_handler_that_gives_up_its_rows_keeps_the_claim_before_other_processes
     let (_, store, pool) = Postgres::open().await;
     let other = Postgres::open_again(&pool).await;
     let request = ask();
-    let transaction = InTransaction::<Postgres>::begin(&store, request).await;
+    let mut transaction = InTransaction::<Postgres>::begin(&store, request).await;
     for _ in 0..10 {
         transaction.write("given up").await;
         transaction.co_commit.roll_back().await.unwrap();
