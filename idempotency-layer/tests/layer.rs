@@ -55,6 +55,9 @@ mod rejections;
 mod replay;
 #[path = "layer/secrets.rs"]
 mod secrets;
+#[cfg(feature = "axum")]
+#[path = "layer/stack_order.rs"]
+mod stack_order;
 #[path = "layer/store_failure.rs"]
 mod store_failure;
 #[cfg(feature = "tracing")]

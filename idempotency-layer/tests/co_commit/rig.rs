@@ -83,7 +83,10 @@ impl<DB: Bench> Rig<DB> {
     /// What the application writes by itself is committed at once, and no connection is inside a transaction.
     pub(crate) async fn writes_are_visible(&self, row: &str) {
         let mut beside = DB::beside(&self.pool).await;
-        DB::insert(&mut *self.pool.acquire().await.unwrap(), row).await.unwrap();
+        let written = tokio::time::timeout(Duration::from_secs(20), async {
+            DB::insert(&mut *self.pool.acquire().await.unwrap(), row).await.unwrap();
+        });
+        written.await.expect("a connection, and no lock on the row");
         assert!(DB::has_row(&mut beside, row).await, "{row} was written within a transaction of others");
         DB::nobody_is_in_a_transaction(&mut beside).await;
     }

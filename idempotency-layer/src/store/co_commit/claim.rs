@@ -127,7 +127,7 @@ impl<DB: CoCommitDatabase> ClaimTransaction for Claimed<DB> {
 impl<DB: CoCommitDatabase> Claimed<DB> {
     async fn complete(&mut self, outcome: &Outcome, with_rows: bool) -> Result<Completion, StoreError> {
         let shared = self.co_commit.shared.clone();
-        let mut connection = shared.connection()?;
+        let mut connection = if with_rows { shared.to_commit().await? } else { shared.connection()? };
         // Dropped or killed here, before the COMMIT: nothing of it is committed, and the lock is free.
         if !with_rows {
             shared.lock().on_commit.clear();

@@ -21,6 +21,7 @@ pub(super) const PAUSES: [Duration; 4] =
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 const GONE: &str = "the transaction ended before its request";
+const TORN: &str = "a savepoint of the handler was begun or ended half way";
 const IN_USE: &str = "a task that outlived the handler still uses the transaction";
 const ELSEWHERE: &str = "the handler, or its driver, ended the transaction of the request";
 
@@ -54,6 +55,16 @@ impl<DB: CoCommitDatabase> Shared<DB> {
         }
     }
 
+    /// The same, to be committed. One whose rows nobody knows is rolled back.
+    pub(super) async fn to_commit(&self) -> Result<LentConnection<DB>, StoreError> {
+        let connection = self.connection()?;
+        if self.lock().is_torn {
+            roll_back_in_time(connection).await;
+            return Err(StoreError::rolled_back(TORN));
+        }
+        Ok(connection)
+    }
+
     /// Runs what waits for the commit.
     pub(super) fn committed(&self) {
         let waiting = std::mem::take(&mut self.lock().on_commit);
@@ -67,7 +78,7 @@ impl<DB: CoCommitDatabase> Shared<DB> {
 
 impl<DB: CoCommitDatabase> Offered<DB> {
     async fn complete(&self, record: RecordId, fence: Fence, outcome: Outcome) -> Result<Fenced, StoreError> {
-        let mut connection = self.0.shared.connection()?;
+        let mut connection = self.0.shared.to_commit().await?;
         let home = &self.0.shared.home;
         let (within, _, mark) = connection.parts();
         // Dropped or died here, before the COMMIT: nothing of it is committed.
@@ -93,7 +104,7 @@ impl<DB: CoCommitDatabase> Offered<DB> {
     }
 
     async fn commit(&self) -> Result<(), StoreError> {
-        let mut connection = self.0.shared.connection()?;
+        let mut connection = self.0.shared.to_commit().await?;
         let (within, _, mark) = connection.parts();
         let refused = match DB::check(within, mark).await {
             Ok(true) => None,
