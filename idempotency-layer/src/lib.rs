@@ -80,7 +80,7 @@
 //!
 //! ## Rows written through `CoCommit`
 //!
-//! Rows are there exactly if the stored response is one that commits. This holds for both ways to claim.
+//! This table holds for leased claims and for claims in the transaction.
 //!
 //! | what happens | rows | a retry gets |
 //! |---|---|---|
@@ -94,7 +94,7 @@
 //! | the commit fails, for example on a deferred constraint | rolled back; 503 | a new run |
 //! | a task still holds the `OpenTransaction` after the response | rolled back; 503 | a new run |
 //! | the handler's SQL ends the transaction (SQLite) | rolled back; 503 | a new run |
-//! | the handler's SQL ends the transaction (PostgreSQL) | unknown; 503 | a new run, after the lease |
+//! | the handler's SQL ends the transaction (PostgreSQL) | unknown; 503 | what [`Builder::on_orphan`] says |
 //! | the process or the database dies before the commit | none | a new run |
 //! | the process or the database dies after the commit | committed | the response |
 //! | the answer to COMMIT is lost | the record tells; 503 if the database cannot be asked | what the record says |
@@ -165,7 +165,9 @@
 //! | keyed, leased | 2 more: claim and completion; on SQLite 2 more in the process, for a savepoint | 1 more: the claim, which concurrent requests share |
 //! | keyed, claim in the transaction | 2 more: the read of the record and the completion | the same |
 //! | without a key | 1 more: the check that it can be committed | the same |
-//! | replayed | 1: the claim; none if a [`Layered`] store has the record in memory | 0 |
+//! | replayed, leased | 1: the claim | 0 |
+//! | replayed, claim in the transaction | 3 on PostgreSQL: `BEGIN`, the read, `ROLLBACK`; 1 on SQLite, beside the writer | 0 |
+//! | replayed, and a [`Layered`] store has the record in memory | none | 0 |
 //!
 //! # Another API's contract
 //!
@@ -292,7 +294,7 @@
 //!
 //! Under [`FingerprintMode::None`] the handler reads the request body while it arrives. If the handler
 //! sees that body break off, its response is sent but not stored, and its rows are rolled back. A
-//! response is stored if the handler stops reading before the body shows an error.
+//! response can be stored if the handler stops reading before the body shows an error.
 //!
 //! ## Readiness, leases and lost calls
 //!
