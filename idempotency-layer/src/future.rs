@@ -86,6 +86,7 @@ impl<F, R: Send + 'static, E: Send + 'static> ResponseFuture<F, R, E> {
             cancellation: engine.cancellation(),
             cancels: config.on_disconnect == OnDisconnect::Cancel,
             detached: config.detached.clone(),
+            drops_beyond: config.in_transaction.is_some().then_some(config.max_detached),
             runtime: None,
             future: Some(Box::pin(trace::in_span(engine.engage(request, inner)))),
         };
@@ -131,6 +132,9 @@ struct Engaged<R: Send + 'static, E: Send + 'static> {
     cancellation: Arc<CancellationState>,
     cancels: bool,
     detached: TaskTracker,
+    /// Where so many run on without their clients, this one ends with its own: its claim is a transaction, which is rolled
+    /// back.
+    drops_beyond: Option<usize>,
     /// Where the future was polled first, once it was pending there.
     runtime: Option<Handle>,
 }
@@ -155,6 +159,9 @@ impl<R: Send + 'static, E: Send + 'static> Drop for Engaged<R, E> {
     fn drop(&mut self) {
         let Some(future) = self.future.take() else { return };
         if !self.cancellation.holds_claim() {
+            return;
+        }
+        if self.drops_beyond.is_some_and(|max| self.detached.len() >= max) {
             return;
         }
         self.cancellation.disconnect();

@@ -455,7 +455,7 @@ pub use crate::store::{
     TransactionClaim,
 };
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub use crate::store::{CoCommit, CoCommitDatabase, CoCommitError, OpenTransaction};
+pub use crate::store::{CoCommit, CoCommitDatabase, CoCommitError, OpenTransaction, Savepoint};
 #[cfg(feature = "layered")]
 pub use crate::store::{Layered, LayeredStats};
 #[cfg(feature = "memory")]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::{Engine, body_of, give_up};
 use crate::body::{self, Read, ReplayBody, Replayable};
@@ -65,8 +65,9 @@ impl<St: Store> Engine<St> {
         request: &mut Request<B>,
     ) -> Result<Asked, NotAsked> {
         let fingerprint = self.read(request).await?;
-        // Looked at right before the claim, so that handlers are bounded however many requests wait for their bodies.
-        if self.config.detached.len() >= self.config.max_detached {
+        // Looked at right before the claim, so that handlers are bounded however many requests wait for their bodies. One
+        // whose transaction is its claim is dropped with its client then, and does not count.
+        if self.config.in_transaction.is_none() && self.config.detached.len() >= self.config.max_detached {
             return Err(NotAsked::Rejected(RejectionKind::Overloaded, None));
         }
         self.claim(fingerprint).await.map_err(NotAsked::Failed)
@@ -159,15 +160,24 @@ impl<St: Store> Engine<St> {
         let Some(mut place) = waiters.join(self.record, *max_waiters) else { return Ok(asked) };
         trace::waiting(self.record, *wait);
         let until = after(now(), *wait);
+        // Processes that wait for one record do not ask in step.
+        let poll = POLL + POLL * u32::from(request.token.as_bytes()[15]) / 1024;
         loop {
             let asked = self.ask(request).await?;
             let left = until.saturating_duration_since(now());
-            let Asked::Answered(Claim::InFlight { lease_left }) = asked else { return Ok(asked) };
+            let lease_left = match &asked {
+                Asked::Answered(Claim::InFlight { lease_left }) => *lease_left,
+                Asked::Answered(_) => {
+                    place.tell_others();
+                    return Ok(asked);
+                }
+                Asked::Granted(_) => return Ok(asked),
+            };
             if left.is_zero() || self.cancellation.is_disconnected() {
                 return Ok(asked);
             }
             // Whatever ends this, the store is asked what became of the record.
-            let _ = timeout(left.min(lease_left).min(POLL), place.changed()).await;
+            place.next_look(lease_left.min(poll), left).await;
         }
     }
 

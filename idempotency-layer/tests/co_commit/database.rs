@@ -39,6 +39,9 @@ pub(crate) trait Bench: CoCommitDatabase {
 
     fn insert(connection: &mut Self::Connection, row: &str) -> impl Future<Output = sqlx::Result<()>> + Send;
 
+    /// Begins a savepoint that nobody ends.
+    fn leave_savepoint_open(connection: &mut Self::Connection) -> impl Future<Output = ()> + Send;
+
     /// Is inside a statement for long.
     fn stall(connection: &mut Self::Connection) -> impl Future<Output = ()> + Send;
 
@@ -113,6 +116,10 @@ impl Bench for Postgres {
         sqlx::query(INSERT).bind(row).execute(connection).await.map(drop)
     }
 
+    async fn leave_savepoint_open(connection: &mut PgConnection) {
+        std::mem::forget(connection.begin().await.unwrap());
+    }
+
     async fn stall(connection: &mut PgConnection) {
         let _ = connection.execute("SELECT pg_sleep(60)").await;
     }
@@ -180,6 +187,10 @@ impl Bench for Sqlite {
 
     async fn insert(connection: &mut SqliteConnection, row: &str) -> sqlx::Result<()> {
         sqlx::query(INSERT).bind(row).execute(connection).await.map(drop)
+    }
+
+    async fn leave_savepoint_open(connection: &mut SqliteConnection) {
+        std::mem::forget(connection.begin().await.unwrap());
     }
 
     async fn stall(connection: &mut SqliteConnection) {

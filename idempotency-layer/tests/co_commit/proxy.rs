@@ -81,6 +81,7 @@ pub(crate) struct Proxy {
 struct Shared {
     loss: Mutex<Option<Loss>>,
     hold: Mutex<Option<Hold>>,
+    refused_begins: Mutex<Option<ErrorMessage>>,
     statements: AtomicUsize,
     round_trips: AtomicUsize,
     commits: AtomicUsize,
@@ -143,6 +144,11 @@ impl Proxy {
     /// Whether the COMMIT that was to be lost was met.
     pub(crate) fn has_lost(&self) -> bool {
         self.shared.loss.lock().unwrap().is_none()
+    }
+
+    /// Answers every BEGIN with this error, once the COMMIT that is to be lost was met.
+    pub(crate) fn refuse_begins(&self, error: ErrorMessage) {
+        *self.shared.refused_begins.lock().unwrap() = Some(error);
     }
 
     /// Holds up the next simple query that begins with this text.
@@ -249,6 +255,15 @@ async fn upstream(
                 _ = hold.released => {}
                 _ = client.peek(&mut next) => return Ok(()),
             }
+        }
+        let refused = *shared.refused_begins.lock().unwrap();
+        if kind == b'Q'
+            && text.starts_with(b"BEGIN")
+            && refused.is_some()
+            && shared.loss.lock().unwrap().is_none()
+        {
+            let _ = cut_sender.send(Loss { passes: Passes::Never, error: refused });
+            return Ok(());
         }
         if kind == b'Q' && text.starts_with(b"COMMIT") {
             shared.commits.fetch_add(1, Ordering::SeqCst);

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -191,6 +191,12 @@ pub(crate) async fn dropped_after<F: Future>(polls: usize, future: F) -> Option<
         }
     })
     .await
+}
+
+/// The time, where what a server does is waited for.
+#[expect(clippy::disallowed_methods, reason = "the server's time passes by itself")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
 }
 
 /// How often the handler ran.

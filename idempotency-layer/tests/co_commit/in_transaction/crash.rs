@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::env;
 use std::io::Write as _;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use idempotency_layer::RejectionKind;
 use sqlx::{AssertSqlSafe, Executor, Pool, Postgres, Sqlite, query_scalar};
@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::database::Bench;
 use crate::proxy::before;
-use crate::rig::{self, Answer, Count, Rig, Service, post, send};
+use crate::rig::{self, Answer, Count, Rig, Service, now, post, send};
 
 /// The name of [`the_process_that_is_killed`].
 const NAME: &str = "in_transaction::crash::the_process_that_is_killed";
@@ -191,16 +191,16 @@ async fn until_active(pool: &Pool<Postgres>, which: &str) {
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'
             AND pid <> pg_backend_pid() AND {which}"
     );
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = now() + Duration::from_secs(20);
     while query_scalar::<_, i64>(AssertSqlSafe(active.clone())).fetch_one(pool).await.unwrap() == 0 {
-        assert!(Instant::now() < end, "{which}");
+        assert!(now() < end, "{which}");
         sleep(Duration::from_millis(5)).await;
     }
 }
 
 /// Tries again and again until the request is answered, which has to be within this time.
 async fn retry(service: &Service, key: &str, within: Duration) -> Answer {
-    let begun = Instant::now();
+    let begun = now();
     loop {
         let answer = send(service, post(key)).await;
         let elapsed = begun.elapsed();

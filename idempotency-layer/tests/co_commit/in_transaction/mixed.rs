@@ -1,6 +1,7 @@
 //! Leased claims and claims in the transaction on the same records, as in a rolling deployment.
 
 use std::fmt::Write as _;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,21 +10,21 @@ use idempotency_layer::{
     Claim, ClaimRequest, Completion, Fence, Fenced, PostgresStore, RejectionKind, Run, Store,
 };
 use sqlx::{AssertSqlSafe, Pool, Postgres, query_scalar};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::raw::{self, InTransaction, ask, claim, hasty, outcome, rival};
 use crate::database::Bench;
-use crate::rig::{self, Count, Rig, Service, post, send};
+use crate::rig::{self, Count, Rig, Service, now, post, send};
 
 /// Random numbers that a seed repeats (`SplitMix64`).
 #[derive(Clone, Debug)]
 struct Random(u64);
 
 impl Random {
-    /// By the seed in `SEED`, or a new one.
+    /// The seed in `SEED`, or a new one.
     fn seed() -> u64 {
-        let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        std::env::var("SEED").ok().map_or(clock.as_nanos() as u64, |seed| seed.parse().unwrap())
+        let new = || RandomState::new().hash_one(0);
+        std::env::var("SEED").map_or_else(|_| new(), |seed| seed.parse().unwrap())
     }
 
     fn next(&mut self) -> u64 {
@@ -89,7 +90,7 @@ impl History {
     }
 
     async fn play(mut self) {
-        for step in 0..12 {
+        for step in 0..8 {
             let who = self.random.below(3);
             match std::mem::replace(&mut self.actors[who], Actor::Idle) {
                 Actor::Idle if self.random.below(2) == 0 => self.claim_leased(who).await,
@@ -328,7 +329,7 @@ impl<DB: Bench> Crowd<DB> {
     }
 
     async fn play(&self) {
-        let end = Instant::now() + Duration::from_mins(1);
+        let end = now() + Duration::from_mins(1);
         let clients = (0..CLIENTS).map(|client| {
             let service = self.services[client % self.services.len()].clone();
             let mut random = Random(client as u64);
@@ -343,7 +344,7 @@ impl<DB: Bench> Crowd<DB> {
                             break answer.text;
                         }
                         let again = answer.kind == Some(RejectionKind::InProgress) || answer.status == 503;
-                        assert!(again && Instant::now() < end, "{answer:?}");
+                        assert!(again && now() < end, "{answer:?}");
                         sleep(Duration::from_millis(1 + random.next() % 4)).await;
                     };
                     answers.push(answer);

@@ -1,14 +1,15 @@
 //! What only PostgreSQL has: snapshots, levels, schemas, roles, and a connection for each transaction.
 
 use std::convert::Infallible;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use idempotency_layer::{
-    Claim, Fenced, OnOrphan, PostgresStore, Rejection, RejectionKind, ReplayBody, Store, Tombstone,
+    Claim, Fenced, OnDisconnect, OnOrphan, PostgresStore, Rejection, RejectionKind, ReplayBody, Store,
+    Tombstone,
 };
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, Postgres, query_scalar};
@@ -17,7 +18,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use super::raw::{self, InTransaction, ask, claim, hasty, is_in_flight, outcome, rival};
 use crate::database::Bench;
 use crate::proxy::{claims_behind_proxy, store_behind_proxy};
-use crate::rig::{self, Count, Gate, Rig, dropped_after, post, post_without_key, send};
+use crate::rig::{self, Count, Gate, Rig, dropped_after, now, post, post_without_key, send};
 
 /// The text that begins a claim.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL idle";
@@ -92,7 +93,7 @@ async fn a_completion_that_hangs_before_its_commit_holds_up_no_leased_claim() {
     let completing = tokio::spawn(transaction.complete("done"));
     held.arrives().await;
 
-    let begun = Instant::now();
+    let begun = now();
     for _ in 0..20 {
         // They meet in one statement.
         let (same, other) = tokio::join!(leased.claim(rival(request)), leased.claim(ask()));
@@ -347,7 +348,7 @@ async fn handlers_that_ask_the_pool_for_one_more_connection_are_all_answered() {
         let service = service.clone();
         tokio::spawn(async move { send(&service, post(&format!("key-{n}"))).await })
     });
-    let begun = Instant::now();
+    let begun = now();
     for client in clients.collect::<Vec<_>>() {
         assert_eq!(client.await.unwrap().status, 201);
     }
@@ -420,6 +421,87 @@ async fn a_handler_whose_client_is_gone_has_no_more_time_than_others() {
     tokio::time::timeout(Duration::from_secs(5), rig.detached_are_done()).await.unwrap();
     assert_eq!(send(&service, post("key")).await.text, "run 2");
     assert_eq!(rig.rows().await, ["run 2"]);
+}
+
+/// The statement is not waited for, nor is it left to run with the lock.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_a_client_left_behind_does_not_keep_the_claim() {
+    let runs = Count::default();
+    let rig =
+        Rig::<Postgres>::with(|builder| builder.claim_in_transaction().on_disconnect(OnDisconnect::Cancel))
+            .await;
+    let service = rig.serve(&runs, |run, co_commit| async move {
+        let mut transaction = co_commit.begin().await.unwrap();
+        Postgres::insert(&mut transaction, &format!("run {run}")).await.unwrap();
+        if run == 1 {
+            Postgres::stall(&mut transaction).await;
+        }
+        rig::answer(201, run)
+    });
+    let leaving = tokio::spawn({
+        let service = service.clone();
+        async move { send(&service, post("key")).await }
+    });
+    let mut beside = Postgres::beside(&rig.pool).await;
+    const STALLED: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+        AND state = 'active' AND query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()";
+    while number(&mut beside, STALLED).await == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    leaving.abort();
+    let left = now();
+    let _ = leaving.await;
+    loop {
+        let retry = send(&service, post("key")).await;
+        if retry.kind != Some(RejectionKind::InProgress) {
+            assert_eq!(retry.text, "run 2");
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(left.elapsed() < Duration::from_secs(3), "{:?}", left.elapsed());
+    assert_eq!(rig.rows().await, ["run 2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_another_process_holds_no_connection_and_asks_for_others() {
+    let (proxy, direct, store) = store_behind_proxy().await;
+    let owner = Postgres::open_again(&direct).await;
+    let layer = rig::builder(store).claim_in_transaction().wait(Duration::from_mins(1)).build();
+    let (there, here) = (Count::default(), Count::default());
+    let gate = Gate::closed();
+    let door = gate.clone();
+    let owning = rig::builder(owner).claim_in_transaction().build();
+    let owning = rig::serve::<Postgres, _, _, _>(&owning, &there, move |run, _| {
+        let door = door.clone();
+        async move {
+            door.pass().await;
+            rig::answer(201, run)
+        }
+    });
+    let service =
+        rig::serve::<Postgres, _, _, _>(&layer, &here, |run, _| async move { rig::answer(201, run) });
+    let owned = tokio::spawn(async move { send(&owning, post("key")).await });
+    there.reaches(1).await;
+    // The pool has ten connections.
+    let waiters = (0..30).map(|_| {
+        let service = service.clone();
+        tokio::spawn(async move { send(&service, post("key")).await })
+    });
+    let waiters: Vec<_> = waiters.collect();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(send(&service, post("other")).await.status, 201);
+    proxy.take_counts();
+    let begun = now();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (statements, polls) = (proxy.take_counts().0, begun.elapsed().as_millis() / 90);
+    assert!(statements as u128 <= 3 * (polls + 1), "{statements} statements in {:?}", begun.elapsed());
+    gate.open();
+    assert_eq!(owned.await.unwrap().status, 201);
+    for waiter in waiters {
+        assert!(waiter.await.unwrap().replay);
+    }
+    assert_eq!(here.get(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,17 +20,20 @@ pub(crate) fn ask() -> ClaimRequest {
     record[..16].copy_from_slice(token.as_bytes());
     record[16..].copy_from_slice(other.as_bytes());
     let fingerprint = Fingerprint::from_bytes([1; Fingerprint::LEN]);
-    ClaimRequest { record: RecordId::from_bytes(record), fingerprint, token, lease: LONG, ttl: LONG }
+    ClaimRequest::new(RecordId::from_bytes(record), fingerprint, token, LONG, LONG)
 }
 
 /// A claim of the same record by somebody else.
-pub(crate) fn rival(of: ClaimRequest) -> ClaimRequest {
-    ClaimRequest { token: ClaimToken::new(), ..of }
+pub(crate) fn rival(mut of: ClaimRequest) -> ClaimRequest {
+    of.token = ClaimToken::new();
+    of
 }
 
 /// A claim of the same record by somebody else, with a lease that is over almost at once.
 pub(crate) fn hasty(of: ClaimRequest) -> ClaimRequest {
-    ClaimRequest { lease: Duration::from_millis(1), ..rival(of) }
+    let mut hasty = rival(of);
+    hasty.lease = Duration::from_millis(1);
+    hasty
 }
 
 /// A response that says this, and that only a store looks at.

@@ -1,13 +1,13 @@
 //! What only SQLite has: one writer, and transactions that end by themselves.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use idempotency_layer::{CoCommit, RejectionKind};
 use sqlx::{Executor, Sqlite};
 
 use super::raw::{InTransaction, ask, claim, is_in_flight, rival};
 use crate::database::Bench;
-use crate::rig::{self, Count, Gate, Rig, post, send};
+use crate::rig::{self, Count, Gate, Rig, now, post, send};
 
 async fn rig() -> Rig<Sqlite> {
     Rig::with(|builder| builder.claim_in_transaction()).await
@@ -102,7 +102,7 @@ async fn a_replay_and_a_409_beside_a_running_handler_wait_for_nobody() {
             (&other, "done", &mut other_replay),
             (&service, "running", &mut refusal),
         ] {
-            let begun = Instant::now();
+            let begun = now();
             let answer = send(service, post(key)).await;
             *quickest = begun.elapsed().min(*quickest);
             let in_progress = answer.kind == Some(RejectionKind::InProgress);
