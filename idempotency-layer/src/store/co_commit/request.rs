@@ -59,7 +59,7 @@ impl<DB: CoCommitDatabase> Shared<DB> {
     pub(super) async fn to_commit(&self) -> Result<LentConnection<DB>, StoreError> {
         let connection = self.connection()?;
         if self.lock().is_torn {
-            roll_back(connection).await;
+            roll_back_in_time(connection).await;
             return Err(StoreError::rolled_back(TORN));
         }
         Ok(connection)
