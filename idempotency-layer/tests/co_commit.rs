@@ -43,7 +43,6 @@ use std::time::Duration;
 
 use http::StatusCode;
 use idempotency_layer::{CoCommitError, OnOrphan, RejectionKind, Tombstone};
-use sqlx::Connection;
 
 use self::database::Bench;
 use self::rig::{Count, Gate, Rig, post, post_without_key, send};

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use idempotency_layer::{CoCommitError, OnDisconnect, RejectionKind};
-use sqlx::Connection;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 

@@ -162,10 +162,10 @@ impl Proxy {
     }
 
     fn hold_at(&self, prefix: &'static str, after: bool) -> Held {
-        let (arrived, arrives) = oneshot::channel();
+        let (arrived, arrival) = oneshot::channel();
         let (release, released) = oneshot::channel();
         *self.shared.hold.lock().unwrap() = Some(Hold { prefix, after, arrived, released });
-        Held { arrived: arrives, _release: release }
+        Held { arrived: arrival, _release: release }
     }
 
     /// COMMITs since this was asked last.

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
 
 use idempotency_layer::{CoCommit, OnDisconnect, RejectionKind};
-use sqlx::{Connection, Postgres, Sqlite};
+use sqlx::{Postgres, Sqlite};
 use tokio::sync::oneshot;
 
 use crate::database::{Bench, open_sqlite};

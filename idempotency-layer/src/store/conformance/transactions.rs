@@ -186,8 +186,8 @@ impl<H: Harness<Store: ClaimsInTransaction>> Probe<'_, H> {
     }
 
     /// Ensures that a claim beside an open transaction did not run.
-    fn lost(&self, answer: Option<Result<Claim, StoreError>>, kind: &str) {
-        let good = match &answer {
+    fn lost(&self, answer: Option<&Result<Claim, StoreError>>, kind: &str) {
+        let good = match answer {
             Some(Ok(Claim::InFlight { .. })) => true,
             Some(Err(error)) => error.kind() == StoreErrorKind::Unavailable,
             _ => false,
@@ -245,12 +245,12 @@ async fn one_runner<H: Harness<Store: ClaimsInTransaction>>(probe: &Probe<'_, H>
         match answer {
             Some(Ok(Claim::Replay { .. })) if waits && completes => {}
             None if waits && !completes => {}
-            answer => probe.lost(answer, "second"),
+            answer => probe.lost(answer.as_ref(), "second"),
         }
         match leased {
             Ok(Claim::Replay { .. }) if leased_waits && completes => {}
             Ok(Claim::Run(_)) if leased_waits && !completes => {}
-            answer => probe.lost(Some(answer), "leased"),
+            answer => probe.lost(Some(&answer), "leased"),
         }
     }
     for round in 0..probe.rounds().min(20) {
@@ -321,8 +321,8 @@ async fn dropped<H: Harness<Store: ClaimsInTransaction>>(probe: &Probe<'_, H>) {
                 probe.ensure(good, format_args!("a claim after a drop was {run:?}, not a first one"));
                 return transaction.roll_back().await;
             }
-            Ok(TransactionClaim::Answered(claim)) => probe.lost(Some(Ok(claim)), "second"),
-            Err(error) => probe.lost(Some(Err(error)), "second"),
+            Ok(TransactionClaim::Answered(claim)) => probe.lost(Some(&Ok(claim)), "second"),
+            Err(error) => probe.lost(Some(&Err(error)), "second"),
         }
         probe.advance(1).await;
     }

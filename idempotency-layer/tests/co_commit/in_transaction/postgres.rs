@@ -12,7 +12,7 @@ use idempotency_layer::{
     Tombstone,
 };
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, Postgres, query_scalar};
+use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool, Postgres, query_scalar};
 use tower::{Layer, ServiceExt, service_fn};
 
 use super::raw::{self, InTransaction, ask, claim, hasty, is_in_flight, outcome, rival};
@@ -88,7 +88,7 @@ async fn a_completion_that_hangs_before_its_commit_holds_up_no_leased_claim() {
     let (proxy, direct, store) = store_behind_proxy().await;
     let leased = Postgres::open_again(&direct).await;
     let request = ask();
-    let mut transaction = InTransaction::<Postgres>::begin(&store, request).await;
+    let transaction = InTransaction::<Postgres>::begin(&store, request).await;
     let mut held = proxy.hold("COMMIT");
     let completing = tokio::spawn(transaction.complete("done"));
     held.arrives().await;
@@ -481,7 +481,7 @@ async fn who_waits_for_another_process_holds_no_connection_and_asks_for_others()
     });
     let service =
         rig::serve::<Postgres, _, _, _>(&layer, &here, |run, _| async move { rig::answer(201, run) });
-    let owned = tokio::spawn(async move { send(&owning, post("key")).await });
+    let first = tokio::spawn(async move { send(&owning, post("key")).await });
     there.reaches(1).await;
     // The pool has ten connections.
     let waiters = (0..30).map(|_| {
@@ -497,7 +497,7 @@ async fn who_waits_for_another_process_holds_no_connection_and_asks_for_others()
     let (statements, polls) = (proxy.take_counts().0, begun.elapsed().as_millis() / 90);
     assert!(statements as u128 <= 3 * (polls + 1), "{statements} statements in {:?}", begun.elapsed());
     gate.open();
-    assert_eq!(owned.await.unwrap().status, 201);
+    assert_eq!(first.await.unwrap().status, 201);
     for waiter in waiters {
         assert!(waiter.await.unwrap().replay);
     }
@@ -540,7 +540,7 @@ async fn a_claim_that_does_not_write_has_no_transaction_id_and_no_snapshot() {
     let (_, store, pool) = Postgres::open().await;
     let mut beside = Postgres::beside(&pool).await;
     let request = ask();
-    let mut transaction = InTransaction::<Postgres>::begin(&store, request).await;
+    let transaction = InTransaction::<Postgres>::begin(&store, request).await;
     assert_eq!(number(&mut beside, IDS).await, 1);
     transaction.complete("done").await;
 
