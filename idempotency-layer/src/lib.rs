@@ -91,6 +91,7 @@
 //! | the handler panics, or the service fails | rolled back | what [`Builder::on_orphan`] says |
 //! | a 2xx cannot be replayed: it is too large, or a stream | committed | 409: cannot be repeated |
 //! | a statement failed, and the handler answers 2xx all the same (PostgreSQL) | rolled back; 503 | a new run |
+//! | a savepoint is dropped while it begins or ends, and the handler answers 2xx all the same | rolled back; 503 | a new run |
 //! | the commit fails, for example on a deferred constraint | rolled back; 503 | a new run |
 //! | a task still holds the `OpenTransaction` after the response | rolled back; 503 | a new run |
 //! | the handler's SQL ends the transaction (SQLite) | rolled back; 503 | a new run |
@@ -130,7 +131,7 @@
 //! | a run loses its lease and goes on, in a process that stood still | again; the first response is refused | 409: unknown | the function decides |
 //! | the store is not reached before the run | not run, 503; a claim that took effect is given back | the same | the same |
 //! | the service behind the layer fails while it becomes ready | not run, its error | the same | the same |
-//! | [`Builder::max_detached`] requests run without their clients | not run, 503 | not run, 503 | not run, 503 |
+//! | [`Builder::max_detached`] requests run without their clients (leased claims) | not run, 503 | not run, 503 | not run, 503 |
 //! | the store is not reached after the run | 503, then as if the process died | the same | the same |
 //! | [`OnStoreFailure::PassThrough`], and the store is not reached | as without the layer | as without the layer | as without the layer |
 //! | the store is full, or cannot read the record | not run, 503 | not run, 503 | not run, 503 |
@@ -153,6 +154,7 @@
 //! | the handler panics, or the service fails | [`Builder::on_orphan`] decides | nothing is left; a retry runs |
 //! | the handler takes long | the lease is renewed | after [`Builder::transaction_time`] it is dropped and rolled back: 503 |
 //! | many handlers run at a time | each holds a connection from its `begin` | each holds a connection; at most three quarters of the pool's |
+//! | [`Builder::max_detached`] requests run without their clients | new keyed requests get 503 | new requests run; if their client disconnects, they are dropped and rolled back |
 //! | [`Idempotency::checkpoint`] | kept | an error, because it could not outlive the run |
 //! | a run that died had called another service | the next run is an orphan's, and [`Builder::on_orphan`] decides | not noticed |
 //! | two runs of one record commit | never | never |
