@@ -466,7 +466,7 @@ pub use crate::store::{MemoryStats, MemoryStore};
 pub use sqlx;
 
 /// The README's examples.
-#[cfg(all(doctest, feature = "axum"))]
+#[cfg(all(doctest, feature = "axum", feature = "postgres"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
