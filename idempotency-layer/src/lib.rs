@@ -80,7 +80,7 @@
 //!
 //! ## Rows written through `CoCommit`
 //!
-//! Rows are there exactly if the stored response is one that commits. This holds for both ways to claim.
+//! This table holds for leased claims and for claims in the transaction.
 //!
 //! | what happens | rows | a retry gets |
 //! |---|---|---|
@@ -91,10 +91,11 @@
 //! | the handler panics, or the service fails | rolled back | what [`Builder::on_orphan`] says |
 //! | a 2xx cannot be replayed: it is too large, or a stream | committed | 409: cannot be repeated |
 //! | a statement failed, and the handler answers 2xx all the same (PostgreSQL) | rolled back; 503 | a new run |
+//! | a savepoint is dropped while it begins or ends, and the handler answers 2xx all the same | rolled back; 503 | a new run |
 //! | the commit fails, for example on a deferred constraint | rolled back; 503 | a new run |
 //! | a task still holds the `OpenTransaction` after the response | rolled back; 503 | a new run |
 //! | the handler's SQL ends the transaction (SQLite) | rolled back; 503 | a new run |
-//! | the handler's SQL ends the transaction (PostgreSQL) | unknown; 503 | a new run, after the lease |
+//! | the handler's SQL ends the transaction (PostgreSQL) | unknown; 503 | what [`Builder::on_orphan`] says |
 //! | the process or the database dies before the commit | none | a new run |
 //! | the process or the database dies after the commit | committed | the response |
 //! | the answer to COMMIT is lost | the record tells; 503 if the database cannot be asked | what the record says |
@@ -130,7 +131,7 @@
 //! | a run loses its lease and goes on, in a process that stood still | again; the first response is refused | 409: unknown | the function decides |
 //! | the store is not reached before the run | not run, 503; a claim that took effect is given back | the same | the same |
 //! | the service behind the layer fails while it becomes ready | not run, its error | the same | the same |
-//! | [`Builder::max_detached`] requests run without their clients | not run, 503 | not run, 503 | not run, 503 |
+//! | [`Builder::max_detached`] requests run without their clients (leased claims) | not run, 503 | not run, 503 | not run, 503 |
 //! | the store is not reached after the run | 503, then as if the process died | the same | the same |
 //! | [`OnStoreFailure::PassThrough`], and the store is not reached | as without the layer | as without the layer | as without the layer |
 //! | the store is full, or cannot read the record | not run, 503 | not run, 503 | not run, 503 |
@@ -153,6 +154,7 @@
 //! | the handler panics, or the service fails | [`Builder::on_orphan`] decides | nothing is left; a retry runs |
 //! | the handler takes long | the lease is renewed | after [`Builder::transaction_time`] it is dropped and rolled back: 503 |
 //! | many handlers run at a time | each holds a connection from its `begin` | each holds a connection; at most three quarters of the pool's |
+//! | [`Builder::max_detached`] requests run without their clients | new keyed requests get 503 | new requests run; if their client disconnects, they are dropped and rolled back |
 //! | [`Idempotency::checkpoint`] | kept | an error, because it could not outlive the run |
 //! | a run that died had called another service | the next run is an orphan's, and [`Builder::on_orphan`] decides | not noticed |
 //! | two runs of one record commit | never | never |
@@ -165,7 +167,9 @@
 //! | keyed, leased | 2 more: claim and completion; on SQLite 2 more in the process, for a savepoint | 1 more: the claim, which concurrent requests share |
 //! | keyed, claim in the transaction | 2 more: the read of the record and the completion | the same |
 //! | without a key | 1 more: the check that it can be committed | the same |
-//! | replayed | 1: the claim; none if a [`Layered`] store has the record in memory | 0 |
+//! | replayed, leased | 1: the claim | 0 |
+//! | replayed, claim in the transaction | 3 on PostgreSQL: `BEGIN`, the read, `ROLLBACK`; 1 on SQLite, beside the writer | 0 |
+//! | replayed, and a [`Layered`] store has the record in memory | none | 0 |
 //!
 //! # Another API's contract
 //!
@@ -292,7 +296,7 @@
 //!
 //! Under [`FingerprintMode::None`] the handler reads the request body while it arrives. If the handler
 //! sees that body break off, its response is sent but not stored, and its rows are rolled back. A
-//! response is stored if the handler stops reading before the body shows an error.
+//! response can be stored if the handler stops reading before the body shows an error.
 //!
 //! ## Readiness, leases and lost calls
 //!
@@ -462,7 +466,7 @@ pub use crate::store::{MemoryStats, MemoryStore};
 pub use sqlx;
 
 /// The README's examples.
-#[cfg(all(doctest, feature = "axum"))]
+#[cfg(all(doctest, feature = "axum", feature = "postgres"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
 

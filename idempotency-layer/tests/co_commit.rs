@@ -28,6 +28,8 @@ mod on_commit;
 mod pgbouncer;
 #[path = "co_commit/postgres.rs"]
 mod postgres;
+#[path = "co_commit/promises.rs"]
+mod promises;
 #[path = "co_commit/random_drops.rs"]
 mod random_drops;
 #[path = "co_commit/raw_sql.rs"]

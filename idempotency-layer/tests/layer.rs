@@ -47,6 +47,8 @@ mod outcome;
 mod panics;
 #[path = "layer/presets.rs"]
 mod presets;
+#[path = "layer/promises.rs"]
+mod promises;
 #[path = "layer/readiness.rs"]
 mod readiness;
 #[path = "layer/rejections.rs"]
