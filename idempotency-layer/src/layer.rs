@@ -18,7 +18,9 @@ use crate::service::IdempotencyService;
 use crate::store::{ClaimsInTransaction, Store};
 use crate::wait::Waiters;
 
-/// The layer. Cheap to clone; clones share store, waiters and the list of detached requests.
+/// A [`Layer`] that makes a retried request happen once. Build it with [`IdempotencyLayer::builder`].
+///
+/// It is cheap to clone. Clones share the store, the waiting requests and the requests without a client.
 pub struct IdempotencyLayer<St> {
     config: Arc<Config<St>>,
 }
@@ -33,8 +35,8 @@ pub struct Scoped(());
 
 /// Builds an [`IdempotencyLayer`].
 ///
-/// [`build`](Self::build) is available once the builder knows whose keys they are, by [`scope`](Self::scope) or, out loud,
-/// by [`single_tenant`](Self::single_tenant). This does not compile:
+/// [`build`](Self::build) is available after [`scope`](Self::scope) or [`single_tenant`](Self::single_tenant). This does not
+/// compile:
 ///
 /// ```compile_fail,E0599
 /// use idempotency_layer::{IdempotencyLayer, MemoryStore};

@@ -33,12 +33,12 @@ pub use self::axum::NoCoCommit;
 
 /// The transaction of a request, for the handler to write its rows in.
 ///
-/// The layer puts one into the extensions of every request that its contract concerns, if its store is a
-/// `PostgresStore` or a `SqliteStore`. It is an extractor of axum.
+/// If the store is a `PostgresStore` or a `SqliteStore`, every request that the layer looks at carries a `CoCommit` as an
+/// extension. It is also an extractor of axum.
 ///
-/// The layer writes the response into the record in the same transaction, under the fence of the claim, and commits both.
-/// If the process dies before that, nothing is left and a retry runs. If the run lost its claim, its response is refused,
-/// and its rows with it.
+/// **It commits on success.** The layer stores the response in the same transaction, under the fence of the claim, and
+/// commits both. If the process dies before the commit, nothing is left and a retry runs. If the run lost its claim, both
+/// the response and the rows are refused.
 ///
 /// # Which rows are committed
 ///
@@ -73,8 +73,8 @@ pub use self::axum::NoCoCommit;
 /// }
 /// ```
 ///
-/// The transaction begins when the handler first asks for it. Call slow services before that: until then the request
-/// holds no connection.
+/// The transaction begins with the first call of [`begin`](Self::begin). Call slow services before that, while the request
+/// holds no connection. (In a [claim in the transaction](crate::Builder::claim_in_transaction) it has begun already.)
 ///
 /// # Do not end it yourself
 ///
@@ -117,14 +117,17 @@ pub struct OpenTransaction<DB: CoCommitDatabase> {
     connection: Option<LentConnection<DB>>,
 }
 
-/// Why there is no transaction.
+/// An error of [`CoCommit::begin`] or [`CoCommit::roll_back`].
+///
+/// With the feature `axum` it is a response: 503 for [`Database`](Self::Database), after which a retry runs, and 500 for the
+/// others, which are mistakes in the handler.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CoCommitError {
-    /// The database did not begin one, or did not roll it back.
+    /// The database did not begin the transaction, or did not roll it back.
     #[error("the transaction could not be begun, or rolled back")]
     Database(#[from] sqlx::Error),
-    /// An [`OpenTransaction`] of the request exists already.
+    /// Another [`OpenTransaction`] of the request exists.
     #[error("the transaction of this request is in use already")]
     InUse,
     /// The request was answered, or its client disconnected.
@@ -216,11 +219,11 @@ impl<DB: CoCommitDatabase> CoCommit<DB> {
     ///
     /// # Errors
     ///
-    /// As [`begin`](Self::begin). After an error nothing of it is committed either.
+    /// As [`begin`](Self::begin). After an error, nothing that was written is committed.
     ///
     /// # Cancel safety
     ///
-    /// If the call is dropped, everything was undone; its connection is closed.
+    /// If the call is dropped, everything is undone, and the connection is closed.
     pub async fn roll_back(&self) -> Result<(), CoCommitError> {
         let Some(mut connection) = self.shared.take(Stage::Beginning, Stage::Unbegun)? else {
             return Ok(());
@@ -242,22 +245,21 @@ impl<DB: CoCommitDatabase> CoCommit<DB> {
         Ok(())
     }
 
-    /// Commits the rows of this request with whatever response is stored, a 4xx too.
+    /// Commits the rows of this request with any response that is stored, such as a 4xx.
     ///
-    /// Without it, the rows are committed on success only. A response that is not stored rolls them back in any case: a
-    /// retry runs the handler again.
+    /// A response that is not stored still rolls them back, because a retry runs the handler again.
     pub fn keep_on_error(&self) {
         self.shared.lock().keeps_on_error = true;
     }
 
     /// Runs `f` after the transaction was committed, and never otherwise.
     ///
-    /// Use it for what must not happen before the rows are visible: waking a worker, counting, logging. The functions run in
-    /// the order in which they were given, before the response is sent. They should be quick and must not block. A panic
-    /// in one is caught and reported; the others still run.
+    /// Use it for actions that must wait until the rows are visible: waking a worker, counting, logging. The functions run in
+    /// the order of the calls, before the response is sent. They must not block. A panic in one of them is caught and
+    /// reported; the others still run.
     ///
-    /// At most once: if the process dies right after the commit, or if it is unknown whether the commit took effect, `f` does
-    /// not run. What must happen belongs into the transaction, as a row.
+    /// `f` runs at most once. It does not run if the process dies right after the commit, or if it is unknown whether the
+    /// commit took effect. For an action that must happen, write a row in the transaction.
     pub fn on_commit(&self, f: impl FnOnce() + Send + 'static) {
         let mut state = self.shared.lock();
         if !matches!(state.stage, Stage::Over) {

@@ -100,7 +100,7 @@ pub trait ClaimTransaction: Send + 'static {
     /// Puts the handler's end into the extensions of the request.
     fn offer(&self, extensions: &mut Extensions);
 
-    /// Whether the handler asked to commit its rows with whatever response is stored.
+    /// Returns whether the handler asked to commit its rows with any response that is stored.
     fn keeps_on_error(&self) -> bool;
 
     /// Writes the outcome and commits. Without `with_rows`, what the handler wrote is undone first.
@@ -110,7 +110,7 @@ pub trait ClaimTransaction: Send + 'static {
     fn roll_back(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
-/// What came of completing a [`ClaimTransaction`].
+/// The result of [`ClaimTransaction::complete`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Completion {
