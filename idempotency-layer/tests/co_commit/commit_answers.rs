@@ -82,6 +82,7 @@ async fn a_lost_commit_is_looked_up(
                 assert_eq!(rows, [format!("{name} run 2")]);
             } else {
                 assert_eq!((answer.status, &*answer.text, answer.kind), (201, "run 1", None), "{name}");
+                assert!(!answer.replay, "{name}: it is the first answer");
                 assert_eq!((&*retry.text, retry.replay), ("run 1", true), "{name}");
                 assert_eq!(rows, [format!("{name} run 1")]);
             }

@@ -133,7 +133,13 @@ impl<DB: CoCommitDatabase> Claimed<DB> {
             shared.lock().on_commit.clear();
             if let Err(error) = connection.roll_back_handler().await {
                 roll_back_in_time(connection).await;
-                return Err(StoreError::rolled_back(error));
+                // The database knows no such savepoint: somebody else ended the transaction.
+                let is_elsewhere = matches!(error, sqlx::Error::Database(_));
+                return Err(if is_elsewhere {
+                    ended_elsewhere::<DB>()
+                } else {
+                    StoreError::rolled_back(error)
+                });
             }
         }
         let completed = CompletedClaim {

@@ -57,12 +57,15 @@ impl<DB: CoCommitDatabase> Shared<DB> {
 
     /// The same, to be committed. One whose rows nobody knows is rolled back.
     pub(super) async fn to_commit(&self) -> Result<LentConnection<DB>, StoreError> {
-        let connection = self.connection()?;
-        if self.lock().is_torn {
-            roll_back_in_time(connection).await;
-            return Err(StoreError::rolled_back(TORN));
+        let mut connection = self.connection()?;
+        if !self.lock().is_torn {
+            return Ok(connection);
         }
-        Ok(connection)
+        // sqlx may have ended the transaction, and what was written since is committed.
+        let (within, _, mark) = connection.parts();
+        let is_elsewhere = matches!(DB::check(within, mark).await, Ok(false));
+        roll_back_in_time(connection).await;
+        Err(if is_elsewhere { ended_elsewhere::<DB>() } else { StoreError::rolled_back(TORN) })
     }
 
     /// Runs what waits for the commit.

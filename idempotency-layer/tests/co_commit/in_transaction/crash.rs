@@ -71,8 +71,9 @@ async fn the_process_that_is_killed() {
 /// Tells the parent.
 fn tell(what: &str) {
     // A line of its own: the harness writes to the same place.
-    println!("\nTOLD {what}");
-    std::io::stdout().flush().unwrap();
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\nTOLD {what}").unwrap();
+    out.flush().unwrap();
 }
 
 async fn be_killed<DB: Bench>(point: Point, database: &str) {
@@ -206,7 +207,6 @@ async fn retry(service: &Service, key: &str, within: Duration) -> Answer {
         let elapsed = begun.elapsed();
         assert!(elapsed < within, "{elapsed:?} after the process was killed: {answer:?}");
         if answer.kind != Some(RejectionKind::InProgress) {
-            println!("free after {elapsed:?}");
             return answer;
         }
         sleep(Duration::from_millis(5)).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use idempotency_layer::{CoCommit, RejectionKind};
+use idempotency_layer::{Builder, CoCommit, RejectionKind};
 use sqlx::{Executor, Sqlite};
 
 use super::raw::{InTransaction, ask, claim, is_in_flight, rival};
@@ -10,7 +10,7 @@ use crate::database::Bench;
 use crate::rig::{self, Count, Gate, Rig, now, post, send};
 
 async fn rig() -> Rig<Sqlite> {
-    Rig::with(|builder| builder.claim_in_transaction()).await
+    Rig::with(Builder::claim_in_transaction).await
 }
 
 /// Lets a transaction end by itself in the middle of a handler.
@@ -85,7 +85,7 @@ async fn a_replay_and_a_409_beside_a_running_handler_wait_for_nobody() {
             rig::answer(201, run)
         }
     };
-    let other = rig.another(|builder| builder.claim_in_transaction()).await;
+    let other = rig.another(Builder::claim_in_transaction).await;
     let other = rig::serve::<Sqlite, _, _, _>(&other, &runs, handler.clone());
     let service = rig.serve(&runs, handler);
     assert_eq!(send(&service, post("done")).await.status, 201);
