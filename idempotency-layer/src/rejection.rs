@@ -55,7 +55,7 @@ pub enum RejectionKind {
     /// The request body is longer than the layer reads, or than a limit outside the layer allows.
     BodyTooLarge {
         /// The bound in bytes, where it is known: [`Builder::max_request_bytes`](crate::Builder::max_request_bytes), or
-        /// `None` for a limit outside of the layer.
+        /// `None` for a limit outside the layer.
         limit: Option<usize>,
     },
     /// The request body broke off while the layer read it.
@@ -106,7 +106,7 @@ impl Rejection {
     }
 
     /// Returns the error that the body broke off with, such as a time-out, for [`RejectionKind::BodyUnreadable`], and the
-    /// error of a limit outside of the layer for [`RejectionKind::BodyTooLarge`]. For [`RejectionKind::Misconfigured`] it
+    /// error of a limit outside the layer for [`RejectionKind::BodyTooLarge`]. For [`RejectionKind::Misconfigured`] it
     /// says what is missing or wrong, and where a `CoCommitError` became the response, it is that error.
     pub fn source(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
         self.source.as_deref()

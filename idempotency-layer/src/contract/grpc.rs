@@ -83,7 +83,7 @@ impl Contract {
     /// | `KeyReused` | `INVALID_ARGUMENT` (3): no retry of this call can succeed | |
     /// | `InProgress` | `ABORTED` (10) | 1000 |
     /// | `Tombstone(Unreplayable)` | `ALREADY_EXISTS` (6): it was carried out | −1: not again |
-    /// | `Tombstone(Unknown)` | `FAILED_PRECONDITION` (9): somebody must look first | −1: not again |
+    /// | `Tombstone(Unknown)` | `FAILED_PRECONDITION` (9): an operator must look first | −1: not again |
     /// | `BodyTooLarge` | `RESOURCE_EXHAUSTED` (8) | −1: not again |
     /// | `ScopeMissing`, `ResponseUnreadable` | `INTERNAL` (13) | |
     /// | `Overloaded`, `StoreUnavailable`, `NotRecorded`, `RolledBack` | `UNAVAILABLE` (14) | 1000 |

@@ -79,8 +79,8 @@ pub use self::axum::NoCoCommit;
 /// # Do not end it yourself
 ///
 /// The layer ends the transaction. A handler must not send `COMMIT`, `ROLLBACK`, `PREPARE TRANSACTION` or `RESET ALL`
-/// on it. If one does, the request is answered 503 and its response is not stored: on PostgreSQL the layer then cannot know
-/// what was committed, and says so; on SQLite the handler's `COMMIT` fails and rolls back.
+/// on it. If it does, the request is answered 503 and its response is not stored. On PostgreSQL it is then unknown what was
+/// committed. On SQLite the handler's `COMMIT` fails and rolls back.
 ///
 /// # Statements that fail
 ///
@@ -88,29 +88,31 @@ pub use self::axum::NoCoCommit;
 /// 503 and nothing is stored. Wrap a statement that may fail in a [savepoint](OpenTransaction::begin), or call
 /// [`roll_back`](Self::roll_back).
 ///
-/// A savepoint that is begun or ended half way, in a time-out for example, leaves nobody knowing which rows are there. The
-/// request is then answered 503, unless the handler calls [`roll_back`](Self::roll_back). This holds for
-/// [`OpenTransaction::begin`]; a savepoint that is begun on the connection itself (`sqlx::Connection::begin`) is sqlx's
-/// alone.
+/// If a call that begins or ends a savepoint is dropped half way, by a time-out for example, it is unknown which rows are
+/// left. The request is then answered 503, unless the handler calls [`roll_back`](Self::roll_back). This holds for
+/// [`OpenTransaction::begin`]. The layer does not see a savepoint that is begun on the connection itself
+/// (`sqlx::Connection::begin`).
 ///
 /// # Isolation
 ///
-/// PostgreSQL: `READ COMMITTED` unless the handler sets another level in its first statement
-/// (`SET TRANSACTION ISOLATION LEVEL …`); the database's default does not matter.
+/// On PostgreSQL the level is READ COMMITTED, whatever the database's default is. The handler may set another level in its
+/// first statement (`SET TRANSACTION ISOLATION LEVEL …`), except in a
+/// [claim in the transaction](crate::Builder::claim_in_transaction).
 ///
 /// # One writer on SQLite
 ///
-/// On SQLite the transaction is the one writer of the process until the answer. Every other claim waits for it, and so does
-/// a [`checkpoint`](crate::Idempotency::checkpoint) of the handler itself, which then fails as unavailable. Set no
-/// checkpoint while the transaction is open.
+/// On SQLite the transaction is the only writer of the process until the response. All other claims wait for it. A
+/// [`checkpoint`](crate::Idempotency::checkpoint) of the handler itself would wait for it too and fail as unavailable, so
+/// set none while the transaction is open.
 pub struct CoCommit<DB: CoCommitDatabase> {
     shared: Arc<Shared<DB>>,
 }
 
 /// The open transaction of a request, while the handler uses it.
 ///
-/// Drop it before the handler answers. If a task keeps it longer, the request is answered 503 and its rows are rolled back;
-/// the connection is free again when that task drops it.
+/// It dereferences to the connection of the database. Drop it before the handler answers. If a task keeps it longer, the
+/// request is answered 503 and its rows are rolled back. The connection, and on SQLite the only writer, is free again when
+/// that task drops it.
 pub struct OpenTransaction<DB: CoCommitDatabase> {
     shared: Arc<Shared<DB>>,
     /// `None` only while it is dropped.
