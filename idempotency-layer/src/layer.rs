@@ -20,7 +20,7 @@ use crate::wait::Waiters;
 
 /// The layer. Cheap to clone; clones share store, waiters and the list of detached requests.
 pub struct IdempotencyLayer<St> {
-    config: Arc<Config<St>>,
+    pub(crate) config: Arc<Config<St>>,
 }
 
 /// The state of a [`Builder`] without a scope: `build` is unavailable.

@@ -83,7 +83,8 @@ impl<St: Store> Lease<'_, St> {
     where
         S: Service<Q> + Clone,
     {
-        let ready = pin!(self.engine.unless_cancelled(inner.wait_until_ready()));
+        let ready = pin!(inner.wait_until_ready());
+        let ready = pin!(self.engine.unless_cancelled(ready));
         match self.keep_during(ready).await {
             Ok(Some(Ok(()))) => None,
             Ok(Some(Err(error))) => Some(Ended::NotReady(error)),
@@ -94,31 +95,44 @@ impl<St: Store> Lease<'_, St> {
 
     /// Writes the outcome. A lost answer is asked for again with the same fence; a response that the store has no room
     /// for leaves a tombstone, so that at least it does not run again.
-    pub(super) async fn complete(&self, mut outcome: Outcome) -> Result<Fenced, StoreError> {
-        let record = self.engine.record;
-        let mut pauses = COMPLETION_PAUSES.iter();
-        let completion = async {
-            loop {
-                let written = St::complete(&self.engine.config.store, record, self.fence, outcome.clone());
-                let error = match written.await {
-                    Ok(fenced) => return Ok(fenced),
-                    Err(error) => error,
-                };
-                trace::store_failed(record, "complete", &error);
-                match (error.kind(), &outcome) {
-                    (StoreErrorKind::Unavailable, _) => match pauses.next() {
-                        Some(pause) => sleep(*pause).await,
-                        None => return Err(error),
-                    },
-                    (_, Outcome::Response(_)) => outcome = Outcome::Tombstone(Tombstone::Unreplayable),
-                    (_, Outcome::Tombstone(_)) => return Err(error),
-                }
-            }
-        };
+    pub(super) async fn complete(&self, outcome: Outcome) -> Result<Fenced, StoreError> {
         // Renewed until it is recorded: the effect is done, so this is no time for a second run.
-        let completed = self.keep_during(pin!(completion)).await.unwrap_or_else(|panic| resume_unwind(panic));
+        let written = pin!(self.write(outcome.clone()));
+        let mut written = self.keep_during(written).await.unwrap_or_else(|panic| resume_unwind(panic));
+        if let Err(error) = written {
+            // Boxed, since few completions come here.
+            let again = Box::pin(self.complete_again(outcome, error));
+            written = self.keep_during(again).await.unwrap_or_else(|panic| resume_unwind(panic));
+        }
         self.ended();
-        completed
+        written
+    }
+
+    async fn complete_again(
+        &self,
+        mut outcome: Outcome,
+        mut error: StoreError,
+    ) -> Result<Fenced, StoreError> {
+        let mut pauses = COMPLETION_PAUSES.iter();
+        loop {
+            trace::store_failed(self.engine.record, "complete", &error);
+            match (error.kind(), &outcome) {
+                (StoreErrorKind::Unavailable, _) => match pauses.next() {
+                    Some(pause) => sleep(*pause).await,
+                    None => return Err(error),
+                },
+                (_, Outcome::Response(_)) => outcome = Outcome::Tombstone(Tombstone::Unreplayable),
+                (_, Outcome::Tombstone(_)) => return Err(error),
+            }
+            match self.write(outcome.clone()).await {
+                Ok(fenced) => return Ok(fenced),
+                Err(again) => error = again,
+            }
+        }
+    }
+
+    fn write(&self, outcome: Outcome) -> impl Future<Output = Result<Fenced, StoreError>> {
+        St::complete(&self.engine.config.store, self.engine.record, self.fence, outcome)
     }
 
     /// Gives up the claim of a run that ended without a response, by the policy for orphans.
