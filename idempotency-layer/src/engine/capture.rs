@@ -84,6 +84,16 @@ impl<St: Store> Engine<St> {
         Ended::Stored { response, outcome, commits }
     }
 
+    /// Encodes a response that was captured, and whose body is therefore in memory.
+    pub(super) async fn encode_again<R: Replayable>(&self, response: &mut Response<R>) -> Outcome {
+        let Read::Whole(data, trailers) = body::read(response.body_mut(), usize::MAX).await else {
+            return NOT_REPLAYED;
+        };
+        let outcome = self.outcome_of(response, &data, trailers.as_ref());
+        *response.body_mut() = R::from_replay(ReplayBody::read(data, trailers));
+        outcome
+    }
+
     /// Encodes a response for the record.
     fn outcome_of<R>(&self, response: &Response<R>, data: &[u8], trailers: Option<&HeaderMap>) -> Outcome {
         let keeps = |name: &_| self.config.contract.keeps_header(name);

@@ -112,9 +112,9 @@ impl<St: Store> ClaimedRun<'_, St> {
                 Box::pin(self.settle(Ended::NotStored(response))).await
             }
             // What nearly every run ends with. The others are boxed, so that it does not carry the room for them.
-            Ended::Stored { response, outcome, .. } if !self.has_begun() => {
+            Ended::Stored { mut response, outcome, .. } if !self.has_begun() => {
                 self.transaction = None;
-                let recorded = self.lease.complete(outcome).await;
+                let recorded = self.lease.complete(outcome, &mut response).await;
                 Ok(self.answer(&recorded, response))
             }
             ended => Box::pin(self.settle(ended)).await,
@@ -134,7 +134,7 @@ impl<St: Store> ClaimedRun<'_, St> {
     pub(super) async fn settle<R: Replayable, E>(mut self, ended: Ended<R, E>) -> Result<Response<R>, E> {
         match ended {
             // Killed in here: recorded or not, the answer was not given; the retry finds it, or an orphan.
-            Ended::Stored { response, outcome, commits } => {
+            Ended::Stored { mut response, outcome, commits } => {
                 let commits = |transaction: &mut Box<dyn RequestTransaction>| {
                     transaction.is_begun() && (commits || transaction.keeps_on_error())
                 };
@@ -142,7 +142,7 @@ impl<St: Store> ClaimedRun<'_, St> {
                     return Ok(self.commit(transaction, outcome, response).await);
                 }
                 self.roll_back().await;
-                let recorded = self.lease.complete(outcome).await;
+                let recorded = self.lease.complete(outcome, &mut response).await;
                 Ok(self.answer(&recorded, response))
             }
             // Killed in one of these: an orphan, or a claim that was given up.

@@ -184,7 +184,9 @@ impl<St: Store> Engine<St> {
             };
             if let Ok(Claim::Run(run)) = St::claim(&self.config.store, asked).await {
                 let lease = Lease { engine: self, fence: run.fence, held_since: now() };
-                let _ = lease.complete(Outcome::Tombstone(Tombstone::Unknown)).await;
+                let mut response = self.reject(RejectionKind::NotRecorded);
+                let _ = lease.complete(Outcome::Tombstone(Tombstone::Unknown), &mut response).await;
+                return response;
             }
         }
         self.reject(RejectionKind::NotRecorded)
