@@ -4,8 +4,8 @@
 //! cargo bench -p idempotency-layer --features axum,postgres,sqlite --bench requests
 //! ```
 //!
-//! 64 connections, each of which sends its next request when the last is answered; 1 KiB in and out; every request has a
-//! new key. Client and server share the machine. The variants take turns of a few seconds, and a ratio is taken within a
+//! 64 connections, or as many as `BENCH_CONNECTIONS` says, each of which sends its next request when the last is answered;
+//! 1 KiB in and out; every request has a new key. Client and server share the machine. The variants take turns of a few seconds, and a ratio is taken within a
 //! turn before its median is. Databases are durable: a commit is on the disk before it is answered.
 
 #![expect(clippy::print_stdout, reason = "the table is what it is run for")]
@@ -21,7 +21,7 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Extension, Router};
 use idempotency_layer::{
-    CoCommit, Contract, IdempotencyLayer, MemoryStore, PostgresStore, SqliteStore, Store,
+    ClaimsInTransaction, CoCommit, Contract, IdempotencyLayer, MemoryStore, PostgresStore, SqliteStore, Store,
 };
 use private_postgres::Postgres as Server;
 use sqlx::postgres::PgPoolOptions;
@@ -29,7 +29,6 @@ use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-const CONNECTIONS: u64 = 64;
 const TURNS: usize = 5;
 const SPAN: Duration = Duration::from_secs(3);
 const BODY: usize = 1024;
@@ -57,6 +56,7 @@ async fn main() {
 
     let pool = sqlite(folder.path(), "own").await.pool().clone();
     let store = sqlite(folder.path(), "co-commit").await;
+    let in_transaction = sqlite(folder.path(), "in-transaction").await;
     table(
         "SQLite: the handler writes a row",
         "own transaction",
@@ -66,8 +66,13 @@ async fn main() {
                 serve(Router::new().route("/payments", post(own_sqlite)).with_state(pool)).await,
             ),
             (
-                "co-commit",
+                "co-commit, leased",
                 serve(keyed(Router::new().route("/payments", post(co_committed_sqlite)), store)).await,
+            ),
+            (
+                "co-commit, claim in the transaction",
+                serve(claimed(Router::new().route("/payments", post(co_committed_sqlite)), in_transaction))
+                    .await,
             ),
         ],
     )
@@ -75,6 +80,7 @@ async fn main() {
 
     let pool = postgres(&server).await.pool().clone();
     let (separate, store) = (postgres(&server).await, postgres(&server).await);
+    let in_transaction = postgres(&server).await;
     let app = Router::new().route("/payments", post(own_postgres));
     table(
         "PostgreSQL: the handler writes a row",
@@ -86,8 +92,13 @@ async fn main() {
                 serve(keyed(app.with_state(pool), separate)).await
             }),
             (
-                "co-commit",
+                "co-commit, leased",
                 serve(keyed(Router::new().route("/payments", post(co_committed_postgres)), store)).await,
+            ),
+            (
+                "co-commit, claim in the transaction",
+                serve(claimed(Router::new().route("/payments", post(co_committed_postgres)), in_transaction))
+                    .await,
             ),
         ],
     )
@@ -132,6 +143,12 @@ async fn co_committed_postgres(
 
 fn keyed<St: Store>(router: Router, store: St) -> Router {
     router.layer(IdempotencyLayer::builder(store).contract(Contract::veriko()).single_tenant().build())
+}
+
+/// The transaction is the claim.
+fn claimed<St: ClaimsInTransaction>(router: Router, store: St) -> Router {
+    let layer = IdempotencyLayer::builder(store).contract(Contract::veriko()).single_tenant();
+    router.layer(layer.claim_in_transaction().build())
 }
 
 async fn sqlite(folder: &std::path::Path, name: &str) -> SqliteStore {
@@ -184,8 +201,10 @@ fn median(mut of: Vec<f64>) -> f64 {
 /// Requests a second.
 async fn rate(port: u16, span: Duration) -> f64 {
     let (over, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let connections =
+        std::env::var("BENCH_CONNECTIONS").map_or(64, |connections| connections.parse().unwrap());
     let clients: Vec<_> =
-        (0..CONNECTIONS).map(|_| tokio::spawn(client(port, over.clone(), count.clone()))).collect();
+        (0..connections).map(|_| tokio::spawn(client(port, over.clone(), count.clone()))).collect();
     tokio::time::sleep(span).await;
     over.store(true, Ordering::Relaxed);
     let answered = count.load(Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Orders, each made once: through lost answers, impatient clients and `kill -9`. `docs/RETRY-SAFELY.md` walks through it.
+//! Makes each order once, through lost responses, impatient clients and `kill -9`. `docs/RETRY-SAFELY.md` walks through it.
 
 use std::error::Error;
 use std::time::Duration;
@@ -18,14 +18,14 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Clone)]
 struct Account(&'static str);
 
-/// The order and its answer are committed together when this answers below 500. After a 5xx, or a panic, neither is.
+/// Makes an order. The row is committed together with the response on success, and rolled back on any other response.
 async fn order(
     Extension(Account(account)): Extension<Account>,
     idempotency: Idempotency,
     co_commit: CoCommit<Sqlite>,
     item: String,
 ) -> Result<(StatusCode, String), StatusCode> {
-    // Calls to others come first, while no transaction is open. They can happen more than once, under the same key.
+    // Call other services before the transaction begins. A retry repeats the call with the same derived key.
     reserve(&item, &idempotency.derive("reserve")).await?;
     let mut transaction = co_commit.begin().await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
     let id: i64 = sqlx::query_scalar("INSERT INTO orders (account, item) VALUES ($1, $2) RETURNING id")
@@ -47,14 +47,14 @@ async fn reserve(_item: &str, _key: &str) -> Result<(), StatusCode> {
     Ok(())
 }
 
-/// For you to look at.
+/// Lists all orders.
 async fn list(State(pool): State<SqlitePool>) -> Result<String, StatusCode> {
     let orders = "SELECT coalesce(group_concat('order ' || id || ' of ' || account || ': ' || item || char(10), ''), '')
         FROM orders";
     sqlx::query_scalar(orders).fetch_one(&pool).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-/// Stands for your authentication: it leaves in the extensions whose request it is.
+/// Stands for your authentication: it puts the account into the extensions of the request.
 async fn authenticate(mut request: Request, next: Next) -> Response {
     let account = match request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes) {
         Some(b"Bearer alice") => Account("alice"),
@@ -65,15 +65,15 @@ async fn authenticate(mut request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// Stands for your metrics: what became of each key.
+/// Stands for your metrics: logs what the layer did with each request.
 async fn watch(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
-    let became = match response.extensions().get::<Rejection>() {
+    let outcome = match response.extensions().get::<Rejection>() {
         Some(rejection) => rejection.code(),
         None if response.headers().contains_key("idempotent-replayed") => "replayed",
         None => "ran",
     };
-    eprintln!("{} {became}", response.status().as_u16());
+    eprintln!("{} {outcome}", response.status().as_u16());
     response
 }
 
@@ -92,7 +92,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .build();
     let app = Router::new()
         .route("/orders", post(order))
-        .route_layer(idempotency.clone()) // for what has a route; a 404 is not kept
+        .route_layer(idempotency.clone()) // not for paths without a route: a 404 is not stored
         .route_layer(from_fn(watch))
         .route_layer(from_fn(authenticate)) // the last one is the outermost
         .route("/list", get(list))
@@ -102,6 +102,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let stopped = async move { _ = terminate.recv().await };
     let listener = tokio::net::TcpListener::bind(address).await?;
     axum::serve(listener, app).with_graceful_shutdown(stopped).await?;
-    idempotency.shutdown().await; // requests whose clients went away are finished first
+    idempotency.shutdown().await; // waits for requests whose clients disconnected
     Ok(())
 }

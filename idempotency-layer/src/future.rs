@@ -126,6 +126,10 @@ trait Detachable: Send + Sync {
 
     /// The requests whose client disconnected.
     fn detached(&self) -> &TaskTracker;
+
+    /// Where so many run on without their clients, this one ends with its own: its claim is a transaction, which is
+    /// rolled back.
+    fn drops_beyond(&self) -> Option<usize>;
 }
 
 impl<St: Store> Detachable for Engine<St> {
@@ -139,6 +143,10 @@ impl<St: Store> Detachable for Engine<St> {
 
     fn detached(&self) -> &TaskTracker {
         &self.config().detached
+    }
+
+    fn drops_beyond(&self) -> Option<usize> {
+        self.config().in_transaction.is_some().then_some(self.config().max_detached)
     }
 }
 
@@ -172,6 +180,9 @@ impl<R: Send + 'static, E: Send + 'static> Drop for Engaged<R, E> {
         let Some(future) = self.future.take() else { return };
         let cancellation = self.request.cancellation();
         if !cancellation.holds_claim() {
+            return;
+        }
+        if self.request.drops_beyond().is_some_and(|max| self.request.detached().len() >= max) {
             return;
         }
         cancellation.disconnect();

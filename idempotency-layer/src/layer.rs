@@ -198,6 +198,9 @@ impl<St, S> Builder<St, S> {
     /// A client that leaves gives back what a concurrency limit outside of the layer counts, and its handler runs on. With
     /// this bound, at most the outer limit and this many handlers of keyed requests run at a time. A limit inside the
     /// layer bounds handlers by itself.
+    ///
+    /// With [`claim_in_transaction`](Self::claim_in_transaction) no request is refused: a handler beyond this bound ends
+    /// with its client, and its transaction is rolled back.
     pub fn max_detached(mut self, requests: usize) -> Self {
         self.config.max_detached = requests;
         self
@@ -262,6 +265,15 @@ impl<St, S> Builder<St, S> {
     ///
     /// let layer =
     ///     IdempotencyLayer::builder(MemoryStore::default()).single_tenant().claim_in_transaction().build();
+    /// ```
+    ///
+    /// Nor does a store whose kind is hidden:
+    ///
+    /// ```compile_fail,E0277
+    /// use idempotency_layer::{AnyStore, IdempotencyLayer, MemoryStore};
+    ///
+    /// let store = AnyStore::new(MemoryStore::default());
+    /// let layer = IdempotencyLayer::builder(store).single_tenant().claim_in_transaction().build();
     /// ```
     pub fn claim_in_transaction(mut self) -> Self
     where

@@ -1,8 +1,12 @@
 //! A [Tower](tower_layer) layer for the `Idempotency-Key` header: a retried request happens once.
 //!
-//! A client that gets no answer cannot know whether its request was carried out. It sends it again, with the same
-//! key; this layer sees to it that the handler runs once and that every retry gets the first run's answer, byte for
-//! byte. It works with axum, hyper and tonic, on any service from `http::Request<B>` to `http::Response<R>`.
+//! A client that receives no response cannot know whether its request was carried out. It sends the
+//! request again with the same key. This layer runs the handler once and answers every retry with the
+//! response of that run, byte for byte. It works with axum, hyper and tonic: it wraps any service from
+//! `http::Request<B>` to `http::Response<R>`.
+//!
+//! With a PostgreSQL or SQLite store, a handler can also write its own rows in the transaction that
+//! stores the response. Rows and response are then committed together, or not at all.
 //!
 //! # Example
 //!
@@ -27,20 +31,156 @@
 //! # }
 //! ```
 //!
-//! The scope says whose key it is. There is no default: a builder that was not told does not compile. Keys are looked at on
-//! the methods of the contract, here POST and PATCH; on others the header means nothing ([`Contract::methods`]).
+//! The scope is the principal that a key belongs to. It has no default: without one, `build` is not
+//! available. The layer reads keys on the methods of its contract, which are POST and PATCH here. Use
+//! [`Contract::methods`] to change that.
+//!
+//! Add the layer inside authentication, because it needs the principal, and outside rate limits and
+//! quotas, because a replay should not spend them. See [Order of layers](#order-of-layers).
+//!
+//! # Co-commit: rows and response in one transaction
+//!
+//! [`PostgresStore`] and [`SqliteStore`] offer each handler a transaction of their database, a
+//! [`CoCommit`]. **It commits on success.** The handler's rows are committed together with the stored
+//! response if that is a 2xx or 3xx. On any other response they are rolled back. If the contract stores
+//! that response, such as a 409, it is stored alone.
+//!
+#![cfg_attr(all(feature = "axum", feature = "sqlite"), doc = "```")]
+#![cfg_attr(not(all(feature = "axum", feature = "sqlite")), doc = "```ignore")]
+//! use axum::http::StatusCode;
+//! use idempotency_layer::CoCommit;
+//! use sqlx::Sqlite;
+//!
+//! async fn pay(co_commit: CoCommit<Sqlite>) -> Result<StatusCode, StatusCode> {
+//!     let unavailable = |_| StatusCode::SERVICE_UNAVAILABLE;
+//!     let mut transaction = co_commit.begin().await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+//!     sqlx::query("INSERT INTO payments (amount) VALUES (1200)")
+//!         .execute(&mut *transaction)
+//!         .await
+//!         .map_err(unavailable)?;
+//!     let balance: i64 = sqlx::query_scalar("SELECT balance FROM accounts")
+//!         .fetch_one(&mut *transaction)
+//!         .await
+//!         .map_err(unavailable)?;
+//!     if balance < 1200 {
+//!         return Err(StatusCode::CONFLICT); // the payment is rolled back; retries get the 409
+//!     }
+//!     Ok(StatusCode::CREATED) // committed together with the payment
+//! }
+//! ```
+//!
+//! [`Builder::commits`] changes which responses commit, and [`CoCommit`] describes the handler's side. A
+//! complete program is in `examples/orders.rs`.
+//!
+//! # What it promises, and where that ends
+//!
+//! Four tables state the promises: for rows written through [`CoCommit`], for every other effect of a
+//! handler, for claims in the transaction, and for the cost. They hold as long as the store keeps its
+//! records.
+//!
+//! ## Rows written through `CoCommit`
+//!
+//! This table holds for leased claims and for claims in the transaction.
+//!
+//! | what happens | rows | a retry gets |
+//! |---|---|---|
+//! | the handler answers 2xx or 3xx | committed with the response | that response |
+//! | the handler answers a 4xx that is stored | rolled back | that response |
+//! | the same, after `CoCommit::keep_on_error` | committed with the response | that response |
+//! | the handler answers a 5xx, or another response that is not stored | rolled back | a new run |
+//! | the handler panics, or the service fails | rolled back | what [`Builder::on_orphan`] says |
+//! | a 2xx cannot be replayed: it is too large, or a stream | committed | 409: cannot be repeated |
+//! | a statement failed, and the handler answers 2xx all the same (PostgreSQL) | rolled back; 503 | a new run |
+//! | a savepoint is dropped while it begins or ends, and the handler answers 2xx all the same | rolled back; 503 | a new run |
+//! | the commit fails, for example on a deferred constraint | rolled back; 503 | a new run |
+//! | a task still holds the `OpenTransaction` after the response | rolled back; 503 | a new run |
+//! | the handler's SQL ends the transaction (SQLite) | rolled back; 503 | a new run |
+//! | the handler's SQL ends the transaction (PostgreSQL) | unknown; 503 | what [`Builder::on_orphan`] says |
+//! | the process or the database dies before the commit | none | a new run |
+//! | the process or the database dies after the commit | committed | the response |
+//! | the answer to COMMIT is lost | the record tells; 503 if the database cannot be asked | what the record says |
+//! | a run loses its lease and goes on | rolled back with its response | the other run's response |
+//! | the client disconnects, [`OnDisconnect::Finish`] (default) | as if it had stayed | the response |
+//! | the client disconnects, [`OnDisconnect::Cancel`] | rolled back | a new run |
+//! | a request without a key | the same rules decide | a new run: it is another request |
+//! | [`OnStoreFailure::PassThrough`], and the store is not reached | as without a key | as without a key |
+//!
+//! "A new run" after a 503 assumes [`OnOrphan::Rerun`], the default. Under [`OnOrphan::Halt`] a leased
+//! run that was rolled back is not run again.
+//!
+//! The transaction is offered to the requests that the layer looks at: those of the contract's methods
+//! for which [`Builder::when`] holds, with or without a key. All other requests, such as a GET, pass
+//! untouched and find no [`CoCommit`].
+//!
+//! ## Any other effect
+//!
+//! "Once" means that the handler runs once. "Again" means that a retry runs the handler again, so that
+//! its effects happen **at least once**.
+//!
+//! | what happens | [`OnOrphan::Rerun`] (default) | [`OnOrphan::Halt`] | [`OnOrphan::Reconcile`] |
+//! |---|---|---|---|
+//! | the same request again, or many at a time | once | once | once |
+//! | the client disconnects, [`OnDisconnect::Finish`] (default) | once | once | once |
+//! | the client disconnects, [`OnDisconnect::Cancel`] | again | again | again |
+//! | the response is not stored: a 503, or gRPC's `UNAVAILABLE` | again | again | again |
+//! | the upload breaks off while the handler reads it ([`FingerprintMode::None`]) | again | again | again |
+//! | the response is too large to store, or a stream | once, retries get 409 | once, retries get 409 | once, retries get 409 |
+//! | a gRPC request is a stream | as without the layer | as without the layer | as without the layer |
+//! | the handler panics, or the service fails | again | retries get 409: unknown | the function decides |
+//! | the process dies while the handler runs, and the store does not | again, after the lease | retries get 409: unknown | the function decides |
+//! | a run loses its lease and goes on, in a process that stood still | again; the first response is refused | 409: unknown | the function decides |
+//! | the store is not reached before the run | not run, 503; a claim that took effect is given back | the same | the same |
+//! | the service behind the layer fails while it becomes ready | not run, its error | the same | the same |
+//! | [`Builder::max_detached`] requests run without their clients (leased claims) | not run, 503 | not run, 503 | not run, 503 |
+//! | the store is not reached after the run | 503, then as if the process died | the same | the same |
+//! | [`OnStoreFailure::PassThrough`], and the store is not reached | as without the layer | as without the layer | as without the layer |
+//! | the store is full, or cannot read the record | not run, 503 | not run, 503 | not run, 503 |
+//! | [`MemoryStore`]: the process ends, or a record is [evicted early](MemoryStats::evicted_early) | again | again | again |
+//!
+//! For effects outside the store's database, [`Idempotency`] gives the handler a
+//! [derived key](Idempotency::derive) for the next service, and [checkpoints](Idempotency::checkpoint)
+//! that the next attempt finds.
+//!
+//! ## Claims in the transaction
+//!
+//! By default a claim is *leased*: it is committed before the handler runs, and renewed while it runs.
+//! That suits handlers that call other services. With [`Builder::claim_in_transaction`] the handler's
+//! transaction *is* the claim, which suits handlers that only write to the database.
+//!
+//! | what happens | leased claim | claim in the transaction |
+//! |---|---|---|
+//! | the process dies while the handler runs | retries get 409 until the lease ends, then [`Builder::on_orphan`] decides | nothing is left; a retry runs at once, or within about a second if the server was inside a statement |
+//! | the response is not stored | the claim is released; a retry runs | nothing is left; a retry runs |
+//! | the handler panics, or the service fails | [`Builder::on_orphan`] decides | nothing is left; a retry runs |
+//! | the handler takes long | the lease is renewed | after [`Builder::transaction_time`] it is dropped and rolled back: 503 |
+//! | many handlers run at a time | each holds a connection from its `begin` | each holds a connection; at most three quarters of the pool's |
+//! | [`Builder::max_detached`] requests run without their clients | new keyed requests get 503 | new requests run; if their client disconnects, they are dropped and rolled back |
+//! | [`Idempotency::checkpoint`] | kept | an error, because it could not outlive the run |
+//! | a run that died had called another service | the next run is an orphan's, and [`Builder::on_orphan`] decides | not noticed |
+//! | two runs of one record commit | never | never |
+//!
+//! ## Cost
+//!
+//! | | statements | commits |
+//! |---|---|---|
+//! | the handler with its own transaction | its own, `BEGIN`, `COMMIT` | 1 |
+//! | keyed, leased | 2 more: claim and completion; on SQLite 2 more in the process, for a savepoint | 1 more: the claim, which concurrent requests share |
+//! | keyed, claim in the transaction | 2 more: the read of the record and the completion | the same |
+//! | without a key | 1 more: the check that it can be committed | the same |
+//! | replayed, leased | 1: the claim | 0 |
+//! | replayed, claim in the transaction | 3 on PostgreSQL: `BEGIN`, the read, `ROLLBACK`; 1 on SQLite, beside the writer | 0 |
+//! | replayed, and a [`Layered`] store has the record in memory | none | 0 |
 //!
 //! # Another API's contract
 //!
-//! What a key looks like, what it is bound to, which responses are stored and what errors look like is a value, a
-//! [`Contract`]. Six are ready, and your own is made with the same setters:
+//! A [`Contract`] states what a key looks like, what it is bound to, which responses are stored, and how
+//! errors are written. Six contracts are ready. Your own is made with the same setters:
 //!
 //! ```
 //! use std::time::Duration;
 //!
-//! use http::StatusCode;
 //! use idempotency_layer::{
-//!     Classifier, Contract, FingerprintMode, IdempotencyLayer, KeySyntax, MemoryStore, OnOrphan, Scope,
+//!     Classifier, Contract, FingerprintMode, IdempotencyLayer, KeySyntax, MemoryStore, OnOrphan,
 //! };
 //!
 //! let contract = Contract::ietf()
@@ -52,7 +192,7 @@
 //!
 //! let layer = IdempotencyLayer::builder(MemoryStore::new(64 * 1024 * 1024))
 //!     .contract(contract)
-//!     .single_tenant() // out loud: all clients are one
+//!     .single_tenant() // all clients share one scope
 //!     .lease(Duration::from_secs(5))
 //!     .wait(Duration::from_secs(2))
 //!     .on_orphan(OnOrphan::Halt)
@@ -61,9 +201,10 @@
 //!
 //! # gRPC
 //!
-//! [`Contract::grpc`] is the contract of a gRPC service: the key is the metadata `idempotency-key`, the outcome of a call is
-//! its `grpc-status`, and a rejection is a status that every gRPC client understands. With the feature `tonic` the layer
-//! goes onto a tonic server, inside the interceptor that authenticates:
+//! [`Contract::grpc`] is the contract of a gRPC service. The key is the metadata `idempotency-key`, the
+//! outcome of a call is its `grpc-status`, and a rejection is a status that every gRPC client
+//! understands. With the feature `tonic`, add the layer to a tonic server inside the interceptor that
+//! authenticates:
 //!
 //! ```
 //! use idempotency_layer::{Contract, IdempotencyLayer, MemoryStore, Scope};
@@ -82,172 +223,168 @@
 //! //     .add_service(payments)
 //! ```
 //!
-//! | a call with a key | |
+//! | keyed call | |
 //! |---|---|
-//! | unary | once, by the table below; `OK` is replayed, `UNAVAILABLE` is not, and a retry runs |
-//! | server streaming | once; a retry gets `ALREADY_EXISTS`, because the stream is not stored |
-//! | client streaming, bidirectional | as without a key |
+//! | unary | happens once; `OK` is replayed; after `UNAVAILABLE` a retry runs |
+//! | server streaming | happens once; a retry gets `ALREADY_EXISTS`, because streams are not stored |
+//! | client streaming, bidirectional | passes as without a key |
 //!
-//! Streams are told from unary calls by their messages and a short wait; see [`Contract::grpc`] for both and for the table of
-//! outcomes. A server and a client are in `examples/payments.rs`.
+//! The layer distinguishes streams from unary calls by counting messages, with a short wait.
+//! [`Contract::grpc`] describes that and lists every status. `examples/payments.rs` is a complete server
+//! with a client.
 //!
-//! # What it promises, and where that ends
+//! # Order of layers
 //!
-//! *Once* below is about the handler's effects, whatever they are, as long as the store keeps its records. "Again" means
-//! that a retry runs the handler again; such a handler's effects happen **at least once**.
+//! From the outside in: trace, request id, CORS, compression, time-out, body limit, authentication,
+//! **idempotency**, rate limit, handler. In axum, the layer that is added last is the outermost.
 //!
-//! | what happens | [`OnOrphan::Rerun`] (default) | [`OnOrphan::Halt`] | [`OnOrphan::Reconcile`] |
-//! |---|---|---|---|
-//! | the same request again, or many at a time | once | once | once |
-//! | the client goes away, [`OnDisconnect::Finish`] (default) | once | once | once |
-//! | the client goes away, [`OnDisconnect::Cancel`] | again | again | again |
-//! | the response is not one that is stored, such as a 503 or gRPC's `UNAVAILABLE` | again | again | again |
-//! | the upload breaks off while the handler reads it ([`FingerprintMode::None`]) | again | again | again |
-//! | the response is too large to store, or a stream | once, retries get 409 | once, retries get 409 | once, retries get 409 |
-//! | a gRPC request that is a stream | as without the layer | as without the layer | as without the layer |
-//! | the handler panics, or the service fails | again | retries get 409: unknown | as the function finds |
-//! | the process dies while the handler runs (and the store does not) | again, after the lease | retries get 409: unknown | as the function finds |
-//! | a run loses its lease and goes on (a process that stood still) | again, the first one's answer is refused | 409: unknown | as the function finds |
-//! | the store is not reached before the run | not run, 503; a claim that took effect unheard is given back | the same | the same |
-//! | the service behind the layer is not ready and fails | not run, its error | the same | the same |
-//! | [`Builder::max_detached`] requests run on without their clients | not run, 503 | not run, 503 | not run, 503 |
-//! | the store is not reached after the run | 503, then as if the process died | the same | the same |
-//! | [`OnStoreFailure::PassThrough`] and the store is not reached | as without the layer | as without the layer | as without the layer |
-//! | the store is full, or cannot read the record | not run, 503 | not run, 503 | not run, 503 |
-//! | [`MemoryStore`]: the process ends, or a record is [evicted early](MemoryStats::evicted_early) | again | again | again |
+//! | outside the layer | because |
+//! |---|---|
+//! | trace, request id | they describe this request, not the one whose response is replayed |
+//! | CORS | its headers depend on the `Origin` of this request |
+//! | compression | its encoding depends on the `Accept-Encoding` of this request |
+//! | time-out | it answers the client, and the handler finishes for the retry |
+//! | body limit | the layer reads the body before the handler does |
+//! | authentication | the layer needs the principal, and a 401 belongs to no key |
 //!
-//! # Effects in the database of the records: co-commit
+//! | inside the layer | because |
+//! |---|---|
+//! | rate limit | a replay runs nothing, so it spends nothing |
 //!
-//! `PostgresStore` and `SqliteStore` offer the handler their transaction, a `CoCommit`. **It commits on success**: what the
-//! handler writes there and the stored response are committed together, under the fence of the claim, when the response
-//! is a 2xx or 3xx ([`Builder::commits`] changes that). On every other response the rows are rolled back; if the contract
-//! stores that response, such as a 409, it is stored alone. What is not stored is never committed. So these effects happen
-//! **once**, also where the table above says "again":
-//!
-//! | what happens | rows written through `CoCommit` | any other effect |
-//! |---|---|---|
-//! | the process or the database dies before the commit | none; the retry runs | as above |
-//! | the process or the database dies after the commit | there, with the answer that every retry gets | as above |
-//! | the answer to the commit is lost | the record is asked; where nobody can tell, 503, and the retry finds out | as above |
-//! | a run loses its lease and goes on | rolled back with its answer | stays |
-//! | the response is stored but is no success, such as a 409 | rolled back; every retry gets the 409 | stays |
-//! | the same, after `CoCommit::keep_on_error` | there, with the answer that every retry gets | stays |
-//! | the response is not one that is stored, the handler panics, or a statement failed | rolled back | stays |
-//! | the client goes away, [`OnDisconnect::Cancel`] | rolled back | stays |
-//! | a request without a key | committed or rolled back on the same rule, so a handler is written once; a retry is another request | as without the layer |
-//! | [`OnStoreFailure::PassThrough`] and the store is not reached | as a request without a key | as without the layer |
-//!
-//! | | statements | commits |
-//! |---|---|---|
-//! | the handler, with a transaction of its own | its own, and 2 (`BEGIN`, `COMMIT`) | 1 |
-//! | with a key, co-committed | 2 more: the claim, the completion; SQLite 2 more within the process (a savepoint) | 1 more: the claim's, shared under load |
-//! | without a key | 1 more: whether it can be committed | the same |
-//! | replayed | 1: the claim; behind a `Layered` that has it, 0 | 0 |
-//!
-//! The transaction is offered to the requests that the layer looks at: those of the contract's methods
-//! ([`Contract::methods`], POST and PATCH here) for which [`Builder::when`] holds, with a key or without. Only they pay for
-//! the offer. Every other request, such as a GET, passes untouched and finds no `CoCommit`.
-//!
-//! How it looks in a handler stands at `CoCommit`, and a whole program in `examples/orders.rs`.
-//!
-//! For effects outside the store, [`Idempotency`] gives the handler a [derived key](Idempotency::derive) to hand to the
-//! next service, and [checkpoints](Idempotency::checkpoint) that the next attempt finds.
+//! `docs/STACK-ORDER.md` in the repository explains each of them. On an axum router, prefer
+//! `route_layer` to `layer`: a 404 for a path without a route is then not stored.
 //!
 //! # How it works
 //!
-//! *Key*: what the client sent. *Scope*: whose key. *Record*: what the store holds under SHA-256 of both, never the raw
-//! key. *Fingerprint*: of the request. *Claim*: the right to run. *Fence*: a number that grows with each claim of a
-//! record. *Lease*: how long a claim holds unless renewed. *Tombstone*: done, but the response cannot be replayed.
-//! *Orphan*: a claim whose lease ran out.
+//! These words have one meaning throughout this crate:
 //!
-//! A request without a key passes, and so does one that the contract ([`Contract::methods`]) or [`Builder::when`] leaves
-//! out; nothing is allocated for it. Of one with a key, the layer reads the body, makes its
-//! fingerprint and claims the record: one call of the store. Whoever gets the claim runs the handler, with the lease
-//! renewed meanwhile, and completes the record with the response under its fence: one more call. Everybody else gets
-//! the response that is there, or 409 while there is none (or waits, see [`Builder::wait`]). A run that lost its claim
-//! has an old fence, and whatever it writes is refused.
+//! | word | meaning |
+//! |---|---|
+//! | *key* | what the client sent |
+//! | *scope* | the principal that the key belongs to |
+//! | *record* | what the store holds under SHA-256 of scope and key; it never holds the raw key |
+//! | *fingerprint* | a digest of the request, to detect another request under the same key |
+//! | *claim* | the right to run the handler |
+//! | *fence* | a number that grows with each claim of a record; the store refuses a write with an old one |
+//! | *lease* | how long a claim holds unless it is renewed |
+//! | *replay* | the stored response, given to a retry |
+//! | *tombstone* | a record of a request that is done, but whose response cannot be replayed |
+//! | *orphan* | a claim whose lease ended without an outcome |
+//! | *the transaction* | the database transaction that the layer lends to a handler |
 //!
-//! A response that is to be stored is read to its end before its first byte is sent. Its headers are replayed as they
-//! were, but for hop-by-hop headers, `Date`, `Set-Cookie` and the headers of authentication; its trailers are, its
-//! extensions are not. `text/event-stream` is never read, nor stored, and neither is a stream of lines, JSON or parts
-//! (`application/x-ndjson`, `application/ndjson`, `application/jsonl`, `application/json-seq`, `application/stream+json`,
-//! `multipart/x-mixed-replace`) whose length is not known: it reaches its client while it comes, and leaves a tombstone.
-//! An interim response (1xx) is passed on, and its key is free again.
+//! A request passes untouched if it has no key, or if the contract ([`Contract::methods`]) or
+//! [`Builder::when`] leaves it out.
 //!
-//! Where nothing is compared ([`FingerprintMode::None`]), the handler reads the request body while it comes. If the handler
-//! sees the body break off, its response is sent but not stored, and its rows are rolled back. A body that the handler did
-//! not read to its end, and that showed no error until then, does not count as broken: that response may be stored.
+//! For a keyed request, the layer reads the body, computes its fingerprint and claims the record, in one
+//! call of the store. If the claim is granted, the layer runs the handler, renews the lease meanwhile,
+//! and completes the record with the response under its fence, in one more call. If another request has
+//! already completed the record, the layer replays the stored response. If another request is still
+//! running, the layer answers 409, or waits first (see [`Builder::wait`]). A run that lost its claim has
+//! an old fence, so the store refuses whatever it writes.
 //!
-//! The service behind the layer is made ready before the layer is called, and is not kept waiting: a request whose body or
-//! claim is not there at once gives that readiness back, a permit of a concurrency limit perhaps, and waits for its own
-//! under its claim. So slow uploads, a slow store and requests that wait for another one's response hold no permit.
+//! ## What is stored
 //!
-//! The lease is counted from before the store was asked. A renewal that fails is tried again every second, so an outage
-//! shorter than what is left of the lease loses nothing. A claim that could not be given back is given back in the
-//! background, with exponential backoff from 100 ms to 10 s, for at most 1024 claims at a time.
+//! The layer reads a response that is to be stored to its end before it sends the first byte. It stores
+//! status, headers, body and trailers. It does not store hop-by-hop headers, `Date`, `Set-Cookie`, the
+//! headers of authentication, or extensions.
 //!
-//! Put it inside authentication (it needs to know whose key it is) and outside whatever a replay must not spend: rate
-//! limits, quotas.
+//! A `text/event-stream` is neither read nor stored. The same holds for a stream of lines, JSON values or
+//! parts of unknown length: `application/x-ndjson`, `application/ndjson`, `application/jsonl`,
+//! `application/json-seq`, `application/stream+json` and `multipart/x-mixed-replace`. Such a stream
+//! reaches its client while it is produced, and leaves a tombstone. An interim response (1xx) is passed
+//! on, and its key is free again.
 //!
-//! Every response says what the layer did: [`RequestOutcome::of`] tells whether the handler ran, the response was replayed,
-//! or the layer refused.
+//! Under [`FingerprintMode::None`] the handler reads the request body while it arrives. If the handler
+//! sees that body break off, its response is sent but not stored, and its rows are rolled back. A
+//! response can be stored if the handler stops reading before the body shows an error.
+//!
+//! ## Readiness, leases and lost calls
+//!
+//! The service behind the layer must be ready before the layer is called. If the body or the claim is
+//! not available at once, the layer gives that readiness back, with the permit of a concurrency limit for
+//! example, and waits for its own once it holds the claim. So slow uploads, a slow store and waiting
+//! requests hold no permit.
+//!
+//! A lease is counted from before the store was asked. A renewal that fails is tried again within a
+//! second, so an outage that is shorter than the rest of the lease loses nothing. A claim that could not
+//! be given back is given back in the background, with exponential backoff from 100 ms to 10 s, for at
+//! most 1024 claims at a time.
+//!
+//! ## What other middleware sees
+//!
+//! [`RequestOutcome::of`] returns what the layer did with a request, from its response: whether the
+//! handler ran, the response was replayed, or the layer refused the request.
 //!
 //! # What it does not do
 //!
-//! It makes no effect outside the store's database atomic with its record: between such an effect and the record of it a
-//! process can die, and the table above says what follows. It does not keep requests of one client in order. It does not compress, encrypt or
-//! redact what it stores: leave secrets out of stored responses, or mark those [`Disposition::Release`].
+//! - It does not make an effect outside the store's database atomic with its record. A process can die
+//!   between such an effect and its record; the tables above say what follows.
+//! - It does not keep the requests of one client in order.
+//! - It does not compress, encrypt or redact what it stores. Keep secrets out of stored responses, or
+//!   give those responses [`Disposition::Release`].
 //!
 //! # Cancel safety
 //!
-//! The response future may be dropped at any time, on any thread. Before the claim nothing was done; after it, the future
-//! moves onto the tokio runtime that polled it and finishes there, so neither half an effect nor a stuck key is left. At
-//! most [`Builder::max_detached`] do so before new requests are refused. [`IdempotencyLayer::shutdown`] waits for them. Task-locals of the caller are there as long as it polls; a request that finishes on the runtime
-//! keeps its `tracing` span but not the task-locals: a handler that reads them after its first await sets them inside the
-//! layer, or reads them before.
+//! The response future may be dropped at any time, on any thread. If the request holds no claim, nothing
+//! is left behind. If it holds one, the future moves to the tokio runtime that polled it and finishes
+//! there. At most [`Builder::max_detached`] requests do so before new ones are refused.
+//! [`IdempotencyLayer::shutdown`] waits for them.
+//!
+//! A request that finishes on the runtime keeps its `tracing` span, but not the task-locals of its
+//! caller. A handler that needs them after its first await must read them before it, or set them inside
+//! the layer.
 //!
 //! # Implementing a store
 //!
-//! [`Store`] has a numbered contract; with the feature `conformance`, the module `conformance` has a test for each
-//! number. `AnyStore` hides which one it is.
+//! [`Store`] has a numbered contract. The feature `conformance` adds the module [`conformance`], which
+//! has a test for each number. [`AnyStore`] erases the type of a store.
 //!
 //! # Features
 //!
-//! | feature | |
+//! | feature | adds |
 //! |---|---|
 //! | `memory` (default) | [`MemoryStore`] |
-//! | `postgres` | `PostgresStore`, on sqlx; `CoCommit<Postgres>` |
-//! | `sqlite` | `SqliteStore`, on sqlx; `CoCommit<Sqlite>` |
-//! | `layered` | `Layered`: finished records in memory, in front of any store |
-//! | `axum` | axum's bodies, the original path of nested routers, [`Idempotency`] as an extractor |
+//! | `postgres` | [`PostgresStore`] and `CoCommit<Postgres>`, on sqlx |
+//! | `sqlite` | [`SqliteStore`] and `CoCommit<Sqlite>`, on sqlx |
+//! | `layered` | [`Layered`]: completed records in memory, in front of any store |
+//! | `axum` | axum's bodies, the original path of nested routers, [`Idempotency`] and [`CoCommit`] as extractors |
 //! | `tonic` | tonic's bodies; [`Contract::grpc`] needs no feature |
 //! | `tracing` | events on the `tracing` crate |
 //! | `conformance` | tests for stores |
 //!
-//! Without the feature `axum`, the layer does not go onto an axum router: it could not see the path that `nest` strips.
-//! The compiler says so.
+//! An axum router does not accept the layer without the feature `axum`, because the layer could not see
+//! the path that `nest` strips. The compiler reports it.
 //!
 //! # sqlx
 //!
-//! With `postgres` or `sqlite`, sqlx 0.9 is part of this crate's API: pools go in, connections come out. It is re-exported
-//! as `idempotency_layer::sqlx`; a dependency of your own on sqlx 0.9 is the same crate. A release of sqlx that is not
-//! compatible with 0.9 comes with a release of this crate that is not compatible with the one before.
+//! With `postgres` or `sqlite`, sqlx 0.9 is part of this crate's API: you pass a pool in and get
+//! connections out. It is re-exported as `idempotency_layer::sqlx`, and your own dependency on sqlx 0.9
+//! is the same crate. A version of sqlx that is incompatible with 0.9 comes with an incompatible version
+//! of this crate.
 //!
-//! This crate turns on no TLS of sqlx. A connection to PostgreSQL over a network needs it, and the choice of library and
-//! root certificates is yours:
+//! This crate enables no TLS in sqlx. For a connection to PostgreSQL over a network, choose a TLS library
+//! and its root certificates:
 //!
 //! ```toml
 //! sqlx = { version = "0.9", default-features = false, features = ["tls-rustls-ring-native-roots"] }
 //! ```
 //!
-//! (or `tls-rustls-aws-lc-rs`, `tls-rustls-ring-webpki`, `tls-native-tls`). Ask for it in the URL as well:
-//! `postgres://…?sslmode=verify-full`. sqlx's default, `prefer`, goes on in plain text where there is no TLS, and accepts
-//! any certificate where there is.
+//! (or `tls-rustls-aws-lc-rs`, `tls-rustls-ring-webpki`, `tls-native-tls`), and require it in the URL:
+//! `postgres://…?sslmode=verify-full`. sqlx's default, `prefer`, falls back to plain text if there is no
+//! TLS, and accepts any certificate if there is.
 //!
 //! # Minimum supported Rust version
 //!
-//! 1.88, and 1.94 with `postgres` or `sqlite`, because sqlx 0.9 needs it. Raising either is a minor release.
-
+//! 1.88, or 1.94 with `postgres` or `sqlite`, because sqlx 0.9 requires it. Raising either is a minor
+//! release.
+//!
+#![cfg_attr(any(feature = "postgres", feature = "sqlite"), doc = "[`CoCommit`]: crate::CoCommit")]
+#![cfg_attr(not(any(feature = "postgres", feature = "sqlite")), doc = "[`CoCommit`]: #features")]
+#![cfg_attr(not(feature = "postgres"), doc = "[`PostgresStore`]: #features")]
+#![cfg_attr(not(feature = "sqlite"), doc = "[`SqliteStore`]: #features")]
+#![cfg_attr(not(feature = "layered"), doc = "[`Layered`]: #features")]
+#![cfg_attr(not(feature = "conformance"), doc = "[`conformance`]: #features")]
+#![cfg_attr(not(feature = "memory"), doc = "[`MemoryStore`]: #features")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "axum")]
@@ -320,7 +457,7 @@ pub use crate::store::{
     TransactionClaim,
 };
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub use crate::store::{CoCommit, CoCommitDatabase, CoCommitError, OpenTransaction};
+pub use crate::store::{CoCommit, CoCommitDatabase, CoCommitError, OpenTransaction, Savepoint};
 #[cfg(feature = "layered")]
 pub use crate::store::{Layered, LayeredStats};
 #[cfg(feature = "memory")]
@@ -329,7 +466,7 @@ pub use crate::store::{MemoryStats, MemoryStore};
 pub use sqlx;
 
 /// The README's examples.
-#[cfg(all(doctest, feature = "axum"))]
+#[cfg(all(doctest, feature = "axum", feature = "postgres"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
 

@@ -37,7 +37,7 @@ pub use self::any::AnyStore;
 #[cfg(all(feature = "axum", any(feature = "postgres", feature = "sqlite")))]
 pub use self::co_commit::NoCoCommit;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub use self::co_commit::{CoCommit, CoCommitDatabase, CoCommitError, OpenTransaction};
+pub use self::co_commit::{CoCommit, CoCommitDatabase, CoCommitError, OpenTransaction, Savepoint};
 #[cfg(feature = "layered")]
 pub use self::layered::{Layered, LayeredStats};
 #[cfg(feature = "memory")]

@@ -2,9 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::timeout_at;
 
+use crate::clock::{after, now};
 use crate::store::RecordId;
 
 /// The requests of this process that wait, by record.
@@ -15,9 +18,18 @@ pub(crate) struct Waiters(Mutex<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
-    records: HashMap<RecordId, watch::Sender<()>>,
+    records: HashMap<RecordId, Queue>,
     /// How many wait, for all records together.
     count: usize,
+}
+
+/// Those who wait for one record.
+#[derive(Debug, Default)]
+struct Queue {
+    /// How often an owner was done with the record, as far as this process knows.
+    ends: watch::Sender<u64>,
+    /// Whether one of them asks the store now and then, for all.
+    is_led: bool,
 }
 
 impl Waiters {
@@ -29,14 +41,15 @@ impl Waiters {
             return None;
         }
         waiting.count += 1;
-        let changed = waiting.records.entry(record).or_default().subscribe();
-        Some(Place { waiters: self, record, changed })
+        let ends = waiting.records.entry(record).or_default().ends.subscribe();
+        let seen = *ends.borrow();
+        Some(Place { waiters: self, record, ends, seen, leads: false })
     }
 
     /// Wakes everybody who waits for a record.
     pub(crate) fn wake(&self, record: RecordId) {
-        if let Some(sender) = self.lock().records.get(&record) {
-            sender.send_replace(());
+        if let Some(queue) = self.lock().records.get(&record) {
+            queue.ends.send_modify(|ends| *ends += 1);
         }
     }
 
@@ -49,14 +62,47 @@ impl Waiters {
 pub(crate) struct Place<'a> {
     waiters: &'a Waiters,
     record: RecordId,
-    changed: watch::Receiver<()>,
+    ends: watch::Receiver<u64>,
+    /// As many ends were looked at.
+    seen: u64,
+    /// Whether this one asks the store for all.
+    leads: bool,
 }
 
 impl Place<'_> {
-    /// Until the record's owner is done with it.
-    pub(crate) async fn changed(&mut self) {
-        // The sender lives as long as this place does, so there is no error to see.
-        let _ = self.changed.changed().await;
+    /// Waits until the store is to be asked again: when the record's owner is done with it, after `left`, and every `poll` if
+    /// nobody else in the queue asks so often.
+    pub(crate) async fn next_look(&mut self, poll: Duration, left: Duration) {
+        let (look, until) = (after(now(), poll), after(now(), left));
+        loop {
+            self.lead();
+            let until = if self.leads { until.min(look) } else { until };
+            // The sender lives as long as this place does, so there is no error to see.
+            if timeout_at(until, self.ends.changed()).await.is_err() {
+                return;
+            }
+            let ends = *self.ends.borrow_and_update();
+            if ends != self.seen {
+                self.seen = ends;
+                return;
+            }
+            // Otherwise, whoever asked for all has left.
+        }
+    }
+
+    /// Tells the others in the queue what this one was told: the owner, perhaps in another process, is done.
+    pub(crate) fn tell_others(&self) {
+        if self.leads {
+            self.waiters.wake(self.record);
+        }
+    }
+
+    fn lead(&mut self) {
+        if let Some(queue) = self.waiters.lock().records.get_mut(&self.record)
+            && !queue.is_led
+        {
+            (queue.is_led, self.leads) = (true, true);
+        }
     }
 }
 
@@ -64,8 +110,12 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut waiting = self.waiters.lock();
         waiting.count -= 1;
-        if waiting.records.get(&self.record).is_some_and(|sender| sender.receiver_count() <= 1) {
+        let Some(queue) = waiting.records.get_mut(&self.record) else { return };
+        if queue.ends.receiver_count() <= 1 {
             waiting.records.remove(&self.record);
+        } else if self.leads {
+            queue.is_led = false;
+            queue.ends.send_modify(|_| ()); // one of the others leads from now on
         }
     }
 }

@@ -28,6 +28,8 @@ mod on_commit;
 mod pgbouncer;
 #[path = "co_commit/postgres.rs"]
 mod postgres;
+#[path = "co_commit/promises.rs"]
+mod promises;
 #[path = "co_commit/random_drops.rs"]
 mod random_drops;
 #[path = "co_commit/raw_sql.rs"]
@@ -41,7 +43,6 @@ use std::time::Duration;
 
 use http::StatusCode;
 use idempotency_layer::{CoCommitError, OnOrphan, RejectionKind, Tombstone};
-use sqlx::Connection;
 
 use self::database::Bench;
 use self::rig::{Count, Gate, Rig, post, post_without_key, send};

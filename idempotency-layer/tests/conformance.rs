@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use idempotency_layer::conformance::{Clause, Harness, check_purge};
+use idempotency_layer::conformance::{Clause, Harness, TransactionClause, check_purge};
 use idempotency_layer::{AnyStore, MemoryStore, Store};
 
 use self::faults::{FAULTS, Fault, PURGE_FAULTS, PurgeFault};
@@ -212,6 +212,19 @@ async fn a_store_that_fails_fails_every_clause() {
         let check = AssertUnwindSafe(clause.check(&harness)).catch_unwind().await;
         let panic = check.expect_err("nothing was asked of the store");
         assert!(message(&*panic).contains("failed: StoreError"), "{}", message(&*panic));
+    }
+}
+
+#[test]
+fn the_sentences_of_transactions_are_those_of_their_contract() {
+    let source = include_str!("../src/store/transactional.rs");
+    let contract = source.split("# The contract").nth(1).unwrap().split("# Errors").next().unwrap();
+    let contract =
+        contract.lines().map(|line| line.trim_start_matches("///").trim()).collect::<Vec<_>>().join(" ");
+    let contract = contract.replace(['`', '*'], "");
+    for clause in TransactionClause::ALL {
+        let numbered = format!(" {}. {} ", clause.number(), clause.sentence());
+        assert!(contract.contains(&numbered), "the contract does not say:{numbered}");
     }
 }
 

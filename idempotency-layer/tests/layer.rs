@@ -47,6 +47,8 @@ mod outcome;
 mod panics;
 #[path = "layer/presets.rs"]
 mod presets;
+#[path = "layer/promises.rs"]
+mod promises;
 #[path = "layer/readiness.rs"]
 mod readiness;
 #[path = "layer/rejections.rs"]
@@ -55,6 +57,9 @@ mod rejections;
 mod replay;
 #[path = "layer/secrets.rs"]
 mod secrets;
+#[cfg(feature = "axum")]
+#[path = "layer/stack_order.rs"]
+mod stack_order;
 #[path = "layer/store_failure.rs"]
 mod store_failure;
 #[cfg(feature = "tracing")]

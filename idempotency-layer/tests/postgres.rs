@@ -22,7 +22,7 @@ mod transactions;
 use std::time::Duration;
 
 use idempotency_layer::PostgresStore;
-use idempotency_layer::conformance::{Harness, check_purge};
+use idempotency_layer::conformance::{Harness, check_purge, check_transactions};
 
 use self::support::{fresh, store};
 
@@ -71,4 +71,10 @@ mod one_process {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn it_purges_what_expired_and_no_more() {
     check_purge(&Processes(fresh().await)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_transaction_is_a_claim() {
+    check_transactions(&Processes(fresh().await)).await;
+    check_transactions(&OneProcess(store(&fresh().await))).await;
 }

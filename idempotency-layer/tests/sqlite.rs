@@ -9,7 +9,7 @@ mod support;
 
 use std::time::Duration;
 
-use idempotency_layer::conformance::{Harness, check_purge};
+use idempotency_layer::conformance::{Harness, check_purge, check_transactions};
 use idempotency_layer::{Layered, SqliteStore};
 
 use self::support::Folder;
@@ -99,4 +99,11 @@ mod a_database_in_memory {
 async fn a_purge_drops_what_expired_and_no_more() {
     check_purge(&Processes(Folder::new())).await;
     check_purge(&InMemory::new().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_transaction_is_a_claim() {
+    check_transactions(&Processes(Folder::new())).await;
+    check_transactions(&LayeredProcesses(Processes(Folder::new()))).await;
+    check_transactions(&InMemory::new().await).await;
 }

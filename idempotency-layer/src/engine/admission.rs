@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::{Claimant, Engine, body_of, give_up};
 use crate::body::{self, Read, ReplayBody, Replayable};
@@ -64,6 +64,11 @@ impl<St: Store> Engine<St> {
         request: &mut Request<B>,
     ) -> Result<Asked, NotAsked> {
         let fingerprint = self.read(request).await?;
+        // Looked at right before the claim, so that handlers are bounded however many requests wait for their bodies. One
+        // whose transaction is its claim is dropped with its client then, and does not count.
+        if self.config.in_transaction.is_none() && self.config.detached.len() >= self.config.max_detached {
+            return Err(NotAsked::Rejected(RejectionKind::Overloaded, None));
+        }
         // A claim in the transaction is looked up by its token, perhaps by another process.
         let token = match self.config.in_transaction {
             Some(_) => ClaimToken::new(),
@@ -71,10 +76,6 @@ impl<St: Store> Engine<St> {
         };
         // A request asks for one claim.
         let _ = self.claimant.set(Claimant { fingerprint, token });
-        // Looked at right before the claim, so that handlers are bounded however many requests wait for their bodies.
-        if self.config.detached.len() >= self.config.max_detached {
-            return Err(NotAsked::Rejected(RejectionKind::Overloaded, None));
-        }
         self.claim().await.map_err(NotAsked::Failed)
     }
 
@@ -164,15 +165,24 @@ impl<St: Store> Engine<St> {
         let Some(mut place) = waiters.join(self.record, *max_waiters) else { return Ok(asked) };
         trace::waiting(self.record, *wait);
         let until = after(now(), *wait);
+        // Processes that wait for one record do not ask in step.
+        let poll = POLL + POLL * u32::from(self.claimant().token.as_bytes()[15]) / 1024;
         loop {
             let asked = self.ask().await?;
             let left = until.saturating_duration_since(now());
-            let Asked::Answered(Claim::InFlight { lease_left }) = asked else { return Ok(asked) };
+            let lease_left = match &asked {
+                Asked::Answered(Claim::InFlight { lease_left }) => *lease_left,
+                Asked::Answered(_) => {
+                    place.tell_others();
+                    return Ok(asked);
+                }
+                Asked::Granted(_) => return Ok(asked),
+            };
             if left.is_zero() || self.cancellation.is_disconnected() {
                 return Ok(asked);
             }
             // Whatever ends this, the store is asked what became of the record.
-            let _ = timeout(left.min(lease_left).min(POLL), place.changed()).await;
+            place.next_look(lease_left.min(poll), left).await;
         }
     }
 

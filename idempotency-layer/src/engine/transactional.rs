@@ -26,7 +26,7 @@ use crate::store::{
 };
 use crate::trace;
 
-/// How long the rollback of a run that took too long is waited for.
+/// How long the rollback of a run whose handler was dropped is waited for.
 const ROLL_BACK_WITHIN: Duration = Duration::from_millis(500);
 
 /// A request that runs in a transaction that is its claim.
@@ -149,14 +149,12 @@ impl<'a, St: Store> TransactionalRun<'a, St> {
                 resume_unwind(panic)
             }
             RunEnded::In(Ended::Cancelled) => {
-                transaction.roll_back().await;
+                give_up(transaction).await;
                 Ok(engine.reject(RejectionKind::InProgress)) // to nobody
             }
             RunEnded::TooLate => {
                 trace::ended_without_response(engine.record, "transaction_time");
-                // The next try meets no lock, unless the handler left a long statement on its way: then the connection is
-                // closed, and the database ends the transaction when it notices.
-                let _ = timeout(ROLL_BACK_WITHIN, transaction.roll_back()).await;
+                give_up(transaction).await;
                 Ok(engine.reject(RejectionKind::RolledBack))
             }
         };
@@ -199,6 +197,12 @@ impl<St: Store> Engine<St> {
             self.config.waiters.wake(self.record);
         }
     }
+}
+
+/// Rolls back a run whose handler was dropped. The next try meets no lock, unless the handler left a long statement on its
+/// way: then the connection is closed, and the database ends the transaction when it notices.
+async fn give_up(transaction: Box<dyn ClaimTransaction>) {
+    let _ = timeout(ROLL_BACK_WITHIN, transaction.roll_back()).await;
 }
 
 /// Drives a future for as long as the transaction may take. A panic is a way to end.

@@ -155,6 +155,10 @@ impl<S: Purge> DynStore for S {
 struct SelfPurging<S>(S);
 
 impl<S: Store> Store for SelfPurging<S> {
+    fn token(&self) -> ClaimToken {
+        self.0.token()
+    }
+
     async fn claim(&self, request: ClaimRequest) -> Result<Claim, StoreError> {
         self.0.claim(request).await
     }

@@ -8,6 +8,7 @@ mod database;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod request;
+mod savepoint;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -23,6 +24,7 @@ pub(super) use self::database::{CompletedClaim, Written};
 #[cfg(feature = "postgres")]
 pub(super) use self::postgres::PostgresHome;
 pub(super) use self::request::offer;
+pub use self::savepoint::Savepoint;
 #[cfg(feature = "sqlite")]
 pub(super) use self::sqlite::SqliteHome;
 
@@ -83,12 +85,13 @@ pub use self::axum::NoCoCommit;
 /// # Statements that fail
 ///
 /// PostgreSQL aborts a transaction in which a statement fails. If the handler answers 2xx all the same, the client gets
-/// 503 and nothing is stored. Wrap a statement that may fail in a savepoint (`transaction.begin()` of
-/// [`sqlx::Connection`]), or call [`roll_back`](Self::roll_back).
+/// 503 and nothing is stored. Wrap a statement that may fail in a [savepoint](OpenTransaction::begin), or call
+/// [`roll_back`](Self::roll_back).
 ///
-/// Do not drop the `commit` of a savepoint half way, in a time-out for example. sqlx then rolls back to the savepoint by its
-/// name. On PostgreSQL that can be an earlier savepoint of the same name that was rolled back, so that everything written
-/// since is undone without an error. If you cannot avoid the drop, call [`roll_back`](Self::roll_back) after it.
+/// A savepoint that is begun or ended half way, in a time-out for example, leaves nobody knowing which rows are there. The
+/// request is then answered 503, unless the handler calls [`roll_back`](Self::roll_back). This holds for
+/// [`OpenTransaction::begin`]; a savepoint that is begun on the connection itself (`sqlx::Connection::begin`) is sqlx's
+/// alone.
 ///
 /// # Isolation
 ///
@@ -140,6 +143,8 @@ struct Shared<DB: CoCommitDatabase> {
 struct State<DB: CoCommitDatabase> {
     stage: Stage<DB>,
     keeps_on_error: bool,
+    /// A savepoint was begun or ended half way: nobody knows which rows are left.
+    is_torn: bool,
     on_commit: Vec<Callback>,
 }
 
@@ -174,7 +179,8 @@ impl<DB: CoCommitDatabase> CoCommit<DB> {
     }
 
     fn at(stage: Stage<DB>, home: DB::Home, is_claim: bool) -> Self {
-        let shared = Mutex::new(State { stage, keeps_on_error: false, on_commit: Vec::new() });
+        let shared =
+            Mutex::new(State { stage, keeps_on_error: false, is_torn: false, on_commit: Vec::new() });
         Self { shared: Arc::new(Shared { home, is_claim, state: shared }) }
     }
 
@@ -219,7 +225,11 @@ impl<DB: CoCommitDatabase> CoCommit<DB> {
         let Some(mut connection) = self.shared.take(Stage::Beginning, Stage::Unbegun)? else {
             return Ok(());
         };
-        self.shared.lock().on_commit.clear();
+        {
+            let mut state = self.shared.lock();
+            state.on_commit.clear();
+            state.is_torn = false;
+        }
         let unbegun = BackToUnbegun(&self.shared);
         if !self.shared.is_claim {
             return Ok(connection.roll_back().await?);
@@ -336,6 +346,12 @@ impl<DB: CoCommitDatabase> Clone for CoCommit<DB> {
 impl<DB: CoCommitDatabase> fmt::Debug for CoCommit<DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CoCommit").finish_non_exhaustive()
+    }
+}
+
+impl<DB: CoCommitDatabase> OpenTransaction<DB> {
+    fn parts(&mut self) -> (&Shared<DB>, &mut DB::Connection) {
+        (&self.shared, self.connection.as_mut().expect(THERE))
     }
 }
 

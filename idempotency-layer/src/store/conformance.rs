@@ -39,7 +39,8 @@
 //! # }
 //! ```
 //!
-//! A store that has [`Purge`](crate::Purge) has one more: [`check_purge`].
+//! A store that has [`Purge`](crate::Purge) has one more: [`check_purge`]; one that has
+//! [`ClaimsInTransaction`](crate::ClaimsInTransaction): [`check_transactions`].
 //!
 //! A check panics when the store breaks its clause, or fails with a [`StoreError`](crate::StoreError) at all, and the
 //! message names the number, the sentence and what was seen.
@@ -65,12 +66,14 @@ mod outcomes;
 mod probe;
 mod purge;
 mod records;
+mod transactions;
 
 use std::fmt;
 use std::time::Duration;
 
 use self::probe::Probe;
 pub use self::purge::check_purge;
+pub use self::transactions::{TransactionClause, check_transactions};
 use crate::store::Store;
 
 /// How to open a store, and how its time passes.

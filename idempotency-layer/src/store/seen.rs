@@ -8,8 +8,9 @@ use super::{Checkpoint, Claim, ClaimRequest, ClaimToken, Fence, RecordId, Run, T
 use crate::fingerprint::Fingerprint;
 use crate::response::StoredResponse;
 
-/// What a claim says is left of a lease that nobody can tell: the run may end at any moment.
-const SOON: Duration = Duration::from_millis(1);
+/// What a claim is told is left where a transaction is the claim: it has no lease, and may end at any moment. A layer that
+/// waits asks again after that, and each time takes a connection.
+pub(super) const NO_LEASE_LEFT: Duration = Duration::from_millis(100);
 
 /// A record of the store, read at one moment.
 #[derive(Clone, Debug)]
@@ -59,7 +60,7 @@ pub(super) fn decide(seen: Option<&Seen>, request: &ClaimRequest, gained: bool) 
         return Decision::Answer(answer);
     }
     if !gained {
-        return Decision::Answer(Claim::InFlight { lease_left: SOON });
+        return Decision::Answer(Claim::InFlight { lease_left: NO_LEASE_LEFT });
     }
     Decision::Run(match known {
         None => Run { fence: Fence(0), attempt: 1, orphan: false, checkpoint: None },
@@ -76,7 +77,7 @@ pub(super) fn decide(seen: Option<&Seen>, request: &ClaimRequest, gained: bool) 
 pub(super) fn answer(seen: Option<&Seen>, request: &ClaimRequest) -> Claim {
     match decide(seen, request, false) {
         Decision::Answer(claim) => claim,
-        Decision::Run(_) => Claim::InFlight { lease_left: SOON },
+        Decision::Run(_) => Claim::InFlight { lease_left: NO_LEASE_LEFT },
     }
 }
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use idempotency_layer::{IdempotencyLayer, PostgresStore, RejectionKind};
-use sqlx::Postgres;
+use sqlx::{PgPool, Postgres};
 
 use crate::database::Bench;
-use crate::proxy::{ErrorMessage, Loss, Passes, behind_proxy};
+use crate::proxy::{ErrorMessage, Loss, Passes, Proxy, behind_proxy, claims_behind_proxy};
 use crate::rig::{self, Count, Service, post, post_without_key, send};
 
 /// Errors that may come although the COMMIT took effect, or will take effect.
@@ -55,7 +55,17 @@ fn certain() -> impl Iterator<Item = ErrorMessage> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_a_key_the_record_tells_whether_a_lost_commit_took_effect() {
-    let (proxy, direct, layer) = behind_proxy().await;
+    a_lost_commit_is_looked_up(behind_proxy().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_the_transaction_the_record_tells_whether_a_lost_commit_took_effect() {
+    a_lost_commit_is_looked_up(claims_behind_proxy().await).await;
+}
+
+async fn a_lost_commit_is_looked_up(
+    (proxy, direct, layer): (Proxy, PgPool, IdempotencyLayer<PostgresStore>),
+) {
     for (number, error) in uncertain().enumerate() {
         for passes in [Passes::Never, Passes::First, Passes::Late] {
             let (name, key) = (format!("{error:?} {passes:?}"), format!("{number}-{passes:?}"));
@@ -72,6 +82,7 @@ async fn with_a_key_the_record_tells_whether_a_lost_commit_took_effect() {
                 assert_eq!(rows, [format!("{name} run 2")]);
             } else {
                 assert_eq!((answer.status, &*answer.text, answer.kind), (201, "run 1", None), "{name}");
+                assert!(!answer.replay, "{name}: it is the first answer");
                 assert_eq!((&*retry.text, retry.replay), ("run 1", true), "{name}");
                 assert_eq!(rows, [format!("{name} run 1")]);
             }
@@ -108,7 +119,31 @@ async fn without_a_key_nobody_can_be_asked_and_the_answer_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_server_refuses_to_commit_is_rolled_back() {
-    let (proxy, direct, layer) = behind_proxy().await;
+    a_refused_commit_is_rolled_back(behind_proxy().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_the_transaction_what_the_server_refuses_to_commit_is_rolled_back() {
+    a_refused_commit_is_rolled_back(claims_behind_proxy().await).await;
+}
+
+/// A hot standby does not know how a transaction of its primary ended, and refuses a transaction that may write. Nobody says
+/// "rolled back" then.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_the_transaction_a_look_up_that_meets_a_standby_tells_nothing() {
+    let (proxy, direct, layer) = claims_behind_proxy().await;
+    let service = writing(&layer, "row");
+    proxy.lose_next_commit(Loss { passes: Passes::First, error: None });
+    proxy.refuse_begins(ErrorMessage::new("ERROR", "25006"));
+    // The first request begins before the server is a standby.
+    let answer = send(&service, post("key")).await;
+    assert_eq!((answer.status, answer.kind), (503, Some(RejectionKind::NotRecorded)));
+    assert_eq!(Postgres::rows(&direct).await, ["row run 1"]);
+}
+
+async fn a_refused_commit_is_rolled_back(
+    (proxy, direct, layer): (Proxy, PgPool, IdempotencyLayer<PostgresStore>),
+) {
     for error in certain() {
         for keyed in [true, false] {
             let name = format!("{error:?} {keyed}");

@@ -26,6 +26,9 @@ pub(crate) trait Bench: CoCommitDatabase {
     /// The same with a pool of this many connections; SQLite always has one.
     fn open_with(connections: u32) -> impl Future<Output = (Self::Place, Self::Records, Pool<Self>)> + Send;
 
+    /// A store on the same database as another process opens it, with a pool of its own.
+    fn open_again(pool: &Pool<Self>) -> impl Future<Output = Self::Records> + Send;
+
     /// A connection of its own, beside the pool.
     fn beside(pool: &Pool<Self>) -> impl Future<Output = Self::Connection> + Send;
 
@@ -35,6 +38,15 @@ pub(crate) trait Bench: CoCommitDatabase {
     fn nobody_is_in_a_transaction(beside: &mut Self::Connection) -> impl Future<Output = ()> + Send;
 
     fn insert(connection: &mut Self::Connection, row: &str) -> impl Future<Output = sqlx::Result<()>> + Send;
+
+    /// Begins a savepoint that nobody ends.
+    fn leave_savepoint_open(connection: &mut Self::Connection) -> impl Future<Output = ()> + Send;
+
+    /// Is inside a statement for long.
+    fn stall(connection: &mut Self::Connection) -> impl Future<Output = ()> + Send;
+
+    /// How another process opens the database.
+    fn url(pool: &Pool<Self>) -> impl Future<Output = String> + Send;
 
     /// Violates a constraint that is looked at when the transaction is committed.
     fn break_at_commit(connection: &mut Self::Connection) -> impl Future<Output = sqlx::Result<()>> + Send;
@@ -75,6 +87,11 @@ impl Bench for Postgres {
         ((), store, pool)
     }
 
+    async fn open_again(pool: &PgPool) -> PostgresStore {
+        let options = PgPoolOptions::new().max_connections(32);
+        PostgresStore::new(options.connect_with((*pool.connect_options()).clone()).await.unwrap())
+    }
+
     async fn beside(pool: &PgPool) -> PgConnection {
         PgConnection::connect_with(&pool.connect_options()).await.unwrap()
     }
@@ -97,6 +114,19 @@ impl Bench for Postgres {
 
     async fn insert(connection: &mut PgConnection, row: &str) -> sqlx::Result<()> {
         sqlx::query(INSERT).bind(row).execute(connection).await.map(drop)
+    }
+
+    async fn leave_savepoint_open(connection: &mut PgConnection) {
+        std::mem::forget(connection.begin().await.unwrap());
+    }
+
+    async fn stall(connection: &mut PgConnection) {
+        let _ = connection.execute("SELECT pg_sleep(60)").await;
+    }
+
+    async fn url(pool: &PgPool) -> String {
+        let name: String = sqlx::query_scalar("SELECT current_database()").fetch_one(pool).await.unwrap();
+        format!("postgres://postgres@127.0.0.1:{}/{name}", pool.connect_options().get_port())
     }
 
     async fn break_at_commit(connection: &mut PgConnection) -> sqlx::Result<()> {
@@ -135,6 +165,11 @@ impl Bench for Sqlite {
         (place, store, pool)
     }
 
+    async fn open_again(pool: &SqlitePool) -> SqliteStore {
+        let options = SqliteConnectOptions::new().filename(pool.connect_options().get_filename());
+        SqliteStore::open_with(options).await.unwrap()
+    }
+
     async fn beside(pool: &SqlitePool) -> SqliteConnection {
         let pool = pool.connect_options();
         let options = SqliteConnectOptions::new().filename(pool.get_filename()).busy_timeout(LONG);
@@ -152,6 +187,20 @@ impl Bench for Sqlite {
 
     async fn insert(connection: &mut SqliteConnection, row: &str) -> sqlx::Result<()> {
         sqlx::query(INSERT).bind(row).execute(connection).await.map(drop)
+    }
+
+    async fn leave_savepoint_open(connection: &mut SqliteConnection) {
+        std::mem::forget(connection.begin().await.unwrap());
+    }
+
+    async fn stall(connection: &mut SqliteConnection) {
+        let endless =
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+        let _ = connection.execute(endless).await;
+    }
+
+    async fn url(pool: &SqlitePool) -> String {
+        format!("sqlite:{}", pool.connect_options().get_filename().display())
     }
 
     async fn break_at_commit(connection: &mut SqliteConnection) -> sqlx::Result<()> {

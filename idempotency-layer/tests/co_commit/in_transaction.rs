@@ -1,5 +1,16 @@
 //! Claims that are the handler's transaction.
 
+#[path = "in_transaction/crash.rs"]
+mod crash;
+#[path = "in_transaction/mixed.rs"]
+mod mixed;
+#[path = "in_transaction/postgres.rs"]
+mod postgres;
+#[path = "in_transaction/raw.rs"]
+mod raw;
+#[path = "in_transaction/sqlite.rs"]
+mod sqlite;
+
 use std::time::Duration;
 
 use idempotency_layer::{Builder, OnDisconnect, RejectionKind};
@@ -7,15 +18,26 @@ use idempotency_layer::{Builder, OnDisconnect, RejectionKind};
 use crate::database::Bench;
 use crate::rig::{self, Count, Gate, Rig, post, post_without_key, send};
 
+#[cfg(feature = "layered")]
+mod layered {
+    use super::behind_a_memory_the_promises_are_the_same;
+
+    on_both! {
+        behind_a_memory_the_promises_are_the_same
+    }
+}
+
 on_both! {
     a_success_is_committed_with_its_record_and_replayed
     a_stored_refusal_is_stored_alone_unless_the_handler_keeps_its_rows
     what_is_not_stored_leaves_nothing_and_the_retry_runs_at_once
     of_many_requests_at_once_one_runs
     a_handler_that_gives_up_its_rows_keeps_the_claim
-    a_handler_that_takes_too_long_is_rolled_back
+    a_savepoint_that_is_left_open_rolls_back_before_it_is_answered
+    a_handler_that_takes_too_long_is_rolled_back_before_it_is_answered
     a_client_that_leaves_finds_row_and_answer
     a_client_that_leaves_under_cancel_leaves_nothing
+    beyond_the_bound_a_client_that_leaves_takes_its_handler_along
     without_a_key_nothing_is_begun_before_it_is_asked_for
 }
 
@@ -104,23 +126,47 @@ async fn a_handler_that_gives_up_its_rows_keeps_the_claim<DB: Bench>() {
     assert_eq!(rig.rows().await, ["kept"]);
 }
 
-async fn a_handler_that_takes_too_long_is_rolled_back<DB: Bench>() {
+async fn a_savepoint_that_is_left_open_rolls_back_before_it_is_answered<DB: Bench>() {
+    let (rig, runs) = (rig::<DB>().await, Count::default());
+    let service = rig.serve(&runs, |run, co_commit| async move {
+        let mut transaction = co_commit.begin().await.unwrap();
+        DB::insert(&mut transaction, &format!("run {run}")).await.unwrap();
+        if run % 2 == 1 {
+            DB::leave_savepoint_open(&mut transaction).await;
+        }
+        rig::answer(201, run)
+    });
+    for round in 1..=20 {
+        let key = format!("key-{round}");
+        let answer = send(&service, post(&key)).await;
+        assert_eq!((answer.status, answer.kind), (503, Some(RejectionKind::RolledBack)));
+        let retry = send(&service, post(&key)).await;
+        assert_eq!(retry.text, format!("run {}", 2 * round), "{retry:?}");
+        assert_eq!(rig.rows().await.len(), round);
+    }
+}
+
+async fn a_handler_that_takes_too_long_is_rolled_back_before_it_is_answered<DB: Bench>() {
     let runs = Count::default();
     let rig = Rig::<DB>::with(|builder| {
-        builder.claim_in_transaction().transaction_time(Duration::from_millis(300))
+        builder.claim_in_transaction().transaction_time(Duration::from_millis(100))
     })
     .await;
     let service = rig.serve(&runs, |run, co_commit| async move {
         DB::insert(&mut *co_commit.begin().await.unwrap(), &format!("run {run}")).await.unwrap();
-        if run == 1 {
+        if run % 2 == 1 {
             std::future::pending::<()>().await;
         }
         rig::answer(201, run)
     });
-    let answer = send(&service, post("key")).await;
-    assert_eq!((answer.status, answer.kind), (503, Some(RejectionKind::RolledBack)));
-    assert_eq!(send(&service, post("key")).await.text, "run 2");
-    assert_eq!(rig.rows().await, ["run 2"]);
+    for round in 1..=20 {
+        let key = format!("key-{round}");
+        let answer = send(&service, post(&key)).await;
+        assert_eq!((answer.status, answer.kind), (503, Some(RejectionKind::RolledBack)));
+        let retry = send(&service, post(&key)).await;
+        assert_eq!(retry.text, format!("run {}", 2 * round), "{retry:?}");
+        assert_eq!(rig.rows().await.len(), round);
+    }
 }
 
 async fn a_client_that_leaves_finds_row_and_answer<DB: Bench>() {
@@ -165,6 +211,53 @@ async fn a_client_that_leaves_under_cancel_leaves_nothing<DB: Bench>() {
     rig.detached_are_done().await;
     assert_eq!(send(&service, post("key")).await.text, "run 2");
     assert_eq!(rig.rows().await, ["run 2"]);
+}
+
+async fn beyond_the_bound_a_client_that_leaves_takes_its_handler_along<DB: Bench>() {
+    let runs = Count::default();
+    let rig = Rig::<DB>::with(|builder| builder.claim_in_transaction().max_detached(0)).await;
+    let service = rig.serve(&runs, |run, co_commit| async move {
+        DB::insert(&mut *co_commit.begin().await.unwrap(), &format!("run {run}")).await.unwrap();
+        if run == 1 {
+            std::future::pending::<()>().await;
+        }
+        rig::answer(201, run)
+    });
+    let first = service.clone();
+    let leaving = tokio::spawn(async move { send(&first, post("key")).await });
+    runs.reaches(1).await;
+    leaving.abort();
+    let _ = leaving.await;
+    // A server finds out by itself that the connection was closed.
+    let retry = tokio::time::timeout(Duration::from_secs(2), async {
+        loop {
+            let retry = send(&service, post("key")).await;
+            if retry.kind != Some(RejectionKind::InProgress) {
+                return retry;
+            }
+        }
+    });
+    assert_eq!(retry.await.unwrap().text, "run 2");
+    assert_eq!(rig.rows().await, ["run 2"]);
+}
+
+#[cfg(feature = "layered")]
+async fn behind_a_memory_the_promises_are_the_same<DB: Bench>() {
+    let (_place, store, pool) = DB::open().await;
+    let store = idempotency_layer::Layered::new(store, 1 << 20);
+    let layer = rig::builder(store).claim_in_transaction().build();
+    let runs = Count::default();
+    let service = rig::serve::<DB, _, _, _>(&layer, &runs, |run, co_commit| async move {
+        DB::insert(&mut *co_commit.begin().await.unwrap(), &format!("run {run}")).await.unwrap();
+        rig::answer(if run == 1 { 503 } else { 201 }, run)
+    });
+    assert_eq!(send(&service, post("key")).await.status, 503);
+    assert!(DB::rows(&pool).await.is_empty());
+    for replay in [false, true, true] {
+        let answer = send(&service, post("key")).await;
+        assert_eq!((&*answer.text, answer.replay), ("run 2", replay));
+    }
+    assert_eq!(DB::rows(&pool).await, ["run 2"]);
 }
 
 async fn without_a_key_nothing_is_begun_before_it_is_asked_for<DB: Bench>() {

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::database::Bench;
 use crate::rig::builder;
@@ -79,8 +80,34 @@ pub(crate) struct Proxy {
 #[derive(Debug, Default)]
 struct Shared {
     loss: Mutex<Option<Loss>>,
+    hold: Mutex<Option<Hold>>,
+    refused_begins: Mutex<Option<ErrorMessage>>,
     statements: AtomicUsize,
     round_trips: AtomicUsize,
+    commits: AtomicUsize,
+}
+
+/// A simple query that is to be held up, or what comes after it.
+#[derive(Debug)]
+struct Hold {
+    prefix: &'static str,
+    after: bool,
+    arrived: oneshot::Sender<()>,
+    released: oneshot::Receiver<()>,
+}
+
+/// A message that waits in the proxy until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    arrived: oneshot::Receiver<()>,
+    _release: oneshot::Sender<()>,
+}
+
+impl Held {
+    /// Until the message is there.
+    pub(crate) async fn arrives(&mut self) {
+        timeout(Duration::from_secs(20), &mut self.arrived).await.unwrap().unwrap();
+    }
 }
 
 impl Proxy {
@@ -119,6 +146,33 @@ impl Proxy {
         self.shared.loss.lock().unwrap().is_none()
     }
 
+    /// Answers every BEGIN with this error, once the COMMIT that is to be lost was met.
+    pub(crate) fn refuse_begins(&self, error: ErrorMessage) {
+        *self.shared.refused_begins.lock().unwrap() = Some(error);
+    }
+
+    /// Holds up the next simple query that begins with this text.
+    pub(crate) fn hold(&self, prefix: &'static str) -> Held {
+        self.hold_at(prefix, false)
+    }
+
+    /// Lets the next simple query that begins with this text pass, and holds up what the client sends after its answer.
+    pub(crate) fn hold_after(&self, prefix: &'static str) -> Held {
+        self.hold_at(prefix, true)
+    }
+
+    fn hold_at(&self, prefix: &'static str, after: bool) -> Held {
+        let (arrived, arrival) = oneshot::channel();
+        let (release, released) = oneshot::channel();
+        *self.shared.hold.lock().unwrap() = Some(Hold { prefix, after, arrived, released });
+        Held { arrived: arrival, _release: release }
+    }
+
+    /// COMMITs since this was asked last.
+    pub(crate) fn take_commits(&self) -> usize {
+        self.shared.commits.swap(0, Ordering::SeqCst)
+    }
+
     /// Statements and round trips since this was asked last.
     pub(crate) fn take_counts(&self) -> (usize, usize) {
         (self.shared.statements.swap(0, Ordering::SeqCst), self.shared.round_trips.swap(0, Ordering::SeqCst))
@@ -127,12 +181,29 @@ impl Proxy {
 
 /// A layer whose every connection goes through a proxy, and a pool beside it.
 pub(crate) async fn behind_proxy() -> (Proxy, PgPool, IdempotencyLayer<PostgresStore>) {
+    let (proxy, direct, store) = store_behind_proxy().await;
+    (proxy, direct, builder(store).build())
+}
+
+/// The same, whose transaction is the claim.
+pub(crate) async fn claims_behind_proxy() -> (Proxy, PgPool, IdempotencyLayer<PostgresStore>) {
+    let (proxy, direct, store) = store_behind_proxy().await;
+    (proxy, direct, builder(store).claim_in_transaction().build())
+}
+
+pub(crate) async fn store_behind_proxy() -> (Proxy, PgPool, PostgresStore) {
     let ((), _, direct) = Postgres::open().await;
-    let server = direct.connect_options();
-    let proxy = Proxy::before(server.get_port()).await;
-    let options: PgConnectOptions = (*server).clone().host("127.0.0.1").port(proxy.port());
+    let (proxy, options) = before(&direct).await;
     let pool = PgPoolOptions::new().test_before_acquire(false).connect_with(options).await.unwrap();
-    (proxy, direct, builder(PostgresStore::new(pool)).build())
+    (proxy, direct, PostgresStore::new(pool))
+}
+
+/// A proxy before the server of this pool, and how to connect through it.
+pub(crate) async fn before(pool: &PgPool) -> (Proxy, PgConnectOptions) {
+    let server = pool.connect_options();
+    let proxy = Proxy::before(server.get_port()).await;
+    let port = proxy.port();
+    (proxy, (*server).clone().host("127.0.0.1").port(port))
 }
 
 /// From the client, message by message.
@@ -151,14 +222,51 @@ async fn upstream(
             break;
         }
     }
+    let mut last = b'S';
     loop {
         let kind = client.read_u8().await?;
         let message = read_message(&mut client, vec![kind]).await?;
         let text = &message[5..];
         // Execute and simple queries carry statements out; Sync and simple queries are answered before what follows.
         shared.statements.fetch_add(usize::from(matches!(kind, b'E' | b'Q')), Ordering::SeqCst);
-        shared.round_trips.fetch_add(usize::from(matches!(kind, b'S' | b'Q')), Ordering::SeqCst);
+        // A Sync alone is a ping of the pool, which takes a connection back behind the answer.
+        let is_round_trip = kind == b'Q' || kind == b'S' && last != b'S' && last != b'Q';
+        shared.round_trips.fetch_add(usize::from(is_round_trip), Ordering::SeqCst);
+        last = kind;
+        let hold = match kind {
+            b'Q' => shared.hold.lock().unwrap().take_if(|hold| text.starts_with(hold.prefix.as_bytes())),
+            _ => None,
+        };
+        if let Some(hold) = hold {
+            if hold.after {
+                server.write_all(&message).await?;
+                // The client says nothing before it has the answer.
+                let next = client.read_u8().await?;
+                let next = read_message(&mut client, vec![next]).await?;
+                let _ = hold.arrived.send(());
+                let _ = hold.released.await;
+                server.write_all(&next).await?;
+                continue;
+            }
+            let _ = hold.arrived.send(());
+            // A client that is gone meanwhile takes what it sent with it.
+            let mut next = [0];
+            tokio::select! {
+                _ = hold.released => {}
+                _ = client.peek(&mut next) => return Ok(()),
+            }
+        }
+        let refused = *shared.refused_begins.lock().unwrap();
+        if kind == b'Q'
+            && text.starts_with(b"BEGIN")
+            && refused.is_some()
+            && shared.loss.lock().unwrap().is_none()
+        {
+            let _ = cut_sender.send(Loss { passes: Passes::Never, error: refused });
+            return Ok(());
+        }
         if kind == b'Q' && text.starts_with(b"COMMIT") {
+            shared.commits.fetch_add(1, Ordering::SeqCst);
             let loss = shared.loss.lock().unwrap().take();
             if let Some(loss) = loss {
                 let _ = cut_sender.send(loss);

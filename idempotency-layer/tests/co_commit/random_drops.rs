@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
 
 use idempotency_layer::{CoCommit, OnDisconnect, RejectionKind};
-use sqlx::{Connection, Postgres, Sqlite};
+use sqlx::{Postgres, Sqlite};
 use tokio::sync::oneshot;
 
 use crate::database::{Bench, open_sqlite};
@@ -246,7 +246,7 @@ async fn check<DB: Bench>(beside: &mut DB::Connection, number: u64, log: &Shared
     let kept_there = rows_there::<DB>(beside, &kept).await;
     let undone_there = rows_there::<DB>(beside, &undone).await;
     let holds = match (answer.status, answer.kind) {
-        (201, None) => (lost_release || kept_there == kept) && (undone_there.is_empty() || lost_savepoint),
+        (201, None) => kept_there == kept && undone_there.is_empty(),
         (500 | 503, None) => lost_savepoint || (kept_there.is_empty() && undone_there.is_empty()),
         // After a lost savepoint, sqlx may have ended the transaction before the handler rolled back.
         (503, Some(RejectionKind::RolledBack)) => {

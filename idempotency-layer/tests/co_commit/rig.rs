@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -24,7 +24,7 @@ pub(crate) type Service = BoxCloneSyncService<Request<Body>, Response<Body>, Inf
 
 pub(crate) struct Rig<DB: Bench> {
     pub(crate) pool: Pool<DB>,
-    layer: IdempotencyLayer<DB::Records>,
+    pub(crate) layer: IdempotencyLayer<DB::Records>,
     _place: DB::Place,
 }
 
@@ -60,6 +60,14 @@ impl<DB: Bench> Rig<DB> {
         serve(&self.layer, runs, handler)
     }
 
+    /// The layer of another process on the same database.
+    pub(crate) async fn another(
+        &self,
+        set: impl FnOnce(Builder<DB::Records, Scoped>) -> Builder<DB::Records, Scoped>,
+    ) -> IdempotencyLayer<DB::Records> {
+        set(builder(DB::open_again(&self.pool).await)).build()
+    }
+
     /// Writes a row that tells its run, and answers with this status.
     pub(crate) fn writing(&self, runs: &Count, status: u16) -> Service {
         self.serve(runs, move |run, co_commit| async move {
@@ -75,7 +83,10 @@ impl<DB: Bench> Rig<DB> {
     /// What the application writes by itself is committed at once, and no connection is inside a transaction.
     pub(crate) async fn writes_are_visible(&self, row: &str) {
         let mut beside = DB::beside(&self.pool).await;
-        DB::insert(&mut *self.pool.acquire().await.unwrap(), row).await.unwrap();
+        let written = tokio::time::timeout(Duration::from_secs(20), async {
+            DB::insert(&mut *self.pool.acquire().await.unwrap(), row).await.unwrap();
+        });
+        written.await.expect("a connection, and no lock on the row");
         assert!(DB::has_row(&mut beside, row).await, "{row} was written within a transaction of others");
         DB::nobody_is_in_a_transaction(&mut beside).await;
     }
@@ -109,6 +120,23 @@ where
     BoxCloneSyncService::new(layer.layer(service_fn(move |request: Request<Body>| {
         let co_commit = request.extensions().get::<CoCommit<DB>>().expect("a transaction is lent").clone();
         let answered = handler(runs.one(), co_commit);
+        async move { Ok(answered.await) }
+    })))
+}
+
+/// The same, told the key too.
+pub(crate) fn serve_keyed<DB, St, F, Fut>(layer: &IdempotencyLayer<St>, runs: &Count, handler: F) -> Service
+where
+    DB: Bench,
+    St: Store,
+    F: Fn(String, usize, CoCommit<DB>) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Response<Body>> + Send + 'static,
+{
+    let runs = runs.clone();
+    BoxCloneSyncService::new(layer.layer(service_fn(move |request: Request<Body>| {
+        let co_commit = request.extensions().get::<CoCommit<DB>>().expect("a transaction is lent").clone();
+        let key = request.headers()["idempotency-key"].to_str().unwrap().to_owned();
+        let answered = handler(key, runs.one(), co_commit);
         async move { Ok(answered.await) }
     })))
 }
@@ -163,6 +191,12 @@ pub(crate) async fn dropped_after<F: Future>(polls: usize, future: F) -> Option<
         }
     })
     .await
+}
+
+/// The time, where what a server does is waited for.
+#[expect(clippy::disallowed_methods, reason = "the server's time passes by itself")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
 }
 
 /// How often the handler ran.

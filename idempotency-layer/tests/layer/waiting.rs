@@ -166,6 +166,46 @@ async fn who_waits_asks_the_store_a_few_times_a_second_at_most() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn those_who_wait_for_one_record_ask_for_each_other() {
+    let (store, runs, gate) = (Scripted::new(), Count::default(), Gate::closed());
+    let service = waiting(&store, Duration::from_secs(10), gated(&runs, &gate));
+    let _owner = start(&service, post("key", "body"));
+    settle().await;
+    let waiters: Vec<_> = (0..20).map(|_| start(&service, post("key", "body"))).collect();
+    for waiter in waiters {
+        assert_eq!(waiter.await.unwrap().kind(), Some(RejectionKind::InProgress));
+    }
+    // Each asks when it comes, once it has its place, and at the end; one of them asks in between.
+    let asked = store.count(Verb::Claim);
+    assert!(asked <= 1 + 3 * 20 + 60, "{asked}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_one_who_asks_for_the_others_leaves_another_one_does() {
+    let (store, runs, gate) = (memory(), Count::default(), Gate::closed());
+    let elsewhere = builder(store.clone()).build().layer(gated(&runs, &gate));
+    let here = builder(store).wait(Duration::from_mins(1)).build().layer(counting(&runs));
+    let owner = start(&elsewhere, post("key", "body"));
+    settle().await;
+    let mut waiters = Vec::new();
+    for _ in 0..5 {
+        waiters.push(start(&here, post("key", "body")));
+        settle().await;
+    }
+    for leaving in waiters.drain(..3) {
+        leaving.abort();
+        sleep(Duration::from_secs(1)).await;
+    }
+    gate.open();
+    owner.await.unwrap();
+    let finished = now();
+    for waiter in waiters {
+        assert_eq!(waiter.await.unwrap().brief(), (201, "run 1"));
+    }
+    assert!(finished.elapsed() <= Duration::from_secs(1), "{:?}", finished.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_request_under_the_key_does_not_wait_to_be_refused() {
     let (store, runs, gate) = (Scripted::new(), Count::default(), Gate::closed());
     let service = waiting(&store, Duration::from_mins(1), gated(&runs, &gate));

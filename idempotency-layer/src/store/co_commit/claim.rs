@@ -8,11 +8,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
 
 use super::CoCommit;
-use super::connection::LentConnection;
+use super::connection::{LentConnection, roll_back_in_time};
 use super::database::{Claims, CoCommitDatabase, CommitError, CompletedClaim, Written};
-use super::request::{PATIENCE, PAUSES, ended_elsewhere, roll_back};
+use super::request::{PATIENCE, PAUSES, ended_elsewhere};
 use crate::error::StoreError;
-use crate::store::seen::{Decision, RunningRecord, Seen, SeenState, answer, decide};
+use crate::store::seen::{Decision, NO_LEASE_LEFT, RunningRecord, Seen, SeenState, answer, decide};
 use crate::store::{Claim, ClaimRequest, ClaimTransaction, Completion, Ending, Outcome, TransactionClaim};
 
 /// How long the transaction may take to begin.
@@ -41,13 +41,13 @@ pub(in crate::store) async fn claim<DB: CoCommitDatabase>(
     let run = match decide(seen.as_ref(), &request, gained) {
         Decision::Run(run) => run,
         Decision::Answer(claim) => {
-            roll_back(connection).await;
+            roll_back_in_time(connection).await;
             return Ok(TransactionClaim::Answered(claim));
         }
     };
     // The lock was ours, so whoever is entered still has just ended.
     let Some(running) = claims.running.enter(request.record) else {
-        roll_back(connection).await;
+        roll_back_in_time(connection).await;
         return Ok(in_flight());
     };
     let claimed = Claimed {
@@ -63,7 +63,7 @@ pub(in crate::store) async fn claim<DB: CoCommitDatabase>(
 }
 
 fn in_flight() -> TransactionClaim {
-    TransactionClaim::Answered(Claim::InFlight { lease_left: Duration::from_millis(1) })
+    TransactionClaim::Answered(Claim::InFlight { lease_left: NO_LEASE_LEFT })
 }
 
 async fn place(claims: &Claims) -> Result<OwnedSemaphorePermit, StoreError> {
@@ -118,7 +118,7 @@ impl<DB: CoCommitDatabase> ClaimTransaction for Claimed<DB> {
         Box::pin(async move {
             self.running = None;
             if let Ok(connection) = self.co_commit.shared.connection() {
-                roll_back(connection).await;
+                roll_back_in_time(connection).await;
             }
         })
     }
@@ -127,13 +127,19 @@ impl<DB: CoCommitDatabase> ClaimTransaction for Claimed<DB> {
 impl<DB: CoCommitDatabase> Claimed<DB> {
     async fn complete(&mut self, outcome: &Outcome, with_rows: bool) -> Result<Completion, StoreError> {
         let shared = self.co_commit.shared.clone();
-        let mut connection = shared.connection()?;
+        let mut connection = if with_rows { shared.to_commit().await? } else { shared.connection()? };
         // Dropped or killed here, before the COMMIT: nothing of it is committed, and the lock is free.
         if !with_rows {
             shared.lock().on_commit.clear();
             if let Err(error) = connection.roll_back_handler().await {
-                roll_back(connection).await;
-                return Err(StoreError::rolled_back(error));
+                roll_back_in_time(connection).await;
+                // The database knows no such savepoint: somebody else ended the transaction.
+                let is_elsewhere = matches!(error, sqlx::Error::Database(_));
+                return Err(if is_elsewhere {
+                    ended_elsewhere::<DB>()
+                } else {
+                    StoreError::rolled_back(error)
+                });
             }
         }
         let completed = CompletedClaim {
@@ -154,12 +160,12 @@ impl<DB: CoCommitDatabase> Claimed<DB> {
         match refused {
             None => {}
             Some(None) => {
-                roll_back(connection).await;
+                roll_back_in_time(connection).await;
                 let seen = DB::look_up(&shared.home, &self.request).await.map_err(StoreError::rolled_back)?;
                 return Ok(Completion::Overtaken(answer(seen.as_ref(), &self.request)));
             }
             Some(Some(error)) => {
-                roll_back(connection).await;
+                roll_back_in_time(connection).await;
                 return Err(error);
             }
         }

@@ -7,6 +7,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, Database, SqlSafeStr};
 use sqlx_core::transaction::TransactionManager;
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 
 use super::database::{CoCommitDatabase, CommitError, Mark};
 use crate::store::ClaimRequest;
@@ -66,9 +67,14 @@ impl<DB: CoCommitDatabase> LentConnection<DB> {
     /// Commits. Dropped on the way, it has committed or not, and the connection is discarded.
     pub(super) async fn commit(mut self) -> Result<(), CommitError> {
         let (connection, guard, _) = self.parts();
-        DB::commit(connection, guard).await?;
-        self.give_back();
-        Ok(())
+        let committed = DB::commit(connection, guard).await;
+        match &committed {
+            Ok(()) => self.give_back(),
+            // What is open still ends here, with its locks: the client's next try comes as soon as it is told.
+            Err(CommitError::RolledBack(_)) => roll_back_in_time(self).await,
+            Err(CommitError::Unknown(_)) => {}
+        }
+        committed
     }
 
     /// Rolls back. Where that fails, the connection is discarded, which rolls back too.
@@ -115,6 +121,12 @@ impl<DB: CoCommitDatabase> DerefMut for LentConnection<DB> {
     fn deref_mut(&mut self) -> &mut Self::Target {
         self.parts().0
     }
+}
+
+/// Rolls back. Where that fails or takes too long, the end of the connection does.
+pub(super) async fn roll_back_in_time<DB: CoCommitDatabase>(connection: LentConnection<DB>) {
+    const AT_MOST: Duration = Duration::from_secs(5);
+    let _ = timeout(AT_MOST, connection.roll_back()).await;
 }
 
 // What sqlx's guard does, without the guard.

@@ -107,7 +107,7 @@ impl Statements for Postgres {
         connection.execute(begin).await.map_err(StoreError::unavailable)?;
         let names = home.names(&mut connection).await.map_err(StoreError::unavailable)?;
         let settled = transaction::is_completed(&mut connection, names, record, fence).await?;
-        let _ = connection.close().await;
+        end(connection).await;
         Ok(settled)
     }
 }
@@ -157,10 +157,17 @@ impl ClaimStatements for Postgres {
             let names = home.names(&mut connection).await?;
             connection.execute(AssertSqlSafe(names.begin_look_up(request.record))).await?;
             let (_, seen) = transaction::read(&mut connection, names, "", request.record).await?;
-            let _ = connection.close().await;
+            end(connection).await;
             Ok::<_, Error>(seen)
         };
         look.await.map_err(StoreError::unavailable)
+    }
+}
+
+/// Ends a look-up. Its locks are waited for, or the next try would meet them: a server ends a closed connection later.
+async fn end(mut connection: PgConnection) {
+    if connection.execute("ROLLBACK").await.is_ok() {
+        let _ = connection.close().await;
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::Extensions;
 use tokio::time::{sleep, timeout};
 
-use super::connection::LentConnection;
+use super::connection::{LentConnection, roll_back_in_time};
 use super::database::{CoCommitDatabase, CommitError, Written};
 use super::{CoCommit, Shared, StillInUse};
 use crate::error::StoreError;
@@ -19,10 +19,9 @@ pub(super) const PAUSES: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(200), Duration::from_secs(1)];
 /// How long one such question may take: it waits for the end of the transaction in question.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a rollback may take before the connection is closed instead.
-const ROLL_BACK_WITHIN: Duration = Duration::from_secs(5);
 
 const GONE: &str = "the transaction ended before its request";
+const TORN: &str = "a savepoint of the handler was begun or ended half way";
 const IN_USE: &str = "a task that outlived the handler still uses the transaction";
 const ELSEWHERE: &str = "the handler, or its driver, ended the transaction of the request";
 
@@ -56,6 +55,19 @@ impl<DB: CoCommitDatabase> Shared<DB> {
         }
     }
 
+    /// The same, to be committed. One whose rows nobody knows is rolled back.
+    pub(super) async fn to_commit(&self) -> Result<LentConnection<DB>, StoreError> {
+        let mut connection = self.connection()?;
+        if !self.lock().is_torn {
+            return Ok(connection);
+        }
+        // sqlx may have ended the transaction, and what was written since is committed.
+        let (within, _, mark) = connection.parts();
+        let is_elsewhere = matches!(DB::check(within, mark).await, Ok(false));
+        roll_back_in_time(connection).await;
+        Err(if is_elsewhere { ended_elsewhere::<DB>() } else { StoreError::rolled_back(TORN) })
+    }
+
     /// Runs what waits for the commit.
     pub(super) fn committed(&self) {
         let waiting = std::mem::take(&mut self.lock().on_commit);
@@ -69,7 +81,7 @@ impl<DB: CoCommitDatabase> Shared<DB> {
 
 impl<DB: CoCommitDatabase> Offered<DB> {
     async fn complete(&self, record: RecordId, fence: Fence, outcome: Outcome) -> Result<Fenced, StoreError> {
-        let mut connection = self.0.shared.connection()?;
+        let mut connection = self.0.shared.to_commit().await?;
         let home = &self.0.shared.home;
         let (within, _, mark) = connection.parts();
         // Dropped or died here, before the COMMIT: nothing of it is committed.
@@ -80,7 +92,7 @@ impl<DB: CoCommitDatabase> Offered<DB> {
             Err(error) => Some(Err(StoreError::rolled_back(error))),
         };
         if let Some(refused) = refused {
-            roll_back(connection).await;
+            roll_back_in_time(connection).await;
             return refused;
         }
         match connection.commit().await {
@@ -95,7 +107,7 @@ impl<DB: CoCommitDatabase> Offered<DB> {
     }
 
     async fn commit(&self) -> Result<(), StoreError> {
-        let mut connection = self.0.shared.connection()?;
+        let mut connection = self.0.shared.to_commit().await?;
         let (within, _, mark) = connection.parts();
         let refused = match DB::check(within, mark).await {
             Ok(true) => None,
@@ -103,7 +115,7 @@ impl<DB: CoCommitDatabase> Offered<DB> {
             Err(error) => Some(StoreError::rolled_back(error)),
         };
         if let Some(refused) = refused {
-            roll_back(connection).await;
+            roll_back_in_time(connection).await;
             return Err(refused);
         }
         match connection.commit().await {
@@ -139,15 +151,10 @@ impl<DB: CoCommitDatabase> RequestTransaction for Offered<DB> {
     fn roll_back(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             if let Ok(connection) = self.0.shared.connection() {
-                roll_back(connection).await;
+                roll_back_in_time(connection).await;
             }
         })
     }
-}
-
-/// Where it fails or takes too long, the end of the connection rolls back.
-pub(super) async fn roll_back<DB: CoCommitDatabase>(connection: LentConnection<DB>) {
-    let _ = timeout(ROLL_BACK_WITHIN, connection.roll_back()).await;
 }
 
 /// Somebody but the layer ended the transaction.

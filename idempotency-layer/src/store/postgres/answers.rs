@@ -12,13 +12,11 @@ use super::statements::verdict;
 use crate::error::StoreError;
 use crate::response::StoredResponse;
 use crate::store::batch::{Answer, Op, Reply};
+use crate::store::seen::NO_LEASE_LEFT;
 use crate::store::{Checkpoint, Claim, ClaimToken, Fence, Fenced, RecordId, Run, Tombstone};
 
 /// What a caller is told is left of the lease when the row is locked, and stays so: whoever locks it is at work.
 const LOCKED_LEFT: Duration = Duration::from_millis(1);
-
-/// What a caller is told is left where a transaction is the claim: it has no lease, and may end at any time.
-const REFUSED_LEFT: Duration = Duration::from_millis(100);
 
 type Replies = Vec<Result<Reply, StoreError>>;
 
@@ -70,7 +68,7 @@ fn claim(row: &PgRow, verdict: i16) -> Result<Reply, StoreError> {
             holder = column::<&[u8]>(row, 6)?.try_into().ok().map(ClaimToken::from_bytes);
             Claim::InFlight { lease_left: left()? }
         }
-        verdict::REFUSED => Claim::InFlight { lease_left: REFUSED_LEFT },
+        verdict::REFUSED => Claim::InFlight { lease_left: NO_LEASE_LEFT },
         verdict::OWN => return Ok(Reply::Locked(None)),
         _ => return Ok(Reply::Locked(Some(Claim::InFlight { lease_left: LOCKED_LEFT }))),
     };
