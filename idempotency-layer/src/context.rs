@@ -15,7 +15,7 @@ pub use self::axum::NoIdempotency;
 use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::key::Key;
-use crate::store::{Checkpoint, Fence, Fenced, RecordId, Run, Store};
+use crate::store::{Checkpoint, Fenced, RecordId, Run};
 
 /// The handler's view of its key: an extension of every request that runs under a claim, and an extractor of axum.
 ///
@@ -37,33 +37,16 @@ use crate::store::{Checkpoint, Fence, Fenced, RecordId, Run, Store};
 /// }
 /// ```
 #[derive(Clone)]
-pub struct Idempotency(Arc<Context>);
-
-struct Context {
-    key: Key,
-    record: RecordId,
-    fingerprint: Fingerprint,
-    fence: Fence,
-    attempt: u32,
-    recovered: Option<Checkpoint>,
-    checkpoints: Arc<dyn Checkpoints>,
-}
+pub struct Idempotency(Arc<dyn Context>);
 
 impl Idempotency {
-    pub(crate) fn new(
-        key: Key,
-        record: RecordId,
-        fingerprint: Fingerprint,
-        run: Run,
-        checkpoints: Arc<dyn Checkpoints>,
-    ) -> Self {
-        let Run { fence, attempt, checkpoint: recovered, .. } = run;
-        Self(Arc::new(Context { key, record, fingerprint, fence, attempt, recovered, checkpoints }))
+    pub(crate) fn new(request: Arc<impl Context + 'static>) -> Self {
+        Self(request)
     }
 
     /// Returns the key that the client sent. Keep it out of logs: clients put meaning into their keys.
     pub fn key(&self) -> &Key {
-        &self.0.key
+        self.0.key()
     }
 
     /// Returns how many claims there were of this request, this one included: 1 on a first run.
@@ -73,7 +56,7 @@ impl Idempotency {
     /// If it left one, the count goes on. It also goes on after a run whose process died, and it does not say whether that
     /// run reached the handler.
     pub fn attempt(&self) -> u32 {
-        self.0.attempt
+        self.0.run().attempt
     }
 
     /// Returns a key for the next service: 64 hexadecimal digits that tell nothing of the client's key.
@@ -108,15 +91,15 @@ impl Idempotency {
 
     fn digest(&self, label: &str) -> [u8; 32] {
         let mut hasher = Sha256::new_with_prefix(b"idempotency-layer derived key 1");
-        hasher.update(self.0.record.as_bytes());
-        hasher.update(self.0.fingerprint.to_bytes());
+        hasher.update(self.0.record().as_bytes());
+        hasher.update(self.0.fingerprint().to_bytes());
         hasher.update(label);
         hasher.finalize().into()
     }
 
     /// Returns the latest checkpoint of earlier attempts: the step that need not be repeated.
     pub fn recovered(&self) -> Option<&Checkpoint> {
-        self.0.recovered.as_ref()
+        self.0.run().checkpoint.as_ref()
     }
 
     /// Records that a step was done, in place of the previous checkpoint. The next attempt, after a crash or after a
@@ -140,7 +123,7 @@ impl Idempotency {
         data: impl Into<Bytes>,
     ) -> Result<(), CheckpointError> {
         let checkpoint = Checkpoint::new(name, data);
-        match self.0.checkpoints.write(self.0.record, self.0.fence, checkpoint).await {
+        match self.0.write(checkpoint).await {
             Ok(Fenced::Held) => Ok(()),
             Ok(Fenced::Stale) => Err(CheckpointError::Stale),
             Err(error) => Err(CheckpointError::Store(error)),
@@ -151,8 +134,8 @@ impl Idempotency {
 impl fmt::Debug for Idempotency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Idempotency")
-            .field("record", &self.0.record)
-            .field("attempt", &self.0.attempt)
+            .field("record", &self.0.record())
+            .field("attempt", &self.attempt())
             .finish_non_exhaustive()
     }
 }
@@ -175,15 +158,17 @@ pub enum CheckpointError {
     Store(#[source] StoreError),
 }
 
-/// The store as a handler's context sees it, whatever its type.
-pub(crate) trait Checkpoints: Send + Sync {
-    fn write(&self, record: RecordId, fence: Fence, checkpoint: Checkpoint) -> Written<'_>;
+/// A request with a claim, whatever the type of its store.
+pub(crate) trait Context: Send + Sync {
+    fn key(&self) -> &Key;
+
+    fn record(&self) -> RecordId;
+
+    fn fingerprint(&self) -> Fingerprint;
+
+    fn run(&self) -> &Run;
+
+    fn write(&self, checkpoint: Checkpoint) -> Written<'_>;
 }
 
 pub(crate) type Written<'a> = Pin<Box<dyn Future<Output = Result<Fenced, StoreError>> + Send + 'a>>;
-
-impl<S: Store> Checkpoints for S {
-    fn write(&self, record: RecordId, fence: Fence, checkpoint: Checkpoint) -> Written<'_> {
-        Box::pin(self.checkpoint(record, fence, checkpoint))
-    }
-}

@@ -2,6 +2,7 @@
 
 mod classifier;
 mod grpc;
+mod header_set;
 mod ietf;
 mod json;
 mod mintfax;
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
 
 pub use self::classifier::{Classifier, Disposition};
+use self::header_set::HeaderSet;
 use crate::fingerprint::FingerprintMode;
 use crate::key::{Key, KeySyntax};
 use crate::rejection::{Rejection, RejectionKind};
@@ -77,7 +79,7 @@ pub struct Contract {
     pub(crate) stores: Classifier,
     pub(crate) mark: ReplayMark,
     pub(crate) echo: Option<HeaderName>,
-    pub(crate) omitted: Vec<HeaderName>,
+    pub(crate) omitted: HeaderSet,
     pub(crate) ttl: Duration,
     pub(crate) documentation: Option<Uri>,
     pub(crate) render: Render,
@@ -166,7 +168,7 @@ impl Contract {
             stores: Classifier::final_answers(),
             mark: ReplayMark::new(IDEMPOTENT_REPLAYED),
             echo: None,
-            omitted: OMITTED.to_vec(),
+            omitted: OMITTED.into_iter().collect(),
             ttl: DAY,
             documentation: None,
             render: Arc::new(ietf::problem),
@@ -261,14 +263,14 @@ impl Contract {
     /// Excludes a header from what is stored, such as the current numbers of a rate limit.
     #[must_use]
     pub fn omit_header(mut self, name: HeaderName) -> Self {
-        self.omitted.push(name);
+        self.omitted.insert(name);
         self
     }
 
     /// Stores a header that presets exclude: a hop-by-hop header, `Date`, `Set-Cookie` or a header of authentication.
     #[must_use]
     pub fn keep_header(mut self, name: &HeaderName) -> Self {
-        self.omitted.retain(|omitted| omitted != name);
+        self.omitted.remove(name);
         self
     }
 
@@ -380,7 +382,7 @@ impl fmt::Debug for Contract {
             .field("stores", &self.stores)
             .field("mark", &self.mark)
             .field("echo", &self.echo)
-            .field("omitted", &self.omitted)
+            .field("omitted", &self.omitted.names())
             .field("ttl", &self.ttl)
             .field("documentation", &self.documentation)
             .finish_non_exhaustive()

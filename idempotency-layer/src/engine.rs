@@ -9,14 +9,16 @@ mod call;
 mod callee;
 mod capture;
 mod claimed;
+mod context;
 mod give_up;
 mod lease;
 mod reconcile;
 mod transactional;
 
 use std::future::poll_fn;
-use std::pin::pin;
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -36,6 +38,7 @@ use crate::config::{Config, OnDisconnect};
 use crate::context::Idempotency;
 use crate::contract::{Bind, Disposition};
 use crate::error::{BoxError, StoreErrorKind};
+use crate::fingerprint::Fingerprint;
 use crate::handler_error::{NoClaim, Unclaimed};
 use crate::key::Key;
 use crate::original_uri::original_uri;
@@ -43,7 +46,7 @@ use crate::orphan::Orphan;
 use crate::rejection::RejectionKind;
 use crate::request_outcome::RequestOutcome;
 use crate::response::StoredResponse;
-use crate::store::{Claim, RecordId, RequestTransaction, Store, Tombstone};
+use crate::store::{Claim, ClaimToken, RecordId, RequestTransaction, Run, Store, Tombstone};
 use crate::trace;
 
 /// What a client is told to wait while another request with its key is carried out.
@@ -56,7 +59,7 @@ pub(crate) enum Admission<St, B, R> {
     /// It has no key, but its handler may share the store's database.
     WithoutKey(Request<B>),
     Reject(Response<R>),
-    Engage(Engine<St>, Request<B>),
+    Engage(Arc<Engine<St>>, Request<B>),
 }
 
 /// Decides from the head of a request whether the layer has any business with it. Nothing is awaited or allocated on
@@ -93,8 +96,15 @@ pub(crate) fn admit<St, B, R: Replayable>(
         scope = scope.and(parts.method.as_str()).and(original_uri(&parts.extensions, &parts.uri).path());
     }
     let record = scope.record(&key);
-    let engine = Engine { config: config.clone(), key, record, cancellation: Arc::default() };
-    Admission::Engage(engine, Request::from_parts(parts, body))
+    let engine = Engine {
+        config: config.clone(),
+        key,
+        record,
+        cancellation: CancellationState::default(),
+        claimant: OnceLock::new(),
+        run: OnceLock::new(),
+    };
+    Admission::Engage(Arc::new(engine), Request::from_parts(parts, body))
 }
 
 /// Runs a request without a key whose handler may write through the store's database. The rule is that of keyed
@@ -140,23 +150,45 @@ pub(crate) async fn run_without_key<St, R: Replayable, E>(
     }
 }
 
-/// A request with a key, and its record.
+/// How a keyed request goes on that was not answered.
+enum Way<'a, St> {
+    Leased(ClaimedRun<'a, St>, Idempotency),
+    InTransaction(Box<TransactionalRun<'a, St>>),
+    WithoutClaim(NoClaim),
+}
+
+/// A request with a key, and its record: what the way of the request, the future of its response and the context of its
+/// handler share.
 pub(crate) struct Engine<St> {
     config: Arc<Config<St>>,
     key: Key,
     record: RecordId,
-    cancellation: Arc<CancellationState>,
+    cancellation: CancellationState,
+    /// Set before the claim.
+    claimant: OnceLock<Claimant>,
+    /// Set by the claim.
+    run: OnceLock<Run>,
+}
+
+/// What a request asks for its claim with.
+struct Claimant {
+    fingerprint: Fingerprint,
+    token: ClaimToken,
 }
 
 impl<St: Store> Engine<St> {
-    pub(crate) fn cancellation(&self) -> Arc<CancellationState> {
-        self.cancellation.clone()
+    pub(crate) fn config(&self) -> &Config<St> {
+        &self.config
+    }
+
+    pub(crate) fn cancellation(&self) -> &CancellationState {
+        &self.cancellation
     }
 
     /// The way of a request with a key.
     #[expect(clippy::manual_async_fn, reason = "an async fn would keep room for its arguments twice")]
     pub(crate) fn engage<S, B, R>(
-        self,
+        self: Arc<Self>,
         mut request: Request<B>,
         inner: S,
     ) -> impl Future<Output = Result<Response<R>, S::Error>>
@@ -169,68 +201,76 @@ impl<St: Store> Engine<St> {
             let mut inner = Callee::ready(inner);
             // Dropped here, reading or waiting: nothing was asked of the store, or another's record was not touched. Killed
             // here, claiming: an orphan at worst.
-            let asked = {
-                let mut asked = pin!(self.ask_for_claim(&mut request));
-                poll_fn(|cx| {
-                    let poll = asked.as_mut().poll(cx);
+            // What is asked and answered ends with this block: what outlives it, each request carries to its end.
+            let way = {
+                let mut asking = pin!(self.ask_for_claim(&mut request));
+                let asked = poll_fn(|cx| {
+                    let poll = asking.as_mut().poll(cx);
                     if poll.is_pending() {
                         // A slow upload, a slow store and a waiter keep nobody else from being served.
                         inner.give_readiness_back();
                     }
                     poll
-                })
-                .await
+                });
+                match asked.await {
+                    Ok(Asked::Granted(granted)) => self.way_of(granted),
+                    Ok(Asked::Answered(claim)) => return Ok(self.answer_without_running(&claim)),
+                    Err(NotAsked::Streaming) => Way::WithoutClaim(NoClaim::NotConcerned),
+                    Err(NotAsked::Failed(error)) if self.config.passes_through(&error) => {
+                        Way::WithoutClaim(NoClaim::StoreFailed)
+                    }
+                    Err(NotAsked::Failed(_)) => return Ok(self.reject(RejectionKind::StoreUnavailable)),
+                    Err(NotAsked::Rejected(kind, source)) => {
+                        return Ok(reject_because(&self.config, kind, source, Some(&self.key)));
+                    }
+                }
             };
-            let Granted { run, fingerprint, asked_at, transaction } = match asked {
-                Ok(Asked::Granted(granted)) => granted,
-                Ok(Asked::Answered(claim)) => return Ok(self.answer_without_running(&claim)),
+            let (mut claimed, idempotency) = match way {
+                Way::Leased(claimed, idempotency) => (claimed, idempotency),
+                Way::InTransaction(claimed) => return Box::pin(claimed.engage(inner, request)).await,
                 // Dropped or killed here: as without a key.
-                Err(NotAsked::Streaming) => {
-                    return Box::pin(self.pass(request, inner, NoClaim::NotConcerned)).await;
-                }
-                Err(NotAsked::Failed(error)) if self.config.passes_through(&error) => {
-                    return Box::pin(self.pass(request, inner, NoClaim::StoreFailed)).await;
-                }
-                Err(NotAsked::Failed(_)) => return Ok(self.reject(RejectionKind::StoreUnavailable)),
-                Err(NotAsked::Rejected(kind, source)) => {
-                    return Ok(reject_because(&self.config, kind, source, Some(&self.key)));
-                }
+                Way::WithoutClaim(why) => return Box::pin(self.pass(request, inner, why)).await,
             };
-            trace::claimed(self.record, &run);
-            let ran = RequestOutcome::Ran { attempt: run.attempt, orphan: run.orphan };
-            let is_orphan = run.orphan;
-            if let Some(transaction) = transaction {
-                let claimed = TransactionalRun::new(&self, ran, transaction, asked_at);
-                return Box::pin(claimed.engage(run, fingerprint, inner, request)).await;
-            }
-            let lease = Lease { engine: &self, fence: run.fence, held_since: asked_at };
-            let idempotency =
-                Idempotency::new(self.key.clone(), self.record, fingerprint, run, self.config.store.clone());
             // Killed here, or in any await from here to the completion: an orphan (again).
-            let mut ended = None;
-            if is_orphan {
-                inner.give_readiness_back();
-                let orphan = Orphan { idempotency: idempotency.clone(), request: head_of(&request) };
-                let reconciled = lease.keep_during(Box::pin(self.reconcile(orphan))).await;
-                ended = reconciled.unwrap_or_else(|panic| Some(Ended::Panicked(panic)));
+            let is_orphan = self.run().orphan;
+            if is_orphan || !inner.is_ready() || self.cancellation.is_cancelled() {
+                let orphan = || Orphan { idempotency: idempotency.clone(), request: head_of(&request) };
+                claimed = match Box::pin(claimed.prepare(is_orphan.then(orphan), &mut inner)).await {
+                    Ok(claimed) => claimed,
+                    Err(answer) => return answer,
+                };
             }
-            if ended.is_none() && !inner.is_ready() {
-                ended = Box::pin(lease.wait_until_ready(&mut inner)).await;
-            }
-            if ended.is_none() && self.cancellation.is_cancelled() {
-                ended = Some(Ended::Cancelled);
-            }
-            if let Some(ended) = ended {
-                let claimed = ClaimedRun { engine: &self, lease, ran, transaction: None, upload: None };
-                return Box::pin(claimed.settle(ended)).await;
-            }
-            let upload = self.watch_upload(&mut request);
+            claimed.upload = self.watch_upload(&mut request);
             request.extensions_mut().insert(idempotency);
-            let transaction = St::offer_transaction(&self.config.store, request.extensions_mut());
-            let claimed = ClaimedRun { engine: &self, lease, ran, transaction, upload };
-            // Boxed apart, so that a replay, which never comes here, does not carry the room for it.
-            Box::pin(claimed.run(inner, request)).await
+            claimed.transaction = St::offer_transaction(&self.config.store, request.extensions_mut());
+            // Boxed apart, so that a replay, which never comes here, does not carry the room for it. A service that panics
+            // before it has made its future ends like one that does after.
+            match catch_unwind(AssertUnwindSafe(|| Box::pin(inner.call(request)))) {
+                Ok(handler) => Box::pin(claimed.run(handler)).await,
+                Err(panic) => Box::pin(claimed.settle(Ended::Panicked(panic))).await,
+            }
         }
+    }
+
+    /// Decides how a request goes on that may run.
+    fn way_of(self: &Arc<Self>, granted: Granted) -> Way<'_, St> {
+        let Granted { run, asked_at, transaction } = granted;
+        trace::claimed(self.record, &run);
+        let fence = run.fence;
+        // A request is granted one run.
+        let _ = self.run.set(run);
+        let idempotency = Idempotency::new(self.clone());
+        if let Some(transaction) = transaction {
+            let claimed = TransactionalRun::new(self, idempotency, transaction, asked_at);
+            return Way::InTransaction(Box::new(claimed));
+        }
+        let lease = Lease { engine: self, fence, held_since: asked_at };
+        Way::Leased(ClaimedRun { engine: self, lease, transaction: None, upload: None }, idempotency)
+    }
+
+    /// Returns the run that the request was granted.
+    fn run(&self) -> &Run {
+        self.run.get().expect("nothing of a run happens before the claim")
     }
 
     /// Runs a keyed request as if it had no key.
@@ -251,15 +291,14 @@ impl<St: Store> Engine<St> {
     }
 
     /// Drives a future until it is ready, or until the client disconnects and the layer cancels then: `None`.
-    async fn unless_cancelled<F: Future>(&self, future: F) -> Option<F::Output> {
-        let mut future = pin!(future);
+    async fn unless_cancelled<F: Future + Unpin>(&self, mut future: F) -> Option<F::Output> {
         let cancels = self.config.on_disconnect == OnDisconnect::Cancel;
         let mut cancelled = cancels.then(|| Box::pin(self.cancellation.cancelled()));
         poll_fn(|cx| {
             if cancelled.as_mut().is_some_and(|cancelled| cancelled.as_mut().poll(cx).is_ready()) {
                 return Poll::Ready(None);
             }
-            future.as_mut().poll(cx).map(Some)
+            Pin::new(&mut future).poll(cx).map(Some)
         })
         .await
     }
@@ -294,9 +333,10 @@ impl<St: Store> Engine<St> {
     }
 
     /// Marks the response of a request that ran. A rejection in its place says so already.
-    fn mark<R>(&self, mut response: Response<R>, ran: RequestOutcome) -> Response<R> {
+    fn mark<R>(&self, mut response: Response<R>) -> Response<R> {
         if response.extensions().get::<RequestOutcome>().is_none() {
-            response.extensions_mut().insert(ran);
+            let Run { attempt, orphan, .. } = *self.run();
+            response.extensions_mut().insert(RequestOutcome::Ran { attempt, orphan });
         }
         self.config.contract.mark_answer(response.headers_mut(), Some(&self.key), false);
         response
@@ -347,4 +387,38 @@ fn head_of<B>(request: &Request<B>) -> http::request::Parts {
     parts.headers = request.headers().clone();
     parts.extensions = request.extensions().clone();
     parts
+}
+
+#[cfg(all(test, feature = "axum", feature = "memory"))]
+mod tests {
+    use axum::Router;
+    use axum::body::Body;
+
+    use super::*;
+    use crate::clock::now;
+    use crate::store::{Fence, MemoryStore};
+    use crate::{IdempotencyLayer, Scope};
+
+    /// The most that glibc serves from a thread's cache. More takes the slow way.
+    const CACHED_BYTES: usize = 1032;
+
+    #[test]
+    fn the_futures_of_a_request_fit_the_cache_of_the_allocator() {
+        let layer =
+            IdempotencyLayer::builder(MemoryStore::default()).scope(|_| Some(Scope::of("me"))).build();
+        let request = || Request::post("/").header("idempotency-key", "\"key\"").body(Body::empty()).unwrap();
+        let Admission::Engage(engine, request) = admit::<_, _, Body>(&layer.config, request()) else {
+            panic!("a request with a key");
+        };
+        let granted = Granted { run: Run::new(Fence(1), 1), asked_at: now(), transaction: None };
+        let Way::Leased(claimed, _) = engine.way_of(granted) else { panic!("a claim with a lease") };
+        let mut service = Router::new();
+        let handler = Box::pin(Service::<Request<Body>>::call(&mut service, Request::default()));
+        let run = size_of_val(&claimed.run(handler));
+        let engaged = size_of_val(&engine.clone().engage(request, service));
+        assert!(
+            engaged <= CACHED_BYTES && run <= CACHED_BYTES,
+            "{engaged} before the run, {run} for the run"
+        );
+    }
 }

@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use crate::body::Replayable;
 use crate::cancellation::CancellationState;
-use crate::config::{Config, OnDisconnect};
+use crate::config::OnDisconnect;
 use crate::engine::Engine;
 use crate::handler_error::Unclaimed;
 use crate::store::Store;
@@ -69,12 +69,7 @@ impl<F, R: Send + 'static, E: Send + 'static> ResponseFuture<F, R, E> {
         Self { state: State::WithoutKey { future: Box::pin(future) } }
     }
 
-    pub(crate) fn engaged<S, B, St>(
-        config: &Config<St>,
-        engine: Engine<St>,
-        request: Request<B>,
-        inner: S,
-    ) -> Self
+    pub(crate) fn engaged<S, B, St>(engine: Arc<Engine<St>>, request: Request<B>, inner: S) -> Self
     where
         S: Service<Request<B>, Response = Response<R>, Error = E> + Clone + Send + 'static,
         S::Future: Send,
@@ -83,10 +78,7 @@ impl<F, R: Send + 'static, E: Send + 'static> ResponseFuture<F, R, E> {
         R: Replayable,
     {
         let engaged = Engaged {
-            cancellation: engine.cancellation(),
-            cancels: config.on_disconnect == OnDisconnect::Cancel,
-            detached: config.detached.clone(),
-            drops_beyond: config.in_transaction.is_some().then_some(config.max_detached),
+            request: engine.clone(),
             runtime: None,
             future: Some(Box::pin(trace::in_span(engine.engage(request, inner)))),
         };
@@ -125,16 +117,44 @@ impl<F, R: Send + 'static, E: Send + 'static> fmt::Debug for ResponseFuture<F, R
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// What the future of a response needs of its request, whatever the type of its store.
+trait Detachable: Send + Sync {
+    fn cancellation(&self) -> &CancellationState;
+
+    /// Whether the request is cancelled when its client disconnects.
+    fn cancels(&self) -> bool;
+
+    /// The requests whose client disconnected.
+    fn detached(&self) -> &TaskTracker;
+
+    /// Where so many run on without their clients, this one ends with its own: its claim is a transaction, which is
+    /// rolled back.
+    fn drops_beyond(&self) -> Option<usize>;
+}
+
+impl<St: Store> Detachable for Engine<St> {
+    fn cancellation(&self) -> &CancellationState {
+        self.cancellation()
+    }
+
+    fn cancels(&self) -> bool {
+        self.config().on_disconnect == OnDisconnect::Cancel
+    }
+
+    fn detached(&self) -> &TaskTracker {
+        &self.config().detached
+    }
+
+    fn drops_beyond(&self) -> Option<usize> {
+        self.config().in_transaction.is_some().then_some(self.config().max_detached)
+    }
+}
+
 /// A request on its way through the engine.
 struct Engaged<R: Send + 'static, E: Send + 'static> {
     /// `None` once it has answered, or panicked.
     future: Option<BoxFuture<Result<Response<R>, E>>>,
-    cancellation: Arc<CancellationState>,
-    cancels: bool,
-    detached: TaskTracker,
-    /// Where so many run on without their clients, this one ends with its own: its claim is a transaction, which is rolled
-    /// back.
-    drops_beyond: Option<usize>,
+    request: Arc<dyn Detachable>,
     /// Where the future was polled first, once it was pending there.
     runtime: Option<Handle>,
 }
@@ -158,20 +178,21 @@ impl<R: Send + 'static, E: Send + 'static> Engaged<R, E> {
 impl<R: Send + 'static, E: Send + 'static> Drop for Engaged<R, E> {
     fn drop(&mut self) {
         let Some(future) = self.future.take() else { return };
-        if !self.cancellation.holds_claim() {
+        let cancellation = self.request.cancellation();
+        if !cancellation.holds_claim() {
             return;
         }
-        if self.drops_beyond.is_some_and(|max| self.detached.len() >= max) {
+        if self.request.drops_beyond().is_some_and(|max| self.request.detached().len() >= max) {
             return;
         }
-        self.cancellation.disconnect();
-        if self.cancels {
-            self.cancellation.cancel();
+        cancellation.disconnect();
+        if self.request.cancels() {
+            cancellation.cancel();
         }
         // Where it was polled, its timers and connections are: dropped elsewhere, or outside of any runtime, it finishes
         // there.
         if let Some(runtime) = self.runtime.take().or_else(|| Handle::try_current().ok()) {
-            self.detached.spawn_on(
+            self.request.detached().spawn_on(
                 async move {
                     // Nobody is left to be told.
                     let _ = future.await;

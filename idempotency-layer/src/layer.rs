@@ -22,7 +22,7 @@ use crate::wait::Waiters;
 ///
 /// It is cheap to clone. Clones share the store, the waiting requests and the requests without a client.
 pub struct IdempotencyLayer<St> {
-    config: Arc<Config<St>>,
+    pub(crate) config: Arc<Config<St>>,
 }
 
 /// The state of a [`Builder`] without a scope: `build` is unavailable.

@@ -51,12 +51,13 @@ impl StoredResponse {
         body: &[u8],
         trailers: Option<&HeaderMap>,
     ) -> Result<Self, StoreError> {
-        let connection = headers.get_all(CONNECTION);
+        // Most responses have none. To compare a few names is faster than to look one up.
+        let has_connection = headers.keys().any(|name| name == CONNECTION);
         let named = |name: &HeaderName| {
-            let mut lists = connection.iter().filter_map(|value| value.to_str().ok());
+            let mut lists = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
             lists.any(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(name.as_str())))
         };
-        let kept = headers.iter().filter(|(name, _)| keeps(name) && !named(name));
+        let kept = headers.iter().filter(|(name, _)| keeps(name) && !(has_connection && named(name)));
         let all = headers.iter().chain(trailers.into_iter().flatten());
         let most = all.map(|(name, value)| 6 + name.as_str().len() + value.len()).sum::<usize>();
 

@@ -79,7 +79,7 @@ where
             }
             Admission::Engage(engine, request) => {
                 let inner = self.take_ready();
-                ResponseFuture::engaged(&self.config, engine, request, inner)
+                ResponseFuture::engaged(engine, request, inner)
             }
         }
     }

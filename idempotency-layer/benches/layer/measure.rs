@@ -249,9 +249,10 @@ impl<'a> Requests<'a> {
         requests
     }
 
-    /// More requests to the same router under the same layer, with keys of their own.
+    /// More requests to the same router under the same layer, with keys and a body of their own: two clients share neither.
     fn beside(&self, runtime: &'a Runtime) -> Self {
-        let (bare, layered, body) = (self.bare.clone(), self.layered.clone(), self.body.clone());
+        let (bare, layered, body) =
+            (self.bare.clone(), self.layered.clone(), Bytes::copy_from_slice(&self.body));
         Self { runtime, bare, layered, body, before: self.before + (1 << 32), keys: 0 }
     }
 

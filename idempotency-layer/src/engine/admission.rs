@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::Request;
 use tokio::time::Instant;
 
-use super::{Engine, body_of, give_up};
+use super::{Claimant, Engine, body_of, give_up};
 use crate::body::{self, Read, ReplayBody, Replayable};
 use crate::clock::{after, now};
 use crate::config::{Config, InTransaction};
@@ -35,7 +35,6 @@ pub(super) enum Asked {
 /// The right to run.
 pub(super) struct Granted {
     pub(super) run: Run,
-    pub(super) fingerprint: Fingerprint,
     /// When the store was asked. A lease, and the time of a transaction, is counted from here: when the store counted it is
     /// not known.
     pub(super) asked_at: Instant,
@@ -70,7 +69,14 @@ impl<St: Store> Engine<St> {
         if self.config.in_transaction.is_none() && self.config.detached.len() >= self.config.max_detached {
             return Err(NotAsked::Rejected(RejectionKind::Overloaded, None));
         }
-        self.claim(fingerprint).await.map_err(NotAsked::Failed)
+        // A claim in the transaction is looked up by its token, perhaps by another process.
+        let token = match self.config.in_transaction {
+            Some(_) => ClaimToken::new(),
+            None => St::token(&self.config.store),
+        };
+        // A request asks for one claim.
+        let _ = self.claimant.set(Claimant { fingerprint, token });
+        self.claim().await.map_err(NotAsked::Failed)
     }
 
     /// Reads the request as far as its fingerprint needs it, and puts a body of the same bytes in its place.
@@ -130,40 +136,39 @@ impl<St: Store> Engine<St> {
         Some(broke_off)
     }
 
-    async fn claim(&self, fingerprint: Fingerprint) -> Result<Asked, StoreError> {
-        let Config { contract, lease, wait, in_transaction, .. } = &*self.config;
-        let request = ClaimRequest {
-            record: self.record,
-            fingerprint,
-            // A claim in the transaction is looked up by its token, perhaps by another process.
-            token: match in_transaction {
-                Some(_) => ClaimToken::new(),
-                None => St::token(&self.config.store),
-            },
-            lease: *lease,
-            ttl: contract.ttl,
-        };
-        let asked = self.ask(&request).await?;
+    async fn claim(&self) -> Result<Asked, StoreError> {
+        let asked = self.ask().await?;
         match asked {
-            Asked::Answered(Claim::InFlight { .. }) if !wait.is_zero() => {
-                Box::pin(self.wait(&request, asked)).await
+            Asked::Answered(Claim::InFlight { .. }) if !self.config.wait.is_zero() => {
+                Box::pin(self.wait(asked)).await
             }
             _ => Ok(asked),
         }
     }
 
+    pub(super) fn claimant(&self) -> &Claimant {
+        self.claimant.get().expect("the request is read before its claim")
+    }
+
+    /// Made anew for each call, so that the future of a request does not carry it.
+    fn claim_request(&self) -> ClaimRequest {
+        let Claimant { fingerprint, token } = *self.claimant();
+        let (lease, ttl) = (self.config.lease, self.config.contract.ttl);
+        ClaimRequest { record: self.record, fingerprint, token, lease, ttl }
+    }
+
     /// Waits for the owner of a claim, up to the layer's bound. Where too many wait already, or the client left, the answer
     /// stays what it was.
-    async fn wait(&self, request: &ClaimRequest, asked: Asked) -> Result<Asked, StoreError> {
+    async fn wait(&self, asked: Asked) -> Result<Asked, StoreError> {
         let Config { wait, waiters, max_waiters, .. } = &*self.config;
         // The store is asked after the place is taken: what happens between the two is not missed.
         let Some(mut place) = waiters.join(self.record, *max_waiters) else { return Ok(asked) };
         trace::waiting(self.record, *wait);
         let until = after(now(), *wait);
         // Processes that wait for one record do not ask in step.
-        let poll = POLL + POLL * u32::from(request.token.as_bytes()[15]) / 1024;
+        let poll = POLL + POLL * u32::from(self.claimant().token.as_bytes()[15]) / 1024;
         loop {
-            let asked = self.ask(request).await?;
+            let asked = self.ask().await?;
             let left = until.saturating_duration_since(now());
             let lease_left = match &asked {
                 Asked::Answered(Claim::InFlight { lease_left }) => *lease_left,
@@ -181,56 +186,48 @@ impl<St: Store> Engine<St> {
         }
     }
 
-    async fn ask(&self, request: &ClaimRequest) -> Result<Asked, StoreError> {
+    async fn ask(&self) -> Result<Asked, StoreError> {
         let asked = match &self.config.in_transaction {
-            None => self.ask_for_lease(request).await,
-            Some(way) => self.ask_for_transaction(way, request).await,
+            None => self.ask_for_lease().await,
+            Some(way) => Box::pin(self.ask_for_transaction(way)).await,
         };
         asked.inspect_err(|error| trace::store_failed(self.record, "claim", error))
     }
 
     /// One claim. When its answer is lost it is asked again, with the same token: the store knows its own answer. When that
     /// is lost too, the claim is given back in the background.
-    async fn ask_for_lease(&self, request: &ClaimRequest) -> Result<Asked, StoreError> {
+    async fn ask_for_lease(&self) -> Result<Asked, StoreError> {
         let is_lost = |error: &StoreError| error.kind() == StoreErrorKind::Unavailable;
         self.cancellation.claim_begins();
         let mut asked_at = now();
-        let mut answer = St::claim(&self.config.store, *request).await;
+        let mut answer = St::claim(&self.config.store, self.claim_request()).await;
         if let Err(error) = &answer
             && is_lost(error)
         {
             trace::store_failed(self.record, "claim", error);
             asked_at = now();
-            answer = Box::pin(St::claim(&self.config.store, *request)).await;
+            answer = Box::pin(St::claim(&self.config.store, self.claim_request())).await;
         }
         if answer.as_ref().is_err_and(is_lost) {
-            give_up::give_back(&self.config, *request);
+            give_up::give_back(&self.config, self.claim_request());
         }
         if !matches!(answer, Ok(Claim::Run(_))) {
             self.cancellation.claim_ends();
         }
         Ok(match answer? {
-            Claim::Run(run) => {
-                let fingerprint = request.fingerprint;
-                Asked::Granted(Granted { run, fingerprint, asked_at, transaction: None })
-            }
+            Claim::Run(run) => Asked::Granted(Granted { run, asked_at, transaction: None }),
             claim => Asked::Answered(claim),
         })
     }
 
     /// One claim in the transaction. Dropped, the store closes the connection, and the claim is gone with it.
-    async fn ask_for_transaction(
-        &self,
-        way: &InTransaction<St>,
-        request: &ClaimRequest,
-    ) -> Result<Asked, StoreError> {
+    async fn ask_for_transaction(&self, way: &InTransaction<St>) -> Result<Asked, StoreError> {
         let asked_at = now();
-        Ok(match (way.claim)(&self.config.store, *request, way.time).await? {
+        Ok(match (way.claim)(&self.config.store, self.claim_request(), way.time).await? {
             TransactionClaim::Run(run, transaction) => {
                 // From here on a client that disconnects is not the end: the run is finished, or cancelled.
                 self.cancellation.claim_begins();
-                let fingerprint = request.fingerprint;
-                Asked::Granted(Granted { run, fingerprint, asked_at, transaction: Some(transaction) })
+                Asked::Granted(Granted { run, asked_at, transaction: Some(transaction) })
             }
             TransactionClaim::Answered(claim) => Asked::Answered(claim),
         })

@@ -18,47 +18,51 @@ const NOT_REPLAYED: Outcome = Outcome::Tombstone(Tombstone::Unreplayable);
 
 impl<St: Store> Engine<St> {
     /// Decides whether a response is stored, and reads it to its end if it is.
-    pub(super) async fn capture<R: Replayable, E>(&self, response: Response<R>) -> Ended<R, E> {
-        let record = self.record;
+    pub(super) fn capture<R: Replayable, E>(
+        &self,
+        response: Response<R>,
+    ) -> impl Future<Output = Ended<R, E>> {
+        // Not an async fn, which would keep room for the response twice.
         let mut response = handler_error::answer(&self.config.contract, &self.key, response);
         // Another layer's, passed on by the handler, is none of this one's.
         response.extensions_mut().remove::<RequestOutcome>();
-        if is_call(&response) {
-            return Box::pin(self.capture_call(response)).await;
-        }
+        let is_call = is_call(&response);
         let (parts, body) = response.into_parts();
-        let disposition = self.config.contract.stores.classify(&parts, &body);
+        let disposition = (!is_call).then(|| self.config.contract.stores.classify(&parts, &body));
         let commits = self.config.commits.takes(&parts);
         let mut response = Response::from_parts(parts, body);
-        match disposition {
-            Disposition::Release => return Ended::NotStored(response),
-            Disposition::Tombstone => return Ended::Stored { response, outcome: NOT_REPLAYED, commits },
-            Disposition::Store => {}
-        }
-        match body::read(response.body_mut(), self.config.max_response_bytes).await {
-            Read::Whole(data, trailers) => {
-                let outcome = self.outcome_of(&response, &data, trailers.as_ref());
-                *response.body_mut() = R::from_replay(ReplayBody::read(data, trailers));
-                Ended::Stored { response, outcome, commits }
+        async move {
+            match disposition {
+                None => return Box::pin(self.capture_call(response, commits)).await,
+                Some(Disposition::Release) => return Ended::NotStored(response),
+                Some(Disposition::Tombstone) => {
+                    return Ended::Stored { response, outcome: NOT_REPLAYED, commits };
+                }
+                Some(Disposition::Store) => {}
             }
-            Read::TooLarge(data) => {
-                trace::not_stored(record, "longer than max_response_bytes");
-                let response = response.map(|rest| R::from_replay(ReplayBody::resumed(data, rest)));
-                Ended::Stored { response, outcome: NOT_REPLAYED, commits }
-            }
-            Read::LimitedElsewhere(_) | Read::Failed(_) => {
-                trace::not_stored(record, "its body broke off");
-                let response = self.reject(RejectionKind::ResponseUnreadable);
-                Ended::Stored { response, outcome: NOT_REPLAYED, commits }
+            match body::read(response.body_mut(), self.config.max_response_bytes).await {
+                Read::Whole(data, trailers) => {
+                    let outcome = self.outcome_of(&response, &data, trailers.as_ref());
+                    *response.body_mut() = R::from_replay(ReplayBody::read(data, trailers));
+                    Ended::Stored { response, outcome, commits }
+                }
+                Read::TooLarge(data) => {
+                    trace::not_stored(self.record, "longer than max_response_bytes");
+                    let response = response.map(|rest| R::from_replay(ReplayBody::resumed(data, rest)));
+                    Ended::Stored { response, outcome: NOT_REPLAYED, commits }
+                }
+                Read::LimitedElsewhere(_) | Read::Failed(_) => {
+                    trace::not_stored(self.record, "its body broke off");
+                    let response = self.reject(RejectionKind::ResponseUnreadable);
+                    Ended::Stored { response, outcome: NOT_REPLAYED, commits }
+                }
             }
         }
     }
 
-    /// Reads the response of a gRPC call, then decides whether it is stored.
-    async fn capture_call<R: Replayable, E>(&self, response: Response<R>) -> Ended<R, E> {
-        let (parts, body) = response.into_parts();
-        let head_commits = self.config.commits.takes(&parts);
-        let response = Response::from_parts(parts, body);
+    /// Reads the response of a gRPC call, then decides whether it is stored. If its body breaks off, what its head says
+    /// decides whether it commits.
+    async fn capture_call<R: Replayable, E>(&self, response: Response<R>, head_commits: bool) -> Ended<R, E> {
         let Ok(JudgedCall { response, disposition, commits, content }) =
             judge_call(&self.config, response).await
         else {
@@ -78,6 +82,16 @@ impl<St: Store> Engine<St> {
             }
         };
         Ended::Stored { response, outcome, commits }
+    }
+
+    /// Encodes a response that was captured, and whose body is therefore in memory.
+    pub(super) async fn encode_again<R: Replayable>(&self, response: &mut Response<R>) -> Outcome {
+        let Read::Whole(data, trailers) = body::read(response.body_mut(), usize::MAX).await else {
+            return NOT_REPLAYED;
+        };
+        let outcome = self.outcome_of(response, &data, trailers.as_ref());
+        *response.body_mut() = R::from_replay(ReplayBody::read(data, trailers));
+        outcome
     }
 
     /// Encodes a response for the record.

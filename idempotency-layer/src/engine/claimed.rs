@@ -2,11 +2,11 @@
 //! an orphan, until the completion, and a record after.
 
 use std::panic::resume_unwind;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::{Request, Response};
+use http::Response;
 use tower_service::Service;
 
 use super::Engine;
@@ -14,8 +14,8 @@ use super::callee::Callee;
 use super::lease::{Lease, Panic};
 use crate::body::Replayable;
 use crate::error::{StoreError, StoreErrorKind};
+use crate::orphan::Orphan;
 use crate::rejection::RejectionKind;
-use crate::request_outcome::RequestOutcome;
 use crate::store::{Fenced, Outcome, RequestTransaction, Store};
 use crate::trace;
 
@@ -23,8 +23,6 @@ use crate::trace;
 pub(super) struct ClaimedRun<'a, St> {
     pub(super) engine: &'a Engine<St>,
     pub(super) lease: Lease<'a, St>,
-    /// What its response says of the run.
-    pub(super) ran: RequestOutcome,
     /// The layer's end of the transaction that the handler was offered.
     pub(super) transaction: Option<Box<dyn RequestTransaction>>,
     /// Whether the request body broke off while the handler read it; `None`: it was read before the claim.
@@ -53,40 +51,78 @@ pub(super) enum Ended<R, E> {
 }
 
 impl<St: Store> ClaimedRun<'_, St> {
-    /// Runs the handler, reads its response as far as it is stored, and settles the claim.
-    pub(super) async fn run<S, B, R>(
+    /// Does what comes before the run of an orphan, of a service that is not ready, or of a request that was cancelled.
+    ///
+    /// # Errors
+    ///
+    /// Returns the answer if the claim was settled meanwhile, so that nothing is to run.
+    pub(super) async fn prepare<S, Q, R>(
         self,
-        mut inner: Callee<S>,
-        request: Request<B>,
-    ) -> Result<Response<R>, S::Error>
+        orphan: Option<Orphan>,
+        inner: &mut Callee<S>,
+    ) -> Result<Self, Result<Response<R>, S::Error>>
     where
-        S: Service<Request<B>, Response = Response<R>> + Clone,
+        S: Service<Q> + Clone,
+        R: Replayable,
+    {
+        let mut ended = None;
+        if let Some(orphan) = orphan {
+            inner.give_readiness_back();
+            let reconciled = self.lease.keep_during(Box::pin(self.engine.reconcile(orphan))).await;
+            ended = reconciled.unwrap_or_else(|panic| Some(Ended::Panicked(panic)));
+        }
+        if ended.is_none() && !inner.is_ready() {
+            ended = self.lease.wait_until_ready(inner).await;
+        }
+        if ended.is_none() && self.engine.cancellation.is_cancelled() {
+            ended = Some(Ended::Cancelled);
+        }
+        match ended {
+            None => Ok(self),
+            Some(ended) => Err(self.settle(ended).await),
+        }
+    }
+
+    /// Runs the handler, reads its response as far as it is stored, and settles the claim.
+    pub(super) async fn run<F, R, E>(mut self, handler: Pin<Box<F>>) -> Result<Response<R>, E>
+    where
+        F: Future<Output = Result<Response<R>, E>>,
         R: Replayable,
     {
         let engine = self.engine;
-        // Handler and response body are dropped with this block, before their claim is given up. A service that panics
-        // before it has made its future is caught like one that does after.
+        // Handler and response body are dropped with this block, before their claim is given up.
         let ended = {
-            let answered = pin!(engine.unless_cancelled(async move {
-                match inner.call(request).await {
-                    Ok(response) => engine.capture(response).await,
-                    Err(error) => Ended::Failed(error),
-                }
-            }));
+            let answered = pin!(async {
+                let response = match handler.await {
+                    Ok(response) => response,
+                    Err(error) => return Ended::Failed(error),
+                };
+                engine.capture(response).await
+            });
+            let answered = pin!(engine.unless_cancelled(answered));
             match self.lease.keep_during(answered).await {
                 Ok(Some(ended)) => ended,
                 Ok(None) => Ended::Cancelled,
                 Err(panic) => Ended::Panicked(panic),
             }
         };
-        let ended = match ended {
+        match ended {
             Ended::Stored { response, .. } if self.upload_broke_off() => {
                 trace::not_stored(engine.record, "the request body broke off");
-                Ended::NotStored(response)
+                Box::pin(self.settle(Ended::NotStored(response))).await
             }
-            ended => ended,
-        };
-        self.settle(ended).await
+            // What nearly every run ends with. The others are boxed, so that it does not carry the room for them.
+            Ended::Stored { mut response, outcome, .. } if !self.has_begun() => {
+                self.transaction = None;
+                let recorded = self.lease.complete(outcome, &mut response).await;
+                Ok(self.answer(&recorded, response))
+            }
+            ended => Box::pin(self.settle(ended)).await,
+        }
+    }
+
+    fn has_begun(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|transaction| transaction.is_begun())
     }
 
     fn upload_broke_off(&self) -> bool {
@@ -98,7 +134,7 @@ impl<St: Store> ClaimedRun<'_, St> {
     pub(super) async fn settle<R: Replayable, E>(mut self, ended: Ended<R, E>) -> Result<Response<R>, E> {
         match ended {
             // Killed in here: recorded or not, the answer was not given; the retry finds it, or an orphan.
-            Ended::Stored { response, outcome, commits } => {
+            Ended::Stored { mut response, outcome, commits } => {
                 let commits = |transaction: &mut Box<dyn RequestTransaction>| {
                     transaction.is_begun() && (commits || transaction.keeps_on_error())
                 };
@@ -106,14 +142,14 @@ impl<St: Store> ClaimedRun<'_, St> {
                     return Ok(self.commit(transaction, outcome, response).await);
                 }
                 self.roll_back().await;
-                let recorded = self.lease.complete(outcome).await;
+                let recorded = self.lease.complete(outcome, &mut response).await;
                 Ok(self.answer(&recorded, response))
             }
             // Killed in one of these: an orphan, or a claim that was given up.
             Ended::NotStored(response) => {
                 self.roll_back().await;
                 self.lease.release().await;
-                Ok(self.engine.mark(response, self.ran))
+                Ok(self.engine.mark(response))
             }
             Ended::Failed(error) => {
                 trace::ended_without_response(self.engine.record, "error");
@@ -185,14 +221,14 @@ impl<St: Store> ClaimedRun<'_, St> {
         match recorded {
             Ok(Fenced::Held) => {
                 trace::completed(engine.record);
-                engine.mark(response, self.ran)
+                engine.mark(response)
             }
             Ok(Fenced::Stale) => {
                 // Another run holds the claim: its answer is the one that retries will get.
                 trace::stale(engine.record);
                 engine.reject(RejectionKind::InProgress)
             }
-            Err(error) if engine.config.passes_through(error) => engine.mark(response, self.ran),
+            Err(error) if engine.config.passes_through(error) => engine.mark(response),
             Err(_) => engine.reject(RejectionKind::NotRecorded),
         }
     }

@@ -11,10 +11,13 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 use tower_service::Service;
 
+use http::Response;
+
 use super::Engine;
 use super::callee::Callee;
 use super::claimed::Ended;
 use super::give_up::{GiveUp, GivenUp};
+use crate::body::Replayable;
 use crate::clock::{after, now};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::store::{Fence, Fenced, Outcome, Store, Tombstone};
@@ -83,7 +86,8 @@ impl<St: Store> Lease<'_, St> {
     where
         S: Service<Q> + Clone,
     {
-        let ready = pin!(self.engine.unless_cancelled(inner.wait_until_ready()));
+        let ready = pin!(inner.wait_until_ready());
+        let ready = pin!(self.engine.unless_cancelled(ready));
         match self.keep_during(ready).await {
             Ok(Some(Ok(()))) => None,
             Ok(Some(Err(error))) => Some(Ended::NotReady(error)),
@@ -92,33 +96,61 @@ impl<St: Store> Lease<'_, St> {
         }
     }
 
-    /// Writes the outcome. A lost answer is asked for again with the same fence; a response that the store has no room
-    /// for leaves a tombstone, so that at least it does not run again.
-    pub(super) async fn complete(&self, mut outcome: Outcome) -> Result<Fenced, StoreError> {
-        let record = self.engine.record;
-        let mut pauses = COMPLETION_PAUSES.iter();
-        let completion = async {
-            loop {
-                let written = St::complete(&self.engine.config.store, record, self.fence, outcome.clone());
-                let error = match written.await {
-                    Ok(fenced) => return Ok(fenced),
-                    Err(error) => error,
-                };
-                trace::store_failed(record, "complete", &error);
-                match (error.kind(), &outcome) {
-                    (StoreErrorKind::Unavailable, _) => match pauses.next() {
-                        Some(pause) => sleep(*pause).await,
-                        None => return Err(error),
-                    },
-                    (_, Outcome::Response(_)) => outcome = Outcome::Tombstone(Tombstone::Unreplayable),
-                    (_, Outcome::Tombstone(_)) => return Err(error),
-                }
-            }
+    /// Writes the outcome, which is that of `response`. A lost answer is asked for again with the same fence; a response
+    /// that the store has no room for leaves a tombstone, so that at least it does not run again.
+    pub(super) async fn complete<R: Replayable>(
+        &self,
+        outcome: Outcome,
+        response: &mut Response<R>,
+    ) -> Result<Fenced, StoreError> {
+        let tombstone = match outcome {
+            Outcome::Response(_) => None,
+            Outcome::Tombstone(tombstone) => Some(tombstone),
         };
         // Renewed until it is recorded: the effect is done, so this is no time for a second run.
-        let completed = self.keep_during(pin!(completion)).await.unwrap_or_else(|panic| resume_unwind(panic));
+        let written = pin!(self.write(outcome));
+        let mut written = self.keep_during(written).await.unwrap_or_else(|panic| resume_unwind(panic));
+        if let Err(error) = written {
+            // Boxed, since few completions come here.
+            let again = Box::pin(self.complete_again(tombstone, response, error));
+            written = self.keep_during(again).await.unwrap_or_else(|panic| resume_unwind(panic));
+        }
         self.ended();
-        completed
+        written
+    }
+
+    /// Writes the outcome again: a tombstone, or the response, which is encoded anew. A copy kept for this would cost every
+    /// request an allocation.
+    async fn complete_again<R: Replayable>(
+        &self,
+        mut tombstone: Option<Tombstone>,
+        response: &mut Response<R>,
+        mut error: StoreError,
+    ) -> Result<Fenced, StoreError> {
+        let mut pauses = COMPLETION_PAUSES.iter();
+        loop {
+            trace::store_failed(self.engine.record, "complete", &error);
+            match (error.kind(), tombstone) {
+                (StoreErrorKind::Unavailable, _) => match pauses.next() {
+                    Some(pause) => sleep(*pause).await,
+                    None => return Err(error),
+                },
+                (_, None) => tombstone = Some(Tombstone::Unreplayable),
+                (_, Some(_)) => return Err(error),
+            }
+            let outcome = match tombstone {
+                None => self.engine.encode_again(response).await,
+                Some(tombstone) => Outcome::Tombstone(tombstone),
+            };
+            match self.write(outcome).await {
+                Ok(fenced) => return Ok(fenced),
+                Err(again) => error = again,
+            }
+        }
+    }
+
+    fn write(&self, outcome: Outcome) -> impl Future<Output = Result<Fenced, StoreError>> {
+        St::complete(&self.engine.config.store, self.engine.record, self.fence, outcome)
     }
 
     /// Gives up the claim of a run that ended without a response, by the policy for orphans.

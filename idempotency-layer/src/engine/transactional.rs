@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,15 +16,13 @@ use super::lease::{Lease, Panic};
 use super::{Engine, head_of};
 use crate::body::Replayable;
 use crate::clock::{after, now};
-use crate::context::{Checkpoints, Idempotency, Written};
+use crate::context::Idempotency;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;
 use crate::orphan::{OnOrphan, Orphan};
 use crate::rejection::RejectionKind;
-use crate::request_outcome::RequestOutcome;
 use crate::store::{
-    Checkpoint, Claim, ClaimRequest, ClaimToken, ClaimTransaction, Completion, Fence, Outcome, RecordId, Run,
-    Store, Tombstone,
+    Claim, ClaimRequest, ClaimToken, ClaimTransaction, Completion, Outcome, Store, Tombstone,
 };
 use crate::trace;
 
@@ -35,7 +32,7 @@ const ROLL_BACK_WITHIN: Duration = Duration::from_millis(500);
 /// A request that runs in a transaction that is its claim.
 pub(super) struct TransactionalRun<'a, St> {
     engine: &'a Engine<St>,
-    ran: RequestOutcome,
+    idempotency: Idempotency,
     transaction: Box<dyn ClaimTransaction>,
     /// When the transaction has taken too long.
     until: Instant,
@@ -50,19 +47,17 @@ enum RunEnded<R, E> {
 impl<'a, St: Store> TransactionalRun<'a, St> {
     pub(super) fn new(
         engine: &'a Engine<St>,
-        ran: RequestOutcome,
+        idempotency: Idempotency,
         transaction: Box<dyn ClaimTransaction>,
         asked_at: Instant,
     ) -> Self {
         let time = engine.config.in_transaction.as_ref().map_or(Duration::ZERO, |way| way.time);
-        Self { engine, ran, transaction, until: after(asked_at, time) }
+        Self { engine, idempotency, transaction, until: after(asked_at, time) }
     }
 
     /// Runs the handler in the transaction, ends that, and answers.
     pub(super) async fn engage<S, B, R>(
         self,
-        run: Run,
-        fingerprint: Fingerprint,
         mut inner: Callee<S>,
         mut request: Request<B>,
     ) -> Result<Response<R>, S::Error>
@@ -72,19 +67,17 @@ impl<'a, St: Store> TransactionalRun<'a, St> {
         R: Replayable,
     {
         let engine = self.engine;
-        let is_orphan = run.orphan;
-        let idempotency =
-            Idempotency::new(engine.key.clone(), engine.record, fingerprint, run, Arc::new(NoCheckpoints));
+        let idempotency = self.idempotency.clone();
         // Killed in any of these awaits: the transaction ends with its connection, and nothing is left.
         let mut ended = None;
-        if is_orphan {
+        if engine.run().orphan {
             inner.give_readiness_back();
             let orphan = Orphan { idempotency: idempotency.clone(), request: head_of(&request) };
             ended = within_time(self.until, Box::pin(engine.reconcile(orphan))).await;
         }
         if ended.is_none() && !inner.is_ready() {
             let ready = Box::pin(async {
-                match engine.unless_cancelled(inner.wait_until_ready()).await {
+                match engine.unless_cancelled(pin!(inner.wait_until_ready())).await {
                     Some(Ok(())) => None,
                     Some(Err(error)) => Some(Ended::NotReady(error)),
                     None => Some(Ended::Cancelled),
@@ -102,12 +95,13 @@ impl<'a, St: Store> TransactionalRun<'a, St> {
         self.transaction.offer(request.extensions_mut());
         // Handler and response body are dropped with this block, before their transaction is ended.
         let ended = {
-            let answered = Box::pin(engine.unless_cancelled(async move {
+            let answered = pin!(async move {
                 match inner.call(request).await {
                     Ok(response) => engine.capture(response).await,
                     Err(error) => Ended::Failed(error),
                 }
-            }));
+            });
+            let answered = pin!(engine.unless_cancelled(answered));
             let answered = pin!(async { Some(answered.await.unwrap_or(Ended::Cancelled)) });
             within_time(self.until, answered).await
         };
@@ -116,7 +110,7 @@ impl<'a, St: Store> TransactionalRun<'a, St> {
 
     /// Ends the transaction as the run ended, then answers.
     async fn settle<R: Replayable, E>(self, ended: RunEnded<R, E>) -> Result<Response<R>, E> {
-        let Self { engine, ran, transaction, .. } = self;
+        let Self { engine, transaction, .. } = self;
         // Killed in any of these: the transaction is rolled back, or was committed whole.
         let answer = match ended {
             RunEnded::In(Ended::Stored { response, outcome, commits }) => {
@@ -124,7 +118,7 @@ impl<'a, St: Store> TransactionalRun<'a, St> {
                 Ok(match transaction.complete(outcome, with_rows).await {
                     Ok(Completion::Committed) => {
                         trace::completed(engine.record);
-                        engine.mark(response, ran)
+                        engine.mark(response)
                     }
                     Ok(Completion::Overtaken(claim)) => {
                         trace::stale(engine.record);
@@ -136,7 +130,7 @@ impl<'a, St: Store> TransactionalRun<'a, St> {
             RunEnded::In(Ended::NotStored(response)) => {
                 transaction.roll_back().await;
                 trace::released(engine.record);
-                Ok(engine.mark(response, ran))
+                Ok(engine.mark(response))
             }
             RunEnded::In(Ended::NotReady(error)) => {
                 trace::ended_without_response(engine.record, "not ready");
@@ -188,7 +182,9 @@ impl<St: Store> Engine<St> {
             };
             if let Ok(Claim::Run(run)) = St::claim(&self.config.store, asked).await {
                 let lease = Lease { engine: self, fence: run.fence, held_since: now() };
-                let _ = lease.complete(Outcome::Tombstone(Tombstone::Unknown)).await;
+                let mut response = self.reject(RejectionKind::NotRecorded);
+                let _ = lease.complete(Outcome::Tombstone(Tombstone::Unknown), &mut response).await;
+                return response;
             }
         }
         self.reject(RejectionKind::NotRecorded)
@@ -229,15 +225,4 @@ async fn contained<F: Future + Unpin>(mut future: F) -> Result<F::Output, Panic>
         Err(panic) => Poll::Ready(Err(panic)),
     })
     .await
-}
-
-/// A claim in the transaction keeps no checkpoint: it would have to outlive the transaction.
-struct NoCheckpoints;
-
-impl Checkpoints for NoCheckpoints {
-    fn write(&self, _: RecordId, _: Fence, _: Checkpoint) -> Written<'_> {
-        Box::pin(async {
-            Err(StoreError::invalid("the claim is the transaction: a checkpoint could not outlive it"))
-        })
-    }
 }
