@@ -223,11 +223,13 @@ impl<DB: CoCommitDatabase> CoCommit<DB> {
     ///
     /// # Errors
     ///
-    /// As [`begin`](Self::begin). After an error nothing of it is committed either.
+    /// As [`begin`](Self::begin). After an error nothing of it is committed either, with one exception: a [`Savepoint`] that
+    /// was dropped half way may have ended the transaction (PostgreSQL), and what was written after that is committed. The
+    /// call fails with [`Over`](CoCommitError::Over) then, and the request is answered 503: not recorded.
     ///
     /// # Cancel safety
     ///
-    /// If the call is dropped, everything was undone; its connection is closed.
+    /// If the call is dropped, everything was undone, with the same exception; its connection is closed.
     pub async fn roll_back(&self) -> Result<(), CoCommitError> {
         let Some(mut connection) = self.shared.take(Stage::Beginning, Stage::Unbegun)? else {
             return Ok(());
