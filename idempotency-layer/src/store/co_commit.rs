@@ -150,6 +150,8 @@ struct State<DB: CoCommitDatabase> {
     keeps_on_error: bool,
     /// A savepoint was begun or ended half way: nobody knows which rows are left.
     is_torn: bool,
+    /// Whether somebody else ended the transaction, so that it cannot be rolled back.
+    is_elsewhere: bool,
     on_commit: Vec<Callback>,
 }
 
@@ -184,8 +186,13 @@ impl<DB: CoCommitDatabase> CoCommit<DB> {
     }
 
     fn at(stage: Stage<DB>, home: DB::Home, is_claim: bool) -> Self {
-        let shared =
-            Mutex::new(State { stage, keeps_on_error: false, is_torn: false, on_commit: Vec::new() });
+        let shared = Mutex::new(State {
+            stage,
+            keeps_on_error: false,
+            is_torn: false,
+            is_elsewhere: false,
+            on_commit: Vec::new(),
+        });
         Self { shared: Arc::new(Shared { home, is_claim, state: shared }) }
     }
 
@@ -221,21 +228,34 @@ impl<DB: CoCommitDatabase> CoCommit<DB> {
     ///
     /// # Errors
     ///
-    /// As [`begin`](Self::begin). After an error, nothing that was written is committed.
+    /// As [`begin`](Self::begin). After an error, nothing that was written is committed, with one exception. A [`Savepoint`]
+    /// that was dropped half way may have ended the transaction (PostgreSQL), and what was written after that is committed.
+    /// The call then fails with [`Over`](CoCommitError::Over), and the request is answered 503: not recorded.
     ///
     /// # Cancel safety
     ///
-    /// If the call is dropped, everything is undone, and the connection is closed.
+    /// If the call is dropped, everything is undone, with the same exception, and the connection is closed.
     pub async fn roll_back(&self) -> Result<(), CoCommitError> {
         let Some(mut connection) = self.shared.take(Stage::Beginning, Stage::Unbegun)? else {
             return Ok(());
         };
-        {
+        let was_torn = {
             let mut state = self.shared.lock();
             state.on_commit.clear();
-            state.is_torn = false;
-        }
+            mem::take(&mut state.is_torn)
+        };
         let unbegun = BackToUnbegun(&self.shared);
+        if was_torn && !DB::ELSEWHERE_IS_ROLLED_BACK {
+            // sqlx may have ended the transaction, and then what was written since is committed. Until it is known to be
+            // open, that is what the request is answered by.
+            self.shared.lock().is_elsewhere = true;
+            let (within, _, mark) = connection.parts();
+            if let Ok(false) = DB::check(within, mark).await {
+                self.shared.lock().stage = Stage::Over;
+                return Err(CoCommitError::Over);
+            }
+            self.shared.lock().is_elsewhere = false;
+        }
         if !self.shared.is_claim {
             return Ok(connection.roll_back().await?);
         }

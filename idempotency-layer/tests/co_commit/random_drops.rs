@@ -211,6 +211,8 @@ async fn handle<DB: Bench>(
                 };
                 match (inserted, ended) {
                     (_, None) if releases => log.lock().unwrap().lost_release = true,
+                    // As one that was begun half way: sqlx may end the whole transaction.
+                    (_, None) if rolls_back => log.lock().unwrap().lost_savepoint = true,
                     (_, Some(Err(_))) => return false,
                     (Some(_), Some(_)) if releases => log.lock().unwrap().kept.push(row),
                     (Some(_), Some(_)) => log.lock().unwrap().undone.push(row),

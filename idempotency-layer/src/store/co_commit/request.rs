@@ -50,6 +50,7 @@ impl<DB: CoCommitDatabase> Shared<DB> {
     pub(super) fn connection(&self) -> Result<LentConnection<DB>, StoreError> {
         match self.end() {
             Ok(Some(connection)) => Ok(connection),
+            Ok(None) if self.lock().is_elsewhere => Err(ended_elsewhere::<DB>()),
             Ok(None) => Err(StoreError::rolled_back(GONE)),
             Err(StillInUse) => Err(StoreError::rolled_back(IN_USE)),
         }
@@ -58,7 +59,15 @@ impl<DB: CoCommitDatabase> Shared<DB> {
     /// The same, to be committed. One whose rows nobody knows is rolled back.
     pub(super) async fn to_commit(&self) -> Result<LentConnection<DB>, StoreError> {
         let mut connection = self.connection()?;
-        if !self.lock().is_torn {
+        let (is_torn, was_elsewhere) = {
+            let state = self.lock();
+            (state.is_torn, state.is_elsewhere)
+        };
+        if was_elsewhere {
+            roll_back_in_time(connection).await;
+            return Err(ended_elsewhere::<DB>());
+        }
+        if !is_torn {
             return Ok(connection);
         }
         // sqlx may have ended the transaction, and what was written since is committed.
@@ -133,7 +142,8 @@ impl<DB: CoCommitDatabase> RequestTransaction for Offered<DB> {
     fn is_begun(&self) -> bool {
         use super::Stage;
         // One that is in use was begun. One that is just being begun has written nothing.
-        matches!(self.0.shared.lock().stage, Stage::Idle(_) | Stage::InUse)
+        let state = self.0.shared.lock();
+        state.is_elsewhere || matches!(state.stage, Stage::Idle(_) | Stage::InUse)
     }
 
     fn keeps_on_error(&self) -> bool {
