@@ -1,4 +1,4 @@
-//! The bodies that pass through the layer.
+//! Bodies of requests and responses.
 
 use std::error::Error;
 use std::pin::Pin;
@@ -15,29 +15,28 @@ use pin_project_lite::pin_project;
 
 use crate::error::BoxError;
 
-/// A body that the layer can stand in for: it reads one to hash or to keep it, and hands on another of the
-/// same type in its place.
+/// A body that the layer can replace: it reads the body to hash or store it, and passes on another one of the same type.
 ///
-/// The type stays the same on both sides, so that a request the layer has no business with passes untouched
-/// and without an allocation. A body that cannot be made from bytes, such as hyper's `Incoming`, is wrapped
-/// in a [`ReplayBody`] before it comes to the layer.
+/// The type is the same on both sides of the layer, so a request that the layer does not look at passes untouched and
+/// without an allocation. Wrap a body that cannot be made from bytes, such as hyper's `Incoming`, in a [`ReplayBody`]
+/// outside the layer.
 #[diagnostic::on_unimplemented(
     message = "the idempotency layer cannot make a body of type `{Self}`",
     note = "for axum's bodies enable the feature `axum` of `idempotency-layer`, for tonic's the feature `tonic`",
     note = "wrap any other body, as in `request.map(ReplayBody::new)`, or implement `Replayable` for it"
 )]
 pub trait Replayable: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + Sized + 'static {
-    /// A body that yields what `body` does.
+    /// Makes a body that yields the frames of `body`.
     fn from_replay(body: ReplayBody<Self>) -> Self;
 }
 
 pin_project! {
-    /// What the layer read of a body, and the rest of it: first the bytes, then the rest where there is one, then
-    /// the trailers.
+    /// A body that the layer has read in whole or in part: it yields the bytes that were read, then the rest, then the
+    /// trailers.
     ///
-    /// It is also the wrapper for bodies that cannot be made from bytes, here hyper's. (Not for axum's without the feature
-    /// `axum`: wrapped on both sides of the layer they would get past the compiler, and within a `nest` the layer would see
-    /// only the stripped path, under which two resources look the same.)
+    /// It is also the wrapper for bodies that cannot be made from bytes, such as hyper's. Do not wrap axum's bodies; enable
+    /// the feature `axum` instead. Without it the layer sees the path that `nest` has stripped, under which two
+    /// resources look the same.
     ///
     /// ```
     /// use hyper::body::Incoming;
@@ -63,7 +62,7 @@ pin_project! {
 }
 
 impl<B> ReplayBody<B> {
-    /// A body none of which was read yet.
+    /// Wraps a body that was not read yet.
     pub fn new(body: B) -> Self {
         Self { data: None, rest: Some(body), trailers: None, broke_off: None }
     }
@@ -88,11 +87,11 @@ impl<B> ReplayBody<B> {
         Self { data: Some(data).filter(|data| !data.is_empty()), ..Self::new(rest) }
     }
 
-    /// The bytes, where they are all there is.
+    /// Returns the bytes of a body that was read to its end and has no trailers.
     ///
     /// # Errors
     ///
-    /// The body itself, where more is to come: a rest that was not read, or trailers.
+    /// Returns the body itself if a part of it was not read, or if it has trailers.
     pub fn into_bytes(self) -> Result<Bytes, Self> {
         match self {
             Self { data, rest: None, trailers: None, .. } => Ok(data.unwrap_or_default()),

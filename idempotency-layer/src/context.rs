@@ -1,4 +1,4 @@
-//! What the handler learns of its key.
+//! The handler's view of its key.
 
 #[cfg(feature = "axum")]
 mod axum;
@@ -17,9 +17,9 @@ use crate::fingerprint::Fingerprint;
 use crate::key::Key;
 use crate::store::{Checkpoint, Fenced, RecordId, Run};
 
-/// What the handler learns of its key: an extension of every request that runs under a claim.
+/// The handler's view of its key: an extension of every request that runs under a claim, and an extractor of axum.
 ///
-/// A request without a key, or one the contract does not concern, has none.
+/// A request without a key, or one that the layer does not look at, has none.
 ///
 /// ```
 /// use idempotency_layer::Idempotency;
@@ -44,7 +44,7 @@ impl Idempotency {
         Self(request)
     }
 
-    /// The key as the client sent it. Keep it out of logs: clients put meaning into their keys.
+    /// Returns the key that the client sent. Keep it out of logs: clients put meaning into their keys.
     pub fn key(&self) -> &Key {
         self.0.key()
     }
@@ -97,24 +97,26 @@ impl Idempotency {
         hasher.finalize().into()
     }
 
-    /// The latest checkpoint of earlier attempts: what was done, and need not be done again.
+    /// Returns the latest checkpoint of earlier attempts: the step that need not be repeated.
     pub fn recovered(&self) -> Option<&Checkpoint> {
         self.0.run().checkpoint.as_ref()
     }
 
-    /// Remembers that a step was done, in place of the checkpoint before. An attempt that takes over, after a crash or
-    /// after a response that was not stored, finds it in [`recovered`](Self::recovered).
+    /// Records that a step was done, in place of the previous checkpoint. The next attempt, after a crash or after a
+    /// response that was not stored, finds it in [`recovered`](Self::recovered).
     ///
-    /// The effect and its checkpoint are two things: a crash between them repeats the step. Give the service that
-    /// carries it out a [derived](Self::derive) key.
+    /// The step and its checkpoint are not atomic: after a crash between them, the next attempt repeats the step. Give a
+    /// [derived](Self::derive) key to the service that carries it out.
     ///
     /// # Errors
     ///
-    /// When the store was not reached, or another run holds the claim by now: stop then.
+    /// - [`Stale`](CheckpointError::Stale) if another run holds the claim. Stop then.
+    /// - [`Store`](CheckpointError::Store) if the store was not reached, and always in a
+    ///   [claim in the transaction](crate::Builder::claim_in_transaction), whose checkpoint could not outlive it.
     ///
     /// # Cancel safety
     ///
-    /// A call that is dropped has taken effect whole or not at all.
+    /// If the call is dropped, it has taken effect completely or not at all.
     pub async fn checkpoint(
         &self,
         name: impl Into<String>,
@@ -144,14 +146,14 @@ fn hex(bytes: &[u8]) -> String {
     digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
-/// Why a checkpoint was not kept.
+/// An error of [`Idempotency::checkpoint`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
-    /// Another run holds the claim by now. Whatever this one does further counts for nothing.
+    /// Another run holds the claim. The response of this run will be refused.
     #[error("another run holds the claim of this request by now")]
     Stale,
-    /// The store could not be asked.
+    /// The store did not keep the checkpoint.
     #[error("the checkpoint could not be stored")]
     Store(#[source] StoreError),
 }

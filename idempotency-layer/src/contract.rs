@@ -1,4 +1,4 @@
-//! What an API promises about its keys: one value, six of them ready.
+//! Contracts: what an API promises about its keys.
 
 mod classifier;
 mod grpc;
@@ -25,7 +25,8 @@ use crate::rejection::{Rejection, RejectionKind};
 
 /// What an API promises about its idempotency keys.
 ///
-/// A preset is a starting point; every setter takes the value and gives it back:
+/// A contract states what a key looks like, what it is bound to, which requests and responses it concerns, and how
+/// rejections are written. Start from a preset. Every setter takes the contract by value and returns it:
 ///
 /// ```
 /// use std::time::Duration;
@@ -61,8 +62,8 @@ use crate::rejection::{Rejection, RejectionKind};
 /// | error body | `{"errors":[…]}` | `{"error":"…"}` | `{"error":{…}}` | `application/problem+json` | `{"error":{…}}` |
 /// | kept for | 24 h | 24 h | 24 h | 24 h | 24 h |
 ///
-/// A "request" that is compared is method, path, query and body. [`grpc`](Self::grpc), for gRPC services, has tables of its
-/// own.
+/// "Compared" names what must be equal for a retry to be the same request, besides method, path and query.
+/// [`grpc`](Self::grpc), for gRPC services, has its own tables.
 #[derive(Clone)]
 pub struct Contract {
     pub(crate) header: HeaderName,
@@ -90,13 +91,21 @@ pub(crate) type Render = Arc<dyn Fn(&Rejection) -> Response<Bytes> + Send + Sync
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Bind {
-    /// Method and original path: the same key on another endpoint is another key.
+    /// Method and original path. The same key on another endpoint is another key.
     Endpoint,
-    /// Nothing: the principal uses a key once, wherever.
+    /// Nothing else. A principal uses a key once, on any endpoint.
     Principal,
 }
 
-/// How a response says that it is a replay.
+/// The header that marks a replay.
+///
+/// ```
+/// use http::HeaderName;
+/// use idempotency_layer::{Contract, ReplayMark};
+///
+/// let mark = ReplayMark::new(HeaderName::from_static("idempotent-replayed")).or_false();
+/// let contract = Contract::ietf().mark(mark);
+/// ```
 #[derive(Clone, Debug)]
 pub struct ReplayMark {
     header: HeaderName,
@@ -104,12 +113,12 @@ pub struct ReplayMark {
 }
 
 impl ReplayMark {
-    /// `header: true` on a replay.
+    /// Sets `header: true` on a replay.
     pub const fn new(header: HeaderName) -> Self {
         Self { header, says_false: false }
     }
 
-    /// And `header: false` on every other answer to a request with a key.
+    /// Sets `header: false` on every other response to a keyed request.
     #[must_use]
     pub const fn or_false(mut self) -> Self {
         self.says_false = true;
@@ -166,123 +175,125 @@ impl Contract {
         }
     }
 
-    /// The header that holds the key. `Idempotency-Key` in every preset.
+    /// Sets the header that holds the key: `Idempotency-Key` in every preset.
     #[must_use]
     pub fn header(mut self, name: HeaderName) -> Self {
         self.header = name;
         self
     }
 
-    /// What is taken for a key.
+    /// Sets what a valid key looks like.
     #[must_use]
     pub fn key(mut self, syntax: KeySyntax) -> Self {
         self.key = syntax;
         self
     }
 
-    /// A request without a key is answered 400 instead of passed on unprotected.
+    /// Refuses a request without a key with 400. Otherwise such a request passes unprotected.
     #[must_use]
     pub fn required(mut self) -> Self {
         self.required = true;
         self
     }
 
-    /// The methods on which keys are looked at. On others the header means nothing.
+    /// Sets the methods that the layer looks at. On other methods the header means nothing, and handlers are offered no
+    /// transaction.
     #[must_use]
     pub fn methods(mut self, methods: &[Method]) -> Self {
         self.methods = Some(methods.to_vec());
         self
     }
 
-    /// What a key is bound to besides the principal.
+    /// Sets what a key is bound to besides the principal.
     #[must_use]
     pub fn bind(mut self, bind: Bind) -> Self {
         self.bind = bind;
         self
     }
 
-    /// How requests with the same key are compared. With [`FingerprintMode::None`] the body is not read.
+    /// Sets how requests with the same key are compared. With [`FingerprintMode::None`] the layer does not read the body.
     #[must_use]
     pub fn fingerprint(mut self, mode: FingerprintMode) -> Self {
         self.fingerprint = mode;
         self
     }
 
-    /// The status for a header that holds no valid key.
+    /// Sets the status for an invalid key.
     #[must_use]
     pub fn invalid(mut self, status: StatusCode) -> Self {
         self.invalid = status;
         self
     }
 
-    /// The status for a key that was used for another request.
+    /// Sets the status for a key that was used for another request.
     #[must_use]
     pub fn reused(mut self, status: StatusCode) -> Self {
         self.reused = status;
         self
     }
 
-    /// The status while a request with the key is carried out.
+    /// Sets the status while another request with the key is running.
     #[must_use]
     pub fn in_progress(mut self, status: StatusCode) -> Self {
         self.in_progress = status;
         self
     }
 
-    /// Which responses are stored.
+    /// Sets which responses are stored.
     #[must_use]
     pub fn stores(mut self, classifier: Classifier) -> Self {
         self.stores = classifier;
         self
     }
 
-    /// How a response says that it is a replay.
+    /// Sets the header that marks a replay.
     #[must_use]
     pub fn mark(mut self, mark: ReplayMark) -> Self {
         self.mark = mark;
         self
     }
 
-    /// The header in which every answer to a request with a valid key repeats the key.
+    /// Repeats the key in this header of every response to a request with a valid key.
     #[must_use]
     pub fn echo(mut self, name: HeaderName) -> Self {
         self.echo = Some(name);
         self
     }
 
-    /// A header that is not stored, such as one that states a rate limit's present numbers.
+    /// Excludes a header from what is stored, such as the current numbers of a rate limit.
     #[must_use]
     pub fn omit_header(mut self, name: HeaderName) -> Self {
         self.omitted.insert(name);
         self
     }
 
-    /// A header that is stored although presets leave it out: hop-by-hop headers, `Date`, `Set-Cookie` and the
-    /// headers of authentication.
+    /// Stores a header that presets exclude: a hop-by-hop header, `Date`, `Set-Cookie` or a header of authentication.
     #[must_use]
     pub fn keep_header(mut self, name: &HeaderName) -> Self {
         self.omitted.remove(name);
         self
     }
 
-    /// How long a key is remembered, from its first acceptance. Longer than any handler takes: a record that is over when
-    /// it is completed answers nobody.
+    /// Sets how long a record is kept after its first claim: 24 h in every preset.
+    ///
+    /// Choose more than the longest time a handler takes. A record that has expired before it is completed replays
+    /// nothing.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
     }
 
-    /// Where clients read about keys: `Link: <uri>; rel="describedby"` on every rejection, and the `type` of problem
-    /// details.
+    /// Sets the page where clients read about keys. Every rejection carries `Link: <uri>; rel="describedby"`, and problem
+    /// details carry the URI as their `type`.
     #[must_use]
     pub fn documentation(mut self, uri: Uri) -> Self {
         self.documentation = Some(uri);
         self
     }
 
-    /// How a rejection becomes a response. The layer adds `Retry-After`, the link to the documentation, the replay
-    /// mark and the echo.
+    /// Sets the function that renders a rejection as a response. The layer adds `Retry-After`, the link to the
+    /// documentation, the replay mark and the echo.
     #[must_use]
     pub fn rejection(
         mut self,

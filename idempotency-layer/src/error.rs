@@ -1,56 +1,56 @@
-//! What a store can fail with.
+//! Errors of a store.
 
 use std::error::Error;
 use std::fmt;
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A store could not carry out a verb.
+/// An error of a store.
 ///
-/// Opaque: [`kind`](Self::kind) says what to do about it, [`source`](Error::source) keeps the cause.
+/// [`kind`](Self::kind) returns what the caller can conclude from it, and [`source`](Error::source) the cause.
 pub struct StoreError {
     kind: StoreErrorKind,
     source: Option<BoxError>,
 }
 
-/// What kind of failure a [`StoreError`] is.
+/// The kinds of [`StoreError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// The store was not reached, or its answer was lost. Whether the verb took effect is unknown;
-    /// repeating it with the same token or fence is safe.
+    /// The store was not reached, or its answer was lost. It is unknown whether the verb took effect. It is safe to repeat
+    /// it with the same token or fence.
     Unavailable,
     /// The store has no room. The verb did not take effect.
     Full,
-    /// What the store holds, or is to hold, cannot be read or written. The verb did not take effect.
+    /// The store cannot read or hold this record. The verb did not take effect.
     Invalid,
-    /// The handler's transaction could not be committed, and was rolled back: a statement in it had failed, or a
-    /// constraint did.
+    /// The handler's transaction could not be committed and was rolled back, because a statement in it or a constraint had
+    /// failed.
     RolledBack,
 }
 
 impl StoreError {
-    /// The store was not reached, or its answer was lost.
+    /// Makes an error for a store that was not reached, or whose answer was lost.
     pub fn unavailable(source: impl Into<BoxError>) -> Self {
         Self { kind: StoreErrorKind::Unavailable, source: Some(source.into()) }
     }
 
-    /// The store has no room for the record.
+    /// Makes an error for a store that has no room for the record.
     pub fn full() -> Self {
         Self { kind: StoreErrorKind::Full, source: None }
     }
 
-    /// What the store holds, or is to hold, makes no sense to it.
+    /// Makes an error for a record that the store cannot read or hold.
     pub fn invalid(source: impl Into<BoxError>) -> Self {
         Self { kind: StoreErrorKind::Invalid, source: Some(source.into()) }
     }
 
-    /// The handler's transaction was rolled back.
+    /// Makes an error for a handler's transaction that was rolled back.
     pub fn rolled_back(source: impl Into<BoxError>) -> Self {
         Self { kind: StoreErrorKind::RolledBack, source: Some(source.into()) }
     }
 
-    /// What kind of failure this is.
+    /// Returns the kind of this error.
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
     }

@@ -1,4 +1,4 @@
-//! Which requests count as the same one, and the digest that tells them apart.
+//! Fingerprints: which requests under one key are the same request.
 
 mod json;
 mod multipart;
@@ -13,42 +13,43 @@ use crate::contract::Bind;
 
 /// Which requests under one key count as the same request.
 ///
-/// Method, original path and query count byte for byte, also where the key is not [bound](crate::Bind) to them; no
-/// query and an empty one are the same. Where the key is bound to method and path, the record's name covers them, so
-/// that they are hashed once.
+/// Method, original path and query are compared byte for byte, also if the key is not [bound](crate::Bind) to them. No
+/// query equals an empty query.
 ///
-/// | | the same request is | not told apart |
+/// | | the same request has | not distinguished |
 /// |---|---|---|
 /// | [`Raw`](Self::Raw) | the same method, path, query and body bytes | any two sets of headers |
 /// | [`Canonical`](Self::Canonical) | the same method, path and query, and the same content of the body | two JSON or two multipart types |
 /// | [`None`](Self::None) | any request with the key | everything |
 ///
-/// No header is part of a fingerprint, not even `Content-Type` and `Content-Encoding`: a retry repeats them, a proxy on
-/// the way may respell them, and what would be told apart is one body sent twice under one key with two meanings.
+/// No header is part of a fingerprint, not even `Content-Type` or `Content-Encoding`: a proxy may change how they are
+/// written between two tries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FingerprintMode {
-    /// The bytes of the body. One pass, no allocation. Right when a retry sends again what it sent before.
+    /// Compares the bytes of the body, in one pass and without an allocation. For clients whose retries send the same
+    /// bytes.
     #[default]
     Raw,
-    /// The content of the body, for clients that serialise anew on each try.
+    /// Compares the content of the body. For clients that serialise the body again for each try.
     ///
-    /// - `application/json` and `+json`: without regard to the order of members and to white space. Strings count by
-    ///   value (`"\u0041"` is `"A"`), numbers by their text: 10000000000000001 is not 10000000000000000, and 1.0, 1
-    ///   and 1e0 are three numbers, because a handler may tell them apart.
-    /// - `multipart/*`: without regard to the boundary, the preamble and the epilogue. Parts count byte for byte and in
+    /// - `application/json` and `+json`: the order of members and white space are ignored. Strings are compared by value
+    ///   (`"\u0041"` equals `"A"`), numbers by their text: 10000000000000001 differs from 10000000000000000, and 1.0, 1
+    ///   and 1e0 are three numbers, because a handler may distinguish them.
+    /// - `multipart/*`: the boundary, the preamble and the epilogue are ignored. Parts are compared byte for byte and in
     ///   their order.
-    /// - Anything else counts byte for byte. So does what does not parse, JSON with one name twice in an object or
-    ///   nested deeper than 128, a body with a `Content-Encoding`, and a request with two `Content-Type` fields: where
-    ///   readers may disagree about the content, only equal bytes are the same request.
+    /// - Every other body is compared byte for byte. So are bodies that do not parse, JSON with a repeated name in an
+    ///   object or nested deeper than 128, a body with a `Content-Encoding`, and a request with two `Content-Type` fields:
+    ///   parsers may disagree about their content.
     Canonical,
-    /// Nothing: every request with the key is the same request.
+    /// Compares nothing: every request with the key is the same request.
     None,
 }
 
 /// The fingerprint of a request: a scheme, which names the algorithm and its version, and a SHA-256 digest.
 ///
-/// The layer makes it; a store keeps what [`to_bytes`](Self::to_bytes) gives and asks [`matches`](Self::matches).
+/// The layer computes it. A store keeps the bytes of [`to_bytes`](Self::to_bytes) and compares with
+/// [`matches`](Self::matches).
 ///
 /// ```
 /// use idempotency_layer::Fingerprint;
@@ -64,34 +65,34 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// The fingerprint of a request that was not looked at; it matches every other.
+    /// The fingerprint of a request that is not compared. It matches every other.
     pub const NONE: Self = Self { scheme: scheme::NONE, digest: [0; 32] };
 
     /// The length of a fingerprint in a store, in bytes: one for the scheme, 32 for the digest.
     pub const LEN: usize = 33;
 
-    /// Whether the two stand for the same request.
+    /// Returns whether the two stand for the same request.
     ///
-    /// Two fingerprints of different schemes cannot be compared and are taken for the same request;
-    /// [`NONE`](Self::NONE) matches every other. The schemes differ when a deploy changed the mode or the algorithm
-    /// between a request and its retry. To refuse that retry would push the client to a new key, and the new key runs
-    /// the effect a second time. To replay wrongly needs a client that sends another request under a used key, which is
-    /// a bug of its own, in the very window of the deploy. So the doubt goes to the retry.
+    /// Fingerprints of different schemes cannot be compared and match. [`NONE`](Self::NONE) matches every other.
+    ///
+    /// Schemes differ if a deploy changed the mode or the algorithm between a request and its retry. If the layer refused
+    /// that retry, the client would take a new key, and the effect would happen twice. A wrong replay, in contrast, needs a
+    /// client that sends another request under a used key during the deploy.
     ///
     /// `==` is stricter: it compares the bytes.
     pub fn matches(&self, other: &Self) -> bool {
         self.scheme != other.scheme || self.scheme == scheme::NONE || self.digest == other.digest
     }
 
-    /// The fingerprint as a store keeps it.
+    /// Returns the bytes for a store to keep.
     pub fn to_bytes(self) -> [u8; Self::LEN] {
         let mut bytes = [self.scheme; Self::LEN];
         bytes[1..].copy_from_slice(&self.digest);
         bytes
     }
 
-    /// The fingerprint a store kept. Every value is one: a scheme this version does not know matches as
-    /// [`matches`](Self::matches) says.
+    /// Returns the fingerprint that a store kept. Every value is valid. A scheme that this version does not know matches as
+    /// described at [`matches`](Self::matches).
     pub fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
         let [scheme, digest @ ..] = bytes;
         Self { scheme, digest }

@@ -20,13 +20,13 @@ use crate::store::Store;
 use crate::trace;
 
 pin_project! {
-    /// The future of a response of [`IdempotencyService`](crate::IdempotencyService).
+    /// The response future of [`IdempotencyService`](crate::IdempotencyService).
     ///
     /// # Cancel safety
     ///
-    /// Dropped while its request holds a claim, it moves itself onto the runtime that polled it and finishes there, or is
-    /// cancelled and releases the claim there, as [`OnDisconnect`] says. If that runtime is gone, the claim ends with its
-    /// lease, and the record is an orphan.
+    /// If the future is dropped while its request holds a claim, it moves to the runtime that polled it. There it finishes,
+    /// or cancels the handler and releases the claim, depending on [`OnDisconnect`]. If that runtime is gone, the claim ends
+    /// with its lease, and the record is an orphan.
     pub struct ResponseFuture<F, R, E>
     where
         R: Send,

@@ -1,4 +1,4 @@
-//! The key a client sent, and what a contract takes for one.
+//! The key a client sent, and the syntax of valid keys.
 
 mod structured;
 
@@ -11,7 +11,7 @@ use self::structured::parse_string;
 
 /// A valid key, as the client sent it.
 ///
-/// It is not shown by `Debug` and never reaches a store: records are named by a hash of it.
+/// `Debug` does not show it, and it never reaches a store: the name of a record is a hash.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key {
     header: HeaderValue,
@@ -34,7 +34,7 @@ impl Key {
         Self { header, content: Content::Header }
     }
 
-    /// The key's own bytes, without the quotes of a structured field.
+    /// Returns the bytes of the key, without the quotes of a structured field.
     pub fn as_bytes(&self) -> &[u8] {
         match &self.content {
             Content::Header => self.header.as_bytes(),
@@ -43,7 +43,7 @@ impl Key {
         }
     }
 
-    /// The header value as it came, to be echoed.
+    /// Returns the header value as the client sent it.
     pub fn as_header(&self) -> &HeaderValue {
         &self.header
     }
@@ -55,7 +55,14 @@ impl fmt::Debug for Key {
     }
 }
 
-/// What a contract takes for a key.
+/// The syntax of valid keys.
+///
+/// ```
+/// use idempotency_layer::{Contract, KeySyntax};
+///
+/// let contract = Contract::ietf().key(KeySyntax::token(16..=64));
+/// let hexadecimal = Contract::ietf().key(KeySyntax::bytes(32..=32, |byte| byte.is_ascii_hexdigit()));
+/// ```
 #[derive(Clone, Debug)]
 pub struct KeySyntax {
     length: RangeInclusive<usize>,
@@ -70,28 +77,30 @@ enum Form {
 }
 
 impl KeySyntax {
-    /// Anything a header can hold, `length` characters of it. What is not UTF-8 is counted in bytes.
+    /// Accepts any header value of `length` characters. A value that is not UTF-8 is counted in bytes.
     pub const fn opaque(length: RangeInclusive<usize>) -> Self {
         Self { length, form: Form::Opaque }
     }
 
-    /// `length` characters of `A-Z a-z 0-9 _ -`.
+    /// Accepts `length` characters of `A-Z a-z 0-9 _ -`.
     pub const fn token(length: RangeInclusive<usize>) -> Self {
         Self::bytes(length, is_token)
     }
 
-    /// `length` bytes, each of which `allowed` allows.
+    /// Accepts `length` bytes for each of which `allowed` returns `true`.
     pub const fn bytes(length: RangeInclusive<usize>, allowed: fn(u8) -> bool) -> Self {
         Self { length, form: Form::Bytes(allowed) }
     }
 
-    /// A String of structured fields (RFC 9651, section 3.3.3), in its quotes: `"8e03978e"`. `length` counts its
-    /// content. Parameters after it are ignored, as the RFC asks of those nobody defined.
+    /// Accepts a structured-field String (RFC 9651, section 3.3.3) in its quotes: `"8e03978e"`. `length` counts the
+    /// characters between the quotes. Parameters after the String are ignored, as the RFC requires for unknown ones.
     pub const fn structured(length: RangeInclusive<usize>) -> Self {
         Self { length, form: Form::Structured { bare_too: false } }
     }
 
-    /// The same, and the bare token that most clients send: `8e03978e` is the same key as `"8e03978e"`.
+    /// Also accepts the key without quotes, as most clients send it: `8e03978e` is the same key as `"8e03978e"`.
+    ///
+    /// Has no effect on other syntaxes than [`structured`](Self::structured).
     #[must_use]
     pub const fn or_bare(mut self) -> Self {
         if let Form::Structured { .. } = self.form {

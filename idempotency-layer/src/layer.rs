@@ -18,7 +18,9 @@ use crate::service::IdempotencyService;
 use crate::store::{ClaimsInTransaction, Store};
 use crate::wait::Waiters;
 
-/// The layer. Cheap to clone; clones share store, waiters and the list of detached requests.
+/// A [`Layer`] that makes a retried request happen once. Build it with [`IdempotencyLayer::builder`].
+///
+/// It is cheap to clone. Clones share the store, the waiting requests and the requests without a client.
 pub struct IdempotencyLayer<St> {
     pub(crate) config: Arc<Config<St>>,
 }
@@ -33,8 +35,8 @@ pub struct Scoped(());
 
 /// Builds an [`IdempotencyLayer`].
 ///
-/// [`build`](Self::build) is available once the builder knows whose keys they are, by [`scope`](Self::scope) or, out loud,
-/// by [`single_tenant`](Self::single_tenant). This does not compile:
+/// [`build`](Self::build) is available after [`scope`](Self::scope) or [`single_tenant`](Self::single_tenant). This does not
+/// compile:
 ///
 /// ```compile_fail,E0599
 /// use idempotency_layer::{IdempotencyLayer, MemoryStore};
@@ -135,7 +137,7 @@ impl<St> Builder<St, Unscoped> {
     /// Sets the function that returns the principal a key belongs to, from the head of the request; usually from an extension
     /// that authentication left there.
     ///
-    /// If it returns `None`, a keyed request is answered 500 and nothing runs. So put authentication outside of this layer,
+    /// If it returns `None`, a keyed request is answered 500 and nothing runs. So put authentication outside this layer,
     /// and let it refuse clients it does not know.
     pub fn scope(
         mut self,
@@ -168,24 +170,26 @@ impl<St, S> Builder<St, S> {
 
     /// Sets how long a claim holds after its process died: 30 s unless set, at least 10 ms.
     ///
-    /// While a handler runs, the layer renews its lease every third of this time, counted from before the store was asked,
-    /// and tries a renewal that failed again within a second. With a short lease a crash is recovered soon. If it is too
-    /// short, a busy runtime renews too late, loses claims, and a handler may run twice. A handler that blocks its thread
-    /// is not renewed either: give such work to `spawn_blocking`.
+    /// While a handler runs, the layer renews the lease every third of this time, counted from before the store was asked. It
+    /// repeats a failed renewal within a second.
+    ///
+    /// A retry after a crash waits for the rest of the lease, so a short lease recovers sooner. If the lease is too short, a
+    /// busy runtime renews too late, loses the claim, and a handler may run twice. A handler that blocks its thread prevents
+    /// the renewal: move such work to `spawn_blocking`.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.config.lease = lease.max(Duration::from_millis(10));
         self
     }
 
-    /// Sets how long a request waits for another one with the same key before it is answered that one is in progress. Zero,
-    /// the default, means that it does not wait.
+    /// Sets how long a request waits for the response of another one with the same key before it is answered 409. Zero, the
+    /// default, means that it does not wait.
     pub fn wait(mut self, at_most: Duration) -> Self {
         self.config.wait = at_most;
         self
     }
 
-    /// Sets how many requests wait for another one with the same key at a time, by [`wait`](Self::wait): 1024 unless set.
-    /// Each holds its request, body and all. Beyond that, a duplicate is told at once that one is in progress.
+    /// Sets how many requests may [`wait`](Self::wait) at a time: 1024 unless set. Each holds its request in memory. Beyond
+    /// that, a duplicate is answered 409 at once.
     pub fn max_waiters(mut self, waiters: usize) -> Self {
         self.config.max_waiters = waiters;
         self
@@ -195,9 +199,9 @@ impl<St, S> Builder<St, S> {
     /// running, keyed requests are answered 503 ([`RejectionKind::Overloaded`](crate::RejectionKind::Overloaded)) before
     /// they claim anything.
     ///
-    /// A client that leaves gives back what a concurrency limit outside of the layer counts, and its handler runs on. With
-    /// this bound, at most the outer limit and this many handlers of keyed requests run at a time. A limit inside the
-    /// layer bounds handlers by itself.
+    /// A concurrency limit outside the layer no longer counts a request whose client disconnected, although its handler still
+    /// runs. So the handlers of keyed requests that run at a time are at most that limit plus this bound. A limit inside the
+    /// layer counts every handler.
     ///
     /// With [`claim_in_transaction`](Self::claim_in_transaction) no request is refused: a handler beyond this bound ends
     /// with its client, and its transaction is rolled back.
@@ -206,15 +210,15 @@ impl<St, S> Builder<St, S> {
         self
     }
 
-    /// Sets the longest request body in bytes: 2 MiB unless set. A longer one is answered 413. Without effect where nothing
-    /// is compared ([`FingerprintMode::None`](crate::FingerprintMode::None)), since the layer reads no bodies then.
+    /// Sets the longest request body in bytes: 2 MiB unless set. A longer one is answered 413. It has no effect with
+    /// [`FingerprintMode::None`](crate::FingerprintMode::None), because the layer does not read bodies then.
     pub fn max_request_bytes(mut self, bytes: usize) -> Self {
         self.config.max_request_bytes = bytes;
         self
     }
 
-    /// Sets the longest response body that is stored, in bytes: 1 MiB unless set. A longer one reaches its client whole, but
-    /// no retry: those are answered that the request was processed.
+    /// Sets the longest response body that is stored, in bytes: 1 MiB unless set. A longer one reaches its client complete,
+    /// and retries are answered 409: the request was processed, and its response cannot be repeated.
     pub fn max_response_bytes(mut self, bytes: usize) -> Self {
         self.config.max_response_bytes = bytes;
         self
@@ -225,10 +229,19 @@ impl<St, S> Builder<St, S> {
     ///
     /// The rows of every other response are rolled back. If the contract stores that response, it is stored alone. So a
     /// handler that writes and then answers 409 leaves no row, and its retries get the 409. A response that is not
-    /// stored never commits. `CoCommit::keep_on_error` commits the rows of one request with whatever response is stored.
+    /// stored never commits. `CoCommit::keep_on_error` commits the rows of one request with any response that is stored.
     ///
-    /// The rule is the same for requests with and without a key. It reads the head of the response; a
-    /// [`Disposition`](crate::Disposition) in the response's extensions decides about storing only.
+    /// The rule is the same for requests with and without a key. It reads the head of the response. A
+    /// [`Disposition`](crate::Disposition) among the extensions of the response decides about storing only.
+    ///
+    /// ```
+    /// use idempotency_layer::{Classifier, IdempotencyLayer, MemoryStore};
+    ///
+    /// let layer = IdempotencyLayer::builder(MemoryStore::default())
+    ///     .single_tenant()
+    ///     .commits(Classifier::success()) // not with a redirect
+    ///     .build();
+    /// ```
     pub fn commits(mut self, classifier: Classifier) -> Self {
         self.config.commits = classifier;
         self
@@ -236,29 +249,33 @@ impl<St, S> Builder<St, S> {
 
     /// Makes the transaction the claim: one commit in all, no lease, and nothing left by a run that dies.
     ///
-    /// The layer begins the handler's transaction before it calls the handler, takes the record's lock in it, runs the
-    /// handler inside, writes the record complete, and commits. Only for stores that implement
-    /// [`ClaimsInTransaction`](crate::ClaimsInTransaction); on any other this method does not exist.
+    /// The layer begins the transaction before it calls the handler and takes the record's lock in it. After the handler, it
+    /// writes the completed record and commits. The method exists for stores that implement
+    /// [`ClaimsInTransaction`](crate::ClaimsInTransaction): `PostgresStore`, `SqliteStore`, and `Layered` around them.
     ///
     /// | | leased (default) | in the transaction |
     /// |---|---|---|
-    /// | commits; round trips beside the handler's | 2; 2 | 1; 2 |
+    /// | commits | 2 | 1 |
+    /// | round trips beside the handler's | 2 | 2 |
     /// | connection held | from the handler's `begin` | from before the handler to the answer |
-    /// | crash, 5xx, panic | an orphan until the lease ends (crash); released | nothing is left; a retry runs at once |
-    /// | [`on_orphan`](Self::on_orphan), attempt | as documented | for what leased claims left; otherwise attempt 1 |
+    /// | crash | the claim holds until its lease ends | nothing is left; a retry runs at once |
+    /// | 5xx | the claim is released | nothing is left; a retry runs at once |
+    /// | panic | [`on_orphan`](Self::on_orphan) decides | nothing is left; a retry runs at once |
+    /// | [`Idempotency::attempt`](crate::Idempotency::attempt) | counts the claims of the record | 1, except after a leased claim |
     /// | [`checkpoint`](crate::Idempotency::checkpoint) | kept | an error: it could not outlive the run |
     /// | two handlers of one record at a time | after a lost lease only | never, except beside a leased run that lost its lease |
     /// | two commits of one record | never | never |
     ///
-    /// An outside call of a run that died is **not** noticed: give such calls [derived](crate::Idempotency::derive) keys,
-    /// or use leased claims. Each run holds a connection, so at most three quarters of the pool's connections run at a time;
-    /// others wait for the pool's acquire time-out and are then answered 503. Both ways to claim may meet on one record, as
-    /// in a rolling deployment.
+    /// - If a run dies after it has called another service, the next run does **not** learn of it. Give such calls
+    ///   [derived](crate::Idempotency::derive) keys, or use leased claims.
+    /// - Each run holds a connection, so at most three quarters of the pool's connections run handlers at a time. Other
+    ///   requests wait for the pool's acquire time-out, and are then answered 503.
+    /// - Both ways to claim may meet on one record, as in a rolling deployment.
+    /// - PostgreSQL: the isolation level is READ COMMITTED. After `kill -9` a retry runs at once, or within about a second if
+    ///   the server was inside a statement.
+    /// - SQLite: every other writer of the file waits while the handler runs.
     ///
-    /// `PostgreSQL`: `READ COMMITTED` only. After `kill -9` a retry runs at once, or within about a second if the server was
-    /// inside a statement. `SQLite`: every other writer of the file waits while the handler runs.
-    ///
-    /// A store without a database that handlers share does not compile:
+    /// A store that shares no database with handlers does not compile:
     ///
     /// ```compile_fail,E0277
     /// use idempotency_layer::{IdempotencyLayer, MemoryStore};
@@ -267,7 +284,7 @@ impl<St, S> Builder<St, S> {
     ///     IdempotencyLayer::builder(MemoryStore::default()).single_tenant().claim_in_transaction().build();
     /// ```
     ///
-    /// Nor does a store whose kind is hidden:
+    /// Neither does a store whose type is erased:
     ///
     /// ```compile_fail,E0277
     /// use idempotency_layer::{AnyStore, IdempotencyLayer, MemoryStore};
@@ -286,11 +303,11 @@ impl<St, S> Builder<St, S> {
         self
     }
 
-    /// Sets how long a transaction that is the claim may take, from its beginning to the captured response: 30 s on
-    /// PostgreSQL and 5 s on SQLite unless set. At least 10 ms.
+    /// Sets how long a [claim in the transaction](Self::claim_in_transaction) may take, from its beginning to the captured
+    /// response: 30 s on PostgreSQL and 5 s on SQLite unless set, at least 10 ms.
     ///
-    /// After that the handler is dropped, the transaction is rolled back, and the request is answered 503. Without effect
-    /// before [`claim_in_transaction`](Self::claim_in_transaction).
+    /// After that, the layer drops the handler, rolls back, and answers 503. Call it after
+    /// [`claim_in_transaction`](Self::claim_in_transaction); it has no effect before.
     pub fn transaction_time(mut self, time: Duration) -> Self {
         if let Some(in_transaction) = &mut self.config.in_transaction {
             in_transaction.time = time.max(Duration::from_millis(10));
@@ -298,7 +315,7 @@ impl<St, S> Builder<St, S> {
         self
     }
 
-    /// Sets what to do with a claim whose run ended without an outcome, in a crash, a panic, or an error of the service:
+    /// Sets what to do with a claim whose run ended without an outcome, by a crash, a panic, or an error of the service:
     /// [`OnOrphan::Rerun`] unless set.
     pub fn on_orphan(mut self, policy: OnOrphan) -> Self {
         self.config.on_orphan = policy;

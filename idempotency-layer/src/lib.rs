@@ -91,7 +91,7 @@
 //! | the handler panics, or the service fails | rolled back | what [`Builder::on_orphan`] says |
 //! | a 2xx cannot be replayed: it is too large, or a stream | committed | 409: cannot be repeated |
 //! | a statement failed, and the handler answers 2xx all the same (PostgreSQL) | rolled back; 503 | a new run |
-//! | a savepoint is dropped while it begins or ends, and the handler answers 2xx all the same | rolled back; 503 | a new run |
+//! | a savepoint of `OpenTransaction::begin` is dropped half way, and the handler answers 2xx all the same | rolled back; 503 | a new run |
 //! | the commit fails, for example on a deferred constraint | rolled back; 503 | a new run |
 //! | a task still holds the `OpenTransaction` after the response | rolled back; 503 | a new run |
 //! | the handler's SQL ends the transaction (SQLite) | rolled back; 503 | a new run |

@@ -1,4 +1,4 @@
-//! What becomes of a claim whose run ended without an outcome.
+//! Policies for claims whose run ended without an outcome.
 
 use std::fmt;
 use std::pin::Pin;
@@ -10,24 +10,27 @@ use http::request::Parts;
 
 use crate::context::Idempotency;
 
-/// What becomes of a claim whose run ended without an outcome: its process died, it panicked, or the service gave
-/// an error in place of a response. Such a run may have had effects.
+/// What to do with a claim whose run ended without an outcome: its process died, it panicked, or the service failed. Such a
+/// run may have had effects.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum OnOrphan {
-    /// The next request with the key runs the handler again. Right where effects are safe to repeat: in the
-    /// layer's transaction, or with a key [derived](Idempotency::derive) for the service that has them.
+    /// The next request with the key runs the handler again.
+    ///
+    /// Use it if every effect is safe to repeat: rows in the transaction, or calls with a [derived](Idempotency::derive)
+    /// key.
     Rerun,
-    /// Nothing runs again: retries are told that the outcome is unknown.
+    /// Nothing runs again. Retries get 409 with [`Tombstone::Unknown`](crate::Tombstone::Unknown).
     Halt,
-    /// A function finds out; see [`OnOrphan::reconcile`].
+    /// A function finds out what the run did. Made by [`OnOrphan::reconcile`].
     Reconcile(Reconcile),
 }
 
 impl OnOrphan {
-    /// Lets a function find out what became of the run, for instance by asking the bank for the charge with the
-    /// [derived](Idempotency::derive) key. It runs under the claim of the request that found the orphan; if it
-    /// panics, the record stays an orphan.
+    /// Calls a function to find out what the run did, for example by asking the bank for the charge with the
+    /// [derived](Idempotency::derive) key.
+    ///
+    /// The function runs under the claim of the request that found the orphan. If it panics, the record stays an orphan.
     ///
     /// ```
     /// use http::Response;
@@ -53,9 +56,9 @@ impl OnOrphan {
 /// A request that found an orphan.
 #[non_exhaustive]
 pub struct Orphan {
-    /// Its key, attempt and checkpoint.
+    /// The key, attempt and checkpoint of the request.
     pub idempotency: Idempotency,
-    /// Its head.
+    /// The head of the request.
     pub request: Parts,
 }
 
@@ -66,15 +69,15 @@ impl fmt::Debug for Orphan {
     }
 }
 
-/// What was found out of an orphan.
+/// The result of [`OnOrphan::reconcile`]'s function.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Reconciled {
-    /// It was carried out, and this is the answer: it is stored and replayed as if the handler had given it.
+    /// The request was carried out. This response is stored and replayed as if the handler had returned it.
     Response(Response<Bytes>),
-    /// It was not carried out, or may be again: the handler runs.
+    /// The request was not carried out, or may be repeated. The handler runs.
     Rerun,
-    /// It cannot be known: nothing runs again.
+    /// It is unknown whether the request was carried out. Nothing runs again.
     Halt,
 }
 

@@ -1,4 +1,4 @@
-//! What the layer answers when it neither runs nor replays.
+//! Rejections: the layer's own responses.
 
 use std::error::Error;
 use std::fmt::{self, Write};
@@ -11,11 +11,23 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, Uri, header};
 use crate::key::InvalidKey;
 use crate::store::Tombstone;
 
-/// Why the layer answered in the handler's place.
+/// Why the layer answered in place of the handler.
 ///
-/// It stands in the extensions of the response it became, so that a middleware outside the layer can render it
-/// anew, in the client's language or with a request id. [`Contract::rejection`](crate::Contract::rejection)
-/// replaces the rendering that needs no more than this value.
+/// The response carries it as an extension, so that middleware outside the layer can render it again, in the client's
+/// language or with a request id. Use [`Contract::rejection`](crate::Contract::rejection) if this value is all that the
+/// rendering needs.
+///
+/// ```
+/// use http::Response;
+/// use idempotency_layer::Rejection;
+///
+/// fn log<B>(response: &Response<B>) {
+///     if let Some(rejection) = response.extensions().get::<Rejection>() {
+///         println!("{}: {rejection}", rejection.code());
+///     }
+/// }
+/// # log(&Response::new(()));
+/// ```
 #[derive(Clone)]
 pub struct Rejection {
     pub(crate) kind: RejectionKind,
@@ -30,39 +42,39 @@ pub struct Rejection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RejectionKind {
-    /// The contract asks for a key and there is none.
+    /// The contract requires a key, and the request has none.
     KeyMissing,
-    /// The header holds no valid key, or was sent twice.
+    /// The header holds no valid key, or it was sent twice.
     KeyInvalid(InvalidKey),
     /// The key was used for another request.
     KeyReused,
-    /// A request with this key is being carried out.
+    /// Another request with this key is running.
     InProgress,
-    /// A request with this key was carried out, or begun, and its response cannot be replayed.
+    /// A request with this key was carried out or begun, and there is no response to replay.
     Tombstone(Tombstone),
-    /// The request body is longer than the layer reads, or than a limit outside of the layer allows.
+    /// The request body is longer than the layer reads, or than a limit outside the layer allows.
     BodyTooLarge {
         /// The bound in bytes, where it is known: [`Builder::max_request_bytes`](crate::Builder::max_request_bytes), or
-        /// `None` for a limit outside of the layer.
+        /// `None` for a limit outside the layer.
         limit: Option<usize>,
     },
-    /// The request's body broke off while it was read.
+    /// The request body broke off while the layer read it.
     BodyUnreadable,
-    /// The function given as scope named nobody for this request.
+    /// The function set with [`Builder::scope`](crate::Builder::scope) returned `None`.
     ScopeMissing,
-    /// The handler took what no layer gives it, or used it wrongly: a mistake of the server's developer.
-    /// [`Rejection::source`] says which.
+    /// The handler takes an extractor that no layer provides, or uses it wrongly: a mistake of the server's developer.
+    /// [`Rejection::source`] returns the details.
     Misconfigured,
     /// Too many requests whose clients disconnected are still running
     /// ([`Builder::max_detached`](crate::Builder::max_detached)); nothing was done.
     Overloaded,
     /// The store was not reached, and nothing was done.
     StoreUnavailable,
-    /// The request was carried out, but its response could not be recorded and is therefore not given.
+    /// The request was carried out, but its response could not be recorded, so it is not sent.
     NotRecorded,
-    /// What the handler wrote could not be committed with its response, and was rolled back.
+    /// The handler's rows could not be committed with the response, and were rolled back.
     RolledBack,
-    /// A request without a key was carried out, and whether what its handler wrote was committed is not known.
+    /// A request without a key was carried out, and it is unknown whether its rows were committed.
     CommitUnknown,
     /// The request was carried out, but its response broke off.
     ResponseUnreadable,
@@ -88,13 +100,13 @@ impl Rejection {
         self
     }
 
-    /// The reason.
+    /// Returns the reason.
     pub fn kind(&self) -> RejectionKind {
         self.kind
     }
 
     /// Returns the error that the body broke off with, such as a time-out, for [`RejectionKind::BodyUnreadable`], and the
-    /// error of a limit outside of the layer for [`RejectionKind::BodyTooLarge`]. For [`RejectionKind::Misconfigured`] it
+    /// error of a limit outside the layer for [`RejectionKind::BodyTooLarge`]. For [`RejectionKind::Misconfigured`] it
     /// says what is missing or wrong, and where a `CoCommitError` became the response, it is that error.
     pub fn source(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
         self.source.as_deref()
@@ -110,22 +122,22 @@ impl Rejection {
         TitleCase(&self.header)
     }
 
-    /// Where the contract says that clients read about keys.
+    /// Returns the page set with [`Contract::documentation`](crate::Contract::documentation).
     pub fn documentation(&self) -> Option<&Uri> {
         self.documentation.as_ref()
     }
 
-    /// The status the contract gives it.
+    /// Returns the HTTP status that the contract gives to the rejection.
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// When a retry may find another answer, in the whole seconds of the `Retry-After` header, at least one.
+    /// Returns the value of the `Retry-After` header in whole seconds, at least 1. `None` if a retry does not help.
     pub fn retry_after_seconds(&self) -> Option<u64> {
         self.retry_after.map(|wait| wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX).max(1))
     }
 
-    /// A stable word for the reason.
+    /// Returns a stable code for the reason, for logs, metrics and error bodies.
     pub fn code(&self) -> &'static str {
         match self.kind {
             RejectionKind::KeyMissing => "idempotency_key_missing",

@@ -1,4 +1,4 @@
-//! What the layer did with a request, for the middleware outside of it.
+//! What the layer did with a request, for middleware outside it.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use http::Response;
 
 use crate::rejection::RejectionKind;
 
-/// What the layer did with a request: an extension of its response, for logs, metrics and middleware outside of the layer.
+/// What the layer did with a request: an extension of its response, for logs, metrics and middleware outside the layer.
 ///
 /// A request without a key, or one that the contract does not concern, passes without an allocation, so its response
 /// carries no such extension. [`RequestOutcome::of`] returns [`Unkeyed`](Self::Unkeyed) then.
@@ -29,20 +29,20 @@ use crate::rejection::RejectionKind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestOutcome {
-    /// The request held the claim: the response is its handler's, or what the policy for orphans found.
+    /// The request held the claim. The response is the handler's, or the one that [`OnOrphan`](crate::OnOrphan) found.
     Ran {
         /// How many times the record was claimed, this time included; see [`Idempotency::attempt`](crate::Idempotency::attempt).
         attempt: u32,
-        /// Whether an earlier run had ended without an outcome.
+        /// Whether the record was an orphan: an earlier run had ended without an outcome.
         orphan: bool,
     },
     /// The response is the stored one.
     Replayed {
-        /// The time since the key was first accepted. `None` if it is not known, since the contract's time to live was
-        /// longer then.
+        /// The time since the key was first accepted. `None` if it is unknown, because the contract's time to live was
+        /// longer at that time.
         age: Option<Duration>,
     },
-    /// The layer answered in the handler's place. The response carries a [`Rejection`](crate::Rejection) too.
+    /// The layer answered in place of the handler. The response also carries a [`Rejection`](crate::Rejection).
     Rejected(RejectionKind),
     /// The request ran as without the layer: it had no key, the contract does not concern it, it was a streaming gRPC
     /// request, or the store was not reached under [`OnStoreFailure::PassThrough`](crate::OnStoreFailure::PassThrough).

@@ -1,4 +1,4 @@
-//! The response as it is kept: one run of bytes, copied from what the handler gave.
+//! The stored form of a response.
 
 use std::fmt;
 
@@ -8,9 +8,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::error::StoreError;
 
-/// A response as it is kept and replayed: status, headers, body and trailers in one run of bytes.
+/// A stored response: status, headers, body and trailers, encoded in one run of bytes.
 ///
-/// It is a copy: a slice of what the handler gave would keep alive whatever buffer it was cut from.
+/// It is a copy, because a slice of the handler's response would keep the whole buffer behind it in memory.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredResponse(Bytes);
 
@@ -20,11 +20,11 @@ pub struct StoredResponse(Bytes);
 pub struct ResponseParts {
     /// The status.
     pub status: StatusCode,
-    /// The headers, repeated ones in their order.
+    /// The headers. Repeated ones keep their order.
     pub headers: HeaderMap,
-    /// The body, sharing the record's memory.
+    /// The body. It shares the memory of the record.
     pub body: Bytes,
-    /// The trailers, where there were any.
+    /// The trailers, if there were any.
     pub trailers: Option<HeaderMap>,
 }
 
@@ -75,21 +75,21 @@ impl StoredResponse {
         Ok(Self(bytes.into_boxed_slice().into()))
     }
 
-    /// A response read back from a store.
+    /// Wraps the bytes that a store kept.
     pub fn from_bytes(bytes: Bytes) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, for stores to keep.
+    /// Returns the bytes for a store to keep.
     pub fn as_bytes(&self) -> &Bytes {
         &self.0
     }
 
-    /// The parts of the response.
+    /// Decodes the response.
     ///
     /// # Errors
     ///
-    /// When the bytes are not such as this type wrote.
+    /// [`Invalid`](crate::StoreErrorKind::Invalid) if the bytes are not an encoded response.
     pub fn decode(&self) -> Result<ResponseParts, StoreError> {
         self.parse().ok_or_else(|| StoreError::invalid("a stored response that cannot be read"))
     }

@@ -1,4 +1,4 @@
-//! Whose key it is.
+//! The principal that a key belongs to.
 
 use std::fmt;
 
@@ -7,12 +7,11 @@ use sha2::{Digest, Sha256};
 use crate::key::Key;
 use crate::store::RecordId;
 
-/// Whose key it is: the principal, told to the layer by the function given to
-/// [`Builder::scope`](crate::Builder::scope).
+/// The principal that a key belongs to. Set it with [`Builder::scope`](crate::Builder::scope).
 ///
-/// Two clients that send the same key share a record only when their scopes are equal, so a scope names
-/// what separates them: the account, and whatever lies below it. What is named is hashed at once; an API
-/// key may be given as it is.
+/// Two clients that send the same key share a record only if their scopes are equal. So a scope contains everything that
+/// separates clients: the account, and for example the environment. The parts are hashed at once, so you can pass an API
+/// key as it is.
 ///
 /// ```
 /// use idempotency_layer::Scope;
@@ -23,14 +22,14 @@ use crate::store::RecordId;
 pub struct Scope(Sha256);
 
 impl Scope {
-    /// The scope of a principal: a user, an account, an API key.
+    /// Returns the scope of a principal: a user, an account or an API key.
     pub fn of(principal: impl AsRef<[u8]>) -> Self {
         Self(Sha256::new_with_prefix(b"record 1")).and(principal)
     }
 
-    /// The same, narrowed: an environment, a region.
+    /// Narrows the scope by a further part, such as an environment or a region.
     ///
-    /// Each part is hashed with its length, so that `of("ab").and("c")` is not `of("a").and("bc")`.
+    /// Each part is hashed with its length, so `of("ab").and("c")` and `of("a").and("bc")` are different scopes.
     #[must_use]
     pub fn and(mut self, part: impl AsRef<[u8]>) -> Self {
         let part = part.as_ref();

@@ -1,4 +1,4 @@
-//! The service: bypass, reject, or engage.
+//! The service: it bypasses, rejects or engages a request.
 
 use std::fmt;
 use std::mem;
@@ -15,7 +15,9 @@ use crate::future::ResponseFuture;
 use crate::handler_error::{NoClaim, Unclaimed};
 use crate::store::Store;
 
-/// A service whose keyed requests happen once; made by [`IdempotencyLayer`](crate::IdempotencyLayer).
+/// A service whose keyed requests happen once. Made by [`IdempotencyLayer`](crate::IdempotencyLayer).
+///
+/// Its error is that of the inner service. Failures of the layer itself are responses.
 pub struct IdempotencyService<S, St> {
     inner: S,
     config: Arc<Config<St>>,

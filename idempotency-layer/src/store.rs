@@ -53,8 +53,10 @@ use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::response::StoredResponse;
 
-/// Where records live. Every verb is one atomic transition, decided by the store and timed by the
-/// store's own clock.
+/// A store of records. Every verb is one atomic transition, which the store decides and times by its own clock.
+///
+/// [`MemoryStore`](crate::MemoryStore), `PostgresStore` and `SqliteStore` implement it, and `Layered`, [`AnyStore`] and
+/// [`Arc`] do around another store.
 ///
 /// # The contract
 ///
@@ -90,35 +92,86 @@ use crate::response::StoredResponse;
 /// 16. **Late but first.** A claim whose lease ran out, and that nobody took over, still holds its fence.
 /// 17. **Cancellation.** A verb whose future is dropped has taken effect whole, or not at all.
 ///
-/// Where the numbers meet: a claim with its own token is the same claim also when its lease ran out, as long as nobody took
-/// it over (11, 16). A fence is spent by the `release` or `complete` that it was shown with: for every verb but a repeated
-/// `complete` it is stale (6, 12). When lease and time to live are both over, the owner may be told either, if what follows
-/// agrees (10, 16); an outcome completed after the time to live may be forgotten at once. Leases and times of up to ten
-/// years are kept to; a store may shorten longer ones.
+/// Some numbers meet:
+///
+/// - 11 and 16: a claim with the token of the running claim is that claim even after its lease ran out, until another
+///   claim takes over.
+/// - 6 and 12: `release` and `complete` spend the fence. After them it is stale for every verb except a repeated
+///   `complete`.
+/// - 10 and 16: if both the lease and the time to live have ended, the store may answer the owner `Held` or `Stale`, as
+///   long as later answers agree. It may forget at once an outcome that is completed after the time to live.
+///
+/// A store keeps leases and times to live of up to ten years, and may shorten longer ones.
 ///
 /// # Errors
 ///
-/// A verb fails with a [`StoreError`] when the store cannot say what happened
-/// ([`Unavailable`](crate::StoreErrorKind::Unavailable)) or can say that nothing did. A stale fence is
-/// no error but an answer.
+/// A verb returns a [`StoreError`] if it is unknown whether it took effect
+/// ([`Unavailable`](crate::StoreErrorKind::Unavailable)), or if it is known that it did not. A stale fence is an answer, not
+/// an error.
 ///
-/// The layer sets no time-out: a verb that hangs holds up its request, and a `complete` that hangs is waited for with the
-/// lease renewed. A store bounds how long it waits for its database, and says `Unavailable` then.
+/// The layer sets no time-out. A verb that hangs holds up its request. A `complete` that hangs is awaited while the lease
+/// is renewed. So a store bounds how long it waits for its database, and returns `Unavailable` after that.
 ///
 /// # Cancel safety
 ///
-/// Number 17: a caller that stops waiting learns nothing, but leaves nothing half done.
+/// Number 17: if the future of a verb is dropped, the verb has taken effect completely or not at all.
 ///
-/// # Lent transactions
+/// # Transactions
 ///
-/// A store that [lends transactions](Self::offer_transaction) keeps `extend` off the rows that such a transaction writes at
-/// its end. At REPEATABLE READ and SERIALIZABLE, a database refuses to write a row that was written since the transaction
-/// began.
+/// If a store [offers transactions](Self::offer_transaction), its `extend` must not write the rows that such a transaction
+/// writes at its end. At REPEATABLE READ and SERIALIZABLE, a database refuses to write a row that was written after the
+/// transaction began.
+///
+/// # Example
+///
+/// A store that counts the claims of another:
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use std::time::Duration;
+///
+/// use idempotency_layer::{
+///     Checkpoint, Claim, ClaimRequest, Fence, Fenced, Outcome, RecordId, Store, StoreError,
+/// };
+///
+/// struct Counting<S> {
+///     inner: S,
+///     claims: AtomicU64,
+/// }
+///
+/// impl<S: Store> Store for Counting<S> {
+///     async fn claim(&self, request: ClaimRequest) -> Result<Claim, StoreError> {
+///         self.claims.fetch_add(1, Ordering::Relaxed);
+///         self.inner.claim(request).await
+///     }
+///
+///     async fn complete(&self, record: RecordId, fence: Fence, outcome: Outcome) -> Result<Fenced, StoreError> {
+///         self.inner.complete(record, fence, outcome).await
+///     }
+///
+///     async fn release(&self, record: RecordId, fence: Fence) -> Result<Fenced, StoreError> {
+///         self.inner.release(record, fence).await
+///     }
+///
+///     async fn extend(&self, record: RecordId, fence: Fence, lease: Duration) -> Result<Fenced, StoreError> {
+///         self.inner.extend(record, fence, lease).await
+///     }
+///
+///     async fn checkpoint(
+///         &self,
+///         record: RecordId,
+///         fence: Fence,
+///         checkpoint: Checkpoint,
+///     ) -> Result<Fenced, StoreError> {
+///         self.inner.checkpoint(record, fence, checkpoint).await
+///     }
+/// }
+/// ```
 pub trait Store: Send + Sync + 'static {
-    /// Makes the token that all claims of one request show.
+    /// Makes the token of a request. The layer passes it with every claim of that request.
     ///
-    /// A store that more than one process can reach keeps the default. One that lives in the memory of a single process
-    /// may count instead, if asking the operating system costs more than the claim.
+    /// Keep the default for a store that several processes can reach. A store in the memory of one process may count
+    /// instead, because the default makes a system call.
     fn token(&self) -> ClaimToken {
         ClaimToken::new()
     }
@@ -126,7 +179,7 @@ pub trait Store: Send + Sync + 'static {
     /// Asks for the right to run.
     fn claim(&self, request: ClaimRequest) -> impl Future<Output = Result<Claim, StoreError>> + Send;
 
-    /// Writes the outcome of a run, which then answers every later claim until the record expires.
+    /// Writes the outcome of a run. It answers every later claim until the record expires.
     fn complete(
         &self,
         record: RecordId,
@@ -134,14 +187,14 @@ pub trait Store: Send + Sync + 'static {
         outcome: Outcome,
     ) -> impl Future<Output = Result<Fenced, StoreError>> + Send;
 
-    /// Gives a claim up without an outcome: the next one may run at once.
+    /// Gives up a claim without an outcome. The next claim runs at once.
     fn release(
         &self,
         record: RecordId,
         fence: Fence,
     ) -> impl Future<Output = Result<Fenced, StoreError>> + Send;
 
-    /// Renews the lease of a claim: it ends `lease` from now.
+    /// Renews the lease of a claim. It ends `lease` from now.
     fn extend(
         &self,
         record: RecordId,
@@ -149,7 +202,7 @@ pub trait Store: Send + Sync + 'static {
         lease: Duration,
     ) -> impl Future<Output = Result<Fenced, StoreError>> + Send;
 
-    /// Keeps a recovery point with a running claim, in place of the one before.
+    /// Stores a checkpoint of a running claim, in place of the previous one.
     fn checkpoint(
         &self,
         record: RecordId,
@@ -157,21 +210,23 @@ pub trait Store: Send + Sync + 'static {
         checkpoint: Checkpoint,
     ) -> impl Future<Output = Result<Fenced, StoreError>> + Send;
 
-    /// Lends a request the store's database: leaves a handle for the handler in `extensions`, and gives the layer the
-    /// other end. Nothing is begun by that. `None`, the default: the store shares no database with handlers.
+    /// Offers a transaction of the store's database to the handler of one request.
+    ///
+    /// Puts the handler's end into `extensions` and returns the layer's end. The call begins nothing. Returns `None`, the
+    /// default, if the store shares no database with handlers.
     fn offer_transaction(&self, extensions: &mut Extensions) -> Option<Box<dyn RequestTransaction>> {
         let _ = extensions;
         None
     }
 }
 
-/// A store that keeps expired records until it is told to drop them.
+/// A store that keeps expired records until they are purged, for example by a [`PurgeTask`].
 pub trait Purge: Store {
-    /// Drops at most `limit` expired records and says how many it dropped.
+    /// Deletes at most `limit` expired records and returns how many it deleted.
     ///
     /// # Errors
     ///
-    /// When the store could not be asked.
+    /// [`Unavailable`](crate::StoreErrorKind::Unavailable) if the store was not reached.
     fn purge_expired(&self, limit: usize) -> impl Future<Output = Result<usize, StoreError>> + Send;
 }
 
@@ -216,25 +271,26 @@ impl<S: Store> Store for Arc<S> {
     }
 }
 
-/// What a claim is asked with.
+/// The request of a claim.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct ClaimRequest {
-    /// Which record.
+    /// The record to claim.
     pub record: RecordId,
-    /// What the request looks like, kept with the record on its first claim.
+    /// The fingerprint of the request. The record keeps that of its first claim.
     pub fingerprint: Fingerprint,
-    /// Who asks: new for each request, the same when the answer to it was lost and it is asked again.
+    /// The token of the request. It is the same if the claim is repeated because its answer was lost.
     pub token: ClaimToken,
-    /// How long the claim holds unless it is extended.
+    /// How long the claim holds unless it is renewed.
     pub lease: Duration,
     /// How long the record is kept, from its first claim.
     pub ttl: Duration,
 }
 
 impl ClaimRequest {
-    /// Makes a request to claim `record` for `lease`. The record is kept for `ttl`. The layer makes them; you need it to
-    /// test a store, or to claim for another.
+    /// Makes a request to claim `record` for `lease`. The record is kept for `ttl`.
+    ///
+    /// The layer makes these requests. Use this function to test a store, or to wrap one.
     pub const fn new(
         record: RecordId,
         fingerprint: Fingerprint,
@@ -248,31 +304,31 @@ impl ClaimRequest {
 
 /// The answer to a claim.
 ///
-/// It may grow. A store in front of another passes on what it does not know.
+/// This enum may grow. A store that wraps another passes on a variant that it does not know.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Claim {
-    /// The caller holds the claim and runs.
+    /// The caller holds the claim: it runs the handler.
     Run(Run),
-    /// The record is complete.
+    /// The record is complete and has a response.
     Replay {
-        /// What answered it.
+        /// The stored response.
         response: StoredResponse,
-        /// What is left of the record's time to live.
+        /// The rest of the record's time to live.
         expires_in: Duration,
     },
-    /// Somebody else holds the claim.
+    /// Another request holds the claim.
     InFlight {
-        /// What is left of the lease.
+        /// The rest of the lease.
         lease_left: Duration,
     },
-    /// The record belongs to another request.
+    /// The record has another fingerprint: the key was used for another request.
     Mismatch,
     /// The record is complete but has no response.
     Tombstone(Tombstone),
 }
 
-/// The right to run.
+/// The right to run the handler.
 ///
 /// ```
 /// use idempotency_layer::{Checkpoint, Fence, Run};
@@ -283,23 +339,23 @@ pub enum Claim {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Run {
-    /// What later verbs must show.
+    /// The fence that later verbs must pass.
     pub fence: Fence,
     /// How many times the record was claimed, this time included.
     pub attempt: u32,
-    /// Whether the claim before this one ended by its lease running out: that run may have had effects.
+    /// Whether the previous claim ended because its lease ran out. That run may have had effects.
     pub orphan: bool,
     /// The latest checkpoint of earlier runs.
     pub checkpoint: Option<Checkpoint>,
 }
 
 impl Run {
-    /// Makes a run that is no orphan and has no checkpoint.
+    /// Makes a run that is not an orphan and has no checkpoint.
     pub const fn new(fence: Fence, attempt: u32) -> Self {
         Self { fence, attempt, orphan: false, checkpoint: None }
     }
 
-    /// Sets whether the claim before this one ended by its lease running out.
+    /// Sets whether the previous claim ended because its lease ran out.
     #[must_use]
     pub const fn orphan(mut self, orphan: bool) -> Self {
         self.orphan = orphan;
@@ -314,44 +370,45 @@ impl Run {
     }
 }
 
-/// What a run ended with.
+/// The outcome of a run.
 ///
-/// A store has to keep each of them, and cannot keep one it does not know. So this enum is exhaustive on purpose: a new
-/// outcome is a breaking release, in which the compiler shows every store what it has to learn.
+/// A store must be able to keep every outcome, so this enum is exhaustive: a new outcome is a breaking release, in which
+/// the compiler reports every store that does not handle it.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// A response to be replayed.
+    /// A response, which is replayed.
     Response(StoredResponse),
-    /// No response to be replayed, and no second run either.
+    /// No response. The request does not run again.
     Tombstone(Tombstone),
 }
 
 /// Why a record that must not run again has no response. Exhaustive, as [`Outcome`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tombstone {
-    /// The request was carried out; its response was too large, or a stream, or broke off.
+    /// The request was carried out. Its response was too large, was a stream, or broke off.
     Unreplayable,
-    /// The request was begun; whether it was carried out is not known.
+    /// The request was begun. It is unknown whether it was carried out.
     Unknown,
 }
 
-/// Whether a verb was carried out, or came from a run that no longer holds the claim. There is no third answer.
+/// Whether the fence of a verb was current. Exhaustive, as [`Outcome`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a stale fence means that another run holds the claim"]
 pub enum Fenced {
-    /// The fence is the record's current one: done.
+    /// The fence is the record's current one. The verb took effect.
     Held,
-    /// The claim is somebody else's by now, or nobody's: nothing was changed.
+    /// The fence is not the record's current one. The verb changed nothing.
     Stale,
 }
 
-/// A recovery point of a handler with effects outside the database.
+/// A checkpoint of a handler with effects outside the database; see
+/// [`Idempotency::checkpoint`](crate::Idempotency::checkpoint).
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Checkpoint {
-    /// Which step was done.
+    /// The step that was done.
     pub name: String,
-    /// What the next run needs to know of it.
+    /// Data for the next run.
     pub data: Bytes,
 }
 
@@ -369,21 +426,21 @@ impl fmt::Debug for Checkpoint {
     }
 }
 
-/// A number that grows with each claim of a record: a later run's writes pass, an earlier one's do not.
+/// A number that grows with each claim of a record. The store accepts writes with the current one only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fence(pub u64);
 
-/// The name of a record: SHA-256 of scope and key, from which neither can be read.
+/// The name of a record: SHA-256 of scope and key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RecordId([u8; 32]);
 
 impl RecordId {
-    /// The record of these bytes.
+    /// Makes the name from its bytes.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, for stores to keep.
+    /// Returns the bytes for a store to keep.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -413,9 +470,9 @@ impl fmt::Debug for RecordId {
     }
 }
 
-/// Tells one asker from another, across processes.
+/// Identifies the request that claims, across processes.
 ///
-/// A store takes a claim with the token of the running claim for that claim, asked again. Two requests with one token would
+/// A store treats a claim with the token of the running claim as that claim, repeated. So two requests with one token would
 /// both run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClaimToken([u8; 16]);
@@ -423,10 +480,9 @@ pub struct ClaimToken([u8; 16]);
 impl ClaimToken {
     /// Returns a token that no other request has, in any process: 16 random bytes of the operating system.
     ///
-    /// They are asked for anew each time, and nothing in the memory of the process is part of them. So processes that
-    /// share their memory's past, by `fork` or as copies of one snapshot of a machine, never make the same token, as long
-    /// as the kernel is told that it was restored (Linux since 5.18, by the hypervisor's generation number). It costs a
-    /// system call: 0.2 to 0.8 µs.
+    /// Nothing in the memory of the process is part of them. So forked processes, and copies of one snapshot of a machine,
+    /// never make the same token, provided that the kernel learns that it was restored (Linux since 5.18, from the
+    /// hypervisor's generation number). Each token costs a system call of 0.2 to 0.8 µs.
     ///
     /// # Panics
     ///
@@ -454,12 +510,12 @@ impl ClaimToken {
         Self(bytes)
     }
 
-    /// The token of these bytes, which a store kept.
+    /// Makes the token from bytes that a store kept.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, for stores to keep.
+    /// Returns the bytes for a store to keep.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }

@@ -57,6 +57,7 @@ pub(crate) fn purge_failed(failure: &StoreError) {
 }
 
 /// A function given to `CoCommit::on_commit` panicked. The commit stands.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) fn on_commit_panicked() {
     error!("a function that waited for the commit panicked");
 }

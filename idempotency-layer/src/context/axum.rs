@@ -14,7 +14,7 @@ use crate::rejection::RejectionKind;
 ///
 /// # Errors
 ///
-/// [`NoIdempotency`] when the request has none. Take an `Option<Idempotency>` where a key is optional.
+/// [`NoIdempotency`] if the request has none. Extract an `Option<Idempotency>` if a key is optional.
 impl<S: Sync> FromRequestParts<S> for Idempotency {
     type Rejection = NoIdempotency;
 

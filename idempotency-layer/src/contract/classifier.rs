@@ -1,4 +1,4 @@
-//! Which responses are stored.
+//! Rules over responses.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,29 +10,48 @@ use crate::grpc;
 
 /// Whether a response is stored.
 ///
-/// A handler that knows better than the contract puts one of these into the response's extensions. That is how
-/// a handler whose effects were committed before it failed keeps its 500 from being run again.
+/// A handler can override the contract for one response: it puts a `Disposition` into the extensions of the response. For
+/// example, a handler that failed after its effects took place can prevent a second run of its 500.
 ///
-/// An interim response (1xx) is never stored and leaves no tombstone, whatever is said here.
+/// ```
+/// use http::{Response, StatusCode};
+/// use idempotency_layer::Disposition;
 ///
-/// It decides about the response alone. Whether rows written through `CoCommit` are committed with it is decided by
-/// [`Builder::commits`](crate::Builder::commits).
+/// let mut response = Response::new("charged, but the receipt could not be printed");
+/// *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+/// response.extensions_mut().insert(Disposition::Store); // retries get this response
+/// ```
+///
+/// A disposition decides about the response only. [`Builder::commits`](crate::Builder::commits) decides whether rows
+/// written through `CoCommit` are committed with it. An interim response (1xx) is never stored and leaves no tombstone,
+/// whatever its disposition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Disposition {
-    /// It is stored, and replayed to every retry.
+    /// The response is stored and replayed to every retry.
     Store,
-    /// It is not stored: a retry runs the handler again.
+    /// The response is not stored. A retry runs the handler again.
     Release,
-    /// It is not stored, and a retry does not run the handler again either.
+    /// The response is not stored, and a retry does not run the handler again.
     Tombstone,
 }
 
-/// A rule over responses: which ones are stored ([`Contract::stores`](crate::Contract::stores)), and with which ones a
-/// handler's rows are committed ([`Builder::commits`](crate::Builder::commits)).
+/// A rule that selects responses: those that are stored ([`Contract::stores`](crate::Contract::stores)), or those that
+/// commit the handler's rows ([`Builder::commits`](crate::Builder::commits)).
 ///
-/// Of a gRPC call, a rule sees the HTTP status that stands for its `grpc-status`, by the table of
+/// For a gRPC call, a rule sees the HTTP status that corresponds to the `grpc-status`, by the table of
 /// [`Contract::grpc`](crate::Contract::grpc).
+///
+/// ```
+/// use http::StatusCode;
+/// use idempotency_layer::{Classifier, Disposition};
+///
+/// let rule = Classifier::custom(|response| match response.status {
+///     StatusCode::ACCEPTED => Disposition::Release, // not final yet
+///     status if status.is_server_error() => Disposition::Release,
+///     _ => Disposition::Store,
+/// });
+/// ```
 #[derive(Clone)]
 pub struct Classifier(Rule);
 
@@ -46,32 +65,32 @@ enum Rule {
 }
 
 impl Classifier {
-    /// Every final answer: below 500, but for 401, 408, 425 and 429, which a retry is meant to change.
+    /// Selects final answers: every status below 500 except 401, 408, 425 and 429, which a retry can change.
     pub const fn final_answers() -> Self {
         Self(Rule::Final)
     }
 
-    /// 2xx only.
+    /// Selects 2xx.
     pub const fn success() -> Self {
         Self(Rule::Success)
     }
 
-    /// 2xx and 3xx.
+    /// Selects 2xx and 3xx.
     pub const fn success_or_redirect() -> Self {
         Self(Rule::SuccessOrRedirect)
     }
 
-    /// Whatever the handler answered, 5xx included.
+    /// Selects every response, 5xx included.
     pub const fn everything() -> Self {
         Self(Rule::Everything)
     }
 
-    /// As the function says. It sees status, headers and extensions; the body is not read yet. A response that it stores is
-    /// read to its end before it is sent, so return [`Disposition::Tombstone`] or [`Disposition::Release`] for a stream that
-    /// does not end.
+    /// Selects responses by a function of status, headers and extensions.
     ///
-    /// The response of a gRPC call was read already: its `grpc-status` is among the headers, also where it came in the
-    /// trailers.
+    /// The function runs before the body is read. A response that is stored is read to its end before it is sent, so return
+    /// [`Disposition::Tombstone`] or [`Disposition::Release`] for a stream that does not end.
+    ///
+    /// A gRPC response has been read by then. Its `grpc-status` is among the headers, even if it came in the trailers.
     pub fn custom(rule: impl Fn(&response::Parts) -> Disposition + Send + Sync + 'static) -> Self {
         Self(Rule::Custom(Arc::new(rule)))
     }

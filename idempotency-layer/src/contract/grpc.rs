@@ -1,4 +1,4 @@
-//! gRPC: outcomes by `grpc-status`, rejections without a body.
+//! The contract of gRPC services.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -29,17 +29,17 @@ enum Code {
 }
 
 impl Contract {
-    /// The contract of a gRPC service: unary calls with the metadata `idempotency-key`.
+    /// Returns the contract of a gRPC service: unary calls with the metadata `idempotency-key`.
     ///
-    /// The key is any value of 1 to 255 characters and bound to the method that is called. Messages are compared byte for
-    /// byte, so a retry sends the message as it was encoded the first time; where a client encodes anew and its messages
-    /// hold maps, whose order may change, set [`FingerprintMode::None`](crate::FingerprintMode::None).
+    /// The key is any value of 1 to 255 characters. It is bound to the method that is called. Messages are compared byte for
+    /// byte, so a retry must send the bytes of the first try. If a client encodes each try again and its messages hold maps,
+    /// whose order may change, set [`FingerprintMode::None`](crate::FingerprintMode::None).
     ///
     /// # Which responses are stored
     ///
-    /// The outcome of a call is its `grpc-status`, in the trailers or, of a response without a message, in the headers.
-    /// A [`Classifier`](super::Classifier) sees the HTTP status that corresponds to it. This holds for every response of the type
-    /// `application/grpc`, whatever the contract. With this contract:
+    /// The outcome of a call is its `grpc-status`, which is in the trailers, or in the headers if the response has no message.
+    /// A [`Classifier`](super::Classifier) sees the HTTP status that corresponds to it. This holds for every response of the
+    /// type `application/grpc`, with any contract. With this contract:
     ///
     /// | `grpc-status` | rules see | stored |
     /// |---|---|---|
@@ -56,27 +56,26 @@ impl Contract {
     /// | `DEADLINE_EXCEEDED` | 504 | no: a retry runs |
     /// | none at the end of the response | nothing | no, by no rule: a retry runs |
     ///
-    /// The numbers are those of `google.rpc.Code`, but for `ABORTED` and `CANCELLED`, which a retry is meant to change.
+    /// The HTTP statuses are those of `google.rpc.Code`, except for `ABORTED` and `CANCELLED`, which a retry can change.
     ///
     /// # Streaming calls
     ///
-    /// A request of the type `application/grpc` is a unary one if it ends with its first message. It is a streaming one when a
-    /// second message begins, or when it stays open for two seconds before the first message or after it. A streaming
-    /// request passes to the handler untouched and **without idempotency**, as if it had no key.
+    /// A request of the type `application/grpc` is unary if it ends with its first message. It is a stream if a second message
+    /// begins, or if it stays open for two seconds before or after the first message. A streaming request passes to the
+    /// handler untouched and **without idempotency**, as if it had no key.
     ///
-    /// The end of a unary call travels with its message, so a wait of two seconds in between means several packets lost
-    /// in a row; a call that meets them runs unprotected. Streaming methods that get a key wait two seconds at their beginning;
-    /// exclude them with [`Builder::when`](crate::Builder::when), or do not send them a key.
+    /// The end of a unary call travels with its message, so two seconds between them mean several lost packets in a row. Such
+    /// a call runs unprotected. Streaming methods with a key wait up to two seconds at their beginning; exclude them with [`Builder::when`](crate::Builder::when), or do not send them a key.
     ///
-    /// A response with a second message, or one that stays open for two seconds before its first message or after it, is a
-    /// stream. It is passed on as it comes and not stored; the record keeps a tombstone. A server-streaming call with a key
-    /// therefore runs once, and its retries are told that there is no response to repeat.
+    /// A response is a stream if it has a second message, or stays open for two seconds before or after its first message. It
+    /// is passed on as it arrives and is not stored; the record keeps a tombstone. So a server-streaming call with a key runs
+    /// once, and its retries are rejected with `ALREADY_EXISTS`.
     ///
     /// # Rejections
     ///
-    /// A rejection has the HTTP status 200, no body, and its status in the headers ("Trailers-Only" in
-    /// [PROTOCOL-HTTP2](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md)). [`Rejection::status`] is
-    /// the HTTP status that would stand for it. Clients with a retry policy obey `grpc-retry-pushback-ms`:
+    /// A rejection has the HTTP status 200, no body, and its `grpc-status` in the headers ("Trailers-Only" in
+    /// [PROTOCOL-HTTP2](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md)). [`Rejection::status`]
+    /// returns the corresponding HTTP status. Clients with a retry policy obey `grpc-retry-pushback-ms`:
     ///
     /// | [`RejectionKind`] | `grpc-status` | `grpc-retry-pushback-ms` |
     /// |---|---|---|
@@ -84,7 +83,7 @@ impl Contract {
     /// | `KeyReused` | `INVALID_ARGUMENT` (3): no retry of this call can succeed | |
     /// | `InProgress` | `ABORTED` (10) | 1000 |
     /// | `Tombstone(Unreplayable)` | `ALREADY_EXISTS` (6): it was carried out | −1: not again |
-    /// | `Tombstone(Unknown)` | `FAILED_PRECONDITION` (9): somebody must look first | −1: not again |
+    /// | `Tombstone(Unknown)` | `FAILED_PRECONDITION` (9): an operator must look first | −1: not again |
     /// | `BodyTooLarge` | `RESOURCE_EXHAUSTED` (8) | −1: not again |
     /// | `ScopeMissing`, `ResponseUnreadable` | `INTERNAL` (13) | |
     /// | `Overloaded`, `StoreUnavailable`, `NotRecorded`, `RolledBack` | `UNAVAILABLE` (14) | 1000 |

@@ -9,10 +9,13 @@ use crate::key::KeySyntax;
 use crate::rejection::{Rejection, RejectionKind};
 
 impl Contract {
-    /// The IETF draft: a structured-field String, problem details. What the draft leaves to the server is set as
-    /// most APIs have it; publish it with [`documentation`](Self::documentation).
+    /// Returns the contract of the IETF draft (draft-ietf-httpapi-idempotency-key-header-07): the key is a structured-field
+    /// String, and rejections are problem details.
     ///
-    /// Most clients send the key without the quotes: `.key(KeySyntax::structured(1..=255).or_bare())` takes both.
+    /// What the draft leaves to the server follows common practice. Publish it, and link to it with
+    /// [`documentation`](Self::documentation).
+    ///
+    /// Most clients send the key without quotes. Use `.key(KeySyntax::structured(1..=255).or_bare())` to accept both.
     pub fn ietf() -> Self {
         Self::base().key(KeySyntax::structured(1..=255)).methods(&[Method::POST, Method::PATCH])
     }

@@ -1,4 +1,4 @@
-//! mintfax: free keys of one account, bodies never compared, keys echoed.
+//! The contract of mintfax.
 
 use bytes::Bytes;
 use http::{HeaderName, Method, Response, StatusCode};
@@ -9,8 +9,8 @@ use crate::fingerprint::FingerprintMode;
 use crate::rejection::{Rejection, RejectionKind};
 
 impl Contract {
-    /// The contract of mintfax: any key of an account and environment, on POST; the first success is what
-    /// every later request with the key gets, whatever it holds.
+    /// Returns the contract of mintfax: any key of an account and environment, on POST. Requests are not compared: after the
+    /// first success, every later request with the key gets that response. The key is echoed.
     pub fn mintfax() -> Self {
         Self::base()
             .methods(&[Method::POST])

@@ -1,4 +1,4 @@
-//! Stripe, API version 1: whatever a key began with is what it answers.
+//! The contract of Stripe's API v1.
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
@@ -8,7 +8,7 @@ use super::{Bind, Classifier, Contract};
 use crate::rejection::{Rejection, RejectionKind};
 
 impl Contract {
-    /// The contract of Stripe's API v1: once a request began, its answer is stored, a 500 too.
+    /// Returns the contract of Stripe's API v1. Every response of a request that began is stored, 5xx included.
     pub fn stripe() -> Self {
         Self::base()
             .methods(&[Method::POST])

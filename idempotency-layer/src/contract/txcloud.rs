@@ -1,4 +1,4 @@
-//! `TXCloud`: longer keys, conflicts are 409.
+//! The contract of `TXCloud`.
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -9,8 +9,10 @@ use crate::key::KeySyntax;
 use crate::rejection::{Rejection, RejectionKind};
 
 impl Contract {
-    /// The contract of `TXCloud`: keys of ten characters and more, bound to the endpoint. The colon is in because
-    /// the vendor's own example of a good key has one; `key(KeySyntax::token(10..=255))` takes it out.
+    /// Returns the contract of `TXCloud`: keys of 10 to 255 characters, bound to the endpoint; a reused key is 409.
+    ///
+    /// The colon is allowed because the vendor's own example of a key has one. Use `key(KeySyntax::token(10..=255))` to
+    /// exclude it.
     pub fn txcloud() -> Self {
         Self::base()
             .key(KeySyntax::bytes(10..=255, |byte| byte.is_ascii_alphanumeric() || b"_:-".contains(&byte)))

@@ -1,4 +1,4 @@
-//! Veriko: JSON:API errors, a replay mark on every answer.
+//! The contract of Veriko.
 
 use bytes::Bytes;
 use http::Response;
@@ -9,7 +9,8 @@ use crate::key::KeySyntax;
 use crate::rejection::Rejection;
 
 impl Contract {
-    /// The contract of Veriko: strict keys, bound to the endpoint, bodies compared, every final answer stored.
+    /// Returns the contract of Veriko: strict keys, bound to the endpoint; bodies are compared; every final answer is stored;
+    /// every response carries the replay mark; errors are JSON:API documents.
     pub fn veriko() -> Self {
         Self::base()
             .key(KeySyntax::token(1..=255))

@@ -1,4 +1,4 @@
-//! Any store behind one type, for programs that choose theirs when they start.
+//! Any store behind one type.
 
 use std::fmt;
 use std::pin::Pin;
@@ -15,11 +15,10 @@ use crate::error::StoreError;
 
 /// Any [`Store`] behind one type.
 ///
-/// [`IdempotencyLayer`](crate::IdempotencyLayer) is generic over its store, so that a verb of a store known
-/// at compile time costs no allocation. A program that picks its store at run time wraps it in this, for one
-/// allocation a verb.
+/// [`IdempotencyLayer`](crate::IdempotencyLayer) is generic over its store, so that a verb costs no allocation. A program that
+/// chooses its store at run time wraps it in an `AnyStore`, which costs one allocation for each verb.
 ///
-/// It can be given to a [`PurgeTask`](super::PurgeTask) too, whichever store it is:
+/// A [`PurgeTask`](super::PurgeTask) accepts it:
 ///
 /// ```
 /// # #[cfg(feature = "memory")]
@@ -41,21 +40,21 @@ use crate::error::StoreError;
 pub struct AnyStore(Arc<dyn DynStore>);
 
 impl AnyStore {
-    /// Wraps a store that drops its expired records by itself. [`purge_expired`](Purge::purge_expired) does nothing.
+    /// Wraps a store that deletes its expired records by itself. [`purge_expired`](Purge::purge_expired) does nothing.
     ///
-    /// For a store that implements [`Purge`], call [`purging`](Self::purging), or its expired records stay.
+    /// Use [`purging`](Self::purging) for a store that implements [`Purge`]. Otherwise its expired records stay.
     pub fn new(store: impl Store) -> Self {
         Self(Arc::new(SelfPurging(store)))
     }
 
-    /// Wraps a store that keeps its expired records until it is told to drop them. Give a clone to a
+    /// Wraps a store that keeps its expired records until they are purged. Pass a clone to a
     /// [`PurgeTask`](super::PurgeTask).
     pub fn purging(store: impl Purge) -> Self {
         Self(Arc::new(store))
     }
 }
 
-/// Drops nothing, and says 0, for a store given to [`AnyStore::new`].
+/// Returns 0 for a store that was wrapped with [`AnyStore::new`].
 impl Purge for AnyStore {
     async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
         self.0.purge_expired(limit).await

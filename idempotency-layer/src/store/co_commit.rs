@@ -33,12 +33,12 @@ pub use self::axum::NoCoCommit;
 
 /// The transaction of a request, for the handler to write its rows in.
 ///
-/// The layer puts one into the extensions of every request that its contract concerns, if its store is a
-/// `PostgresStore` or a `SqliteStore`. It is an extractor of axum.
+/// If the store is a `PostgresStore` or a `SqliteStore`, every request that the layer looks at carries a `CoCommit` as an
+/// extension. It is also an extractor of axum.
 ///
-/// The layer writes the response into the record in the same transaction, under the fence of the claim, and commits both.
-/// If the process dies before that, nothing is left and a retry runs. If the run lost its claim, its response is refused,
-/// and its rows with it.
+/// **It commits on success.** The layer stores the response in the same transaction, under the fence of the claim, and
+/// commits both. If the process dies before the commit, nothing is left and a retry runs. If the run lost its claim, both
+/// the response and the rows are refused.
 ///
 /// # Which rows are committed
 ///
@@ -73,14 +73,14 @@ pub use self::axum::NoCoCommit;
 /// }
 /// ```
 ///
-/// The transaction begins when the handler first asks for it. Call slow services before that: until then the request
-/// holds no connection.
+/// The transaction begins with the first call of [`begin`](Self::begin). Call slow services before that, while the request
+/// holds no connection. (In a [claim in the transaction](crate::Builder::claim_in_transaction) it has begun already.)
 ///
 /// # Do not end it yourself
 ///
 /// The layer ends the transaction. A handler must not send `COMMIT`, `ROLLBACK`, `PREPARE TRANSACTION` or `RESET ALL`
-/// on it. If one does, the request is answered 503 and its response is not stored: on PostgreSQL the layer then cannot know
-/// what was committed, and says so; on SQLite the handler's `COMMIT` fails and rolls back.
+/// on it. If it does, the request is answered 503 and its response is not stored. On PostgreSQL it is then unknown what was
+/// committed. On SQLite the handler's `COMMIT` fails and rolls back.
 ///
 /// # Statements that fail
 ///
@@ -88,43 +88,48 @@ pub use self::axum::NoCoCommit;
 /// 503 and nothing is stored. Wrap a statement that may fail in a [savepoint](OpenTransaction::begin), or call
 /// [`roll_back`](Self::roll_back).
 ///
-/// A savepoint that is begun or ended half way, in a time-out for example, leaves nobody knowing which rows are there. The
-/// request is then answered 503, unless the handler calls [`roll_back`](Self::roll_back). This holds for
-/// [`OpenTransaction::begin`]; a savepoint that is begun on the connection itself (`sqlx::Connection::begin`) is sqlx's
-/// alone.
+/// If a call that begins or ends a savepoint is dropped half way, by a time-out for example, it is unknown which rows are
+/// left. The request is then answered 503, unless the handler calls [`roll_back`](Self::roll_back). This holds for
+/// [`OpenTransaction::begin`]. The layer does not see a savepoint that is begun on the connection itself
+/// (`sqlx::Connection::begin`).
 ///
 /// # Isolation
 ///
-/// PostgreSQL: `READ COMMITTED` unless the handler sets another level in its first statement
-/// (`SET TRANSACTION ISOLATION LEVEL …`); the database's default does not matter.
+/// On PostgreSQL the level is READ COMMITTED, whatever the database's default is. The handler may set another level in its
+/// first statement (`SET TRANSACTION ISOLATION LEVEL …`), except in a
+/// [claim in the transaction](crate::Builder::claim_in_transaction).
 ///
 /// # One writer on SQLite
 ///
-/// On SQLite the transaction is the one writer of the process until the answer. Every other claim waits for it, and so does
-/// a [`checkpoint`](crate::Idempotency::checkpoint) of the handler itself, which then fails as unavailable. Set no
-/// checkpoint while the transaction is open.
+/// On SQLite the transaction is the only writer of the process until the response. All other claims wait for it. A
+/// [`checkpoint`](crate::Idempotency::checkpoint) of the handler itself would wait for it too and fail as unavailable, so
+/// set none while the transaction is open.
 pub struct CoCommit<DB: CoCommitDatabase> {
     shared: Arc<Shared<DB>>,
 }
 
 /// The open transaction of a request, while the handler uses it.
 ///
-/// Drop it before the handler answers. If a task keeps it longer, the request is answered 503 and its rows are rolled back;
-/// the connection is free again when that task drops it.
+/// It dereferences to the connection of the database. Drop it before the handler answers. If a task keeps it longer, the
+/// request is answered 503 and its rows are rolled back. The connection, and on SQLite the only writer, is free again when
+/// that task drops it.
 pub struct OpenTransaction<DB: CoCommitDatabase> {
     shared: Arc<Shared<DB>>,
     /// `None` only while it is dropped.
     connection: Option<LentConnection<DB>>,
 }
 
-/// Why there is no transaction.
+/// An error of [`CoCommit::begin`] or [`CoCommit::roll_back`].
+///
+/// With the feature `axum` it is a response: 503 for [`Database`](Self::Database), after which a retry runs, and 500 for the
+/// others, which are mistakes in the handler.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CoCommitError {
-    /// The database did not begin one, or did not roll it back.
+    /// The database did not begin the transaction, or did not roll it back.
     #[error("the transaction could not be begun, or rolled back")]
     Database(#[from] sqlx::Error),
-    /// An [`OpenTransaction`] of the request exists already.
+    /// Another [`OpenTransaction`] of the request exists.
     #[error("the transaction of this request is in use already")]
     InUse,
     /// The request was answered, or its client disconnected.
@@ -216,11 +221,11 @@ impl<DB: CoCommitDatabase> CoCommit<DB> {
     ///
     /// # Errors
     ///
-    /// As [`begin`](Self::begin). After an error nothing of it is committed either.
+    /// As [`begin`](Self::begin). After an error, nothing that was written is committed.
     ///
     /// # Cancel safety
     ///
-    /// If the call is dropped, everything was undone; its connection is closed.
+    /// If the call is dropped, everything is undone, and the connection is closed.
     pub async fn roll_back(&self) -> Result<(), CoCommitError> {
         let Some(mut connection) = self.shared.take(Stage::Beginning, Stage::Unbegun)? else {
             return Ok(());
@@ -242,22 +247,21 @@ impl<DB: CoCommitDatabase> CoCommit<DB> {
         Ok(())
     }
 
-    /// Commits the rows of this request with whatever response is stored, a 4xx too.
+    /// Commits the rows of this request with any response that is stored, such as a 4xx.
     ///
-    /// Without it, the rows are committed on success only. A response that is not stored rolls them back in any case: a
-    /// retry runs the handler again.
+    /// A response that is not stored still rolls them back, because a retry runs the handler again.
     pub fn keep_on_error(&self) {
         self.shared.lock().keeps_on_error = true;
     }
 
     /// Runs `f` after the transaction was committed, and never otherwise.
     ///
-    /// Use it for what must not happen before the rows are visible: waking a worker, counting, logging. The functions run in
-    /// the order in which they were given, before the response is sent. They should be quick and must not block. A panic
-    /// in one is caught and reported; the others still run.
+    /// Use it for actions that must wait until the rows are visible: waking a worker, counting, logging. The functions run in
+    /// the order of the calls, before the response is sent. They must not block. A panic in one of them is caught and
+    /// reported; the others still run.
     ///
-    /// At most once: if the process dies right after the commit, or if it is unknown whether the commit took effect, `f` does
-    /// not run. What must happen belongs into the transaction, as a row.
+    /// `f` runs at most once. It does not run if the process dies right after the commit, or if it is unknown whether the
+    /// commit took effect. For an action that must happen, write a row in the transaction.
     pub fn on_commit(&self, f: impl FnOnce() + Send + 'static) {
         let mut state = self.shared.lock();
         if !matches!(state.stage, Stage::Over) {

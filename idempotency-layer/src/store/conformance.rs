@@ -1,8 +1,7 @@
-//! One test for each number of the [store's contract](crate::Store#the-contract), for anybody's store.
+//! Tests for stores: one for each number of the [store's contract](crate::Store#the-contract).
 //!
-//! Whoever wrote a store takes this crate with the feature `conformance` as a development dependency, says in a
-//! [`Harness`] how the store is opened and how its time passes, and lets
-//! [`conformance_tests!`](crate::conformance_tests) write the tests:
+//! To test your store, add this crate with the feature `conformance` to your dev-dependencies. Implement [`Harness`], which
+//! opens the store and lets time pass, and call [`conformance_tests!`](crate::conformance_tests):
 //!
 #![cfg_attr(feature = "memory", doc = "```")]
 #![cfg_attr(not(feature = "memory"), doc = "```ignore")]
@@ -30,7 +29,7 @@
 //! // Seventeen tests, from `clause_01_first_claim` to `clause_17_cancellation`.
 //! idempotency_layer::conformance_tests!(Memory::default(), flavor = "current_thread", start_paused = true);
 //!
-//! // The same by hand.
+//! // Or call the checks yourself.
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() {
 //! for clause in Clause::ALL {
@@ -39,23 +38,23 @@
 //! # }
 //! ```
 //!
-//! A store that has [`Purge`](crate::Purge) has one more: [`check_purge`]; one that has
-//! [`ClaimsInTransaction`](crate::ClaimsInTransaction): [`check_transactions`].
+//! Also call [`check_purge`] for a store that implements [`Purge`](crate::Purge), and [`check_transactions`] for one that
+//! implements [`ClaimsInTransaction`](crate::ClaimsInTransaction).
 //!
-//! A check panics when the store breaks its clause, or fails with a [`StoreError`](crate::StoreError) at all, and the
-//! message names the number, the sentence and what was seen.
+//! A check panics if the store breaks the clause or returns a [`StoreError`](crate::StoreError). The message contains the
+//! number, the sentence and what the check saw.
 //!
 //! # What the checks assume
 //!
-//! - **Records** are new ones in each check, so checks may share a database, one after the other or at once.
-//! - **Time** is counted in [`Harness::unit`]s. Where a lease or a record has to be alive still, the last unit of its
-//!   life is left to the verbs between; where it has to be over, the time is up exactly.
-//! - **Handles**: the verbs of a check go round several handles, so that what a handle keeps to itself shows.
-//! - **Races** are run [`Harness::rounds`] times, by as many as 64 tasks. On a runtime with one thread they meet only
-//!   where the store awaits: a store that locks threads out needs a runtime with several.
+//! - **Records** are new in each check, so checks may share a database, also at the same time.
+//! - **Time** is counted in [`Harness::unit`]s. A check that needs a live lease or record leaves its last unit to the verbs
+//!   in between. A check that needs an ended one waits for exactly its end.
+//! - **Handles**: a check uses several handles in turn, to find state that a handle does not share.
+//! - **Races** are run [`Harness::rounds`] times, by up to 64 tasks. On a runtime with one thread they meet only at the
+//!   store's awaits, so test a store with locks on a runtime with several threads.
 //!
-//! What stays untested: that an answer came from the store's clock and not from the caller's, that records outlive the
-//! store's process, and that a verb dropped half way does not take effect much later.
+//! The checks do not test that the store uses its own clock, that records outlive the process, or that a verb that was
+//! dropped does not take effect much later.
 
 mod cancellation;
 mod claims;
@@ -76,31 +75,31 @@ pub use self::purge::check_purge;
 pub use self::transactions::{TransactionClause, check_transactions};
 use crate::store::Store;
 
-/// How to open a store, and how its time passes.
+/// Opens the store under test and lets its time pass.
 pub trait Harness: Sync {
     /// The store under test.
     type Store: Store;
 
-    /// A new handle on the same records, as another process would open it.
+    /// Opens a new handle to the same records, as another process would.
     fn store(&self) -> impl Future<Output = Self::Store> + Send;
 
     /// Lets at least this much time pass on the store's clock.
     ///
-    /// By default it waits: for a database that is what there is. A store that reads [`tokio::time`] is better served
-    /// by a paused clock and `tokio::time::advance`.
+    /// By default it sleeps, which a database needs. For a store that uses [`tokio::time`], pause the clock and call
+    /// `tokio::time::advance`.
     fn advance(&self, by: Duration) -> impl Future<Output = ()> + Send {
         tokio::time::sleep(by)
     }
 
-    /// The grain of time: longer than thirty verbs and the lateness of [`advance`](Self::advance) can take. A check
-    /// lets at most thirty of it pass.
+    /// Returns the unit of time: 100 ms by default, which is enough for a database nearby.
     ///
-    /// 100 ms by default, which is nothing on a paused clock and enough for a database nearby.
+    /// It must be longer than thirty verbs take together with the lateness of [`advance`](Self::advance). A check lets at
+    /// most thirty units pass.
     fn unit(&self) -> Duration {
         Duration::from_millis(100)
     }
 
-    /// How many times a race is run: 100 by default.
+    /// Returns how many times a race is run: 100 by default.
     fn rounds(&self) -> usize {
         100
     }
@@ -131,7 +130,7 @@ pub enum Clause {
 }
 
 impl Clause {
-    /// All of them, in order.
+    /// All clauses, in order.
     pub const ALL: &'static [Self] = &[
         Self::FirstClaim,
         Self::OneRunner,
@@ -152,12 +151,12 @@ impl Clause {
         Self::Cancellation,
     ];
 
-    /// Its number, from 1.
+    /// Returns the number, from 1.
     pub fn number(self) -> u8 {
         self as u8
     }
 
-    /// Its text, with its name in front.
+    /// Returns the text, with the name in front.
     pub fn sentence(self) -> &'static str {
         match self {
             Self::FirstClaim => {
@@ -226,7 +225,7 @@ impl Clause {
     ///
     /// # Panics
     ///
-    /// When it does not, and when a verb fails.
+    /// If the store does not, or if a verb fails.
     pub async fn check<H: Harness>(self, harness: &H) {
         let probe = &Probe::new(self, harness).await;
         match self {
@@ -260,9 +259,9 @@ impl fmt::Display for Clause {
 
 /// Writes a test for each clause of the store's contract, `clause_01_first_claim` to `clause_17_cancellation`.
 ///
-/// The first argument makes the [`Harness`](crate::conformance::Harness), anew in each test; it may await. What follows
-/// goes to `#[tokio::test]`, which the calling crate must have; without it the tests run on four threads. See
-/// [`conformance`](crate::conformance).
+/// The first argument is an expression that makes the [`Harness`](crate::conformance::Harness). Each test evaluates it, and
+/// it may await. Further arguments are passed to `#[tokio::test]`, which the calling crate must have. Without them the tests
+/// run on four threads. See [`conformance`](crate::conformance).
 #[macro_export]
 macro_rules! conformance_tests {
     ($harness:expr $(,)?) => {

@@ -1,4 +1,4 @@
-//! Finished records in memory, in front of any store.
+//! Completed records in memory, in front of any store.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,27 +20,27 @@ use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::response::StoredResponse;
 
-/// Finished records in memory, in front of any store: who retries again and again costs the store one round trip.
+/// Completed records in memory, in front of any store.
 ///
-/// A record with a response never changes until it expires. So the first replay that the inner store answers stays in
-/// memory, for what is left of the record's time to live, and the next ones come from there. Everything else, the first
-/// claim and the completion too, is asked of the inner store, which decides as if this one were not there: any number
-/// of processes may each have their own `Layered` on one store.
+/// A record with a response does not change until it expires. So `Layered` keeps the first replay that the inner store
+/// answers for the rest of the record's time to live, and answers the next ones from memory. It passes everything else to
+/// the inner store, which decides as if `Layered` were not there. Any number of processes may each have a `Layered` in
+/// front of one store.
 ///
 /// | claim of a record in memory | answered by |
 /// |---|---|
-/// | with the fingerprint that was answered before | memory |
-/// | with another one that can be compared with it | the store; from its first [`Claim::Mismatch`] on, memory |
-/// | with one that [cannot be compared](Fingerprint::matches) | the store |
+/// | with the fingerprint of an earlier replay | memory |
+/// | with another fingerprint | the store; after its first [`Claim::Mismatch`], memory |
+/// | with a fingerprint that [cannot be compared](Fingerprint::matches) | the store |
 ///
-/// A replay from memory needs no store: while that one is not reached, what is in memory is still answered.
+/// Records in memory are replayed even while the inner store is not reached.
 ///
-/// What is replayed was counted from before the store was asked, so nothing is replayed that the store has forgotten,
-/// as long as the two clocks run equally fast. (One thing slows this one down: a machine that is suspended.) Whoever
-/// deletes rows of the store by hand restarts the processes in front of it too.
+/// The time in memory is counted from before the store was asked. So a record is not replayed after the store has
+/// forgotten it, if both clocks run at the same speed. (A suspended machine stops this one.) If you delete rows of the
+/// store by hand, restart the processes in front of it.
 ///
-/// A completion by itself puts nothing into memory, although it brings the response: [`Fenced::Held`] is also the answer
-/// to a repeated completion, where the outcome that counts is an earlier one, which came perhaps through another process.
+/// A completion puts nothing into memory. [`Fenced::Held`] also answers a repeated completion, and then the stored outcome
+/// is an earlier one, perhaps of another process.
 ///
 /// ```
 /// use idempotency_layer::{IdempotencyLayer, Layered, MemoryStore};
@@ -60,9 +60,9 @@ pub struct Layered<S> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LayeredStats {
-    /// Records held.
+    /// The number of records in memory.
     pub records: u64,
-    /// Bytes held, as the bound counts them.
+    /// The bytes in memory, as the bound counts them.
     pub bytes: u64,
 }
 
@@ -70,8 +70,11 @@ pub struct LayeredStats {
 const RECORD_BYTES: usize = 400;
 
 impl<S> Layered<S> {
-    /// At most `max_bytes` of finished records in front of `inner`, for a moment a sixteenth more. Where they do not fit,
-    /// the one that was asked for least recently goes; a response larger than a sixteenth is not kept at all.
+    /// Creates a store that keeps at most `max_bytes` bytes of completed records in front of `inner`, and briefly up to a
+    /// sixteenth more.
+    ///
+    /// If they do not fit, the least recently used record is dropped. A response larger than a sixteenth of `max_bytes` is
+    /// not kept.
     pub fn new(inner: S, max_bytes: u64) -> Self {
         let finished = Cache::builder()
             .max_capacity(max_bytes)
@@ -83,12 +86,12 @@ impl<S> Layered<S> {
         Self { inner, finished, unsettled: AtomicU64::new(0), max_bytes }
     }
 
-    /// The store behind.
+    /// Returns the inner store.
     pub fn inner(&self) -> &S {
         &self.inner
     }
 
-    /// How full the memory is, counted now.
+    /// Returns how full the memory is.
     pub fn stats(&self) -> LayeredStats {
         self.finished.run_pending_tasks();
         LayeredStats { records: self.finished.entry_count(), bytes: self.finished.weighted_size() }

@@ -18,18 +18,24 @@ use crate::error::StoreError;
 
 /// Records in the memory of one process, bounded by bytes.
 ///
-/// Use it where records may be lost when the process ends: in tests, in development, and in a server that needs no
-/// more than "a retry within the life of this process happens once".
+/// The records are lost when the process ends. Use it in tests, in development, and in a server for which it is enough
+/// that a retry within the life of the process happens once.
 ///
-/// A running claim is never evicted. A finished record is dropped when it expires, and before that only when its bytes
-/// are needed. A retry that comes after an early drop would run again, so early drops are counted in
-/// [`MemoryStats::evicted_early`], which should stay 0. Orphans, and claims released with a checkpoint, stay until they
-/// expire. When nothing can be evicted, claims are refused.
+/// ```
+/// use idempotency_layer::{IdempotencyLayer, MemoryStore};
 ///
-/// Records are spread over shards, each with a lock of its own and two queues: what runs, in the order of the claims, and what
-/// is finished, in the order of completion. With one time to live, the record that expires first is at the front, so dropping
-/// expired records needs no search. A record with a shorter time to live than those before it expires in time, but its
-/// memory is freed later.
+/// let store = MemoryStore::new(64 * 1024 * 1024);
+/// let layer = IdempotencyLayer::builder(store).single_tenant().build();
+/// ```
+///
+/// A running claim is never evicted. A completed record is dropped when it expires, or earlier if its bytes are needed. A
+/// retry after an early drop runs again, so [`MemoryStats::evicted_early`] counts early drops and should stay 0. Orphans,
+/// and claims that were released with a checkpoint, stay until they expire. If nothing can be evicted, claims fail as
+/// [`Full`](crate::StoreErrorKind::Full).
+///
+/// Records are spread over shards with a lock each. A shard finds expired records without a search, because they are at
+/// the front of its queues. A record with a shorter time to live than those before it expires in time, but its memory is
+/// freed later.
 pub struct MemoryStore {
     shards: Box<[Padded<Mutex<Shard>>]>,
     pool: Padded<Pool>,
@@ -42,11 +48,11 @@ pub struct MemoryStore {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryStats {
-    /// Records held, running ones included.
+    /// The number of records, running ones included.
     pub records: usize,
-    /// Bytes held, as the store counts them.
+    /// The bytes of all records, as the store counts them.
     pub bytes: usize,
-    /// Finished records that were dropped before they expired, since the store was made.
+    /// The number of completed records that were dropped before they expired, since the store was created.
     pub evicted_early: u64,
 }
 
@@ -60,7 +66,7 @@ const PURGED_PER_CLAIM: usize = 2;
 const MAX_SPARE: usize = 64 * 1024;
 
 impl MemoryStore {
-    /// Creates a store of at most `max_bytes` bytes.
+    /// Creates a store of at most `max_bytes` bytes. A record takes its response and about 250 bytes.
     pub fn new(max_bytes: usize) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Padded::default()).collect(),
@@ -156,7 +162,7 @@ impl MemoryStore {
     }
 }
 
-/// 256 MiB: some two hundred thousand responses of 1 KiB.
+/// Creates a store of at most 256 MiB, which holds about 200,000 responses of 1 KiB.
 impl Default for MemoryStore {
     fn default() -> Self {
         Self::new(256 * 1024 * 1024)

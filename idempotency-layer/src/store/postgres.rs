@@ -29,7 +29,10 @@ use super::{
 };
 use crate::error::StoreError;
 
-/// Records in PostgreSQL, 13 or later: shared by any number of processes, and with what their handlers write.
+/// Records in PostgreSQL, version 13 or later.
+///
+/// Any number of processes share the records. Handlers can write their rows in the transaction that stores the response;
+/// see [`CoCommit`](crate::CoCommit).
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -47,17 +50,17 @@ use crate::error::StoreError;
 /// # }
 /// ```
 ///
-/// # Its connection
+/// # Connections
 ///
-/// All verbs go through one connection of the store's own, beside those of the pool, and are sent together: what arrives
-/// while the last statement is on its way makes the next one, so that many requests share a commit. One claim or
-/// completion is one round trip. The connection is made with the pool's connect options, on the first verb and whenever it
-/// was lost. (What `after_connect` of the pool would set up is not: put it into the options.) The pool's own connections
-/// carry the transactions of handlers, the migration and the purge.
+/// The store has one connection for all verbs, in addition to the pool. Verbs that arrive while a statement is running are
+/// sent together in the next one, so concurrent requests share a commit. A claim or a completion is one round trip. The
+/// connection is opened with the pool's connect options, on the first verb and after it was lost. It does not run the
+/// pool's `after_connect`; use the connect options instead. The pool's connections serve the transactions of handlers, the
+/// migration and the purge.
 ///
-/// The verbs run on the tokio runtime of whichever caller was first. When that runtime ends, so do verbs on their way, as
-/// [`Unavailable`](crate::StoreErrorKind::Unavailable), and the next caller's takes over. Clones share everything; with the
-/// last one, the connection is closed.
+/// The verbs run on the tokio runtime of the first caller. When that runtime ends, its pending verbs fail as
+/// [`Unavailable`](crate::StoreErrorKind::Unavailable), and the runtime of the next caller takes over. Clones share the
+/// connection. It is closed with the last clone.
 ///
 /// # Behind a pooler
 ///
@@ -68,49 +71,49 @@ use crate::error::StoreError;
 /// | `session` | everything |
 /// | `transaction` | requests without a key, whose rows the layer commits |
 ///
-/// A request with a key needs a session: the store's connection keeps settings and prepared statements. With
-/// `pool_mode = session`, a process holds one session for each connection of its pool, one for the verbs, and a further one
-/// while it looks up whether a commit took effect. Set `default_pool_size` to hold them all.
+/// A keyed request needs a session, because the store's connection keeps settings and prepared statements. With
+/// `pool_mode = session`, a process holds one session for each connection of its pool, one for the verbs, and one more
+/// while it looks up whether a commit took effect. Set `default_pool_size` accordingly.
 ///
-/// With `pool_mode = transaction`, sqlx's prepared statements of one client meet those of another. Turn that off for each
-/// statement of a handler with `query(…).persistent(false)`. (An empty statement cache is not enough: sqlx still names the
+/// With `pool_mode = transaction`, the prepared statements of two sqlx clients collide. Disable them for each statement of a
+/// handler with `query(…).persistent(false)`. (An empty statement cache is not enough: sqlx still names the
 /// statements.)
 ///
-/// If the pooler loses the server at a COMMIT, the layer looks the record up. Without a key it cannot, and says that the
-/// outcome is [unknown](crate::RejectionKind::CommitUnknown).
+/// If the pooler loses the server during a COMMIT, the layer looks up the record. Without a key there is no record, and the
+/// layer answers that the outcome is [unknown](crate::RejectionKind::CommitUnknown).
 ///
-/// # How long a verb takes at most
+/// # Time-outs
 ///
-/// Eight seconds, then it is `Unavailable`. Within these, three for a connection and five for a statement. A row that
-/// another transaction has locked, as a handler's own does from its completion to the end of the commit, holds up no other
-/// verb: its own verb waits for up to a second, and then is told that the claim is
-/// [in flight](Claim::InFlight), or `Unavailable`.
+/// A verb fails as `Unavailable` after 8 s at most: 3 s for a connection and 5 s for a statement. If another transaction
+/// has locked the row, as a handler's transaction does between completion and commit, only the verb of that row waits, for
+/// up to 1 s. Then the claim is [in flight](Claim::InFlight), or the verb fails as `Unavailable`.
 ///
 /// # Time
 ///
-/// Leases and expiry are timed by the database's clock. Where that is set back, leases last longer by as much, and where it
-/// is set forward, they end early: run a time daemon that slews.
+/// Leases and expiry follow the database's clock. If it is set back, leases last longer; if it is set forward, they end
+/// early. Run a time daemon that slews the clock.
 ///
 /// # Space
 ///
-/// One row for each record. With a response of 1 KiB it takes 1.5 KB where many claims share a commit, and 2.7 KB where they
-/// come one by one: claims fill half a page, so that the response finds room on it and no index is written again. Where
-/// space counts for more, `ALTER TABLE idempotency_records SET (fillfactor = 100)` makes that 1.4 KB, for up to two fifths
-/// more write-ahead log.
+/// A record is one row. With a response of 1 KiB it takes 1.5 KB if many claims share a commit, and 2.7 KB if claims arrive
+/// one at a time. Claims fill half of each page, so that the response fits on it later without a new index entry. If space
+/// matters more, `ALTER TABLE idempotency_records SET (fillfactor = 100)` reduces it to 1.4 KB, for up to two fifths more
+/// write-ahead log.
 ///
 /// Expired rows stay until they are [purged](crate::PurgeTask). A record that is released without a checkpoint leaves no
-/// row. A lease that was renewed has a row in `idempotency_leases`, which goes with its record.
+/// row. A renewed lease has a row in `idempotency_leases`, which is deleted with its record.
 ///
 /// # Isolation levels
 ///
-/// The store's own statements run at READ COMMITTED and may write, whatever the defaults of the database are. A renewal does
-/// not write the record's row, so the transaction of a handler may be REPEATABLE READ or SERIALIZABLE and longer than a
-/// lease. A [`checkpoint`](crate::Idempotency::checkpoint) does write it: at these levels, set none once the transaction
-/// has read anything, or it can't commit.
+/// The store's own statements run READ COMMITTED and READ WRITE, whatever the defaults of the database are. A renewal does
+/// not write the record's row, so a handler's transaction may be REPEATABLE READ or SERIALIZABLE and longer than a lease. A
+/// [`checkpoint`](crate::Idempotency::checkpoint) does write that row: at these levels, set none after the transaction's
+/// first statement, or the transaction cannot commit.
 ///
 /// # Durability
 ///
-/// As the database's: with `synchronous_commit = off` a crash of the server can forget the last claims and responses.
+/// The same as the database's. With `synchronous_commit = off`, a crash of the server can lose the latest claims and
+/// responses.
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: PgPool,
@@ -137,28 +140,28 @@ mod state {
 }
 
 impl PostgresStore {
-    /// A store in the database of the pool. Nothing is sent before the first verb.
+    /// Creates a store in the database of the pool. It sends nothing before the first verb.
     ///
-    /// Its tables are found through the `search_path`; for another schema, set that in the pool's connect options.
+    /// The tables are found through the `search_path`. For another schema, set it in the pool's connect options.
     pub fn new(pool: PgPool) -> Self {
         let options = pool.clone();
         let batcher = Batcher::new(PATIENCE, move || PostgresWriter::new(options.clone()));
         Self { home: PostgresHome::new(pool.clone()), pool, batcher: Arc::new(batcher) }
     }
 
-    /// Creates the store's table and sequence, or brings them up to this version of the crate.
+    /// Creates the store's tables and sequence, or migrates them to this version of the crate.
     ///
-    /// May be called at each start, by many processes at once. What was done is kept in a table of its own,
-    /// `idempotency_migrations`, apart from the application's migrations. Who migrates by hand finds the SQL in this
-    /// crate's folder `migrations/postgres`.
+    /// Call it at each start. Many processes may do so at once. The store keeps its migrations in its own table,
+    /// `idempotency_migrations`, apart from those of the application. To migrate by hand, use the SQL in this crate's
+    /// folder `migrations/postgres`.
     ///
     /// # Errors
     ///
-    /// When the database is not reached, does not let the user create tables, or was migrated by a later version.
+    /// If the database is not reached, if the user may not create tables, or if a later version has migrated the tables.
     ///
     /// # Cancel safety
     ///
-    /// Each migration is carried out whole or not at all.
+    /// Each migration is carried out completely or not at all.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let steps = [
             ("idempotency records", include_str!("../../migrations/postgres/1_idempotency_records.sql")),
@@ -177,7 +180,7 @@ impl PostgresStore {
         connection.close().await.map_err(store_error)
     }
 
-    /// The pool it was made with, for the application's own statements.
+    /// Returns the pool that the store was created with.
     pub fn pool(&self) -> &PgPool {
         &self.pool
     }

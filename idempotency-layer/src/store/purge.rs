@@ -1,4 +1,4 @@
-//! Expired records go in the background.
+//! Purging expired records in the background.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use super::Purge;
 use crate::clock::now;
 use crate::trace;
 
-/// Drops a store's expired records from time to time, until it is dropped itself.
+/// Deletes a store's expired records in the background, until it is dropped.
 ///
-/// At once when it begins and then every so often, it drops expired records, some at a time, until there are none. In
-/// between it rests as long as the last of these took, so that a backlog of millions does not take the database from
-/// others. When the store fails, it tries again at its next time.
+/// It runs once at the start and then at every interval. A run deletes expired records in batches until there are none.
+/// After each batch it pauses for as long as the batch took, so that a backlog of millions does not take the database from
+/// others. If the store fails, the next run tries again.
 ///
-/// Several processes may do this on one database: none waits for another.
+/// Several processes may purge one database; none waits for another.
 ///
 /// ```
 /// # #[cfg(feature = "memory")]
@@ -39,13 +39,13 @@ use crate::trace;
 pub struct PurgeTask(AbortHandle);
 
 impl PurgeTask {
-    /// Begins on the current runtime: every `interval`, at most `batch` records in one statement.
+    /// Starts purging on the current runtime: every `interval`, with at most `batch` records in one statement.
     ///
-    /// A batch of some thousand is good: it is one transaction, and records that it drops are locked until its end.
+    /// A batch is one transaction, which locks its records until it ends. Use about 1000.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// If it is called outside a tokio runtime.
     pub fn spawn(store: impl Purge, interval: Duration, batch: usize) -> Self {
         let batch = batch.max(1);
         let task = async move {

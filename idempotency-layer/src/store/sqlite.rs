@@ -66,10 +66,11 @@ mod state {
     }
 }
 
-/// Records in an SQLite file, for one machine: of one process, or of several that open the same file.
+/// Records in an SQLite file, for one process, or for several processes of one machine.
 ///
-/// What was answered survives the crash of the process and of the machine: a verb is answered after its commit has reached
-/// the disk (WAL, `synchronous = FULL`). Verbs that come while one commit is on its way share the next one.
+/// A verb is answered after its commit has reached the disk (WAL, `synchronous = FULL`), so it survives a crash of the
+/// process and of the machine. Verbs that arrive during a commit share the next one. Handlers can write their rows in the
+/// transaction that stores the response; see [`CoCommit`](crate::CoCommit).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -85,27 +86,27 @@ mod state {
 ///
 /// # One writer
 ///
-/// SQLite has one writer at a time. Within a process that is the one connection of [`pool`](Self::pool): the application
-/// writes through it too, and the store and the application take turns, in the order in which they came. A second pool
-/// that writes to the file would compete with this one blindly, and be told `SQLITE_BUSY`. One that only reads does not.
+/// SQLite allows one writer at a time. In a process, the writer is the single connection of [`pool`](Self::pool). The
+/// application must write through it too. Store and application take turns in the order of their requests. A second pool
+/// that writes to the file gets `SQLITE_BUSY` errors; a second pool that only reads does not.
 ///
-/// Transactions of the application hold everything else up, so they should be short. Another process that holds the
-/// write lock is waited for.
+/// Transactions of the application hold up all other writes, so keep them short. The store waits while another process
+/// holds the write lock.
 ///
-/// # Waiting
+/// # Time-outs
 ///
-/// A verb waits for its answer for at most 20 seconds, then it is [`Unavailable`](crate::StoreErrorKind::Unavailable):
-/// behind the application's transactions for 10, and as long for the lock of another process.
+/// A verb fails as [`Unavailable`](crate::StoreErrorKind::Unavailable) after 20 s at most: 10 s behind the application's
+/// transactions, and 10 s for the lock of another process.
 ///
 /// # Time
 ///
-/// Leases and times to live are counted by the machine's wall clock, in milliseconds. Where it is set back, they last
-/// longer; where it is set forward, they end sooner.
+/// Leases and times to live follow the machine's wall clock, in milliseconds. If it is set back, they last longer; if it
+/// is set forward, they end early.
 ///
-/// # Which runtime
+/// # Runtime
 ///
-/// The store may be made outside of a runtime, and used from several. Verbs are carried out on the one that used it first;
-/// when that one ends, what it had not answered is `Unavailable`, and the next one takes over.
+/// The store may be created outside a runtime, and used from several. Verbs run on the runtime that used the store first.
+/// When it ends, its pending verbs fail as `Unavailable`, and the next runtime takes over.
 #[derive(Clone)]
 pub struct SqliteStore {
     pool: SqlitePool,
@@ -125,20 +126,22 @@ const ROWS: usize = 2048;
 const CACHE_KIB: i32 = 16 * 1024;
 
 impl SqliteStore {
-    /// Opens the database at this URL (`sqlite:path`, `sqlite::memory:`), creates what is missing, and sets it up as the
-    /// store likes it: one connection, WAL, `synchronous = FULL`, and checkpoints on a connection of their own.
+    /// Opens the database at a URL (`sqlite:path` or `sqlite::memory:`), and creates the file and the tables if they are
+    /// missing.
+    ///
+    /// The pool has one connection, with WAL and `synchronous = FULL`. WAL checkpoints run on another connection.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](crate::StoreErrorKind::Unavailable) when it cannot be opened or written,
-    /// [`Invalid`](crate::StoreErrorKind::Invalid) when its text is not UTF-8.
+    /// - [`Unavailable`](crate::StoreErrorKind::Unavailable) if the database cannot be opened or written.
+    /// - [`Invalid`](crate::StoreErrorKind::Invalid) if its text encoding is not UTF-8.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::from_str(url).map_err(store_error)?;
         Self::open_with(options.create_if_missing(true)).await
     }
 
-    /// The same with options of one's own, such as the key of an encrypted database. Journal mode, synchronisation, time-out
-    /// and checkpoints are the store's.
+    /// Opens the database with your options, such as the key of an encrypted database. The store sets journal mode,
+    /// synchronisation, time-out and WAL checkpoints.
     ///
     /// # Errors
     ///
@@ -168,11 +171,12 @@ impl SqliteStore {
         Ok(store)
     }
 
-    /// A store on a pool of one's own, which must be the only one that writes to the database and have one connection that
-    /// never ages (`max_connections(1)`, `max_lifetime(None)`, `idle_timeout(None)`). Call [`migrate`](Self::migrate)
-    /// before anything else.
+    /// Creates a store on your pool.
     ///
-    /// Checkpoints are as they are set on the pool: SQLite makes them within a commit, every 1000 pages.
+    /// The pool must be the only one that writes to the database, with one connection that is never closed
+    /// (`max_connections(1)`, `max_lifetime(None)`, `idle_timeout(None)`). Call [`migrate`](Self::migrate) before any verb.
+    ///
+    /// WAL checkpoints are those of the pool. By default, SQLite makes them within a commit, every 1000 pages.
     pub fn new(pool: SqlitePool) -> Self {
         Self::with_checkpoints(pool, None)
     }
@@ -183,8 +187,10 @@ impl SqliteStore {
         Self { verbs, home: SqliteHome::new(pool.clone()), pool }
     }
 
-    /// Creates the tables, or brings them up to date: `idempotency_records` and `idempotency_fences`, and
-    /// `idempotency_migrations`, which is apart from the application's own migrations. Several processes may do so at once.
+    /// Creates the tables `idempotency_records` and `idempotency_fences`, or migrates them to this version of the crate.
+    ///
+    /// Several processes may do so at once. The store keeps its migrations in `idempotency_migrations`, apart from those of
+    /// the application.
     ///
     /// # Errors
     ///
@@ -202,7 +208,7 @@ impl SqliteStore {
         transaction.commit().await.map_err(store_error)
     }
 
-    /// The pool with the one connection that writes.
+    /// Returns the pool with the one connection that writes.
     pub fn pool(&self) -> &SqlitePool {
         &self.pool
     }
@@ -269,7 +275,7 @@ impl ClaimsInTransaction for SqliteStore {
     }
 }
 
-/// Each call is one transaction, and other writers wait for it: a limit of some hundreds is kind to them.
+/// Each call is one transaction, for which other writers wait. Use a limit of some hundreds.
 impl Purge for SqliteStore {
     async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);

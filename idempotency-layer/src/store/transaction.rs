@@ -12,7 +12,7 @@ use crate::error::StoreError;
 /// request. The handler begins the transaction. The layer ends it: it calls exactly one of
 /// [`complete`](Self::complete), [`commit`](Self::commit) and [`roll_back`](Self::roll_back), or drops this value.
 ///
-/// However it ends, the handler's end is over with it, whatever clones of it or tasks that use it are left.
+/// The handler's end is over when the transaction ends, even if clones of it are left.
 ///
 /// # Errors
 ///
@@ -21,12 +21,13 @@ use crate::error::StoreError;
 ///
 /// # Cancel safety
 ///
-/// Dropped before it was ended, it is rolled back. Dropped while it is being ended, it has committed whole or not at all.
+/// If it is dropped before it was ended, it is rolled back. If it is dropped while it ends, it is committed completely or not
+/// at all.
 pub trait RequestTransaction: Send + 'static {
-    /// Whether the handler began it. If not, the outcome goes into the store without it.
+    /// Returns whether the handler began the transaction. If not, the layer stores the outcome without it.
     fn is_begun(&self) -> bool;
 
-    /// Whether the handler asked to commit its rows with whatever response is stored, instead of with a success only.
+    /// Returns whether the handler asked to commit its rows with any response that is stored.
     fn keeps_on_error(&self) -> bool {
         false
     }
@@ -37,9 +38,9 @@ pub trait RequestTransaction: Send + 'static {
     /// Commits what the handler wrote for a request that has no record.
     fn commit(self: Box<Self>) -> Ending<()>;
 
-    /// Undoes what the handler wrote. Where that fails, the end of the connection does it.
+    /// Undoes what the handler wrote. If that fails, the connection is closed, which undoes it too.
     fn roll_back(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
-/// The end of a [`RequestTransaction`].
+/// The future that ends a [`RequestTransaction`].
 pub type Ending<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;

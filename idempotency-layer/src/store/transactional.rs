@@ -13,15 +13,15 @@ use crate::error::StoreError;
 /// A store whose transaction can be the claim; see
 /// [`Builder::claim_in_transaction`](crate::Builder::claim_in_transaction).
 ///
-/// There is no lease: the claim holds as long as the transaction is open, and ends with it, however it ends. Nothing is
-/// written before the completion, so a run that dies leaves nothing.
+/// The claim has no lease. It holds while the transaction is open and ends with it. Nothing is written before the
+/// completion, so a run that dies leaves nothing.
 ///
-/// It is for stores that share a database with handlers: `PostgresStore`, `SqliteStore`, and [`Arc`] or `Layered` around
-/// one of them. A program that picks its store when it starts builds its layers in a generic function, once for each kind.
+/// `PostgresStore` and `SqliteStore` implement it, and [`Arc`] and `Layered` do around one of them. A program that chooses
+/// its store when it starts builds its layers in a generic function, once for each store.
 ///
 /// # The contract
 ///
-/// Beside that of [`Store`], checked by `conformance::check_transactions`:
+/// In addition to the contract of [`Store`]. `conformance::check_transactions` checks each number.
 ///
 /// 1. *First claim.* The claim of a record unknown to the store is `Run`, attempt 1, no orphan, no checkpoint.
 /// 2. *One runner.* While the transaction is open, no other claim of its record runs, leased or in a transaction: it is
@@ -41,15 +41,15 @@ use crate::error::StoreError;
 ///
 /// # Errors and cancel safety
 ///
-/// As [`Store`]. A dropped call holds no claim and leaves no transaction.
+/// The same as those of [`Store`]. A call that is dropped holds no claim and leaves no transaction.
 pub trait ClaimsInTransaction: Store {
-    /// How long a transaction may take if [`Builder::transaction_time`](crate::Builder::transaction_time) does not say.
+    /// The default of [`Builder::transaction_time`](crate::Builder::transaction_time).
     const TRANSACTION_TIME: Duration;
 
     /// Begins a transaction and asks for the right to run in it.
     ///
-    /// `transaction_time` bounds the transaction where the store can: a database that is not heard from its client for so
-    /// long ends it. `request.lease` is not used.
+    /// If the database supports it, it ends a transaction whose client is silent for `transaction_time`. `request.lease` is not
+    /// used.
     fn claim_in_transaction(
         &self,
         request: ClaimRequest,
@@ -90,7 +90,7 @@ impl fmt::Debug for TransactionClaim {
 /// The layer's end of a transaction that is a claim.
 ///
 /// The layer calls exactly one of [`complete`](Self::complete) and [`roll_back`](Self::roll_back), or drops this value, which
-/// rolls back and gives the claim up. However it ends, the handler's end is over with it.
+/// rolls back and gives up the claim. The handler's end is over when the transaction ends.
 ///
 /// # Errors
 ///
@@ -100,22 +100,23 @@ pub trait ClaimTransaction: Send + 'static {
     /// Puts the handler's end into the extensions of the request.
     fn offer(&self, extensions: &mut Extensions);
 
-    /// Whether the handler asked to commit its rows with whatever response is stored.
+    /// Returns whether the handler asked to commit its rows with any response that is stored.
     fn keeps_on_error(&self) -> bool;
 
-    /// Writes the outcome and commits. Without `with_rows`, what the handler wrote is undone first.
+    /// Writes the outcome and commits. If `with_rows` is `false`, the handler's rows are rolled back first.
     fn complete(self: Box<Self>, outcome: Outcome, with_rows: bool) -> Ending<Completion>;
 
     /// Undoes everything and gives up the claim. When it returns, a retry can run.
     fn roll_back(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
-/// What came of completing a [`ClaimTransaction`].
+/// The result of [`ClaimTransaction::complete`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Completion {
     /// The outcome is stored, and the rows are committed.
     Committed,
-    /// Another run came first: everything was rolled back, and this is what the record says now. Never [`Claim::Run`].
+    /// Another run completed the record first. Everything was rolled back, and this is the answer of the record. Never
+    /// [`Claim::Run`].
     Overtaken(Claim),
 }

@@ -15,6 +15,7 @@ pub(crate) fn stale(_: RecordId) {}
 pub(crate) fn lease_lost(_: RecordId) {}
 pub(crate) fn store_failed(_: RecordId, _: &'static str, _: &StoreError) {}
 pub(crate) fn purge_failed(_: &StoreError) {}
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) fn on_commit_panicked() {}
 pub(crate) fn not_committed(_: &StoreError) {}
 pub(crate) fn not_stored(_: RecordId, _: &'static str) {}

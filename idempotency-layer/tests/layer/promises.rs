@@ -43,12 +43,12 @@ fn functions(folder: &Path, names: &mut BTreeSet<String>) {
             functions(&path, names);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(path).unwrap();
-            let named = text.split("fn ").skip(1).map(|rest| {
+            let found = text.split("fn ").skip(1).map(|rest| {
                 rest.chars()
                     .take_while(|character| character.is_alphanumeric() || *character == '_')
                     .collect()
             });
-            names.extend(named);
+            names.extend(found);
         }
     }
 }
@@ -68,12 +68,12 @@ fn each_cell_of_the_promises_has_a_test_that_exists() {
         for (promise, tests) in promised.iter().zip(tested) {
             assert_eq!(promise.len(), tests.len(), "{}", promise[0]);
             for (column, cell) in tests.iter().enumerate().skip(1) {
-                let named: Vec<_> = cell.split('`').skip(1).step_by(2).collect();
+                let shown_by: Vec<_> = cell.split('`').skip(1).step_by(2).collect();
                 // An empty cell promises the same as the one before it, and the same test shows it.
                 let is_repeated =
                     column > 1 && ["the same", &promise[column - 1]].contains(&&*promise[column]);
-                assert!(!named.is_empty() || is_repeated, "no test: {}, column {column}", promise[0]);
-                for name in named {
+                assert!(!shown_by.is_empty() || is_repeated, "no test: {}, column {column}", promise[0]);
+                for name in shown_by {
                     assert!(names.contains(name), "there is no test {name}");
                 }
             }

@@ -15,7 +15,7 @@ use crate::rejection::RejectionKind;
 ///
 /// # Errors
 ///
-/// [`NoCoCommit`] where there is none: the route is not behind a layer whose store is of this database.
+/// [`NoCoCommit`] if the route is not behind a layer whose store is of this database.
 impl<DB: CoCommitDatabase, S: Sync> FromRequestParts<S> for CoCommit<DB> {
     type Rejection = NoCoCommit;
 

@@ -11,12 +11,12 @@ use super::{OpenTransaction, Shared};
 
 /// A savepoint inside the transaction of a request.
 ///
-/// Dropped without [`commit`](Self::commit), it is rolled back.
+/// If it is dropped without [`commit`](Self::commit), it is rolled back.
 ///
 /// # Cancel safety
 ///
-/// sqlx knows a savepoint by its depth alone. If beginning or ending one is dropped half way, in a time-out for example,
-/// nobody knows which rows are left. So the request is not committed after that: its answer becomes a 503, unless the
+/// sqlx names a savepoint by its depth only. If a call that begins or ends one is dropped half way, for example by a
+/// time-out, it is unknown which rows are left. The request is then not committed: a success becomes a 503, unless the
 /// handler calls [`CoCommit::roll_back`](super::CoCommit::roll_back).
 pub struct Savepoint<'a, DB: CoCommitDatabase> {
     inner: Transaction<'a, DB>,

@@ -1,7 +1,8 @@
 //! The SQL inside a handler's transaction.
 //!
-//! Each statement names the table with its schema: the handler may have set another `search_path`. None is prepared under
-//! a setting that outlives the transaction, so all of this works behind a pooler that pools transactions.
+//! Each statement names the table with its schema: the handler may have set another `search_path`. None leaves a setting in
+//! the session. The statements of a claim are prepared under a name, though, which a pooler that pools transactions has to
+//! know: PgBouncer 1.18 does not.
 
 use std::time::Duration;
 
