@@ -245,7 +245,7 @@ impl<St: Store> Engine<St> {
             claimed.transaction = St::offer_transaction(&self.config.store, request.extensions_mut());
             // Boxed apart, so that a replay, which never comes here, does not carry the room for it. A service that panics
             // before it has made its future ends like one that does after.
-            match catch_unwind(AssertUnwindSafe(|| Box::pin(inner.call(request)))) {
+            match catch_unwind(AssertUnwindSafe(move || Box::pin(inner.call(request)))) {
                 Ok(handler) => Box::pin(claimed.run(handler)).await,
                 Err(panic) => Box::pin(claimed.settle(Ended::Panicked(panic))).await,
             }
