@@ -61,7 +61,7 @@ use crate::response::StoredResponse;
 /// # The contract
 ///
 /// A store is correct when all of these hold, for any number of concurrent callers. With the feature
-/// `conformance`, [`conformance`](crate::conformance) has one test for each number.
+/// `conformance`, the module `conformance` has one test for each number.
 ///
 /// 1. **First claim.** The claim of a record unknown to the store is [`Claim::Run`], attempt 1, no
 ///    orphan, no checkpoint.
