@@ -186,7 +186,7 @@ fn is_token(byte: u8) -> bool {
 /// Whether each byte stands for itself in a structured-field String (RFC 9651, section 4.2.5). All are looked at, so that
 /// the compiler compares many at a time.
 fn are_plain(bytes: &[u8]) -> bool {
-    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
     bytes.iter().fold(true, |all, byte| all & is_plain(*byte))
 }
 
