@@ -4,6 +4,8 @@
 //! cargo bench -p idempotency-layer --features postgres,sqlite,layered --bench stores
 //! ```
 //!
+//! With `BENCH_RECORDS=1000000`, the stores are measured with so many stored records beside none, too.
+//!
 //! A cycle is the claim of a new record and its completion with a response of 1 KiB. Store and yardstick take turns of a
 //! few seconds; a ratio is taken within a turn, before its median is, so that whatever else the machine does meanwhile
 //! hits both. Everything is durable: a commit is on the disk before it is answered.
@@ -20,6 +22,9 @@ mod load;
 #[cfg(feature = "postgres")]
 #[path = "stores/postgres.rs"]
 mod postgres;
+#[cfg(all(feature = "postgres", feature = "sqlite"))]
+#[path = "stores/size.rs"]
+mod size;
 #[cfg(feature = "sqlite")]
 #[path = "stores/sqlite.rs"]
 mod sqlite;
@@ -35,5 +40,7 @@ fn main() {
     sqlite::run();
     #[cfg(all(feature = "layered", feature = "sqlite"))]
     layered::run();
+    #[cfg(all(feature = "postgres", feature = "sqlite"))]
+    size::run();
     println!("cycles a second, of a claim and a completion each; the medians of {} turns", load::TURNS);
 }

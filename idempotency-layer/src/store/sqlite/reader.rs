@@ -18,9 +18,12 @@ use crate::store::{Claim, ClaimRequest};
 ///
 /// The connection is opened by the first read. A database in memory has no second connection.
 #[derive(Clone, Debug)]
-pub(crate) struct Reader {
+pub(crate) struct Reader(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     options: SqliteConnectOptions,
-    connection: Arc<Mutex<Reading>>,
+    connection: Mutex<Reading>,
 }
 
 #[derive(Debug)]
@@ -35,7 +38,7 @@ impl Reader {
     pub(crate) fn new(options: SqliteConnectOptions) -> Self {
         // A shared cache has locks that a reader waits for, and would keep a database in memory alive.
         let options = options.read_only(true).shared_cache(false);
-        Self { options, connection: Arc::new(Mutex::new(Reading::Unopened)) }
+        Self(Arc::new(Shared { options, connection: Mutex::new(Reading::Unopened) }))
     }
 
     /// Returns the answer to a claim of a record that is not to be had. It is as new as the last commit.
@@ -50,9 +53,9 @@ impl Reader {
     ///
     /// Nothing is left behind: a statement that is on its way ends by itself.
     pub(crate) async fn look(&self, request: &ClaimRequest) -> Result<Option<Claim>, StoreError> {
-        let mut reading = self.connection.lock().await;
+        let mut reading = self.0.connection.lock().await;
         if let Reading::Unopened = *reading {
-            *reading = open(&self.options).await.map_err(store_error)?;
+            *reading = open(&self.0.options).await.map_err(store_error)?;
         }
         let Reading::Open(connection) = &mut *reading else { return Ok(None) };
         let row = match packed::claim(&TEXTS.peek, request).fetch_optional(connection).await {
