@@ -262,9 +262,7 @@ impl<DB: CoCommitDatabase> CoCommit<DB> {
         // Dropped here, or failed: the claim is gone with its connection, and the request is answered 503.
         connection.roll_back_handler().await?;
         mem::forget(unbegun);
-        let connection = self.shared.begun(connection)?;
-        self.shared.lock().stage = Stage::Idle(connection);
-        Ok(())
+        self.shared.continued(connection)
     }
 
     /// Commits the rows of this request with any response that is stored, such as a 4xx.
@@ -329,6 +327,19 @@ impl<DB: CoCommitDatabase> Shared<DB> {
         }
         state.stage = Stage::InUse;
         Ok(connection)
+    }
+
+    /// The handler gives the transaction back, unless the request ended meanwhile. One look decides: between two, the
+    /// request could end, and its transaction would be open again after that.
+    fn continued(&self, connection: LentConnection<DB>) -> Result<(), CoCommitError> {
+        let mut state = self.lock();
+        if let Stage::Over = state.stage {
+            drop(state);
+            drop(connection); // closed, and rolled back with that
+            return Err(CoCommitError::Over);
+        }
+        state.stage = Stage::Idle(connection);
+        Ok(())
     }
 
     /// Ends the handler's use of the transaction, for good.

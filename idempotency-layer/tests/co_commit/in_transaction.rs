@@ -13,7 +13,7 @@ mod sqlite;
 
 use std::time::Duration;
 
-use idempotency_layer::{Builder, OnDisconnect, RejectionKind};
+use idempotency_layer::{Builder, CoCommitError, OnDisconnect, RejectionKind};
 
 use crate::database::Bench;
 use crate::rig::{self, Count, Gate, Rig, post, post_without_key, send};
@@ -35,6 +35,7 @@ on_both! {
     a_handler_that_gives_up_its_rows_keeps_the_claim
     a_savepoint_that_is_left_open_rolls_back_before_it_is_answered
     a_handler_that_takes_too_long_is_rolled_back_before_it_is_answered
+    a_rollback_beside_the_end_of_its_request_does_not_open_the_transaction_again
     a_client_that_leaves_finds_row_and_answer
     a_client_that_leaves_under_cancel_leaves_nothing
     beyond_the_bound_a_client_that_leaves_takes_its_handler_along
@@ -265,4 +266,32 @@ async fn without_a_key_nothing_is_begun_before_it_is_asked_for<DB: Bench>() {
     let service = rig.writing(&runs, 201);
     assert_eq!(send(&service, post_without_key()).await.status, 201);
     assert_eq!((rig.rows().await.len(), rig.records().await), (1, 0));
+}
+
+/// A task that outlives the handler rolls back again and again, and so meets the end of the request at every moment.
+async fn a_rollback_beside_the_end_of_its_request_does_not_open_the_transaction_again<DB: Bench>() {
+    let (rig, runs) = (rig::<DB>().await, Count::default());
+    let (told, mut tasks) = tokio::sync::mpsc::unbounded_channel();
+    let service = rig.serve(&runs, move |run, co_commit| {
+        let told = told.clone();
+        async move {
+            drop(co_commit.begin().await.unwrap());
+            let task = tokio::spawn(async move {
+                while !matches!(co_commit.roll_back().await, Err(CoCommitError::Over)) {
+                    tokio::task::yield_now().await;
+                }
+                co_commit.begin().await.map(drop)
+            });
+            told.send(task).unwrap();
+            tokio::task::yield_now().await;
+            rig::answer(201, run)
+        }
+    });
+    for round in 0..100 {
+        let answer = send(&service, post(&format!("key-{round}"))).await;
+        assert!([201, 503].contains(&answer.status), "{answer:?}");
+        let ended = tokio::time::timeout(Duration::from_secs(20), tasks.recv().await.unwrap());
+        let begun = ended.await.expect("the handle is over with its request").unwrap();
+        assert!(matches!(begun, Err(CoCommitError::Over)), "{begun:?}");
+    }
 }
