@@ -4,7 +4,7 @@
 //! cargo bench -p idempotency-layer --features postgres,sqlite,layered --bench stores
 //! ```
 //!
-//! With `BENCH_RECORDS=1000000`, the stores are measured with so many stored records beside none, too.
+//! With `BENCH_RECORDS=1000000`, each store with a million records is also measured beside an empty one.
 //!
 //! A cycle is the claim of a new record and its completion with a response of 1 KiB. Store and yardstick take turns of a
 //! few seconds; a ratio is taken within a turn, before its median is, so that whatever else the machine does meanwhile

@@ -33,7 +33,7 @@ use tower::{Service, service_fn};
 #[derive(Clone)]
 struct Account(&'static str);
 
-/// Stands for your authentication: it leaves in the extensions whose call it is.
+/// Stands for your authentication, which puts the caller into the extensions.
 fn authenticate(mut request: Request<()>) -> Result<Request<()>, Status> {
     let account = match request.metadata().get("authorization").map(MetadataValue::as_bytes) {
         Some(b"Bearer alice") => Account("alice"),

@@ -49,7 +49,7 @@ use crate::response::StoredResponse;
 use crate::store::{Claim, ClaimToken, RecordId, RequestTransaction, Run, Store, Tombstone};
 use crate::trace;
 
-/// What a client is told to wait while another request with its key is carried out.
+/// The `Retry-After` of a request whose key is in progress.
 const RETRY_SOON: Duration = Duration::from_secs(1);
 
 /// What to do with a request, decided from its head.

@@ -127,8 +127,8 @@ trait Detachable: Send + Sync {
     /// The requests whose client disconnected.
     fn detached(&self) -> &TaskTracker;
 
-    /// Where so many run on without their clients, this one ends with its own: its claim is a transaction, which is
-    /// rolled back.
+    /// How many requests may run on without their clients before this one is rolled back when its client disconnects.
+    /// `None`: it always runs on. Only a claim that is a transaction can be dropped.
     fn drops_beyond(&self) -> Option<usize>;
 }
 

@@ -19,7 +19,7 @@ use crate::rejection::{Rejection, RejectionKind};
 use crate::request_outcome::RequestOutcome;
 use crate::trace;
 
-/// What a client is told to wait after a 503.
+/// The `Retry-After` of a 503.
 const RETRY_SOON: Duration = Duration::from_secs(1);
 
 /// Why an extractor, or a [`CoCommitError`](crate::CoCommitError), answered in the handler's place.

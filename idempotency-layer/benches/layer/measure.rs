@@ -83,7 +83,7 @@ fn count(name: &str) {
     }
 }
 
-/// Times a future. The name is what a profiler is told to look at.
+/// Times a future. A profiler filters by this function's name.
 #[inline(never)]
 fn counted(runtime: &Runtime, load: impl Future<Output = Duration>) -> Duration {
     runtime.block_on(load)

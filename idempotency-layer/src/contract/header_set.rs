@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 
-/// A few header names. Most names that it does not contain are told by their length.
+/// A few header names. The length alone rules out most names that it does not contain.
 #[derive(Clone, Default)]
 pub(crate) struct HeaderSet {
     names: Vec<HeaderName>,

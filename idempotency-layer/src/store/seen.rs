@@ -91,7 +91,7 @@ impl Seen {
         }
     }
 
-    /// `None`: whoever holds the lock runs.
+    /// `None`: the holder of the lock runs.
     fn answer(&self, request: &ClaimRequest) -> Option<Claim> {
         if !self.fingerprint.matches(&request.fingerprint) {
             return Some(Claim::Mismatch);

@@ -38,7 +38,7 @@ enum Place {
 }
 
 impl Round {
-    /// Takes what goes into one batch, at most so many verbs. What does not stays, in its order.
+    /// Takes the verbs of one batch, up to the limit. The others stay, in their order.
     pub(super) fn cut(waiting: &mut Vec<Job>, most: usize, together: impl Fn(&Op, &Op) -> bool) -> Self {
         let mut taken: Vec<(Op, Caller)> = Vec::with_capacity(waiting.len());
         let (mut places, mut bytes) = (HashMap::with_capacity(waiting.len()), 0);

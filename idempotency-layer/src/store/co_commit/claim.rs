@@ -45,7 +45,7 @@ pub(in crate::store) async fn claim<DB: CoCommitDatabase>(
             return Ok(TransactionClaim::Answered(claim));
         }
     };
-    // The lock was ours, so whoever is entered still has just ended.
+    // We have the lock, so a record that is still entered belongs to a run that has just ended.
     let Some(running) = claims.running.enter(request.record) else {
         roll_back_in_time(connection).await;
         return Ok(in_flight());

@@ -127,7 +127,7 @@ impl ClaimStatements for Sqlite {
         home.reader.look(request).await.ok().flatten()
     }
 
-    /// The writer is the lock: whoever has it is the only one that runs.
+    /// The writer is the lock: only its holder runs.
     async fn begin_claim(
         home: &SqliteHome,
         connection: &mut SqliteConnection,
