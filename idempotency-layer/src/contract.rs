@@ -6,6 +6,8 @@ mod header_set;
 mod ietf;
 mod json;
 mod mintfax;
+#[cfg(test)]
+mod rejection_tests;
 mod stripe;
 mod txcloud;
 mod veriko;
@@ -20,7 +22,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri
 pub use self::classifier::{Classifier, Disposition};
 use self::header_set::HeaderSet;
 use crate::fingerprint::FingerprintMode;
-use crate::key::{Key, KeySyntax};
+use crate::key::{Bind, Key, KeySyntax};
 use crate::rejection::{Rejection, RejectionKind};
 
 /// What an API promises about its idempotency keys.
@@ -86,16 +88,6 @@ pub struct Contract {
 }
 
 pub(crate) type Render = Arc<dyn Fn(&Rejection) -> Response<Bytes> + Send + Sync>;
-
-/// What a key is bound to besides the principal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Bind {
-    /// Method and original path. The same key on another endpoint is another key.
-    Endpoint,
-    /// Nothing else. A principal uses a key once, on any endpoint.
-    Principal,
-}
 
 /// The header that marks a replay.
 ///

@@ -9,7 +9,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method, Uri};
 use sha2::{Digest, Sha256};
 
-use crate::contract::Bind;
+use crate::key::Bind;
 
 /// Which requests under one key count as the same request.
 ///

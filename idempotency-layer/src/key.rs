@@ -1,4 +1,4 @@
-//! The key a client sent, and the syntax of valid keys.
+//! Keys: their text, their syntax, and what they are bound to.
 
 mod structured;
 
@@ -152,6 +152,16 @@ impl KeySyntax {
         }
         Ok(Some(key))
     }
+}
+
+/// What a key is bound to besides the principal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Bind {
+    /// Method and original path. The same key on another endpoint is another key.
+    Endpoint,
+    /// Nothing else. A principal uses a key once, on any endpoint.
+    Principal,
 }
 
 /// Why a header holds no key.

@@ -431,11 +431,11 @@ pub use crate::config::{OnDisconnect, OnStoreFailure};
 #[cfg(feature = "axum")]
 pub use crate::context::NoIdempotency;
 pub use crate::context::{CheckpointError, Idempotency};
-pub use crate::contract::{Bind, Classifier, Contract, Disposition, ReplayMark};
+pub use crate::contract::{Classifier, Contract, Disposition, ReplayMark};
 pub use crate::error::{StoreError, StoreErrorKind};
 pub use crate::fingerprint::{Fingerprint, FingerprintMode};
 pub use crate::future::ResponseFuture;
-pub use crate::key::{InvalidKey, Key, KeySyntax};
+pub use crate::key::{Bind, InvalidKey, Key, KeySyntax};
 pub use crate::layer::{Builder, IdempotencyLayer, Scoped, Unscoped};
 pub use crate::orphan::{OnOrphan, Orphan, Reconcile, Reconciled};
 pub use crate::rejection::{Rejection, RejectionKind};

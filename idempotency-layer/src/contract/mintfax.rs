@@ -4,8 +4,9 @@ use bytes::Bytes;
 use http::{HeaderName, Method, Response, StatusCode};
 
 use super::json::Quoted;
-use super::{Bind, Classifier, Contract, ReplayMark};
+use super::{Classifier, Contract, ReplayMark};
 use crate::fingerprint::FingerprintMode;
+use crate::key::Bind;
 use crate::rejection::{Rejection, RejectionKind};
 
 impl Contract {

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 
 use super::json::Quoted;
-use super::{Bind, Classifier, Contract};
+use super::{Classifier, Contract};
+use crate::key::Bind;
 use crate::rejection::{Rejection, RejectionKind};
 
 impl Contract {
