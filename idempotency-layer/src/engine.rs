@@ -185,6 +185,11 @@ impl<St: Store> Engine<St> {
         &self.cancellation
     }
 
+    /// Lets requests that wait for this record ask the store again.
+    pub(crate) fn wake_waiters(&self) {
+        self.config.wake_waiters(self.record);
+    }
+
     /// The way of a request with a key.
     #[expect(clippy::manual_async_fn, reason = "an async fn would keep room for its arguments twice")]
     pub(crate) fn engage<S, B, R>(

@@ -130,6 +130,9 @@ trait Detachable: Send + Sync {
     /// How many requests may run on without their clients before this one is rolled back when its client disconnects.
     /// `None`: it always runs on. Only a claim that is a transaction can be dropped.
     fn drops_beyond(&self) -> Option<usize>;
+
+    /// Lets waiters ask the store again.
+    fn wake_waiters(&self);
 }
 
 impl<St: Store> Detachable for Engine<St> {
@@ -147,6 +150,10 @@ impl<St: Store> Detachable for Engine<St> {
 
     fn drops_beyond(&self) -> Option<usize> {
         self.config().in_transaction.is_some().then_some(self.config().max_detached)
+    }
+
+    fn wake_waiters(&self) {
+        Self::wake_waiters(self);
     }
 }
 
@@ -183,6 +190,9 @@ impl<R: Send + 'static, E: Send + 'static> Drop for Engaged<R, E> {
             return;
         }
         if self.request.drops_beyond().is_some_and(|max| self.request.detached().len() >= max) {
+            // The transaction ends with its future, and a waiter may run then.
+            drop(future);
+            self.request.wake_waiters();
             return;
         }
         cancellation.disconnect();

@@ -307,8 +307,8 @@
 //!
 //! A lease is counted from before the store was asked. A renewal that fails is tried again within a
 //! second, so an outage that is shorter than the rest of the lease loses nothing. A claim that could not
-//! be given back is given back in the background, with exponential backoff from 100 ms to 10 s, for at
-//! most 1024 claims at a time.
+//! be given back is given back in the background, with exponential backoff and jitter (from 100 ms up to
+//! 10 s), for at most 1024 claims at a time.
 //!
 //! ## What other middleware sees
 //!

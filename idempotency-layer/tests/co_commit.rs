@@ -20,6 +20,8 @@ mod rig;
 mod commit_answers;
 #[path = "co_commit/drops.rs"]
 mod drops;
+#[path = "co_commit/grpc.rs"]
+mod grpc;
 #[path = "co_commit/in_transaction.rs"]
 mod in_transaction;
 #[path = "co_commit/on_commit.rs"]

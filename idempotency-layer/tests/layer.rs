@@ -4,6 +4,8 @@
 #[path = "layer/support.rs"]
 mod support;
 
+#[path = "layer/lending.rs"]
+mod lending;
 #[path = "layer/scripted.rs"]
 mod scripted;
 

@@ -1,6 +1,8 @@
 //! Giving a claim up, for as long as it takes: a claim that is not given back keeps its key "in progress" until the lease
 //! ends, and makes an orphan of a request that never ran.
 
+use std::array::IntoIter;
+use std::iter::Cycle;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use crate::orphan::OnOrphan;
 use crate::store::{Claim, ClaimRequest, Fence, Fenced, Outcome, RecordId, Run, Store, Tombstone};
 use crate::trace;
 
-/// The pauses before the store is asked again double from the first to the longest.
+/// The longest pause before the store is asked again doubles each time, from the first to the last of these.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// At most this many claims are given up in the background at a time. Beyond it, their leases run out instead.
@@ -78,7 +80,7 @@ impl<St: Store> GivenUp<St> {
 
     /// Asks the store until it says what it did, or has forgotten the record.
     async fn until_known(self, until: Instant) {
-        let mut pauses = Pauses::until(until);
+        let mut pauses = Pauses::new(self.record, until);
         while pauses.next().await {
             if self.is_known().await {
                 return;
@@ -115,7 +117,7 @@ pub(super) fn give_back<St: Store>(config: &Arc<Config<St>>, request: ClaimReque
     let until = config.remembered_until();
     let background = config.clone();
     spawn(config, async move {
-        let mut pauses = Pauses::until(until);
+        let mut pauses = Pauses::new(request.record, until);
         while pauses.next().await {
             let answer = St::claim(&background.store, request).await;
             if let Err(error) = &answer {
@@ -151,20 +153,25 @@ fn spawn<St>(config: &Config<St>, task: impl Future<Output = ()> + Send + 'stati
     }
 }
 
-/// Exponential backoff up to an end.
+/// Exponential backoff with jitter, up to an end.
 struct Pauses {
     pause: Duration,
     until: Instant,
+    /// The bytes of the record's digest, which are as good as random: claims that were lost together, in one outage, are
+    /// given back one after another.
+    jitter: Cycle<IntoIter<u8, 32>>,
 }
 
 impl Pauses {
-    fn until(until: Instant) -> Self {
-        Self { pause: FIRST_PAUSE, until }
+    fn new(record: RecordId, until: Instant) -> Self {
+        Self { pause: FIRST_PAUSE, until, jitter: (*record.as_bytes()).into_iter().cycle() }
     }
 
-    /// Waits. Returns whether it is still worth asking.
+    /// Waits for between half of the pause and all of it. Returns whether it is still worth asking.
     async fn next(&mut self) -> bool {
-        sleep(self.pause).await;
+        let jitter = self.jitter.next().unwrap_or(u8::MAX);
+        let half = self.pause / 2;
+        sleep(half + half * u32::from(jitter) / u32::from(u8::MAX)).await;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         now() < self.until
     }

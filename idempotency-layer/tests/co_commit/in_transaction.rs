@@ -1,5 +1,7 @@
 //! Claims that are the handler's transaction.
 
+#[path = "in_transaction/costs.rs"]
+mod costs;
 #[path = "in_transaction/crash.rs"]
 mod crash;
 #[path = "in_transaction/mixed.rs"]

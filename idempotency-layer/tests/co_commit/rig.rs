@@ -210,7 +210,7 @@ impl Default for Count {
 }
 
 impl Count {
-    fn one(&self) -> usize {
+    pub(crate) fn one(&self) -> usize {
         let mut count = 0;
         self.0.send_modify(|runs| {
             *runs += 1;

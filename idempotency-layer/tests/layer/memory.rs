@@ -376,3 +376,13 @@ async fn the_record_that_would_expire_first_is_evicted_first_wherever_it_lies() 
         );
     }
 }
+
+#[tokio::test]
+async fn a_process_that_starts_anew_runs_what_the_one_before_answered() {
+    let runs = Count::default();
+    for run in 1..=2 {
+        let service = builder(MemoryStore::default()).build().layer(counting(&runs));
+        let answer = send(&service, post("key", "body")).await;
+        assert_eq!((answer.text(), answer.is_replay()), (&*format!("run {run}"), false));
+    }
+}

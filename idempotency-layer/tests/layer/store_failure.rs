@@ -297,14 +297,14 @@ async fn a_claim_of_an_orphan_that_is_given_back_leaves_the_orphan() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_claim_is_asked_about_ever_more_seldom_and_so_is_a_release() {
+async fn a_claim_and_a_release_that_fail_are_tried_again_less_and_less_often() {
     let (store, runs) = (Scripted::new(), Count::default());
     let service = refusing(&store, first_then_created(&runs, || response(503, "try again")));
     store.always(Verb::Claim, Act::Lose);
     assert_eq!(send(&service, post("key", "body")).await.status, 503);
     sleep(Duration::from_mins(10)).await;
     let asked = store.count(Verb::Claim);
-    assert!((60..75).contains(&asked), "{asked} in ten minutes");
+    assert!((60..125).contains(&asked), "{asked} in ten minutes");
 
     let (store, runs) = (Scripted::new(), Count::default());
     let service = refusing(&store, first_then_created(&runs, || response(503, "try again")));
@@ -313,7 +313,7 @@ async fn a_claim_is_asked_about_ever_more_seldom_and_so_is_a_release() {
     assert_eq!(store.count(Verb::Release), 2, "once, and once more at once");
     sleep(Duration::from_mins(10)).await;
     let asked = store.count(Verb::Release);
-    assert!((60..75).contains(&asked), "{asked} in ten minutes");
+    assert!((60..125).contains(&asked), "{asked} in ten minutes");
 }
 
 #[tokio::test(start_paused = true)]
@@ -393,4 +393,25 @@ async fn claims_are_given_back_by_a_bounded_number_of_tasks() {
     store.always(Verb::Claim, Act::Pass);
     layer.shutdown().await;
     assert_eq!(send(&service, post("key-0", "body")).await.status, 201);
+}
+
+#[tokio::test(start_paused = true)]
+async fn claims_that_were_lost_at_once_are_not_given_back_at_once() {
+    let (store, runs) = (Scripted::new(), Count::default());
+    let service = builder(store.clone()).build().layer(counting(&runs));
+    store.always(Verb::Claim, Act::Lose);
+    for n in 0..100 {
+        let kind = send(&service, post(&format!("key-{n}"), "body")).await.kind();
+        assert_eq!(kind, Some(RejectionKind::StoreUnavailable));
+    }
+    store.always(Verb::Claim, Act::Pass);
+    let (mut released, mut most) = (0, 0);
+    for _ in 0..101 {
+        sleep(Duration::from_millis(1)).await;
+        settle().await;
+        most = most.max(store.count(Verb::Release) - released);
+        released = store.count(Verb::Release);
+    }
+    assert_eq!(released, 100, "within the first pause");
+    assert!(most <= 15, "{most} within a millisecond");
 }

@@ -1,173 +1,20 @@
-//! What the layer does with a store's transaction: which end it gives it, in which order, and what it answers. The
-//! transactions here are lists in memory; those of databases are in `co_commit.rs`.
+//! How the layer ends a store's transaction, in which order, and what it answers.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::{Extensions, Method};
+use http::Method;
 use idempotency_layer::{
-    Checkpoint, Claim, ClaimRequest, Classifier, Contract, Disposition, Ending, Fence, Fenced,
-    IdempotencyService, KeySyntax, OnDisconnect, OnOrphan, OnStoreFailure, Outcome, RecordId, RejectionKind,
-    RequestTransaction, Store, StoreError, StoreErrorKind, Tombstone,
+    Classifier, Contract, Disposition, IdempotencyService, KeySyntax, OnDisconnect, OnOrphan, OnStoreFailure,
+    RejectionKind, StoreErrorKind, Tombstone,
 };
 use tower::{Layer, ServiceExt};
 
-use crate::scripted::{Act, DOWN, Scripted, Verb};
+use crate::lending::{Lending, Pen};
+use crate::scripted::{Act, DOWN, Verb};
 use crate::support::{
-    Count, Gate, Handler, Req, builder, handler, poll, post, post_without_key, response, send, settle, start,
+    Count, Gate, Handler, builder, handler, poll, post, post_without_key, response, send, settle, start,
     try_handler,
 };
-
-/// A store that lends transactions on a list of rows.
-#[derive(Clone)]
-pub(crate) struct Lending {
-    pub(crate) records: Scripted,
-    rows: Rows,
-    slow_roll_back: Arc<Mutex<Option<Gate>>>,
-}
-
-#[derive(Clone, Default)]
-struct Rows(Arc<Mutex<Table>>);
-
-#[derive(Default)]
-struct Table {
-    committed: Vec<String>,
-    /// What becomes of the next commit: a failure, and whether it takes effect all the same.
-    next: Option<(StoreErrorKind, bool)>,
-    log: Vec<&'static str>,
-}
-
-/// The handler's end.
-#[derive(Clone, Default)]
-pub(crate) struct Pen {
-    rows: Arc<Mutex<Option<Vec<String>>>>,
-    keeps_on_error: Arc<AtomicBool>,
-}
-
-impl Pen {
-    pub(crate) fn of(request: &Req) -> Self {
-        request.extensions().get::<Self>().expect("a transaction is lent").clone()
-    }
-
-    pub(crate) fn write(&self, row: impl Into<String>) {
-        self.rows.lock().unwrap().get_or_insert_default().push(row.into());
-    }
-
-    pub(crate) fn keep_on_error(&self) {
-        self.keeps_on_error.store(true, Ordering::Relaxed);
-    }
-}
-
-struct Draft {
-    pen: Pen,
-    store: Lending,
-}
-
-impl Draft {
-    async fn end(
-        self: Box<Self>,
-        how: &'static str,
-        record: Option<(RecordId, Fence, Outcome)>,
-    ) -> Result<Fenced, StoreError> {
-        let next = {
-            let mut table = self.store.rows.0.lock().unwrap();
-            table.log.push(how);
-            table.next.take()
-        };
-        if !matches!(next, Some((_, false))) {
-            if let Some((record, fence, outcome)) = record
-                && self.store.records.complete(record, fence, outcome).await? == Fenced::Stale
-            {
-                return Ok(Fenced::Stale);
-            }
-            let rows = self.pen.rows.lock().unwrap().take();
-            self.store.rows.0.lock().unwrap().committed.extend(rows.into_iter().flatten());
-        }
-        match next {
-            None => Ok(Fenced::Held),
-            Some((StoreErrorKind::Unavailable, _)) => Err(StoreError::unavailable("lost")),
-            Some(_) => Err(StoreError::rolled_back("a deferred constraint")),
-        }
-    }
-}
-
-impl RequestTransaction for Draft {
-    fn is_begun(&self) -> bool {
-        self.pen.rows.lock().unwrap().is_some()
-    }
-
-    fn keeps_on_error(&self) -> bool {
-        self.pen.keeps_on_error.load(Ordering::Relaxed)
-    }
-
-    fn complete(self: Box<Self>, record: RecordId, fence: Fence, outcome: Outcome) -> Ending<Fenced> {
-        Box::pin(self.end("complete", Some((record, fence, outcome))))
-    }
-
-    fn commit(self: Box<Self>) -> Ending<()> {
-        Box::pin(async { self.end("commit", None).await.map(drop) })
-    }
-
-    fn roll_back(self: Box<Self>) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(async move {
-            // What was given up by then is seen in the records' log.
-            let gave_up = self.store.records.count(Verb::Release) + self.store.records.count(Verb::Complete);
-            let how = if gave_up == 0 { "roll back" } else { "roll back, too late" };
-            self.store.rows.0.lock().unwrap().log.push(how);
-            let slow = self.store.slow_roll_back.lock().unwrap().clone();
-            if let Some(gate) = slow {
-                gate.pass().await;
-            }
-        })
-    }
-}
-
-impl Lending {
-    pub(crate) fn new() -> Self {
-        Self { records: Scripted::new(), rows: Rows::default(), slow_roll_back: Arc::default() }
-    }
-
-    pub(crate) fn committed(&self) -> Vec<String> {
-        self.rows.0.lock().unwrap().committed.clone()
-    }
-
-    pub(crate) fn ends(&self) -> Vec<&'static str> {
-        self.rows.0.lock().unwrap().log.clone()
-    }
-
-    pub(crate) fn next_commit(&self, fails: StoreErrorKind, takes_effect: bool) {
-        self.rows.0.lock().unwrap().next = Some((fails, takes_effect));
-    }
-}
-
-impl Store for Lending {
-    async fn claim(&self, request: ClaimRequest) -> Result<Claim, StoreError> {
-        self.records.claim(request).await
-    }
-
-    async fn complete(&self, record: RecordId, fence: Fence, outcome: Outcome) -> Result<Fenced, StoreError> {
-        self.records.complete(record, fence, outcome).await
-    }
-
-    async fn release(&self, record: RecordId, fence: Fence) -> Result<Fenced, StoreError> {
-        self.records.release(record, fence).await
-    }
-
-    async fn extend(&self, record: RecordId, fence: Fence, lease: Duration) -> Result<Fenced, StoreError> {
-        self.records.extend(record, fence, lease).await
-    }
-
-    async fn checkpoint(&self, record: RecordId, fence: Fence, at: Checkpoint) -> Result<Fenced, StoreError> {
-        self.records.checkpoint(record, fence, at).await
-    }
-
-    fn offer_transaction(&self, extensions: &mut Extensions) -> Option<Box<dyn RequestTransaction>> {
-        let pen = Pen::default();
-        extensions.insert(pen.clone());
-        Some(Box::new(Draft { pen, store: self.clone() }))
-    }
-}
 
 fn behind(store: &Lending, inner: Handler) -> IdempotencyService<Handler, Lending> {
     builder(store.clone()).build().layer(inner)

@@ -6,6 +6,7 @@ use idempotency_layer::{IdempotencyService, RejectionKind};
 use tokio::time::sleep;
 use tower::Layer;
 
+use crate::lending::Exclusive;
 use crate::scripted::{Act, DOWN, Scripted, Verb};
 use crate::support::{
     Count, Gate, Handler, builder, counting, die_during, gated, handler, memory, now, post, response, send,
@@ -203,6 +204,22 @@ async fn when_the_one_who_asks_for_the_others_leaves_another_one_does() {
         assert_eq!(waiter.await.unwrap().brief(), (201, "run 1"));
     }
     assert!(finished.elapsed() <= Duration::from_secs(1), "{:?}", finished.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_owner_is_dropped_beyond_max_detached_a_waiter_runs_at_once() {
+    let (runs, gate) = (Count::default(), Gate::closed());
+    let layer = builder(Exclusive::default()).claim_in_transaction().max_detached(0);
+    let service = layer.wait(Duration::from_mins(1)).build().layer(gated(&runs, &gate));
+    let owner = start(&service, post("key", "body"));
+    settle().await;
+    let waiter = start(&service, post("key", "body"));
+    settle().await;
+    gate.open();
+    owner.abort();
+    let dropped = now();
+    assert_eq!(waiter.await.unwrap().brief(), (201, "run 2"));
+    assert_eq!(dropped.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
