@@ -1,4 +1,4 @@
-//! The store trait, its numbered contract, and what travels through it.
+//! The store trait, its numbered contract, and the types of its arguments and answers.
 
 mod any;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -220,9 +220,11 @@ pub trait Store: Send + Sync + 'static {
     }
 }
 
-/// A store that keeps expired records until they are purged, for example by a [`PurgeTask`].
+/// A store whose expired records can be deleted on request, for example by a [`PurgeTask`].
 pub trait Purge: Store {
     /// Deletes at most `limit` expired records and returns how many it deleted.
+    ///
+    /// A store that deletes them by itself returns 0.
     ///
     /// # Errors
     ///
@@ -288,7 +290,7 @@ pub struct ClaimRequest {
 }
 
 impl ClaimRequest {
-    /// Makes a request to claim `record` for `lease`. The record is kept for `ttl`.
+    /// Makes a request to claim `record` for `lease`. The store keeps the record for `ttl`.
     ///
     /// The layer makes these requests. Use this function to test a store, or to wrap one.
     pub const fn new(
@@ -419,7 +421,7 @@ impl Checkpoint {
     }
 }
 
-/// Without the data, which is the handler's own.
+/// Leaves out the data, which may be secret.
 impl fmt::Debug for Checkpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Checkpoint").field("name", &self.name).finish_non_exhaustive()
@@ -445,7 +447,7 @@ impl RecordId {
         &self.0
     }
 
-    /// A well mixed number of this record, to pick a shard or bucket by.
+    /// Returns uniformly distributed bits of the name, to choose a shard or a bucket.
     pub(crate) fn prefix(&self) -> u64 {
         let mut prefix = [0; 8];
         prefix.copy_from_slice(&self.0[..8]);
@@ -453,14 +455,14 @@ impl RecordId {
     }
 }
 
-/// The bytes are a digest already: eight of them make a full hash.
+/// Hashes eight bytes only. The name is a digest, so they are uniformly distributed.
 impl Hash for RecordId {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.prefix());
     }
 }
 
-/// The first four bytes: enough to follow a record through a log.
+/// Shows the first four bytes: enough to follow a record through a log.
 impl fmt::Debug for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for byte in &self.0[..4] {
@@ -537,7 +539,7 @@ mod tests {
         [0, 8].map(|at| token.as_bytes()[at..at + 8].try_into().unwrap())
     }
 
-    /// What does not change from token to token is what a forked child would share with its parent.
+    /// A forked child would share a constant part or a counter with its parent.
     #[test]
     fn no_part_of_a_token_is_a_number_of_the_process_or_a_count() {
         let mut seen = HashSet::new();

@@ -13,12 +13,13 @@ use super::{
 };
 use crate::error::StoreError;
 
-/// Any [`Store`] behind one type.
+/// Any store behind one type.
 ///
 /// [`IdempotencyLayer`](crate::IdempotencyLayer) is generic over its store, so that a verb costs no allocation. A program that
 /// chooses its store at run time wraps it in an `AnyStore`, which costs one allocation for each verb.
 ///
-/// A [`PurgeTask`](super::PurgeTask) accepts it:
+/// The wrapped store must implement [`Purge`], so a [`PurgeTask`](super::PurgeTask) for an `AnyStore` always purges. A store
+/// that deletes its expired records by itself implements it by returning 0.
 ///
 /// ```
 /// # #[cfg(feature = "memory")]
@@ -28,7 +29,7 @@ use crate::error::StoreError;
 ///
 /// use idempotency_layer::{AnyStore, IdempotencyLayer, MemoryStore, PurgeTask};
 ///
-/// let store = AnyStore::purging(MemoryStore::default());
+/// let store = AnyStore::new(MemoryStore::default());
 /// let purge = PurgeTask::spawn(store.clone(), Duration::from_mins(1), 1000);
 /// let layer = IdempotencyLayer::builder(store).single_tenant().build();
 /// # drop((layer, purge));
@@ -40,21 +41,12 @@ use crate::error::StoreError;
 pub struct AnyStore(Arc<dyn DynStore>);
 
 impl AnyStore {
-    /// Wraps a store that deletes its expired records by itself. [`purge_expired`](Purge::purge_expired) does nothing.
-    ///
-    /// Use [`purging`](Self::purging) for a store that implements [`Purge`]. Otherwise its expired records stay.
-    pub fn new(store: impl Store) -> Self {
-        Self(Arc::new(SelfPurging(store)))
-    }
-
-    /// Wraps a store that keeps its expired records until they are purged. Pass a clone to a
-    /// [`PurgeTask`](super::PurgeTask).
-    pub fn purging(store: impl Purge) -> Self {
+    /// Wraps a store.
+    pub fn new(store: impl Purge) -> Self {
         Self(Arc::new(store))
     }
 }
 
-/// Returns 0 for a store that was wrapped with [`AnyStore::new`].
 impl Purge for AnyStore {
     async fn purge_expired(&self, limit: usize) -> Result<usize, StoreError> {
         self.0.purge_expired(limit).await
@@ -104,7 +96,7 @@ impl fmt::Debug for AnyStore {
 
 type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// [`Purge`] with its futures boxed.
+/// The object-safe form of [`Purge`]: its futures are boxed.
 trait DynStore: Send + Sync {
     fn token(&self) -> ClaimToken;
     fn claim(&self, request: ClaimRequest) -> Answer<'_, Claim>;
@@ -147,49 +139,5 @@ impl<S: Purge> DynStore for S {
 
     fn purge_expired(&self, limit: usize) -> Answer<'_, usize> {
         Box::pin(Purge::purge_expired(self, limit))
-    }
-}
-
-/// A store that needs no purge.
-struct SelfPurging<S>(S);
-
-impl<S: Store> Store for SelfPurging<S> {
-    fn token(&self) -> ClaimToken {
-        self.0.token()
-    }
-
-    async fn claim(&self, request: ClaimRequest) -> Result<Claim, StoreError> {
-        self.0.claim(request).await
-    }
-
-    async fn complete(&self, record: RecordId, fence: Fence, outcome: Outcome) -> Result<Fenced, StoreError> {
-        self.0.complete(record, fence, outcome).await
-    }
-
-    async fn release(&self, record: RecordId, fence: Fence) -> Result<Fenced, StoreError> {
-        self.0.release(record, fence).await
-    }
-
-    async fn extend(&self, record: RecordId, fence: Fence, lease: Duration) -> Result<Fenced, StoreError> {
-        self.0.extend(record, fence, lease).await
-    }
-
-    async fn checkpoint(
-        &self,
-        record: RecordId,
-        fence: Fence,
-        checkpoint: Checkpoint,
-    ) -> Result<Fenced, StoreError> {
-        self.0.checkpoint(record, fence, checkpoint).await
-    }
-
-    fn offer_transaction(&self, extensions: &mut Extensions) -> Option<Box<dyn RequestTransaction>> {
-        self.0.offer_transaction(extensions)
-    }
-}
-
-impl<S: Store> Purge for SelfPurging<S> {
-    async fn purge_expired(&self, _limit: usize) -> Result<usize, StoreError> {
-        Ok(0)
     }
 }
