@@ -1,4 +1,4 @@
-//! What the future of a request, which may be dropped, and its engine tell each other.
+//! The state that the future of a request shares with its engine, because the future may be dropped.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 /// Whether a request holds a claim, and whether its client disconnected.
 ///
-/// The engine writes the first, the future of the response reads it when it is dropped, and the other way round.
+/// The engine writes the former, and the response future reads it when it is dropped. The latter goes the other way.
 #[derive(Debug, Default)]
 pub(crate) struct CancellationState {
     holds_claim: AtomicBool,
@@ -21,7 +21,7 @@ impl CancellationState {
         self.holds_claim.store(true, Ordering::Relaxed);
     }
 
-    /// Notes that the request holds no claim, or none any more: it may be dropped.
+    /// Notes that the request holds no claim, so that it may be dropped.
     pub(crate) fn claim_ends(&self) {
         self.holds_claim.store(false, Ordering::Relaxed);
     }
@@ -31,12 +31,12 @@ impl CancellationState {
         self.holds_claim.load(Ordering::Relaxed)
     }
 
-    /// Notes that the client left: nobody is waiting for a response.
+    /// Notes that the client disconnected.
     pub(crate) fn disconnect(&self) {
         self.is_disconnected.store(true, Ordering::Relaxed);
     }
 
-    /// Returns whether the client left.
+    /// Returns whether the client disconnected.
     pub(crate) fn is_disconnected(&self) -> bool {
         self.is_disconnected.load(Ordering::Relaxed)
     }
@@ -47,7 +47,7 @@ impl CancellationState {
         self.cancelled.notify_one();
     }
 
-    /// Returns whether the request was cancelled, so that its handler is not to be started.
+    /// Returns whether the request was cancelled, so that its handler must not be started.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.is_cancelled.load(Ordering::Relaxed)
     }

@@ -10,7 +10,7 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// `start` and `wait`; where that is past what the clock can count to, a century.
+/// Returns `start + wait`, or a century after `start` if the clock cannot represent it.
 pub(crate) fn after(start: Instant, wait: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
     start.checked_add(wait).unwrap_or_else(|| start + CENTURY)

@@ -71,7 +71,7 @@ pub struct Contract {
     pub(crate) header: HeaderName,
     pub(crate) key: KeySyntax,
     pub(crate) required: bool,
-    /// `None`: every method.
+    /// `None` means every method.
     pub(crate) methods: Option<Vec<Method>>,
     pub(crate) bind: Bind,
     pub(crate) fingerprint: FingerprintMode,
@@ -118,14 +118,14 @@ impl ReplayMark {
     }
 }
 
-/// The header nearly everybody sends.
+/// The header that most clients send.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// The header most APIs mark a replay with.
+/// The header with which most APIs mark a replay.
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// Never replayed: what belongs to one connection, one moment, one session or one login (RFC 9110, sections 7.6.1,
-/// 6.6.1 and 11; RFC 6265).
+/// The headers that are never replayed, because they belong to one connection, moment, session or login (RFC 9110,
+/// sections 7.6.1, 6.6.1 and 11; RFC 6265).
 const OMITTED: [HeaderName; 13] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -145,7 +145,7 @@ const OMITTED: [HeaderName; 13] = [
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Contract {
-    /// What the presets have in common; each says what is its own. Its rejections are problem details (RFC 9457).
+    /// Returns the settings that the presets share. Rejections are problem details (RFC 9457).
     fn base() -> Self {
         Self {
             header: IDEMPOTENCY_KEY,
@@ -303,7 +303,7 @@ impl Contract {
         !self.omitted.contains(name)
     }
 
-    /// The rejection of this kind, with the status this contract gives it.
+    /// Makes a rejection with the status that this contract gives to its kind.
     pub(crate) fn reject(&self, kind: RejectionKind) -> Rejection {
         let status = match kind {
             RejectionKind::KeyMissing | RejectionKind::BodyUnreadable => StatusCode::BAD_REQUEST,
@@ -324,7 +324,7 @@ impl Contract {
         Rejection::new(kind, status, self.header.clone(), self.documentation.clone())
     }
 
-    /// A rejection as the response to send.
+    /// Renders a rejection and adds the contract's headers.
     pub(crate) fn answer(&self, rejection: Rejection, key: Option<&Key>) -> Response<Bytes> {
         let mut response = (self.render)(&rejection);
         let headers = response.headers_mut();
@@ -332,7 +332,7 @@ impl Contract {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
         if let Some(uri) = rejection.documentation()
-            // A `Uri` is made of visible ASCII, so this is always a header value.
+            // A `Uri` consists of visible ASCII, so this is always a valid header value.
             && let Ok(link) = HeaderValue::try_from(format!("<{uri}>; rel=\"describedby\""))
         {
             headers.append(header::LINK, link);
@@ -344,13 +344,13 @@ impl Contract {
         response
     }
 
-    /// The headers that this contract puts on every answer to a request with a key.
+    /// Sets the replay mark and the echo on the response to a keyed request.
     pub(crate) fn mark_answer(&self, headers: &mut HeaderMap, key: Option<&Key>, replayed: bool) {
         if replayed || self.mark.says_false {
             let value = if replayed { "true" } else { "false" };
             headers.insert(self.mark.header.clone(), HeaderValue::from_static(value));
         } else {
-            // Another service's replay, passed on by the handler, is none of this layer's.
+            // The handler may pass on another service's response with its own mark.
             headers.remove(&self.mark.header);
         }
         if let (Some(name), Some(key)) = (&self.echo, key) {

@@ -1,4 +1,4 @@
-//! Fingerprints: which requests under one key are the same request.
+//! Fingerprints, which tell whether two requests with one key are the same request.
 
 mod json;
 mod multipart;
@@ -99,7 +99,7 @@ impl Fingerprint {
     }
 }
 
-/// Shows the scheme and the first four bytes: enough to tell two apart in a log, too little to look a body up by.
+/// Shows the scheme and the first four bytes: enough to tell two apart in a log, but too few to find a body by.
 impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Fingerprint({}:", self.scheme)?;
@@ -113,7 +113,7 @@ impl fmt::Debug for Fingerprint {
 /// Computes the fingerprint of a request. `Raw` copies and allocates nothing; `Canonical` takes memory in proportion to
 /// the body.
 ///
-/// Method and path are left out where the key is bound to them, because then the record's name covers them already.
+/// If the key is bound to method and path, they are left out, because the record's name covers them.
 pub(crate) fn fingerprint(
     mode: FingerprintMode,
     bind: Bind,
@@ -141,19 +141,19 @@ pub(crate) fn fingerprint(
     Fingerprint { scheme, digest: hasher.finalize().into() }
 }
 
-/// The first byte of a fingerprint. Records outlive a deploy: a change to what is hashed takes a new number.
+/// The first byte of a fingerprint. Records outlive a deploy, so a change to the hashed input needs a new number.
 mod scheme {
     pub(super) const NONE: u8 = 0;
     pub(super) const RAW: u8 = 1;
-    /// Also of a body that fell back to its bytes: it must not match the canonical form of another.
+    /// Also for a body that has no canonical form, so that its bytes never match the canonical form of another body.
     pub(super) const CANONICAL: u8 = 2;
     /// Without method and path, to which the record's name is bound.
     pub(super) const RAW_OF_ENDPOINT: u8 = 3;
-    /// The same of the canonical form.
+    /// The canonical form without method and path.
     pub(super) const CANONICAL_OF_ENDPOINT: u8 = 4;
 }
 
-/// What is hashed before the body.
+/// The part of a request that is hashed before the body.
 #[derive(Clone, Copy)]
 struct Target<'a> {
     /// Method and path, unless the record's name covers them.
@@ -161,7 +161,7 @@ struct Target<'a> {
     query: &'a str,
 }
 
-/// What is hashed after the target. It is part of the hash, so that no body's bytes are another's canonical form.
+/// The form of the body. It is hashed too, so that the bytes of one body never equal the canonical form of another.
 #[derive(Clone, Copy)]
 enum Form {
     Raw = 0,
@@ -178,7 +178,7 @@ fn start(scheme: u8, form: Form, target: Target<'_>) -> Sha256 {
     hasher
 }
 
-/// The length goes first, so that no byte can move from one piece to the next.
+/// Hashes the length first, so that no byte can move from one piece to the next.
 fn sized(hasher: &mut Sha256, piece: &[u8]) {
     hasher.update((piece.len() as u64).to_be_bytes());
     hasher.update(piece);
@@ -189,13 +189,13 @@ fn raw(scheme: u8, target: Target<'_>, body: &[u8]) -> Sha256 {
     if target.endpoint.is_some() {
         sized(&mut hasher, body);
     } else {
-        // It comes last, so its length says nothing that the digest does not cover.
+        // The body is the last piece, so it needs no length.
         hasher.update(body);
     }
     hasher
 }
 
-/// `None` where the body has no canonical form.
+/// Returns `None` if the body has no canonical form.
 fn canonical(scheme: u8, target: Target<'_>, headers: &HeaderMap, body: &[u8]) -> Option<Sha256> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let (Some(content_type), None) = (types.next(), types.next()) else { return None };
@@ -249,7 +249,7 @@ mod tests {
         of(FingerprintMode::Canonical, content_type, "", body.as_bytes())
     }
 
-    /// Fails when what is hashed changes: then the scheme needs a new number.
+    /// Fails if the hashed input changes. The scheme then needs a new number.
     #[test]
     fn the_schemes_in_stores_today_are_still_understood() {
         let json = r#"{"b":[1,"x",true,null],"a":{}}"#;

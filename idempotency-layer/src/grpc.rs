@@ -1,7 +1,7 @@
-//! gRPC over HTTP/2, as far as the layer needs it: message frames, where a stream begins, and statuses.
+//! The parts of gRPC over HTTP/2 that the layer needs: messages, streams and statuses.
 //!
-//! Sources: [PROTOCOL-HTTP2](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md) for the framing and the
-//! place of the status, [statuscodes](https://github.com/grpc/grpc/blob/master/doc/statuscodes.md) for its numbers.
+//! Sources: [PROTOCOL-HTTP2](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md) for the framing and the place
+//! of the status, [statuscodes](https://github.com/grpc/grpc/blob/master/doc/statuscodes.md) for its values.
 
 use std::mem;
 use std::time::Duration;
@@ -14,11 +14,10 @@ use tokio::time::timeout_at;
 use crate::body::{self, Buffer, Read, Replayable};
 use crate::clock::{after, now};
 
-/// How long a body may stay open at the boundary of a message before it is taken for a stream: before the first message,
-/// and after it.
+/// How long a body may stay open before its first message, or after it, until the call counts as a stream.
 ///
-/// The end of a unary call is sent together with its message, so a wait of this length means several lost packets, or a
-/// stream. It is what a streaming call with a key waits at its beginning.
+/// A client sends the end of a unary call together with its message, so a longer wait means a stream, or several lost
+/// packets. Each streaming call with a key waits this long at its beginning.
 const STREAM_GRACE: Duration = Duration::from_secs(2);
 
 /// The outcome of a call, in headers or trailers.
@@ -27,8 +26,8 @@ pub(crate) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// The compressed flag and the length in front of each message.
 const PREFIX: usize = 5;
 
-/// Whether a message is one of gRPC over HTTP/2: `application/grpc`, or with a format such as `application/grpc+proto`.
-/// gRPC-Web is another protocol and not meant.
+/// Returns whether the content type is `application/grpc`, perhaps with a format such as `+proto`. gRPC-Web is another
+/// protocol.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
@@ -37,30 +36,29 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     })
 }
 
-/// What reading the body of a call found.
+/// The result of reading the body of a call.
 pub(crate) enum Call {
-    /// One message, or none, and the end; or why there is none.
+    /// At most one message and the end of the body, or a failure.
     Unary(Read),
-    /// A stream of messages. This much was read; the rest is still in the body.
+    /// A stream of messages. Holds the bytes that were read; the rest is still in the body.
     Streaming(Bytes),
 }
 
-/// Reads the body of a call of at most `limit` bytes, until its end or until it turns out to be a stream: a second
-/// message begins, the body stays open for [`STREAM_GRACE`] where a message could begin or has ended, or it does not
-/// hold messages.
+/// Reads the body of a call of at most `limit` bytes, to its end or until it is known to be a stream.
 ///
-/// A message that has begun is waited for without a bound, as any other body is.
+/// It is a stream if a second message begins, if the body stays open for [`STREAM_GRACE`] before the first message or after
+/// it, or if it does not consist of messages. Once a message has begun, there is no limit of time, as for any other body.
 ///
 /// # Cancel safety
 ///
-/// What a dropped read had read is lost.
+/// If the call is dropped, the bytes that were read are lost.
 pub(crate) async fn read<B: Replayable>(body: &mut B, limit: usize) -> Call {
     let mut first = FirstMessage::default();
     let mut read = Buffer::default();
     let mut grace = after(now(), STREAM_GRACE);
     loop {
         let frame = if first.is_at_boundary() {
-            // Dropping the future of a frame loses nothing of the body.
+            // A dropped `frame` future loses no data.
             match timeout_at(grace, body.frame()).await {
                 Ok(frame) => frame,
                 Err(_) => return Call::Streaming(read.into_bytes()),
@@ -93,19 +91,21 @@ pub(crate) async fn read<B: Replayable>(body: &mut B, limit: usize) -> Call {
     }
 }
 
-/// Shows a rule for HTTP responses the response of a call: its status is the one that [`http_status`] gives the
-/// outcome, and `grpc-status` is a header wherever it came. `None` where the response has no outcome.
+/// Applies a rule for HTTP responses to the response of a call, and returns its result.
+///
+/// The rule sees the status that [`http_status`] gives to the outcome, and finds `grpc-status` among the headers even if it
+/// came in the trailers. Returns `None` if the response has no outcome.
 pub(crate) fn judge<T>(
     parts: &mut response::Parts,
     trailers: Option<&HeaderMap>,
     rule: impl FnOnce(&response::Parts) -> T,
 ) -> Option<T> {
     let trailing = trailers.and_then(|trailers| trailers.get(&STATUS));
-    // A client acts on a status in the headers without looking at trailers.
+    // If there is a status in the headers, clients ignore the trailers.
     let outcome = parts.headers.get(&STATUS).or(trailing).map(http_status);
     let status = match outcome {
         Some(status) => status,
-        // A server that speaks HTTP only, such as a proxy whose upstream is gone.
+        // The response is plain HTTP, for example from a proxy whose upstream is gone.
         None if parts.status != StatusCode::OK => parts.status,
         None => return None,
     };
@@ -123,9 +123,9 @@ pub(crate) fn judge<T>(
     Some(judged)
 }
 
-/// The HTTP status whose rule holds for a `grpc-status`: that of
-/// [google.rpc.Code](https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto), but for `CANCELLED`
-/// and `ABORTED`, which a retry is meant to change.
+/// Returns the HTTP status that corresponds to a `grpc-status`: that of
+/// [google.rpc.Code](https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto), except for `CANCELLED`
+/// and `ABORTED`, which a retry can change.
 fn http_status(code: &HeaderValue) -> StatusCode {
     let code = code.to_str().ok().and_then(|code| code.parse::<u8>().ok());
     match code {
@@ -148,27 +148,27 @@ fn http_status(code: &HeaderValue) -> StatusCode {
         Some(4) => StatusCode::GATEWAY_TIMEOUT,
         // UNIMPLEMENTED
         Some(12) => StatusCode::NOT_IMPLEMENTED,
-        // UNKNOWN, INTERNAL, DATA_LOSS, and a code that is not one, which clients take for UNKNOWN
+        // UNKNOWN, INTERNAL, DATA_LOSS, and an invalid code, which clients treat as UNKNOWN
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
-/// The first message of a body, as far as it was read.
+/// The state of reading the first message of a body.
 #[derive(Default)]
 struct FirstMessage {
-    /// How many bytes of the prefix were read.
+    /// The number of bytes of the prefix that were read.
     prefix: usize,
-    /// How much of the message is to come, once the prefix is whole.
+    /// The number of bytes of the message that are still to come, once the prefix is complete.
     left: u64,
 }
 
 impl FirstMessage {
-    /// Nothing was read, or the whole message: a unary call may end here, and a stream may wait here.
+    /// Returns whether nothing was read yet, or the whole message. Here a unary call may end, and a stream may wait.
     fn is_at_boundary(&self) -> bool {
         self.prefix == 0 || self.prefix == PREFIX && self.left == 0
     }
 
-    /// Reads on. `false` where this is more than one message, or none: a compressed flag is 0 or 1.
+    /// Reads further data. Returns `false` if it exceeds one message, or is not a message: the compressed flag must be 0 or 1.
     fn advance(&mut self, data: &[u8]) -> bool {
         let (prefix, message) = data.split_at(data.len().min(PREFIX - self.prefix));
         for &byte in prefix {
@@ -179,7 +179,7 @@ impl FirstMessage {
             }
             self.prefix += 1;
         }
-        // As long as the prefix is not whole, nothing follows it.
+        // If the prefix is not complete, `message` is empty.
         match self.left.checked_sub(message.len() as u64) {
             Some(left) => self.left = left,
             None => return false,

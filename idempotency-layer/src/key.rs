@@ -18,7 +18,7 @@ pub struct Key {
     content: Content,
 }
 
-/// Where the key's own text is.
+/// Where the text of the key is.
 #[derive(Clone, PartialEq, Eq)]
 enum Content {
     Header,
@@ -109,12 +109,12 @@ impl KeySyntax {
         self
     }
 
-    /// The key in `headers`, if the header is there.
+    /// Returns the key in `headers`, or `None` if the header is missing.
     ///
     /// # Errors
     ///
-    /// When the header is there twice, or holds no such key. A client that sent a broken key believes itself
-    /// protected, so this is never taken for "no key".
+    /// If the header was sent twice or its value is not a valid key. A client that sends a broken key believes that it is
+    /// protected, so this is not the same as no key.
     pub(crate) fn parse(&self, headers: &HeaderMap, name: &HeaderName) -> Result<Option<Key>, InvalidKey> {
         let mut values = headers.get_all(name).iter();
         let Some(value) = values.next() else { return Ok(None) };
@@ -131,7 +131,7 @@ impl KeySyntax {
             }
             Form::Structured { bare_too } => {
                 key.content = match value.as_bytes() {
-                    // What clients send: spares the parser and its allocation.
+                    // Most quoted keys are plain, and need neither the parser nor its allocation.
                     [b'"', plain @ .., b'"'] if are_plain(plain) => Content::Quoted,
                     bare if bare_too && bare.iter().copied().all(is_bare) => Content::Header,
                     _ => Content::Decoded(parse_string(value.as_bytes()).ok_or(InvalidKey::Syntax)?),
@@ -164,7 +164,7 @@ pub enum Bind {
     Principal,
 }
 
-/// Why a header holds no key.
+/// Why the value of the header is not a valid key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidKey {
@@ -193,14 +193,14 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
 
-/// Whether each byte stands for itself in a structured-field String (RFC 9651, section 4.2.5). All are looked at, so that
-/// the compiler compares many at a time.
+/// Returns whether each byte stands for itself in a structured-field String (RFC 9651, section 4.2.5). The loop has no early
+/// exit, so that the compiler can vectorise it.
 fn are_plain(bytes: &[u8]) -> bool {
     let is_plain = |byte: u8| matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~');
     bytes.iter().fold(true, |all, byte| all & is_plain(*byte))
 }
 
-/// A bare key: visible, and nothing that a quoted one is made of.
+/// Returns whether a bare key may contain the byte: visible ASCII without quotes and backslashes.
 fn is_bare(byte: u8) -> bool {
     byte.is_ascii_graphic() && byte != b'"' && byte != b'\\'
 }

@@ -117,7 +117,7 @@ impl Rejection {
         &self.header
     }
 
-    /// The header as texts for people write it: `Idempotency-Key`.
+    /// Returns the header as texts write it, such as `Idempotency-Key`.
     pub(crate) fn header_name(&self) -> impl fmt::Display {
         TitleCase(&self.header)
     }
@@ -158,7 +158,7 @@ impl Rejection {
         }
     }
 
-    /// The same as a response: the contract's body and content type, and `Retry-After` where there is one.
+    /// Makes a response with the rejection's status from a body.
     pub(crate) fn render(&self, body: String, content_type: &'static str) -> Response<Bytes> {
         let mut response = Response::new(Bytes::from(body));
         *response.status_mut() = self.status;
@@ -167,7 +167,7 @@ impl Rejection {
     }
 }
 
-/// Without the cause, which is for who asks for it: a body's error may show what was in the body.
+/// Leaves out the source, because the error of a body may show parts of it.
 impl fmt::Debug for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, status, retry_after, .. } = self;
@@ -224,7 +224,7 @@ impl fmt::Display for Rejection {
     }
 }
 
-/// A header's name with each of its words in upper case.
+/// A header name with a capital letter at the start of each word.
 struct TitleCase<'a>(&'a HeaderName);
 
 impl fmt::Display for TitleCase<'_> {

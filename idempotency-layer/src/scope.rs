@@ -38,15 +38,15 @@ impl Scope {
         self
     }
 
-    /// The record of a key in this scope. The key comes last and no scope ends in the marker before it, so a
-    /// longer scope with a shorter key is never another record's name.
+    /// Returns the record of a key in this scope. A marker that no scope contains separates the two, so a longer scope with a
+    /// shorter key is another record.
     pub(crate) fn record(mut self, key: &Key) -> RecordId {
         self.0.update(u64::MAX.to_be_bytes());
         RecordId::from_bytes(self.and(key.as_bytes()).0.finalize().into())
     }
 }
 
-/// Says nothing: a scope may have been made from a secret.
+/// Shows nothing, because a scope may be made from a secret.
 impl fmt::Debug for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scope").finish_non_exhaustive()

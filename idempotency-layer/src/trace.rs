@@ -1,5 +1,4 @@
-//! What the layer tells of itself, on the `tracing` crate. Records are named by the start of their hash; keys,
-//! scopes and bodies are never told.
+//! Events on the `tracing` crate. They name a record by the start of its hash, and never contain a key, a scope or a body.
 
 use std::time::Duration;
 
@@ -56,7 +55,7 @@ pub(crate) fn purge_failed(failure: &StoreError) {
     error!(error = failure as &(dyn std::error::Error + 'static), "expired records could not be dropped");
 }
 
-/// A function given to `CoCommit::on_commit` panicked. The commit stands.
+/// A function given to `CoCommit::on_commit` panicked. The transaction is committed.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) fn on_commit_panicked() {
     error!("a function that waited for the commit panicked");
@@ -81,7 +80,7 @@ pub(crate) fn waiting(record: RecordId, at_most: Duration) {
     debug!(?record, ?at_most, "waiting for the owner");
 }
 
-/// The future in the span that is current now, wherever it is polled later.
+/// Binds the current span to a future, wherever it is polled later.
 pub(crate) fn in_span<F: Future>(future: F) -> impl Future<Output = F::Output> {
     future.in_current_span()
 }

@@ -10,31 +10,32 @@ use tokio::time::timeout_at;
 use crate::clock::{after, now};
 use crate::store::RecordId;
 
-/// The requests of this process that wait, by record.
+/// The waiting requests of this process, by record.
 ///
-/// An owner that nobody waits for pays one look at an empty map; only a waiter makes an entry.
+/// Only a waiter makes an entry. An owner without waiters looks into the map once.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters(Mutex<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
     records: HashMap<RecordId, Queue>,
-    /// How many wait, for all records together.
+    /// The number of waiters, for all records together.
     count: usize,
 }
 
-/// Those who wait for one record.
+/// The waiters for one record.
 #[derive(Debug, Default)]
 struct Queue {
-    /// How often an owner was done with the record, as far as this process knows.
+    /// How often an owner ended, as far as this process knows.
     ends: watch::Sender<u64>,
-    /// Whether one of them asks the store now and then, for all.
+    /// Whether one of them, the leader, polls the store for all.
     is_led: bool,
 }
 
 impl Waiters {
-    /// Takes a place in the queue for a record. What happens to the record from now on is not missed, so the caller looks
-    /// at the store once more before it waits. `None`: `max` places are taken.
+    /// Takes a place in the queue of a record. Returns `None` if there are `max` waiters.
+    ///
+    /// From now on the place notices every end of an owner. So the caller asks the store once more before it waits.
     pub(crate) fn join(&self, record: RecordId, max: usize) -> Option<Place<'_>> {
         let mut waiting = self.lock();
         if waiting.count >= max {
@@ -46,7 +47,7 @@ impl Waiters {
         Some(Place { waiters: self, record, ends, seen, leads: false })
     }
 
-    /// Wakes everybody who waits for a record.
+    /// Wakes all waiters for a record.
     pub(crate) fn wake(&self, record: RecordId) {
         if let Some(queue) = self.lock().records.get(&record) {
             queue.ends.send_modify(|ends| *ends += 1);
@@ -58,26 +59,26 @@ impl Waiters {
     }
 }
 
-/// A place in the queue. The last one to leave takes the entry away.
+/// A place in the queue. The last waiter removes the entry.
 pub(crate) struct Place<'a> {
     waiters: &'a Waiters,
     record: RecordId,
     ends: watch::Receiver<u64>,
-    /// As many ends were looked at.
+    /// The value of `ends` that this waiter has seen.
     seen: u64,
-    /// Whether this one asks the store for all.
+    /// Whether this waiter is the leader.
     leads: bool,
 }
 
 impl Place<'_> {
-    /// Waits until the store is to be asked again: when the record's owner is done with it, after `left`, and every `poll` if
-    /// nobody else in the queue asks so often.
+    /// Waits until the caller should ask the store again: when the owner ends, after `left`, and, for the leader, after
+    /// `poll`.
     pub(crate) async fn next_look(&mut self, poll: Duration, left: Duration) {
         let (look, until) = (after(now(), poll), after(now(), left));
         loop {
             self.lead();
             let until = if self.leads { until.min(look) } else { until };
-            // The sender lives as long as this place does, so there is no error to see.
+            // The sender lives as long as this place, so `changed` returns no error.
             if timeout_at(until, self.ends.changed()).await.is_err() {
                 return;
             }
@@ -86,11 +87,11 @@ impl Place<'_> {
                 self.seen = ends;
                 return;
             }
-            // Otherwise, whoever asked for all has left.
+            // Otherwise the leader has left, and another waiter takes its place.
         }
     }
 
-    /// Tells the others in the queue what this one was told: the owner, perhaps in another process, is done.
+    /// Wakes the other waiters after the leader has found that the owner ended, perhaps in another process.
     pub(crate) fn tell_others(&self) {
         if self.leads {
             self.waiters.wake(self.record);
@@ -115,7 +116,7 @@ impl Drop for Place<'_> {
             waiting.records.remove(&self.record);
         } else if self.leads {
             queue.is_led = false;
-            queue.ends.send_modify(|_| ()); // one of the others leads from now on
+            queue.ends.send_modify(|_| ()); // wakes the others, one of which becomes the leader
         }
     }
 }

@@ -95,8 +95,8 @@ impl Classifier {
         Self(Rule::Custom(Arc::new(rule)))
     }
 
-    /// Decides what to store: by the extension of the response, else by the rule, with a tombstone for a body that may
-    /// never end. An interim or switching response (1xx) belongs to one connection and is never stored.
+    /// Decides what to store, by the disposition in the extensions of the response, or else by the rule. A body that may
+    /// never end leaves a tombstone. A 1xx belongs to one connection and is never stored.
     pub(crate) fn classify(&self, response: &response::Parts, body: &impl Body) -> Disposition {
         if response.status.is_informational() {
             return Disposition::Release;
@@ -112,7 +112,7 @@ impl Classifier {
         }
     }
 
-    /// Decides what to store of a gRPC call that was read to its end. One that ended without an outcome is not stored.
+    /// Decides what to store of a gRPC response that was read to its end. A response without a status is not stored.
     pub(crate) fn classify_call(
         &self,
         response: &mut response::Parts,
@@ -124,7 +124,7 @@ impl Classifier {
         grpc::judge(response, trailers, |parts| self.apply(parts)).unwrap_or(Disposition::Release)
     }
 
-    /// Returns whether the rule takes this response, whatever its extensions and its body are.
+    /// Returns whether the rule selects this response, regardless of its extensions and its body.
     pub(crate) fn takes(&self, response: &response::Parts) -> bool {
         self.apply(response) != Disposition::Release
     }
@@ -158,7 +158,7 @@ impl fmt::Debug for Classifier {
     }
 }
 
-/// Media types of streams that commonly have no end, unless their length is known.
+/// Media types of streams that often have no end. If the length is known, the response is stored.
 const STREAMS: [&str; 6] = [
     "application/x-ndjson",
     "application/ndjson",

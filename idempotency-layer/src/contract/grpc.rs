@@ -12,11 +12,11 @@ use crate::rejection::{Rejection, RejectionKind};
 use crate::store::Tombstone;
 
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-/// When a client that retries by a policy tries again; below zero, it does not
+/// The delay before a client with a retry policy tries again. A negative value means that it must not
 /// ([gRFC A6](https://github.com/grpc/proposal/blob/master/A6-client-retries.md#pushback)).
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
-/// The [numbers](https://github.com/grpc/grpc/blob/master/doc/statuscodes.md) that rejections have.
+/// The [status codes](https://github.com/grpc/grpc/blob/master/doc/statuscodes.md) of rejections.
 #[derive(Clone, Copy)]
 enum Code {
     InvalidArgument = 3,
@@ -104,7 +104,7 @@ fn trailers_only(rejection: &Rejection) -> Response<Bytes> {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(grpc::STATUS, HeaderValue::from(code as u16));
-    // Percent-encoded it is visible ASCII and spaces, so this is always a header value.
+    // Percent-encoded text is visible ASCII and spaces, so this is always a valid header value.
     if let Ok(message) = HeaderValue::try_from(percent_encoded(&rejection.to_string())) {
         headers.insert(MESSAGE, message);
     }
@@ -145,7 +145,7 @@ fn milliseconds(wait: Duration) -> u64 {
     wait.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
-/// The value of `grpc-message`: UTF-8, percent-encoded but for spaces and visible ASCII without the percent sign.
+/// Encodes a `grpc-message`: every byte except spaces and visible ASCII is percent-encoded, and so is the percent sign.
 fn percent_encoded(message: &str) -> String {
     let mut encoded = String::with_capacity(message.len());
     for byte in message.bytes() {

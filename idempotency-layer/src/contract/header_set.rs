@@ -1,12 +1,12 @@
-//! A few header names.
+//! A small set of header names.
 
 use http::HeaderName;
 
-/// A few header names. The length alone rules out most names that it does not contain.
+/// A small set of header names. Most names that it does not contain are ruled out by their length.
 #[derive(Clone, Default)]
 pub(crate) struct HeaderSet {
     names: Vec<HeaderName>,
-    /// A bit for the length of each name. The last one stands for all longer ones.
+    /// One bit for the length of each name. The last bit stands for all longer names.
     lengths: u64,
 }
 

@@ -1,8 +1,8 @@
-//! Text inside JSON.
+//! JSON strings.
 
 use std::fmt::{self, Display, Formatter, Write};
 
-/// Shows a value's text as a JSON string, quotation marks included (RFC 8259, section 7).
+/// Shows a value as a JSON string with its quotation marks (RFC 8259, section 7).
 pub(super) struct Quoted<T>(pub(super) T);
 
 impl<T: Display> Display for Quoted<T> {

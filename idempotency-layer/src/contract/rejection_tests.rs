@@ -50,7 +50,7 @@ fn no_text_names_a_header_that_the_contract_does_not_have() {
 
 #[test]
 fn every_rejection_is_json_whatever_the_uri_of_the_documentation() {
-    // Every character that a `Uri` takes.
+    // Every character that a `Uri` accepts.
     let taken: String = ('!'..='~')
         .filter(|character| !matches!(character, '#' | '?'))
         .filter(|character| Uri::try_from(format!("https://example.com/{character}")).is_ok())

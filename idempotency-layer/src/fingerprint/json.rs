@@ -1,16 +1,15 @@
 //! The canonical form of a JSON body.
 //!
-//! The parser is our own because `serde_json` folds numbers to doubles, so that 10000000000000001 becomes
-//! 10000000000000000. Its `arbitrary_precision` feature would keep them, but features add up: it would change every
-//! `serde_json` in the user's build.
+//! The parser is our own because `serde_json` converts numbers to doubles: 10000000000000001 becomes 10000000000000000.
+//! Its feature `arbitrary_precision` would keep them, but it would change every use of `serde_json` in the user's build.
 
 use memchr::memchr2;
 use sha2::{Digest, Sha256};
 
-/// How many arrays and objects may be open at once: it bounds the recursion.
+/// The maximum depth of arrays and objects, which bounds the recursion.
 const DEPTH: usize = 128;
 
-/// Ends a string or a number. No UTF-8 holds this byte, nor does the encoding of lone surrogates.
+/// Ends a string or a number. This byte occurs neither in UTF-8 nor in the encoding of lone surrogates.
 const END: u8 = 0xff;
 
 /// The canonical form of `body`, or `None` if it is not JSON in UTF-8, has one name twice in an object, or is nested
@@ -25,9 +24,9 @@ const END: u8 = 0xff;
 /// | object without members | `}` |
 /// | object | `{`, the SHA-256 of its members in the order of their names: name, [`END`], form |
 ///
-/// No form is the beginning of another, so a sequence of them reads back in one way only. An object is hashed as it
-/// closes, straight from its members' slices: sorting moves no bytes, and none is hashed again further out. That keeps
-/// the time at O(n log n) and the memory at O(n) for any body.
+/// No form is the beginning of another, so a sequence of forms can be read in one way only. An object is hashed when it
+/// closes, from the slices of its members. So sorting moves no bytes, and no byte is hashed again at an outer level: any body
+/// takes O(n log n) time and O(n) memory.
 pub(super) fn canonical(body: &[u8]) -> Option<Vec<u8>> {
     std::str::from_utf8(body).ok()?;
     let mut parser = Parser { rest: body, out: Vec::with_capacity(body.len()), members: Vec::new() };
@@ -190,7 +189,7 @@ impl Parser<'_> {
         if let Some(character) = char::from_u32(code) {
             self.out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
         } else {
-            // A lone surrogate, in the three bytes UTF-8 would give it if it allowed it: no other string has them.
+            // A lone surrogate, in the three bytes that UTF-8 would give it. No valid string contains them.
             let [.., high, low] = code.to_be_bytes();
             self.out.extend_from_slice(&[0xed, 0x80 | (high & 0x0f) << 2 | low >> 6, 0x80 | low & 0x3f]);
         }

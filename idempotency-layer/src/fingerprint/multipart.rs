@@ -1,4 +1,4 @@
-//! The parts of a multipart body (RFC 2046, section 5.1.1), cut without regard to the boundary's name.
+//! The parts of a multipart body (RFC 2046, section 5.1.1), without the boundary.
 
 use memchr::{memchr, memchr2, memmem};
 
@@ -12,9 +12,11 @@ pub(super) fn split_content_type(content_type: &[u8]) -> (&[u8], &[u8]) {
     (media_type.trim_ascii(), parameters)
 }
 
-/// The boundary among the parameters of a `Content-Type`; `None` if there is none, or two, or it is not clear.
+/// Returns the boundary from the parameters of a `Content-Type`. `None` if there is none, more than one, or an ambiguous
+/// one.
 ///
-/// An unquoted one ends at a semicolon only: clients send `=`, `/` and `:` in it, though a token has none of these.
+/// An unquoted boundary ends only at a semicolon, because clients send `=`, `/` and `:` in it, which are not allowed in a
+/// token.
 pub(super) fn boundary(parameters: &[u8]) -> Option<&[u8]> {
     // No boundary needs a quoted pair, and without them a quoted string ends at the next quote.
     if memchr(b'\\', parameters).is_some() {
@@ -44,14 +46,15 @@ pub(super) fn boundary(parameters: &[u8]) -> Option<&[u8]> {
     found.filter(|boundary| (1..=MAX_BOUNDARY).contains(&boundary.len()))
 }
 
-/// The parts of `body`, each with its header block, the empty line and its content, or `None` if it is not well formed.
+/// Returns the parts of `body`, each with its header block, the empty line and its content. `None` if the body is not well
+/// formed.
 ///
-/// A part is one piece: where its header block ends is in its bytes. A multipart within a part is content like any
-/// other, with its boundary.
+/// A part is hashed as one piece, because its bytes show where its header block ends. A multipart inside a part is ordinary
+/// content, including its boundary.
 pub(super) fn parts<'a>(boundary: &[u8], body: &'a [u8]) -> Option<Vec<&'a [u8]>> {
     let delimiter = [b"\r\n--", boundary].concat();
-    // What stands before the first delimiter is ignored, so it must not hold one that a laxer reader would accept,
-    // after a bare line feed, say.
+    // The text before the first delimiter is ignored. So it must not contain a delimiter that a laxer parser would accept,
+    // such as one after a bare line feed.
     let first = memmem::find(body, &delimiter[2..])?;
     if first > 0 && !body[..first].ends_with(b"\r\n") {
         return None;

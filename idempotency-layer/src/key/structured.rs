@@ -1,7 +1,7 @@
 //! A String of structured fields, as RFC 9651, section 4.2, reads it.
 //!
-//! Written here because it is all the layer needs of that RFC. A parser for the rest of it would decide the Rust
-//! version that this crate asks for.
+//! The layer needs nothing else of that RFC, and a crate that parses all of it would raise the Rust version that this crate
+//! requires.
 
 /// Returns the String in a field that holds one Item: a String, and parameters that are checked and ignored.
 ///
@@ -15,7 +15,7 @@ pub(super) fn parse_string(field: &[u8]) -> Option<String> {
     input.0.is_empty().then_some(string)
 }
 
-/// What is left to read. Every step takes what it read from the front, and is `None` where parsing fails.
+/// The rest of the input. Each method consumes what it parses, and returns `None` if parsing fails.
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -23,7 +23,7 @@ impl<'a> Input<'a> {
         self.take_while(|byte| byte == b' ');
     }
 
-    /// Section 4.2.3.2, without the map: nobody defined a parameter.
+    /// Section 4.2.3.2, without the map, because no parameter is defined.
     fn parameters(&mut self) -> Option<()> {
         while self.next_if(|byte| byte == b';').is_some() {
             self.skip_spaces();
@@ -147,7 +147,7 @@ enum Number {
     Decimal,
 }
 
-/// What a Token goes on with (section 4.2.6).
+/// Returns whether a Token may continue with the byte (section 4.2.6).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte)
 }
@@ -159,7 +159,7 @@ mod tests {
 
     use super::*;
 
-    /// What the crate `sfv` makes of the field.
+    /// Parses the field with the crate `sfv`.
     fn oracle(field: &[u8]) -> Option<String> {
         let item = sfv::Parser::new(field).parse::<sfv::Item>().ok()?;
         Some(item.bare_item.as_string()?.as_str().to_owned())
@@ -259,7 +259,7 @@ mod tests {
         )
     }
 
-    /// Changes that keep most of a field, so that what is wrong is wrong deep inside.
+    /// Small changes to a valid field, so that the mistake is deep inside it.
     fn mutated() -> impl Strategy<Value = Vec<u8>> {
         let telling = select(b" \t\"\\;=,%@?:*-.()aZ09fgF~/\x7f\x00\xc3\xff".to_vec());
         let change = (0..4, any::<Index>(), any::<Index>(), telling);

@@ -1,8 +1,8 @@
-//! Many callers' verbs as one statement with one commit, for stores whose commits are dear.
+//! Batches: the verbs of many callers in one statement and one commit, for stores whose commits are slow.
 //!
-//! A caller puts its verb into a queue and waits for the answer. One task owns the connection: it takes whatever arrived
-//! while the last batch was on its way, and carries that out as the next one. Nothing is waited for, so a lone verb goes
-//! at once, and the batches grow with the load by themselves.
+//! A caller puts its verb into a queue and waits for the answer. One task owns the connection. It takes all verbs that
+//! arrived during the last batch and executes them as the next one. It does not wait for more, so a single verb is
+//! executed at once, and batches grow with the load.
 
 mod round;
 #[cfg(test)]
@@ -22,29 +22,31 @@ use self::round::Round;
 use super::{Checkpoint, Claim, ClaimRequest, ClaimToken, Fence, Fenced, Outcome, RecordId, Store};
 use crate::error::StoreError;
 
-/// The end of a batcher that owns the connection.
+/// The part of a batcher that executes its batches.
 pub(crate) trait Writer: Send + 'static {
-    /// The verbs of one batch.
+    /// The maximum number of verbs in a batch.
     const MOST: usize = BATCH;
 
-    /// Carries out the verbs: at most one of each record, in ascending order of the records, so that two processes take
-    /// their locks in the same order. One reply for each verb, in the order of the verbs.
+    /// Executes a batch and returns one reply for each verb, in the order of the verbs.
     ///
-    /// An `Err` is about the batch as a whole. `Unavailable` goes to every caller; any other says that *nothing* of the
-    /// batch took effect, and then each verb is carried out alone, so that a bad one does not fail its neighbours.
+    /// A batch has at most one verb of each record, sorted by record, so that two processes take their locks in the same
+    /// order. The call returns in bounded time. After a failure, the writer reconnects by itself.
     ///
-    /// It comes back in bounded time and finds its way back to a working connection by itself.
+    /// # Errors
+    ///
+    /// An error concerns the whole batch. `Unavailable` is passed to every caller. Any other error means that *nothing* of
+    /// the batch took effect. Each verb is then executed alone, so that a bad one does not fail the others.
     fn execute(
         &mut self,
         ops: &[Op],
     ) -> impl Future<Output = Result<Vec<Result<Reply, StoreError>>, StoreError>> + Send;
 
-    /// Whether the two may be in one batch.
+    /// Returns whether two verbs may be in one batch.
     fn together(_first: &Op, _other: &Op) -> bool {
         true
     }
 
-    /// The batcher is gone: takes leave of the database.
+    /// Closes the connection. Called when the batcher was dropped.
     fn close(self) -> impl Future<Output = ()> + Send
     where
         Self: Sized,
@@ -53,7 +55,7 @@ pub(crate) trait Writer: Send + 'static {
     }
 }
 
-/// A verb and what it was called with.
+/// A verb and its arguments.
 #[derive(Debug)]
 pub(crate) enum Op {
     Claim(ClaimRequest),
@@ -74,7 +76,7 @@ impl Op {
         }
     }
 
-    /// The bytes that come beside the row itself.
+    /// Returns the size of the response or checkpoint that it writes.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Complete(_, _, Outcome::Response(response)) => response.as_bytes().len(),
@@ -84,65 +86,68 @@ impl Op {
     }
 }
 
-/// What became of a verb in a batch.
+/// The result of a verb in a batch.
 #[derive(Debug)]
 pub(crate) enum Reply {
     Done(Answer),
-    /// Another transaction holds the row, and the batch did not wait for it. The verb is asked again, behind those that
-    /// arrived meanwhile; where the row stays locked for [`LOCKED_FOR`] the caller gets this claim, or `Unavailable`.
+    /// Another transaction holds the row, and the batch did not wait for it. The verb is tried again, after those that
+    /// arrived in the meantime. If the row stays locked for [`LOCKED_FOR`], the caller gets this claim, or `Unavailable`.
     Locked(Option<Claim>),
 }
 
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// The answer to a claim and, with `InFlight`, whose claim holds. Where that is known, other claims of the record are
-    /// answered without the database.
+    /// The answer to a claim. With `InFlight` also the token of the claim that holds, if known: other claims of the record
+    /// are then answered without the database.
     Claim(Claim, Option<ClaimToken>),
     Fenced(Fenced),
 }
 
-/// As many verbs wait in the queue; a caller beyond them waits for a place.
+/// The capacity of the queue. If it is full, a caller waits for a place.
 const QUEUE: usize = 4096;
-/// The verbs that are taken from the queue at a time.
+/// The maximum number of verbs that are taken from the queue at a time.
 pub(crate) const BATCH: usize = 1024;
-/// Bytes of responses and checkpoints after which a batch takes no more.
+/// The maximum size of the responses and checkpoints in a batch, in bytes. A larger one is executed alone.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// How often the others get their turn between two batches. Each takes less than a commit by far.
+/// How often the task yields between two batches. A yield takes far less time than a commit.
 const YIELDS: usize = 4;
-/// How long a verb asks again for a row that others hold. They hold it from an `UPDATE` to the `COMMIT` after it, so only
-/// one that hangs in between is waited for so long.
+/// How long a verb is tried again while another transaction holds its row. A transaction holds it from its `UPDATE` to its
+/// `COMMIT`, so this bound is reached only if it hangs in between.
 const LOCKED_FOR: Duration = Duration::from_secs(1);
-/// How soon, when nothing else is to do.
+/// The pause between two tries, if there is nothing else to do.
 const LOCKED_PAUSE: Duration = Duration::from_millis(3);
 
-/// A queue and, from the first verb on, the task that empties it.
+/// A queue of verbs and the task that executes them.
 ///
-/// The task runs on the runtime of the caller that came first, and serves callers of others. When that runtime ends, what
-/// was in the queue is `Unavailable`, and the next caller's runtime takes over. The task ends when the batcher is dropped.
+/// The first caller starts the task on its runtime. The task also serves callers of other runtimes. When its runtime ends,
+/// the verbs in the queue fail with `Unavailable`, and the next caller starts a new task. The task ends when the batcher is
+/// dropped.
 pub(crate) struct Batcher<W> {
     queue: Mutex<Option<mpsc::Sender<Job>>>,
     writer: Box<dyn Fn() -> W + Send + Sync>,
     patience: Duration,
 }
 
-/// A verb on its way.
+/// A verb in the queue.
 struct Job {
     op: Op,
     answer: oneshot::Sender<Result<Answer, StoreError>>,
-    /// Since when its row is found locked.
+    /// When its row was first found locked.
     locked: Option<Instant>,
 }
 
 impl<W: Writer> Batcher<W> {
-    /// A batcher whose callers wait for at most `patience`. The writer is made when the task starts.
+    /// Creates a batcher whose callers wait for at most `patience`. The task makes the writer when it starts.
     pub(crate) fn new(patience: Duration, writer: impl Fn() -> W + Send + Sync + 'static) -> Self {
         Self { queue: Mutex::default(), writer: Box::new(writer), patience }
     }
 
-    /// Has a verb carried out.
+    /// Executes a verb in the next batch.
     ///
-    /// A caller that goes away takes its verb with it while that waits in the queue; once the batch is on its way, it takes
-    /// effect as if the caller were there.
+    /// # Cancel safety
+    ///
+    /// If the call is dropped while its verb is in the queue, the verb is not executed. If its batch has begun, the verb
+    /// takes effect.
     pub(super) async fn ask(&self, op: Op) -> Result<Answer, StoreError> {
         let runtime = Handle::try_current().map_err(StoreError::unavailable)?;
         timeout(self.patience, self.queued(op, &runtime)).await.map_err(StoreError::unavailable)?
@@ -151,7 +156,7 @@ impl<W: Writer> Batcher<W> {
     async fn queued(&self, op: Op, runtime: &Handle) -> Result<Answer, StoreError> {
         let (answer, answered) = oneshot::channel();
         let mut job = Job { op, answer, locked: None };
-        // A queue that is closed gives the verb back, and the next one is new.
+        // A closed queue returns the verb. `queue` then makes a new one.
         while let Err(SendError(back)) = self.queue(runtime).send(job).await {
             job = back;
         }
@@ -214,7 +219,7 @@ impl<W> fmt::Debug for Batcher<W> {
     }
 }
 
-/// The task.
+/// Executes batches until the batcher is dropped.
 async fn work<W: Writer>(mut writer: W, mut queue: mpsc::Receiver<Job>) {
     let (mut waiting, mut is_ready) = (Vec::new(), false);
     while take(&mut queue, &mut waiting, is_ready).await {
@@ -224,8 +229,8 @@ async fn work<W: Writer>(mut writer: W, mut queue: mpsc::Receiver<Job>) {
     writer.close().await;
 }
 
-/// Whoever was answered gets to say what it wants next, as long as more of them do: else the next batch would be the first
-/// few, and the others would wait for it. With 64 callers it holds 63 instead of 41, for as many commits less.
+/// Yields to callers that were just answered, as long as new verbs arrive. Otherwise the next batch would hold the first
+/// few of them, and the others would wait for it. With 64 callers, a batch holds 63 verbs instead of 41.
 async fn let_callers_ask(queue: &mpsc::Receiver<Job>) {
     let mut arrived = None;
     for _ in 0..YIELDS {
@@ -236,7 +241,7 @@ async fn let_callers_ask(queue: &mpsc::Receiver<Job>) {
     }
 }
 
-/// Takes what has arrived. Waits only when there is nothing to do; false when there will be nothing more.
+/// Takes the verbs that have arrived, and waits only if there is nothing to do. Returns `false` after the last one.
 async fn take(queue: &mut mpsc::Receiver<Job>, waiting: &mut Vec<Job>, is_ready: bool) -> bool {
     let room = BATCH.saturating_sub(waiting.len());
     if waiting.is_empty() {
@@ -250,7 +255,7 @@ async fn take(queue: &mut mpsc::Receiver<Job>, waiting: &mut Vec<Job>, is_ready:
         }
         return true;
     }
-    // All of them wait for locked rows. Nobody waits for the answers when the queue is closed.
+    // All verbs wait for locked rows. If the queue is closed, no caller waits for an answer.
     if room == 0 {
         sleep(LOCKED_PAUSE).await;
         return true;

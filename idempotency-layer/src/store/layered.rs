@@ -51,7 +51,7 @@ use crate::response::StoredResponse;
 pub struct Layered<S> {
     inner: S,
     finished: Cache<RecordId, Finished>,
-    /// Bytes that came in since the cache last looked at its bound.
+    /// The bytes that were inserted since the cache last enforced its bound.
     unsettled: AtomicU64,
     max_bytes: u64,
 }
@@ -66,7 +66,7 @@ pub struct LayeredStats {
     pub bytes: u64,
 }
 
-/// What a record costs beside its response: the entry, its key, and what moka keeps to find, order and time it.
+/// The memory of a record beside its response: the entry, its key, and moka's bookkeeping.
 const RECORD_BYTES: usize = 400;
 
 impl<S> Layered<S> {
@@ -97,12 +97,12 @@ impl<S> Layered<S> {
         LayeredStats { records: self.finished.entry_count(), bytes: self.finished.weighted_size() }
     }
 
-    /// The answer to a claim, where it is in memory.
+    /// Returns the answer to a claim if memory has it.
     fn known(&self, request: &ClaimRequest, now: Instant) -> Option<Claim> {
         self.finished.get(&request.record).and_then(|known| known.answer(request, now))
     }
 
-    /// Keeps what the inner store answered to a claim that was asked at `asked`.
+    /// Keeps the inner store's answer to a claim. `asked` is the time of the call.
     fn learn(&self, request: &ClaimRequest, asked: Instant, answer: &Claim) {
         match answer {
             Claim::Replay { response, expires_in } => self.keep(
@@ -110,15 +110,15 @@ impl<S> Layered<S> {
                 Finished {
                     fingerprint: request.fingerprint,
                     is_own: false,
-                    // A copy: the store's may be cut from a larger buffer, and then the bound would be none.
+                    // Copied: a slice of a larger buffer would keep the whole buffer, which the bound does not count.
                     response: StoredResponse::from_bytes(Bytes::copy_from_slice(response.as_bytes())),
                     expires_at: after(asked, *expires_in),
                 },
             ),
             Claim::Mismatch => {
-                // The store compared the two, so the record's scheme is that of this request. If it is also the scheme of
-                // the one that was replayed, then that one was compared too, and is the record's own. (Had the answer
-                // been about the record's successor, then what is known would have expired, and be of no use.)
+                // The store compared the fingerprints, so the record's scheme is that of this request. If the known one
+                // has the same scheme, it was compared too, so it is the record's own. (If the answer were about a later
+                // record of the same name, the known one would have expired.)
                 let known = self.finished.get(&request.record);
                 let known = known.filter(|it| !it.is_own && !it.fingerprint.matches(&request.fingerprint));
                 if let Some(known) = known {
@@ -131,11 +131,11 @@ impl<S> Layered<S> {
 
     fn keep(&self, record: RecordId, finished: Finished) {
         let (weight, slack) = (u64::from(finished.weight()), self.max_bytes / 16);
-        // What would fill so much of the room by itself is not worth what would have to go for it.
+        // Keeping a response this large would evict too many others.
         if weight > slack {
             return;
         }
-        // moka evicts some time after the insertion, counted in entries: of large ones that would be far too late.
+        // moka evicts after a number of insertions. With large responses that is too late.
         self.finished.insert(record, finished);
         if self.unsettled.fetch_add(weight, Ordering::Relaxed) + weight > slack / 2 {
             self.unsettled.store(0, Ordering::Relaxed);
@@ -154,7 +154,7 @@ impl<S: Store> Store for Layered<S> {
         if let Some(claim) = self.known(&request, asked) {
             return Ok(claim);
         }
-        // Dropped here: nothing was learnt.
+        // If dropped here, memory is unchanged.
         let answer = self.inner.claim(request).await?;
         self.learn(&request, asked, &answer);
         Ok(answer)
@@ -198,7 +198,7 @@ impl<S: ClaimsInTransaction> ClaimsInTransaction for Layered<S> {
         if let Some(claim) = self.known(&request, asked) {
             return Ok(TransactionClaim::Answered(claim));
         }
-        // Dropped here: nothing was learnt.
+        // If dropped here, memory is unchanged.
         let answer = self.inner.claim_in_transaction(request, transaction_time).await?;
         if let TransactionClaim::Answered(answer) = &answer {
             self.learn(&request, asked, answer);
@@ -222,18 +222,18 @@ impl<S: fmt::Debug> fmt::Debug for Layered<S> {
 /// A record with a response.
 #[derive(Clone)]
 struct Finished {
-    /// One that the record's own matched.
+    /// A fingerprint that matches the record's own.
     fingerprint: Fingerprint,
-    /// Whether it is the record's own, which then decides for every other. Matching is not transitive: this one may have
-    /// matched only because the two could not be compared.
+    /// Whether it is the record's own, so that it decides about every other. If not, it may match only because the two
+    /// cannot be compared. Matching is not transitive.
     is_own: bool,
     response: StoredResponse,
-    /// Not after the inner store forgets the record.
+    /// No later than the time at which the inner store forgets the record.
     expires_at: Instant,
 }
 
 impl Finished {
-    /// The answer to a claim; `None` where only the inner store knows it.
+    /// Returns the answer to a claim. `None` if only the inner store knows it.
     fn answer(self, request: &ClaimRequest, now: Instant) -> Option<Claim> {
         let expires_in = self.expires_at.saturating_duration_since(now);
         let replays = self.fingerprint == request.fingerprint
@@ -252,8 +252,8 @@ impl Finished {
     }
 }
 
-/// Frees the memory of an expired record. Whether it may be replayed is decided where it is read, by the crate's clock:
-/// moka counts on its own, which a test cannot hold.
+/// Frees the memory of expired records. [`Finished::answer`] decides whether a record may be replayed, by the crate's clock:
+/// a test cannot pause moka's.
 struct AtItsEnd;
 
 impl Expiry<RecordId, Finished> for AtItsEnd {
@@ -276,7 +276,7 @@ impl Expiry<RecordId, Finished> for AtItsEnd {
 mod tests {
     use super::*;
 
-    /// A store is not needed to fill the memory.
+    /// Fills the memory, for which no inner store is needed.
     fn fill(layered: &Layered<()>, number: u8, response: &Bytes) {
         let request = ClaimRequest {
             record: RecordId::from_bytes([number; 32]),
@@ -290,7 +290,7 @@ mod tests {
         layered.learn(&request, now(), &answer);
     }
 
-    /// What is there, and not what moka has counted so far.
+    /// Returns the weight of all records. moka's own count lags behind.
     fn held(layered: &Layered<()>) -> u64 {
         layered.finished.iter().map(|(_, finished)| u64::from(finished.weight())).sum()
     }

@@ -1,4 +1,4 @@
-//! Silence, in the place of `trace.rs` where the feature `tracing` is off.
+//! Replaces `trace.rs` if the feature `tracing` is off: no events.
 
 use std::time::Duration;
 

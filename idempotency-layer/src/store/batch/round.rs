@@ -1,4 +1,4 @@
-//! What goes into one batch, and who gets which answer.
+//! One batch: its verbs, and the answers of its callers.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -22,28 +22,29 @@ pub(super) struct Round {
     callers: Vec<Caller>,
 }
 
-/// Who asked for a verb, and who asked for the same after it.
+/// The caller of a verb, and the callers whose answers follow from it.
 struct Caller {
     answer: oneshot::Sender<Result<Answer, StoreError>>,
     locked: Option<Instant>,
-    /// Claims of the same record with the same fingerprint: what they get follows from what the first one gets.
+    /// Claims of the same record with the same fingerprint. Their answers follow from the answer to the first one.
     followers: Vec<Job>,
 }
 
-/// What of a record is in the round.
+/// How a batch treats a record.
 enum Place {
+    /// The record's verb is at this index.
     At(usize),
-    /// A verb had to be put off, and so have all after it: they keep their order.
+    /// A verb of the record was put off, and so are all later ones, which keeps their order.
     PutOff,
 }
 
 impl Round {
-    /// Takes the verbs of one batch, up to the limit. The others stay, in their order.
+    /// Takes the verbs of one batch, at most `most`. The others stay, in their order.
     pub(super) fn cut(waiting: &mut Vec<Job>, most: usize, together: impl Fn(&Op, &Op) -> bool) -> Self {
         let mut taken: Vec<(Op, Caller)> = Vec::with_capacity(waiting.len());
         let (mut places, mut bytes) = (HashMap::with_capacity(waiting.len()), 0);
         for job in mem::take(waiting) {
-            // Nobody waits for it: not begun is "not at all".
+            // The caller is gone, and the verb has not begun, so it must not take effect.
             if job.answer.is_closed() {
                 continue;
             }
@@ -78,8 +79,10 @@ impl Round {
         Self { ops, callers }
     }
 
-    /// Carries the batch out and answers. What has to be asked again goes to the front of those that wait, but whatever is
-    /// about a locked record goes behind the others. Says whether there are others.
+    /// Executes the batch and answers its callers.
+    ///
+    /// Verbs that must be tried again go to the front of `waiting`, and those of locked records to its end. Returns whether
+    /// there are verbs of records that are not locked.
     pub(super) async fn carry_out<W: Writer>(self, writer: &mut W, waiting: &mut Vec<Job>) -> bool {
         if self.ops.is_empty() {
             return !waiting.is_empty();
@@ -87,7 +90,7 @@ impl Round {
         let mut again = Vec::new();
         match writer.execute(&self.ops).await {
             Ok(replies) => {
-                // A reply that is missing leaves its caller without an answer, which is `Unavailable`.
+                // If a reply is missing, its caller's channel is dropped, which the caller sees as `Unavailable`.
                 for ((op, caller), reply) in self.ops.into_iter().zip(self.callers).zip(replies) {
                     caller.take(op, reply, &mut again);
                 }
@@ -126,7 +129,7 @@ async fn carry_out_alone<W: Writer>(writer: &mut W, op: &Op) -> Result<Reply, St
 }
 
 impl Caller {
-    /// Takes what became of the verb, and answers, or asks again.
+    /// Answers the caller by the reply to its verb, or queues the verb again.
     fn take(self, op: Op, reply: Result<Reply, StoreError>, again: &mut Vec<Job>) {
         let Self { answer, locked, followers } = self;
         let answered = match reply {
@@ -156,7 +159,7 @@ impl Caller {
                 None => again.push(follower),
             }
         }
-        // Nobody is there any more: the verb has taken effect all the same.
+        // If the caller is gone, the verb has taken effect nevertheless.
         drop(answer.send(Ok(answered)));
     }
 
@@ -167,11 +170,11 @@ impl Caller {
     }
 }
 
-/// Whether the second verb is a claim that learns all it needs from the answer to the first.
+/// Returns whether the answer to the second verb follows from the answer to the first.
 fn follows(first: &Op, second: &Op) -> bool {
     match (first, second) {
-        // Equal to the byte, so that whatever the record's own is, it matches both or neither. A token that asks twice is
-        // owed a fresh lease.
+        // Equal fingerprints: the record's own matches both or neither. A token that claims again needs a fresh lease, so
+        // it does not follow.
         (Op::Claim(first), Op::Claim(second)) => {
             first.fingerprint == second.fingerprint && first.token != second.token && !first.lease.is_zero()
         }
@@ -179,7 +182,7 @@ fn follows(first: &Op, second: &Op) -> bool {
     }
 }
 
-/// What a claim that came together with another one gets. `None`: it may be the one that holds the claim.
+/// Returns the answer to a claim that follows another one. `None` if it may be the claim that holds.
 fn answer_to_follower(first: &Op, answer: &Answer, follower: &Op) -> Option<Claim> {
     let (Op::Claim(first), Op::Claim(follower), Answer::Claim(claim, holder)) = (first, follower, answer)
     else {
@@ -193,7 +196,7 @@ fn answer_to_follower(first: &Op, answer: &Answer, follower: &Op) -> Option<Clai
     }
 }
 
-/// One failure, for everybody who was in the batch.
+/// One error for every caller of a batch.
 #[derive(Clone, Debug)]
 struct Shared(Arc<StoreError>);
 

@@ -18,7 +18,7 @@ const LEASE: Duration = Duration::from_secs(30);
 
 type Said = Result<Vec<Result<Reply, StoreError>>, StoreError>;
 
-/// A database of one's own making: it notes each batch, waits until it may answer, and says what it is told to say.
+/// A scripted database: it records each batch, waits for permission to answer, and answers by its script.
 #[derive(Clone, Default)]
 struct Database(Arc<State>);
 
@@ -53,7 +53,7 @@ impl Database {
         self
     }
 
-    /// Answers whatever comes from now on.
+    /// Answers every batch from now on.
     fn answers(self) -> Self {
         self.0.may_answer.add_permits(1 << 20);
         self
@@ -81,7 +81,7 @@ impl Writer for Database {
     }
 }
 
-/// The same with a statement for each kind of verb.
+/// The same, with one statement for each kind of verb.
 #[derive(Clone)]
 struct Kinds(Database);
 
@@ -139,7 +139,7 @@ fn is_run(claim: &Claim) -> bool {
     matches!(claim, Claim::Run(_))
 }
 
-/// Time stands still, so this is when nothing more can happen.
+/// Lets all tasks run until none can go on. The clock is paused.
 async fn settled() {
     sleep(Duration::from_millis(1)).await;
 }

@@ -1,8 +1,8 @@
-//! Callers that stop waiting: clause 17.
+//! Dropped verbs: clause 17.
 //!
-//! A verb is dropped where it waits for the first time, the second time and so on until it does not wait any more. What
-//! it had sent may take effect a little later, so each check takes the state before and the state after at any moment,
-//! and then lets the caller do what it would: ask again.
+//! A check drops a verb at its first await, then at its second, and so on, until the verb finishes before it is dropped. The
+//! verb may take effect a little later, so a check accepts the state before and the state after. Then it asks again, as
+//! a caller would.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -12,11 +12,11 @@ use super::Harness;
 use super::probe::{Probe, checkpoint, response};
 use crate::store::{Checkpoint, Claim, ClaimRequest, Fence, Fenced, Outcome, Run, Store};
 
-/// A verb that waits more often than this is dropped no later.
+/// The last await at which a verb is dropped.
 const WAITS: usize = 24;
 
 pub(super) async fn cancellation<H: Harness>(probe: &Probe<'_, H>) {
-    // Whether, and how often, a verb waits for a database depends on chance.
+    // How often a verb waits for a database varies.
     for _ in 0..probe.rounds().div_ceil(25) {
         first_claim(probe).await;
         takeover(probe).await;
@@ -28,7 +28,7 @@ pub(super) async fn cancellation<H: Harness>(probe: &Probe<'_, H>) {
     }
 }
 
-/// Drops a future when it waits for the `n`th time; before it is polled at all for 0. True when it was over before.
+/// Drops a future when it waits for the `n`th time, or before its first poll for 0. Returns whether it had finished before.
 async fn dropped_at<F: Future>(n: usize, future: F) -> bool {
     let (mut future, mut waits) = (pin!(future), 0);
     poll_fn(|context| {
@@ -134,7 +134,7 @@ async fn release<H: Harness>(probe: &Probe<'_, H>) {
         match probe.claim(probe.rival(ask)).await {
             Claim::Run(run) => is_free(&run, &when),
             Claim::InFlight { .. } => {
-                // Not yet: the owner asks again, which finds it released or releases it.
+                // The release has not taken effect yet. The owner asks again.
                 let _ = probe.release(ask.record, fence).await;
                 is_free(&probe.run(probe.rival(ask), format_args!("{when} and another one")).await, &when);
             }

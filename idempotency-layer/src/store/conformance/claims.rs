@@ -1,4 +1,4 @@
-//! Who gets to run: clauses 1, 2, 9 and 11.
+//! The right to run: clauses 1, 2, 9 and 11.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +7,9 @@ use super::Harness;
 use super::probe::{Probe, checkpoint, fingerprint, response};
 use crate::store::{Claim, ClaimRequest, Fenced, Outcome, Run, Store};
 
-/// As many as meet in a race of claims.
+/// The number of tasks in a race of claims.
 const RACERS: usize = 64;
-/// As many as meet in a race of claims with another verb, which is over sooner.
+/// The number of claims in a race with another verb, which finishes sooner.
 const FEW: usize = 8;
 
 pub(super) async fn first_claim<H: Harness>(probe: &Probe<'_, H>) {
@@ -27,7 +27,7 @@ pub(super) async fn one_runner<H: Harness>(probe: &Probe<'_, H>) {
             format_args!("a claim in flight {when} was told {left:?}, not from more than zero to {most:?}"),
         );
     };
-    // Who asks for a longer lease is told what is left of the owner's.
+    // A claim with a longer lease sees the rest of the owner's lease.
     let ask = probe.ask_for(5);
     probe.run(ask, "of an unknown record").await;
     let left = probe.in_flight(probe.rival(ask), "beside a running one").await;
@@ -51,7 +51,7 @@ pub(super) async fn one_runner<H: Harness>(probe: &Probe<'_, H>) {
     }
 }
 
-/// While the owner completes, releases or extends, no second one runs beside it.
+/// While the owner completes, releases or extends, no second run begins beside it.
 async fn the_owner_ends_it_once<H: Harness>(probe: &Probe<'_, H>, round: usize) {
     let ask = probe.ask();
     let fence = probe.run(ask, "of an unknown record").await.fence;
@@ -79,7 +79,7 @@ async fn the_owner_ends_it_once<H: Harness>(probe: &Probe<'_, H>, round: usize) 
     }
     let release = |store: Arc<H::Store>| async move { store.release(ask.record, fence).await };
     let (_, mut claims) = probe.race_against(ask, FEW, round, release).await;
-    // All of the race may have come before the release; this one has not.
+    // All claims of the race may have come before the release. This one comes after it.
     claims.push(probe.claim(probe.rival(ask)).await);
     let runs = claims.iter().filter(|claim| matches!(claim, Claim::Run(_))).count();
     probe.ensure(
@@ -102,7 +102,7 @@ pub(super) async fn lost_acknowledgement<H: Harness>(probe: &Probe<'_, H>) {
     after_the_lease(probe).await;
     of_a_claim_that_ended(probe).await;
     for _ in 0..probe.rounds() {
-        // The first try may still be on its way when the second is made.
+        // The first try may not have arrived when the second is made.
         let ask = probe.ask();
         let claims = probe.race(FEW, |_, store| async move { store.claim(ask).await });
         let mut runs: Vec<Run> = Vec::new();
@@ -124,7 +124,7 @@ async fn of_a_first_claim<H: Harness>(probe: &Probe<'_, H>) {
     let ask = probe.ask_for(4);
     let run = probe.run(ask, "of an unknown record").await;
     probe.in_flight(probe.rival(ask), "by another token").await;
-    // Whatever becomes of it (4), the token stays.
+    // The claim may be a mismatch (4), but its token stays the running one.
     probe.claim(probe.stranger(ask)).await;
     probe.advance(3).await;
     let again = probe.run(ask, "repeated with its token").await;
@@ -136,7 +136,7 @@ async fn of_a_first_claim<H: Harness>(probe: &Probe<'_, H>) {
     probe.in_flight(ask, "with the token of a claim that was taken over").await;
 }
 
-/// The heir must hear again that it is one, and of the checkpoint.
+/// A repeated claim of an heir also returns the orphan mark and the checkpoint.
 async fn of_a_takeover<H: Harness>(probe: &Probe<'_, H>) {
     let ask = probe.ask_for(1);
     let fence = probe.run(ask, "of an unknown record").await.fence;
@@ -149,8 +149,8 @@ async fn of_a_takeover<H: Harness>(probe: &Probe<'_, H>) {
     is_the_same(probe, &again, &run, "after a takeover");
 }
 
-/// Nobody took it over (16), so it is the running claim still: an answer lost for longer than a lease must not make
-/// its own asker look like the heir of a run that never was.
+/// No other claim took it over (16), so it is still the running claim. An answer that is lost for longer than a lease must
+/// not turn its own request into the heir of a run that did not happen.
 async fn after_the_lease<H: Harness>(probe: &Probe<'_, H>) {
     for (ask, run) in probe.orphans(1).await {
         let again = ClaimRequest { lease: probe.long(), ..ask };
@@ -160,7 +160,7 @@ async fn after_the_lease<H: Harness>(probe: &Probe<'_, H>) {
     }
 }
 
-/// The token is worth nothing once the claim is given up or done.
+/// A released or completed claim is not repeated by its token.
 async fn of_a_claim_that_ended<H: Harness>(probe: &Probe<'_, H>) {
     let ask = probe.ask();
     let mut fence = probe.run(ask, "of an unknown record").await.fence;

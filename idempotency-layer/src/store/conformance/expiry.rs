@@ -1,7 +1,7 @@
-//! When records are forgotten: clause 10.
+//! Expiry: clause 10.
 //!
-//! Where the contract leaves the store a choice (a late verb on a record whose time is up, and that nobody claimed
-//! since), either answer will do, if what comes after agrees with it.
+//! The contract leaves one choice to the store: the answer to a late verb on an expired record that was not claimed since.
+//! Both answers are accepted if later answers agree.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::Harness;
 use super::probe::{Probe, Verb, checkpoint, response};
 use crate::store::{ClaimRequest, Fence, Fenced, Outcome, Tombstone};
 
-/// What wraps to nothing in 32 bits of milliseconds, and ten years.
+/// A time that overflows 32 bits of milliseconds, and ten years.
 const LIVES: [Duration; 2] = [Duration::from_millis(1 << 32), Duration::from_secs(10 * 365 * 24 * 60 * 60)];
 
 pub(super) async fn expiry<H: Harness>(probe: &Probe<'_, H>) {
@@ -20,7 +20,7 @@ pub(super) async fn expiry<H: Harness>(probe: &Probe<'_, H>) {
     late(probe).await;
 }
 
-/// `ttl` counts from the first claim: not from the completion, and not from the latest look.
+/// `ttl` counts from the first claim, not from the completion or the latest claim.
 async fn finished<H: Harness>(probe: &Probe<'_, H>) {
     let (answer, kept) = (response("done"), checkpoint("kept"));
     let done = Outcome::Response(answer.clone());
@@ -69,7 +69,7 @@ async fn finished<H: Harness>(probe: &Probe<'_, H>) {
     }
 }
 
-/// Whether orphaned, taken over, or given up with a checkpoint: forgotten is forgotten.
+/// Orphaned, taken over, or released with a checkpoint: after `ttl` the record is forgotten.
 async fn left_running<H: Harness>(probe: &Probe<'_, H>) {
     let ask = || ClaimRequest { ttl: probe.units(6), ..probe.ask_for(1) };
     let kept = checkpoint("kept");
@@ -114,12 +114,12 @@ async fn held_past_its_time<H: Harness>(probe: &Probe<'_, H>) {
     let done = probe.complete(renewed.record, fence, &Outcome::Response(response("done"))).await;
     probe.held(done, "a completion past the time to live, while the lease held");
     probe.advance(2).await;
-    // No heir: nothing is left to inherit.
+    // The next claim is not an heir, because the record is forgotten.
     forgotten(probe, lapsing, lapsed, "when lease and time to live were over").await;
     forgotten(probe, renewed, fence, "when lease and time to live of a completed record were over").await;
 }
 
-/// A record that was forgotten by its release, or by the end of its time, has a time of its own.
+/// After a record was forgotten, by its release or its expiry, the next record has its own time to live.
 async fn claimed_anew<H: Harness>(probe: &Probe<'_, H>) {
     let [released, expired] =
         [(6, 4), (2, 1)].map(|(ttl, lease)| ClaimRequest { ttl: probe.units(ttl), ..probe.ask_for(lease) });
@@ -146,7 +146,7 @@ async fn claimed_anew<H: Harness>(probe: &Probe<'_, H>) {
     }
 }
 
-/// The time is up, the lease too, and the owner comes back before anybody else.
+/// The record has expired, the lease has ended, and the owner comes back before another claim.
 async fn late<H: Harness>(probe: &Probe<'_, H>) {
     let asked = Verb::ALL.map(|verb| (verb, ClaimRequest { ttl: probe.units(1), ..probe.ask_for(1) }));
     let mut fences = Vec::new();
@@ -164,7 +164,7 @@ async fn late<H: Harness>(probe: &Probe<'_, H>) {
     }
 }
 
-/// The next claim is a first one, any fingerprint will do, and its fence has grown.
+/// Ensures that the next claim is a first one, with any fingerprint, and that its fence has grown.
 async fn forgotten<H: Harness>(probe: &Probe<'_, H>, ask: ClaimRequest, before: Fence, when: &str) {
     let run = probe.first(probe.stranger(ask), when).await;
     probe.ensure(run.fence > before, format_args!("a claim {when} got {:?} after {before:?}", run.fence));

@@ -1,4 +1,4 @@
-//! Who may still write: clause 6.
+//! Fences: clause 6.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ enum Past {
     ExpiredAndClaimed,
 }
 
-/// What a record is now, beside the stale fence.
+/// The state of the record that the stale fence meets.
 enum Now {
     Running(Run),
     Complete(StoredResponse),
@@ -52,7 +52,7 @@ impl Past {
         Self::ExpiredAndClaimed,
     ];
 
-    /// Lets it happen. The lease is over where it has to be, and the time to live too.
+    /// Makes the fence stale. Waits for the end of the lease and of the time to live where that is needed.
     async fn happen<H: Harness>(self, probe: &Probe<'_, H>, ask: ClaimRequest, run: Run) -> Now {
         let (record, fence) = (ask.record, run.fence);
         let kept = matches!(self, Self::ReleasedWithCheckpoint | Self::ReleasedWithCheckpointAndClaimed);
@@ -90,11 +90,11 @@ async fn complete<H: Harness>(probe: &Probe<'_, H>, ask: ClaimRequest, fence: Fe
 async fn every_verb_is_refused<H: Harness>(probe: &Probe<'_, H>, past: Past) {
     let mut asked = Vec::new();
     for verb in Verb::ALL {
-        // Number 12 is about this one.
+        // Clause 12 covers this one.
         if matches!((past, verb), (Past::Completed, Verb::Complete)) {
             continue;
         }
-        // Twice: what was changed shows in how the record ends, and it can end in two ways.
+        // Twice, because a record can end in two ways, and a wrong change may show in one of them only.
         for released in [false, true] {
             let ask = match past {
                 Past::ExpiredAndClaimed => ClaimRequest { ttl: probe.units(1), ..probe.ask_for(1) },
@@ -126,7 +126,7 @@ async fn every_verb_is_refused<H: Harness>(probe: &Probe<'_, H>, past: Past) {
     }
 }
 
-/// The run holds its claim and ends as if nothing had been.
+/// Ensures that the run still holds its claim and ends as if nothing had happened.
 async fn goes_on<H: Harness>(
     probe: &Probe<'_, H>,
     ask: ClaimRequest,
@@ -149,7 +149,7 @@ async fn goes_on<H: Harness>(
     }
 }
 
-/// Neither an earlier number nor a later one, nor one that a signed column cannot hold.
+/// An earlier fence, a later one, and one that a signed column cannot hold.
 async fn no_fence_of_another_number<H: Harness>(probe: &Probe<'_, H>) {
     for verb in Verb::ALL {
         for released in [false, true] {
@@ -220,7 +220,7 @@ async fn they_only_grow<H: Harness>(probe: &Probe<'_, H>) {
         grown(&mut last, run, "after a release with a checkpoint");
         let short = ClaimRequest { lease: dying.lease, ..probe.rival(dying) };
         grown(&mut last_dying, probe.run(short, "of a forgotten record").await, "of a forgotten record");
-        // Elsewhere, meanwhile, fences are given out too, and none here.
+        // Other records get fences meanwhile.
         probe.run(probe.ask(), "of an unknown record").await;
         probe.advance(1).await;
         let heir = probe.run(probe.rival(living), "of an orphan").await;
@@ -229,7 +229,7 @@ async fn they_only_grow<H: Harness>(probe: &Probe<'_, H>) {
     }
 }
 
-/// The check of the fence and the write are one step: between them no heir gets in.
+/// The check of the fence and the write are one step: no heir comes between them.
 async fn a_late_verb_meets_the_heirs<H: Harness>(
     probe: &Probe<'_, H>,
     round: usize,
@@ -259,7 +259,7 @@ async fn a_late_verb_meets_the_heirs<H: Harness>(
     let (heir, second) = (heirs.next(), heirs.next());
     probe.ensure(second.is_none(), &what);
     let Some(heir) = heir else {
-        // Complete or extended before anybody claimed; after the other two somebody runs.
+        // Complete and extend may win against the claims. After the other two verbs, one claim runs.
         let good = fenced == Fenced::Held && matches!(verb, Verb::Complete | Verb::Extend);
         return probe.ensure(good, &what);
     };

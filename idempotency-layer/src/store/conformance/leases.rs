@@ -1,4 +1,4 @@
-//! Leases and what comes after them: clauses 7, 8 and 16.
+//! Leases and takeovers: clauses 7, 8 and 16.
 
 use super::Harness;
 use super::probe::{Probe, checkpoint, response};
@@ -9,14 +9,14 @@ pub(super) async fn takeover<H: Harness>(probe: &Probe<'_, H>) {
     let mut run = probe.run(ask, "of an unknown record").await;
     for _ in 0..3 {
         probe.advance(3).await;
-        // Whoever asks in vain does not keep the claim alive.
+        // A claim that is refused does not prolong the lease.
         probe.in_flight(probe.rival(ask), "one unit before the lease ends").await;
         probe.advance(1).await;
         run = probe
             .heir(&run, ClaimRequest { lease: ask.lease, ..probe.rival(ask) }, "when the lease ended")
             .await;
     }
-    // The heir's lease is whole, however late it comes.
+    // The heir gets a full lease, even if it comes late.
     probe.advance(6).await;
     let late = ClaimRequest { lease: probe.units(2), ..probe.rival(ask) };
     run = probe.heir(&run, late, "two units after the lease ended").await;
@@ -27,7 +27,7 @@ pub(super) async fn takeover<H: Harness>(probe: &Probe<'_, H>) {
 }
 
 pub(super) async fn extend<H: Harness>(probe: &Probe<'_, H>) {
-    // From now, not from the end of the lease before: at the seventh unit, not at the eighth.
+    // The new lease counts from now, not from the end of the previous one: it ends at the seventh unit, not the eighth.
     let ask = probe.ask_for(4);
     let fence = probe.run(ask, "of an unknown record").await.fence;
     probe.advance(3).await;
@@ -41,20 +41,20 @@ pub(super) async fn extend<H: Harness>(probe: &Probe<'_, H>) {
     probe.advance(1).await;
     let fence = probe.run(probe.rival(ask), "when the extended lease ended").await.fence;
 
-    // Also to less than it was.
+    // A shorter lease.
     probe.held(probe.extend(ask.record, fence, probe.units(2)).await, "an extension to less");
     in_flight_for(probe, ask, 2, "after an extension to less").await;
     probe.advance(2).await;
     let fence = probe.run(probe.rival(ask), "when the shortened lease ended").await.fence;
 
-    // Many times, each from then.
+    // Repeated, each counted from its call.
     for _ in 0..3 {
         probe.held(probe.extend(ask.record, fence, probe.units(2)).await, "an extension after another");
         probe.advance(1).await;
         in_flight_for(probe, ask, 1, "between two extensions").await;
     }
 
-    // To nothing.
+    // A lease of zero.
     probe.held(probe.extend(ask.record, fence, probe.units(0)).await, "an extension by zero");
     probe.run(probe.rival(ask), "at once after an extension by zero").await;
 }

@@ -1,4 +1,4 @@
-//! What a finished record answers: clauses 3, 12 and 13.
+//! Outcomes: clauses 3, 12 and 13.
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderName, LINK, SET_COOKIE, VARY};
@@ -10,7 +10,7 @@ use crate::response::StoredResponse;
 use crate::store::{Claim, ClaimRequest, Outcome, Store, Tombstone};
 
 const TOMBSTONES: [Tombstone; 2] = [Tombstone::Unreplayable, Tombstone::Unknown];
-/// How many times a completion is made at once.
+/// The number of concurrent completions.
 const RACERS: usize = 8;
 
 pub(super) async fn replay<H: Harness>(probe: &Probe<'_, H>) {
@@ -31,7 +31,7 @@ pub(super) async fn replay<H: Harness>(probe: &Probe<'_, H>) {
     time_left(probe).await;
 }
 
-/// What is left counts from the first claim, whatever is asked with later.
+/// The rest of the time to live counts from the first claim. The `ttl` of later claims has no effect.
 async fn time_left<H: Harness>(probe: &Probe<'_, H>) {
     let ask = ClaimRequest { ttl: probe.units(12), ..probe.ask() };
     let outcome = Outcome::Response(response("done"));
@@ -54,7 +54,7 @@ async fn time_left<H: Harness>(probe: &Probe<'_, H>) {
     }
 }
 
-/// Responses of which something is easily lost.
+/// Responses with details that are easily lost.
 fn responses() -> Vec<(&'static str, StoredResponse)> {
     let all_bytes = || (0..=u8::MAX).cycle();
     let of = |status, headers: &HeaderMap, body: &[u8]| encoded(status, headers, body, None);
@@ -77,7 +77,7 @@ fn responses() -> Vec<(&'static str, StoredResponse)> {
         ("no trailers", trailers(None)),
         ("empty trailers", trailers(Some(&HeaderMap::new()))),
         ("trailers", trailers(Some(&repeated()))),
-        // As a later release may write it, or a layer that encrypts.
+        // Other bytes, as a later release or an encrypting wrapper may write.
         (
             "an encoding of its own",
             StoredResponse::from_bytes(all_bytes().skip(0xf0).take(512).collect::<Bytes>()),
@@ -102,7 +102,7 @@ fn repeated() -> HeaderMap {
     headers
 }
 
-/// What HTTP calls obs-text: every byte from 0x80, alone and in one value, valid UTF-8 and not.
+/// Values with obs-text of HTTP: every byte from 0x80, alone and together, valid UTF-8 and not.
 fn binary_values() -> HeaderMap {
     let mut headers = HeaderMap::new();
     let mut add = |name, value: &[u8]| {

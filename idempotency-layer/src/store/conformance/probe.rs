@@ -1,4 +1,4 @@
-//! What the checks ask a store with, and how they judge its answers.
+//! Requests and assertions of the checks.
 
 use std::fmt::{Debug, Display};
 use std::panic::resume_unwind;
@@ -19,21 +19,21 @@ use crate::store::{
     Checkpoint, Claim, ClaimRequest, ClaimToken, Fence, Fenced, Outcome, RecordId, Run, Store, Tombstone,
 };
 
-/// As many handles as verbs of one check go round.
+/// The number of handles that a check uses in turn.
 const HANDLES: usize = 3;
-/// A lease or time to live, in units, that no check sees the end of.
+/// A lease or time to live, in units, that is longer than any check.
 const LONG: u32 = 1000;
 
-/// A store in the hands of a check.
+/// A store under test.
 pub(super) struct Probe<'h, H: Harness> {
-    /// What a failure begins with.
+    /// The beginning of a failure's message.
     rule: String,
     harness: &'h H,
     handles: Vec<Arc<H::Store>>,
     turn: AtomicUsize,
 }
 
-/// The verbs of whoever holds a claim.
+/// The verbs of the holder of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verb {
     Complete,
@@ -55,7 +55,7 @@ impl<'h, H: Harness> Probe<'h, H> {
         Self { rule: rule.to_string(), harness, handles, turn: AtomicUsize::new(0) }
     }
 
-    /// Ends the check.
+    /// Fails the check.
     pub(super) fn fail(&self, seen: impl Display) -> ! {
         panic!("{}\n  But {seen}.", self.rule)
     }
@@ -82,34 +82,34 @@ impl<'h, H: Harness> Probe<'h, H> {
         self.harness.advance(self.units(units)).await;
     }
 
-    /// The next handle: each verb goes through another.
+    /// Returns the next handle. Each verb uses another one.
     pub(super) fn handle(&self) -> Arc<H::Store> {
         self.handles[self.turn.fetch_add(1, Ordering::Relaxed) % HANDLES].clone()
     }
 
-    /// A request for a record that no store has heard of, with a lease and a time to live that last.
+    /// Makes a request for an unknown record, with a long lease and a long time to live.
     pub(super) fn ask(&self) -> ClaimRequest {
         let record = RecordId::from_bytes(Sha256::digest(ClaimToken::new().as_bytes()).into());
         let (lease, ttl) = (self.long(), self.long());
         ClaimRequest { record, fingerprint: fingerprint(1, 0xa5), token: ClaimToken::new(), lease, ttl }
     }
 
-    /// The same, with a lease of so many units.
+    /// The same, with a lease of `lease` units.
     pub(super) fn ask_for(&self, lease: u32) -> ClaimRequest {
         ClaimRequest { lease: self.units(lease), ..self.ask() }
     }
 
-    /// As another asker comes for the same record, with a lease that lasts.
+    /// Makes another request for the same record, with a long lease.
     pub(super) fn rival(&self, of: ClaimRequest) -> ClaimRequest {
         ClaimRequest { token: ClaimToken::new(), lease: self.long(), ..of }
     }
 
-    /// As another request comes under the same key.
+    /// Makes a request with another fingerprint for the same record.
     pub(super) fn stranger(&self, to: ClaimRequest) -> ClaimRequest {
         ClaimRequest { fingerprint: fingerprint(1, 0xa6), ..self.rival(to) }
     }
 
-    /// So many records whose only claim ran out, with what was asked and answered.
+    /// Makes `count` orphans, and returns their claims.
     pub(super) async fn orphans(&self, count: usize) -> Vec<(ClaimRequest, Run)> {
         let mut orphans = Vec::with_capacity(count);
         for _ in 0..count {
@@ -120,7 +120,7 @@ impl<'h, H: Harness> Probe<'h, H> {
         orphans
     }
 
-    // The verbs, in a store that does not fail.
+    // Verbs. An error fails the check.
 
     pub(super) fn unfailing<T>(&self, answer: Result<T, StoreError>, verb: impl Display) -> T {
         answer.unwrap_or_else(|error| self.fail(format_args!("{verb} failed: {error:?}")))
@@ -146,7 +146,7 @@ impl<'h, H: Harness> Probe<'h, H> {
         self.unfailing(self.handle().checkpoint(record, fence, checkpoint.clone()).await, "checkpoint")
     }
 
-    /// A verb with whatever else it takes: an outcome, a lease, a checkpoint that say "late".
+    /// Calls a verb with arguments that contain "late".
     pub(super) async fn apply(&self, verb: Verb, record: RecordId, fence: Fence) -> Fenced {
         match verb {
             Verb::Complete => self.complete(record, fence, &Outcome::Response(response("late"))).await,
@@ -156,7 +156,7 @@ impl<'h, H: Harness> Probe<'h, H> {
         }
     }
 
-    // The answers. `when` ends the sentence "a claim …".
+    // Answers. `when` completes the sentence "a claim …".
 
     pub(super) async fn run(&self, request: ClaimRequest, when: impl Display) -> Run {
         match self.claim(request).await {
@@ -165,7 +165,7 @@ impl<'h, H: Harness> Probe<'h, H> {
         }
     }
 
-    /// A run of a record that the store does not know, or has forgotten.
+    /// Claims a record that the store does not know or has forgotten.
     pub(super) async fn first(&self, request: ClaimRequest, when: impl Display) -> Run {
         let run = self.run(request, &when).await;
         let good = run.attempt == 1 && !run.orphan && run.checkpoint.is_none();
@@ -173,7 +173,7 @@ impl<'h, H: Harness> Probe<'h, H> {
         run
     }
 
-    /// The heir of a run.
+    /// Claims the orphan of a run.
     pub(super) async fn heir(&self, of: &Run, request: ClaimRequest, when: impl Display) -> Run {
         let run = self.run(request, &when).await;
         let good = run.orphan && run.attempt == of.attempt + 1;
@@ -181,7 +181,7 @@ impl<'h, H: Harness> Probe<'h, H> {
         run
     }
 
-    /// The run after one that was released with a checkpoint.
+    /// Claims a record that was released with a checkpoint.
     pub(super) async fn next(
         &self,
         of: &Run,
@@ -199,7 +199,7 @@ impl<'h, H: Harness> Probe<'h, H> {
         self.ensure(good, format_args!("a claim {when} was {run:?}, not what follows {of:?} with {kept:?}"));
     }
 
-    /// What is left of the lease.
+    /// Claims a running record and returns the rest of its lease.
     pub(super) async fn in_flight(&self, request: ClaimRequest, when: impl Display) -> Duration {
         match self.claim(request).await {
             Claim::InFlight { lease_left } => lease_left,
@@ -247,7 +247,7 @@ impl<'h, H: Harness> Probe<'h, H> {
 
     // Races.
 
-    /// So many tasks at once, each with its number and a handle.
+    /// Runs `racers` tasks at once, each with its number and a handle.
     pub(super) async fn race<T, F>(
         &self,
         racers: usize,
@@ -273,7 +273,7 @@ impl<'h, H: Harness> Probe<'h, H> {
         answers
     }
 
-    /// One verb against claims of the same record by others; its place among them changes from round to round.
+    /// Runs one verb against claims of the same record. Its place among them changes with each round.
     pub(super) async fn race_against<F>(
         &self,
         ask: ClaimRequest,
@@ -305,7 +305,7 @@ impl<'h, H: Harness> Probe<'h, H> {
         (fenced, claims)
     }
 
-    /// Claims of one record by as many askers at once: one run, the others in flight with what is left of the lease.
+    /// Claims one record `racers` times at once. Returns the run, and the rest of the lease that each other claim saw.
     pub(super) async fn one_of(&self, ask: ClaimRequest, racers: usize, what: &str) -> (Run, Vec<Duration>) {
         let claims = self.race(racers, |_, store| {
             let rival = self.rival(ask);
@@ -336,7 +336,7 @@ enum Answer {
     Claim(Claim),
 }
 
-/// Requests have scheme 1, digest 0xa5 where nothing else is said.
+/// Makes a fingerprint. Requests have scheme 1 and digest 0xa5 unless stated otherwise.
 pub(super) fn fingerprint(scheme: u8, digest: u8) -> Fingerprint {
     let mut bytes = [digest; Fingerprint::LEN];
     bytes[0] = scheme;
@@ -347,14 +347,14 @@ pub(super) fn checkpoint(name: &str) -> Checkpoint {
     Checkpoint { name: name.to_owned(), data: Bytes::copy_from_slice(name.as_bytes()) }
 }
 
-/// A small response with this body.
+/// Makes a small response with this body.
 pub(super) fn response(body: &str) -> StoredResponse {
     encoded(StatusCode::OK, &HeaderMap::new(), body.as_bytes(), None)
 }
 
 /// # Panics
 ///
-/// When there are more headers than can be stored: never with what is in here.
+/// If there are more headers than can be stored, which is not the case here.
 pub(super) fn encoded(
     status: StatusCode,
     headers: &HeaderMap,
@@ -365,7 +365,7 @@ pub(super) fn encoded(
         .unwrap_or_else(|error| panic!("the kit's own response cannot be stored: {error:?}"))
 }
 
-/// A response for a failure's message; of the body the length, which may be large.
+/// Shows a response in a failure's message. Of the body it shows the length.
 fn shown(response: &StoredResponse) -> String {
     match response.decode() {
         Ok(parts) => format!(

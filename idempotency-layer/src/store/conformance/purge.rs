@@ -1,34 +1,33 @@
-//! The optional trait: expired records go when they are told to.
+//! The optional trait `Purge`.
 
 use super::Harness;
 use super::probe::{Probe, response};
 use crate::store::{ClaimRequest, Outcome, Purge, Tombstone};
 
-/// Expired records of the check.
+/// The number of expired records in the check.
 const EXPIRED: usize = 6;
-/// Records that are released, of which nothing is left to drop.
+/// The number of released records, which need no purge.
 const RELEASED: usize = 60;
-/// As many are dropped at a time.
+/// The limit of one purge.
 const LIMIT: usize = 4;
-/// A store with more expired records than this check has time for.
+/// The number of expired records beyond which the check gives up.
 const ENDLESS: usize = 10_000;
 
-/// Checks that [`Purge`] drops expired records, no others, and no more than it is told to, and that `release` leaves no
-/// record behind that it would have to drop.
+/// Checks that [`Purge`] deletes expired records only, and at most as many as its limit, and that `release` leaves no record
+/// to purge.
 ///
-/// The store may hold other records, but nobody else may purge them at the same time, and no more than fifty of them may
-/// expire during the check.
+/// The store may hold other records. No other task may purge them during the check, and at most fifty of them may expire.
 ///
 /// # Panics
 ///
-/// When it does not, and when a verb fails.
+/// If the store does not, or if a verb fails.
 pub async fn check_purge<H: Harness<Store: Purge>>(harness: &H) {
     let rule = "Purge. Drops at most limit expired records and says how many it dropped.";
     let probe = &Probe::new(rule, harness).await;
     let (done, reason) = (response("done"), Tombstone::Unreplayable);
-    // What others left.
+    // Records of other tests.
     drain(probe).await;
-    // First what expires: two left running, four finished.
+    // Records that expire: two running, four complete.
     let mut expired = Vec::new();
     for n in 0..EXPIRED {
         let ask = ClaimRequest { ttl: probe.units(1), ..probe.ask_for(1) };
@@ -39,13 +38,13 @@ pub async fn check_purge<H: Harness<Store: Purge>>(harness: &H) {
         }
         expired.push((ask, fence));
     }
-    // What is released goes at once.
+    // Released records are deleted at once.
     for _ in 0..RELEASED {
         let ask = ClaimRequest { ttl: probe.units(1), ..probe.ask_for(1) };
         let fence = probe.run(ask, "of an unknown record").await.fence;
         probe.held(probe.release(ask.record, fence).await, "a release");
     }
-    // Then what does not: finished in two ways, running past its time to live, and an orphan.
+    // Records that stay: two complete ones, one that runs beyond its time to live, and an orphan.
     let [replayed, buried] = [probe.ask(), probe.ask()];
     for (ask, outcome) in [(replayed, Outcome::Response(done.clone())), (buried, Outcome::Tombstone(reason))]
     {
@@ -87,7 +86,7 @@ pub async fn check_purge<H: Harness<Store: Purge>>(harness: &H) {
     }
 }
 
-/// Drops all there is to drop, and counts it.
+/// Purges all expired records and returns their number.
 async fn drain<H: Harness<Store: Purge>>(probe: &Probe<'_, H>) -> usize {
     let mut dropped = 0;
     loop {

@@ -1,4 +1,4 @@
-//! What a record keeps, and what it keeps to itself: clauses 4, 5, 14 and 15.
+//! Fingerprints, checkpoints and independence: clauses 4, 5, 14 and 15.
 
 use bytes::Bytes;
 
@@ -28,7 +28,7 @@ async fn beside_a_running_claim<H: Harness>(probe: &Probe<'_, H>) {
     probe.mismatch(probe.stranger(ask), "by another request, of an orphan").await;
     let heir = probe.run(probe.rival(ask), "of an orphan, after others by another request").await;
 
-    // The owner is who it was.
+    // The owner still holds the claim.
     probe.mismatch(probe.stranger(ask), "by another request, while the heir runs").await;
     let answer = response("done");
     let held = probe.complete(ask.record, heir.fence, &Outcome::Response(answer.clone())).await;
@@ -54,7 +54,7 @@ async fn beside_an_outcome<H: Harness>(probe: &Probe<'_, H>) {
     }
 }
 
-/// As [`Fingerprint::matches`](crate::Fingerprint::matches) has it, and not byte by byte.
+/// Fingerprints are compared with [`Fingerprint::matches`](crate::Fingerprint::matches), not byte by byte.
 async fn what_cannot_be_compared_matches<H: Harness>(probe: &Probe<'_, H>) {
     let answer = response("done");
     let (none, elsewise) = (fingerprint(0, 0), fingerprint(2, 0xa6));
@@ -69,7 +69,7 @@ async fn what_cannot_be_compared_matches<H: Harness>(probe: &Probe<'_, H>) {
         );
         probe.replays(other(), &answer, "with a fingerprint of another scheme").await;
     }
-    // The fingerprint of the first claim is the record's, also when an heir came with one that matched all.
+    // The record keeps the fingerprint of its first claim, even after an heir whose fingerprint matches all.
     for (ask, _) in probe.orphans(1).await {
         probe
             .run(
@@ -81,7 +81,7 @@ async fn what_cannot_be_compared_matches<H: Harness>(probe: &Probe<'_, H>) {
     }
 }
 
-/// Two requests under one key at once: one gets the record, and it is Mismatch to the other from then on.
+/// Of two different requests with one key at once, one gets the record, and the other is a mismatch from then on.
 async fn strangers_at_once<H: Harness>(probe: &Probe<'_, H>) {
     let ask = probe.ask();
     let claims = probe.race(8, |racer, store| {
@@ -99,7 +99,7 @@ async fn strangers_at_once<H: Harness>(probe: &Probe<'_, H>) {
 }
 
 pub(super) async fn release<H: Harness>(probe: &Probe<'_, H>) {
-    // Without a checkpoint, the record might never have been.
+    // Without a checkpoint, nothing is left of the record.
     let ask = probe.ask();
     let fence = probe.run(ask, "of an unknown record").await.fence;
     probe.in_flight(probe.rival(ask), "before a release").await;
@@ -110,14 +110,14 @@ pub(super) async fn release<H: Harness>(probe: &Probe<'_, H>) {
     probe.held(probe.release(ask.record, run.fence).await, "a second release");
     probe.first(ask, "after a second release").await;
 
-    // Nor the takeovers.
+    // The same after takeovers.
     for (ask, _) in probe.orphans(1).await {
         let heir = probe.run(probe.rival(ask), "of an orphan").await;
         probe.held(probe.release(ask.record, heir.fence).await, "the release by an heir");
         probe.first(probe.stranger(ask), "after the release by an heir").await;
     }
 
-    // With one, it is kept and counted on.
+    // With a checkpoint, the record is kept, and its attempts are counted further.
     let (ask, kept) = (probe.ask_for(1), checkpoint("kept"));
     let mut run = probe.run(ask, "of an unknown record").await;
     probe.held(probe.checkpoint(ask.record, run.fence, &kept).await, "a checkpoint");
@@ -129,7 +129,7 @@ pub(super) async fn release<H: Harness>(probe: &Probe<'_, H>) {
         probe.in_flight(probe.rival(ask), "beside one that followed a release").await;
     }
     probe.advance(1).await;
-    // An orphan's heir inherits the checkpoint, and its release keeps it too; the mark of an orphan goes.
+    // The heir of an orphan gets the checkpoint. After its release the next run gets it too, and is no orphan.
     run = probe.run(probe.rival(ask), "of an orphan").await;
     probe.held(probe.release(ask.record, run.fence).await, "the release by an heir");
     probe.next(&run, probe.rival(ask), &kept, "after the release by an heir with a checkpoint").await;
@@ -143,7 +143,7 @@ pub(super) async fn checkpoint_kept<H: Harness>(probe: &Probe<'_, H>) {
             probe.held(probe.checkpoint(ask.record, run.fence, &passing).await, "a checkpoint");
         }
         latest = Some(next);
-        // By turns through a takeover, a release, and both.
+        // In turn after a takeover, a release, and both.
         let (lapses, released) = (n % 3 != 1, n % 3 != 0);
         if lapses {
             probe.advance(1).await;
@@ -156,7 +156,7 @@ pub(super) async fn checkpoint_kept<H: Harness>(probe: &Probe<'_, H>) {
             same_checkpoint(probe, run.checkpoint.as_ref(), latest.as_ref(), "after a release");
         }
     }
-    // A run that sets none hands on what it found.
+    // A run that sets no checkpoint passes on the one it found.
     probe.advance(1).await;
     let heir = probe.run(probe.rival(ask), "of an orphan").await;
     same_checkpoint(probe, heir.checkpoint.as_ref(), latest.as_ref(), "of an orphan that set none");
@@ -200,7 +200,7 @@ pub(super) async fn independence<H: Harness>(probe: &Probe<'_, H>) {
     }
 }
 
-/// Records whose names differ in one byte each, or in one bit: nobody may take a part for the whole.
+/// Records whose names differ in one byte or one bit, to find a store that compares a part of the name.
 fn neighbours<H: Harness>(probe: &Probe<'_, H>) -> Vec<ClaimRequest> {
     let ask = probe.ask();
     let flipped = |at: usize| {
@@ -252,7 +252,7 @@ async fn each_goes_its_own_way<H: Harness>(probe: &Probe<'_, H>) {
     }
 }
 
-/// Each record is claimed, checkpointed, released, claimed, extended, completed and replayed, all of them at once.
+/// Claims, checkpoints, releases, claims, extends, completes and replays every record, all records at once.
 async fn whole_lives_at_once<H: Harness>(probe: &Probe<'_, H>) {
     let asked = neighbours(probe);
     let lives = probe.race(asked.len(), |n, store| {

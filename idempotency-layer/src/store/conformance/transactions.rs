@@ -1,4 +1,4 @@
-//! The optional trait: the transaction is the claim.
+//! The optional trait `ClaimsInTransaction`.
 
 use std::fmt;
 
@@ -30,7 +30,7 @@ pub enum TransactionClause {
 }
 
 impl TransactionClause {
-    /// All of them, in order.
+    /// All clauses, in order.
     pub const ALL: &'static [Self] = &[
         Self::FirstClaim,
         Self::OneRunner,
@@ -44,12 +44,12 @@ impl TransactionClause {
         Self::Expiry,
     ];
 
-    /// Returns its number, from 1.
+    /// Returns the number, from 1.
     pub fn number(self) -> u8 {
         self as u8
     }
 
-    /// Returns its text, with its name in front.
+    /// Returns the text, with the name in front.
     pub fn sentence(self) -> &'static str {
         match self {
             Self::FirstClaim => {
@@ -96,7 +96,7 @@ impl TransactionClause {
     ///
     /// # Panics
     ///
-    /// When it does not, and when a verb fails that may not.
+    /// If the store does not, or if a verb fails unexpectedly.
     pub async fn check<H: Harness<Store: ClaimsInTransaction>>(self, harness: &H) {
         let probe = &Probe::new(self, harness).await;
         match self {
@@ -125,7 +125,7 @@ impl fmt::Display for TransactionClause {
 ///
 /// # Panics
 ///
-/// When it does not, and when a verb fails that may not.
+/// If the store does not, or if a verb fails unexpectedly.
 pub async fn check_transactions<H: Harness<Store: ClaimsInTransaction>>(harness: &H) {
     for clause in TransactionClause::ALL {
         clause.check(harness).await;
@@ -135,7 +135,7 @@ pub async fn check_transactions<H: Harness<Store: ClaimsInTransaction>>(harness:
 type Begun = (Run, Box<dyn ClaimTransaction>);
 
 impl<H: Harness<Store: ClaimsInTransaction>> Probe<'_, H> {
-    /// A claim in the transaction that runs.
+    /// Makes a claim in the transaction that runs.
     async fn begin(&self, request: ClaimRequest, when: &str) -> Begun {
         let claim = self.handle().claim_in_transaction(request, self.long()).await;
         match self.unfailing(claim, "a claim in the transaction") {
@@ -144,7 +144,7 @@ impl<H: Harness<Store: ClaimsInTransaction>> Probe<'_, H> {
         }
     }
 
-    /// The same, of a record that is not there.
+    /// Makes a claim in the transaction of an unknown record, which runs.
     async fn begin_first(&self, request: ClaimRequest, when: &str) -> Begun {
         let (run, transaction) = self.begin(request, when).await;
         let good = run.attempt == 1 && !run.orphan && run.checkpoint.is_none();
@@ -152,7 +152,7 @@ impl<H: Harness<Store: ClaimsInTransaction>> Probe<'_, H> {
         (run, transaction)
     }
 
-    /// A claim in the transaction that does not run.
+    /// Makes a claim in the transaction that does not run.
     async fn answered(&self, request: ClaimRequest, when: &str) -> Claim {
         let claim = self.handle().claim_in_transaction(request, self.long()).await;
         match self.unfailing(claim, "a claim in the transaction") {
@@ -170,7 +170,7 @@ impl<H: Harness<Store: ClaimsInTransaction>> Probe<'_, H> {
         }
     }
 
-    /// A claim in the transaction that is asked while another one is open. `None`: it did not run.
+    /// Makes a claim in the transaction while another one is open. Returns `None` if it did not run.
     fn asked_beside(&self, request: ClaimRequest) -> JoinHandle<Option<Result<Claim, StoreError>>> {
         let (store, time) = (self.handle(), self.long());
         tokio::spawn(async move {
@@ -195,7 +195,7 @@ impl<H: Harness<Store: ClaimsInTransaction>> Probe<'_, H> {
         self.ensure(good, format_args!("a {kind} claim beside an open transaction was {answer:?}"));
     }
 
-    /// Ensures what claims of both kinds are answered after a completion.
+    /// Checks the answers to claims of both kinds after a completion.
     async fn is_complete(&self, ask: ClaimRequest, outcome: &Outcome) {
         for _ in 0..2 {
             let (in_transaction, leased) = (self.answered(self.rival(ask), AFTER).await, self.rival(ask));
@@ -232,7 +232,7 @@ async fn one_runner<H: Harness<Store: ClaimsInTransaction>>(probe: &Probe<'_, H>
         let (store, rival) = (probe.handle(), probe.rival(ask));
         let leased = tokio::spawn(async move { store.claim(rival).await });
         probe.advance(1).await;
-        // What is not answered by now waits for the end.
+        // A claim without an answer by now waits for the end of the transaction.
         let (waits, leased_waits) = (!in_transaction.is_finished(), !leased.is_finished());
         let done = Outcome::Response(response("done"));
         if completes {
@@ -313,7 +313,7 @@ async fn dropped<H: Harness<Store: ClaimsInTransaction>>(probe: &Probe<'_, H>) {
     let ask = probe.ask();
     let (_, transaction) = probe.begin_first(ask, UNKNOWN).await;
     drop(transaction);
-    // A database finds out when it next looks at its connection.
+    // A database notices the drop when it next reads from the connection.
     for _ in 0..20 {
         match probe.handle().claim_in_transaction(probe.stranger(ask), probe.long()).await {
             Ok(TransactionClaim::Run(run, transaction)) => {
@@ -371,7 +371,7 @@ async fn takeover<H: Harness<Store: ClaimsInTransaction>>(probe: &Probe<'_, H>) 
     probe.held(probe.release(released.record, before.fence).await, "a release");
     probe.advance(1).await;
     for (ask, is_orphan) in [(orphan, true), (released, false)] {
-        // A rollback leaves it as it was.
+        // A rollback leaves the record as it was.
         for round in 0..3 {
             let (run, transaction) = probe.begin(probe.rival(ask), "of a record that was left").await;
             let good = run.orphan == is_orphan && run.attempt == 2 && run.checkpoint.as_ref() == Some(&kept);
