@@ -4,9 +4,9 @@
 //! cargo bench -p idempotency-layer --features axum,postgres,sqlite --bench requests
 //! ```
 //!
-//! 64 connections, or as many as `BENCH_CONNECTIONS` says, each of which sends its next request when the last is answered;
-//! 1 KiB in and out; every request has a new key. Client and server share the machine. The variants take turns of a few seconds, and a ratio is taken within a
-//! turn before its median is. Databases are durable: a commit is on the disk before it is answered.
+//! There are 64 connections, or `BENCH_CONNECTIONS`. Each sends its next request after the last answer: 1 KiB in and out, with
+//! a new key. Client and server share the machine. The variants take turns of a few seconds. Each ratio is taken within a
+//! turn, and the table shows the median. Databases are durable: a commit is on the disk before it is answered.
 
 #![expect(clippy::print_stdout, reason = "the table is what it is run for")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails says so")]
@@ -145,7 +145,7 @@ fn keyed<St: Store>(router: Router, store: St) -> Router {
     router.layer(IdempotencyLayer::builder(store).contract(Contract::veriko()).single_tenant().build())
 }
 
-/// The transaction is the claim.
+/// A layer with claims in the transaction.
 fn claimed<St: ClaimsInTransaction>(router: Router, store: St) -> Router {
     let layer = IdempotencyLayer::builder(store).contract(Contract::veriko()).single_tenant();
     router.layer(layer.claim_in_transaction().build())
@@ -157,7 +157,7 @@ async fn sqlite(folder: &std::path::Path, name: &str) -> SqliteStore {
     store
 }
 
-/// A store on a database of its own.
+/// Creates a store on its own database.
 async fn postgres(server: &Server) -> PostgresStore {
     let options = PgPoolOptions::new().max_connections(32).test_before_acquire(false);
     let pool = options.connect(&server.fresh_database()).await.unwrap();
@@ -198,7 +198,7 @@ fn median(mut of: Vec<f64>) -> f64 {
     of[of.len() / 2]
 }
 
-/// Requests a second.
+/// Returns the number of requests in a second.
 async fn rate(port: u16, span: Duration) -> f64 {
     let (over, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let connections =
@@ -229,7 +229,7 @@ async fn client(port: u16, over: Arc<AtomicBool>, count: Arc<AtomicU64>) {
              content-length: {BODY}\r\n\r\n{body}"
         );
         stream.write_all(request.as_bytes()).await.unwrap();
-        // The head and, after it, a body as long as the one that was sent.
+        // The head, and a body of the same length as that of the request.
         let mut read = 0;
         let end = loop {
             read += stream.read(&mut buffer[read..]).await.unwrap();

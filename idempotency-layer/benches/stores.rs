@@ -1,4 +1,4 @@
-//! What the SQL stores make of many requests at once, beside their databases driven one statement at a time.
+//! The throughput of the SQL stores under concurrent requests, compared with their databases, one statement at a time.
 //!
 //! ```text
 //! cargo bench -p idempotency-layer --features postgres,sqlite,layered --bench stores
@@ -6,9 +6,9 @@
 //!
 //! With `BENCH_RECORDS=1000000`, each store with a million records is also measured beside an empty one.
 //!
-//! A cycle is the claim of a new record and its completion with a response of 1 KiB. Store and yardstick take turns of a
-//! few seconds; a ratio is taken within a turn, before its median is, so that whatever else the machine does meanwhile
-//! hits both. Everything is durable: a commit is on the disk before it is answered.
+//! A cycle is the claim of a new record and its completion with a response of 1 KiB. Store and yardstick take turns of a few
+//! seconds, so that other load on the machine affects both. Each ratio is taken within a turn, and the table shows the
+//! median. Everything is durable: a commit is on the disk before it is answered.
 
 #![expect(clippy::print_stdout, reason = "the table is what it is run for")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]

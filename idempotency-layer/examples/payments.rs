@@ -69,7 +69,7 @@ pub(crate) fn serve(
     Ok(address)
 }
 
-/// What the bank is like today.
+/// The behaviour of the bank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bank {
     Open,
@@ -77,11 +77,11 @@ pub(crate) enum Bank {
     Down,
 }
 
-/// The service. What protoc would generate is written by hand here: the paths below, and the client.
+/// The service. The paths below and the client are written by hand; protoc would generate them.
 #[derive(Clone)]
 pub(crate) struct Payments {
     pub(crate) bank: watch::Sender<Bank>,
-    /// How often money was asked for.
+    /// The number of payments that were attempted.
     pub(crate) runs: Arc<AtomicUsize>,
 }
 
@@ -101,7 +101,7 @@ impl Payments {
         }
     }
 
-    /// A stream of payments, as they happened.
+    /// Returns a stream of the payments.
     fn statement(&self, _: &Request<String>) -> Response<Messages> {
         let runs = self.runs.fetch_add(1, Ordering::Relaxed) + 1;
         let lines = (1..=3).map(move |line| Ok(format!("statement {runs}, line {line}")));
@@ -191,7 +191,7 @@ impl PaymentsClient {
         Ok(grpc)
     }
 
-    /// A call with its key in the metadata.
+    /// Makes a call with its key in the metadata.
     fn call<T>(&self, key: &str, message: T) -> Result<Request<T>, Status> {
         let mut request = Request::new(message);
         let key = key.parse().map_err(|_| Status::invalid_argument("this is no key"))?;

@@ -1,6 +1,6 @@
-//! What the layer allocates, and what it keeps. The bounds are those of `docs/PERFORMANCE.md`.
+//! Allocations of the layer, and the memory of its records. `docs/PERFORMANCE.md` states the bounds.
 //!
-//! Counted is what the test's own thread does, which also drives the runtime: other tests do not count.
+//! Only the thread of the test counts, which also drives the runtime, so other tests do not disturb it.
 
 #![expect(clippy::print_stdout, reason = "the figures behind the bounds, for `--nocapture`")]
 
@@ -20,15 +20,15 @@ use tokio::runtime::Runtime;
 use tower::layer::layer_fn;
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-/// How often the first request with a key allocates, beside the bare handler with one extension more, …
+/// The allocations of a first keyed request, beyond those of the bare handler with one more extension.
 const FIRST: u64 = 11;
-/// … how often a retry does, for which there is no handler, …
+/// The allocations of a retry, which runs no handler.
 const REPLAY: u64 = 10;
-/// … and what an entry takes beside its response and its key.
+/// The bytes of an entry, beyond its response and its key.
 const ENTRY_BYTES: i64 = 250;
 
 const BODY_BYTES: usize = 1024;
-/// A buffer such as a connection is read into.
+/// A buffer like the one into which a connection is read.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 #[test]
@@ -41,7 +41,7 @@ fn a_request_without_a_key_allocates_nothing() {
     assert_eq!(allocations(&runtime, &layered, request()), 0);
 }
 
-/// One that the contract does not concern is not offered a transaction either.
+/// A request that the contract does not concern is offered no transaction.
 #[cfg(feature = "sqlite")]
 #[test]
 fn a_request_that_the_contract_leaves_out_allocates_nothing_on_a_store_that_shares_its_database() {
@@ -83,7 +83,7 @@ fn a_request_without_a_key_allocates_what_the_router_alone_does() {
 #[test]
 fn first_requests_and_replays_allocate_a_bounded_number_of_times() {
     let runtime = runtime();
-    // The handler's context is an extension of the request. What one more costs depends on how many axum has, by its features.
+    // `Idempotency` is an extension of the request. The cost of one more depends on how many axum has, by its features.
     let extension = Arc::new(0_u8);
     let extended = router().map_request(move |mut request: Request<Body>| {
         request.extensions_mut().insert(extension.clone());
@@ -91,12 +91,12 @@ fn first_requests_and_replays_allocate_a_bounded_number_of_times() {
     });
     let bare = allocations(&runtime, &extended, request(None));
     let layered = with_entries(1_000, &runtime);
-    // Now and then a table of the store grows: the most frequent number is the middle one.
+    // Sometimes a table of the store grows. The most frequent number is the median.
     let mut first: Vec<_> =
         (0..101).map(|new| allocations(&runtime, &layered, request(Some(&key(1_000 + new))))).collect();
     first.sort_unstable();
     let first = first[first.len() / 2] - bare;
-    // The first replay makes the record one that is shared. A record that nobody asks for again does without.
+    // The first replay makes the bytes of the record shared. A record that is never replayed saves that.
     let [shared, replay] = [(); 2].map(|()| allocations(&runtime, &layered, request(Some(&key(500)))));
     println!("bare {bare}, first keyed {first} more, replay {replay}");
     assert_eq!(first, FIRST, "first keyed: {first} more than the {bare} of the bare handler");
@@ -114,7 +114,7 @@ fn an_entry_takes_its_response_its_key_and_at_most_250_bytes() {
 
     let layered = with_entries(0, &runtime);
     let (mut kept, mut most) = (0, 0);
-    // Past the next doubling of the store's tables, after which they have the most to spare.
+    // Just after the tables of the store have doubled, when they have the most spare room.
     for entries in 1..=30_000 {
         kept += bytes_kept(|| answer(&runtime, &layered, request(Some(&key(entries)))));
         if entries >= 10_000 {
@@ -189,7 +189,7 @@ fn with_entries(entries: i64, runtime: &Runtime) -> IdempotencyService<Router, M
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// With its quotes, as long as a UUID with its own.
+/// As long as a quoted UUID.
 fn key(number: i64) -> String {
     format!("\"018f2c6e-7d3a-7b5c-{number:017x}\"")
 }
@@ -222,7 +222,7 @@ where
     });
 }
 
-/// How often answering a request allocates.
+/// Counts the allocations of a request.
 fn allocations<S, B, R>(runtime: &Runtime, service: &S, request: Request<B>) -> u64
 where
     S: Service<Request<B>, Response = Response<R>, Error = Infallible> + Clone,
@@ -232,7 +232,7 @@ where
     measure(|| answer(runtime, service, request)).count_total
 }
 
-/// What was allocated and not freed.
+/// Returns the bytes that were allocated and not freed.
 fn bytes_kept(act: impl FnOnce()) -> i64 {
     measure(act).bytes_current
 }

@@ -1,7 +1,7 @@
-//! Co-commit on real databases: a handler's rows and its stored response are there together, or neither is.
+//! Co-commit on real databases: the handler's rows and the stored response are committed together, or not at all.
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
-/// Makes a test for each database of each scenario.
+/// Makes a test of each scenario on each database.
 macro_rules! on_both {
     ($($(#[$note:meta])* $scenario:ident)*) => {
         mod on_postgres { $($(#[$note])* #[tokio::test(flavor = "multi_thread")] async fn $scenario() { super::$scenario::<sqlx::Postgres>().await })* }
@@ -213,7 +213,7 @@ async fn one_transaction_is_one_however_often_it_is_asked_for<DB: Bench>() {
     let service = rig.serve(&runs, |run, co_commit| async move {
         for row in ["first", "second"] {
             let mut transaction = co_commit.begin().await.unwrap();
-            // A second one meanwhile would be waiting for oneself.
+            // A second handle at the same time would wait for the first.
             assert!(matches!(co_commit.begin().await, Err(CoCommitError::InUse)));
             assert!(matches!(co_commit.roll_back().await, Err(CoCommitError::InUse)));
             DB::insert(&mut transaction, row).await.unwrap();
@@ -246,7 +246,7 @@ async fn a_transaction_in_other_hands_is_not_committed<DB: Bench>() {
             }
         });
         let without_key = !request.headers().contains_key("idempotency-key");
-        // On SQLite the claim cannot be given back before that task has given back the one writer.
+        // On SQLite the claim can be released only after that task has released the writer.
         let first = service.clone();
         let first = tokio::spawn(async move { send(&first, request).await });
         runs.reaches(1).await;

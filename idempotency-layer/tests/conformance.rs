@@ -1,4 +1,4 @@
-//! The conformance kit: the store of this crate passes it, and a store with a fault fails the test of its clause.
+//! The conformance kit: the stores of this crate pass it, and a store with a fault fails the check of its clause.
 
 #[path = "conformance/faults.rs"]
 mod faults;
@@ -24,7 +24,7 @@ use self::faults::{FAULTS, Fault, PURGE_FAULTS, PurgeFault};
 use self::remote::Remote;
 use self::wrong_store::WrongStore;
 
-/// A store on tokio's clock, which is paused.
+/// A store on tokio's paused clock.
 struct Paused<S>(S);
 
 impl<S: Store + Clone> Harness for Paused<S> {
@@ -39,7 +39,7 @@ impl<S: Store + Clone> Harness for Paused<S> {
     }
 }
 
-/// The same on several threads, where the clock cannot be paused.
+/// The same on several threads, where tokio cannot pause the clock.
 struct Threads<S>(S);
 
 impl<S: Store + Clone> Harness for Threads<S> {
@@ -111,7 +111,7 @@ async fn memory_store_purges_what_expired_and_no_more() {
     check_purge(&Paused(Remote::default())).await;
 }
 
-/// Handles of a store with a fault; each round of a race counts, as there is one thread only.
+/// Handles of a store with a fault. One round of a race is enough, because there is one thread.
 struct Wrong(WrongStore);
 
 impl Harness for Wrong {
@@ -161,7 +161,7 @@ fn a_fault_fails_its_clause_and_spares_the_others() {
     }
 }
 
-/// The clauses that a store with this fault fails.
+/// Returns the clauses that a store with this fault fails.
 fn failing(fault: Fault) -> BTreeSet<u8> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().start_paused(true).build().expect("a runtime");
@@ -184,7 +184,7 @@ fn message(panic: &dyn Any) -> &str {
     panic.downcast_ref::<String>().map_or("no text", String::as_str)
 }
 
-/// Where no await lies between the two steps, it takes threads to get between them.
+/// If there is no await between the two steps, only another thread can come between them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn threads_find_the_gap_between_two_locks() {
     let harness = Threads(Arc::new(WrongStore::new(Fault::TwoLocksToClaim)));
@@ -228,7 +228,7 @@ fn the_sentences_of_transactions_are_those_of_their_contract() {
     }
 }
 
-/// The kit quotes the trait's documentation.
+/// The sentences of the kit are those of the trait's documentation.
 #[test]
 fn the_sentences_are_those_of_the_contract() {
     let source = include_str!("../src/store.rs");

@@ -1,4 +1,4 @@
-//! What the layer does, seen from outside.
+//! The behaviour of the layer through its public API.
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 #[path = "layer/support.rs"]

@@ -1,4 +1,4 @@
-//! `Layered`: correct by the kit, and what it saves, keeps and forgets.
+//! `Layered`: the conformance kit, and what it saves, keeps and forgets.
 
 #[path = "conformance/remote.rs"]
 mod remote;
@@ -20,7 +20,7 @@ use self::remote::Remote;
 const MIB: u64 = 1024 * 1024;
 const TTL: Duration = Duration::from_secs(10);
 
-/// Processes with a memory of their own each, in front of one store, on a clock that is paused.
+/// Processes with their own memory in front of one store, on a paused clock.
 struct Processes<S>(S);
 
 impl<S: Store + Clone> Harness for Processes<S> {
@@ -35,7 +35,7 @@ impl<S: Store + Clone> Harness for Processes<S> {
     }
 }
 
-/// One process on several threads, where time is real.
+/// One process on several threads, with real time.
 struct Threads<S>(Arc<Layered<S>>);
 
 impl<S: Store> Harness for Threads<S> {
@@ -81,13 +81,13 @@ async fn a_purge_goes_to_the_store_behind() {
     check_purge(&Processes(Arc::new(MemoryStore::default()))).await;
 }
 
-/// Counts the claims that come through, and answers when and as it is told to.
+/// Counts the claims that reach it, and answers by a script.
 #[derive(Default)]
 struct Watched {
     store: MemoryStore,
     claims: AtomicUsize,
     down: AtomicBool,
-    /// How long an answer is on its way back.
+    /// The delay of an answer.
     way: Duration,
 }
 
@@ -162,7 +162,7 @@ async fn finish(store: &impl Store, ask: ClaimRequest) {
     finish_with(store, ask, response("done")).await;
 }
 
-/// The bytes replayed and what is left of the record's life.
+/// Returns the replayed bytes and the rest of the record's time to live.
 async fn replay(store: &impl Store, mut ask: ClaimRequest) -> (Bytes, Duration) {
     ask.token = ClaimToken::new();
     match store.claim(ask).await.expect("a claim") {
@@ -196,7 +196,7 @@ async fn what_the_store_has_forgotten_is_not_replayed() {
     assert!(matches!(claim, Claim::Run(Run { attempt: 1, .. })), "{claim:?}");
 }
 
-/// The store said what was left when it looked, which was before the answer arrived.
+/// The rest of the time to live is that of the moment when the store looked, before its answer arrived.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_was_long_on_its_way_lives_no_longer_for_that() {
     let store = Layered::new(Watched { way: Duration::from_secs(3), ..Watched::default() }, MIB);
@@ -230,8 +230,8 @@ async fn another_request_is_refused_from_memory_once_the_store_has_refused_one()
     }
 }
 
-/// Matching is not transitive: A is replayed because A and the record's cannot be compared, and B matches A, yet B is
-/// not the record's request.
+/// Matching is not transitive: A is replayed because it cannot be compared with the record's fingerprint, and B matches A,
+/// but B is not the record's request.
 #[tokio::test(start_paused = true)]
 async fn a_fingerprint_that_matched_for_want_of_comparison_decides_for_no_other() {
     for (replayed, also_replayed) in [((0, 0), (2, 5)), ((2, 5), (2, 6)), ((2, 5), (0, 0))] {
@@ -249,7 +249,7 @@ async fn a_fingerprint_that_matched_for_want_of_comparison_decides_for_no_other(
     }
 }
 
-/// The refusal is about the record that came after the one in memory.
+/// The mismatch concerns a later record than the one in memory.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_by_a_records_successor_says_nothing_of_the_record() {
     let store = layered();
@@ -263,7 +263,7 @@ async fn a_refusal_by_a_records_successor_says_nothing_of_the_record() {
     assert!(matches!(store.claim(like(first, 2, 5)).await.unwrap(), Claim::Mismatch));
 }
 
-/// `Held` is the answer to a repeated completion too: the outcome that was brought may not be the one that counts.
+/// `Held` also answers a repeated completion, and then the stored outcome is an earlier one.
 #[tokio::test(start_paused = true)]
 async fn the_outcome_of_a_repeated_completion_is_not_replayed() {
     let (shared, ask) = (Arc::new(MemoryStore::default()), ask(0));

@@ -127,7 +127,7 @@ async fn a_stream_of_answers_runs_once_and_is_not_repeated() {
     assert_eq!(again.metadata().get("grpc-retry-pushback-ms").unwrap(), "-1");
 }
 
-/// Asks the next question when the last one was answered; `begins`: or asks the first at once.
+/// Asks each question after the answer to the previous one. If `begins` is set, it asks the first one at once.
 async fn converse(client: &PaymentsClient, begins: bool) -> Result<(), Status> {
     let (ask, questions) = mpsc::unbounded_channel();
     let questions = stream::unfold(questions, |mut rest| async { Some((rest.recv().await?, rest)) });

@@ -1,4 +1,4 @@
-//! The measuring.
+//! Measurements.
 
 #[path = "two_threads.rs"]
 mod two_threads;
@@ -22,17 +22,17 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
 use tower::{Layer, Service, ServiceExt};
 
-/// How many requests are made ready and then timed as one: few enough to stay in the cache, as a server's request is.
+/// The number of requests that are prepared and then timed together: few enough to stay in the cache.
 const BATCH: usize = 250;
-/// How many batches a row of the tables is the median of.
+/// The number of batches whose median is a row of the tables.
 const TURNS: usize = 400;
-/// What the stores hold beforehand.
+/// The numbers of records in the stores.
 const STORED: [usize; 3] = [0, 1_000, 200_000];
-/// A store that has grown by this much is made anew, unless it was large.
+/// The growth after which a store is created again, unless it was large.
 const FEW: usize = 1_000;
-/// Of a request, and of its response.
+/// The size of a request's body and of its response.
 const BODY_BYTES: usize = 1024;
-/// Of a scope and a key: two blocks of SHA-256.
+/// The size of scope and key: two blocks of SHA-256.
 const NAME_BYTES: usize = 80;
 /// No record is evicted.
 const STORE_BYTES: usize = 1 << 30;
@@ -70,7 +70,7 @@ pub(crate) fn main() {
     }
 }
 
-/// For callgrind, which counts what happens within [`counted`]: a thousand times the load of this name.
+/// Runs a load a thousand times for callgrind, which counts within [`counted`].
 fn count(name: &str) {
     const TIMES: usize = 1_000;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
@@ -179,14 +179,14 @@ impl Spread {
     }
 }
 
-/// Something to time.
+/// A load to time.
 trait Load {
     type Kind: Copy;
 
-    /// Does it this many times. What it is done with is made before the clock runs.
+    /// Runs the load this many times. The inputs are made before the clock starts.
     fn time(&mut self, kind: Self::Kind, times: usize) -> Duration;
 
-    /// How many records its store holds.
+    /// The number of records in its store.
     fn stored(&self) -> usize;
 }
 
@@ -194,7 +194,7 @@ trait Load {
 enum Kind {
     /// Without the layer.
     Bare,
-    /// No request: SHA-256 of as many bytes as a body and the name of a record have.
+    /// SHA-256 of a body and the name of a record, without a request.
     Sha256,
     /// Without a key.
     Bypass,
@@ -202,7 +202,7 @@ enum Kind {
     First,
     /// With a key of the batch before.
     Replay,
-    /// With the key of any request before: where there are many, one whose record no cache holds.
+    /// With the key of any earlier request. If there are many, its record is in no cache.
     LateReplay,
 }
 
@@ -228,7 +228,7 @@ struct Requests<'a> {
     bare: Router,
     layered: IdempotencyService<Router, MemoryStore>,
     body: Bytes,
-    /// What its keys are counted from.
+    /// The first number of its keys.
     before: usize,
     keys: usize,
 }
@@ -249,14 +249,14 @@ impl<'a> Requests<'a> {
         requests
     }
 
-    /// More requests to the same router under the same layer, with keys and a body of their own: two clients share neither.
+    /// Makes more requests to the same router and layer, with other keys and another body.
     fn beside(&self, runtime: &'a Runtime) -> Self {
         let (bare, layered, body) =
             (self.bare.clone(), self.layered.clone(), Bytes::copy_from_slice(&self.body));
         Self { runtime, bare, layered, body, before: self.before + (1 << 32), keys: 0 }
     }
 
-    /// Its key of this number.
+    /// Returns the key of this number.
     fn key(&self, number: usize) -> String {
         let number = self.before + number;
         format!("\"018f2c6e-7d3a-7b5c-{:04x}-{number:012x}\"", number % 0x1_0000)
@@ -303,7 +303,7 @@ impl Load for Requests<'_> {
     }
 }
 
-/// Answers requests as axum's server does, each with a clone of the service, and reads the answers to their end.
+/// Serves requests as axum's server does, each with a clone of the service, and reads the answers to their end.
 async fn answer<S>(service: &S, requests: Vec<Request<Body>>) -> Duration
 where
     S: Service<Request<Body>, Response = Response<Body>> + Clone,
@@ -319,7 +319,7 @@ where
     start.elapsed()
 }
 
-/// Hashes a body and a name, which any layer does that names its records by a digest and compares bodies by one.
+/// Hashes a body and a name, as any layer must that uses digests for both.
 fn hash(body: &[u8], times: usize) -> Duration {
     let name = [b'n'; NAME_BYTES];
     let start = now();
@@ -331,7 +331,7 @@ fn hash(body: &[u8], times: usize) -> Duration {
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// What an authentication leaves in the extensions.
+/// The extension of an authentication.
 #[derive(Clone, Copy)]
 struct Account(&'static str);
 
@@ -343,9 +343,9 @@ async fn echo(body: Bytes) -> Response<Body> {
 
 #[derive(Clone, Copy)]
 enum Verb {
-    /// What a first request asks of its store, without the making of the response.
+    /// The calls of a first request to its store, without making the response.
     ClaimAndComplete,
-    /// What a retry asks of its store.
+    /// The call of a retry to its store.
     ClaimOfFinished,
 }
 
@@ -432,7 +432,7 @@ impl Load for Records<'_> {
     }
 }
 
-/// A number like any other: the same ones in each run.
+/// Returns a reproducible random number.
 fn any_number() -> usize {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     usize::try_from(mixed(COUNT.fetch_add(1, Ordering::Relaxed)) >> 33).expect("31 bits")

@@ -9,17 +9,17 @@ use tokio::runtime::Runtime;
 
 use super::{Kind, Load, Requests};
 
-/// How many new stores the two threads share one after the other.
+/// The number of new stores that the two threads share, one after the other.
 const STORES: usize = 10;
-/// How often one thread and two take turns on a store.
+/// The number of turns of one thread and of two on a store.
 const TURNS: usize = 60;
-/// How many requests each thread answers in its turn: less than a millisecond of them, so that many turns find both
-/// cores free.
+/// The number of requests of each thread in a turn. They take less than a millisecond, so that many turns find both cores
+/// free.
 const TIMES: usize = 250;
 
-/// How many requests two threads answer in a second, as a multiple of what one does. The turns of the fastest tenth
-/// are compared: on a machine with other work, the others tell how many cores were free. The bare handler's figure
-/// says how much of it is the machine's.
+/// Returns the throughput of two threads as a multiple of that of one. Only the fastest tenth of the turns is compared, because
+/// on a machine with other work the rest show how many cores were free. The figure of the bare handler shows the limit of
+/// the machine.
 pub(super) fn print() {
     println!("\n| two threads beside one | requests/s |");
     println!("|---|--:|");

@@ -4,7 +4,7 @@ use std::process::{Command, exit};
 
 pub(crate) fn main() {
     println!("running again with the feature `axum`");
-    // Cargo's own `--bench` comes first; what follows is the user's.
+    // Cargo's `--bench` comes first, then the arguments of the user.
     let arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let again = ["bench", "-p", "idempotency-layer", "--features", "axum", "--bench", "layer", "--"];
     let status = Command::new(env!("CARGO")).args(again).args(arguments).status();

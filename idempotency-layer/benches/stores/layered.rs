@@ -1,4 +1,4 @@
-//! Replays by `Layered`, beside those by the `SqliteStore` behind it.
+//! Replays of `Layered`, compared with those of the `SqliteStore` behind it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::load::{CLIENTS, RESPONSE, SPAN, compare, runtime};
 
-/// As many records are replayed, round and round.
+/// The number of records that are replayed in turn.
 const RECORDS: u32 = 1000;
 
 pub(crate) fn run() {
@@ -47,7 +47,7 @@ fn ask(number: u32) -> ClaimRequest {
     ClaimRequest::new(record, fingerprint, ClaimToken::new(), lease, ttl)
 }
 
-/// Replays a second to so many clients.
+/// Returns the number of replays in a second with this many clients.
 async fn replays<S: Store>(store: Arc<S>, clients: usize) -> f64 {
     let (over, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
     let client = || {
@@ -57,7 +57,7 @@ async fn replays<S: Store>(store: Arc<S>, clients: usize) -> f64 {
                 let number = count.fetch_add(1, Ordering::Relaxed) % RECORDS;
                 let claim = store.claim(ask(number)).await.unwrap();
                 assert!(matches!(claim, Claim::Replay { .. }), "{claim:?}");
-                // A store that never waits would keep the thread.
+                // A store that never waits would block the thread.
                 tokio::task::yield_now().await;
             }
         })

@@ -11,13 +11,13 @@ use idempotency_layer::{
 use sha2::{Digest, Sha256};
 use tokio::runtime::{Builder, Runtime};
 
-/// The bytes of a response.
+/// The size of a response in bytes.
 pub(crate) const RESPONSE: usize = 1024;
-/// How many clients each store is measured with.
+/// The numbers of clients.
 pub(crate) const CLIENTS: [usize; 2] = [1, 64];
-/// How often store and yardstick are measured.
+/// The number of turns.
 pub(crate) const TURNS: usize = 5;
-/// How long each time.
+/// The length of a turn.
 pub(crate) const SPAN: Duration = Duration::from_secs(3);
 
 /// Measures in turns and prints a row: cycles a second of the yardstick and of the store.
@@ -27,7 +27,7 @@ pub(crate) fn compare(
     mut yardstick: impl FnMut() -> f64,
     mut store: impl FnMut() -> f64,
 ) {
-    // What is planned, cached or allocated on the first calls is not what is asked for.
+    // The first calls plan, cache and allocate, which is not measured.
     store();
     let mut turns: Vec<(f64, f64)> = Vec::with_capacity(TURNS);
     for turn in 0..TURNS {
@@ -55,12 +55,12 @@ fn median(mut of: Vec<f64>) -> f64 {
     of[of.len() / 2]
 }
 
-/// A runtime as a server has it.
+/// Makes a runtime like that of a server.
 pub(crate) fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// Cycles a second of so many clients, each of which begins its next one when the last is over.
+/// Returns the number of cycles in a second with this many clients, each of which runs one cycle after the other.
 pub(crate) async fn cycles<S: Store>(store: Arc<S>, clients: usize) -> f64 {
     let (over, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
     let client = || {

@@ -1,4 +1,4 @@
-//! `PostgresStore` beside `pgbench`, PostgreSQL's own load generator, with the same two statements, prepared, one by one.
+//! `PostgresStore` compared with `pgbench`, PostgreSQL's load generator, which runs the same two prepared statements one by one.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use sqlx::PgPool;
 
 use crate::load::{CLIENTS, RESPONSE, SPAN, compare, cycles, runtime};
 
-/// The store's own, so that both do the same.
+/// The statements of the store, so that both do the same.
 #[path = "../../src/store/postgres/statements.rs"]
 #[expect(dead_code, reason = "two of them are enough")]
 mod statements;
@@ -34,7 +34,7 @@ pub(crate) fn run() {
     }
 }
 
-/// Cycles a second.
+/// Returns the number of cycles in a second.
 fn pgbench(url: &str, script: &Path, clients: usize) -> f64 {
     let run = Command::new(private_postgres::find().unwrap().join("pgbench"))
         .args(["--no-vacuum", "--protocol=prepared", "--jobs=2"])
@@ -49,7 +49,7 @@ fn pgbench(url: &str, script: &Path, clients: usize) -> f64 {
     rate.unwrap_or_else(|| panic!("pgbench said {said}{failed}"))
 }
 
-/// A cycle in pgbench's language.
+/// A cycle as a script of pgbench.
 fn cycle() -> String {
     let key = "sha256(:key::text::bytea)";
     let token = format!("substr({key}, 1, 16)");

@@ -1,6 +1,6 @@
-//! Each SQL store with many stored records beside the same store with none, and how fast its purge is.
+//! Each SQL store with many records compared with the same store without records, and the speed of its purge.
 //!
-//! Runs where `BENCH_RECORDS` says how many: `BENCH_RECORDS=1000000 cargo bench …`.
+//! Runs only if `BENCH_RECORDS` is set, for example `BENCH_RECORDS=1000000 cargo bench …`.
 
 use std::fs;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use tokio::time::Instant;
 
 use crate::load::{CLIENTS, RESPONSE, compare, cycles, runtime};
 
-/// How many expired records a call of the purge drops.
+/// The limit of one call of the purge.
 const PURGED_AT_ONCE: usize = 1000;
-/// How many the purge is measured with.
+/// The number of expired records for the purge.
 const PURGED: u32 = 50_000;
 
 pub(crate) fn run() {
@@ -69,7 +69,7 @@ fn measure<S: Store + Purge>(name: &str, records: u32, empty: S, full: S) {
     });
 }
 
-/// Complete records, of which the first have expired.
+/// Inserts complete records, of which the first have expired.
 fn fill_postgres(records: u32) -> String {
     format!(
         "INSERT INTO idempotency_records

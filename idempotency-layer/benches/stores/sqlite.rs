@@ -1,4 +1,4 @@
-//! `SqliteStore` beside one connection of sqlx that commits each statement by itself.
+//! `SqliteStore` compared with one connection of sqlx that commits each statement.
 
 use std::fs;
 use std::str::FromStr;
@@ -34,7 +34,7 @@ pub(crate) fn run() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// The least that a claim and its completion can be: by primary key, in the tables of the store.
+/// The minimum of a claim and its completion: by primary key, in the tables of the store.
 struct OneByOne(Mutex<SqliteConnection>);
 
 impl OneByOne {

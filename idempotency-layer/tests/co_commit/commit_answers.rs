@@ -1,4 +1,4 @@
-//! Answers to COMMIT that are errors: from the server, from a pooler that lost it, or none at all.
+//! Errors at COMMIT: from the server, from a pooler that lost the server, or a lost connection.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::database::Bench;
 use crate::proxy::{ErrorMessage, Loss, Passes, Proxy, behind_proxy, claims_behind_proxy};
 use crate::rig::{self, Count, Service, post, post_without_key, send};
 
-/// Errors that may come although the COMMIT took effect, or will take effect.
+/// Errors that do not exclude that the COMMIT took effect, or will.
 const UNCERTAIN: [(&str, &str); 12] = [
     ("FATAL", "08P01"), // PgBouncer: "server conn crashed?"
     ("ERROR", "08P01"),
@@ -25,11 +25,11 @@ const UNCERTAIN: [(&str, &str); 12] = [
     ("ERROR", "XX000"),
 ];
 
-/// Errors that the server gives instead of committing.
+/// Errors that mean a rollback.
 const CERTAIN: [(&str, &str); 4] =
     [("ERROR", "40001"), ("ERROR", "40P01"), ("ERROR", "23503"), ("ERROR", "53100")];
 
-/// Writes a row named by the body of its answer.
+/// A handler whose row has the text of its response.
 fn writing(layer: &IdempotencyLayer<PostgresStore>, name: &str) -> Service {
     let name = name.to_owned();
     rig::serve::<Postgres, _, _, _>(layer, &Count::default(), move |run, co_commit| {
@@ -41,7 +41,7 @@ fn writing(layer: &IdempotencyLayer<PostgresStore>, name: &str) -> Service {
     })
 }
 
-/// The severity that is not translated decides, whatever the other one says.
+/// The severity that is not translated decides.
 fn uncertain() -> impl Iterator<Item = Option<ErrorMessage>> {
     let translated = ErrorMessage { shown: "ERROR", severity: "FATAL", code: "40001" };
     let messages = UNCERTAIN.into_iter().map(|(severity, code)| ErrorMessage::new(severity, code));
@@ -101,7 +101,7 @@ async fn without_a_key_nobody_can_be_asked_and_the_answer_says_so() {
             let answer = send(&writing(&layer, &name), post_without_key()).await;
             assert!(proxy.has_lost());
             assert_eq!((answer.status, answer.kind), (503, Some(RejectionKind::CommitUnknown)), "{name}");
-            // What was sent is carried out, sooner or later.
+            // A COMMIT that was sent takes effect, perhaps later.
             let row = format!("{name} run 1");
             if passes == Passes::Never {
                 assert!(!Postgres::has_row(&mut beside, &row).await, "{name}");
@@ -127,15 +127,15 @@ async fn in_the_transaction_what_the_server_refuses_to_commit_is_rolled_back() {
     a_refused_commit_is_rolled_back(claims_behind_proxy().await).await;
 }
 
-/// A hot standby does not know how a transaction of its primary ended, and refuses a transaction that may write. Nobody says
-/// "rolled back" then.
+/// A hot standby does not know how a transaction of its primary ended, and refuses a transaction that may write. The layer must
+/// not answer "rolled back" then.
 #[tokio::test(flavor = "multi_thread")]
 async fn in_the_transaction_a_look_up_that_meets_a_standby_tells_nothing() {
     let (proxy, direct, layer) = claims_behind_proxy().await;
     let service = writing(&layer, "row");
     proxy.lose_next_commit(Loss { passes: Passes::First, error: None });
     proxy.refuse_begins(ErrorMessage::new("ERROR", "25006"));
-    // The first request begins before the server is a standby.
+    // The first request begins before the server becomes a standby.
     let answer = send(&service, post("key")).await;
     assert_eq!((answer.status, answer.kind), (503, Some(RejectionKind::NotRecorded)));
     assert_eq!(Postgres::rows(&direct).await, ["row run 1"]);

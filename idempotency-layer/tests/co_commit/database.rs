@@ -1,4 +1,4 @@
-//! What the scenarios need of a database: a table of rows, of which none is there twice, and a way to break a commit.
+//! The databases of the scenarios: a table of unique rows, and a way to break a commit.
 
 use std::time::Duration;
 
@@ -10,26 +10,26 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-/// For what should come soon.
+/// A bound for events that should happen soon.
 const LONG: Duration = Duration::from_secs(5);
 
 pub(crate) trait Bench: CoCommitDatabase {
     type Records: ClaimsInTransaction + Clone;
-    /// Goes with the database.
+    /// Deletes the database when it is dropped.
     type Place: Send + Sync;
 
-    /// A new database with the table, and a store of records in it.
+    /// Creates a database with the table and a store.
     fn open() -> impl Future<Output = (Self::Place, Self::Records, Pool<Self>)> + Send {
         Self::open_with(32)
     }
 
-    /// The same with a pool of this many connections; SQLite always has one.
+    /// The same with a pool of `connections`. SQLite always has one.
     fn open_with(connections: u32) -> impl Future<Output = (Self::Place, Self::Records, Pool<Self>)> + Send;
 
-    /// A store on the same database as another process opens it, with a pool of its own.
+    /// Opens a store on the same database with its own pool, as another process would.
     fn open_again(pool: &Pool<Self>) -> impl Future<Output = Self::Records> + Send;
 
-    /// A connection of its own, beside the pool.
+    /// Opens a connection beside the pool.
     fn beside(pool: &Pool<Self>) -> impl Future<Output = Self::Connection> + Send;
 
     fn has_row(connection: &mut Self::Connection, row: &str) -> impl Future<Output = bool> + Send;
@@ -39,23 +39,23 @@ pub(crate) trait Bench: CoCommitDatabase {
 
     fn insert(connection: &mut Self::Connection, row: &str) -> impl Future<Output = sqlx::Result<()>> + Send;
 
-    /// Begins a savepoint that nobody ends.
+    /// Begins a savepoint and leaves it open.
     fn leave_savepoint_open(connection: &mut Self::Connection) -> impl Future<Output = ()> + Send;
 
-    /// Is inside a statement for long.
+    /// Executes a statement that takes very long.
     fn stall(connection: &mut Self::Connection) -> impl Future<Output = ()> + Send;
 
-    /// How another process opens the database.
+    /// Returns the URL for another process.
     fn url(pool: &Pool<Self>) -> impl Future<Output = String> + Send;
 
-    /// Violates a constraint that is looked at when the transaction is committed.
+    /// Violates a constraint that is checked at the commit.
     fn break_at_commit(connection: &mut Self::Connection) -> impl Future<Output = sqlx::Result<()>> + Send;
 
     fn rows(pool: &Pool<Self>) -> impl Future<Output = Vec<String>> + Send;
 
     fn records(pool: &Pool<Self>) -> impl Future<Output = i64> + Send;
 
-    /// Lets the lease of every record end, as standing still for long does.
+    /// Ends the lease of every record, as if the process stood still.
     fn end_leases(pool: &Pool<Self>) -> impl Future<Output = ()> + Send;
 }
 
@@ -103,7 +103,7 @@ impl Bench for Postgres {
     async fn nobody_is_in_a_transaction(beside: &mut PgConnection) {
         let within = "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid()
             AND datname = current_database() AND state LIKE 'idle in transaction%'";
-        // A server finds out that its client is gone when it reads from it.
+        // A server notices that its client is gone when it reads from the connection.
         let ended = async {
             while sqlx::query_scalar::<_, i64>(within).fetch_one(&mut *beside).await.unwrap() > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;

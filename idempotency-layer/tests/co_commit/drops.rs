@@ -24,11 +24,11 @@ on_both! {
     a_transaction_that_outlives_the_answer_is_free_once_it_is_dropped
 }
 
-/// Whether what the client was told agrees with the rows that it asked for.
+/// Checks that the answer agrees with the rows.
 fn is_true(answer: &Answer, rows: &[bool]) -> bool {
     match (answer.status, answer.kind) {
         (201, None) => rows.iter().all(|there| *there),
-        // The handler was refused a write, or the layer the commit.
+        // A write of the handler failed, or the commit.
         (500, None) | (503, Some(RejectionKind::RolledBack)) => !rows.iter().any(|there| *there),
         (503, Some(RejectionKind::NotRecorded | RejectionKind::CommitUnknown)) => true,
         _ => false,
@@ -248,7 +248,7 @@ async fn a_begin_that_races_with_the_answer_never_makes_it_untrue<DB: Bench>() {
                         Err(error) => assert!(matches!(error, CoCommitError::Over), "{error}"),
                     }
                 });
-                // For some, it is through by then.
+                // Some have finished by then.
                 dropped_after(1 + round / 10, Box::pin(late)).await.transpose().unwrap();
                 rig::answer(201, run)
             }
@@ -256,7 +256,7 @@ async fn a_begin_that_races_with_the_answer_never_makes_it_untrue<DB: Bench>() {
         let answer = send(&service, request(keyed, &name)).await;
         rig.writes_are_visible(&format!("{name} autocommit")).await;
         let there = DB::has_row(&mut beside, &name).await;
-        // Nothing may have been begun, so 201 does not say that the row is there.
+        // The transaction may not have begun, so a 201 does not mean that the row exists.
         assert!(answer.status == 201 || is_true(&answer, &[there]), "{name}: {answer:?}, row {there}");
     }
 }
@@ -279,7 +279,7 @@ async fn a_handle_that_outlives_its_client_holds_nothing<DB: Bench>() {
     wrote.pass().await;
     leaving.abort();
     assert!(leaving.await.unwrap_err().is_cancelled());
-    // The same row, which is unique: it would wait for the end of a transaction that has written it.
+    // The row is unique, so this insert would wait for an open transaction that has written it.
     rig.writes_are_visible("row").await;
     let kept = kept.recv().await.unwrap();
     assert!(matches!(kept.begin().await, Err(CoCommitError::Over)));

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
-use idempotency_layer::{Builder, CoCommit, Contract, ReplayBody, Scoped};
+use idempotency_layer::{CoCommit, Contract, ReplayBody};
 use tower::{Layer, ServiceExt, service_fn};
 
 use crate::database::Bench;
@@ -36,10 +36,12 @@ fn call() -> Request<Body> {
 }
 
 async fn an_ok_commits_its_rows_and_unavailable_rolls_them_back<DB: Bench>() {
-    let ways: [fn(Builder<DB::Records, Scoped>) -> Builder<DB::Records, Scoped>; 2] =
-        [|builder| builder, Builder::claim_in_transaction];
-    for way in ways {
-        let rig = Rig::<DB>::with(|builder| way(builder.contract(Contract::grpc()))).await;
+    for in_transaction in [false, true] {
+        let rig = Rig::<DB>::with(|builder| {
+            let builder = builder.contract(Contract::grpc());
+            if in_transaction { builder.claim_in_transaction() } else { builder }
+        })
+        .await;
         let runs = Count::default();
         let count = runs.clone();
         let service = rig.layer.layer(service_fn(move |request: Request<Body>| {

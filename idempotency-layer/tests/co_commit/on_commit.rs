@@ -1,4 +1,4 @@
-//! What runs after the commit, and what a handler keeps in spite of its answer.
+//! `CoCommit::on_commit` and `CoCommit::keep_on_error`.
 
 use std::sync::{Arc, Mutex};
 
@@ -19,7 +19,7 @@ on_both! {
     rows_that_are_to_be_kept_are_rolled_back_with_what_is_not_stored
 }
 
-/// What ran, in its order.
+/// The functions that ran, in order.
 #[derive(Clone, Debug, Default)]
 struct Calls(Arc<Mutex<Vec<String>>>);
 
@@ -153,7 +153,7 @@ async fn a_handle_that_is_over_waits_for_no_commit<DB: Bench>() {
     });
     assert_eq!(send(&service, post("key")).await.status, 201);
     let late = kept.recv().await.unwrap();
-    // What it holds is dropped, too.
+    // Its captured values are dropped, too.
     let held = Arc::new(());
     let (waits, weak) = (held.clone(), Arc::downgrade(&held));
     calls.wait_for(&late, "late");
@@ -199,7 +199,7 @@ async fn rows_that_are_to_be_kept_are_rolled_back_with_what_is_not_stored<DB: Be
     }
 }
 
-/// The record says that it was committed.
+/// The record shows that the transaction was committed.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_for_the_commit_runs_where_its_answer_was_lost() {
     let (proxy, _, layer) = behind_proxy().await;

@@ -1,4 +1,4 @@
-//! A real PgBouncer in front of PostgreSQL: what works where it pools sessions, and where it pools transactions.
+//! A real PgBouncer in front of PostgreSQL, in session and in transaction mode.
 
 use std::fs::File;
 use std::os::unix::fs::chown;
@@ -16,12 +16,12 @@ use crate::database::Bench;
 use crate::proxy::{Loss, Passes, Proxy};
 use crate::rig::{self, Count, Service, builder, post, post_without_key, request, send};
 
-/// Stopped when it is dropped.
+/// A PgBouncer that stops when it is dropped.
 struct PgBouncer {
     process: Child,
-    /// Its socket is in here, and so no port is taken.
+    /// The folder of its socket. It uses no port.
     folder: tempfile::TempDir,
-    /// Between it and the server.
+    /// The proxy between PgBouncer and the server.
     proxy: Proxy,
     direct: PgPool,
 }
@@ -32,7 +32,7 @@ enum Pools {
     Transactions,
 }
 
-/// Where packages put it, beside the folders of `PATH`.
+/// Folders outside `PATH` in which packages install it.
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin", "/usr/local/bin"];
 
 fn program() -> PathBuf {
@@ -44,7 +44,7 @@ fn program() -> PathBuf {
 }
 
 impl PgBouncer {
-    /// In front of a new database, with so many connections to it.
+    /// Starts PgBouncer in front of a new database.
     async fn start(pools: Pools, connections: u32) -> Self {
         let ((), _, direct) = Postgres::open().await;
         let server = direct.connect_options();
@@ -73,7 +73,7 @@ impl PgBouncer {
         let mut command = Command::new(program());
         command.arg(&configuration).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(File::create(folder.path().join("log")).unwrap());
-        // It refuses to run as root.
+        // PgBouncer refuses to run as root.
         if let Some((user, group)) = private_postgres::unprivileged() {
             for path in [folder.path(), &configuration] {
                 chown(path, Some(user), Some(group)).unwrap();
@@ -101,7 +101,7 @@ impl PgBouncer {
         (*self.direct.connect_options()).clone().socket(self.folder.path()).port(6432)
     }
 
-    /// A process of the application.
+    /// Makes a layer with its own pool, as a process of the application.
     async fn store(&self, options: PgConnectOptions) -> PostgresStore {
         let pool = PgPoolOptions::new().max_connections(4).test_before_acquire(false);
         PostgresStore::new(pool.connect_with(options).await.unwrap())
@@ -115,7 +115,7 @@ impl Drop for PgBouncer {
     }
 }
 
-/// Writes a row of this name and the run in a savepoint. No statement of it outlives the transaction.
+/// Writes two rows, one of them in a savepoint. No prepared statement outlives the transaction.
 fn writing(store: PostgresStore, name: &str, status: u16) -> Service {
     let name = name.to_owned();
     rig::serve::<Postgres, _, _, _>(&builder(store).build(), &Count::default(), move |run, co_commit| {
@@ -156,7 +156,7 @@ async fn where_it_pools_sessions_everything_works() {
     }
     assert!(rows_of(&bouncer, "refused").await.is_empty());
 
-    // Two processes of the application, and one key.
+    // Two processes of the application use one key.
     let services = [writing(one.clone(), "crowd", 201), writing(other, "crowd", 201)];
     let clients = (0..16).map(|client| {
         let service = services[client % 2].clone();
@@ -198,7 +198,7 @@ async fn where_it_pools_sessions_a_server_that_is_lost_at_commit_is_looked_up() 
     }
 }
 
-/// Two processes share two connections, each with whatever statements the other has prepared on them.
+/// Two processes share two connections, on which each meets the prepared statements of the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn where_it_pools_transactions_requests_without_a_key_co_commit() {
     let bouncer = PgBouncer::start(Pools::Transactions, 2).await;
@@ -235,7 +235,7 @@ async fn where_it_pools_transactions_a_server_that_is_lost_at_commit_is_unknown(
         assert!(bouncer.proxy.has_lost());
         assert_eq!((answer.status, answer.kind), (503, Some(RejectionKind::CommitUnknown)));
         assert_eq!(rows_of(&bouncer, &name).await.len(), usize::from(passes == Passes::First));
-        // The next one is given another connection to the server.
+        // The next transaction uses another connection to the server.
         let next = send(&writing(store.clone(), &format!("after {name}"), 201), post_without_key()).await;
         assert_eq!(next.status, 201);
     }

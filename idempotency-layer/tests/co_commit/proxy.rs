@@ -1,4 +1,4 @@
-//! A proxy before PostgreSQL that counts what passes, and stands in for a pooler that loses the server at a COMMIT.
+//! A proxy in front of PostgreSQL. It counts messages, and can lose a COMMIT as a failing pooler would.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,11 +17,11 @@ use tokio::time::timeout;
 use crate::database::Bench;
 use crate::rig::builder;
 
-/// What the proxy does with the next COMMIT. It ends the server's connection after that.
+/// What the proxy does with the next COMMIT, before it closes the connection to the server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Loss {
     pub(crate) passes: Passes,
-    /// What the client is told before its connection ends.
+    /// The error that the client gets before its connection is closed.
     pub(crate) error: Option<ErrorMessage>,
 }
 
@@ -29,18 +29,18 @@ pub(crate) struct Loss {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Passes {
     Never,
-    /// The server has answered before the client hears of it.
+    /// The server answers before the client gets the error.
     First,
-    /// The client hears of it before the server does.
+    /// The client gets the error before the server gets the COMMIT.
     Late,
 }
 
-/// An error message of the server's protocol.
+/// An error message of PostgreSQL's protocol.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ErrorMessage {
-    /// The severity that is translated (field `S`).
+    /// The translated severity (field `S`).
     pub(crate) shown: &'static str,
-    /// The severity that is not (field `V`).
+    /// The severity that is never translated (field `V`).
     pub(crate) severity: &'static str,
     pub(crate) code: &'static str,
 }
@@ -50,7 +50,7 @@ impl ErrorMessage {
         Self { shown: severity, severity, code }
     }
 
-    /// With the server's word that it is ready for more.
+    /// Encodes the error, followed by `ReadyForQuery`.
     fn encode(self) -> Vec<u8> {
         let mut fields = Vec::new();
         for (kind, text) in
@@ -87,7 +87,7 @@ struct Shared {
     commits: AtomicUsize,
 }
 
-/// A simple query that is to be held up, or what comes after it.
+/// A simple query to hold up, or the messages after it.
 #[derive(Debug)]
 struct Hold {
     prefix: &'static str,
@@ -104,14 +104,14 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// Until the message is there.
+    /// Waits for the message.
     pub(crate) async fn arrives(&mut self) {
         timeout(Duration::from_secs(20), &mut self.arrived).await.unwrap().unwrap();
     }
 }
 
 impl Proxy {
-    /// Stands before the server on this port, for connections without TLS.
+    /// Starts a proxy in front of the server on this port, without TLS.
     pub(crate) async fn before(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -120,7 +120,7 @@ impl Proxy {
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
-                // Messages are passed on one by one, and none is to wait for the acknowledgement of the last.
+                // Messages are passed on one by one. None must wait for the acknowledgement of the previous one.
                 client.set_nodelay(true).unwrap();
                 server.set_nodelay(true).unwrap();
                 let (from_client, to_client) = client.into_split();
@@ -141,12 +141,12 @@ impl Proxy {
         *self.shared.loss.lock().unwrap() = Some(loss);
     }
 
-    /// Whether the COMMIT that was to be lost was met.
+    /// Returns whether the COMMIT was lost.
     pub(crate) fn has_lost(&self) -> bool {
         self.shared.loss.lock().unwrap().is_none()
     }
 
-    /// Answers every BEGIN with this error, once the COMMIT that is to be lost was met.
+    /// Answers every BEGIN with this error after the COMMIT was lost.
     pub(crate) fn refuse_begins(&self, error: ErrorMessage) {
         *self.shared.refused_begins.lock().unwrap() = Some(error);
     }
@@ -168,24 +168,24 @@ impl Proxy {
         Held { arrived: arrival, _release: release }
     }
 
-    /// COMMITs since this was asked last.
+    /// Returns the number of COMMITs since the last call.
     pub(crate) fn take_commits(&self) -> usize {
         self.shared.commits.swap(0, Ordering::SeqCst)
     }
 
-    /// Statements and round trips since this was asked last.
+    /// Returns the numbers of statements and round trips since the last call.
     pub(crate) fn take_counts(&self) -> (usize, usize) {
         (self.shared.statements.swap(0, Ordering::SeqCst), self.shared.round_trips.swap(0, Ordering::SeqCst))
     }
 }
 
-/// A layer whose every connection goes through a proxy, and a pool beside it.
+/// Returns a layer whose connections go through a proxy, and a pool that does not.
 pub(crate) async fn behind_proxy() -> (Proxy, PgPool, IdempotencyLayer<PostgresStore>) {
     let (proxy, direct, store) = store_behind_proxy().await;
     (proxy, direct, builder(store).build())
 }
 
-/// The same, whose transaction is the claim.
+/// The same with claims in the transaction.
 pub(crate) async fn claims_behind_proxy() -> (Proxy, PgPool, IdempotencyLayer<PostgresStore>) {
     let (proxy, direct, store) = store_behind_proxy().await;
     (proxy, direct, builder(store).claim_in_transaction().build())
@@ -198,7 +198,7 @@ pub(crate) async fn store_behind_proxy() -> (Proxy, PgPool, PostgresStore) {
     (proxy, direct, PostgresStore::new(pool))
 }
 
-/// A proxy before the server of this pool, and how to connect through it.
+/// Starts a proxy in front of the server of this pool, and returns options to connect through it.
 pub(crate) async fn before(pool: &PgPool) -> (Proxy, PgConnectOptions) {
     let server = pool.connect_options();
     let proxy = Proxy::before(server.get_port()).await;
@@ -206,14 +206,14 @@ pub(crate) async fn before(pool: &PgPool) -> (Proxy, PgConnectOptions) {
     (proxy, (*server).clone().host("127.0.0.1").port(port))
 }
 
-/// From the client, message by message.
+/// Passes on the messages of the client, one by one.
 async fn upstream(
     mut client: OwnedReadHalf,
     mut server: OwnedWriteHalf,
     shared: Arc<Shared>,
     cut_sender: oneshot::Sender<Loss>,
 ) -> io::Result<()> {
-    // The first message has no type, and one that asks for TLS is answered with no.
+    // The first message has no type. A request for TLS is refused.
     loop {
         let startup = read_message(&mut client, Vec::new()).await?;
         let tls = startup[4..8] == 80_877_103_u32.to_be_bytes();
@@ -227,9 +227,9 @@ async fn upstream(
         let kind = client.read_u8().await?;
         let message = read_message(&mut client, vec![kind]).await?;
         let text = &message[5..];
-        // Execute and simple queries carry statements out; Sync and simple queries are answered before what follows.
+        // Execute and simple queries run statements. Sync and simple queries end a round trip.
         shared.statements.fetch_add(usize::from(matches!(kind, b'E' | b'Q')), Ordering::SeqCst);
-        // A Sync alone is a ping of the pool, which takes a connection back behind the answer.
+        // A single Sync is a ping of the pool.
         let is_round_trip = kind == b'Q' || kind == b'S' && last != b'S' && last != b'Q';
         shared.round_trips.fetch_add(usize::from(is_round_trip), Ordering::SeqCst);
         last = kind;
@@ -240,7 +240,7 @@ async fn upstream(
         if let Some(hold) = hold {
             if hold.after {
                 server.write_all(&message).await?;
-                // The client says nothing before it has the answer.
+                // The client sends nothing before it has the answer.
                 let next = client.read_u8().await?;
                 let next = read_message(&mut client, vec![next]).await?;
                 let _ = hold.arrived.send(());
@@ -249,7 +249,7 @@ async fn upstream(
                 continue;
             }
             let _ = hold.arrived.send(());
-            // A client that is gone meanwhile takes what it sent with it.
+            // If the client is gone by then, its message is dropped.
             let mut next = [0];
             tokio::select! {
                 _ = hold.released => {}
@@ -278,7 +278,7 @@ async fn upstream(
                         server.write_all(&message).await?;
                     }
                 }
-                // For the server, the end of this half is the end of the connection, once it has done what came before.
+                // The server closes the connection at the end of this half, after it has handled the messages before.
                 return Ok(());
             }
         }
@@ -286,7 +286,7 @@ async fn upstream(
     }
 }
 
-/// From the server, as it comes, until a COMMIT is lost.
+/// Passes on the bytes of the server until a COMMIT is lost.
 async fn downstream(
     mut server: OwnedReadHalf,
     mut client: OwnedWriteHalf,
@@ -308,7 +308,7 @@ async fn downstream(
             },
         }
     };
-    // What the server says to it is not passed on.
+    // The server's answer is not passed on.
     if loss.passes != Passes::Late {
         while server.read(&mut buffer).await? > 0 {}
     }
@@ -318,7 +318,7 @@ async fn downstream(
     client.shutdown().await
 }
 
-/// The rest of a message after its type: a length, itself included, and so many bytes.
+/// Reads the rest of a message after its type: the length, which includes itself, and the content.
 async fn read_message(client: &mut OwnedReadHalf, mut message: Vec<u8>) -> io::Result<Vec<u8>> {
     let length = client.read_u32().await?;
     message.extend(length.to_be_bytes());

@@ -1,5 +1,5 @@
-//! Drops at random, at every await of a request and of its handler: no connection of the pool is left inside a transaction,
-//! and no answer is untrue.
+//! Random drops at every await of a request and its handler: no connection of the pool is left inside a transaction, and every
+//! answer is true.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use crate::database::{Bench, open_sqlite};
 use crate::rig::{self, Answer, Count, Rig, builder, dropped_after, request, send};
 
 const WORKERS: u64 = 4;
-/// A row that cannot be written again.
+/// Makes the text of a new row.
 const THERE: &str = "there";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,7 +56,7 @@ impl Random {
         self.below(bound) == 0
     }
 
-    /// Carries the future out, or, one time in so many, drops it on its way.
+    /// Runs the future, or drops it half way in one of so many cases.
     async fn maybe<F: Future>(&mut self, bound: u64, future: F) -> Option<F::Output> {
         if self.one_in(bound) {
             let polls = 1 + usize::try_from(self.below(3)).unwrap();
@@ -66,18 +66,18 @@ impl Random {
     }
 }
 
-/// What a handler did.
+/// The actions of a handler.
 #[derive(Debug, Default)]
 struct Log {
-    /// Rows that a commit has to bring.
+    /// Rows that must exist after a commit.
     kept: Vec<String>,
-    /// Rows that were rolled back. (Of a write or a release that was dropped on its way nobody knows.)
+    /// Rows that were rolled back. (The result of a write or a release that was dropped half way is unknown.)
     undone: Vec<String>,
-    /// A savepoint was dropped on its way: sqlx may roll back the whole transaction then, and what is written after it is
-    /// outside of one.
+    /// Whether a savepoint was dropped half way. sqlx may then roll back the whole transaction, and later writes are outside
+    /// of one.
     lost_savepoint: bool,
-    /// The release of a savepoint was dropped on its way: sqlx rolls back to a savepoint of its name then, which on
-    /// PostgreSQL may be an earlier one, and takes with it what was written since.
+    /// Whether the release of a savepoint was dropped half way. sqlx then rolls back to a savepoint of that name. On PostgreSQL
+    /// it may be an earlier one, and later writes are lost.
     lost_release: bool,
 }
 
@@ -97,7 +97,7 @@ async fn drop_at_random<DB: Bench>(rig: Rig<DB>, rounds: u64, has_beside: bool) 
             for number in (worker..rounds).step_by(usize::try_from(WORKERS).unwrap()) {
                 let random = Random(seed.wrapping_add(number << 32));
                 let (log, answer) = round(&rig, number, random).await;
-                // The application writes a row by itself.
+                // The application writes a row without the layer.
                 let row = format!("autocommit {number}");
                 DB::insert(&mut *rig.pool.acquire().await.unwrap(), &row).await.unwrap();
                 if let Some(beside) = &mut beside {
@@ -131,7 +131,7 @@ async fn drop_at_random<DB: Bench>(rig: Rig<DB>, rounds: u64, has_beside: bool) 
     }
 }
 
-/// One request; `None`: its client left.
+/// Sends one request. Returns `None` if its client disconnected.
 async fn round<DB: Bench>(rig: &Rig<DB>, number: u64, mut random: Random) -> (SharedLog, Option<Answer>) {
     let (log, keyed) = (SharedLog::default(), random.one_in(2));
     let (tell, told) = oneshot::channel();
@@ -166,7 +166,7 @@ async fn round<DB: Bench>(rig: &Rig<DB>, number: u64, mut random: Random) -> (Sh
     (log, answer)
 }
 
-/// The handler. `false`: it could not go on.
+/// Runs the handler. Returns `false` if it could not go on.
 async fn handle<DB: Bench>(
     number: u64,
     mut random: Random,
@@ -211,7 +211,7 @@ async fn handle<DB: Bench>(
                 };
                 match (inserted, ended) {
                     (_, None) if releases => log.lock().unwrap().lost_release = true,
-                    // As one that was begun half way: sqlx may end the whole transaction.
+                    // The same as for one that was begun half way: sqlx may end the whole transaction.
                     (_, None) if rolls_back => log.lock().unwrap().lost_savepoint = true,
                     (_, Some(Err(_))) => return false,
                     (Some(_), Some(_)) if releases => log.lock().unwrap().kept.push(row),
@@ -232,7 +232,7 @@ async fn handle<DB: Bench>(
             }
             _ => {
                 DB::insert(&mut transaction, THERE).await.unwrap_err();
-                // On PostgreSQL, a mistake.
+                // A mistake on PostgreSQL.
                 if random.one_in(2) {
                     return false;
                 }
@@ -242,7 +242,7 @@ async fn handle<DB: Bench>(
     true
 }
 
-/// Whether the answer agrees with the rows.
+/// Checks that the answer agrees with the rows.
 async fn check<DB: Bench>(beside: &mut DB::Connection, number: u64, log: &SharedLog, answer: &Answer) {
     let Log { kept, undone, lost_savepoint, lost_release } = std::mem::take(&mut *log.lock().unwrap());
     let kept_there = rows_there::<DB>(beside, &kept).await;

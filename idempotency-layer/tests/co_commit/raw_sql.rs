@@ -1,4 +1,4 @@
-//! Handlers that end the transaction, or disturb it, by SQL of their own.
+//! Handlers whose own SQL ends or disturbs the transaction.
 
 use idempotency_layer::RejectionKind::{self, CommitUnknown, NotRecorded, RolledBack};
 use sqlx::{AssertSqlSafe, Postgres, Sqlite};
@@ -6,14 +6,14 @@ use sqlx::{AssertSqlSafe, Postgres, Sqlite};
 use crate::database::Bench;
 use crate::rig::{self, Answer, Count, Rig, post, request, send};
 
-/// What the handler sends between its two rows, and the rows that are there after.
+/// The SQL that the handler sends between its two rows, and the rows that exist afterwards.
 struct Case {
     sql: &'static str,
     told: Told,
     rows: &'static [&'static str],
 }
 
-/// What the client is told, without a key and with one.
+/// The answers without a key and with one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
     Committed,
@@ -32,8 +32,8 @@ impl Told {
     }
 }
 
-/// Carries each case out with and without a key: the handler writes `first`, sends the SQL, writes `second`, and answers 201
-/// whatever failed.
+/// Runs each case with and without a key. The handler writes `first`, sends the SQL, writes `second`, and answers 201 even if
+/// one of them failed.
 async fn carry_out<DB: Bench>(rig: &Rig<DB>, cases: Vec<Case>)
 where
     for<'c> &'c mut DB::Connection: sqlx::Executor<'c, Database = DB>,
@@ -145,8 +145,8 @@ async fn a_transaction_that_the_handler_begins_anew_is_not_the_lent_one_on_sqlit
     carry_out(&rig, cases).await;
 }
 
-/// SQLite ends a transaction by itself, and goes on outside of one; or the handler ends it. The layer's hook refuses every
-/// commit but its own, also that of a single statement.
+/// SQLite or the handler ends the transaction, and later statements run outside of one. The layer's hook refuses every commit
+/// but the layer's, including that of a single statement.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_written_after_the_end_of_the_transaction_is_not_committed_on_sqlite() {
     let rig = Rig::<Sqlite>::new().await;

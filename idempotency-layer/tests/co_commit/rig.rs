@@ -1,4 +1,4 @@
-//! A layer on a new database, and handlers that are given its transaction.
+//! A layer on a new database, with handlers that use its transaction.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -39,7 +39,7 @@ impl<DB: Bench> Rig<DB> {
         Self::small(32, set).await
     }
 
-    /// On a pool of this many connections.
+    /// Creates a layer on a pool of `connections`.
     pub(crate) async fn small(
         connections: u32,
         set: impl FnOnce(Builder<DB::Records, Scoped>) -> Builder<DB::Records, Scoped>,
@@ -60,7 +60,7 @@ impl<DB: Bench> Rig<DB> {
         serve(&self.layer, runs, handler)
     }
 
-    /// The layer of another process on the same database.
+    /// Creates a layer on the same database, as in another process.
     pub(crate) async fn another(
         &self,
         set: impl FnOnce(Builder<DB::Records, Scoped>) -> Builder<DB::Records, Scoped>,
@@ -68,7 +68,7 @@ impl<DB: Bench> Rig<DB> {
         set(builder(DB::open_again(&self.pool).await)).build()
     }
 
-    /// Writes a row that tells its run, and answers with this status.
+    /// A handler that writes a row with the number of its run and answers with this status.
     pub(crate) fn writing(&self, runs: &Count, status: u16) -> Service {
         self.serve(runs, move |run, co_commit| async move {
             DB::insert(&mut *co_commit.begin().await.unwrap(), &format!("run {run}")).await.unwrap();
@@ -80,7 +80,7 @@ impl<DB: Bench> Rig<DB> {
         DB::rows(&self.pool).await
     }
 
-    /// What the application writes by itself is committed at once, and no connection is inside a transaction.
+    /// Checks that a write of the application is committed at once, and that no connection is inside a transaction.
     pub(crate) async fn writes_are_visible(&self, row: &str) {
         let mut beside = DB::beside(&self.pool).await;
         let written = tokio::time::timeout(Duration::from_secs(20), async {
@@ -108,7 +108,7 @@ pub(crate) fn builder<St: Store>(store: St) -> Builder<St, Scoped> {
     IdempotencyLayer::builder(store).contract(Contract::veriko()).single_tenant()
 }
 
-/// The handler behind the layer, told which run it is.
+/// Puts a handler behind the layer. It gets the number of its run.
 pub(crate) fn serve<DB, St, F, Fut>(layer: &IdempotencyLayer<St>, runs: &Count, handler: F) -> Service
 where
     DB: Bench,
@@ -124,7 +124,7 @@ where
     })))
 }
 
-/// The same, told the key too.
+/// The same for a handler that also gets the key.
 pub(crate) fn serve_keyed<DB, St, F, Fut>(layer: &IdempotencyLayer<St>, runs: &Count, handler: F) -> Service
 where
     DB: Bench,
@@ -179,7 +179,7 @@ pub(crate) async fn send(service: &Service, request: Request<Body>) -> Answer {
     }
 }
 
-/// Polls a future this many times, whenever it is woken, and drops it right after the last; `None` says that it was not done.
+/// Polls a future at most this many times and then drops it. Returns `None` if it was not ready.
 pub(crate) async fn dropped_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
     let (mut future, mut polled) = (Box::pin(future), 0);
     std::future::poll_fn(move |cx| {
@@ -193,13 +193,13 @@ pub(crate) async fn dropped_after<F: Future>(polls: usize, future: F) -> Option<
     .await
 }
 
-/// The time, where what a server does is waited for.
+/// Reads the real clock, for tests that wait for a server.
 #[expect(clippy::disallowed_methods, reason = "the server's time passes by itself")]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// How often the handler ran.
+/// Counts the runs of a handler.
 #[derive(Clone)]
 pub(crate) struct Count(Arc<watch::Sender<usize>>);
 
@@ -238,7 +238,7 @@ impl fmt::Debug for Count {
     }
 }
 
-/// A door that handlers wait at.
+/// A gate at which handlers wait.
 #[derive(Clone, Debug)]
 pub(crate) struct Gate(Arc<Semaphore>);
 

@@ -1,4 +1,4 @@
-//! Settings of the database, of the session and of the handler that the record does not depend on.
+//! Settings of the database, the session and the handler, none of which affects the record.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,7 +16,7 @@ async fn count(pool: &PgPool, table: &str) -> i64 {
     sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) FROM {table}"))).fetch_one(pool).await.unwrap()
 }
 
-/// A schema with a table of the record's name, in front of the real one; a temporary table, which is in front of all.
+/// A schema in front of the real one that has a table of the same name, and a temporary table in front of all schemas.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_search_path_of_the_handler_does_not_divert_the_record() {
     let rig = Rig::<Postgres>::new().await;
@@ -80,7 +80,7 @@ async fn a_role_without_rights_on_the_record_rolls_back() {
     rig.writes_are_visible("autocommit").await;
 }
 
-/// The database's defaults do not matter to the record, and not to the handler.
+/// The defaults of the database affect neither the record nor the handler.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_databases_defaults_are_not_inherited() {
     let ((), _, direct) = Postgres::open().await;
@@ -90,7 +90,7 @@ async fn the_databases_defaults_are_not_inherited() {
             "ALTER DATABASE {database} SET default_transaction_isolation = '{level}';
             ALTER DATABASE {database} SET default_transaction_read_only = {read_only}"
         );
-        // Read-only by now, itself.
+        // This connection is read-only by now.
         let mut connection = Postgres::beside(&direct).await;
         connection.execute("SET default_transaction_read_only = off").await.unwrap();
         connection.execute(AssertSqlSafe(defaults)).await.unwrap();
@@ -157,8 +157,8 @@ async fn a_handler_may_choose_its_isolation_level_first() {
     }
 }
 
-/// A renewal that wrote the row which the handler's transaction completes would make it fail at every level but the first
-/// two.
+/// If a renewal wrote the row that the handler's transaction completes, the completion would fail at REPEATABLE READ and
+/// SERIALIZABLE.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_outlasts_two_renewals_commits_at_every_level() {
     let levels = LEVELS.map(|level| {
@@ -172,7 +172,7 @@ async fn a_handler_that_outlasts_two_renewals_commits_at_every_level() {
                     let mut transaction = co_commit.begin().await.unwrap();
                     let set = format!("SET TRANSACTION ISOLATION LEVEL {level}");
                     transaction.execute(AssertSqlSafe(set)).await.unwrap();
-                    // It has its snapshot by now.
+                    // The transaction has its snapshot now.
                     Postgres::insert(&mut transaction, &format!("run {run}")).await.unwrap();
                     renewals(&pool, 2).await;
                     rig::answer(201, run)

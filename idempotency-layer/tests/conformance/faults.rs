@@ -1,18 +1,18 @@
-//! What can be wrong with a store, and which clauses that breaks.
+//! Faults of a store, and the clauses that they break.
 
 macro_rules! faults {
     ($($(#[doc = $doc:literal])+ $fault:ident => [$($clause:literal),+];)+) => {
-        /// What is wrong with a [`WrongStore`](super::wrong_store::WrongStore).
+        /// A fault of a [`WrongStore`](super::wrong_store::WrongStore).
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Fault {
             /// Nothing.
             None,
-            /// Looks and inserts under two locks, without an await between.
+            /// Reads and inserts under two locks, without an await between.
             TwoLocksToClaim,
             $($(#[doc = $doc])+ $fault,)+
         }
 
-        /// Each fault with all the clauses it breaks; the one it is meant for stands first.
+        /// All faults with the clauses that they break. The intended clause comes first.
         pub(crate) const FAULTS: &[(Fault, &[u8])] = &[$((Fault::$fault, &[$($clause),+]),)+];
     };
 }
@@ -25,17 +25,17 @@ faults! {
     /// A new record is marked as an orphan.
     OrphanFirst => [1, 5, 6, 10, 16, 17];
 
-    /// Looks, awaits, inserts.
+    /// Reads, awaits, inserts.
     TwoStepsToClaim => [2, 4, 6, 11];
     /// Removes the running record, awaits, inserts the finished one.
     TwoStepsToComplete => [2, 6, 12, 17];
-    /// What is left of a lease is the whole of it.
+    /// The rest of a lease is the whole lease.
     WholeLeaseLeft => [2, 8];
-    /// What is left of a lease is what the asker wants one for.
+    /// The rest of a lease is the lease of the request.
     AskersLeaseLeft => [2, 8, 15];
-    /// What is left of a lease is in whole seconds, rounded down.
+    /// The rest of a lease is rounded down to seconds.
     WholeSecondsLeft => [2];
-    /// What is left of a lease is from zero to where it ends.
+    /// The rest of a lease is its end, counted from zero.
     ZeroLeft => [2, 15];
 
     /// Headers are kept in a map from names to values.
@@ -44,7 +44,7 @@ faults! {
     HeadersSorted => [3];
     /// Header values are kept as text.
     HeaderValuesAsText => [3];
-    /// Nobody thought of the sensitive flag.
+    /// The sensitive flag of a header is lost.
     SensitiveLost => [3];
     /// The body is kept as text.
     BodyAsText => [3];
@@ -56,11 +56,11 @@ faults! {
     TrailersLost => [3];
     /// Every success is a 200.
     StatusFlattened => [3];
-    /// What is left of a time to live is what the asker wants.
+    /// The rest of a time to live is that of the request.
     AskersLifeLeft => [3];
-    /// What is left of a time to live is not known.
+    /// The rest of a time to live is unknown.
     NoLifeLeft => [3];
-    /// Bodies end where a column does.
+    /// Bodies are cut at the size of a column.
     LongBodyCut => [3];
 
     /// Compares fingerprints of finished records only.
@@ -71,16 +71,16 @@ faults! {
     TombstoneForStrangers => [4];
     /// Compares fingerprints byte by byte.
     FingerprintsByByte => [4];
-    /// An orphan is given to whoever comes.
+    /// An orphan is given to a request with any fingerprint.
     StrangerInherits => [4, 5, 10];
-    /// A stranger's claim renews the lease.
+    /// A claim with another fingerprint renews the lease.
     StrangerRenews => [4, 10];
     /// An heir's fingerprint becomes the record's.
     HeirsFingerprint => [4];
-    /// A stranger buries the record.
+    /// A claim with another fingerprint leaves a tombstone.
     StrangerBuries => [4, 5, 10, 11];
 
-    /// A release ends the lease and no more: who comes next is an heir.
+    /// A release only ends the lease, so the next claim is an heir.
     ReleaseIsALapse => [5, 6, 10, 11, 15, 16, 17];
     /// A release does nothing.
     ReleaseDoesNothing => [5, 2, 6, 10, 11, 14, 15, 16, 17];
@@ -88,13 +88,13 @@ faults! {
     ReleaseForgetsCheckpoint => [5, 6, 10, 14, 15, 17];
     /// A released record keeps its fingerprint.
     ReleaseKeepsFingerprint => [5, 6, 10, 15];
-    /// A released record counts on, checkpoint or not.
+    /// The attempts of a released record are counted further, with or without a checkpoint.
     ReleaseKeepsAttempt => [5, 10];
-    /// A released record with a checkpoint starts to count anew.
+    /// The attempts of a record that was released with a checkpoint start again.
     ReleaseResetsAttempt => [5, 6, 17];
     /// The mark of an orphan outlives a release.
     OrphanForEver => [5, 6];
-    /// A released record with a checkpoint is anybody's.
+    /// A record that was released with a checkpoint accepts any fingerprint.
     ReleaseOpensToStrangers => [5, 10];
 
     /// Completes with any fence.
@@ -119,13 +119,13 @@ faults! {
     FencesPerHandle => [6, 10, 11];
     /// The claim that follows a release with a checkpoint has the same fence.
     ReleaseKeepsFence => [6, 11];
-    /// A released record's fence is good until somebody claims.
+    /// The fence of a released record is current until the next claim.
     ReleasedStillHeld => [6];
     /// A finished record can be released.
     FinishedReleased => [6];
     /// Compares the fence, awaits, completes.
     TwoStepsToFence => [6, 12];
-    /// A stale verb says so, but extends all the same.
+    /// A stale verb answers `Stale`, but extends the lease.
     StaleExtends => [6];
     /// A verb on an unknown record is held.
     UnknownHeld => [6];
@@ -136,11 +136,11 @@ faults! {
     LeaseEndsLate => [7, 4, 5, 6, 8, 9, 10, 11, 14, 16, 17];
     /// A takeover is no new attempt.
     TakeoverSameAttempt => [7];
-    /// An heir does not hear that it is one.
+    /// An heir is not marked as one.
     TakeoverUnmarked => [7, 6, 17];
-    /// A claim in vain renews the lease.
+    /// A claim that is refused renews the lease.
     InFlightRenews => [7, 2, 4, 5, 6, 8, 10, 11];
-    /// An heir's lease counts from the end of the one before.
+    /// The lease of an heir counts from the end of the previous one.
     TakeoverFromOldEnd => [7, 5, 6, 14];
     /// An orphan can be taken over once.
     OneTakeover => [7, 8, 14];
@@ -154,16 +154,16 @@ faults! {
     /// A lease is extended once.
     ExtendOnce => [8];
 
-    /// Sees that the lease is over, awaits, takes over.
+    /// Sees that the lease has ended, awaits, takes over.
     TwoStepsToInherit => [9, 6];
 
     /// The time to live counts from the completion.
     TtlFromCompletion => [10, 3];
     /// The time to live counts from the latest takeover.
     TtlFromTakeover => [10];
-    /// The time to live counts from the latest look.
+    /// The time to live counts from the latest claim.
     TtlFromLook => [10, 3];
-    /// Forgotten at its time, whoever holds a lease.
+    /// A record is forgotten at its time, even while a lease holds.
     ForgottenWhileHeld => [10];
     /// A finished record is never forgotten.
     FinishedForEver => [10];
@@ -175,16 +175,16 @@ faults! {
     ReleasedForEver => [10];
     /// The checkpoint of an expired record is found by the next.
     CheckpointOutlivesRecord => [10];
-    /// The fingerprint of an expired record is compared all the same.
+    /// The fingerprint of an expired record is still compared.
     FingerprintOutlivesRecord => [10];
-    /// A handle keeps what it replayed, without regard to its time.
+    /// A handle keeps what it replayed beyond its time to live.
     HandleCaches => [10];
     /// Times to live are milliseconds in 32 bits.
     TtlIn32Bits => [10];
     /// A record claimed anew keeps the time of the one before.
     TtlOutlivesRecord => [10, 6];
 
-    /// Nobody looks at the token.
+    /// The token is ignored.
     TokenIgnored => [11, 17];
     /// A repeated claim gets a new fence.
     TokenNewFence => [11];
@@ -198,18 +198,18 @@ faults! {
     TokenForgetsCheckpoint => [11, 17];
     /// A claim repeated after its lease is an heir's.
     TokenWithinLeaseOnly => [11];
-    /// A stranger's claim leaves its token.
+    /// A claim with another fingerprint replaces the token.
     StrangerLeavesToken => [11];
-    /// An heir does not leave its token.
+    /// An heir does not replace the token.
     TokenOfFirstOwner => [11, 17];
-    /// The token is good also when the claim was released.
+    /// The token is still known after a release.
     TokenOutlivesRelease => [11];
 
     /// A repeated completion is stale.
     RepeatedStale => [12, 17];
     /// The last completion wins.
     LastOutcomeWins => [12, 17];
-    /// A repeated completion is held if it says the same.
+    /// A repeated completion is held only with the same outcome.
     RepeatedIfEqual => [12, 17];
     /// A tombstone replaces a response.
     TombstoneWins => [12];
@@ -218,7 +218,7 @@ faults! {
 
     /// A tombstone is a claim in flight.
     TombstoneInFlight => [13, 4, 10, 12, 15];
-    /// A tombstone is one of a kind.
+    /// There is only one kind of tombstone.
     TombstoneReasonLost => [13, 4, 12];
     /// A tombstone is no outcome: the record runs again.
     TombstoneRunsAgain => [13, 4, 10, 12, 15];
@@ -268,7 +268,7 @@ faults! {
     TwoStepsToRelease => [17, 2, 6];
     /// Drops the orphan, awaits, inserts the heir.
     TwoStepsToTakeOver => [17, 6, 9];
-    /// Inserts the record, awaits, writes whose it is.
+    /// Inserts the record, awaits, writes its token.
     TokenInASecondStep => [17, 11];
     /// Writes the outcome, awaits, writes the body.
     BodyInASecondStep => [17, 12];
@@ -276,18 +276,18 @@ faults! {
     TwoStepsToExtend => [17, 2, 6];
 }
 
-/// What is wrong with the purge of a [`WrongStore`](super::wrong_store::WrongStore).
+/// A fault of the purge of a [`WrongStore`](super::wrong_store::WrongStore).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PurgeFault {
     /// Nothing.
     None,
-    /// Keeps what was released, until it expires.
+    /// Keeps released records until they expire.
     KeepsReleased,
-    /// Drops all at once.
+    /// Ignores the limit.
     IgnoresLimit,
     /// Drops none.
     DropsNothing,
-    /// Says that it dropped as many as it was to.
+    /// Returns its limit.
     SaysLimit,
     /// Drops what is past its time to live, whoever holds a lease.
     DropsHeld,

@@ -1,5 +1,5 @@
-//! A `MemoryStore` as far away as a database: verbs take their time, and what was sent is carried out, sooner or later,
-//! whether or not the caller still waits.
+//! A `MemoryStore` behind a simulated network: verbs take time, and a verb that was sent takes effect even if its caller does
+//! not wait.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

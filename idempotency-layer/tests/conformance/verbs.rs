@@ -1,4 +1,4 @@
-//! The verbs: one atomic step each, where the fault does not make it two.
+//! The verbs of the wrong store. Each is one atomic step, unless the fault splits it.
 
 use std::time::Duration;
 

@@ -1,14 +1,14 @@
-//! What stores that take a response apart lose of it.
+//! Faults of stores that take a response apart.
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 use idempotency_layer::{Outcome, ResponseParts, StoredResponse};
 
 use crate::faults::Fault;
 
-/// The outcome as a store with this fault keeps it.
+/// Returns the outcome as a store with this fault keeps it.
 pub(crate) fn damaged(outcome: Outcome, fault: Fault) -> Outcome {
     let Outcome::Response(response) = &outcome else { return outcome };
-    // What this release cannot read is left as it is: the fault is to show in what it can.
+    // Bytes that this release cannot decode are kept as they are.
     let Ok(mut parts) = response.decode() else { return outcome };
     match fault {
         Fault::RepeatedHeadersLost => {
@@ -46,7 +46,7 @@ pub(crate) fn damaged(outcome: Outcome, fault: Fault) -> Outcome {
     Outcome::Response(encoded(&parts))
 }
 
-/// As the crate encodes it, which it keeps to itself.
+/// Encodes a response as the crate does, whose function is private.
 fn encoded(parts: &ResponseParts) -> StoredResponse {
     let count = |headers: &HeaderMap| u16::try_from(headers.len()).expect("few headers").to_be_bytes();
     let mut bytes = vec![1];

@@ -1,4 +1,4 @@
-//! A simple store, right but for one fault.
+//! A simple store with one fault.
 
 mod verbs;
 
@@ -19,14 +19,14 @@ pub(crate) struct WrongStore {
     fault: Fault,
     purge_fault: PurgeFault,
     shared: Arc<Mutex<Shared>>,
-    /// What only this handle knows, where the fault is to have that.
+    /// The private state of this handle, for faults that need it.
     own: Mutex<Own>,
 }
 
 #[derive(Default)]
 struct Shared {
     rows: HashMap<RecordId, Row>,
-    /// What rows were when they were forgotten.
+    /// The rows that were forgotten.
     dead: HashMap<RecordId, Row>,
     fences: HashMap<RecordId, u64>,
     checkpoint: Option<Checkpoint>,
@@ -56,7 +56,7 @@ struct Row {
     outcome: Option<Outcome>,
 }
 
-/// How much a lease ends early or late: the grain of time of the tests.
+/// How much too early or too late a lease ends.
 const GRAIN: Duration = Duration::from_millis(100);
 
 impl WrongStore {
@@ -313,7 +313,7 @@ impl WrongStore {
         }
     }
 
-    /// Whether a verb is held: the faults of it are "with any fence" and "not after the lease".
+    /// Returns whether a verb is held. Two kinds of fault apply here: "with any fence" and "not after the lease".
     fn holds(&self, shared: &Shared, record: RecordId, fence: Fence, faults: [Fault; 2]) -> bool {
         let Some(row) = shared.rows.get(&record) else { return false };
         let fenced = match self.fault {
@@ -327,7 +327,7 @@ impl WrongStore {
         fenced && !late && !released && row.outcome.is_none()
     }
 
-    /// The verb on a record the caller has looked up.
+    /// Applies the verb to a record that the caller has read.
     fn stale(&self, shared: &Shared, record: RecordId) -> Fenced {
         let held = self.is(Fault::UnknownHeld) && !shared.rows.contains_key(&record);
         if held { Fenced::Held } else { Fenced::Stale }

@@ -1,4 +1,4 @@
-//! Under axum: nested routers, extractors, its own body.
+//! axum: nested routers, extractors and bodies.
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Path;

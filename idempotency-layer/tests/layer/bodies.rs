@@ -74,7 +74,7 @@ async fn how_a_request_is_cut_into_frames_makes_no_other_request() {
     for cut in [vec![data("one "), data("two")], vec![data("o"), data(""), data("ne two")]] {
         assert!(send(&service, with_body("key", frames(cut))).await.is_replay());
     }
-    // But a body that only begins alike is another.
+    // A body that only begins with the same bytes is another one.
     assert_eq!(send(&service, with_body("key", frames(vec![data("one ")]))).await.status, 422);
 }
 
@@ -95,7 +95,7 @@ async fn a_request_that_breaks_off_is_an_error_and_never_an_empty_success() {
     for pieces in [vec![broken()], vec![data("half"), broken()], vec![data("half"), broken(), data("rest")]] {
         let answer = send(&service, with_body("key", frames(pieces))).await;
         assert_eq!((answer.status, answer.kind()), (400, Some(RejectionKind::BodyUnreadable)));
-        // Whoever renders it anew may tell a time-out from a reset.
+        // A renderer can distinguish a time-out from a reset.
         let why = answer.rejection.as_ref().unwrap().source().map(ToString::to_string);
         assert_eq!(why.as_deref(), Some("the connection was reset"));
         assert!(!answer.text().contains("reset"), "the client is not told: {}", answer.text());
@@ -145,7 +145,7 @@ async fn without_a_fingerprint_the_handler_reads_the_request_while_it_comes() {
             async { response(200, request.into_body().collect().await.unwrap().to_bytes()) }
         }),
     );
-    // The body comes when the handler was called: a layer that reads first waits for ever.
+    // The body arrives after the handler was called. A layer that reads it first would wait for ever.
     let body = stream::once(async move {
         called.notified().await;
         data("late")
@@ -322,7 +322,7 @@ async fn clients_of_one_key_share_no_reading_position() {
     }
 }
 
-/// A service whose bodies are [`ReplayBody`]s around something that cannot be made from bytes.
+/// A service with [`ReplayBody`]s around a body that cannot be made from bytes.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_cannot_be_made_from_bytes_passes_in_a_wrapper() {
     type Wrapped = ReplayBody<Body>;

@@ -1,4 +1,4 @@
-//! Bounds on what a layer does at a time: requests whose clients left, and requests that wait.
+//! Bounds of a layer: requests whose clients disconnected, and waiters.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ async fn handlers_are_bounded_by_the_limit_outside_and_the_requests_that_finish_
                     break;
                 }
             }
-            // Some stay for a while, so that several leave at a time.
+            // Some clients stay for a while, so that several disconnect at once.
             staying.push(request);
             if staying.len() == limit {
                 staying.clear();
@@ -63,7 +63,7 @@ async fn while_too_many_finish_without_their_clients_keyed_requests_are_refused_
     assert!(refused.header("retry-after").is_some());
     assert!(refused.text().contains("idempotency_overloaded"));
     assert_eq!((runs.get(), store.count(Verb::Claim)), (2, 2));
-    // Without a key there is nothing that runs on.
+    // A request without a key does not run on after its client.
     let plain = start(&service, post_without_key("body"));
     settle().await;
     assert_eq!(runs.get(), 3);
@@ -98,7 +98,7 @@ async fn beyond_the_bound_on_waiters_a_duplicate_is_told_at_once() {
         assert!(told.is_finished(), "without a moment of time");
         assert_eq!(told.await.unwrap().kind(), Some(RejectionKind::InProgress));
     }
-    // One that leaves makes room.
+    // A waiter that leaves makes room.
     let mut waiters = waiters.into_iter();
     waiters.next().unwrap().abort();
     settle().await;

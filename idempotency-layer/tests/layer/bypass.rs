@@ -1,4 +1,4 @@
-//! What is none of the layer's business passes as it came.
+//! Requests that the layer does not look at pass unchanged.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::support::{
 #[derive(Clone)]
 struct Mark;
 
-/// Answers what it saw of the request.
+/// Answers with what it saw of the request.
 fn mirror() -> crate::support::Handler {
     handler(|request: Req| async move {
         let saw = [
@@ -66,7 +66,7 @@ async fn a_request_without_a_key_is_not_read() {
             response(200, request.into_body().collect().await.unwrap().to_bytes())
         }
     }));
-    // This body's one frame comes after the handler was called: whoever reads first waits for ever.
+    // The body's only frame arrives after the handler was called. A layer that reads it first would wait for ever.
     let body = futures_util::stream::once(async move {
         seen.notified().await;
         data("late")
@@ -181,7 +181,7 @@ async fn the_context_and_the_extensions_reach_the_handler_of_a_request_with_a_ke
     let service = protected(mirror());
     let answer = send(&service, with(marked(full("body")), "idempotency-key", "key")).await;
     assert_eq!(answer.header("x-saw"), Some("[true, true]"));
-    // The first client gets what is not replayed, too.
+    // The first client also gets the headers that are not replayed.
     assert_eq!(answer.header("set-cookie"), Some("a=b"));
 }
 

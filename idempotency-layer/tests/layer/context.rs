@@ -1,4 +1,4 @@
-//! What the handler learns of its key, and leaves for its next attempt.
+//! `Idempotency`: the key, derived keys, attempts and checkpoints.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::support::{
     under, with,
 };
 
-/// A handler that sees its context.
+/// A handler with its `Idempotency`.
 fn seeing<F, Fut>(run: F) -> Handler
 where
     F: Fn(Idempotency) -> Fut + Clone + Send + Sync + 'static,
@@ -45,8 +45,8 @@ async fn a_derived_key_is_the_same_on_every_attempt_and_another_for_each_label_k
     }
 }
 
-/// The record of a 503 is forgotten, so the client may use its key for another request. The bank must not answer that with
-/// the first one's charge.
+/// The record of a 503 is forgotten, so the client may use its key for another request. The bank must not answer that request
+/// with the charge of the first one.
 #[tokio::test(start_paused = true)]
 async fn a_derived_key_is_another_for_another_request_under_the_same_key() {
     let service = protected(seeing(|idempotency| async move { response(503, idempotency.derive("charge")) }));
@@ -61,7 +61,7 @@ fn both(idempotency: &Idempotency) -> String {
     format!("{} {}", idempotency.derive("charge"), idempotency.derive_uuid("charge"))
 }
 
-/// Another process, another day, another release: whoever was handed a derived key knows it by these digits.
+/// Derived keys are the same in every process and every release.
 #[tokio::test(start_paused = true)]
 async fn a_derived_key_never_changes() {
     let service = protected(seeing(|idempotency| async move { response(201, both(&idempotency)) }));
@@ -88,7 +88,7 @@ async fn a_derived_uuid_is_one_of_version_8_and_another_for_each_label() {
     }
 }
 
-/// The number a UUID stands for, if it is written as RFC 9562, section 4, says.
+/// Parses a UUID in the format of RFC 9562, section 4.
 fn number_of(uuid: &str) -> u128 {
     let lengths: Vec<_> = uuid.split('-').map(str::len).collect();
     assert_eq!(lengths, [8, 4, 4, 4, 12], "{uuid}");
@@ -109,7 +109,7 @@ async fn the_key_is_told_as_the_client_sent_it_and_without_its_quotes() {
     assert_eq!(send(&service, post(r#""k\"1""#, "body")).await.brief(), (200, "k\"1"));
 }
 
-/// Checkpoints its attempt, and answers 503 until the third.
+/// Checkpoints each attempt, and answers 503 before the third.
 fn stepwise() -> Handler {
     seeing(|idempotency| async move {
         let before = idempotency.recovered().map(|point| format!("{} {:?}", point.name, point.data));

@@ -1,4 +1,4 @@
-//! The client goes away: at every await, and what is left behind each time.
+//! Clients that disconnect, at every await.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,8 +15,8 @@ use crate::support::{
     protected, response, send, settle, start,
 };
 
-/// A handler that yields before its effect and after it, and whose answer comes in frames. The effect comes with the last
-/// of them: until then it can be cancelled.
+/// A handler that yields before and after its effect and answers in frames. The effect happens with the last frame; until
+/// then the handler can be cancelled.
 fn slow(effects: &Count, begun: &Arc<AtomicUsize>) -> Handler {
     let (effects, begun) = (effects.clone(), begun.clone());
     handler(move |request: Req| {
@@ -44,7 +44,7 @@ fn slow(effects: &Count, begun: &Arc<AtomicUsize>) -> Handler {
     })
 }
 
-/// How many handlers were begun and neither ended nor dropped.
+/// The number of handlers that have begun and neither ended nor been dropped.
 struct Running(Arc<AtomicUsize>);
 
 impl Running {
@@ -65,7 +65,7 @@ fn in_frames(key: &str) -> Req {
     request.body(frames(vec![data("a"), data("b"), data("c")])).unwrap()
 }
 
-/// A store every verb of which is pending before it takes effect and again after.
+/// A store whose verbs are pending once before they take effect and once after.
 fn yielding() -> Scripted {
     let store = Scripted::new();
     for verb in [Verb::Claim, Verb::Complete, Verb::Release, Verb::Extend, Verb::Checkpoint] {
@@ -78,8 +78,7 @@ fn layer(store: &Scripted, policy: OnDisconnect) -> IdempotencyLayer<Scripted> {
     builder(store.clone()).on_disconnect(policy).build()
 }
 
-/// Drops a request after each number of polls it can take, then retries it. Gives the effects there were before the
-/// retry, drop by drop.
+/// Drops a request after each possible number of polls, then retries it. Returns the number of effects before each retry.
 async fn dropped_everywhere(policy: OnDisconnect) -> Vec<usize> {
     let mut before_retry = Vec::new();
     for polls in 0.. {
@@ -100,7 +99,7 @@ async fn dropped_everywhere(policy: OnDisconnect) -> Vec<usize> {
         layer.shutdown().await;
         assert_eq!((layer.detached(), running.load(Ordering::SeqCst)), (0, 0), "after {polls} polls");
         before_retry.push(effects.get());
-        // Nothing is stuck: the retry is answered at once, and there was one effect, whoever caused it.
+        // The retry is answered at once, and there was one effect, of the request or of its retry.
         for again in [false, true] {
             let retry = send(&service, in_frames("key")).await;
             assert_eq!(retry.brief(), (201, "effect 1"), "after {polls} polls");
@@ -114,7 +113,7 @@ async fn dropped_everywhere(policy: OnDisconnect) -> Vec<usize> {
 #[tokio::test(start_paused = true)]
 async fn dropped_at_any_await_a_request_has_exactly_one_effect_and_its_retry_gets_the_answer() {
     let effects = dropped_everywhere(OnDisconnect::Finish).await;
-    // Before the claim nothing happened; from the claim on the request finished without its client.
+    // Before the claim, nothing happened. After it, the request finished without its client.
     let claimed = effects.iter().position(|effects| *effects == 1).unwrap();
     assert!((2..8).contains(&claimed), "{effects:?}");
     assert!(effects[claimed..].iter().all(|effects| *effects == 1), "{effects:?}");
@@ -123,7 +122,7 @@ async fn dropped_at_any_await_a_request_has_exactly_one_effect_and_its_retry_get
 #[tokio::test(start_paused = true)]
 async fn cancelled_at_any_await_a_request_leaves_nothing_and_its_retry_runs() {
     let effects = dropped_everywhere(OnDisconnect::Cancel).await;
-    // Before the end of the response nothing happened; what was answered was recorded without its client.
+    // Before the end of the response, nothing happened. After it, the response was recorded without its client.
     let ended = effects.iter().position(|effects| *effects == 1).unwrap();
     assert!(ended > 6, "{effects:?}");
     assert!(effects[ended..].iter().all(|effects| *effects == 1), "{effects:?}");
@@ -395,7 +394,7 @@ async fn a_task_local_of_the_caller_is_seen_by_the_handler_at_each_of_its_polls(
     assert_eq!(answer.brief(), (201, "17 17"));
 }
 
-/// A handler that is not on the task of its client, from its first poll on, cannot tell.
+/// A handler that runs on another task than its client from the first poll on does not notice.
 #[tokio::test(start_paused = true)]
 async fn the_handler_runs_on_the_task_of_its_client() {
     let service = protected(handler(|_| async { response(201, format!("{:?}", tokio::task::id())) }));

@@ -1,4 +1,4 @@
-//! The edges of HTTP: uploads that break off, responses that never end, interim responses, limits elsewhere.
+//! Edges of HTTP: uploads that break off, responses that never end, interim responses, limits outside the layer.
 
 use std::error::Error;
 use std::time::Duration;
@@ -26,12 +26,12 @@ fn endless(pieces: Vec<Piece>) -> Body {
     ))
 }
 
-/// Without a fingerprint the handler reads the body while it comes.
+/// A contract without fingerprints, so that the handler reads the body while it arrives.
 fn unread() -> Contract {
     Contract::ietf().key(KeySyntax::token(1..=9)).fingerprint(FingerprintMode::None)
 }
 
-/// Stores what it is sent and answers `status` if that breaks off.
+/// Reads the upload, and answers `status` if it breaks off.
 fn storing(runs: &Count, status: u16) -> Handler {
     let runs = runs.clone();
     handler(move |request: Req| {
@@ -66,7 +66,7 @@ async fn whatever_is_answered_to_an_upload_that_broke_off_is_given_but_not_store
 
 #[tokio::test(start_paused = true)]
 async fn an_upload_that_breaks_off_while_the_response_is_sent_is_not_stored_either() {
-    // The handler answers with the body that it is sent, as it comes; its own error handling makes it end well.
+    // The handler echoes the upload while it arrives, and its error handling turns the break into an ordinary end.
     let inner = handler(|request: Req| async move {
         let pieces =
             request.into_body().into_data_stream().take_while(|piece| std::future::ready(piece.is_ok()));

@@ -1,4 +1,4 @@
-//! What a handler under axum is told when it takes what no layer gives it, and what its client is.
+//! Extractors of axum that fail: the error that the handler sees, and the response that its client gets.
 
 use axum::Router;
 use axum::body::{Body, to_bytes};

@@ -1,4 +1,4 @@
-//! Which requests under one key are the same one.
+//! Requests with one key: which of them are the same.
 
 use http::Request;
 use idempotency_layer::{Contract, FingerprintMode, RejectionKind};
@@ -12,7 +12,7 @@ fn typed(content_type: &str, body: &str) -> Req {
     request.body(full(body.to_owned())).unwrap()
 }
 
-/// Whether the second request is taken for a retry of the first; else it is refused.
+/// Returns whether the second request is a retry of the first. If not, it is refused.
 async fn same(mode: FingerprintMode, first: Req, second: Req) -> bool {
     let runs = Count::default();
     let service = under(Contract::veriko().fingerprint(mode), counting(&runs));

@@ -23,7 +23,7 @@ use crate::support::{
     memory, now, post, response, send, settle, start, trailers, try_handler, under, with,
 };
 
-/// The longest that a call waits for its end where it may be a stream.
+/// How long a call that may be a stream waits for its end.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// A message with its prefix.
@@ -62,7 +62,7 @@ fn trailers_only(code: &'static str) -> Res {
     response
 }
 
-/// Answers each run with what `answer` says.
+/// Answers each run with `answer`.
 fn answering(runs: &Count, answer: impl Fn() -> Res + Clone + Send + Sync + 'static) -> Handler {
     let runs = runs.clone();
     handler(move |_| {
@@ -72,13 +72,13 @@ fn answering(runs: &Count, answer: impl Fn() -> Res + Clone + Send + Sync + 'sta
     })
 }
 
-/// The status of a call.
+/// Returns the status of a call.
 fn code(answer: &Answer) -> &str {
     let trailer = answer.trailers.as_ref().and_then(|trailers| trailers.get("grpc-status"));
     answer.header("grpc-status").or(trailer.map(|code| code.to_str().unwrap())).unwrap()
 }
 
-/// How often the same call runs when it is sent twice and answered by `answer`, under this contract.
+/// Sends the same call twice, and returns how often it ran.
 async fn runs_of_two(contract: Contract, answer: impl Fn() -> Res + Clone + Send + Sync + 'static) -> usize {
     let runs = Count::default();
     let service = under(contract, answering(&runs, answer));
@@ -214,8 +214,7 @@ async fn grpc_web_is_not_read_as_grpc() {
     assert_eq!(runs.get(), 1, "an HTTP 200 like any other");
 }
 
-/// Sends a call whose handler writes a row and gives this answer, twice. The rows that are committed, and how often the
-/// handler ran.
+/// Sends a call twice whose handler writes a row. Returns the number of committed rows and of runs.
 async fn rows_of_two(
     is_keyed: bool,
     answer: impl Fn() -> Res + Clone + Send + Sync + 'static,
@@ -290,7 +289,7 @@ async fn without_a_key_rows_are_not_committed_with_a_response_that_broke_off() {
     assert_eq!(rows_of_two(false, cut).await, (0, 2));
 }
 
-/// A rejection of `Contract::grpc`, as its table has it.
+/// Checks a rejection against the table of `Contract::grpc`.
 fn assert_rejected(answer: &Answer, kind: RejectionKind, expected: &str, pushback: Option<&str>) {
     assert_eq!(answer.kind(), Some(kind));
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/grpc")), "{kind:?}");

@@ -1,4 +1,4 @@
-//! A client that sends a broken key believes itself protected: it is told, and nothing runs.
+//! Invalid keys. A client that sends one believes that it is protected, so the layer refuses it and nothing runs.
 
 use http::{HeaderValue, Request};
 use idempotency_layer::{Contract, InvalidKey, KeySyntax, RejectionKind};
@@ -14,7 +14,7 @@ fn keyed(values: &[&[u8]]) -> Req {
     request
 }
 
-/// Sends keys that are all to be refused, and says why each was.
+/// Sends invalid keys and returns the reason for each refusal.
 async fn refused<const N: usize>(contract: Contract, keys: [&[&[u8]]; N]) -> [InvalidKey; N] {
     let runs = Count::default();
     let service = under(contract, counting(&runs));

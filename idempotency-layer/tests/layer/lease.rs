@@ -201,7 +201,7 @@ async fn the_lease_is_renewed_while_the_outcome_is_recorded() {
     store.next(Verb::Complete, [Act::After(Duration::from_secs(10))]);
     let owner = start(&service, post("key", "body"));
     sleep(Duration::from_secs(5)).await;
-    // The effect is done, and its record on the way: this is no time for a second run.
+    // The effect took place, and its completion has begun. A second run must not start now.
     assert_eq!(send(&service, post("key", "body")).await.kind(), Some(RejectionKind::InProgress));
     assert_eq!((owner.await.unwrap().brief(), runs.get()), ((201, "run 1"), 1));
 }
@@ -308,7 +308,7 @@ async fn no_length_of_time_is_too_long_or_too_short() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_counts_from_before_the_store_was_asked() {
-    // The answer to the claim is ten seconds on its way, and so is each renewal's: a third of the lease is over by then.
+    // The answers to the claim and to each renewal take ten seconds, which is a third of the lease.
     let (store, runs, gate) = (Scripted::new(), Count::default(), Gate::closed());
     let service = builder(store.clone()).lease(Duration::from_secs(30)).build().layer(gated(&runs, &gate));
     let answer = Gate::closed();

@@ -1,4 +1,4 @@
-//! The memory store: bounded, fair to what runs, and never busy sweeping.
+//! `MemoryStore`: bounds, eviction and expiry.
 
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -19,7 +19,7 @@ use crate::support::{
 
 const TTL: Duration = Duration::from_secs(10);
 
-/// A record; those of one `shard` lie together.
+/// Makes the name of a record in a shard.
 fn record(shard: u8, number: u32) -> RecordId {
     let mut bytes = [0; 32];
     bytes[0] = shard;
@@ -197,7 +197,7 @@ async fn expired_records_do_not_pile_up_under_steady_traffic() {
         send(&service, post(&format!("key-{key}"), "body")).await;
         advance(Duration::from_millis(2)).await;
     }
-    // 500 are alive; what is expired waits for the next claim of its shard.
+    // 500 are alive. An expired record is removed by the next claim in its shard.
     assert!(store.stats().records < 800, "{:?}", store.stats());
 }
 
@@ -253,7 +253,7 @@ async fn a_response_that_finds_no_room_beside_what_runs_evicts_nobody() {
         run(&store, record(1, running)).await;
         running += 1;
     }
-    // It fits into an empty store, but not into this one, whoever is evicted.
+    // It fits into an empty store, but not into this one, even if every other record is evicted.
     assert!(store.complete(record(0, 1), fence, answer(9000)).await.is_err());
     assert_eq!(store.stats().evicted_early, 0);
     assert!(matches!(claim(&store, record(0, 0)).await, Claim::Replay { .. }));
@@ -306,7 +306,7 @@ fn room_that_was_made_and_not_needed_is_given_back() {
     const FINISHED: usize = 100;
     let store = MemoryStore::new(10_000);
     let at_once = |record| claim(&store, record).now_or_never().unwrap();
-    // What one finished record costs.
+    // The size of one finished record.
     finish(&store, record(1, 0), FINISHED).now_or_never().unwrap();
     let cost = store.stats().bytes;
     for round in 0..1000 {
@@ -315,7 +315,7 @@ fn room_that_was_made_and_not_needed_is_given_back() {
             number += 1;
             finish(&store, record(1, round * 100 + number), FINISHED).now_or_never().unwrap();
         }
-        // Full: each of these has to make room, and one of them uses it.
+        // The store is full: each of these evicts records, and one of them uses the space.
         let contended = record(2, round);
         let start = Barrier::new(4);
         let claims = thread::scope(|threads| {
@@ -354,7 +354,7 @@ async fn what_expired_with_a_checkpoint_or_as_an_orphan_leaves_its_room_to_other
         assert_eq!(store.purge_expired(usize::MAX).await.unwrap(), 1);
         assert_eq!((store.stats().records, store.stats().bytes), (0, 0));
     }
-    // Full, it evicts: nothing of what is gone is taken for a running claim's.
+    // The store is full and evicts. The space of evicted records does not count for running claims.
     for n in 0..1000 {
         finish(&store, record(1, n), 500).await;
     }

@@ -1,5 +1,5 @@
-//! Any interleaving of clients that come and go, handlers that end this way and that, and time that passes, held
-//! against a small model: one stored effect for each key within its time to live, and every replay the same.
+//! Random interleavings of clients, handlers and time, compared with a small model: each key has one stored effect within
+//! its time to live, and all its replays are the same.
 
 use std::collections::HashMap;
 use std::io;
@@ -30,7 +30,7 @@ enum Step {
     End(Index, Ending),
     /// Time passes, and leases are renewed.
     Pass(u32),
-    /// Time passes, and they are not.
+    /// Time passes, and leases are not renewed.
     Stall(u32),
 }
 
@@ -62,14 +62,14 @@ fn step() -> impl Strategy<Value = Step> {
 
 type Name = (u8, u8);
 
-/// What the layer must know of a key.
+/// The state of a key in the model.
 #[derive(Clone, Debug)]
 enum Known {
     Running {
         run: usize,
         body: u8,
         since: Instant,
-        /// Renewals failed meanwhile: another run may take over.
+        /// Whether renewals failed meanwhile, so that another run may take over.
         lapsed: bool,
     },
     Done {
@@ -133,7 +133,7 @@ impl World {
         Self { store, service, cancels, begun, clients: Vec::new(), known: HashMap::new() }
     }
 
-    /// What is known of a key now.
+    /// Returns the state of a key now.
     fn known(&self, name: Name) -> Option<&Known> {
         self.known.get(&name).filter(|known| match known {
             Known::Done { since, .. } => now() < *since + TTL,
@@ -202,7 +202,7 @@ impl World {
             self.clients.push(Client { name, body, run: Some(run), task });
             return;
         }
-        // Nothing began, so it is answered from what is known.
+        // No run began, so the answer follows from the state.
         assert!(task.is_finished(), "neither run nor answered");
         let answer = task.await.unwrap().unwrap();
         match self.known(name) {
@@ -215,7 +215,7 @@ impl World {
             }
             Some(Known::Running { .. }) => assert_eq!(answer.kind(), Some(RejectionKind::InProgress)),
             None => {
-                // Only a run past its time to live whose lease is renewed again.
+                // This happens only to a run beyond its time to live whose lease is renewed again.
                 let lapsed = matches!(self.known.get(&name), Some(Known::Running { lapsed: true, .. }));
                 assert!(lapsed && answer.kind().is_some(), "{answer:?}");
             }
@@ -264,7 +264,7 @@ impl World {
     }
 }
 
-/// What the client of a run gets. One that is not the owner (any more) gets no success that was not stored.
+/// Checks the response of a run. A run that is no longer the owner must not answer a success that was not stored.
 fn check(
     answer: Result<Result<Answer, io::Error>, JoinError>,
     run: usize,
@@ -283,7 +283,7 @@ fn check(
     }
 }
 
-/// Passes time in steps that let leases be renewed.
+/// Lets time pass in steps that are short enough for renewals.
 async fn pass(millis: u32) {
     let mut left = Duration::from_millis(millis.into());
     while !left.is_zero() {

@@ -1,4 +1,4 @@
-//! One key, one run: whoever asks at the same time, with another body, on another path, as another tenant.
+//! One run for each key: concurrent requests, other bodies, other paths, other tenants.
 
 use http::Method;
 use idempotency_layer::{
@@ -94,7 +94,7 @@ async fn the_same_key_with_another_body_is_refused_whether_the_first_runs_or_is_
         settle().await;
     }
     assert_eq!(first.await.unwrap().brief(), (201, "run 1"));
-    // And the refusals changed nothing.
+    // The refusals changed nothing.
     assert_eq!(send(&service, post("key", r#"{"amount":10}"#)).await.brief(), (201, "run 1"));
     assert_eq!(runs.get(), 1);
 }
@@ -156,7 +156,7 @@ async fn one_tenants_key_never_replays_to_another() {
     let of = |tenant| with(post("key", "body"), "x-tenant", tenant);
     assert_eq!(send(&service, of("alice")).await.brief(), (201, "run 1"));
     assert_eq!(send(&service, of("bob")).await.brief(), (201, "run 2"));
-    // Another tenant's other body is no conflict either, and tells nothing of the first.
+    // Another body of another tenant is no conflict, and reveals nothing of the first.
     let other = with(post("key", "another body"), "x-tenant", "carol");
     assert_eq!(send(&service, other).await.brief(), (201, "run 3"));
     assert!(send(&service, of("alice")).await.is_replay());

@@ -1,4 +1,4 @@
-//! A process died while its handler ran; or the handler ended without a response.
+//! Orphans: the process died while its handler ran, or the handler ended without a response.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::support::{
 const LEASE: Duration = Duration::from_secs(30);
 const UNKNOWN: RejectionKind = RejectionKind::Tombstone(Tombstone::Unknown);
 
-/// The handler behind a layer with this policy, and an orphan under "key".
+/// The handler behind a layer with this policy, and an orphan with the key "key".
 async fn with_orphan(policy: OnOrphan, runs: &Count) -> IdempotencyService<Handler, Arc<MemoryStore>> {
     let store = memory();
     let dying = builder(store.clone()).build().layer(gated(runs, &Gate::closed()));
@@ -209,7 +209,7 @@ async fn reconciling_goes_on_when_the_client_goes_away() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reconciled_answer_says_itself_whether_it_is_stored() {
-    // As a handler's: a 503 is not, unless it says so.
+    // The same rule as for a handler's response: a 503 is not stored unless its disposition says so.
     let runs = Count::default();
     let service = with_orphan(answered(503), &runs).await;
     assert_eq!(send(&service, post("key", "body")).await.brief(), (503, "found"));

@@ -1,4 +1,4 @@
-//! What a response says of what the layer did with its request.
+//! `RequestOutcome`, the extension of a response.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ async fn a_run_says_so_and_a_replay_says_how_old_it_is() {
         else {
             panic!("not a replay");
         };
-        // Of paused time, so to the millisecond or so that the timer rounds to.
+        // The clock is paused, so the age is exact up to the resolution of the timer.
         let age = Duration::from_secs(age + if age == 3600 { 5 } else { 0 });
         assert!(told.abs_diff(age) < Duration::from_millis(10), "{told:?} for {age:?}");
     }

@@ -1,4 +1,4 @@
-//! The handler panics, or the service gives an error in place of a response.
+//! Handlers that panic, and services that return an error instead of a response.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +16,7 @@ use crate::support::{
     start, try_handler,
 };
 
-/// The words of a client's task that panicked.
+/// Returns the message of a panicked client task.
 async fn panic_of(client: tokio::task::JoinHandle<crate::support::Answer>) -> String {
     let panic = client.await.unwrap_err().into_panic();
     (*panic.downcast::<String>().unwrap()).clone()
@@ -57,7 +57,7 @@ async fn after_a_panic_the_key_may_be_used_for_another_request() {
     assert_eq!(send(&service, post("key", "corrected")).await.brief(), (201, "run 2"));
 }
 
-/// Panics in `call` itself, before there is a future.
+/// Panics in `call`, before it returns a future.
 #[derive(Clone)]
 struct PanicsInCall(Count);
 

@@ -20,7 +20,7 @@ struct Preset {
     contract: fn() -> Contract,
     key: &'static str,
     invalid: u16,
-    /// `None`: replays.
+    /// `None` means that the first response is replayed.
     reused: Option<u16>,
     any_method: bool,
     bound_to_endpoint: bool,
@@ -107,7 +107,7 @@ impl Preset {
         with(Request::post("/orders").body(full(body)).unwrap(), "idempotency-key", self.key)
     }
 
-    /// Checks a rejection's status and content type, and gives its body.
+    /// Checks the status and content type of a rejection, and returns its body.
     fn rejected(&self, answer: &Answer, status: u16) -> Value {
         assert_eq!(
             (answer.status, answer.header("content-type")),
@@ -115,7 +115,7 @@ impl Preset {
             "{}",
             self.name
         );
-        // Without a key there is nothing that a mark could say of it.
+        // A rejection without a key carries no mark.
         let mark = self.fresh.filter(|_| answer.kind() != Some(RejectionKind::KeyMissing));
         assert_eq!(answer.header(self.replayed), mark, "{}", self.name);
         assert_eq!(answer.rejection.as_ref().unwrap().status(), StatusCode::from_u16(status).unwrap());
@@ -123,7 +123,7 @@ impl Preset {
     }
 }
 
-/// What a preset's body says of a rejection: the fields that its clients look at.
+/// The fields of a preset's error body that its clients read.
 fn fields(name: &str, body: &Value) -> Value {
     let text = |value: &Value| value.as_str().is_some_and(|text| text.ends_with('.'));
     match name {

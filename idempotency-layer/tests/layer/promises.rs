@@ -9,7 +9,7 @@ const PAGE: &str = include_str!("../../../docs/PROMISES.md");
 
 type Table = Vec<Vec<String>>;
 
-/// The tables of a text from this heading on, without their heads.
+/// Returns the tables of a text, without their headings.
 fn tables<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Table> {
     let (mut tables, mut inside) = (Vec::<Table>::new(), false);
     for line in lines {
@@ -35,7 +35,7 @@ fn promised() -> Vec<Table> {
     )
 }
 
-/// The names of all functions in this folder and those below.
+/// Collects the names of all functions in a folder and its subfolders.
 fn functions(folder: &Path, names: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -1,4 +1,4 @@
-//! `poll_ready` and `call`: whoever was made ready is called, and nothing that readiness reserved is kept.
+//! `poll_ready` and `call`: the service that is called was ready, and no reserved permit is kept.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -16,7 +16,7 @@ use crate::support::{
     response, send, settle, start, with,
 };
 
-/// Panics when it is called without having been made ready, by this very clone.
+/// Panics if it is called without `poll_ready` on the same clone.
 #[derive(Debug, Default)]
 struct Strict {
     ready: bool,
@@ -106,7 +106,7 @@ async fn a_replay_or_a_rejection_does_not_reach_the_inner_service() {
     assert!(handle.next_request().await.is_none(), "one request, and no other");
 }
 
-/// The handler behind a layer and, further in, a limit of this many requests at once.
+/// The handler behind a layer and an inner concurrency limit.
 fn limited(
     limit: usize,
     store: Scripted,
@@ -152,7 +152,7 @@ async fn no_permit_is_lost_to_a_replay_a_rejection_or_a_client_that_leaves() {
 
 #[tokio::test(start_paused = true)]
 async fn a_service_that_stays_holds_no_permit_after_its_answer() {
-    // As a connection does that keeps its service between two requests.
+    // A connection keeps its service between two requests.
     let cases = [
         ("run", post("fresh", "body")),
         ("replay", post("key", "body")),
@@ -190,7 +190,7 @@ async fn a_request_that_finishes_without_its_client_holds_its_permit_until_it_en
     }
 }
 
-/// Counts what a rate limiter further in would: every request it is called with.
+/// Counts requests as an inner rate limiter would.
 #[tokio::test(start_paused = true)]
 async fn a_rate_limit_behind_the_layer_is_not_spent_on_replays_and_rejections() {
     let spent = Count::default();
@@ -300,7 +300,7 @@ async fn after_the_claim_a_request_waits_for_the_service_under_its_lease() {
     assert_eq!((late.await.unwrap().status, first.await.unwrap().status, runs.get()), (201, 201, 2));
 }
 
-/// Ready the first time, as the layer's own caller finds it, and broken when it is asked again.
+/// Ready the first time, for the caller of the layer, and broken from then on.
 #[derive(Debug)]
 struct Breaks {
     asked: Count,

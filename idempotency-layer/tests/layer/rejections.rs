@@ -1,4 +1,4 @@
-//! Rejections: typed, linked, rendered anew.
+//! Rejections: kinds, links and custom renderers.
 
 use bytes::Bytes;
 use http::{HeaderName, Method, Response, StatusCode, Uri};
@@ -78,7 +78,7 @@ async fn retry_after_is_a_whole_number_of_seconds_that_the_type_tells_too() {
     assert_eq!(answer.header("retry-after"), Some(&*seconds.to_string()));
 }
 
-/// A contract of one's own, every setting other than a preset's.
+/// A contract in which every setting differs from the presets.
 fn own() -> Contract {
     Contract::stripe()
         .header(HeaderName::from_static("x-request-key"))

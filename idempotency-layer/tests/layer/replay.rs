@@ -1,4 +1,4 @@
-//! What a replay repeats, what it leaves out, and what is not stored at all.
+//! Replays: what they contain, what they omit, and which responses are not stored.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::support::{
 
 const UNREPLAYABLE: RejectionKind = RejectionKind::Tombstone(Tombstone::Unreplayable);
 
-/// A handler that answers what `answer` makes, and counts its runs.
+/// A handler that answers with `answer` and counts its runs.
 fn answering(runs: &Count, answer: impl Fn() -> Res + Clone + Send + Sync + 'static) -> Handler {
     let runs = runs.clone();
     handler(move |_| {
@@ -32,7 +32,7 @@ fn headers(fields: &[(&'static str, &'static [u8])]) -> HeaderMap {
     headers
 }
 
-/// The first answer to a key and the second.
+/// Returns the first and the second answer to a key.
 async fn twice(contract: Contract, answer: impl Fn() -> Res + Clone + Send + Sync + 'static) -> [Answer; 2] {
     let runs = Count::default();
     let service = under(contract, answering(&runs, answer));
@@ -41,7 +41,7 @@ async fn twice(contract: Contract, answer: impl Fn() -> Res + Clone + Send + Syn
     answers
 }
 
-/// A field and all its values, in their order.
+/// Returns the values of a header field, in their order.
 fn all<'a>(answer: &'a Answer, name: &str) -> Vec<&'a [u8]> {
     answer.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect()
 }
@@ -215,7 +215,7 @@ async fn every_replay_is_the_same_and_a_client_that_changes_its_copy_changes_no_
 
 #[tokio::test(start_paused = true)]
 async fn the_mark_of_an_upstreams_replay_is_not_taken_for_ones_own() {
-    // The handler asked another service with a derived key and passes its answer on, mark and all.
+    // The handler called another service with a derived key and passes on its response, including the mark.
     let runs = Count::default();
     let service = protected(answering(&runs, || {
         let mut answer = response(200, "");
@@ -245,7 +245,7 @@ async fn a_response_that_was_not_stored_frees_the_key_for_a_corrected_request() 
     assert_eq!(send(&service, post("key", "corrected")).await.brief(), (201, "run 2"));
 }
 
-/// A handler that says itself what becomes of its answer.
+/// A handler that sets the disposition of its response.
 fn deciding(runs: &Count, status: u16, disposition: Disposition) -> Handler {
     answering(runs, move || {
         let mut answer = response(status, "failed after the effect");
@@ -337,7 +337,7 @@ async fn the_mark_of_a_client_means_nothing() {
     assert!(!answer.is_replay());
 }
 
-/// Says when the buffer it stands for is freed.
+/// Notes when its buffer is freed.
 struct Buffer {
     bytes: Vec<u8>,
     _held: Arc<()>,

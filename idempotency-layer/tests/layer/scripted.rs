@@ -1,4 +1,4 @@
-//! A store that fails as it is told to.
+//! A store that fails by a script.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -23,30 +23,30 @@ pub(crate) enum Verb {
     Checkpoint,
 }
 
-/// What becomes of one call of a verb.
+/// The result of one call of a verb.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
-    /// It is carried out.
+    /// The verb takes effect.
     Pass,
-    /// It is not, and fails.
+    /// The verb fails without effect.
     Fail(StoreErrorKind),
-    /// It is carried out, and its answer is lost.
+    /// The verb takes effect, and its answer is lost.
     Lose,
-    /// It is never answered, nor carried out.
+    /// The verb has no effect and never answers.
     Hang,
-    /// It is carried out when the gate opens.
+    /// The verb takes effect when the gate opens.
     Wait(Gate),
-    /// It is carried out at once, and its answer comes when the gate opens.
+    /// The verb takes effect at once and answers when the gate opens.
     Late(Gate),
-    /// It is carried out after a time.
+    /// The verb takes effect after a time.
     After(Duration),
-    /// It is carried out between two polls that are pending.
+    /// The verb takes effect between two pending polls.
     Yield,
 }
 
 pub(crate) const DOWN: Act = Act::Fail(StoreErrorKind::Unavailable);
 
-/// A memory store behind a script; clones share both.
+/// A memory store with a script. Clones share both.
 #[derive(Clone, Debug)]
 pub(crate) struct Scripted {
     inner: Arc<MemoryStore>,
@@ -69,7 +69,7 @@ impl Scripted {
         Self { inner, script: Arc::default() }
     }
 
-    /// What becomes of the next calls of a verb, before what always becomes of it.
+    /// Scripts the next calls of a verb. They take precedence over [`always`](Self::always).
     pub(crate) fn next<const N: usize>(&self, verb: Verb, acts: [Act; N]) {
         self.script.lock().unwrap().next.extend(acts.map(|act| (verb, act)));
     }
@@ -80,12 +80,12 @@ impl Scripted {
         always.push((verb, act));
     }
 
-    /// How often a verb was called.
+    /// Returns how often a verb was called.
     pub(crate) fn count(&self, verb: Verb) -> usize {
         self.script.lock().unwrap().log.iter().filter(|(called, _)| *called == verb).count()
     }
 
-    /// What a verb answered, call by call; a call without an answer is "called".
+    /// Returns the answers of a verb, in order. A call without an answer is "called".
     pub(crate) fn answers(&self, verb: Verb) -> Vec<&'static str> {
         let script = self.script.lock().unwrap();
         script.log.iter().filter(|(called, _)| *called == verb).map(|(_, answer)| *answer).collect()
@@ -164,7 +164,7 @@ impl Store for Scripted {
     }
 }
 
-/// An answer in a word.
+/// An answer as one word.
 trait Told {
     fn told(&self) -> &'static str;
 }

@@ -1,4 +1,4 @@
-//! Keys, scopes and bodies are shown by nothing that can be printed.
+//! No `Debug` or `Display` shows a key, a scope or a body.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
@@ -22,7 +22,7 @@ pub(crate) const TENANT: &str = "sk_live_mandant";
 pub(crate) const BODY: &str = "kartennummer-4242";
 pub(crate) const ANSWER: &str = "geheime-antwort";
 
-/// Whether a text holds one of the secrets, as it is or as the numbers of its bytes.
+/// Returns whether a text contains a secret, as text or as the numbers of its bytes.
 pub(crate) fn tells(text: &str) -> Option<&'static str> {
     [KEY, TENANT, BODY, ANSWER].into_iter().find(|secret| {
         let bytes = format!("{:?}", secret.as_bytes());
@@ -86,13 +86,13 @@ async fn what_a_reconciling_function_is_given_shows_no_secret() {
     });
     shows_nothing("OnOrphan", &policy);
     let service = builder(store).on_orphan(policy).build().layer(counting(&Count::default()));
-    // Only the header of the key is the layer's to hide.
+    // The layer hides the header of the key only.
     assert_eq!(send(&service, secret()).await.status, 201);
     let shown = shown.lock().unwrap();
     assert!(shown.contains("Orphan") && !shown.contains(KEY), "{shown}");
 }
 
-/// A store that shows what it is asked, as one that logs its statements would.
+/// A store that prints its arguments, as a store that logs its statements would.
 #[derive(Clone)]
 struct Showing(Arc<idempotency_layer::MemoryStore>);
 

@@ -1,5 +1,5 @@
-//! The order of a stack, line by line of `docs/STACK-ORDER.md`: what holds where each layer belongs, and what goes wrong on the
-//! other side of the idempotency layer.
+//! The order of layers in `docs/STACK-ORDER.md`, line by line: what holds on the right side of the idempotency layer, and what
+//! goes wrong on the other side.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::support::{Count, builder, memory};
 
 type Idempotency = IdempotencyLayer<Arc<MemoryStore>>;
 
-/// Where a layer stands, seen from the idempotency layer.
+/// The position of a layer, relative to the idempotency layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Side {
     Outside,
@@ -171,7 +171,7 @@ async fn a_timeout_outside_answers_the_client_and_the_handler_finishes_for_the_r
         let app = stack!(router, idempotency.clone(), side, other);
         assert_eq!(send(&app, pay(&[])).await.status, 408, "{side:?}");
         idempotency.shutdown().await;
-        // Inside, the handler was dropped, and the layer does not store a 408: the retry runs.
+        // Inside, the time-out drops the handler. A 408 is not stored, so the retry runs.
         let retry = send(&app, pay(&[])).await;
         assert_eq!((retry.status, retry.is_replay()), (201, side == Outside), "{side:?}");
         assert_eq!(runs.get(), runs_in_the_end, "{side:?}");
@@ -189,7 +189,7 @@ async fn a_body_limit_outside_refuses_a_request_before_its_key_is_used() {
     }
 }
 
-/// Whose request it is.
+/// The account of a request.
 #[derive(Clone)]
 struct Account(String);
 
@@ -243,7 +243,7 @@ async fn a_rate_limit_inside_is_not_spent_by_replays() {
         for _ in 0..3 {
             assert_eq!(send(&app, pay(&[])).await.status, status, "{side:?}");
         }
-        // Another key spends, and its 429 is not stored.
+        // A request with another key spends, and its 429 is not stored.
         let other = || Request::post("/payments").header("idempotency-key", "other").body(Body::from("1"));
         for _ in 0..2 {
             let refused = send(&app, other().unwrap()).await;

@@ -1,4 +1,4 @@
-//! The store fails, or its answer is lost: at each verb, before it took effect and after.
+//! Stores that fail, at each verb, before and after it took effect.
 
 use std::time::Duration;
 
@@ -151,7 +151,7 @@ async fn what_cannot_be_recorded_is_not_answered_and_its_key_stays_claimed() {
     assert_eq!((answer.status, answer.kind()), (503, Some(RejectionKind::NotRecorded)));
     assert!(answer.header("retry-after").is_some());
     assert!(!answer.text().contains("run 1"));
-    // The effect was had: a retry at once does not have it again.
+    // The effect took place. An immediate retry does not repeat it.
     assert_eq!(send(&service, post("key", "body")).await.kind(), Some(RejectionKind::InProgress));
     assert_eq!((runs.get(), store.count(Verb::Release)), (1, 0));
 }
@@ -268,7 +268,7 @@ async fn a_claim_whose_answer_was_lost_twice_is_given_back_and_burns_no_key() {
 
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_is_not_ones_own_is_not_given_back() {
-    // Another request has the key by then: the store says so, and that is the end of it.
+    // Another request has claimed the record by then. The store says so, and the layer stops asking.
     let (store, runs, gate) = (Scripted::new(), Count::default(), Gate::closed());
     let layer = builder(store.clone()).build();
     let service = layer.layer(gated(&runs, &gate));
@@ -290,7 +290,7 @@ async fn a_claim_of_an_orphan_that_is_given_back_leaves_the_orphan() {
     store.next(Verb::Claim, [Act::Lose, Act::Lose]);
     assert_eq!(send(&service, post("key", "body")).await.status, 503);
     layer.shutdown().await;
-    // The dead run may have had effects: that is still looked at.
+    // The run that died may have had effects, so the policy for orphans still applies.
     let unknown = RejectionKind::Tombstone(Tombstone::Unknown);
     assert_eq!(send(&service, post("key", "body")).await.kind(), Some(unknown));
     assert_eq!(runs.get(), 1);

@@ -1,4 +1,4 @@
-//! Requests, handlers and answers as the tests write them.
+//! Requests, handlers and answers of the tests.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -30,14 +30,14 @@ pub(crate) type Req = Request<Body>;
 pub(crate) type Res = Response<Body>;
 pub(crate) type Handler = BoxCloneSyncService<Req, Res, io::Error>;
 
-/// A frame of a body, or the error it breaks off with.
+/// A frame of a body, or the error that ends it.
 pub(crate) type Piece = Result<Frame<Bytes>, io::Error>;
 
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// A body of these frames, none of which is there at the first poll.
+/// A body of these frames, each of which is pending at its first poll.
 pub(crate) fn frames(pieces: Vec<Piece>) -> Body {
     let slowly = futures_util::stream::iter(pieces).then(|piece| async {
         yield_now().await;
@@ -86,12 +86,12 @@ pub(crate) fn response(status: u16, body: impl Into<Bytes>) -> Res {
     response
 }
 
-/// How often something happened.
+/// A counter.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Count(Arc<AtomicUsize>);
 
 impl Count {
-    /// Counts one more, and says how many that makes.
+    /// Increments the count and returns it.
     pub(crate) fn one(&self) -> usize {
         self.0.fetch_add(1, Ordering::SeqCst) + 1
     }
@@ -101,7 +101,7 @@ impl Count {
     }
 }
 
-/// A door that handlers wait at.
+/// A gate at which handlers wait.
 #[derive(Clone, Debug)]
 pub(crate) struct Gate(Arc<Semaphore>);
 
@@ -138,7 +138,7 @@ where
     BoxCloneSyncService::new(service_fn(run))
 }
 
-/// Answers 201 and the number of its run.
+/// A handler that answers 201 with the number of its run.
 pub(crate) fn counting(runs: &Count) -> Handler {
     let runs = runs.clone();
     handler(move |_| {
@@ -147,7 +147,7 @@ pub(crate) fn counting(runs: &Count) -> Handler {
     })
 }
 
-/// The same, at a gate: counted as it begins, answered when the gate opens.
+/// The same at a gate: counts when it begins, and answers when the gate opens.
 pub(crate) fn gated(runs: &Count, gate: &Gate) -> Handler {
     let (runs, gate) = (runs.clone(), gate.clone());
     handler(move |_| {
@@ -159,7 +159,7 @@ pub(crate) fn gated(runs: &Count, gate: &Gate) -> Handler {
     })
 }
 
-/// Answers its first run as `first` does and every later one 201.
+/// A handler that answers its first run with `first` and later ones with 201.
 pub(crate) fn first_then_created<F>(runs: &Count, first: F) -> Handler
 where
     F: Fn() -> Res + Clone + Send + Sync + 'static,
@@ -172,7 +172,7 @@ where
     })
 }
 
-/// Whose key it is: the header `x-tenant`, or "us".
+/// Returns the scope of a request: the header `x-tenant`, or "us".
 #[expect(clippy::unnecessary_wraps, reason = "a scope may be nobody's")]
 pub(crate) fn tenant(parts: &http::request::Parts) -> Option<Scope> {
     Some(Scope::of(parts.headers.get("x-tenant").map_or(&b"us"[..], HeaderValue::as_bytes)))
@@ -252,12 +252,12 @@ pub(crate) async fn send<S>(service: &S, request: Req) -> Answer
 where
     S: Service<Req, Response = Res, Error: fmt::Debug> + Clone,
 {
-    // Of paused time: a test whose answer never comes fails at once.
+    // The clock is paused, so a test whose answer never comes fails at once.
     let answer = timeout(Duration::from_mins(20), service.clone().oneshot(request)).await;
     Answer::of(answer.expect("an answer within twenty minutes").unwrap()).await
 }
 
-/// Sends from a client of its own.
+/// Sends a request on a task of its own.
 pub(crate) fn start<S>(service: &S, request: Req) -> JoinHandle<Answer>
 where
     S: Service<Req, Response = Res, Error: fmt::Debug> + Clone + Send + 'static,
@@ -271,25 +271,25 @@ where
     )
 }
 
-/// Lets everything that can go on go on, without moving a paused clock.
+/// Lets all tasks run until none can go on, without moving the paused clock.
 pub(crate) async fn settle() {
     for _ in 0..64 {
         yield_now().await;
     }
 }
 
-/// Polls a future once, from the task of the test.
+/// Polls a future once.
 pub(crate) async fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
 }
 
-/// The paused clock.
+/// Reads the paused clock.
 #[expect(clippy::disallowed_methods, reason = "a test holds the clock that it reads")]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// Begins a request and leaves it as the death of its process does: never polled again, and never dropped.
+/// Begins a request and leaves it as if its process had died: it is never polled again and never dropped.
 pub(crate) async fn die_during<S>(service: &S, request: Req)
 where
     S: Service<Req, Response = Res, Error: fmt::Debug> + Clone,

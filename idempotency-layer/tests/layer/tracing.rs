@@ -1,4 +1,4 @@
-//! What the layer tells on `tracing`: what happened, to which record, and no secret.
+//! Events on `tracing`, which contain no secret.
 
 use std::fmt::{Debug, Write};
 use std::sync::{Mutex, OnceLock};
@@ -18,7 +18,7 @@ use crate::support::{
     Count, Req, builder, first_then_created, handler, memory, poll, post, response, send, settle, start,
 };
 
-/// All that was told in this process, and on which thread.
+/// All events of this process, with their threads.
 static TOLD: Mutex<Vec<(ThreadId, String)>> = Mutex::new(Vec::new());
 
 struct Recorder;
@@ -63,7 +63,7 @@ fn tell(text: Text) {
     TOLD.lock().unwrap().push((thread::current().id(), text.0));
 }
 
-/// Records everything from now on; one recorder for the process, so that no callsite is registered without it.
+/// Records all events from now on. The process has one recorder, so that every callsite is registered with it.
 fn record() {
     static ONCE: OnceLock<()> = OnceLock::new();
     ONCE.get_or_init(|| {
@@ -72,7 +72,7 @@ fn record() {
     TOLD.lock().unwrap().retain(|(told_on, _)| *told_on != thread::current().id());
 }
 
-/// What was told on this thread, of which each test has its own.
+/// Returns the events of this thread, which belongs to one test.
 fn told() -> Vec<String> {
     let told = TOLD.lock().unwrap();
     let mine = told.iter().filter(|(told_on, _)| *told_on == thread::current().id());
@@ -161,7 +161,7 @@ async fn a_panic_and_a_missing_scope_are_told_loudly_and_a_replay_quietly() {
     assert!(ours.clone().count() >= 3 && ours.clone().all(|text| text.starts_with("DEBUG")), "{:?}", told());
 }
 
-/// Answers the name of the span it runs in, before and after it waited.
+/// Answers with the name of its span before and after an await.
 fn spanned(gate: &crate::support::Gate, seen: &'static Mutex<Vec<String>>) -> crate::support::Handler {
     let gate = gate.clone();
     handler(move |_: Req| {

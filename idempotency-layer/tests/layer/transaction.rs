@@ -52,7 +52,7 @@ async fn a_refusal_is_stored_alone_and_leaves_no_row() {
             let answer = send(&service, post("key", "body")).await;
             assert_eq!((answer.brief(), answer.is_replay()), ((status, "run 1"), replay));
         }
-        // Rolled back before the record is completed: who gets the refusal meets no rows.
+        // The rows are rolled back before the record is completed, so a client that gets the refusal sees no rows.
         assert_eq!((store.committed(), store.ends()), (vec![], vec!["roll back"]));
         assert_eq!((store.records.answers(Verb::Complete), runs.get()), (vec!["held"], 1));
     }
@@ -73,7 +73,7 @@ async fn what_else_is_committed_is_the_layers_rule() {
             1,
         ),
         (Classifier::custom(|_| Disposition::Release), 201, 0),
-        // What is not stored is never committed.
+        // A response that is not stored never commits.
         (Classifier::everything(), 503, 0),
     ] {
         for request in [post("key", "body"), post_without_key("body")] {
@@ -206,7 +206,7 @@ async fn the_rows_of_a_run_that_lost_its_claim_are_refused_with_its_outcome() {
         }
     });
     let service = builder(store.clone()).lease(Duration::from_secs(30)).build().layer(inner);
-    // Its renewals are lost, as those of a process that stood still.
+    // The renewals are lost, as if the process stood still.
     store.records.always(Verb::Extend, DOWN);
     let zombie = start(&service, post("key", "body"));
     settle().await;

@@ -1,4 +1,4 @@
-//! Waiting for the owner of a key instead of being told that there is one.
+//! `Builder::wait`: waiting for the response of another request with the key.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ async fn those_who_wait_get_the_owners_answer_as_soon_as_it_is_there() {
     let waiters: Vec<_> = (0..20).map(|_| start(&service, post("key", "body"))).collect();
     settle().await;
     gate.open();
-    // Without a moment of (paused) time: the owner wakes them.
+    // The paused clock does not move: the owner wakes them.
     settle().await;
     assert!(owner.is_finished() && waiters.iter().all(tokio::task::JoinHandle::is_finished));
     assert!(!owner.await.unwrap().is_replay());
@@ -42,7 +42,7 @@ async fn those_who_wait_get_the_owners_answer_as_soon_as_it_is_there() {
 #[tokio::test(start_paused = true)]
 async fn those_who_wait_see_an_owner_in_another_process_finish_soon_after() {
     let (store, runs, gate) = (memory(), Count::default(), Gate::closed());
-    // Two layers share a store, but not the list of those who wait.
+    // The two layers share a store, but not their waiters.
     let elsewhere = builder(store.clone()).build().layer(gated(&runs, &gate));
     let here = builder(store).wait(Duration::from_mins(1)).build().layer(counting(&runs));
     let owner = start(&elsewhere, post("key", "body"));
@@ -176,7 +176,7 @@ async fn those_who_wait_for_one_record_ask_for_each_other() {
     for waiter in waiters {
         assert_eq!(waiter.await.unwrap().kind(), Some(RejectionKind::InProgress));
     }
-    // Each asks when it comes, once it has its place, and at the end; one of them asks in between.
+    // Each asks when it comes, after it got its place, and at the end. The leader asks in between.
     let asked = store.count(Verb::Claim);
     assert!(asked <= 1 + 3 * 20 + 60, "{asked}");
 }
@@ -283,7 +283,7 @@ async fn an_owner_that_finishes_between_the_look_at_it_and_the_wait_for_it_is_no
     settle().await;
     gate.open();
     owner.await.unwrap();
-    // It is told now that the owner runs, which is over by now.
+    // The late answer says that the owner runs, although it has finished.
     held.open();
     let begun = now();
     assert!(waiter.await.unwrap().is_replay());

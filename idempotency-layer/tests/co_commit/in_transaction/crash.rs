@@ -1,4 +1,4 @@
-//! Processes that are killed, or stand still, in the middle of a claim: the test binary starts itself once more.
+//! Processes that are killed or stopped during a claim. The test binary starts itself as a child process.
 
 use std::collections::HashMap;
 use std::env;
@@ -22,7 +22,7 @@ const POINT: &str = "CRASH_POINT";
 const DATABASE: &str = "CRASH_DATABASE";
 const TIME: &str = "CRASH_TRANSACTION_TIME_MS";
 
-/// Where the process is killed, or stopped.
+/// The point at which the process is killed or stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Point {
     BeforeTheWrite,
@@ -32,7 +32,7 @@ enum Point {
     BeforeTheCommit,
     InTheCommit,
     AfterTheCommit,
-    /// The process goes on when it is told to.
+    /// The process goes on when the parent says so.
     AfterTheWriteUntilTold,
     /// One request after the other.
     Anytime,
@@ -56,7 +56,7 @@ impl Point {
     }
 }
 
-/// What waits for nothing when it is run as a test.
+/// The child process. Does nothing when it is run as an ordinary test.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_process_that_is_killed() {
     let (Ok(point), Ok(database)) = (env::var(POINT), env::var(DATABASE)) else { return };
@@ -68,9 +68,9 @@ async fn the_process_that_is_killed() {
     }
 }
 
-/// Tells the parent.
+/// Sends a line to the parent.
 fn tell(what: &str) {
-    // A line of its own: the harness writes to the same place.
+    // On a new line, because the test harness writes to the same output.
     let mut out = std::io::stdout().lock();
     writeln!(out, "\nTOLD {what}").unwrap();
     out.flush().unwrap();
@@ -136,7 +136,7 @@ async fn be_killed<DB: Bench>(point: Point, database: &str) {
     tell(&format!("{} {:?}", answer.status, answer.kind));
 }
 
-/// A process that is on its way to its point.
+/// A child process that runs to its point.
 struct Process {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -158,7 +158,7 @@ impl Process {
         Self { child, lines }
     }
 
-    /// What it tells next; `None` when it is gone.
+    /// Returns the next line of the child, or `None` after its end.
     async fn told(&mut self) -> Option<String> {
         let told = async {
             while let Some(line) = self.lines.next_line().await.unwrap() {
@@ -175,7 +175,7 @@ impl Process {
         assert_eq!(self.told().await.as_deref(), Some("there"));
     }
 
-    /// Sends a signal by its name.
+    /// Sends a signal.
     async fn signal(&self, name: &str) {
         let id = self.child.id().expect("it runs").to_string();
         assert!(Command::new("kill").args(["-s", name, &id]).status().await.unwrap().success());
@@ -186,7 +186,7 @@ impl Process {
     }
 }
 
-/// Until the server is inside a statement of another connection.
+/// Waits until the server is inside a statement of another connection.
 async fn until_active(pool: &Pool<Postgres>, which: &str) {
     let active = format!(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'
@@ -199,7 +199,7 @@ async fn until_active(pool: &Pool<Postgres>, which: &str) {
     }
 }
 
-/// Tries again and again until the request is answered, which has to be within this time.
+/// Retries until the request is answered, which must happen within this time.
 async fn retry(service: &Service, key: &str, within: Duration) -> Answer {
     let begun = now();
     loop {
@@ -213,7 +213,7 @@ async fn retry(service: &Service, key: &str, within: Duration) -> Answer {
     }
 }
 
-/// One effect, and the same answer from then on.
+/// Checks that there is one effect, and that later answers are the same.
 async fn has_one_effect<DB: Bench>(rig: &Rig<DB>, service: &Service, answer: &Answer) {
     assert_eq!(answer.status, 201, "{answer:?}");
     let again = send(service, post("key")).await;
@@ -222,7 +222,7 @@ async fn has_one_effect<DB: Bench>(rig: &Rig<DB>, service: &Service, answer: &An
     assert_eq!(rows.iter().filter(|row| row.starts_with("key ")).count(), 1, "{rows:?}");
 }
 
-/// What the parent's handler writes and answers.
+/// The handler of the parent.
 fn in_this_process<DB: Bench>(rig: &Rig<DB>) -> Service {
     rig.serve(&Count::default(), |_, co_commit| async move {
         DB::insert(&mut *co_commit.begin().await.unwrap(), "key in this process").await.unwrap();
@@ -230,7 +230,7 @@ fn in_this_process<DB: Bench>(rig: &Rig<DB>) -> Service {
     })
 }
 
-/// A lease would hold for a minute.
+/// The lease is a minute, so a retry that runs sooner did not wait for it.
 async fn rig<DB: Bench>() -> Rig<DB> {
     Rig::with(|builder| builder.claim_in_transaction().lease(Duration::from_mins(1))).await
 }
@@ -301,7 +301,7 @@ async fn killed_at_any_point_on_sqlite_it_leaves_nothing_or_the_whole() {
     }
 }
 
-/// A process that stands still is told apart from one that runs by the time alone.
+/// A process that stands still differs from one that runs only by the time that passes.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_claim_of_a_frozen_process_is_free_when_its_time_is_over() {
     let time = Duration::from_secs(1);
@@ -330,7 +330,7 @@ async fn killed_at_any_time_each_key_has_one_effect_and_one_answer<DB: Bench>() 
         let database = DB::url(&rig.pool).await;
         let mut process = Process::start(Point::Anytime, &database, None);
         let mut answers = HashMap::new();
-        // From then on it runs: killed a little later each round.
+        // The child runs from then on, and is killed a little later in each round.
         let first = process.told().await.expect("an answer");
         sleep(Duration::from_millis(7 * round)).await;
         process.kill().await;

@@ -16,12 +16,12 @@ use super::raw::{self, InTransaction, ask, claim, hasty, outcome, rival};
 use crate::database::Bench;
 use crate::rig::{self, Count, Rig, Service, now, post, send};
 
-/// Random numbers that a seed repeats (`SplitMix64`).
+/// Reproducible random numbers (`SplitMix64`).
 #[derive(Clone, Debug)]
 struct Random(u64);
 
 impl Random {
-    /// The seed in `SEED`, or a new one. A history that fails says its own, and is the first one of a run with that.
+    /// Takes the seed from `SEED`, or a new one. A history that fails prints its seed, and is the first of a run with it.
     fn seed() -> u64 {
         let new = || RandomState::new().hash_one(0);
         std::env::var("SEED").map_or_else(|_| new(), |seed| seed.parse().unwrap())
@@ -40,19 +40,19 @@ impl Random {
     }
 }
 
-/// What one asker holds.
+/// What a client holds.
 enum Actor {
     Idle,
-    /// A leased claim, which may be another's by now.
+    /// A leased claim, which another client may have taken over.
     Leased(Fence),
     InTransaction {
         claimed: InTransaction<Postgres>,
-        /// The fence of the orphan whose heir it is.
+        /// The fence of the orphan that it took over.
         orphan: Option<Fence>,
     },
 }
 
-/// The record as the contract has it.
+/// The record in the model.
 #[derive(Clone, Debug, PartialEq)]
 enum Record {
     Unknown,
@@ -60,7 +60,7 @@ enum Record {
     Complete(String),
 }
 
-/// One record, three askers, steps at random; each answer is what the model says.
+/// One record and three clients that take random steps. Each answer is compared with the model.
 struct History {
     stores: [PostgresStore; 2],
     pool: Pool<Postgres>,
@@ -68,7 +68,7 @@ struct History {
     request: ClaimRequest,
     name: String,
     record: Record,
-    /// The store through which a transaction has the lock.
+    /// The store whose transaction holds the lock.
     lock: Option<usize>,
     actors: [Actor; 3],
     steps: String,
@@ -99,7 +99,7 @@ impl History {
                 Actor::InTransaction { claimed, orphan } => self.end(who, claimed, orphan, step).await,
             }
         }
-        // Whoever is still there ends as if killed.
+        // Clients that are left end as if they were killed.
         self.actors = [const { Actor::Idle }; 3];
         let rows = format!("SELECT row FROM rows WHERE row LIKE '{} %'", self.name);
         let rows: Vec<String> = query_scalar(AssertSqlSafe(rows)).fetch_all(&self.pool).await.unwrap();
@@ -114,10 +114,10 @@ impl History {
         let _ = write!(self.steps, "; {who} {what}");
     }
 
-    /// What a claim is answered that does not run; `store`: where it would have been a transaction.
+    /// Returns the answer to a claim that does not run. `store` is set for a claim in the transaction.
     fn is_answer(&self, claim: &Claim, store: Option<usize>) -> bool {
         match (claim, &self.record) {
-            // Asked where it runs: that store answers without a look at the database.
+            // The store in which the record runs answers without the database.
             (Claim::InFlight { .. }, _) if store.is_some() && self.lock == store => true,
             (Claim::Replay { response, .. }, Record::Complete(by)) => raw::text(response) == by,
             (Claim::InFlight { .. }, Record::Running { lease_over: false, .. }) => true,
@@ -126,7 +126,7 @@ impl History {
         }
     }
 
-    /// Whether a claim runs, and if so as what: its attempt, and whether it is an orphan's heir.
+    /// Returns the attempt of a claim that runs, and whether it takes over an orphan.
     fn runs(&self) -> Option<(u32, bool)> {
         match self.record {
             _ if self.lock.is_some() => None,
@@ -239,7 +239,7 @@ impl History {
                 self.note(who, "completes its transaction");
                 let completed = claimed.complete(&text).await;
                 self.lock = None;
-                // Its late owner may have completed the record, and then was first; or forgotten it.
+                // Its late owner may have completed the record first, or the record may be forgotten.
                 let is_first = match &self.record {
                     Record::Complete(_) => false,
                     Record::Unknown => true,
@@ -275,11 +275,11 @@ async fn ten_thousand_histories_of_both_kinds_of_claims_are_as_the_model_says() 
     }
 }
 
-/// Sixteen clients with few keys, half of them at layers that lease: one effect a key, and one answer.
+/// Sixteen clients with few keys, half of them with leased claims: one effect and one answer for each key.
 struct Crowd<DB: Bench> {
     rig: Rig<DB>,
     services: Vec<Service>,
-    /// How many handlers ran beside another one of the same key.
+    /// The number of handlers that ran at the same time as another one of the same key.
     overlaps: Arc<AtomicUsize>,
 }
 
@@ -287,7 +287,7 @@ const KEYS: usize = 40;
 const CLIENTS: usize = 16;
 
 impl<DB: Bench> Crowd<DB> {
-    /// Layers of two processes. With short leases, every other leased handler outlasts its own.
+    /// Layers of two processes. With short leases, every other leased handler outlasts its lease.
     async fn new(lease: Duration, is_late: bool) -> Self {
         let rig = Rig::<DB>::with(|builder| builder).await;
         let overlaps = Arc::new(AtomicUsize::new(0));
@@ -312,11 +312,11 @@ impl<DB: Bench> Crowd<DB> {
                         let _left = Left(here);
                         let row = format!("{key} {n} {run}");
                         if is_late && is_leased && run % 2 == 0 {
-                            // Blocks, so that nobody renews the lease.
+                            // Blocks the thread, so that the lease is not renewed.
                             std::thread::sleep(lease * 2);
                         }
                         if is_late && !is_leased {
-                            // Long enough for a late owner to come between claim and completion.
+                            // Long enough for a late owner to complete between claim and completion.
                             sleep(lease * 2).await;
                         }
                         if let Ok(mut transaction) = co_commit.begin().await {
@@ -339,7 +339,7 @@ impl<DB: Bench> Crowd<DB> {
             tokio::spawn(async move {
                 let mut answers = Vec::new();
                 for key in 0..KEYS {
-                    // Clients keep together, but not in step.
+                    // Clients stay close together, but do not run in step.
                     sleep(Duration::from_micros(random.next() % 2000)).await;
                     let answer = loop {
                         let answer = send(&service, post(&format!("key-{key}"))).await;
@@ -369,7 +369,7 @@ impl<DB: Bench> Crowd<DB> {
     }
 }
 
-/// Counts a handler out when it ends, however it ends.
+/// Decrements the count when a handler ends in any way.
 struct Left<'a>(&'a AtomicUsize);
 
 impl Drop for Left<'_> {

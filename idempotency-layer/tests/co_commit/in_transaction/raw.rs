@@ -1,4 +1,4 @@
-//! Claims in the transaction as a layer asks a store for them.
+//! Claims in the transaction through the traits of a store.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::database::Bench;
 
 pub(crate) const LONG: Duration = Duration::from_mins(10);
 
-/// A claim of a record that nobody has claimed.
+/// Makes a claim of a new record.
 pub(crate) fn ask() -> ClaimRequest {
     let (token, other) = (ClaimToken::new(), ClaimToken::new());
     let mut record = [0; 32];
@@ -23,25 +23,25 @@ pub(crate) fn ask() -> ClaimRequest {
     ClaimRequest::new(RecordId::from_bytes(record), fingerprint, token, LONG, LONG)
 }
 
-/// A claim of the same record by somebody else.
+/// Makes another claim of the same record.
 pub(crate) fn rival(mut of: ClaimRequest) -> ClaimRequest {
     of.token = ClaimToken::new();
     of
 }
 
-/// A claim of the same record by somebody else, with a lease that is over almost at once.
+/// Makes another claim of the same record with a very short lease.
 pub(crate) fn hasty(of: ClaimRequest) -> ClaimRequest {
     let mut hasty = rival(of);
     hasty.lease = Duration::from_millis(1);
     hasty
 }
 
-/// A response that says this, and that only a store looks at.
+/// Makes an outcome with this text, in no format of the crate.
 pub(crate) fn outcome(text: &str) -> Outcome {
     Outcome::Response(StoredResponse::from_bytes(Bytes::copy_from_slice(text.as_bytes())))
 }
 
-/// What a replay says.
+/// Returns the text of a replay.
 pub(crate) fn text(response: &StoredResponse) -> &str {
     std::str::from_utf8(response.as_bytes()).unwrap()
 }
@@ -54,7 +54,7 @@ pub(crate) struct InTransaction<DB: Bench> {
 }
 
 impl<DB: Bench> InTransaction<DB> {
-    /// Claims, and the claim is to run.
+    /// Claims a record, which must run.
     pub(crate) async fn begin(store: &DB::Records, request: ClaimRequest) -> Self {
         match claim::<DB>(store, request).await {
             Ok(claimed) => claimed,
@@ -66,13 +66,13 @@ impl<DB: Bench> InTransaction<DB> {
         DB::insert(&mut *self.co_commit.begin().await.unwrap(), row).await.unwrap();
     }
 
-    /// Completes with this text, and with the rows.
+    /// Completes with this text and commits the rows.
     pub(crate) async fn complete(self, text: &str) -> Completion {
         self.transaction.complete(outcome(text), true).await.unwrap()
     }
 }
 
-/// `Err`: what a claim that does not run is answered.
+/// Claims a record. Returns the answer as an error if the claim does not run.
 pub(crate) async fn claim<DB: Bench>(
     store: &DB::Records,
     request: ClaimRequest,
