@@ -90,15 +90,15 @@
 //! | the handler answers a 5xx, or another response that is not stored | rolled back | a new run |
 //! | the handler panics, or the service fails | rolled back | what [`Builder::on_orphan`] says |
 //! | a 2xx cannot be replayed: it is too large, or a stream | committed | 409: cannot be repeated |
-//! | a statement failed, and the handler answers 2xx all the same (PostgreSQL) | rolled back; 503 | a new run |
-//! | a savepoint of `OpenTransaction::begin` is dropped half way, and the handler answers 2xx all the same | rolled back; 503 | a new run |
+//! | a statement failed, and the handler answers 2xx nevertheless (PostgreSQL) | rolled back; 503 | a new run |
+//! | a savepoint of `OpenTransaction::begin` is dropped half way, and the handler answers 2xx nevertheless | rolled back; 503 | a new run |
 //! | the commit fails, for example on a deferred constraint | rolled back; 503 | a new run |
 //! | a task still holds the `OpenTransaction` after the response | rolled back; 503 | a new run |
 //! | the handler's SQL ends the transaction (SQLite) | rolled back; 503 | a new run |
 //! | the handler's SQL ends the transaction (PostgreSQL) | unknown; 503 | what [`Builder::on_orphan`] says |
 //! | the process or the database dies before the commit | none | a new run |
 //! | the process or the database dies after the commit | committed | the response |
-//! | the answer to COMMIT is lost | the record tells; 503 if the database cannot be asked | what the record says |
+//! | the answer to COMMIT is lost | as the record says; 503 if it cannot be read | as the record says |
 //! | a run loses its lease and goes on | rolled back with its response | the other run's response |
 //! | the client disconnects, [`OnDisconnect::Finish`] (default) | as if it had stayed | the response |
 //! | the client disconnects, [`OnDisconnect::Cancel`] | rolled back | a new run |
@@ -300,14 +300,14 @@
 //!
 //! ## Readiness, leases and lost calls
 //!
-//! The service behind the layer must be ready before the layer is called. If the body or the claim is
-//! not available at once, the layer gives that readiness back, with the permit of a concurrency limit for
-//! example, and waits for its own once it holds the claim. So slow uploads, a slow store and waiting
-//! requests hold no permit.
+//! The layer is ready when the service behind it is. If the body or the claim is not available at once,
+//! the layer gives this readiness back, for example the permit of a concurrency limit. It waits for the
+//! service again when it holds the claim. So slow uploads, a slow store and waiting requests hold no
+//! permit.
 //!
-//! A lease is counted from before the store was asked. A renewal that fails is tried again within a
-//! second, so an outage that is shorter than the rest of the lease loses nothing. A claim that could not
-//! be given back is given back in the background, with exponential backoff and jitter (from 100 ms up to
+//! The layer counts a lease from the time of its call to the store. It repeats a failed renewal within a
+//! second, so an outage that is shorter than the rest of the lease loses nothing. If it cannot give a
+//! claim back, it tries again in the background, with exponential backoff and jitter (from 100 ms up to
 //! 10 s), for at most 1024 claims at a time.
 //!
 //! ## What other middleware sees
@@ -337,7 +337,7 @@
 //! # Implementing a store
 //!
 //! [`Store`] has a numbered contract. The feature `conformance` adds the module [`conformance`], which
-//! has a test for each number. [`AnyStore`] erases the type of a store.
+//! has a test for each number. If your program chooses its store at run time, wrap it in [`AnyStore`].
 //!
 //! # Features
 //!

@@ -47,7 +47,7 @@ use http::StatusCode;
 use idempotency_layer::{CoCommitError, OnOrphan, RejectionKind, Tombstone};
 
 use self::database::Bench;
-use self::rig::{Count, Gate, Rig, post, post_without_key, send};
+use self::rig::{Count, Gate, Rig, leave_during, post, post_without_key, send, start};
 
 on_both! {
     a_stored_answer_has_its_row_and_a_replay_adds_none
@@ -68,13 +68,15 @@ on_both! {
 
 async fn a_stored_answer_has_its_row_and_a_replay_adds_none<DB: Bench>() {
     for status in [200, 201, 303] {
-        let (rig, runs) = (Rig::<DB>::new().await, Count::default());
-        let service = rig.writing(&runs, status);
-        for replay in [false, true, true] {
-            let answer = send(&service, post("key")).await;
-            assert_eq!((answer.status, &*answer.text, answer.replay), (status, "run 1", replay));
+        for rig in Rig::<DB>::both_ways().await {
+            let runs = Count::default();
+            let service = rig.writing(&runs, status);
+            for replay in [false, true, true] {
+                let answer = send(&service, post("key")).await;
+                assert_eq!((answer.status, &*answer.text, answer.replay), (status, "run 1", replay));
+            }
+            assert_eq!((rig.rows().await, rig.records().await), (vec!["run 1".to_owned()], 1));
         }
-        assert_eq!((rig.rows().await, rig.records().await), (vec!["run 1".to_owned()], 1));
     }
 }
 
@@ -95,32 +97,29 @@ async fn a_panic_leaves_no_row_and_the_retry_runs<DB: Bench>() {
         assert!(run > 1, "run {run} broke");
         rig::answer(201, run)
     });
-    let first = service.clone();
-    assert!(tokio::spawn(async move { send(&first, post("key")).await }).await.unwrap_err().is_panic());
+    assert!(start(&service, post("key")).await.unwrap_err().is_panic());
     assert!(rig.rows().await.is_empty());
     assert_eq!(send(&service, post("key")).await.text, "run 2");
     assert_eq!(rig.rows().await, ["run 2"]);
 }
 
 async fn of_many_requests_at_once_with_one_key_one_leaves_a_row<DB: Bench>() {
-    let (rig, runs) = (Rig::<DB>::new().await, Count::default());
-    let service = rig.writing(&runs, 201);
-    for round in 0..20 {
-        let key = format!("key-{round}");
-        let clients = (0..16).map(|_| {
-            let (service, key) = (service.clone(), key.clone());
-            tokio::spawn(async move { send(&service, post(&key)).await })
-        });
-        let mut answered = 0;
-        for client in clients.collect::<Vec<_>>() {
-            let answer = client.await.unwrap();
-            assert!(answer.status == 201 || answer.kind == Some(RejectionKind::InProgress), "{answer:?}");
-            answered += usize::from(answer.status == 201);
+    for rig in Rig::<DB>::both_ways().await {
+        let runs = Count::default();
+        let service = rig.writing(&runs, 201);
+        for round in 0..20 {
+            let clients: Vec<_> = (0..16).map(|_| start(&service, post(&format!("key-{round}")))).collect();
+            let mut answered = 0;
+            for client in clients {
+                let answer = client.await.unwrap();
+                assert!(answer.status == 201 || answer.kind == Some(RejectionKind::InProgress), "{answer:?}");
+                answered += usize::from(answer.status == 201);
+            }
+            assert!(answered >= 1);
+            assert_eq!(rig.rows().await.len(), round + 1);
         }
-        assert!(answered >= 1);
-        assert_eq!(rig.rows().await.len(), round + 1);
+        assert_eq!(runs.get(), 20);
     }
-    assert_eq!(runs.get(), 20);
 }
 
 async fn the_rows_of_a_run_that_was_taken_over_are_refused<DB: Bench>() {
@@ -136,8 +135,7 @@ async fn the_rows_of_a_run_that_was_taken_over_are_refused<DB: Bench>() {
             rig::answer(201, run)
         }
     });
-    let first = service.clone();
-    let zombie = tokio::spawn(async move { send(&first, post("key")).await });
+    let zombie = start(&service, post("key"));
     runs.reaches(1).await;
     rig.end_leases().await;
     assert_eq!(send(&service, post("key")).await.text, "run 2");
@@ -165,26 +163,16 @@ async fn without_a_key_the_same_rule_decides<DB: Bench>() {
 }
 
 async fn a_client_that_leaves_finds_row_and_answer<DB: Bench>() {
-    let (rig, runs, gate) = (Rig::<DB>::new().await, Count::default(), Gate::closed());
-    let door = gate.clone();
-    let service = rig.serve(&runs, move |run, co_commit| {
-        let door = door.clone();
-        async move {
-            door.pass().await;
-            DB::insert(&mut *co_commit.begin().await.unwrap(), &format!("run {run}")).await.unwrap();
-            rig::answer(201, run)
-        }
-    });
-    let first = service.clone();
-    let leaving = tokio::spawn(async move { send(&first, post("key")).await });
-    runs.reaches(1).await;
-    leaving.abort();
-    let _ = leaving.await;
-    gate.open();
-    rig.detached_are_done().await;
-    let retry = send(&service, post("key")).await;
-    assert_eq!((&*retry.text, retry.replay, runs.get()), ("run 1", true, 1));
-    assert_eq!(rig.rows().await, ["run 1"]);
+    for rig in Rig::<DB>::both_ways().await {
+        let (runs, gate) = (Count::default(), Gate::closed());
+        let service = rig.writing_at(&gate, &runs, 201);
+        leave_during(&service, post("key"), &runs).await;
+        gate.open();
+        rig.detached_are_done().await;
+        let retry = send(&service, post("key")).await;
+        assert_eq!((&*retry.text, retry.replay, runs.get()), ("run 1", true, 1));
+        assert_eq!(rig.rows().await, ["run 1"]);
+    }
 }
 
 async fn a_request_that_gives_up_its_rows_is_stored_without_them<DB: Bench>() {
@@ -247,8 +235,7 @@ async fn a_transaction_in_other_hands_is_not_committed<DB: Bench>() {
         });
         let without_key = !request.headers().contains_key("idempotency-key");
         // On SQLite the claim can be released only after that task has released the writer.
-        let first = service.clone();
-        let first = tokio::spawn(async move { send(&first, request).await });
+        let first = start(&service, request);
         runs.reaches(1).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
         gate.open();

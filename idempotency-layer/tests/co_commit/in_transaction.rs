@@ -1,4 +1,4 @@
-//! Claims that are the handler's transaction.
+//! Claims that are the handler's transaction. `co_commit.rs` has the scenarios of both ways to claim.
 
 #[path = "in_transaction/costs.rs"]
 mod costs;
@@ -18,7 +18,7 @@ use std::time::Duration;
 use idempotency_layer::{Builder, CoCommitError, OnDisconnect, RejectionKind};
 
 use crate::database::Bench;
-use crate::rig::{self, Count, Gate, Rig, post, post_without_key, send};
+use crate::rig::{self, Count, Gate, Rig, leave_during, post, post_without_key, send, start};
 
 #[cfg(feature = "layered")]
 mod layered {
@@ -30,15 +30,12 @@ mod layered {
 }
 
 on_both! {
-    a_success_is_committed_with_its_record_and_replayed
     a_stored_refusal_is_stored_alone_unless_the_handler_keeps_its_rows
     what_is_not_stored_leaves_nothing_and_the_retry_runs_at_once
-    of_many_requests_at_once_one_runs
     a_handler_that_gives_up_its_rows_keeps_the_claim
     a_savepoint_that_is_left_open_rolls_back_before_it_is_answered
     a_handler_that_takes_too_long_is_rolled_back_before_it_is_answered
     a_rollback_beside_the_end_of_its_request_does_not_open_the_transaction_again
-    a_client_that_leaves_finds_row_and_answer
     a_client_that_leaves_under_cancel_leaves_nothing
     beyond_the_bound_a_client_that_leaves_takes_its_handler_along
     without_a_key_nothing_is_begun_before_it_is_asked_for
@@ -46,16 +43,6 @@ on_both! {
 
 async fn rig<DB: Bench>() -> Rig<DB> {
     Rig::with(Builder::claim_in_transaction).await
-}
-
-async fn a_success_is_committed_with_its_record_and_replayed<DB: Bench>() {
-    let (rig, runs) = (rig::<DB>().await, Count::default());
-    let service = rig.writing(&runs, 201);
-    for replay in [false, true, true] {
-        let answer = send(&service, post("key")).await;
-        assert_eq!((answer.status, &*answer.text, answer.replay), (201, "run 1", replay), "{answer:?}");
-    }
-    assert_eq!((rig.rows().await, rig.records().await), (vec!["run 1".to_owned()], 1));
 }
 
 async fn a_stored_refusal_is_stored_alone_unless_the_handler_keeps_its_rows<DB: Bench>() {
@@ -86,27 +73,6 @@ async fn what_is_not_stored_leaves_nothing_and_the_retry_runs_at_once<DB: Bench>
     }
 }
 
-async fn of_many_requests_at_once_one_runs<DB: Bench>() {
-    let (rig, runs) = (rig::<DB>().await, Count::default());
-    let service = rig.writing(&runs, 201);
-    for round in 0..20 {
-        let key = format!("key-{round}");
-        let clients = (0..16).map(|_| {
-            let (service, key) = (service.clone(), key.clone());
-            tokio::spawn(async move { send(&service, post(&key)).await })
-        });
-        let mut answered = 0;
-        for client in clients.collect::<Vec<_>>() {
-            let answer = client.await.unwrap();
-            assert!(answer.status == 201 || answer.kind == Some(RejectionKind::InProgress), "{answer:?}");
-            answered += usize::from(answer.status == 201);
-        }
-        assert!(answered >= 1);
-        assert_eq!(rig.rows().await.len(), round + 1);
-    }
-    assert_eq!(runs.get(), 20);
-}
-
 async fn a_handler_that_gives_up_its_rows_keeps_the_claim<DB: Bench>() {
     let (rig, runs, gate) = (rig::<DB>().await, Count::default(), Gate::closed());
     let door = gate.clone();
@@ -120,8 +86,7 @@ async fn a_handler_that_gives_up_its_rows_keeps_the_claim<DB: Bench>() {
             rig::answer(201, run)
         }
     });
-    let first = service.clone();
-    let first = tokio::spawn(async move { send(&first, post("key")).await });
+    let first = start(&service, post("key"));
     runs.reaches(1).await;
     assert_eq!(send(&service, post("key")).await.kind, Some(RejectionKind::InProgress));
     gate.open();
@@ -172,29 +137,6 @@ async fn a_handler_that_takes_too_long_is_rolled_back_before_it_is_answered<DB: 
     }
 }
 
-async fn a_client_that_leaves_finds_row_and_answer<DB: Bench>() {
-    let (rig, runs, gate) = (rig::<DB>().await, Count::default(), Gate::closed());
-    let door = gate.clone();
-    let service = rig.serve(&runs, move |run, co_commit| {
-        let door = door.clone();
-        async move {
-            door.pass().await;
-            DB::insert(&mut *co_commit.begin().await.unwrap(), &format!("run {run}")).await.unwrap();
-            rig::answer(201, run)
-        }
-    });
-    let first = service.clone();
-    let leaving = tokio::spawn(async move { send(&first, post("key")).await });
-    runs.reaches(1).await;
-    leaving.abort();
-    let _ = leaving.await;
-    gate.open();
-    rig.detached_are_done().await;
-    let retry = send(&service, post("key")).await;
-    assert_eq!((&*retry.text, retry.replay, runs.get()), ("run 1", true, 1));
-    assert_eq!(rig.rows().await, ["run 1"]);
-}
-
 async fn a_client_that_leaves_under_cancel_leaves_nothing<DB: Bench>() {
     let runs = Count::default();
     let rig =
@@ -206,11 +148,7 @@ async fn a_client_that_leaves_under_cancel_leaves_nothing<DB: Bench>() {
         }
         rig::answer(201, run)
     });
-    let first = service.clone();
-    let leaving = tokio::spawn(async move { send(&first, post("key")).await });
-    runs.reaches(1).await;
-    leaving.abort();
-    let _ = leaving.await;
+    leave_during(&service, post("key"), &runs).await;
     rig.detached_are_done().await;
     assert_eq!(send(&service, post("key")).await.text, "run 2");
     assert_eq!(rig.rows().await, ["run 2"]);
@@ -226,11 +164,7 @@ async fn beyond_the_bound_a_client_that_leaves_takes_its_handler_along<DB: Bench
         }
         rig::answer(201, run)
     });
-    let first = service.clone();
-    let leaving = tokio::spawn(async move { send(&first, post("key")).await });
-    runs.reaches(1).await;
-    leaving.abort();
-    let _ = leaving.await;
+    leave_during(&service, post("key"), &runs).await;
     // A server finds out by itself that the connection was closed.
     let retry = tokio::time::timeout(Duration::from_secs(2), async {
         loop {

@@ -10,7 +10,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{Layer, service_fn};
 
 use crate::database::Bench;
-use crate::rig::{self, Body, Count, Gate, Rig, post, send};
+use crate::rig::{self, Body, Count, Gate, Rig, leave_during, post, send, start};
 
 on_both! {
     a_panic_in_a_claim_that_is_a_transaction_leaves_nothing_under_any_policy
@@ -26,9 +26,7 @@ async fn a_panic_in_a_claim_that_is_a_transaction_leaves_nothing_under_any_polic
             assert!(run > 1, "run {run} broke");
             rig::answer(201, run)
         });
-        let first = service.clone();
-        let broken = tokio::spawn(async move { send(&first, post("key")).await });
-        assert!(broken.await.unwrap_err().is_panic());
+        assert!(start(&service, post("key")).await.unwrap_err().is_panic());
         assert_eq!((rig.rows().await.len(), rig.records().await), (0, 0));
         assert_eq!(send(&service, post("key")).await.text, "run 2");
         assert_eq!(rig.rows().await, ["run 2"]);
@@ -71,11 +69,7 @@ async fn an_outside_call_of_a_claim_in_the_transaction_that_died_is_not_noticed<
             rig::answer(201, run)
         }
     });
-    let first = service.clone();
-    let dying = tokio::spawn(async move { send(&first, post("key")).await });
-    runs.reaches(1).await;
-    dying.abort();
-    let _ = dying.await;
+    leave_during(&service, post("key"), &runs).await;
     assert_eq!(send(&service, post("key")).await.text, "run 2");
     assert_eq!((asked.load(Ordering::Relaxed), calls.load(Ordering::Relaxed)), (0, 2));
 }
@@ -98,12 +92,7 @@ async fn each_handler_with_a_leased_claim_holds_a_connection_from_its_begin() {
             rig::answer(201, run)
         }
     });
-    let clients: Vec<_> = (0..8)
-        .map(|n| {
-            let service = service.clone();
-            tokio::spawn(async move { send(&service, post(&format!("key-{n}"))).await })
-        })
-        .collect();
+    let clients: Vec<_> = (0..8).map(|n| start(&service, post(&format!("key-{n}")))).collect();
     let mut beside = Postgres::beside(&rig.pool).await;
     runs.reaches(8).await;
     assert_eq!(query_scalar::<_, i64>(HELD).fetch_one(&mut beside).await.unwrap(), 0);

@@ -14,6 +14,7 @@ use idempotency_layer::{
 };
 use sqlx::Pool;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -37,6 +38,11 @@ impl<DB: Bench> Rig<DB> {
         set: impl FnOnce(Builder<DB::Records, Scoped>) -> Builder<DB::Records, Scoped>,
     ) -> Self {
         Self::small(32, set).await
+    }
+
+    /// Creates a layer for each way to claim: leased, and in the transaction.
+    pub(crate) async fn both_ways() -> [Self; 2] {
+        [Self::new().await, Self::with(Builder::claim_in_transaction).await]
     }
 
     /// Creates a layer on a pool of `connections`.
@@ -73,6 +79,19 @@ impl<DB: Bench> Rig<DB> {
         self.serve(runs, move |run, co_commit| async move {
             DB::insert(&mut *co_commit.begin().await.unwrap(), &format!("run {run}")).await.unwrap();
             answer(status, run)
+        })
+    }
+
+    /// The same behind a gate: counts its run, and writes and answers when the gate opens.
+    pub(crate) fn writing_at(&self, gate: &Gate, runs: &Count, status: u16) -> Service {
+        let gate = gate.clone();
+        self.serve(runs, move |run, co_commit| {
+            let gate = gate.clone();
+            async move {
+                gate.pass().await;
+                DB::insert(&mut *co_commit.begin().await.unwrap(), &format!("run {run}")).await.unwrap();
+                answer(status, run)
+            }
         })
     }
 
@@ -177,6 +196,21 @@ pub(crate) async fn send(service: &Service, request: Request<Body>) -> Answer {
         kind: parts.extensions.get().map(Rejection::kind),
         text: String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap(),
     }
+}
+
+/// Sends a request on a task of its own.
+pub(crate) fn start(service: &Service, request: Request<Body>) -> JoinHandle<Answer> {
+    let service = service.clone();
+    tokio::spawn(async move { send(&service, request).await })
+}
+
+/// Sends a request whose client disconnects during its run.
+pub(crate) async fn leave_during(service: &Service, request: Request<Body>, runs: &Count) {
+    let run = runs.get() + 1;
+    let client = start(service, request);
+    runs.reaches(run).await;
+    client.abort();
+    assert!(client.await.unwrap_err().is_cancelled());
 }
 
 /// Polls a future at most this many times and then drops it. Returns `None` if it was not ready.
