@@ -252,14 +252,14 @@ impl Contract {
         self
     }
 
-    /// Excludes a header from what is stored, such as the current numbers of a rate limit.
+    /// Excludes a header of the response from the record, such as the remaining requests of a rate limit.
     #[must_use]
     pub fn omit_header(mut self, name: HeaderName) -> Self {
         self.omitted.insert(name);
         self
     }
 
-    /// Stores a header that presets exclude: a hop-by-hop header, `Date`, `Set-Cookie` or a header of authentication.
+    /// Stores a header that presets exclude, such as `Date`, `Set-Cookie`, or a header of authentication.
     #[must_use]
     pub fn keep_header(mut self, name: &HeaderName) -> Self {
         self.omitted.remove(name);
@@ -268,8 +268,7 @@ impl Contract {
 
     /// Sets how long a record is kept after its first claim: 24 h in every preset.
     ///
-    /// Choose more than the longest time a handler takes. A record that has expired before it is completed replays
-    /// nothing.
+    /// It must be longer than a handler can take. A record that expires before it is completed replays nothing.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;

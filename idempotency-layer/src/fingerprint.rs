@@ -18,12 +18,12 @@ use crate::key::Bind;
 ///
 /// | | the same request has | not distinguished |
 /// |---|---|---|
-/// | [`Raw`](Self::Raw) | the same method, path, query and body bytes | any two sets of headers |
-/// | [`Canonical`](Self::Canonical) | the same method, path and query, and the same content of the body | two JSON or two multipart types |
+/// | [`Raw`](Self::Raw) | the same method, path, query and body bytes | headers |
+/// | [`Canonical`](Self::Canonical) | the same method, path, query and content of the body | headers, two types of JSON, two types of multipart |
 /// | [`None`](Self::None) | any request with the key | everything |
 ///
-/// No header is part of a fingerprint, not even `Content-Type` or `Content-Encoding`: a proxy may change how they are
-/// written between two tries.
+/// No header is part of a fingerprint, not even `Content-Type` or `Content-Encoding`, because a proxy may rewrite them between
+/// two tries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FingerprintMode {
@@ -76,8 +76,8 @@ impl Fingerprint {
     /// Fingerprints of different schemes cannot be compared and match. [`NONE`](Self::NONE) matches every other.
     ///
     /// Schemes differ if a deploy changed the mode or the algorithm between a request and its retry. If the layer refused
-    /// that retry, the client would take a new key, and the effect would happen twice. A wrong replay, in contrast, needs a
-    /// client that sends another request under a used key during the deploy.
+    /// that retry, the client would take a new key, and the effect would happen twice. A wrong replay is less likely: it needs
+    /// a client that uses one key for two requests during the deploy.
     ///
     /// `==` is stricter: it compares the bytes.
     pub fn matches(&self, other: &Self) -> bool {

@@ -54,25 +54,25 @@ pub enum RejectionKind {
     Tombstone(Tombstone),
     /// The request body is longer than the layer reads, or than a limit outside the layer allows.
     BodyTooLarge {
-        /// The bound in bytes, where it is known: [`Builder::max_request_bytes`](crate::Builder::max_request_bytes), or
-        /// `None` for a limit outside the layer.
+        /// The limit in bytes ([`Builder::max_request_bytes`](crate::Builder::max_request_bytes)). `None` for a limit outside
+        /// the layer.
         limit: Option<usize>,
     },
     /// The request body broke off while the layer read it.
     BodyUnreadable,
     /// The function set with [`Builder::scope`](crate::Builder::scope) returned `None`.
     ScopeMissing,
-    /// The handler takes an extractor that no layer provides, or uses it wrongly: a mistake of the server's developer.
+    /// The handler uses an extractor that no layer provides, or uses it wrongly. This is a mistake in the server.
     /// [`Rejection::source`] returns the details.
     Misconfigured,
     /// Too many requests whose clients disconnected are still running
-    /// ([`Builder::max_detached`](crate::Builder::max_detached)); nothing was done.
+    /// ([`Builder::max_detached`](crate::Builder::max_detached)). Nothing was done.
     Overloaded,
     /// The store was not reached, and nothing was done.
     StoreUnavailable,
     /// The request was carried out, but its response could not be recorded, so it is not sent.
     NotRecorded,
-    /// The handler's rows could not be committed with the response, and were rolled back.
+    /// The handler's rows could not be committed with the response and were rolled back.
     RolledBack,
     /// A request without a key was carried out, and it is unknown whether its rows were committed.
     CommitUnknown,
@@ -105,9 +105,12 @@ impl Rejection {
         self.kind
     }
 
-    /// Returns the error that the body broke off with, such as a time-out, for [`RejectionKind::BodyUnreadable`], and the
-    /// error of a limit outside the layer for [`RejectionKind::BodyTooLarge`]. For [`RejectionKind::Misconfigured`] it
-    /// says what is missing or wrong, and where a `CoCommitError` became the response, it is that error.
+    /// Returns the cause, if there is one:
+    ///
+    /// - [`BodyUnreadable`](RejectionKind::BodyUnreadable): the error of the body, such as a time-out,
+    /// - [`BodyTooLarge`](RejectionKind::BodyTooLarge): the error of a limit outside the layer,
+    /// - [`Misconfigured`](RejectionKind::Misconfigured): what is missing or wrong,
+    /// - a `CoCommitError` that the handler returned.
     pub fn source(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
         self.source.as_deref()
     }

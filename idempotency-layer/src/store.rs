@@ -96,8 +96,7 @@ use crate::response::StoredResponse;
 ///
 /// - 11 and 16: a claim with the token of the running claim is that claim even after its lease ran out, until another
 ///   claim takes over.
-/// - 6 and 12: `release` and `complete` spend the fence. After them it is stale for every verb except a repeated
-///   `complete`.
+/// - 6 and 12: `release` and `complete` end the claim. Its fence is then stale for every verb except a repeated `complete`.
 /// - 10 and 16: if both the lease and the time to live have ended, the store may answer the owner `Held` or `Stale`, as
 ///   long as later answers agree. It may forget at once an outcome that is completed after the time to live.
 ///
@@ -106,11 +105,11 @@ use crate::response::StoredResponse;
 /// # Errors
 ///
 /// A verb returns a [`StoreError`] if it is unknown whether it took effect
-/// ([`Unavailable`](crate::StoreErrorKind::Unavailable)), or if it is known that it did not. A stale fence is an answer, not
-/// an error.
+/// ([`Unavailable`](crate::StoreErrorKind::Unavailable)), or if it certainly did not (every other kind). A stale fence is an
+/// answer, not an error.
 ///
-/// The layer sets no time-out. A verb that hangs holds up its request. A `complete` that hangs is awaited while the lease
-/// is renewed. So a store bounds how long it waits for its database, and returns `Unavailable` after that.
+/// The layer sets no time-out for a verb, so a verb that hangs holds up its request. (While a `complete` hangs, the layer renews
+/// the lease.) A store must bound the time it waits for its database, and then return `Unavailable`.
 ///
 /// # Cancel safety
 ///

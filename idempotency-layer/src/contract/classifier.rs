@@ -10,8 +10,8 @@ use crate::grpc;
 
 /// Whether a response is stored.
 ///
-/// A handler can override the contract for one response: it puts a `Disposition` into the extensions of the response. For
-/// example, a handler that failed after its effects took place can prevent a second run of its 500.
+/// A handler can override the contract for one response. It puts a `Disposition` into the extensions of the response. For
+/// example, a handler that fails after its effects took place can store its 500, so that no retry repeats them.
 ///
 /// ```
 /// use http::{Response, StatusCode};
@@ -87,8 +87,8 @@ impl Classifier {
 
     /// Selects responses by a function of status, headers and extensions.
     ///
-    /// The function runs before the body is read. A response that is stored is read to its end before it is sent, so return
-    /// [`Disposition::Tombstone`] or [`Disposition::Release`] for a stream that does not end.
+    /// The function runs before the body is read. The layer reads a response to its end before it stores and sends it. So
+    /// return [`Disposition::Tombstone`] or [`Disposition::Release`] for a stream that does not end.
     ///
     /// A gRPC response has been read by then. Its `grpc-status` is among the headers, even if it came in the trailers.
     pub fn custom(rule: impl Fn(&response::Parts) -> Disposition + Send + Sync + 'static) -> Self {

@@ -12,8 +12,8 @@ impl Contract {
     /// Returns the contract of the IETF draft (draft-ietf-httpapi-idempotency-key-header-07): the key is a structured-field
     /// String, and rejections are problem details.
     ///
-    /// What the draft leaves to the server follows common practice. Publish it, and link to it with
-    /// [`documentation`](Self::documentation).
+    /// The draft leaves some decisions to the server. This contract follows common practice in them. Publish them for your
+    /// clients, and link to that page with [`documentation`](Self::documentation).
     ///
     /// Most clients send the key without quotes. Use `.key(KeySyntax::structured(1..=255).or_bare())` to accept both.
     pub fn ietf() -> Self {
