@@ -1,7 +1,5 @@
 //! Claims that are the handler's transaction. `co_commit.rs` has the scenarios of both ways to claim.
 
-#[path = "in_transaction/costs.rs"]
-mod costs;
 #[path = "in_transaction/crash.rs"]
 mod crash;
 #[path = "in_transaction/mixed.rs"]
