@@ -164,59 +164,60 @@ impl Clause {
                  checkpoint."
             }
             Self::OneRunner => {
-                "One runner. Of any number of concurrent claims of one record, one is Run; the others are \
-                 Claim::InFlight with the time left of the lease: more than zero, at most the lease."
+                "One runner. Of any number of concurrent claims of one record, one is Run. The others are \
+                 Claim::InFlight with the rest of the lease: more than zero, at most the lease."
             }
             Self::Replay => {
-                "Replay. After complete with a response, a claim is Claim::Replay with the very same response, to the \
-                 byte, and with what is left of the time to live: more than zero, at most that."
+                "Replay. After complete with a response, a claim is Claim::Replay with the same response, byte \
+                 for byte, and with the rest of the time to live: more than zero, at most the time to live."
             }
             Self::Mismatch => {
                 "Mismatch. A claim whose fingerprint does not match the record's is Claim::Mismatch, whether the \
-                 record is running, complete or a tombstone, and changes nothing."
+                 record is running, complete or a tombstone. It changes nothing."
             }
             Self::Release => {
-                "Release. After release, the next claim is Run at once, and no orphan. Without a checkpoint the record \
-                 is forgotten: attempt 1, any fingerprint. With one, it is kept: next attempt, the checkpoint, the \
-                 same fingerprint."
+                "Release. After release, the next claim is Run at once, and no orphan. Without a checkpoint the \
+                 record is forgotten: attempt 1, any fingerprint. With a checkpoint the record is kept: next \
+                 attempt, the checkpoint, the same fingerprint."
             }
             Self::Fences => {
-                "Fences. complete, release, extend and checkpoint with a fence that is not the record's current one \
-                 are Fenced::Stale and change nothing. The fences of a record only grow, also after it was released, \
-                 taken over, or forgotten."
+                "Fences. complete, release, extend and checkpoint with a fence that is not the record's current \
+                 one are Fenced::Stale and change nothing. The fences of a record only grow, also after it was \
+                 released, taken over, or forgotten."
             }
             Self::Takeover => {
-                "Takeover. Until its lease runs out a claim is not given away; after, the next claim is Run with the \
-                 next attempt, marked as an orphan."
+                "Takeover. A claim is not given away before its lease ends. After that, the next claim is Run \
+                 with the next attempt, marked as an orphan."
             }
-            Self::Extend => "Extend lets the lease end lease from now; a lease of zero ends at once.",
+            Self::Extend => "Extend. The lease ends lease after the call. A lease of zero ends at once.",
             Self::OneHeir => {
-                "One heir. Of any number of concurrent claims of an orphan, one is Run; the others are InFlight."
+                "One heir. Of any number of concurrent claims of an orphan, one is Run. The others are InFlight."
             }
             Self::Expiry => {
-                "Expiry. A record is forgotten ttl after it was first claimed, but never while a lease on it holds. \
-                 What comes then is a first claim, but for the fence, which has grown."
+                "Expiry. A record is forgotten ttl after its first claim, but never while a lease on it holds. \
+                 The next claim is a first claim, except that its fence has grown."
             }
             Self::LostAcknowledgement => {
-                "Lost acknowledgement. A claim with the token of the running claim is that claim: Run, same fence, \
-                 same attempt, with a fresh lease."
+                "Lost acknowledgement. A claim with the token of the running claim is that claim: Run, same \
+                 fence, same attempt, with a fresh lease."
             }
             Self::RepeatedCompletion => {
-                "Repeated completion. complete with the fence that completed the record already is Fenced::Held, and \
+                "Repeated completion. complete with the fence that has completed the record is Fenced::Held, and \
                  the first outcome stays."
             }
             Self::Tombstone => {
                 "Tombstone. After complete with a tombstone, a claim is Claim::Tombstone with the same reason."
             }
             Self::Checkpoint => {
-                "Checkpoint. The latest checkpoint of a record, its bytes unchanged, comes with each later Run of it."
+                "Checkpoint. Each later Run of a record carries its latest checkpoint, byte for byte."
             }
-            Self::Independence => "Independence. What is done to one record changes no other.",
+            Self::Independence => "Independence. A verb on one record changes no other record.",
             Self::LateButFirst => {
-                "Late but first. A claim whose lease ran out, and that nobody took over, still holds its fence."
+                "Late but first. A claim whose lease has ended still holds its fence until another claim takes \
+                 over."
             }
             Self::Cancellation => {
-                "Cancellation. A verb whose future is dropped has taken effect whole, or not at all."
+                "Cancellation. A verb whose future is dropped takes effect completely, or not at all."
             }
         }
     }

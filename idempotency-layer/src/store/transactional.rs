@@ -24,20 +24,20 @@ use crate::error::StoreError;
 /// In addition to the contract of [`Store`]. `conformance::check_transactions` checks each number.
 ///
 /// 1. *First claim.* The claim of a record unknown to the store is `Run`, attempt 1, no orphan, no checkpoint.
-/// 2. *One runner.* While the transaction is open, no other claim of its record runs, leased or in a transaction: it is
-///    `InFlight`, fails as `Unavailable`, or waits for the end.
-/// 3. *Replay.* After `complete`, a claim of either kind is `Claim::Replay` with the very same response, to the byte, or
+/// 2. *One runner.* While the transaction is open, no other claim of its record runs, leased or in a transaction. It
+///    is `InFlight`, fails as `Unavailable`, or waits for the end.
+/// 3. *Replay.* After `complete`, a claim of either kind is `Claim::Replay` with the same response, byte for byte, or
 ///    `Claim::Tombstone` with the same reason.
 /// 4. *Rollback.* When `roll_back` returns, the next claim of either kind runs at once: attempt 1, any fingerprint.
 /// 5. *Drop.* A transaction that is dropped ends soon after, and leaves what a rollback leaves.
-/// 6. *Mismatch.* A claim whose fingerprint does not match the record's is `Claim::Mismatch`, whether the record is leased,
-///    an orphan, or complete, and changes nothing.
-/// 7. *Lease.* While a leased claim holds, a claim in the transaction is `InFlight` with what is left of the lease.
-/// 8. *Takeover.* After the lease ran out, a claim in the transaction is `Run` with the next attempt, marked as an orphan,
-///    with the latest checkpoint. After a release with a checkpoint it is the same, and no orphan.
-/// 9. *First to commit.* Of a leased owner that is late and its heir in the transaction, the first to complete wins: the
-///    owner's completion is `Stale` then, or the heir's is `Overtaken` with the owner's response.
-/// 10. *Expiry.* A record is forgotten `ttl` after it was claimed first. What comes then is a first claim.
+/// 6. *Mismatch.* A claim whose fingerprint does not match the record's is `Claim::Mismatch`, whether the record is
+///    leased, an orphan, or complete. It changes nothing.
+/// 7. *Lease.* While a leased claim holds, a claim in the transaction is `InFlight` with the rest of the lease.
+/// 8. *Takeover.* After a lease has ended, a claim in the transaction is `Run` with the next attempt and the latest
+///    checkpoint, marked as an orphan. After a release with a checkpoint it is the same, and no orphan.
+/// 9. *First to commit.* If a leased owner is late and its heir runs in the transaction, the first to complete wins.
+///    The owner's completion is then `Stale`, or the heir's is `Overtaken` with the owner's response.
+/// 10. *Expiry.* A record is forgotten `ttl` after its first claim. The next claim is a first claim.
 ///
 /// # Errors and cancel safety
 ///

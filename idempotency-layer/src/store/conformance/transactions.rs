@@ -53,14 +53,15 @@ impl TransactionClause {
     pub fn sentence(self) -> &'static str {
         match self {
             Self::FirstClaim => {
-                "First claim. The claim of a record unknown to the store is Run, attempt 1, no orphan, no checkpoint."
+                "First claim. The claim of a record unknown to the store is Run, attempt 1, no orphan, no \
+                 checkpoint."
             }
             Self::OneRunner => {
                 "One runner. While the transaction is open, no other claim of its record runs, leased or in a \
-                 transaction: it is InFlight, fails as Unavailable, or waits for the end."
+                 transaction. It is InFlight, fails as Unavailable, or waits for the end."
             }
             Self::Replay => {
-                "Replay. After complete, a claim of either kind is Claim::Replay with the very same response, to the \
+                "Replay. After complete, a claim of either kind is Claim::Replay with the same response, byte for \
                  byte, or Claim::Tombstone with the same reason."
             }
             Self::RollBack => {
@@ -72,22 +73,24 @@ impl TransactionClause {
             }
             Self::Mismatch => {
                 "Mismatch. A claim whose fingerprint does not match the record's is Claim::Mismatch, whether the \
-                 record is leased, an orphan, or complete, and changes nothing."
+                 record is leased, an orphan, or complete. It changes nothing."
             }
             Self::Lease => {
-                "Lease. While a leased claim holds, a claim in the transaction is InFlight with what is left of the \
+                "Lease. While a leased claim holds, a claim in the transaction is InFlight with the rest of the \
                  lease."
             }
             Self::Takeover => {
-                "Takeover. After the lease ran out, a claim in the transaction is Run with the next attempt, marked as \
-                 an orphan, with the latest checkpoint. After a release with a checkpoint it is the same, and no orphan."
+                "Takeover. After a lease has ended, a claim in the transaction is Run with the next attempt and \
+                 the latest checkpoint, marked as an orphan. After a release with a checkpoint it is the same, \
+                 and no orphan."
             }
             Self::FirstToCommit => {
-                "First to commit. Of a leased owner that is late and its heir in the transaction, the first to complete \
-                 wins: the owner's completion is Stale then, or the heir's is Overtaken with the owner's response."
+                "First to commit. If a leased owner is late and its heir runs in the transaction, the first to \
+                 complete wins. The owner's completion is then Stale, or the heir's is Overtaken with the owner's \
+                 response."
             }
             Self::Expiry => {
-                "Expiry. A record is forgotten ttl after it was claimed first. What comes then is a first claim."
+                "Expiry. A record is forgotten ttl after its first claim. The next claim is a first claim."
             }
         }
     }
