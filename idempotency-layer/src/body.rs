@@ -31,7 +31,7 @@ pub trait Replayable: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + Send +
 }
 
 pin_project! {
-    /// A body that the layer has read in whole or in part: it yields the bytes that were read, then the rest, then the
+    /// A body that the layer has read completely or in part. It yields the bytes that were read, then the rest, then the
     /// trailers.
     ///
     /// It is also the wrapper for bodies that cannot be made from bytes, such as hyper's. Do not wrap axum's bodies; enable

@@ -66,14 +66,14 @@ pub enum OnDisconnect {
     /// The request finishes on the runtime, and a retry gets its response.
     #[default]
     Finish,
-    /// The layer drops the handler, or its response while it reads that, at its next await and releases the claim, so that
-    /// a retry runs it again. For handlers that leave nothing behind when dropped.
+    /// The layer drops the handler at its next await, or the response that it is reading. Then it releases the claim, and a
+    /// retry runs the handler again. Use it for handlers that leave nothing behind when they are dropped.
     Cancel,
 }
 
 /// What to do with a keyed request while the store is not reached ([`StoreErrorKind::Unavailable`]).
 ///
-/// A store that is full, or cannot read a record, was reached: the layer answers 503 under either policy.
+/// If the store is reached but is full, or cannot read the record, the layer answers 503 under either policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnStoreFailure {
@@ -81,8 +81,8 @@ pub enum OnStoreFailure {
     /// not sent.
     #[default]
     Refuse,
-    /// The request runs as if it had no key, and a response that could not be recorded is sent all the same. A retry may
-    /// run again.
+    /// The request runs as if it had no key, and a response that could not be recorded is sent nevertheless. A retry
+    /// may run again.
     PassThrough,
 }
 

@@ -49,7 +49,7 @@ impl Idempotency {
         self.0.key()
     }
 
-    /// Returns how many claims there were of this request, this one included: 1 on a first run.
+    /// Returns the number of claims of this request, including this one: 1 on a first run.
     ///
     /// The count belongs to the record, and starts again when the record is forgotten. A run that ends without a stored
     /// response, such as a 503, is forgotten if it left no [`checkpoint`](Self::checkpoint), so the next attempt is 1 again.
@@ -61,9 +61,9 @@ impl Idempotency {
 
     /// Returns a key for the next service: 64 hexadecimal digits that tell nothing of the client's key.
     ///
-    /// It is the same on every attempt of this request, and another for each `label`. If the client uses its key for
-    /// another request, which the layer allows once the record is forgotten, that request has other derived keys: the
-    /// [`Fingerprint`] is part of them. So the next service does not take the one for the other.
+    /// It is the same on every attempt of this request, and different for each `label`. It depends on the request's
+    /// [`Fingerprint`]: once the record is forgotten, the client may use its key for another request, which then gets other
+    /// derived keys. So the next service does not mistake one request for the other.
     ///
     /// A retry gets other keys if a deploy changed the contract's [`FingerprintMode`](crate::FingerprintMode) since the first
     /// attempt. Under [`FingerprintMode::None`](crate::FingerprintMode::None), every request with the key has the same ones.

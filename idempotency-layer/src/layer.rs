@@ -90,13 +90,14 @@ impl<St: Store> IdempotencyLayer<St> {
         }
     }
 
-    /// Waits until every request whose client disconnected has finished, and until every claim that could not be given
-    /// back was given back. Call it after the server took its last request and before the program ends; bound it with a
-    /// time-out, since a store that is down may hold it up.
+    /// Waits until every request whose client disconnected has finished, and every pending claim has been given back.
+    ///
+    /// Call it after the server has taken its last request and before the program ends. Set a time-out, because the call does
+    /// not return while claims cannot be given back to a store that is down.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it just stops waiting; it can be called again.
+    /// If the call is dropped, it only stops waiting. It can be called again.
     pub async fn shutdown(&self) {
         let Config { detached, given_up, .. } = &*self.config;
         detached.close();
@@ -106,8 +107,8 @@ impl<St: Store> IdempotencyLayer<St> {
         given_up.wait().await;
     }
 
-    /// Returns how many requests whose client disconnected are being finished, and claims given back after the store was
-    /// not reached.
+    /// Returns the number of running requests whose client disconnected, plus the number of claims that are being given back
+    /// in the background.
     pub fn detached(&self) -> usize {
         self.config.detached.len() + self.config.given_up.len()
     }
@@ -134,8 +135,8 @@ impl<St> fmt::Debug for IdempotencyLayer<St> {
 }
 
 impl<St> Builder<St, Unscoped> {
-    /// Sets the function that returns the principal a key belongs to, from the head of the request; usually from an extension
-    /// that authentication left there.
+    /// Sets the function that returns the principal that a key belongs to. It reads the head of the request, usually an
+    /// extension that authentication has put there.
     ///
     /// If it returns `None`, a keyed request is answered 500 and nothing runs. So put authentication outside this layer,
     /// and let it refuse clients it does not know.
@@ -170,8 +171,8 @@ impl<St, S> Builder<St, S> {
 
     /// Sets how long a claim holds after its process died: 30 s unless set, at least 10 ms.
     ///
-    /// While a handler runs, the layer renews the lease every third of this time, counted from before the store was asked. It
-    /// repeats a failed renewal within a second.
+    /// While a handler runs, the layer renews the lease every third of this time, counted from its call to the store. It repeats a
+    /// failed renewal within a second.
     ///
     /// A retry after a crash waits for the rest of the lease, so a short lease recovers sooner. If the lease is too short, a
     /// busy runtime renews too late, loses the claim, and a handler may run twice. A handler that blocks its thread prevents
@@ -340,9 +341,11 @@ impl<St> Builder<St, Scoped> {
     ///
     /// # Panics
     ///
-    /// If [`claim_in_transaction`](Self::claim_in_transaction) meets a contract that compares nothing
-    /// ([`FingerprintMode::None`](crate::FingerprintMode::None)): its bodies are not read first, and a slow upload would
-    /// hold the transaction. Or one whose records do not outlive the transaction.
+    /// With [`claim_in_transaction`](Self::claim_in_transaction), if the contract
+    ///
+    /// - compares nothing ([`FingerprintMode::None`](crate::FingerprintMode::None)), because the layer would begin the
+    ///   transaction before it has read the body, and a slow upload would hold the transaction, or
+    /// - has a [`ttl`](Contract::ttl) that is not longer than the [`transaction_time`](Self::transaction_time).
     pub fn build(self) -> IdempotencyLayer<St> {
         if let Some(in_transaction) = &self.config.in_transaction {
             let contract = &self.config.contract;

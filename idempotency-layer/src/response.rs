@@ -43,7 +43,7 @@ impl StoredResponse {
     ///
     /// # Errors
     ///
-    /// When the response has more headers than the encoding can count (65 534; no server sends as many).
+    /// If the response has more than 65,534 headers.
     pub(crate) fn encode(
         status: StatusCode,
         headers: &HeaderMap,

@@ -31,7 +31,7 @@ impl<S: Sync> OptionalFromRequestParts<S> for Idempotency {
     }
 }
 
-/// A handler takes [`Idempotency`], and its request runs without a claim.
+/// A handler takes [`Idempotency`], but its request runs without a claim.
 ///
 /// As a response, it is rendered by the layer's contract:
 ///

@@ -84,7 +84,7 @@ pub use self::axum::NoCoCommit;
 ///
 /// # Statements that fail
 ///
-/// PostgreSQL aborts a transaction in which a statement fails. If the handler answers 2xx all the same, the client gets
+/// PostgreSQL aborts a transaction in which a statement fails. If the handler answers 2xx nevertheless, the client gets
 /// 503 and nothing is stored. Wrap a statement that may fail in a [savepoint](OpenTransaction::begin), or call
 /// [`roll_back`](Self::roll_back).
 ///
@@ -95,7 +95,7 @@ pub use self::axum::NoCoCommit;
 ///
 /// # Isolation
 ///
-/// On PostgreSQL the level is READ COMMITTED, whatever the database's default is. The handler may set another level in its
+/// On PostgreSQL the level is READ COMMITTED, regardless of the database's default. The handler may set another level in its
 /// first statement (`SET TRANSACTION ISOLATION LEVEL …`), except in a
 /// [claim in the transaction](crate::Builder::claim_in_transaction).
 ///
@@ -222,19 +222,21 @@ impl<DB: CoCommitDatabase> CoCommit<DB> {
         Ok(OpenTransaction { shared: self.shared.clone(), connection })
     }
 
-    /// Undoes what the request wrote so far, and forgets its [`on_commit`](Self::on_commit) functions.
+    /// Undoes what the request has written so far, and forgets its [`on_commit`](Self::on_commit) functions.
     ///
-    /// The response is then stored alone or, after another [`begin`](Self::begin), with what is written from then on.
+    /// The response is then stored alone. After another [`begin`](Self::begin), it is stored with the rows that are written
+    /// from then on.
     ///
     /// # Errors
     ///
-    /// As [`begin`](Self::begin). After an error, nothing that was written is committed, with one exception. A [`Savepoint`]
-    /// that was dropped half way may have ended the transaction (PostgreSQL), and what was written after that is committed.
-    /// The call then fails with [`Over`](CoCommitError::Over), and the request is answered 503: not recorded.
+    /// The same as those of [`begin`](Self::begin). After an error, no row is committed, with one exception on PostgreSQL. A
+    /// [`Savepoint`] that was dropped half way may have ended the transaction, so that later rows are committed at once. The
+    /// call then fails with [`Over`](CoCommitError::Over), and the request is answered 503
+    /// ([`NotRecorded`](crate::RejectionKind::NotRecorded)).
     ///
     /// # Cancel safety
     ///
-    /// If the call is dropped, everything is undone, with the same exception, and the connection is closed.
+    /// If the call is dropped, the connection is closed and every row is undone, with the same exception.
     pub async fn roll_back(&self) -> Result<(), CoCommitError> {
         let Some(mut connection) = self.shared.take(Stage::Beginning, Stage::Unbegun)? else {
             return Ok(());

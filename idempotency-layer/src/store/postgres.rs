@@ -105,15 +105,15 @@ use crate::error::StoreError;
 ///
 /// # Isolation levels
 ///
-/// The store's own statements run READ COMMITTED and READ WRITE, whatever the defaults of the database are. A renewal does
+/// The store's own statements run READ COMMITTED and READ WRITE, regardless of the database's defaults. A renewal does
 /// not write the record's row, so a handler's transaction may be REPEATABLE READ or SERIALIZABLE and longer than a lease. A
 /// [`checkpoint`](crate::Idempotency::checkpoint) does write that row: at these levels, set none after the transaction's
 /// first statement, or the transaction cannot commit.
 ///
 /// # Durability
 ///
-/// The same as the database's. With `synchronous_commit = off`, a crash of the server can lose the latest claims and
-/// responses.
+/// A record is as durable as any row of the database. With `synchronous_commit = off`, a crash of the server can lose the
+/// latest claims and responses.
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: PgPool,

@@ -25,9 +25,10 @@ impl<DB: CoCommitDatabase, S: Sync> FromRequestParts<S> for CoCommit<DB> {
     }
 }
 
-/// A handler takes a [`CoCommit`], and no layer lends one of its database. [`Display`](std::fmt::Display) says what is missing.
+/// A handler takes a [`CoCommit`], but no layer offers a transaction of its database. [`Display`](std::fmt::Display) says what is
+/// missing.
 ///
-/// As a response it is [`Misconfigured`](RejectionKind::Misconfigured), 500, rendered by the layer's contract.
+/// As a response, it is [`Misconfigured`](RejectionKind::Misconfigured) (500), rendered by the layer's contract.
 #[derive(Clone, Copy, Debug)]
 pub struct NoCoCommit {
     database: &'static str,
@@ -65,8 +66,8 @@ impl IntoResponse for NoCoCommit {
     }
 }
 
-/// 503 where the database failed; a retry runs. 500 where the handler used the transaction wrongly. Rendered by the
-/// layer's contract.
+/// The response, rendered by the layer's contract: 503 if the database failed, after which a retry runs, or 500 if the handler
+/// used the transaction wrongly.
 impl IntoResponse for CoCommitError {
     fn into_response(self) -> Response {
         let kind = match self {

@@ -28,7 +28,7 @@ impl<DB: CoCommitDatabase> OpenTransaction<DB> {
     ///
     /// # Errors
     ///
-    /// When the database does not begin it.
+    /// If the database does not begin it.
     ///
     /// # Cancel safety
     ///
@@ -54,7 +54,7 @@ impl<'a, DB: CoCommitDatabase> Savepoint<'a, DB> {
     ///
     /// # Errors
     ///
-    /// When the database does not begin it.
+    /// If the database does not begin it.
     pub async fn begin(&mut self) -> Result<Savepoint<'_, DB>, sqlx::Error> {
         let shared = self.shared;
         Savepoint::begin_on(shared, &mut self.inner).await
@@ -64,7 +64,7 @@ impl<'a, DB: CoCommitDatabase> Savepoint<'a, DB> {
     ///
     /// # Errors
     ///
-    /// When the database does not release it.
+    /// If the database does not release it.
     pub async fn commit(self) -> Result<(), sqlx::Error> {
         let half_way = HalfWay(self.shared);
         let ended = self.inner.commit().await;
@@ -76,7 +76,7 @@ impl<'a, DB: CoCommitDatabase> Savepoint<'a, DB> {
     ///
     /// # Errors
     ///
-    /// When the database does not roll back to it.
+    /// If the database does not roll back to it.
     pub async fn rollback(self) -> Result<(), sqlx::Error> {
         let half_way = HalfWay(self.shared);
         let ended = self.inner.rollback().await;
