@@ -6,14 +6,19 @@
 //!
 //! There are 64 connections, or `BENCH_CONNECTIONS`. Each sends its next request after the last answer: 1 KiB in and out, with
 //! a new key. Client and server share the machine. The variants take turns of a few seconds. Each ratio is taken within a
-//! turn, and the table shows the median. Databases are durable: a commit is on the disk before it is answered.
+//! turn, and the table shows the median. Databases are durable: a commit is on the disk before it is answered. `BENCH_TABLE`
+//! runs only the tables whose title contains it, such as `PostgreSQL`.
+//!
+//! The last column is the latency that a tenth of the requests stay below, in the median turn. Other work on the machine
+//! affects it less than the mean.
 
 #![expect(clippy::print_stdout, reason = "the table is what it is run for")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails says so")]
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -39,26 +44,44 @@ const INSERT: &str = "INSERT INTO payments (body) VALUES ($1)";
 async fn main() {
     let server = Server::start();
     let folder = tempfile::tempdir().unwrap();
+    let wanted = std::env::var("BENCH_TABLE").unwrap_or_default();
+    if NOTHING.contains(&wanted) {
+        nothing_written(&server, folder.path()).await;
+    }
+    if SQLITE.contains(&wanted) {
+        on_sqlite(folder.path()).await;
+    }
+    if POSTGRES.contains(&wanted) {
+        on_postgres(&server).await;
+    }
+}
 
+const NOTHING: &str = "nothing is written by the handler";
+const SQLITE: &str = "SQLite: the handler writes a row";
+const POSTGRES: &str = "PostgreSQL: the handler writes a row";
+
+async fn nothing_written(server: &Server, folder: &Path) {
     let layer = |store| IdempotencyLayer::builder(store).contract(Contract::veriko()).single_tenant().build();
     let bare = || Router::new().route("/payments", post(echo));
     table(
-        "nothing is written by the handler",
+        NOTHING,
         "bare handler",
         &[
             ("bare handler", serve(bare()).await),
             ("MemoryStore", serve(bare().layer(layer(MemoryStore::default()))).await),
-            ("SqliteStore", serve(keyed(bare(), sqlite(folder.path(), "plain").await)).await),
-            ("PostgresStore", serve(keyed(bare(), postgres(&server).await)).await),
+            ("SqliteStore", serve(keyed(bare(), sqlite(folder, "plain").await)).await),
+            ("PostgresStore", serve(keyed(bare(), postgres(server).await)).await),
         ],
     )
     .await;
+}
 
-    let pool = sqlite(folder.path(), "own").await.pool().clone();
-    let store = sqlite(folder.path(), "co-commit").await;
-    let in_transaction = sqlite(folder.path(), "in-transaction").await;
+async fn on_sqlite(folder: &Path) {
+    let pool = sqlite(folder, "own").await.pool().clone();
+    let store = sqlite(folder, "co-commit").await;
+    let in_transaction = sqlite(folder, "in-transaction").await;
     table(
-        "SQLite: the handler writes a row",
+        SQLITE,
         "own transaction",
         &[
             (
@@ -77,13 +100,15 @@ async fn main() {
         ],
     )
     .await;
+}
 
-    let pool = postgres(&server).await.pool().clone();
-    let (separate, store) = (postgres(&server).await, postgres(&server).await);
-    let in_transaction = postgres(&server).await;
+async fn on_postgres(server: &Server) {
+    let pool = postgres(server).await.pool().clone();
+    let (separate, store) = (postgres(server).await, postgres(server).await);
+    let in_transaction = postgres(server).await;
     let app = Router::new().route("/payments", post(own_postgres));
     table(
-        "PostgreSQL: the handler writes a row",
+        POSTGRES,
         "own transaction",
         &[
             ("own transaction", serve(app.clone().with_state(pool)).await),
@@ -151,7 +176,7 @@ fn claimed<St: ClaimsInTransaction>(router: Router, store: St) -> Router {
     router.layer(layer.claim_in_transaction().build())
 }
 
-async fn sqlite(folder: &std::path::Path, name: &str) -> SqliteStore {
+async fn sqlite(folder: &Path, name: &str) -> SqliteStore {
     let store = SqliteStore::open(&format!("sqlite://{}/{name}.db", folder.display())).await.unwrap();
     sqlx::query(TABLE).execute(store.pool()).await.unwrap();
     store
@@ -176,20 +201,22 @@ async fn serve(router: Router) -> u16 {
 
 /// Measures the variants in turns, and prints each beside the first.
 async fn table(title: &str, first: &str, variants: &[(&str, u16)]) {
-    let mut rates = vec![Vec::new(); variants.len()];
+    let (mut rates, mut latencies) = (vec![Vec::new(); variants.len()], vec![Vec::new(); variants.len()]);
     for (_, port) in variants {
         rate(*port, SPAN / 3).await;
     }
     for turn in 0..TURNS {
         for place in 0..variants.len() {
             let place = (place + turn) % variants.len();
-            rates[place].push(rate(variants[place].1, SPAN).await);
+            let (rate, latency) = rate(variants[place].1, SPAN).await;
+            rates[place].push(rate);
+            latencies[place].push(latency);
         }
     }
-    println!("\n{title:<40}{:>12}{:>24}", "requests/s", format!("beside {first}"));
-    for ((name, _), of) in variants.iter().zip(&rates) {
+    println!("\n{title:<40}{:>12}{:>24}{:>16}", "requests/s", format!("beside {first}"), "latency p10, µs");
+    for (((name, _), of), latencies) in variants.iter().zip(&rates).zip(latencies) {
         let ratios = of.iter().zip(&rates[0]).map(|(rate, first)| rate / first).collect();
-        println!("{name:<40}{:>12.0}{:>24.2}", median(of.clone()), median(ratios));
+        println!("{name:<40}{:>12.0}{:>24.2}{:>16.0}", median(of.clone()), median(ratios), median(latencies));
     }
 }
 
@@ -198,8 +225,8 @@ fn median(mut of: Vec<f64>) -> f64 {
     of[of.len() / 2]
 }
 
-/// Returns the number of requests in a second.
-async fn rate(port: u16, span: Duration) -> f64 {
+/// Returns the number of requests in a second, and the latency in microseconds that a tenth of them stay below.
+async fn rate(port: u16, span: Duration) -> (f64, f64) {
     let (over, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let connections =
         std::env::var("BENCH_CONNECTIONS").map_or(64, |connections| connections.parse().unwrap());
@@ -208,26 +235,30 @@ async fn rate(port: u16, span: Duration) -> f64 {
     tokio::time::sleep(span).await;
     over.store(true, Ordering::Relaxed);
     let answered = count.load(Ordering::Relaxed);
+    let mut latencies = Vec::new();
     for client in clients {
-        client.await.unwrap();
+        latencies.extend(client.await.unwrap());
     }
+    let tenth = latencies.len() / 10;
+    let (_, tenth, _) = latencies.select_nth_unstable(tenth);
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let answered = answered as f64;
-    answered / span.as_secs_f64()
+    (answered / span.as_secs_f64(), tenth.as_secs_f64() * 1e6)
 }
 
-async fn client(port: u16, over: Arc<AtomicBool>, count: Arc<AtomicU64>) {
+async fn client(port: u16, over: Arc<AtomicBool>, count: Arc<AtomicU64>) -> Vec<Duration> {
     static KEYS: AtomicU64 = AtomicU64::new(0);
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let body = "x".repeat(BODY);
-    let mut buffer = vec![0; 16 * 1024];
+    let (mut buffer, mut latencies) = (vec![0; 16 * 1024], Vec::new());
     while !over.load(Ordering::Relaxed) {
         let key = KEYS.fetch_add(1, Ordering::Relaxed);
         let request = format!(
             "POST /payments HTTP/1.1\r\nhost: localhost\r\nidempotency-key: key-{key:032}\r\n\
              content-length: {BODY}\r\n\r\n{body}"
         );
+        let sent = now();
         stream.write_all(request.as_bytes()).await.unwrap();
         // The head, and a body of the same length as that of the request.
         let mut read = 0;
@@ -241,6 +272,13 @@ async fn client(port: u16, over: Arc<AtomicBool>, count: Arc<AtomicU64>) {
         while read < end {
             read += stream.read(&mut buffer[read..]).await.unwrap();
         }
+        latencies.push(sent.elapsed());
         count.fetch_add(1, Ordering::Relaxed);
     }
+    latencies
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
+fn now() -> Instant {
+    Instant::now()
 }

@@ -168,7 +168,7 @@
 //! | keyed, claim in the transaction | 2 more: the read of the record and the completion | the same |
 //! | without a key | 1 more: the check that it can be committed | the same |
 //! | replayed, leased | 1: the claim | 0 |
-//! | replayed, claim in the transaction | 3 on PostgreSQL: `BEGIN`, the read, `ROLLBACK`; 1 on SQLite, beside the writer | 0 |
+//! | replayed, claim in the transaction | 3 on PostgreSQL: `BEGIN`, the read, `ROLLBACK`, which the answer does not wait for; 1 on SQLite, beside the writer | 0 |
 //! | replayed, and a [`Layered`] store has the record in memory | none | 0 |
 //!
 //! # Another API's contract

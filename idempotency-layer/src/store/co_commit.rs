@@ -137,10 +137,10 @@ pub enum CoCommitError {
     Over,
 }
 
-/// What all handles of one request share.
+/// The state that all handles of one request share.
 struct Shared<DB: CoCommitDatabase> {
     home: DB::Home,
-    /// Whether the transaction is the claim: it was begun by the layer, and a rollback by the handler keeps it.
+    /// Whether the transaction is the claim. The layer began it then, and a rollback by the handler keeps it.
     is_claim: bool,
     state: Mutex<State<DB>>,
 }
@@ -148,7 +148,7 @@ struct Shared<DB: CoCommitDatabase> {
 struct State<DB: CoCommitDatabase> {
     stage: Stage<DB>,
     keeps_on_error: bool,
-    /// A savepoint was begun or ended half way: nobody knows which rows are left.
+    /// A call that begins or ends a savepoint was dropped half way, so it is unknown which rows are left.
     is_torn: bool,
     /// Whether somebody else ended the transaction, so that it cannot be rolled back.
     is_elsewhere: bool,
@@ -157,7 +157,7 @@ struct State<DB: CoCommitDatabase> {
 
 type Callback = Box<dyn FnOnce() + Send>;
 
-/// How far the transaction has come.
+/// The state of the transaction.
 ///
 /// | from \ event | `begin` | it is there | `OpenTransaction` dropped | `roll_back` | the layer ends it |
 /// |---|---|---|---|---|---|
@@ -214,7 +214,7 @@ impl<DB: CoCommitDatabase> CoCommit<DB> {
         let mut connection = self.shared.take(Stage::InUse, Stage::Beginning)?;
         if connection.is_none() {
             let unbegun = BackToUnbegun(&self.shared);
-            // Dropped here: what the database has begun by then ends with its connection.
+            // If this is dropped, whatever the database has begun ends with its connection.
             let begun = LentConnection::begin(&self.shared.home).await?;
             mem::forget(unbegun);
             connection = Some(self.shared.begun(begun)?);
@@ -248,8 +248,8 @@ impl<DB: CoCommitDatabase> CoCommit<DB> {
         };
         let unbegun = BackToUnbegun(&self.shared);
         if was_torn && !DB::ELSEWHERE_IS_ROLLED_BACK {
-            // sqlx may have ended the transaction, and then what was written since is committed. Until it is known to be
-            // open, that is what the request is answered by.
+            // sqlx may have ended the transaction. What was written since is committed then, and the request must not be
+            // answered as rolled back until the transaction is known to be open.
             self.shared.lock().is_elsewhere = true;
             let (within, _, mark) = connection.parts();
             if let Ok(false) = DB::check(within, mark).await {
@@ -261,7 +261,7 @@ impl<DB: CoCommitDatabase> CoCommit<DB> {
         if !self.shared.is_claim {
             return Ok(connection.roll_back().await?);
         }
-        // Dropped here, or failed: the claim is gone with its connection, and the request is answered 503.
+        // If this fails or is dropped, the claim ends with its connection, and the request is answered 503.
         connection.roll_back_handler().await?;
         mem::forget(unbegun);
         self.shared.continued(connection)
@@ -319,7 +319,7 @@ impl<DB: CoCommitDatabase> Shared<DB> {
         }
     }
 
-    /// The transaction has begun, unless the request ended meanwhile.
+    /// Marks the transaction as begun, unless the request ended meanwhile.
     fn begun(&self, connection: LentConnection<DB>) -> Result<LentConnection<DB>, CoCommitError> {
         let mut state = self.lock();
         if let Stage::Over = state.stage {
@@ -331,8 +331,8 @@ impl<DB: CoCommitDatabase> Shared<DB> {
         Ok(connection)
     }
 
-    /// The handler gives the transaction back, unless the request ended meanwhile. One look decides: between two, the
-    /// request could end, and its transaction would be open again after that.
+    /// Gives the transaction back, unless the request ended meanwhile. Checks and changes the stage under one lock: the request
+    /// could end between two, and its transaction would be open again.
     fn continued(&self, connection: LentConnection<DB>) -> Result<(), CoCommitError> {
         let mut state = self.lock();
         if let Stage::Over = state.stage {
@@ -348,12 +348,12 @@ impl<DB: CoCommitDatabase> Shared<DB> {
     ///
     /// # Errors
     ///
-    /// When a task that outlived the handler still uses it. It is rolled back when that task drops it.
+    /// If a task that outlived the handler still uses it. It is rolled back when that task drops it.
     fn end(&self) -> Result<Option<LentConnection<DB>>, StillInUse> {
         match mem::replace(&mut self.lock().stage, Stage::Over) {
             Stage::Idle(connection) => Ok(Some(connection)),
             Stage::InUse => Err(StillInUse),
-            // One that is just being begun finds that it is over.
+            // A `begin` that is still running finds that it is over.
             Stage::Unbegun | Stage::Beginning | Stage::Over => Ok(None),
         }
     }
@@ -362,7 +362,7 @@ impl<DB: CoCommitDatabase> Shared<DB> {
 /// A task that outlived the handler still uses the transaction.
 struct StillInUse;
 
-/// A `begin` or `roll_back` that fails or is dropped leaves no transaction.
+/// Restores the stage after a `begin` or `roll_back` that fails or is dropped.
 struct BackToUnbegun<'a, DB: CoCommitDatabase>(&'a Shared<DB>);
 
 impl<DB: CoCommitDatabase> Drop for BackToUnbegun<'_, DB> {

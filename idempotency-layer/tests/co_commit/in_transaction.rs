@@ -8,6 +8,8 @@ mod mixed;
 mod postgres;
 #[path = "in_transaction/raw.rs"]
 mod raw;
+#[path = "in_transaction/round_trips.rs"]
+mod round_trips;
 #[path = "in_transaction/sqlite.rs"]
 mod sqlite;
 

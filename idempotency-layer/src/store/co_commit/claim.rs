@@ -1,4 +1,4 @@
-//! The claim inside the transaction.
+//! Claims in the transaction.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -28,20 +28,25 @@ pub(in crate::store) async fn claim<DB: CoCommitDatabase>(
     if claims.running.contains(request.record) {
         return Ok(in_flight());
     }
-    // Dropped in any of these: nothing was done, or the connection is closed, and the lock with it.
+    // If any of these awaits is dropped, nothing was done, or the connection is closed and its lock released.
     if let Some(claim) = DB::peek(home, &request).await {
         return Ok(TransactionClaim::Answered(claim));
     }
     let place = place(claims).await?;
     let (connection, gained, seen) = match begin::<DB>(home, &request, transaction_time).await {
         Ok(begun) => begun,
-        // The pool's connection may have been closed while it rested.
+        // The pool's connection may have been closed while it was idle.
         Err(_) => begin::<DB>(home, &request, transaction_time).await?,
     };
     let run = match decide(seen.as_ref(), &request, gained) {
         Decision::Run(run) => run,
         Decision::Answer(claim) => {
-            roll_back_in_time(connection).await;
+            // The next try of a completed record is answered whether it gets the lock or not. Any other might meet this lock.
+            if !gained || matches!(claim, Claim::Replay { .. } | Claim::Tombstone(_)) {
+                connection.roll_back_answered().await;
+            } else {
+                roll_back_in_time(connection).await;
+            }
             return Ok(TransactionClaim::Answered(claim));
         }
     };
@@ -83,7 +88,7 @@ async fn begin<DB: CoCommitDatabase>(
 
 /// A transaction that is a claim.
 struct Claimed<DB: CoCommitDatabase> {
-    /// Left before the transaction ends: a duplicate that comes then asks the database.
+    /// Dropped before the transaction ends, so that a duplicate asks the database from then on.
     running: Option<RunningRecord>,
     co_commit: CoCommit<DB>,
     request: ClaimRequest,
@@ -93,7 +98,7 @@ struct Claimed<DB: CoCommitDatabase> {
     _place: OwnedSemaphorePermit,
 }
 
-/// What was not ended is discarded, or by the task that still uses it.
+/// Discards a transaction that was not ended. If a task still uses it, that task does.
 impl<DB: CoCommitDatabase> Drop for Claimed<DB> {
     fn drop(&mut self) {
         self.running = None;
@@ -128,12 +133,12 @@ impl<DB: CoCommitDatabase> Claimed<DB> {
     async fn complete(&mut self, outcome: &Outcome, with_rows: bool) -> Result<Completion, StoreError> {
         let shared = self.co_commit.shared.clone();
         let mut connection = if with_rows { shared.to_commit().await? } else { shared.connection()? };
-        // Dropped or killed here, before the COMMIT: nothing of it is committed, and the lock is free.
+        // If this is dropped or the process killed before the COMMIT, nothing is committed and the lock is free.
         if !with_rows {
             shared.lock().on_commit.clear();
             if let Err(error) = connection.roll_back_handler().await {
                 roll_back_in_time(connection).await;
-                // The database knows no such savepoint: somebody else ended the transaction.
+                // The savepoint does not exist: somebody else ended the transaction.
                 let is_elsewhere = matches!(error, sqlx::Error::Database(_));
                 return Err(if is_elsewhere {
                     ended_elsewhere::<DB>()
@@ -169,7 +174,7 @@ impl<DB: CoCommitDatabase> Claimed<DB> {
                 return Err(error);
             }
         }
-        // Dropped or killed here: committed whole, record and rows, or not at all.
+        // If this is dropped or the process killed, record and rows are both committed, or neither is.
         match connection.commit().await {
             Ok(()) => {}
             Err(CommitError::RolledBack(error)) => return Err(StoreError::rolled_back(error)),
@@ -183,7 +188,7 @@ impl<DB: CoCommitDatabase> Claimed<DB> {
         Ok(Completion::Committed)
     }
 
-    /// The answer to COMMIT was lost: the record knows whether it took effect. `None`: it did.
+    /// Looks up in the record whether a COMMIT took effect whose answer was lost. `None`: it did.
     async fn find_out(&self, home: &DB::Home, lost: sqlx::Error) -> Result<Option<Claim>, StoreError> {
         for pause in PAUSES {
             sleep(pause).await;
@@ -193,7 +198,7 @@ impl<DB: CoCommitDatabase> Claimed<DB> {
             });
             return match complete {
                 Some(seen) if seen.token == self.request.token => Ok(None),
-                // Rolled back, and another run has answered since.
+                // It was rolled back, and another run has completed the record since.
                 Some(seen) if seen.fingerprint.matches(&self.request.fingerprint) => {
                     Ok(Some(answer(Some(&seen), &self.request)))
                 }

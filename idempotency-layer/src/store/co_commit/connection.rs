@@ -1,4 +1,4 @@
-//! A connection of the application's pool that the layer began a transaction on.
+//! A connection of the application's pool on which the layer began a transaction.
 
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
@@ -15,9 +15,9 @@ use crate::store::seen::Seen;
 
 /// A connection with an open transaction of ours.
 ///
-/// It goes back to the pool only when its transaction was ended by a statement that was answered. Dropped before that, it
-/// is discarded with its transaction: sqlx's own guard believes its counter of open transactions, which a `begin` or a
-/// savepoint that was dropped half way leaves wrong, and would hand a stranger a connection inside a transaction.
+/// It goes back to the pool only after a statement ended its transaction and was answered. If it is dropped before that, it is
+/// discarded with its transaction. sqlx's own guard trusts its counter of open transactions. A `begin` or a savepoint that was
+/// dropped half way leaves that counter wrong, and the pool would lend a connection that is inside a transaction.
 pub(super) struct LentConnection<DB: CoCommitDatabase> {
     /// `None` only while it is dropped.
     inner: Option<(PoolConnection<DB>, DB::Guard)>,
@@ -25,27 +25,27 @@ pub(super) struct LentConnection<DB: CoCommitDatabase> {
     runtime: Handle,
 }
 
-/// Why there is a connection: it is taken out by what consumes the whole.
+/// The methods that take the connection out consume the whole value.
 const THERE: &str = "a lent connection is there until it is dropped";
 
 impl<DB: CoCommitDatabase> LentConnection<DB> {
     /// Begins a transaction with a mark of its own.
     pub(super) async fn begin(home: &DB::Home) -> Result<Self, sqlx::Error> {
         let mut lent = Self::acquire(home, Mark::new()).await?;
-        // Dropped here, or failed: discarded, whatever the database has begun by then.
+        // If this fails or is dropped, the connection is discarded, with whatever the database has begun.
         let (connection, guard, mark) = lent.parts();
         DB::begin(home, connection, guard, mark).await?;
         Ok(lent)
     }
 
-    /// Begins a transaction that is a claim, and reads its record. `true`: it has the record's lock.
+    /// Begins a transaction that is a claim, and reads its record. Returns `true` if it has the record's lock.
     pub(super) async fn begin_claim(
         home: &DB::Home,
         request: &ClaimRequest,
         transaction_time: Duration,
     ) -> Result<(Self, bool, Option<Seen>), sqlx::Error> {
         let mut lent = Self::acquire(home, Mark::of(request.token)).await?;
-        // Dropped here, or failed: discarded, and the lock with it.
+        // If this fails or is dropped, the connection is discarded, and its lock with it.
         let (connection, guard, mark) = lent.parts();
         let (gained, seen) =
             DB::begin_claim(home, connection, guard, mark, request, transaction_time).await?;
@@ -58,26 +58,26 @@ impl<DB: CoCommitDatabase> LentConnection<DB> {
         Ok(Self { inner: Some((connection, DB::guard())), mark, runtime })
     }
 
-    /// The connection, what guards it, and the mark of its transaction.
+    /// Returns the connection, its guard, and the mark of its transaction.
     pub(super) fn parts(&mut self) -> (&mut DB::Connection, &mut DB::Guard, &Mark) {
         let (connection, guard) = self.inner.as_mut().expect(THERE);
         (&mut *connection, guard, &self.mark)
     }
 
-    /// Commits. Dropped on the way, it has committed or not, and the connection is discarded.
+    /// Commits. If this is dropped, it is unknown whether it committed, and the connection is discarded.
     pub(super) async fn commit(mut self) -> Result<(), CommitError> {
         let (connection, guard, _) = self.parts();
         let committed = DB::commit(connection, guard).await;
         match &committed {
             Ok(()) => self.give_back(),
-            // What is open still ends here, with its locks: the client's next try comes as soon as it is told.
+            // A transaction that is still open ends before the answer: the client's next try must not meet its locks.
             Err(CommitError::RolledBack(_)) => roll_back_in_time(self).await,
             Err(CommitError::Unknown(_)) => {}
         }
         committed
     }
 
-    /// Rolls back. Where that fails, the connection is discarded, which rolls back too.
+    /// Rolls back. If that fails, the connection is discarded, which rolls back too.
     pub(super) async fn roll_back(mut self) -> Result<(), sqlx::Error> {
         let (connection, guard, _) = self.parts();
         if DB::roll_back(connection, guard).await? {
@@ -86,13 +86,25 @@ impl<DB: CoCommitDatabase> LentConnection<DB> {
         Ok(())
     }
 
-    /// Undoes what the handler wrote in a transaction that is a claim, which stays.
+    /// Rolls back a claim that was answered without a run. The answer does not wait for that, if the database allows it.
+    ///
+    /// Dropped before the pool has sent the rollback, the connection is closed, which rolls back too.
+    pub(super) async fn roll_back_answered(mut self) {
+        let (connection, _, _) = self.parts();
+        if DB::queue_roll_back(connection) {
+            self.give_back();
+        } else {
+            roll_back_in_time(self).await;
+        }
+    }
+
+    /// Undoes what the handler wrote in a transaction that is a claim. The claim stays.
     pub(super) async fn roll_back_handler(&mut self) -> Result<(), sqlx::Error> {
         let (connection, _, mark) = self.parts();
         DB::roll_back_handler(connection, mark).await
     }
 
-    /// Its transaction is over: back to the pool. The pool spawns that, and panics where there is no runtime.
+    /// Gives the connection back to the pool after its transaction. The pool spawns a task for that, and panics without a runtime.
     fn give_back(mut self) {
         if let Some((connection, _)) = self.inner.take() {
             let _entered = self.runtime.enter();
@@ -123,15 +135,15 @@ impl<DB: CoCommitDatabase> DerefMut for LentConnection<DB> {
     }
 }
 
-/// Rolls back. Where that fails or takes too long, the end of the connection does.
+/// Rolls back. If that fails or takes too long, closing the connection does.
 pub(super) async fn roll_back_in_time<DB: CoCommitDatabase>(connection: LentConnection<DB>) {
     const AT_MOST: Duration = Duration::from_secs(5);
     let _ = timeout(AT_MOST, connection.roll_back()).await;
 }
 
-// What sqlx's guard does, without the guard.
+// The same as sqlx's guard, without the guard.
 
-/// Begins a transaction with this text, counted by sqlx: the handler's own `begin` is a savepoint then.
+/// Begins a transaction with this text. sqlx counts it, so the handler's own `begin` is a savepoint.
 pub(super) async fn begin_with<DB: Database>(
     connection: &mut DB::Connection,
     text: String,
@@ -139,7 +151,7 @@ pub(super) async fn begin_with<DB: Database>(
     DB::TransactionManager::begin(connection, Some(AssertSqlSafe(text).into_sql_str())).await
 }
 
-/// How many transactions and savepoints sqlx believes to be open.
+/// Returns how many transactions and savepoints sqlx believes to be open.
 pub(super) fn depth<DB: Database>(connection: &DB::Connection) -> usize {
     DB::TransactionManager::get_transaction_depth(connection)
 }
@@ -150,7 +162,7 @@ pub(super) async fn commit<DB: Database>(
     is_rolled_back: impl FnOnce(&sqlx::Error) -> bool,
 ) -> Result<(), CommitError> {
     if depth::<DB>(connection) != 1 {
-        // Nothing is sent: the connection is discarded, and what was written with it.
+        // Nothing is sent. The connection is discarded, which rolls back what was written.
         return Err(CommitError::RolledBack(sqlx::Error::Protocol(SAVEPOINT_LEFT.into())));
     }
     match DB::TransactionManager::commit(connection).await {
@@ -161,6 +173,16 @@ pub(super) async fn commit<DB: Database>(
 }
 
 const SAVEPOINT_LEFT: &str = "a savepoint of the handler is open, or was dropped half way";
+
+/// Queues a ROLLBACK if sqlx counts one transaction, and that is ours. sqlx sends it with the ping that it makes before it puts
+/// the connection back into the pool.
+pub(super) fn queue_roll_back<DB: Database>(connection: &mut DB::Connection) -> bool {
+    let is_ours = depth::<DB>(connection) == 1;
+    if is_ours {
+        DB::TransactionManager::start_rollback(connection);
+    }
+    is_ours
+}
 
 /// Sends ROLLBACK.
 pub(super) async fn roll_back<DB: Database>(connection: &mut DB::Connection) -> Result<(), sqlx::Error> {

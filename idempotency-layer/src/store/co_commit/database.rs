@@ -1,4 +1,4 @@
-//! What beginning and ending a transaction takes on one database.
+//! The statements that begin and end a transaction on one database.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ pub trait CoCommitDatabase: Database + private::ClaimStatements {}
 
 impl<DB: Database + private::ClaimStatements> CoCommitDatabase for DB {}
 
-/// What a transaction of ours is known by. The database keeps it until the transaction ends, however it ends.
+/// Identifies a transaction of ours. The database keeps the mark until the transaction ends, however it ends.
 ///
 /// Nothing a client library believes about its connection is evidence: the statement that stores the response asks the
 /// database whether it runs inside the very transaction that was lent.
@@ -41,23 +41,23 @@ impl Mark {
     }
 }
 
-/// What became of a transaction in which the response was to be written.
+/// The result of writing the response in a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
     /// The response is written, and is committed with the transaction.
     Held,
-    /// The fence is not the record's any more. The transaction is still open.
+    /// The record has another fence by now. The transaction is still open.
     Stale,
     /// The statement did not run inside the transaction that was lent: somebody else ended it.
     Elsewhere,
 }
 
-/// Why a COMMIT is not known to have taken effect.
+/// Why a COMMIT did not succeed.
 #[derive(Debug)]
 pub enum CommitError {
     /// The database says that it rolled back.
     RolledBack(sqlx::Error),
-    /// It is not known.
+    /// It is unknown whether it took effect.
     Unknown(sqlx::Error),
 }
 
@@ -73,18 +73,18 @@ pub(super) mod private {
     use crate::store::seen::Seen;
     use crate::store::{Claim, ClaimRequest, Fence, Outcome, RecordId};
 
-    /// What beginning and ending a transaction takes on one database.
+    /// Begins and ends transactions on one database.
     pub trait Statements: Database {
-        /// What a store hands to each of its requests: the pool, and what it knows of its tables.
+        /// What a store gives to each request: the pool, and the names of its tables.
         type Home: Clone + Send + Sync + 'static;
 
         /// The pool of the application.
         fn pool(home: &Self::Home) -> &Pool<Self>;
 
-        /// What keeps others from ending the transaction, where a database can.
+        /// Keeps others from ending the transaction, on a database that can.
         type Guard: Send + Sync + 'static;
 
-        /// A guard that guards nothing yet.
+        /// Returns a guard that guards nothing yet.
         fn guard() -> Self::Guard;
 
         /// Begins a transaction that carries the mark.
@@ -95,7 +95,7 @@ pub(super) mod private {
             mark: &Mark,
         ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
-        /// Whether the connection is within the transaction of this mark, and that can be committed.
+        /// Returns whether the connection is in the transaction of this mark, and can commit it.
         ///
         /// # Errors
         ///
@@ -125,20 +125,19 @@ pub(super) mod private {
             guard: &mut Self::Guard,
         ) -> impl Future<Output = Result<(), CommitError>> + Send;
 
-        /// Rolls the transaction back. `true`: the connection is in none, and can be used again.
+        /// Rolls the transaction back. Returns `true` if the connection is in no transaction and can be used again.
         fn roll_back(
             connection: &mut Self::Connection,
             guard: &mut Self::Guard,
         ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
-        /// Ends the connection's transaction whatever state it is in, with the connection if need be.
+        /// Ends the transaction in whatever state it is, by closing the connection if necessary.
         fn discard(connection: PoolConnection<Self>, guard: Self::Guard, runtime: &Handle);
 
-        /// What a transaction means that was ended by somebody else: whether everything written in it is rolled back for
-        /// certain.
+        /// Whether a transaction that somebody else ended is certainly rolled back.
         const ELSEWHERE_IS_ROLLED_BACK: bool;
 
-        /// Whether the record was completed under this fence, after the end of every transaction that is about to do so.
+        /// Returns whether the record was completed under this fence. Waits for every transaction that is about to do so.
         fn is_completed(
             home: &Self::Home,
             record: RecordId,
@@ -146,17 +145,17 @@ pub(super) mod private {
         ) -> impl Future<Output = Result<bool, StoreError>> + Send;
     }
 
-    /// What a claim inside the transaction takes, besides.
+    /// Claims records in a transaction.
     pub trait ClaimStatements: Statements {
-        /// How many transactions may be claims at a time, and which records run in them.
+        /// Returns what bounds the number of claims, and which records are running.
         fn claims(home: &Self::Home) -> &Claims;
 
-        /// Answers a claim without a transaction, where that waits for nobody. `None`: begin one.
+        /// Answers a claim without a transaction, if that waits for nobody. `None`: begin one.
         fn peek(home: &Self::Home, request: &ClaimRequest) -> impl Future<Output = Option<Claim>> + Send;
 
-        /// Begins a transaction that carries the mark and tries the lock of the record, and reads the record after that.
+        /// Begins a transaction that carries the mark, tries the record's lock, and then reads the record.
         ///
-        /// `true`: the lock is ours until the transaction ends.
+        /// Returns `true` if the lock is ours until the transaction ends.
         fn begin_claim(
             home: &Self::Home,
             connection: &mut Self::Connection,
@@ -166,13 +165,20 @@ pub(super) mod private {
             transaction_time: Duration,
         ) -> impl Future<Output = Result<(bool, Option<Seen>), sqlx::Error>> + Send;
 
-        /// Undoes what the handler wrote. Mark and lock stay.
+        /// Queues a rollback that the pool sends before it lends the connection again.
+        ///
+        /// Returns whether it did. A database whose other writers wait for this transaction does not.
+        fn queue_roll_back(_: &mut Self::Connection) -> bool {
+            false
+        }
+
+        /// Undoes what the handler wrote. Keeps the mark and the lock.
         fn roll_back_handler(
             connection: &mut Self::Connection,
             mark: &Mark,
         ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
-        /// Writes the completed record, if the record is still as it was seen.
+        /// Writes the completed record if it is still as it was seen.
         fn complete_claim(
             home: &Self::Home,
             connection: &mut Self::Connection,
@@ -180,7 +186,7 @@ pub(super) mod private {
             completed: &CompletedClaim<'_>,
         ) -> impl Future<Output = Result<Written, StoreError>> + Send;
 
-        /// Reads the record after the end of every transaction that claims it.
+        /// Reads the record. Waits for every transaction that claims it.
         fn look_up(
             home: &Self::Home,
             request: &ClaimRequest,
@@ -188,23 +194,23 @@ pub(super) mod private {
     }
 }
 
-/// A record that is written complete.
+/// A record that is inserted complete.
 #[derive(Debug)]
 pub struct CompletedClaim<'a> {
     pub(in crate::store) request: &'a ClaimRequest,
-    /// The record that is overwritten, as it was seen; its fence and its state are compared.
+    /// The record to overwrite, as it was seen. Its fence and its state are compared.
     pub(in crate::store) seen: Option<&'a Seen>,
     pub(in crate::store) attempt: u32,
     pub(in crate::store) orphan: bool,
     pub(in crate::store) outcome: &'a Outcome,
 }
 
-/// What claims in the transaction share in a process.
+/// What the claims in the transaction of one process share.
 #[derive(Clone, Debug)]
 pub struct Claims {
-    /// Less than the pool has connections: handlers that ask the pool for one more must not wait for one another.
+    /// Fewer than the pool's connections, so that handlers that ask the pool for one more do not wait for one another.
     pub(super) places: Arc<Semaphore>,
-    /// For a place, and for a connection.
+    /// How long to wait for a place, and for a connection.
     pub(super) patience: Duration,
     pub(super) running: Running,
 }

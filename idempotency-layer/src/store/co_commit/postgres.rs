@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Connection, Error, Executor, PgConnection, PgPool, Pos
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
-use super::connection::{begin_with, commit, depth, roll_back};
+use super::connection::{begin_with, commit, depth, queue_roll_back, roll_back};
 use super::database::private::{ClaimStatements, Statements};
 use super::database::{Claims, CommitError, CompletedClaim, Mark, Written};
 use crate::error::StoreError;
@@ -17,7 +17,7 @@ use crate::store::postgres::transaction::{self, Names};
 use crate::store::seen::Seen;
 use crate::store::{Claim, ClaimRequest, Fence, Outcome, RecordId};
 
-/// The pool, and the names of the store's tables with their schema: a handler may set another `search_path`.
+/// The pool, and the store's statements. They name the schema, because a handler may set another `search_path`.
 #[derive(Clone, Debug)]
 pub struct PostgresHome {
     pool: PgPool,
@@ -30,7 +30,7 @@ impl PostgresHome {
         Self { claims: Claims::new(&pool), pool, names: Arc::default() }
     }
 
-    /// Asked once for each store, before its first transaction.
+    /// Finds the names, once for each store, before its first transaction.
     async fn names(&self, connection: &mut PgConnection) -> Result<&Names, Error> {
         self.names.get_or_try_init(|| Names::find(connection)).await
     }
@@ -46,8 +46,8 @@ impl Statements for Postgres {
 
     fn guard() {}
 
-    /// The level is said, and not inherited from the database's default. The mark is set by `SET LOCAL` alone: after any
-    /// SELECT, and within a savepoint, the handler could not choose another level.
+    /// Sets the level, because the database's default may be another. The mark is set by `SET LOCAL`: after a SELECT or a
+    /// savepoint, the handler could not choose another level.
     async fn begin(
         home: &PostgresHome,
         connection: &mut PgConnection,
@@ -86,7 +86,7 @@ impl Statements for Postgres {
         if depth::<Self>(connection) == 1 {
             return roll_back::<Self>(connection).await.map(|()| true);
         }
-        // sqlx has lost count, so the connection can't go back. Its transaction ends here, and not some time after.
+        // sqlx has lost count, so the connection cannot go back to the pool. End its transaction now, not some time later.
         connection.execute("ROLLBACK").await.map(|_| false)
     }
 
@@ -95,11 +95,11 @@ impl Statements for Postgres {
         drop(connection.detach());
     }
 
-    /// The handler, or its driver, may have committed it.
+    /// The handler or its driver may have committed it.
     const ELSEWHERE_IS_ROLLED_BACK: bool = false;
 
-    /// On a connection of its own: those of the pool may all be held by handlers. The row's lock waits for the end of the
-    /// transaction in question; a standby, which does not know how that ended, refuses it.
+    /// Uses a connection of its own, because handlers may hold all of the pool's. The row's lock waits for the end of the
+    /// transaction in question. A standby does not know how that ended, and refuses the lock.
     async fn is_completed(home: &PostgresHome, record: RecordId, fence: Fence) -> Result<bool, StoreError> {
         let options = home.pool.connect_options();
         let mut connection = PgConnection::connect_with(&options).await.map_err(StoreError::unavailable)?;
@@ -117,7 +117,7 @@ impl ClaimStatements for Postgres {
         &home.claims
     }
 
-    /// The read costs a round trip either way: it comes with the claim.
+    /// A read would cost a round trip of its own. The claim reads the record anyway.
     async fn peek(_: &PostgresHome, _: &ClaimRequest) -> Option<Claim> {
         None
     }
@@ -135,7 +135,11 @@ impl ClaimStatements for Postgres {
         transaction::read(connection, names, mark, request.record).await
     }
 
-    /// A lock that was taken before the savepoint stays, and so does the mark.
+    fn queue_roll_back(connection: &mut PgConnection) -> bool {
+        queue_roll_back::<Self>(connection)
+    }
+
+    /// The lock and the mark stay, because they are older than the savepoint.
     async fn roll_back_handler(connection: &mut PgConnection, _: &Mark) -> Result<(), Error> {
         connection.execute("ROLLBACK TO SAVEPOINT idempotency_handler").await.map(drop)
     }
@@ -150,7 +154,7 @@ impl ClaimStatements for Postgres {
         transaction::write_completed(connection, names, mark.as_str(), completed).await
     }
 
-    /// On a connection of its own, as `is_completed`. The lock waits for the end of the transaction in question.
+    /// Uses a connection of its own, like `is_completed`. The lock waits for the end of the transaction in question.
     async fn look_up(home: &PostgresHome, request: &ClaimRequest) -> Result<Option<Seen>, StoreError> {
         let look = async {
             let mut connection = PgConnection::connect_with(&home.pool.connect_options()).await?;
@@ -164,17 +168,18 @@ impl ClaimStatements for Postgres {
     }
 }
 
-/// Ends a look-up. Its locks are waited for, or the next try would meet them: a server ends a closed connection later.
+/// Ends a look-up, and waits until its locks are released. A server releases those of a closed connection some time later,
+/// and the next try would meet them.
 async fn end(mut connection: PgConnection) {
     if connection.execute("ROLLBACK").await.is_ok() {
         let _ = connection.close().await;
     }
 }
 
-/// Whether this answer to COMMIT says for certain that the transaction was rolled back.
+/// Returns whether this answer to COMMIT says for certain that the transaction was rolled back.
 ///
-/// The severity is ERROR, which only the server's own words about this statement are: a pooler that loses the server, a
-/// termination or a shutdown is FATAL. Class 08 is about connections, 40003 is "completion unknown", 57P is an operator's
+/// Its severity is ERROR, which the server uses only for the statement itself. A pooler that loses the server, a termination
+/// and a shutdown are FATAL. Class 08 is about connections, 40003 is "completion unknown", 57P is an operator's
 /// intervention, 58 and XX are failures of the system. (Source: PostgreSQL, appendix A, and the protocol's field `V`.)
 fn is_rolled_back(error: &Error) -> bool {
     let Some(error) = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>())

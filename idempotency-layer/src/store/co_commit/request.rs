@@ -1,4 +1,4 @@
-//! The layer's end of a request's transaction.
+//! The layer's handle of a request's transaction.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -14,10 +14,10 @@ use crate::error::StoreError;
 use crate::store::{Ending, Fence, Fenced, Outcome, RecordId, RequestTransaction};
 use crate::trace;
 
-/// The pauses before the record is asked again whether a commit took effect.
+/// The pauses before each look-up whether a commit took effect.
 pub(super) const PAUSES: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(200), Duration::from_secs(1)];
-/// How long one such question may take: it waits for the end of the transaction in question.
+/// How long one look-up may take. It waits for the end of the transaction in question.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 const GONE: &str = "the transaction ended before its request";
@@ -25,7 +25,7 @@ const TORN: &str = "a savepoint of the handler was begun or ended half way";
 const IN_USE: &str = "a task that outlived the handler still uses the transaction";
 const ELSEWHERE: &str = "the handler, or its driver, ended the transaction of the request";
 
-/// Puts the handler's end into the extensions and returns the layer's end.
+/// Puts the handler's handle into the extensions and returns the layer's.
 pub(in crate::store) fn offer<DB: CoCommitDatabase>(
     home: &DB::Home,
     extensions: &mut Extensions,
@@ -35,18 +35,18 @@ pub(in crate::store) fn offer<DB: CoCommitDatabase>(
     Box::new(Offered(co_commit))
 }
 
-/// Ends the handler's use of the transaction when it is dropped, too.
+/// Dropping it ends the handler's use of the transaction, too.
 struct Offered<DB: CoCommitDatabase>(CoCommit<DB>);
 
 impl<DB: CoCommitDatabase> Drop for Offered<DB> {
     fn drop(&mut self) {
-        // What was not ended by then is discarded here, or by the task that still uses it.
+        // A transaction that was not ended is discarded here, or by the task that still uses it.
         drop(self.0.shared.end());
     }
 }
 
 impl<DB: CoCommitDatabase> Shared<DB> {
-    /// Ends the handler's use of the transaction: the layer alone has the connection.
+    /// Ends the handler's use of the transaction, and takes its connection.
     pub(super) fn connection(&self) -> Result<LentConnection<DB>, StoreError> {
         match self.end() {
             Ok(Some(connection)) => Ok(connection),
@@ -56,7 +56,7 @@ impl<DB: CoCommitDatabase> Shared<DB> {
         }
     }
 
-    /// The same, to be committed. One whose rows nobody knows is rolled back.
+    /// The same, for a commit. If it is unknown which rows are left, rolls back and fails.
     pub(super) async fn to_commit(&self) -> Result<LentConnection<DB>, StoreError> {
         let mut connection = self.connection()?;
         let (is_torn, was_elsewhere) = {
@@ -70,14 +70,14 @@ impl<DB: CoCommitDatabase> Shared<DB> {
         if !is_torn {
             return Ok(connection);
         }
-        // sqlx may have ended the transaction, and what was written since is committed.
+        // sqlx may have ended the transaction. What was written since is committed then.
         let (within, _, mark) = connection.parts();
         let is_elsewhere = matches!(DB::check(within, mark).await, Ok(false));
         roll_back_in_time(connection).await;
         Err(if is_elsewhere { ended_elsewhere::<DB>() } else { StoreError::rolled_back(TORN) })
     }
 
-    /// Runs what waits for the commit.
+    /// Runs the functions of `on_commit`.
     pub(super) fn committed(&self) {
         let waiting = std::mem::take(&mut self.lock().on_commit);
         for callback in waiting {
@@ -93,7 +93,7 @@ impl<DB: CoCommitDatabase> Offered<DB> {
         let mut connection = self.0.shared.to_commit().await?;
         let home = &self.0.shared.home;
         let (within, _, mark) = connection.parts();
-        // Dropped or died here, before the COMMIT: nothing of it is committed.
+        // If this is dropped or the process dies before the COMMIT, nothing is committed.
         let refused = match DB::complete(home, within, mark, record, fence, &outcome).await {
             Ok(Written::Held) => None,
             Ok(Written::Stale) => Some(Ok(Fenced::Stale)),
@@ -141,7 +141,7 @@ impl<DB: CoCommitDatabase> Offered<DB> {
 impl<DB: CoCommitDatabase> RequestTransaction for Offered<DB> {
     fn is_begun(&self) -> bool {
         use super::Stage;
-        // One that is in use was begun. One that is just being begun has written nothing.
+        // One that is in use has begun. One that is beginning has written nothing.
         let state = self.0.shared.lock();
         state.is_elsewhere || matches!(state.stage, Stage::Idle(_) | Stage::InUse)
     }
@@ -167,7 +167,7 @@ impl<DB: CoCommitDatabase> RequestTransaction for Offered<DB> {
     }
 }
 
-/// Somebody but the layer ended the transaction.
+/// The error if somebody else than the layer ended the transaction.
 pub(super) fn ended_elsewhere<DB: CoCommitDatabase>() -> StoreError {
     if DB::ELSEWHERE_IS_ROLLED_BACK {
         StoreError::rolled_back(ELSEWHERE)
@@ -176,7 +176,7 @@ pub(super) fn ended_elsewhere<DB: CoCommitDatabase>() -> StoreError {
     }
 }
 
-/// The answer to COMMIT was lost: the record knows whether it took effect.
+/// Looks up in the record whether a COMMIT took effect whose answer was lost.
 async fn look_up<DB: CoCommitDatabase>(
     home: &DB::Home,
     record: RecordId,

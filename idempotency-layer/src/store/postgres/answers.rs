@@ -1,4 +1,4 @@
-//! What the rows of an answer say.
+//! Reads the rows of an answer.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use crate::store::batch::{Answer, Op, Reply};
 use crate::store::seen::NO_LEASE_LEFT;
 use crate::store::{Checkpoint, Claim, ClaimToken, Fence, Fenced, RecordId, Run, Tombstone};
 
-/// What a caller is told is left of the lease when the row is locked, and stays so: whoever locks it is at work.
+/// The remaining lease that is reported for a row that stays locked. Its holder is still working.
 const LOCKED_LEFT: Duration = Duration::from_millis(1);
 
 type Replies = Vec<Result<Reply, StoreError>>;
 
-/// One reply for each verb. They come in the order of their records.
+/// Returns one reply for each verb. The verbs are sorted by record.
 pub(super) fn replies(ops: &[Op], rows: &[PgRow]) -> Result<Replies, StoreError> {
     let mut replies: Replies = ops.iter().map(without_row).map(Ok).collect();
     for row in rows {
@@ -29,7 +29,7 @@ pub(super) fn replies(ops: &[Op], rows: &[PgRow]) -> Result<Replies, StoreError>
         let at = ops.binary_search_by_key(&RecordId::from_bytes(record), Op::record);
         let at = at.map_err(|_| StoreError::invalid("the row of another record"))?;
         match &ops[at] {
-            // What was written has two rows; the one that says so counts.
+            // A verb that wrote has two rows. The one that says so counts.
             Op::Claim(_) if matches!(replies[at], Ok(Reply::Done(_))) => {}
             Op::Claim(_) => replies[at] = claim(row, code),
             _ if matches!(replies[at], Ok(Reply::Done(Answer::Fenced(Fenced::Held)))) => {}
@@ -39,14 +39,14 @@ pub(super) fn replies(ops: &[Op], rows: &[PgRow]) -> Result<Replies, StoreError>
     Ok(replies)
 }
 
-/// Every verb's record locked, and none carried out.
+/// Reports every verb's record as locked, and no verb as done.
 pub(super) fn locked(ops: &[Op]) -> Replies {
     ops.iter().map(|_| Ok(Reply::Locked(None))).collect()
 }
 
 fn without_row(op: &Op) -> Reply {
     match op {
-        // Another's insert of the same record came first, after this one looked.
+        // Somebody else inserted the same record after this statement's snapshot.
         Op::Claim(_) => Reply::Locked(None),
         _ => Reply::Done(Answer::Fenced(Fenced::Stale)),
     }
@@ -91,11 +91,11 @@ fn run(row: &PgRow) -> Result<Run, StoreError> {
     })
 }
 
-/// `state`: of a record whose fence was the right one.
+/// `state` is that of a record whose fence matched.
 fn holder(op: &Op, state: i16) -> Reply {
     match state {
         state::WRITTEN => Reply::Done(Answer::Fenced(Fenced::Held)),
-        // It is the running claim's fence, yet the row was not to be had.
+        // The claim holds, but somebody else has locked the row.
         state::RUNNING => Reply::Locked(None),
         state::RELEASED => Reply::Done(Answer::Fenced(Fenced::Stale)),
         // Completed: by this verb or the same one before it.

@@ -1,4 +1,4 @@
-//! Statements with what they are asked with.
+//! Statements with their parameters.
 
 use std::mem::discriminant;
 use std::time::Duration;
@@ -17,17 +17,17 @@ type Call = Query<'static, Postgres, PgArguments>;
 /// Longer leases and times are shortened to a century, which fits into the database's clock.
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// The statement of these verbs, which go [`together`]. `waits`: whether it may wait for rows that others have locked.
+/// Returns the statement of these verbs, which go [`together`]. `waits`: whether it may wait for rows that others have locked.
 pub(super) fn call(ops: &[Op], waits: bool) -> Call {
     match ops {
         [Op::Complete(..)] if !waits => many(ops, waits),
-        // Arrays of one would take longer.
+        // Arrays of one value would take longer.
         [op] => one(op),
         ops => many(ops, waits),
     }
 }
 
-/// Whether there is a statement for both.
+/// Returns whether there is a statement for both.
 pub(super) fn together(first: &Op, other: &Op) -> bool {
     match first {
         Op::Claim(_) | Op::Complete(..) => matches!(other, Op::Claim(_) | Op::Complete(..)),
@@ -86,7 +86,7 @@ fn many(ops: &[Op], waits: bool) -> Call {
     }
 }
 
-/// An array of what those have that have it.
+/// Returns an array of the values that the verbs have.
 fn all<'a, T>(
     ops: &'a [Op],
     of: impl Fn(&'a Op) -> Option<T> + 'a,
@@ -138,7 +138,7 @@ pub(super) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.min(CENTURY).as_micros()).unwrap_or(i64::MAX)
 }
 
-/// What the sequence never gave is nobody's fence; it begins with 1.
+/// A number that does not fit is no fence: 0, because the sequence begins with 1.
 fn number(fence: Fence) -> i64 {
     i64::try_from(fence.0).unwrap_or(0)
 }

@@ -9,9 +9,8 @@ use super::statements::BEGIN;
 
 /// A transaction at READ COMMITTED that may write, whatever the session's defaults are.
 ///
-/// Only a commit that was acknowledged puts the connection back. Dropped before, by an error or with the future that holds
-/// it, the connection is closed: it might still be inside the transaction, and what the application writes through it next
-/// would be rolled back.
+/// The connection goes back to the pool only after a commit that was acknowledged. Otherwise it is closed: it might still be
+/// inside the transaction, and what the application writes through it next would be rolled back.
 pub(super) struct OwnTransaction {
     connection: PoolConnection<Postgres>,
     is_over: bool,

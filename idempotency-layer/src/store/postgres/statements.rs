@@ -1,43 +1,41 @@
-//! The SQL: each verb is one statement, decided by the row it finds and timed by the server's clock.
+//! The SQL of the verbs. Each verb is one statement, which decides by the row that it finds and by the server's clock.
 //!
-//! # Nobody waits for a row
+//! # No statement waits for a row
 //!
-//! A handler's transaction locks its record from the completion to the end of the commit, and where its connection hangs
-//! there, for long. A batch that waited for that row would hold up all the others in it. So:
+//! A handler's transaction locks its record from the completion to the end of the commit, which takes long if its connection
+//! hangs. A batch that waited for that row would delay all the other verbs in it. So:
 //!
-//! - What is decided without writing (a replay, a claim in flight, a stale fence) is read from the snapshot, which no lock
-//!   keeps from being read.
-//! - A row that is to be written is locked with `SKIP LOCKED` first. One that another transaction holds is left alone, and
-//!   the verb is asked again.
-//! - Completions come in a second form, which does wait, up to the session's `lock_timeout`: to lock a row apart from
-//!   writing it makes a completion half as dear again. The first form is for when that time was up.
-//! - The insert of a record that the snapshot did not have may meet another's insert of the same one. It waits for the end
-//!   of that statement, finds it had no place, and is asked again. Inserts go in the order of the records, so none waits
-//!   in a circle.
-//! - That insert must not be one of a transaction that is itself a claim, which ends when its handler ends. So a claim
-//!   tries the record's [lock](lock_key) before it writes: refused, the record is in flight.
+//! - An answer that needs no write (a replay, a claim in flight, a stale fence) is read from the snapshot. Locks do not
+//!   prevent that.
+//! - A row to be written is locked with `SKIP LOCKED` first. If another transaction holds it, the verb is tried again.
+//! - Completions have a second form, which waits up to the session's `lock_timeout`. A separate lock would make a completion
+//!   half as expensive again. The first form is used after such a wait timed out.
+//! - The insert of a new record may meet another insert of the same record. It waits for the end of that statement, writes
+//!   nothing, and is tried again. Inserts are sorted by record, so there is no deadlock.
+//! - The other insert may not belong to a transaction that is itself a claim, because that lasts as long as its handler. So a
+//!   claim tries the record's [lock](lock_key) before it writes. If that is refused, the record is in flight.
 //!
 //! # Renewals
 //!
-//! A renewal writes to `idempotency_leases` and only locks the record's row: a lock leaves no new version behind, so an
-//! older snapshot may still write the row. The lock shuts out a takeover, a completion and a purge meanwhile, but those
+//! A renewal writes to `idempotency_leases` and only locks the record's row. A lock leaves no new version, so a transaction
+//! with an older snapshot may still write the row. The lock excludes a takeover, a completion and a purge meanwhile. But those
 //! look for the lease with a snapshot that may be older than the renewal. So:
 //!
-//! - A claim that takes over first ends the old lease, with an upsert: an upsert finds the newest version of a row, also
-//!   one that its snapshot lacks. Where the lease was renewed meanwhile, the claim is asked again.
+//! - A claim that takes over first ends the old lease, with an upsert. An upsert finds the newest version of a row, even one
+//!   that is newer than its snapshot. If the lease was renewed meanwhile, the claim is tried again.
 //! - The purge locks the rows in one statement, and looks for their leases in a second one, with a newer snapshot.
-//! - Completions do not look at leases: a lease that ran out does not spend the fence.
+//! - Completions do not look at leases. A lease that ran out leaves the fence valid.
 
-/// A statement for one verb, whose parameters are values, and the same for many, whose parameters are arrays.
+/// A statement for one verb, whose parameters are values, and the same for many verbs, whose parameters are arrays.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Statement {
     pub(crate) one: &'static str,
     pub(crate) many: &'static str,
 }
 
-/// The first column of an answer to a claim. [`RUN`](verdict::RUN) says that the claim was given. The others are what the
-/// snapshot has; those from [`OWN`](verdict::OWN) on should have been given, and without a `RUN` beside them the row was
-/// locked, or had changed after the snapshot.
+/// The first column of an answer to a claim. [`RUN`](verdict::RUN) means that the claim was granted. The others describe the
+/// snapshot. From [`OWN`](verdict::OWN) on, the claim could be granted; without a `RUN` beside them, the row was locked or
+/// had changed after the snapshot.
 pub(crate) mod verdict {
     pub(crate) const RUN: i16 = 0;
     pub(crate) const MISMATCH: i16 = 1;
@@ -45,17 +43,18 @@ pub(crate) mod verdict {
     pub(crate) const UNREPLAYABLE: i16 = 3;
     pub(crate) const UNKNOWN: i16 = 4;
     pub(crate) const IN_FLIGHT: i16 = 5;
-    /// The token is that of the running claim. After it: 7 an orphan, 8 released with a checkpoint, 9 expired.
+    /// The token is that of the running claim. The next ones: 7 an orphan, 8 released with a checkpoint, 9 expired.
     pub(crate) const OWN: i16 = 6;
-    /// An open transaction has the record's lock: it is itself a claim.
+    /// An open transaction that is itself a claim has the record's lock.
     pub(crate) const REFUSED: i16 = 10;
 }
 
-/// The key of a record's advisory lock: the record's first 64 bits, and the table's number, so that two schemas of one
+/// The number of a record's advisory lock: the record's first 64 bits, and the table's number, so that two schemas of one
 /// database share no locks. `$record` is SQL for the record's bytes.
 ///
-/// A transaction that is itself a claim holds it exclusively; every leased claim tries it in shared mode, so these don't
-/// refuse one another. `Names::lock_of` writes it into a text. A single bigint: pairs of integers are another space, and their first one is the application's.
+/// A transaction that is itself a claim holds it exclusively. Every leased claim tries it in shared mode, so leased claims do
+/// not refuse one another. `Names::lock_of` writes it into a text. It is a single bigint: pairs of integers are another key
+/// space, whose first number is the application's.
 macro_rules! lock_key {
     ($record:literal) => {
         concat!(
@@ -85,8 +84,8 @@ macro_rules! lease_ends {
 
 /// `asked` has `record, fingerprint, token, lease, ttl`, the times in microseconds.
 ///
-/// The clock is read after the snapshot was taken, so it is not behind any lease in it: nobody is told that more is left
-/// than was given.
+/// The clock is read after the snapshot, so it is not behind any lease in it, and no answer reports more time than was
+/// granted.
 macro_rules! claim {
     ($asked:literal) => {
         concat!(
@@ -188,10 +187,10 @@ FROM seen WHERE verdict > 0"
     };
 }
 
-/// The verbs of the claim's holder. `asked` begins with `record, fence`; what else it has is for `written`, which begins
-/// with `written AS` and writes what it finds in `owned`.
+/// The verbs of the claim's holder. `asked` begins with `record, fence`. Its other columns are for `written`, which begins with
+/// `written AS` and writes the rows of `owned`.
 ///
-/// The answer has the state of each record whose fence was the right one, and -1 beside it where it was written.
+/// The answer has the state of each record whose fence matched, and a second row with -1 if it was written.
 macro_rules! held {
     ($asked:expr, $written:expr) => {
         concat!(
@@ -232,7 +231,7 @@ macro_rules! holders {
 
 /// `record, fence, outcome, response`: the state that the record ends in, and the response's bytes.
 ///
-/// A record that was completed under this fence before is written again as it is, which is rare.
+/// A record that was completed under this fence before is rewritten unchanged, which is rare.
 macro_rules! complete_waiting {
     ($from:literal) => {
         concat!(
@@ -301,7 +300,7 @@ UNION ALL SELECT -1::smallint, record, NULL, NULL, NULL, NULL, NULL, NULL, NULL 
 UNION ALL SELECT state, record, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM states"
 );
 
-/// `record, fence`. The row goes, unless a checkpoint is to be kept for the next claim.
+/// `record, fence`. Deletes the row, unless the next claim needs its checkpoint.
 macro_rules! release {
     () => {
         "forgotten AS (
@@ -373,7 +372,7 @@ pub(crate) const CHECKPOINT: Statement = Statement {
     ),
 };
 
-/// Begins a transaction of our own on a connection of the application's, whose defaults may be others.
+/// Begins a transaction of our own on a connection of the application, whose defaults may differ.
 pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
 macro_rules! defaults {
@@ -388,27 +387,28 @@ macro_rules! is_expired {
     };
 }
 
-/// `limit`: the records that have expired, locked. `now()` and not `clock_timestamp()`: an index is searched for what stays
-/// the same.
+/// `limit`: locks and returns expired records. It uses `now()`, because an index cannot be searched for the volatile
+/// `clock_timestamp()`.
 pub(crate) const EXPIRED: &str = concat!(
     "SELECT r.record FROM idempotency_records r WHERE ",
     is_expired!(),
     " ORDER BY r.expires_at LIMIT $1 FOR UPDATE OF r SKIP LOCKED"
 );
 
-/// `records`: those locked before, but for one whose lease was renewed after [`EXPIRED`] looked and before it locked.
+/// `records`: deletes the records that were locked, except one whose lease was renewed between [`EXPIRED`]'s snapshot and its
+/// lock.
 pub(crate) const PURGE: &str =
     concat!("DELETE FROM idempotency_records r WHERE r.record = ANY($1) AND ", is_expired!());
 
-/// What a connection of the store's own is set to: a statement's own snapshot, and the right to write, even where the
-/// database's default is another.
+/// The settings of a connection of the store: each statement has its own snapshot, and may write, whatever the database's
+/// defaults are.
 pub(crate) const DEFAULTS: &str = defaults!();
 
-/// What the writer's connection is set to.
+/// The settings of the writer's connection.
 ///
-/// - Every statement finds its rows by the index, in the order they are asked in, whatever the table's statistics say: a new
-///   table has none, and the plan made then would scan it from end to end ever after.
-/// - No wait without a bound.
+/// - Every statement finds its rows by the index, in the order of its parameters, whatever the table's statistics say. A new
+///   table has none, and a plan from that time would scan the whole table for ever.
+/// - Every wait has a bound.
 /// - The [`DEFAULTS`].
 pub(crate) const SESSION: &str = concat!(
     "SET plan_cache_mode = force_generic_plan;

@@ -1,4 +1,4 @@
-//! The connection that the verbs go through.
+//! The connection that carries out the verbs.
 
 use std::mem::replace;
 use std::time::Duration;
@@ -15,28 +15,28 @@ use crate::clock::now;
 use crate::error::StoreError;
 use crate::store::batch::{Op, Reply, Writer};
 
-/// For a connection to be made.
+/// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(3);
-/// For an answer. Longer than the session's `statement_timeout`, which ends a statement and not the connection.
+/// How long an answer may take. Longer than the session's `statement_timeout`, which ends a statement and not the connection.
 const ANSWER: Duration = Duration::from_secs(6);
-/// A connection that rested longer is asked whether it is there still: a proxy or a restart may have ended it, and the verb
-/// sent into it would be lost.
+/// A connection that was idle for longer is pinged first. A proxy or a restart may have ended it, and the verb sent through it
+/// would be lost.
 const RESTED: Duration = Duration::from_secs(1);
-/// For its word that it is.
+/// How long the ping may take.
 const PING: Duration = Duration::from_secs(1);
-/// How often a batch is carried out that meets another transaction.
+/// How often a batch is tried that collides with another transaction.
 const TRIES: usize = 3;
-/// How the connection introduces itself to the server, where the pool's options say nothing else.
+/// The connection's `application_name`, unless the pool's options set one.
 const NAME: &str = "idempotency-layer";
 
-/// Keeps one connection, beside the pool's: a pool asks its connections whether they live around each use, which makes
-/// three round trips out of one.
+/// Keeps one connection beside the pool. A pool pings a connection before and after each use, which makes three round trips
+/// out of one.
 pub(super) struct PostgresWriter {
-    /// For its options, which may change over time.
+    /// Provides the connect options, which may change over time.
     pool: PgPool,
     /// With the time of its last use.
     connection: Option<(PgConnection, Instant)>,
-    /// A locked row was waited for in vain: until all are free again, none is waited for.
+    /// Set after a wait for a locked row timed out. Until no row is locked any more, no statement waits for one.
     wary: bool,
 }
 
@@ -68,20 +68,20 @@ impl PostgresWriter {
 }
 
 impl Writer for PostgresWriter {
-    /// Each new record of a batch takes a place in the server's table of locks, until the commit. By default, that has 6,400.
+    /// Each new record of a batch takes an entry of the server's lock table until the commit. By default, that has 6,400.
     const MOST: usize = 256;
 
     async fn execute(&mut self, ops: &[Op]) -> Result<Vec<Result<Reply, StoreError>>, StoreError> {
         let mut tries = 0;
         loop {
-            // Taken, and put back when it is known to be good: what fails or times out leaves a connection that may still
-            // have an answer to give, and is dropped.
+            // Taken out, and put back if it is known to be good. After a failure or a time-out, an answer may still arrive on
+            // it, so it is dropped.
             let mut connection = self.connection().await?;
             let answer = timeout(ANSWER, call(ops, !self.wary).fetch_all(&mut connection)).await;
             let error = match answer.map_err(StoreError::unavailable)? {
                 Ok(rows) => {
                     self.connection = Some((connection, now()));
-                    // It has taken effect, so whoever cannot be told is not told that nothing did.
+                    // The batch has taken effect, so an answer that cannot be read is not reported as a failed verb.
                     let replies = answers::replies(ops, &rows).map_err(StoreError::unavailable)?;
                     self.wary &= replies.iter().any(|reply| matches!(reply, Ok(Reply::Locked(_))));
                     return Ok(replies);
@@ -112,7 +112,7 @@ impl Writer for PostgresWriter {
 
     async fn close(self) {
         if let Some((connection, _)) = self.connection {
-            // A server that is not told finds out by itself.
+            // If this fails, the server notices by itself.
             let _ = timeout(CONNECT, connection.close()).await;
         }
     }

@@ -17,7 +17,7 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use super::raw::{self, InTransaction, ask, claim, hasty, is_in_flight, outcome, rival};
 use crate::database::Bench;
-use crate::proxy::{before, claims_behind_proxy, store_behind_proxy};
+use crate::proxy::store_behind_proxy;
 use crate::rig::{self, Count, Gate, Rig, dropped_after, now, post, post_without_key, send};
 
 /// The text that begins a claim.
@@ -205,23 +205,6 @@ async fn the_stores_of_two_schemas_share_no_claims() {
         };
         assert_eq!(raw::text(&response), text);
     }
-}
-
-/// Otherwise the client's next try could meet its own lock.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_answer_that_is_not_stored_waits_for_its_rollback() {
-    let (proxy, _, layer) = claims_behind_proxy().await;
-    let service = rig::serve::<Postgres, _, _, _>(&layer, &Count::default(), |run, co_commit| async move {
-        Postgres::insert(&mut *co_commit.begin().await.unwrap(), &format!("run {run}")).await.unwrap();
-        rig::answer(503, run)
-    });
-    let mut held = proxy.hold("ROLLBACK");
-    let answer = tokio::spawn(async move { send(&service, post("key")).await });
-    held.arrives().await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(!answer.is_finished());
-    drop(held);
-    assert_eq!(answer.await.unwrap().status, 503);
 }
 
 /// Whatever the handler did to the transaction, the answer does not say "rolled back" of rows that are there, nor 201.
@@ -577,33 +560,4 @@ async fn a_claim_that_does_not_write_has_no_transaction_id_and_no_snapshot() {
         assert!(matches!(replay, Err(Claim::Replay { .. })));
     }
     assert_eq!(number(&mut beside, LAST).await, fence, "a replay takes no fence");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_request_takes_two_round_trips_and_no_commit_more_than_its_handler() {
-    // One connection: a second one would prepare its statements first.
-    let ((), _, direct) = Postgres::open().await;
-    let (proxy, options) = before(&direct).await;
-    let pool = PgPoolOptions::new().test_before_acquire(false).max_connections(1).connect_with(options);
-    let layer = rig::builder(PostgresStore::new(pool.await.unwrap())).claim_in_transaction().build();
-    let runs = Count::default();
-    let service = rig::serve::<Postgres, _, _, _>(&layer, &runs, |run, co_commit| async move {
-        Postgres::insert(&mut *co_commit.begin().await.unwrap(), &format!("run {run}")).await.unwrap();
-        rig::answer(if run == 6 { 422 } else { 201 }, run)
-    });
-    // The first ones prepare their statements.
-    for n in 0..4 {
-        assert_eq!(send(&service, post(&format!("first-{n}"))).await.status, 201);
-    }
-    proxy.take_counts();
-    proxy.take_commits();
-    assert_eq!(send(&service, post("key")).await.status, 201);
-    // BEGIN, the read; the handler's row; the completion, COMMIT. Its own transaction takes BEGIN, the row and COMMIT.
-    assert_eq!((proxy.take_counts(), proxy.take_commits()), ((3 + 2, 3 + 2), 1));
-    assert!(send(&service, post("key")).await.replay);
-    // BEGIN, the read, ROLLBACK.
-    assert_eq!((proxy.take_counts(), proxy.take_commits()), ((3, 3), 0));
-    // A rollback to the savepoint comes in.
-    assert_eq!(send(&service, post("refused")).await.status, 422);
-    assert_eq!((proxy.take_counts(), proxy.take_commits()), ((6, 6), 1));
 }
