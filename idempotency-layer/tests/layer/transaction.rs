@@ -109,7 +109,7 @@ impl RequestTransaction for Draft {
         Box::pin(async { self.end("commit", None).await.map(drop) })
     }
 
-    fn roll_back(self: Box<Self>) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn roll_back(self: Box<Self>) -> Ending<()> {
         Box::pin(async move {
             // What was given up by then is seen in the records' log.
             let gave_up = self.store.records.count(Verb::Release) + self.store.records.count(Verb::Complete);
@@ -119,6 +119,7 @@ impl RequestTransaction for Draft {
             if let Some(gate) = slow {
                 gate.pass().await;
             }
+            Ok(())
         })
     }
 }

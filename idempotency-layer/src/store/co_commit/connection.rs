@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::database::{CoCommitDatabase, CommitError, Mark};
+use crate::error::StoreError;
 use crate::store::ClaimRequest;
 use crate::store::seen::Seen;
 
@@ -19,8 +20,10 @@ use crate::store::seen::Seen;
 /// is discarded with its transaction: sqlx's own guard believes its counter of open transactions, which a `begin` or a
 /// savepoint that was dropped half way leaves wrong, and would hand a stranger a connection inside a transaction.
 pub(super) struct LentConnection<DB: CoCommitDatabase> {
+    /// `None` only while it is dropped, and when a group has it.
+    connection: Option<PoolConnection<DB>>,
     /// `None` only while it is dropped.
-    inner: Option<(PoolConnection<DB>, DB::Guard)>,
+    guard: Option<DB::Guard>,
     mark: Mark,
     runtime: Handle,
 }
@@ -54,33 +57,41 @@ impl<DB: CoCommitDatabase> LentConnection<DB> {
 
     async fn acquire(home: &DB::Home, mark: Mark) -> Result<Self, sqlx::Error> {
         let runtime = Handle::try_current().map_err(sqlx::Error::config)?;
-        let connection = DB::pool(home).acquire().await?;
-        Ok(Self { inner: Some((connection, DB::guard())), mark, runtime })
+        let (connection, guard) = DB::acquire(home, &mark).await?;
+        Ok(Self { connection: Some(connection), guard: Some(guard), mark, runtime })
     }
 
     /// The connection, what guards it, and the mark of its transaction.
     pub(super) fn parts(&mut self) -> (&mut DB::Connection, &mut DB::Guard, &Mark) {
-        let (connection, guard) = self.inner.as_mut().expect(THERE);
-        (&mut *connection, guard, &self.mark)
+        let connection = self.connection.as_mut().expect(THERE);
+        (&mut *connection, self.guard.as_mut().expect(THERE), &self.mark)
+    }
+
+    /// Returns whether the transaction may have read rows that are not committed yet. Then nothing is told of it before its
+    /// end.
+    pub(super) fn reads_uncommitted(&self) -> bool {
+        self.guard.as_ref().is_some_and(DB::reads_uncommitted)
     }
 
     /// Commits. Dropped on the way, it has committed or not, and the connection is discarded.
     pub(super) async fn commit(mut self) -> Result<(), CommitError> {
-        let (connection, guard, _) = self.parts();
-        let committed = DB::commit(connection, guard).await;
+        let committed = DB::commit(&mut self.connection, self.guard.as_mut().expect(THERE)).await;
         match &committed {
             Ok(()) => self.give_back(),
             // What is open still ends here, with its locks: the client's next try comes as soon as it is told.
-            Err(CommitError::RolledBack(_)) => roll_back_in_time(self).await,
+            Err(CommitError::RolledBack(_)) => drop(roll_back_in_time(self).await),
             Err(CommitError::Unknown(_)) => {}
         }
         committed
     }
 
     /// Rolls back. Where that fails, the connection is discarded, which rolls back too.
+    ///
+    /// # Errors
+    ///
+    /// Also when rows that the handler may have read were never committed.
     pub(super) async fn roll_back(mut self) -> Result<(), sqlx::Error> {
-        let (connection, guard, _) = self.parts();
-        if DB::roll_back(connection, guard).await? {
+        if DB::roll_back(&mut self.connection, self.guard.as_mut().expect(THERE)).await? {
             self.give_back();
         }
         Ok(())
@@ -94,7 +105,7 @@ impl<DB: CoCommitDatabase> LentConnection<DB> {
 
     /// Its transaction is over: back to the pool. The pool spawns that, and panics where there is no runtime.
     fn give_back(mut self) {
-        if let Some((connection, _)) = self.inner.take() {
+        if let Some(connection) = self.connection.take() {
             let _entered = self.runtime.enter();
             drop(connection);
         }
@@ -103,7 +114,7 @@ impl<DB: CoCommitDatabase> LentConnection<DB> {
 
 impl<DB: CoCommitDatabase> Drop for LentConnection<DB> {
     fn drop(&mut self) {
-        if let Some((connection, guard)) = self.inner.take() {
+        if let (Some(connection), Some(guard)) = (self.connection.take(), self.guard.take()) {
             DB::discard(connection, guard, &self.runtime);
         }
     }
@@ -113,7 +124,7 @@ impl<DB: CoCommitDatabase> Deref for LentConnection<DB> {
     type Target = <DB as Database>::Connection;
 
     fn deref(&self) -> &Self::Target {
-        &self.inner.as_ref().expect(THERE).0
+        self.connection.as_ref().expect(THERE)
     }
 }
 
@@ -124,9 +135,21 @@ impl<DB: CoCommitDatabase> DerefMut for LentConnection<DB> {
 }
 
 /// Rolls back. Where that fails or takes too long, the end of the connection does.
-pub(super) async fn roll_back_in_time<DB: CoCommitDatabase>(connection: LentConnection<DB>) {
+///
+/// # Errors
+///
+/// `RolledBack` where the handler may have read rows that are not known to be committed: its response must not be given.
+pub(super) async fn roll_back_in_time<DB: CoCommitDatabase>(
+    connection: LentConnection<DB>,
+) -> Result<(), StoreError> {
     const AT_MOST: Duration = Duration::from_secs(5);
-    let _ = timeout(AT_MOST, connection.roll_back()).await;
+    const UNCOMMITTED: &str = "the handler may have read rows that were not committed";
+    let reads_uncommitted = connection.reads_uncommitted();
+    match timeout(AT_MOST, connection.roll_back()).await {
+        Ok(Err(error)) if reads_uncommitted => Err(StoreError::rolled_back(error)),
+        Err(_) if reads_uncommitted => Err(StoreError::rolled_back(UNCOMMITTED)),
+        _ => Ok(()),
+    }
 }
 
 // What sqlx's guard does, without the guard.
