@@ -57,6 +57,9 @@ async fn main() {
     let pool = sqlite(folder.path(), "own").await.pool().clone();
     let store = sqlite(folder.path(), "co-commit").await;
     let in_transaction = sqlite(folder.path(), "in-transaction").await;
+    let alone = sqlite(folder.path(), "co-commit-alone").await.share_commits(false);
+    let in_transaction_alone = sqlite(folder.path(), "in-transaction-alone").await.share_commits(false);
+    let co_committed = || Router::new().route("/payments", post(co_committed_sqlite));
     table(
         "SQLite: the handler writes a row",
         "own transaction",
@@ -65,14 +68,12 @@ async fn main() {
                 "own transaction",
                 serve(Router::new().route("/payments", post(own_sqlite)).with_state(pool)).await,
             ),
+            ("co-commit, leased", serve(keyed(co_committed(), store)).await),
+            ("co-commit, claim in the transaction", serve(claimed(co_committed(), in_transaction)).await),
+            ("leased, each commits alone", serve(keyed(co_committed(), alone)).await),
             (
-                "co-commit, leased",
-                serve(keyed(Router::new().route("/payments", post(co_committed_sqlite)), store)).await,
-            ),
-            (
-                "co-commit, claim in the transaction",
-                serve(claimed(Router::new().route("/payments", post(co_committed_sqlite)), in_transaction))
-                    .await,
+                "in the transaction, each commits alone",
+                serve(claimed(co_committed(), in_transaction_alone)).await,
             ),
         ],
     )
