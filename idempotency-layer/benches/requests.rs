@@ -80,6 +80,9 @@ async fn on_sqlite(folder: &Path) {
     let pool = sqlite(folder, "own").await.pool().clone();
     let store = sqlite(folder, "co-commit").await;
     let in_transaction = sqlite(folder, "in-transaction").await;
+    let alone = sqlite(folder, "co-commit-alone").await.share_commits(false);
+    let in_transaction_alone = sqlite(folder, "in-transaction-alone").await.share_commits(false);
+    let co_committed = || Router::new().route("/payments", post(co_committed_sqlite));
     table(
         SQLITE,
         "own transaction",
@@ -88,14 +91,12 @@ async fn on_sqlite(folder: &Path) {
                 "own transaction",
                 serve(Router::new().route("/payments", post(own_sqlite)).with_state(pool)).await,
             ),
+            ("co-commit, leased", serve(keyed(co_committed(), store)).await),
+            ("co-commit, claim in the transaction", serve(claimed(co_committed(), in_transaction)).await),
+            ("leased, each commits alone", serve(keyed(co_committed(), alone)).await),
             (
-                "co-commit, leased",
-                serve(keyed(Router::new().route("/payments", post(co_committed_sqlite)), store)).await,
-            ),
-            (
-                "co-commit, claim in the transaction",
-                serve(claimed(Router::new().route("/payments", post(co_committed_sqlite)), in_transaction))
-                    .await,
+                "in the transaction, each commits alone",
+                serve(claimed(co_committed(), in_transaction_alone)).await,
             ),
         ],
     )

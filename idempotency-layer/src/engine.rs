@@ -124,7 +124,7 @@ pub(crate) async fn run_without_key<St, R: Replayable, E>(
     // Dropped or killed here: rolled back.
     let (response, is_stored, commits) = if is_call(&response) {
         let Ok(call) = Box::pin(judge_call(&config, response)).await else {
-            transaction.roll_back().await;
+            let _ = transaction.roll_back().await;
             return Ok(reject(&config, RejectionKind::ResponseUnreadable, None));
         };
         (call.response, call.disposition != Disposition::Release, call.commits)
@@ -135,8 +135,13 @@ pub(crate) async fn run_without_key<St, R: Replayable, E>(
         (Response::from_parts(parts, body), is_stored, commits)
     };
     if !is_stored || !(commits || transaction.keeps_on_error()) {
-        transaction.roll_back().await;
-        return Ok(response);
+        return Ok(match transaction.roll_back().await {
+            Ok(()) => response,
+            Err(error) => {
+                trace::not_committed(&error);
+                reject(&config, RejectionKind::RolledBack, None)
+            }
+        });
     }
     // Dropped or killed here: committed whole or not at all; without a key, nobody can ask which.
     match transaction.commit().await {

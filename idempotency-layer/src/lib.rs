@@ -95,6 +95,7 @@
 //! | the commit fails, for example on a deferred constraint | rolled back; 503 | a new run |
 //! | a task still holds the `OpenTransaction` after the response | rolled back; 503 | a new run |
 //! | the handler's SQL ends the transaction (SQLite) | rolled back; 503 | a new run |
+//! | another handler that shares the commit ends the transaction, or the shared commit fails (SQLite) | rolled back; 503 | a new run |
 //! | the handler's SQL ends the transaction (PostgreSQL) | unknown; 503 | what [`Builder::on_orphan`] says |
 //! | the process or the database dies before the commit | none | a new run |
 //! | the process or the database dies after the commit | committed | the response |

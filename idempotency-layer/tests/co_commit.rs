@@ -40,6 +40,8 @@ mod raw_sql;
 mod session;
 #[path = "co_commit/sqlite.rs"]
 mod sqlite;
+#[path = "co_commit/sqlite_shared_commits.rs"]
+mod sqlite_shared_commits;
 
 use std::time::Duration;
 

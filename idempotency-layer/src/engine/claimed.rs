@@ -141,19 +141,23 @@ impl<St: Store> ClaimedRun<'_, St> {
                 if let Some(transaction) = self.transaction.take_if(commits) {
                     return Ok(self.commit(transaction, outcome, response).await);
                 }
-                self.roll_back().await;
+                if let Err(error) = self.roll_back().await {
+                    return Ok(self.not_committed(&error).await);
+                }
                 let recorded = self.lease.complete(outcome, &mut response).await;
                 Ok(self.answer(&recorded, response))
             }
             // Killed in one of these: an orphan, or a claim that was given up.
             Ended::NotStored(response) => {
-                self.roll_back().await;
+                if let Err(error) = self.roll_back().await {
+                    return Ok(self.not_committed(&error).await);
+                }
                 self.lease.release().await;
                 Ok(self.engine.mark(response))
             }
             Ended::Failed(error) => {
                 trace::ended_without_response(self.engine.record, "error");
-                self.roll_back().await;
+                let _ = self.roll_back().await;
                 self.lease.abandon().await;
                 Err(error)
             }
@@ -165,12 +169,12 @@ impl<St: Store> ClaimedRun<'_, St> {
             }
             Ended::Panicked(panic) => {
                 trace::ended_without_response(self.engine.record, "panic");
-                self.roll_back().await;
+                let _ = self.roll_back().await;
                 self.lease.abandon().await;
                 resume_unwind(panic)
             }
             Ended::Cancelled => {
-                self.roll_back().await;
+                let _ = self.roll_back().await;
                 self.lease.release().await;
                 Ok(self.engine.reject(RejectionKind::InProgress)) // to nobody
             }
@@ -179,12 +183,12 @@ impl<St: Store> ClaimedRun<'_, St> {
 
     /// Rolls back what the handler wrote, before its claim is given up: the next run meets neither its rows nor its
     /// locks. A transaction that was not begun ends too.
-    async fn roll_back(&mut self) {
+    async fn roll_back(&mut self) -> Result<(), StoreError> {
         let Some(transaction) = self.transaction.take().filter(|transaction| transaction.is_begun()) else {
-            return;
+            return Ok(());
         };
         let rolled_back = self.lease.keep_during(transaction.roll_back()).await;
-        rolled_back.unwrap_or_else(|panic| resume_unwind(panic));
+        rolled_back.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// Commits the outcome together with what the handler wrote, then answers. Where it is not known whether that took
@@ -202,6 +206,11 @@ impl<St: Store> ClaimedRun<'_, St> {
             self.lease.ended();
             return self.answer(&committed, response);
         };
+        self.not_committed(error).await
+    }
+
+    /// Gives the claim up, if it is known that nothing was committed, and answers 503.
+    async fn not_committed<R: Replayable>(self, error: &StoreError) -> Response<R> {
         trace::store_failed(self.engine.record, "commit", error);
         if error.kind() == StoreErrorKind::Unavailable {
             self.lease.ended();

@@ -127,24 +127,26 @@ impl<'a, St: Store> TransactionalRun<'a, St> {
                     Err(error) => engine.not_committed(&error).await,
                 })
             }
-            RunEnded::In(Ended::NotStored(response)) => {
-                transaction.roll_back().await;
-                trace::released(engine.record);
-                Ok(engine.mark(response))
-            }
+            RunEnded::In(Ended::NotStored(response)) => match transaction.roll_back().await {
+                Ok(()) => {
+                    trace::released(engine.record);
+                    Ok(engine.mark(response))
+                }
+                Err(error) => Ok(engine.not_committed(&error).await),
+            },
             RunEnded::In(Ended::NotReady(error)) => {
                 trace::ended_without_response(engine.record, "not ready");
-                transaction.roll_back().await;
+                let _ = transaction.roll_back().await;
                 Err(error)
             }
             RunEnded::In(Ended::Failed(error)) => {
                 trace::ended_without_response(engine.record, "error");
-                transaction.roll_back().await;
+                let _ = transaction.roll_back().await;
                 Err(error)
             }
             RunEnded::In(Ended::Panicked(panic)) => {
                 trace::ended_without_response(engine.record, "panic");
-                transaction.roll_back().await;
+                let _ = transaction.roll_back().await;
                 engine.transaction_ended();
                 resume_unwind(panic)
             }

@@ -101,7 +101,8 @@ pub use self::axum::NoCoCommit;
 ///
 /// # One writer on SQLite
 ///
-/// On SQLite the transaction is the only writer of the process until the response. All other claims wait for it. A
+/// On SQLite the transaction is the only writer of the process until the response. All other claims wait for it. Handlers
+/// that wait for the writer share a commit, and are answered after it; see `SqliteStore`. A
 /// [`checkpoint`](crate::Idempotency::checkpoint) of the handler itself would wait for it too and fail as unavailable, so
 /// set none while the transaction is open.
 pub struct CoCommit<DB: CoCommitDatabase> {
@@ -145,6 +146,7 @@ struct Shared<DB: CoCommitDatabase> {
     state: Mutex<State<DB>>,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct State<DB: CoCommitDatabase> {
     stage: Stage<DB>,
     keeps_on_error: bool,
@@ -152,6 +154,8 @@ struct State<DB: CoCommitDatabase> {
     is_torn: bool,
     /// Whether somebody else ended the transaction, so that it cannot be rolled back.
     is_elsewhere: bool,
+    /// Whether the handler may have read rows that were not committed then. No response is given before they are.
+    reads_uncommitted: bool,
     on_commit: Vec<Callback>,
 }
 
@@ -186,8 +190,10 @@ impl<DB: CoCommitDatabase> CoCommit<DB> {
     }
 
     fn at(stage: Stage<DB>, home: DB::Home, is_claim: bool) -> Self {
+        let reads_uncommitted = matches!(&stage, Stage::Idle(connection) if connection.reads_uncommitted());
         let shared = Mutex::new(State {
             stage,
+            reads_uncommitted,
             keeps_on_error: false,
             is_torn: false,
             is_elsewhere: false,
@@ -258,11 +264,19 @@ impl<DB: CoCommitDatabase> CoCommit<DB> {
             }
             self.shared.lock().is_elsewhere = false;
         }
-        if !self.shared.is_claim {
+        let reads_uncommitted = connection.reads_uncommitted();
+        if !self.shared.is_claim && !reads_uncommitted {
             return Ok(connection.roll_back().await?);
         }
-        // If this fails or is dropped, the claim ends with its connection, and the request is answered 503.
+        // If this fails or is dropped, the claim ends with its connection, or what the handler has read may never be committed.
+        // Then the request is answered 503.
+        if reads_uncommitted {
+            self.shared.lock().is_elsewhere = true;
+        }
         connection.roll_back_handler().await?;
+        if reads_uncommitted {
+            self.shared.lock().is_elsewhere = false;
+        }
         mem::forget(unbegun);
         self.shared.continued(connection)
     }
@@ -328,6 +342,7 @@ impl<DB: CoCommitDatabase> Shared<DB> {
             return Err(CoCommitError::Over);
         }
         state.stage = Stage::InUse;
+        state.reads_uncommitted |= connection.reads_uncommitted();
         Ok(connection)
     }
 

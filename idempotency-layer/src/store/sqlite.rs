@@ -1,4 +1,4 @@
-//! Records in an SQLite file.
+//! A store of records in an SQLite file.
 
 mod answers;
 mod checkpoints;
@@ -93,6 +93,23 @@ mod state {
 /// Transactions of the application hold up all other writes, so keep them short. The store waits while another process
 /// holds the write lock.
 ///
+/// # Shared commits
+///
+/// A commit waits for the disk. Transactions of handlers ([`CoCommit`](crate::CoCommit)) that wait for the writer share one:
+/// when a handler has answered, the next one continues in the same SQLite transaction, in a savepoint of its own. The
+/// transaction is committed when no handler waits, after 64 handlers, or when it is 20 ms old. All of them are answered after
+/// that.
+///
+/// - A shared commit is all or nothing. If it fails, or if one of the handlers makes SQLite end the transaction
+///   (`OR ROLLBACK`, `RAISE(ROLLBACK)`, no space, `COMMIT`), all of them are rolled back and answered 503, and retries run.
+///   For the next second, each transaction commits alone.
+/// - A handler sees the rows of those before it, although they are not committed. Its response, a refusal too, is given only
+///   once they are. So a handler must not tell others what it read or wrote before
+///   [`on_commit`](crate::CoCommit::on_commit).
+/// - A slow handler holds up the answers of those that share its transaction. Nobody joins after it. If your handlers keep
+///   their transactions open for long, switch sharing off with [`share_commits`](Self::share_commits).
+/// - A schema with a `DEFERRABLE` constraint, and a connection with an attached database, share no commits.
+///
 /// # Time-outs
 ///
 /// A verb fails as [`Unavailable`](crate::StoreErrorKind::Unavailable) after 20 s at most: 10 s behind the application's
@@ -114,15 +131,15 @@ pub struct SqliteStore {
     verbs: Arc<Verbs>,
 }
 
-/// How long whoever asks the pool waits for its connection.
+/// How long a caller waits for the connection of the pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long SQLite waits for the lock of another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a file is waited for that is busy being opened by another process.
+/// How long to wait for a file that another process is opening.
 const OPENED_WITHIN: Duration = Duration::from_secs(5);
-/// A batch has as many rows in its answer: SQLite's thread need not wait for the one that reads them.
+/// The rows of an answer that are buffered. A batch has fewer, so SQLite's thread never waits for the reader.
 const ROWS: usize = 2048;
-/// KiB of pages in memory. The names of records are spread over their whole index.
+/// KiB of pages in memory. Record ids are random, so they touch every page of their index.
 const CACHE_KIB: i32 = 16 * 1024;
 
 impl SqliteStore {
@@ -158,7 +175,7 @@ impl SqliteStore {
             .pragma("temp_store", "MEMORY");
         let pool = SqlitePoolOptions::new()
             .max_connections(1)
-            // A connection that goes takes a database in memory with it.
+            // A database in memory is lost when its connection is closed.
             .max_lifetime(None)
             .idle_timeout(None)
             .test_before_acquire(false)
@@ -187,6 +204,15 @@ impl SqliteStore {
         Self { verbs, home: SqliteHome::new(pool.clone()), pool }
     }
 
+    /// Sets whether transactions of handlers that wait for the writer share a commit. The default is `true`.
+    ///
+    /// See [Shared commits](Self#shared-commits). It holds for every clone of the store.
+    #[must_use]
+    pub fn share_commits(self, shares: bool) -> Self {
+        self.home.share_commits(shares);
+        self
+    }
+
     /// Creates the tables `idempotency_records` and `idempotency_fences`, or migrates them to this version of the crate.
     ///
     /// Several processes may do so at once. The store keeps its migrations in `idempotency_migrations`, apart from those of
@@ -196,12 +222,12 @@ impl SqliteStore {
     ///
     /// As [`open`](Self::open).
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        // Locked from the start, so that another process sees all of it or nothing.
+        // Takes the write lock from the start, so that another process sees all of it or nothing.
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(store_error)?;
         let encoding: String =
             query_scalar("PRAGMA encoding").fetch_one(&mut *transaction).await.map_err(store_error)?;
         if encoding != "UTF-8" {
-            // Numbers are cut out of blobs as text.
+            // The batch statements cut numbers out of blobs as text.
             return Err(StoreError::invalid("the encoding of the database is not UTF-8"));
         }
         migrations().run_direct(None, &mut *transaction, false).await.map_err(StoreError::unavailable)?;
@@ -214,14 +240,15 @@ impl SqliteStore {
     }
 }
 
-/// Whether a connection that was given back can be used again. On some errors (no space, for one) SQLite ends a transaction
-/// by itself; sqlx, which then cannot roll it back, goes on counting it, and begins no other one. Such a connection is
-/// closed, except in memory, where the database would go with it.
+/// Returns whether a connection that was given back can be used again.
+///
+/// On some errors (no space, for example) SQLite ends a transaction by itself. sqlx cannot roll it back then, still counts it,
+/// and begins no other one. Such a connection is closed, except in memory, where the database would be lost with it.
 async fn is_sound(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
     if !connection.is_in_transaction() {
         return Ok(true);
     }
-    // A rollback that was begun by a drop is behind this.
+    // Waits for a rollback that a drop has started.
     connection.ping().await?;
     if !connection.is_in_transaction() {
         return Ok(true);
@@ -291,7 +318,7 @@ impl fmt::Debug for SqliteStore {
     }
 }
 
-/// [`Store::complete`] as a part of the transaction that is open on this connection.
+/// Completes a record as a part of the transaction that is open on this connection.
 pub(crate) async fn complete_in(
     connection: &mut SqliteConnection,
     record: RecordId,
@@ -301,8 +328,8 @@ pub(crate) async fn complete_in(
     writer::complete(connection, record, fence, outcome).await.map_err(store_error)
 }
 
-/// Whether the record was completed under this fence, after the end of every transaction that is about to do so. The
-/// connection is in none.
+/// Returns whether the record was completed under this fence. Waits for the end of every transaction that is about to do so.
+/// The connection is in no transaction.
 pub(crate) async fn settled_in(
     connection: &mut SqliteConnection,
     record: RecordId,
@@ -311,11 +338,11 @@ pub(crate) async fn settled_in(
     writer::settled(connection, record, fence).await.map_err(store_error)
 }
 
-/// Opens the pool's connection and says whether its database is a file.
+/// Opens the pool's connection and returns whether its database is a file.
 async fn opened(pool: &SqlitePool) -> Result<bool, sqlx::Error> {
     let deadline = after(now(), OPENED_WITHIN);
     loop {
-        // The switch to WAL takes a lock that SQLite does not wait for.
+        // SQLite does not wait for the lock that the switch to WAL takes.
         match query_scalar("SELECT file <> '' FROM pragma_database_list WHERE name = 'main'")
             .fetch_one(pool)
             .await

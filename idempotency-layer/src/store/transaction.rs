@@ -39,7 +39,12 @@ pub trait RequestTransaction: Send + 'static {
     fn commit(self: Box<Self>) -> Ending<()>;
 
     /// Undoes what the handler wrote. If that fails, the connection is closed, which undoes it too.
-    fn roll_back(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    ///
+    /// # Errors
+    ///
+    /// [`RolledBack`](crate::StoreErrorKind::RolledBack) if the handler may have read rows of others that were never
+    /// committed. Its response must not be given, and a retry may run.
+    fn roll_back(self: Box<Self>) -> Ending<()>;
 }
 
 /// The future that ends a [`RequestTransaction`].

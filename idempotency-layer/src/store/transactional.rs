@@ -1,7 +1,6 @@
 //! Claims that are a transaction: the store begins the handler's transaction, and that transaction holds the claim.
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,7 +106,12 @@ pub trait ClaimTransaction: Send + 'static {
     fn complete(self: Box<Self>, outcome: Outcome, with_rows: bool) -> Ending<Completion>;
 
     /// Undoes everything and gives up the claim. When it returns, a retry can run.
-    fn roll_back(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    ///
+    /// # Errors
+    ///
+    /// [`RolledBack`](crate::StoreErrorKind::RolledBack) if the handler may have read rows of others that were never
+    /// committed. Its response must not be given.
+    fn roll_back(self: Box<Self>) -> Ending<()>;
 }
 
 /// The result of [`ClaimTransaction::complete`].

@@ -7,7 +7,7 @@ mod mixed;
 #[path = "in_transaction/postgres.rs"]
 mod postgres;
 #[path = "in_transaction/raw.rs"]
-mod raw;
+pub(crate) mod raw;
 #[path = "in_transaction/round_trips.rs"]
 mod round_trips;
 #[path = "in_transaction/sqlite.rs"]

@@ -1,7 +1,6 @@
 //! A store whose transactions are lists of rows in memory. Those of databases are tested in `co_commit.rs`.
 
 use std::collections::HashSet;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -105,7 +104,7 @@ impl RequestTransaction for Draft {
         Box::pin(async { self.end("commit", None).await.map(drop) })
     }
 
-    fn roll_back(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn roll_back(self: Box<Self>) -> Ending<()> {
         Box::pin(async move {
             // The log of the records shows whether the claim was given up before.
             let gave_up = self.store.records.count(Verb::Release) + self.store.records.count(Verb::Complete);
@@ -115,6 +114,7 @@ impl RequestTransaction for Draft {
             if let Some(gate) = slow {
                 gate.pass().await;
             }
+            Ok(())
         })
     }
 }
@@ -225,8 +225,11 @@ impl ClaimTransaction for ExclusiveTransaction {
         Box::pin(async { Ok(Completion::Committed) })
     }
 
-    fn roll_back(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(async { drop(self) })
+    fn roll_back(self: Box<Self>) -> Ending<()> {
+        Box::pin(async {
+            drop(self);
+            Ok(())
+        })
     }
 }
 

@@ -1,6 +1,5 @@
 //! Claims in the transaction.
 
-use std::pin::Pin;
 use std::time::Duration;
 
 use http::Extensions;
@@ -42,17 +41,19 @@ pub(in crate::store) async fn claim<DB: CoCommitDatabase>(
         Decision::Run(run) => run,
         Decision::Answer(claim) => {
             // The next try of a completed record is answered whether it gets the lock or not. Any other might meet this lock.
-            if !gained || matches!(claim, Claim::Replay { .. } | Claim::Tombstone(_)) {
+            let waits = gained && !matches!(claim, Claim::Replay { .. } | Claim::Tombstone(_));
+            if !waits && !connection.reads_uncommitted() {
                 connection.roll_back_answered().await;
-            } else {
-                roll_back_in_time(connection).await;
+                return Ok(TransactionClaim::Answered(claim));
             }
-            return Ok(TransactionClaim::Answered(claim));
+            // A record that was read, but never committed, answers nothing.
+            let committed = roll_back_in_time(connection).await.is_ok();
+            return Ok(if committed { TransactionClaim::Answered(claim) } else { in_flight() });
         }
     };
     // We have the lock, so a record that is still entered belongs to a run that has just ended.
     let Some(running) = claims.running.enter(request.record) else {
-        roll_back_in_time(connection).await;
+        let _ = roll_back_in_time(connection).await;
         return Ok(in_flight());
     };
     let claimed = Claimed {
@@ -119,12 +120,10 @@ impl<DB: CoCommitDatabase> ClaimTransaction for Claimed<DB> {
         Box::pin(async move { Claimed::complete(&mut self, &outcome, with_rows).await })
     }
 
-    fn roll_back(mut self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn roll_back(mut self: Box<Self>) -> Ending<()> {
         Box::pin(async move {
             self.running = None;
-            if let Ok(connection) = self.co_commit.shared.connection() {
-                roll_back_in_time(connection).await;
-            }
+            self.co_commit.shared.roll_back().await
         })
     }
 }
@@ -137,7 +136,7 @@ impl<DB: CoCommitDatabase> Claimed<DB> {
         if !with_rows {
             shared.lock().on_commit.clear();
             if let Err(error) = connection.roll_back_handler().await {
-                roll_back_in_time(connection).await;
+                let _ = roll_back_in_time(connection).await;
                 // The savepoint does not exist: somebody else ended the transaction.
                 let is_elsewhere = matches!(error, sqlx::Error::Database(_));
                 return Err(if is_elsewhere {
@@ -165,12 +164,12 @@ impl<DB: CoCommitDatabase> Claimed<DB> {
         match refused {
             None => {}
             Some(None) => {
-                roll_back_in_time(connection).await;
+                roll_back_in_time(connection).await?;
                 let seen = DB::look_up(&shared.home, &self.request).await.map_err(StoreError::rolled_back)?;
                 return Ok(Completion::Overtaken(answer(seen.as_ref(), &self.request)));
             }
             Some(Some(error)) => {
-                roll_back_in_time(connection).await;
+                let _ = roll_back_in_time(connection).await;
                 return Err(error);
             }
         }

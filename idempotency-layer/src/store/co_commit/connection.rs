@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::database::{CoCommitDatabase, CommitError, Mark};
+use crate::error::StoreError;
 use crate::store::ClaimRequest;
 use crate::store::seen::Seen;
 
@@ -19,8 +20,10 @@ use crate::store::seen::Seen;
 /// discarded with its transaction. sqlx's own guard trusts its counter of open transactions. A `begin` or a savepoint that was
 /// dropped half way leaves that counter wrong, and the pool would lend a connection that is inside a transaction.
 pub(super) struct LentConnection<DB: CoCommitDatabase> {
+    /// `None` only while it is dropped, and when a group has it.
+    connection: Option<PoolConnection<DB>>,
     /// `None` only while it is dropped.
-    inner: Option<(PoolConnection<DB>, DB::Guard)>,
+    guard: Option<DB::Guard>,
     mark: Mark,
     runtime: Handle,
 }
@@ -54,33 +57,41 @@ impl<DB: CoCommitDatabase> LentConnection<DB> {
 
     async fn acquire(home: &DB::Home, mark: Mark) -> Result<Self, sqlx::Error> {
         let runtime = Handle::try_current().map_err(sqlx::Error::config)?;
-        let connection = DB::pool(home).acquire().await?;
-        Ok(Self { inner: Some((connection, DB::guard())), mark, runtime })
+        let (connection, guard) = DB::acquire(home, &mark).await?;
+        Ok(Self { connection: Some(connection), guard: Some(guard), mark, runtime })
     }
 
     /// Returns the connection, its guard, and the mark of its transaction.
     pub(super) fn parts(&mut self) -> (&mut DB::Connection, &mut DB::Guard, &Mark) {
-        let (connection, guard) = self.inner.as_mut().expect(THERE);
-        (&mut *connection, guard, &self.mark)
+        let connection = self.connection.as_mut().expect(THERE);
+        (&mut *connection, self.guard.as_mut().expect(THERE), &self.mark)
+    }
+
+    /// Returns whether the transaction may have read rows that are not committed yet. Then nothing is told of it before its
+    /// end.
+    pub(super) fn reads_uncommitted(&self) -> bool {
+        self.guard.as_ref().is_some_and(DB::reads_uncommitted)
     }
 
     /// Commits. If this is dropped, it is unknown whether it committed, and the connection is discarded.
     pub(super) async fn commit(mut self) -> Result<(), CommitError> {
-        let (connection, guard, _) = self.parts();
-        let committed = DB::commit(connection, guard).await;
+        let committed = DB::commit(&mut self.connection, self.guard.as_mut().expect(THERE)).await;
         match &committed {
             Ok(()) => self.give_back(),
             // A transaction that is still open ends before the answer: the client's next try must not meet its locks.
-            Err(CommitError::RolledBack(_)) => roll_back_in_time(self).await,
+            Err(CommitError::RolledBack(_)) => drop(roll_back_in_time(self).await),
             Err(CommitError::Unknown(_)) => {}
         }
         committed
     }
 
     /// Rolls back. If that fails, the connection is discarded, which rolls back too.
+    ///
+    /// # Errors
+    ///
+    /// Also if rows that the handler may have read were never committed.
     pub(super) async fn roll_back(mut self) -> Result<(), sqlx::Error> {
-        let (connection, guard, _) = self.parts();
-        if DB::roll_back(connection, guard).await? {
+        if DB::roll_back(&mut self.connection, self.guard.as_mut().expect(THERE)).await? {
             self.give_back();
         }
         Ok(())
@@ -94,7 +105,7 @@ impl<DB: CoCommitDatabase> LentConnection<DB> {
         if DB::queue_roll_back(connection) {
             self.give_back();
         } else {
-            roll_back_in_time(self).await;
+            let _ = roll_back_in_time(self).await;
         }
     }
 
@@ -106,7 +117,7 @@ impl<DB: CoCommitDatabase> LentConnection<DB> {
 
     /// Gives the connection back to the pool after its transaction. The pool spawns a task for that, and panics without a runtime.
     fn give_back(mut self) {
-        if let Some((connection, _)) = self.inner.take() {
+        if let Some(connection) = self.connection.take() {
             let _entered = self.runtime.enter();
             drop(connection);
         }
@@ -115,7 +126,7 @@ impl<DB: CoCommitDatabase> LentConnection<DB> {
 
 impl<DB: CoCommitDatabase> Drop for LentConnection<DB> {
     fn drop(&mut self) {
-        if let Some((connection, guard)) = self.inner.take() {
+        if let (Some(connection), Some(guard)) = (self.connection.take(), self.guard.take()) {
             DB::discard(connection, guard, &self.runtime);
         }
     }
@@ -125,7 +136,7 @@ impl<DB: CoCommitDatabase> Deref for LentConnection<DB> {
     type Target = <DB as Database>::Connection;
 
     fn deref(&self) -> &Self::Target {
-        &self.inner.as_ref().expect(THERE).0
+        self.connection.as_ref().expect(THERE)
     }
 }
 
@@ -136,9 +147,21 @@ impl<DB: CoCommitDatabase> DerefMut for LentConnection<DB> {
 }
 
 /// Rolls back. If that fails or takes too long, closing the connection does.
-pub(super) async fn roll_back_in_time<DB: CoCommitDatabase>(connection: LentConnection<DB>) {
+///
+/// # Errors
+///
+/// `RolledBack` if the handler may have read rows that are not known to be committed: its response must not be given.
+pub(super) async fn roll_back_in_time<DB: CoCommitDatabase>(
+    connection: LentConnection<DB>,
+) -> Result<(), StoreError> {
     const AT_MOST: Duration = Duration::from_secs(5);
-    let _ = timeout(AT_MOST, connection.roll_back()).await;
+    const UNCOMMITTED: &str = "the handler may have read rows that were not committed";
+    let reads_uncommitted = connection.reads_uncommitted();
+    match timeout(AT_MOST, connection.roll_back()).await {
+        Ok(Err(error)) if reads_uncommitted => Err(StoreError::rolled_back(error)),
+        Err(_) if reads_uncommitted => Err(StoreError::rolled_back(UNCOMMITTED)),
+        _ => Ok(()),
+    }
 }
 
 // The same as sqlx's guard, without the guard.

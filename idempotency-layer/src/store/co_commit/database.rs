@@ -64,8 +64,8 @@ pub enum CommitError {
 pub(super) mod private {
     use std::time::Duration;
 
+    use sqlx::Database;
     use sqlx::pool::PoolConnection;
-    use sqlx::{Database, Pool};
     use tokio::runtime::Handle;
 
     use super::{Claims, CommitError, CompletedClaim, Mark, Written};
@@ -78,14 +78,14 @@ pub(super) mod private {
         /// What a store gives to each request: the pool, and the names of its tables.
         type Home: Clone + Send + Sync + 'static;
 
-        /// The pool of the application.
-        fn pool(home: &Self::Home) -> &Pool<Self>;
-
-        /// Keeps others from ending the transaction, on a database that can.
+        /// Goes with the connection while it is lent. Keeps others from ending the transaction, on a database that can.
         type Guard: Send + Sync + 'static;
 
-        /// Returns a guard that guards nothing yet.
-        fn guard() -> Self::Guard;
+        /// Acquires a connection of the application's pool, for a transaction that will carry the mark.
+        fn acquire(
+            home: &Self::Home,
+            mark: &Mark,
+        ) -> impl Future<Output = Result<(PoolConnection<Self>, Self::Guard), sqlx::Error>> + Send;
 
         /// Begins a transaction that carries the mark.
         fn begin(
@@ -119,17 +119,27 @@ pub(super) mod private {
             outcome: &Outcome,
         ) -> impl Future<Output = Result<Written, StoreError>> + Send;
 
-        /// Commits the transaction. After `Ok` the connection is in none.
+        /// Commits the transaction. After `Ok` the connection is in none, or was taken out and given to somebody else.
         fn commit(
-            connection: &mut Self::Connection,
+            connection: &mut Option<PoolConnection<Self>>,
             guard: &mut Self::Guard,
         ) -> impl Future<Output = Result<(), CommitError>> + Send;
 
-        /// Rolls the transaction back. Returns `true` if the connection is in no transaction and can be used again.
+        /// Rolls the transaction back. Returns `true` if the connection is in no transaction and can be used again, or was
+        /// taken out.
+        ///
+        /// # Errors
+        ///
+        /// Also if rows that the transaction may have read were never committed.
         fn roll_back(
-            connection: &mut Self::Connection,
+            connection: &mut Option<PoolConnection<Self>>,
             guard: &mut Self::Guard,
         ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+
+        /// Returns whether the transaction may have read rows that are not committed yet.
+        fn reads_uncommitted(_: &Self::Guard) -> bool {
+            false
+        }
 
         /// Ends the transaction in whatever state it is, by closing the connection if necessary.
         fn discard(connection: PoolConnection<Self>, guard: Self::Guard, runtime: &Handle);

@@ -40,11 +40,9 @@ impl Statements for Postgres {
     type Home = PostgresHome;
     type Guard = ();
 
-    fn pool(home: &PostgresHome) -> &PgPool {
-        &home.pool
+    async fn acquire(home: &PostgresHome, _: &Mark) -> Result<(PoolConnection<Self>, ()), Error> {
+        Ok((home.pool.acquire().await?, ()))
     }
-
-    fn guard() {}
 
     /// Sets the level, because the database's default may be another. The mark is set by `SET LOCAL`: after a SELECT or a
     /// savepoint, the handler could not choose another level.
@@ -78,11 +76,13 @@ impl Statements for Postgres {
         transaction::complete_leased(connection, names, mark.as_str(), record, fence, outcome).await
     }
 
-    async fn commit(connection: &mut PgConnection, (): &mut ()) -> Result<(), CommitError> {
+    async fn commit(connection: &mut Option<PoolConnection<Self>>, (): &mut ()) -> Result<(), CommitError> {
+        let Some(connection) = connection else { return Err(CommitError::RolledBack(Error::PoolClosed)) };
         commit::<Self>(connection, is_rolled_back).await
     }
 
-    async fn roll_back(connection: &mut PgConnection, (): &mut ()) -> Result<bool, Error> {
+    async fn roll_back(connection: &mut Option<PoolConnection<Self>>, (): &mut ()) -> Result<bool, Error> {
+        let Some(connection) = connection else { return Ok(true) };
         if depth::<Self>(connection) == 1 {
             return roll_back::<Self>(connection).await.map(|()| true);
         }

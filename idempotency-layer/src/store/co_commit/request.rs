@@ -1,7 +1,6 @@
 //! The layer's handle of a request's transaction.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::time::Duration;
 
 use http::Extensions;
@@ -56,7 +55,18 @@ impl<DB: CoCommitDatabase> Shared<DB> {
         }
     }
 
-    /// The same, for a commit. If it is unknown which rows are left, rolls back and fails.
+    /// Ends the handler's use of the transaction, and rolls it back.
+    pub(super) async fn roll_back(&self) -> Result<(), StoreError> {
+        match self.connection() {
+            Ok(connection) => roll_back_in_time(connection).await,
+            // Nobody waits for the end of a transaction whose uncommitted rows the handler has read.
+            Err(error) if self.lock().reads_uncommitted => Err(error),
+            // A task that still uses it rolls it back.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Ends the handler's use of the transaction, to commit it. If it is unknown which rows are left, rolls back and fails.
     pub(super) async fn to_commit(&self) -> Result<LentConnection<DB>, StoreError> {
         let mut connection = self.connection()?;
         let (is_torn, was_elsewhere) = {
@@ -64,16 +74,17 @@ impl<DB: CoCommitDatabase> Shared<DB> {
             (state.is_torn, state.is_elsewhere)
         };
         if was_elsewhere {
-            roll_back_in_time(connection).await;
+            let _ = roll_back_in_time(connection).await;
             return Err(ended_elsewhere::<DB>());
         }
         if !is_torn {
             return Ok(connection);
         }
-        // sqlx may have ended the transaction. What was written since is committed then.
+        // sqlx may have ended the transaction. What was written since is committed then, if the database allows it.
         let (within, _, mark) = connection.parts();
-        let is_elsewhere = matches!(DB::check(within, mark).await, Ok(false));
-        roll_back_in_time(connection).await;
+        let is_elsewhere =
+            !DB::ELSEWHERE_IS_ROLLED_BACK && matches!(DB::check(within, mark).await, Ok(false));
+        let _ = roll_back_in_time(connection).await;
         Err(if is_elsewhere { ended_elsewhere::<DB>() } else { StoreError::rolled_back(TORN) })
     }
 
@@ -101,7 +112,7 @@ impl<DB: CoCommitDatabase> Offered<DB> {
             Err(error) => Some(Err(StoreError::rolled_back(error))),
         };
         if let Some(refused) = refused {
-            roll_back_in_time(connection).await;
+            roll_back_in_time(connection).await?;
             return refused;
         }
         match connection.commit().await {
@@ -124,7 +135,7 @@ impl<DB: CoCommitDatabase> Offered<DB> {
             Err(error) => Some(StoreError::rolled_back(error)),
         };
         if let Some(refused) = refused {
-            roll_back_in_time(connection).await;
+            let _ = roll_back_in_time(connection).await;
             return Err(refused);
         }
         match connection.commit().await {
@@ -158,12 +169,8 @@ impl<DB: CoCommitDatabase> RequestTransaction for Offered<DB> {
         Box::pin(async move { Offered::commit(&self).await })
     }
 
-    fn roll_back(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(async move {
-            if let Ok(connection) = self.0.shared.connection() {
-                roll_back_in_time(connection).await;
-            }
-        })
+    fn roll_back(self: Box<Self>) -> Ending<()> {
+        Box::pin(async move { self.0.shared.roll_back().await })
     }
 }
 

@@ -1,67 +1,72 @@
-//! Beginning and ending a transaction on SQLite.
+//! Begins and ends transactions on SQLite.
 
+mod group;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, Error, Executor, Sqlite, SqliteConnection, SqlitePool};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
-use super::connection::{begin_with, commit, depth, roll_back};
+use self::group::{Groups, Member};
+use super::connection::{depth, roll_back};
 use super::database::private::{ClaimStatements, Statements};
 use super::database::{Claims, CommitError, CompletedClaim, Mark, Written};
 use crate::error::StoreError;
 use crate::store::seen::Seen;
-use crate::store::sqlite::commit_hook::{CommitGuard, guard};
-use crate::store::sqlite::error::{FailedCommit, failed_commit};
+use crate::store::sqlite::commit_hook::CommitGuard;
 use crate::store::sqlite::reader::Reader;
 use crate::store::sqlite::{self, transaction};
 use crate::store::{Claim, ClaimRequest, Fence, Fenced, Outcome, RecordId};
 
-/// The pool, and what its claims share.
+/// What the requests of one store share.
 #[derive(Clone, Debug)]
 pub struct SqliteHome {
     pool: SqlitePool,
-    /// Beside the writer, which a handler may hold.
+    /// Reads records while a handler holds the writer.
     reader: Reader,
     claims: Claims,
+    groups: Groups,
 }
 
 impl SqliteHome {
     pub(in crate::store) fn new(pool: SqlitePool) -> Self {
         let reader = Reader::new(SqliteConnectOptions::clone(&pool.connect_options()));
-        Self { claims: Claims::new(&pool), reader, pool }
+        // All of them wait in one queue for the one connection, so none of them needs a place before that.
+        let claims =
+            Claims { places: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)), ..Claims::new(&pool) };
+        Self { claims, groups: Groups::new(), reader, pool }
+    }
+
+    pub(in crate::store) fn share_commits(&self, shares: bool) {
+        self.groups.enable(shares);
     }
 }
 
 impl Statements for Sqlite {
     type Home = SqliteHome;
-    /// Turns every commit but the layer's into a rollback. `None` until it is in place.
-    type Guard = Option<CommitGuard>;
+    /// Its place in the group of those that share a commit.
+    type Guard = Member;
 
-    fn pool(home: &SqliteHome) -> &SqlitePool {
-        &home.pool
+    async fn acquire(home: &SqliteHome, mark: &Mark) -> Result<(PoolConnection<Self>, Member), Error> {
+        home.groups.acquire(&home.pool, mark).await
     }
 
-    fn guard() -> Self::Guard {
-        None
-    }
-
-    /// The mark is a savepoint. Its name is nobody else's: a savepoint of the handler would pass for it.
+    /// The mark is a savepoint.
     async fn begin(
         _: &SqliteHome,
         connection: &mut SqliteConnection,
-        commits: &mut Self::Guard,
-        mark: &Mark,
+        member: &mut Member,
+        _: &Mark,
     ) -> Result<(), Error> {
-        let mark = mark.as_str();
-        begin_with::<Self>(connection, format!("BEGIN IMMEDIATE; SAVEPOINT co_commit_{mark}")).await?;
-        *commits = Some(guard(connection).await?);
-        Ok(())
+        member.begin(connection).await
     }
 
     /// SQLite rolls a whole transaction back by itself on some errors (no space, input or output); the savepoint is gone
-    /// with it.
+    /// with it. Released, it can no longer be rolled back apart from its group.
     async fn check(connection: &mut SqliteConnection, mark: &Mark) -> Result<bool, StoreError> {
         let mark = mark.as_str();
         let released = connection.execute(AssertSqlSafe(format!("RELEASE co_commit_{mark}"))).await;
@@ -76,40 +81,35 @@ impl Statements for Sqlite {
         fence: Fence,
         outcome: &Outcome,
     ) -> Result<Written, StoreError> {
-        if !Self::check(connection, mark).await? {
-            return Ok(Written::Elsewhere);
+        match sqlite::complete_in(connection, record, fence, outcome).await? {
+            Fenced::Held => within(connection, mark).await,
+            Fenced::Stale => Ok(Written::Stale),
         }
-        Ok(match sqlite::complete_in(connection, record, fence, outcome).await? {
-            Fenced::Held => Written::Held,
-            Fenced::Stale => Written::Stale,
-        })
     }
 
-    async fn commit(connection: &mut SqliteConnection, commits: &mut Self::Guard) -> Result<(), CommitError> {
-        if let Some(commits) = commits {
-            commits.allow_one();
-        }
-        commit::<Self>(connection, |error| failed_commit(error) == FailedCommit::RolledBack).await?;
-        if let Some(commits) = commits.take() {
-            commits.off();
-        }
-        Ok(())
+    async fn commit(
+        connection: &mut Option<PoolConnection<Self>>,
+        member: &mut Member,
+    ) -> Result<(), CommitError> {
+        member.commit(connection).await
     }
 
-    async fn roll_back(connection: &mut SqliteConnection, commits: &mut Self::Guard) -> Result<bool, Error> {
-        end(connection, commits).await.map(|()| true)
+    async fn roll_back(
+        connection: &mut Option<PoolConnection<Self>>,
+        member: &mut Member,
+    ) -> Result<bool, Error> {
+        member.roll_back(connection).await.map(|()| true)
     }
 
-    /// It is repaired rather than closed: a database in memory would go with its connection.
-    fn discard(mut connection: PoolConnection<Self>, mut commits: Self::Guard, runtime: &Handle) {
-        runtime.spawn(async move {
-            if end(&mut connection, &mut commits).await.is_err() {
-                drop(connection.detach());
-            }
-        });
+    fn reads_uncommitted(member: &Member) -> bool {
+        member.reads_uncommitted()
     }
 
-    /// The commit hook leaves nobody but the layer to commit it.
+    fn discard(connection: PoolConnection<Self>, member: Member, runtime: &Handle) {
+        group::discard(connection, member, runtime);
+    }
+
+    /// The commit hook lets only the layer commit.
     const ELSEWHERE_IS_ROLLED_BACK: bool = true;
 
     async fn is_completed(home: &SqliteHome, record: RecordId, fence: Fence) -> Result<bool, StoreError> {
@@ -131,12 +131,12 @@ impl ClaimStatements for Sqlite {
     async fn begin_claim(
         home: &SqliteHome,
         connection: &mut SqliteConnection,
-        commits: &mut Self::Guard,
+        member: &mut Member,
         mark: &Mark,
         request: &ClaimRequest,
         _: Duration,
     ) -> Result<(bool, Option<Seen>), Error> {
-        Self::begin(home, connection, commits, mark).await?;
+        Self::begin(home, connection, member, mark).await?;
         Ok((true, transaction::read(connection, request.record).await?))
     }
 
@@ -151,26 +151,32 @@ impl ClaimStatements for Sqlite {
         mark: &Mark,
         completed: &CompletedClaim<'_>,
     ) -> Result<Written, StoreError> {
-        if !Self::check(connection, mark).await? {
-            return Ok(Written::Elsewhere);
+        match transaction::write_completed(connection, completed).await? {
+            Written::Held => within(connection, mark).await,
+            other => Ok(other),
         }
-        transaction::write_completed(connection, completed).await
     }
 
-    /// By the writer, so after the end of every transaction of this process and, waiting for the lock, of others.
+    /// Reads with the writer: after the end of every transaction of this process.
     async fn look_up(home: &SqliteHome, request: &ClaimRequest) -> Result<Option<Seen>, StoreError> {
         let mut connection = home.pool.acquire().await.map_err(StoreError::unavailable)?;
         transaction::read(&mut connection, request.record).await.map_err(StoreError::unavailable)
     }
 }
 
-/// Ends whatever transaction there is, brings sqlx's counter to zero, and lets the connection commit again.
+/// Looks at the mark after the record was written, because a member that has released its savepoint cannot be undone.
+/// Outside of the transaction the commit hook has refused that write.
+async fn within(connection: &mut SqliteConnection, mark: &Mark) -> Result<Written, StoreError> {
+    Ok(if Sqlite::check(connection, mark).await? { Written::Held } else { Written::Elsewhere })
+}
+
+/// Ends the open transaction, if any, sets sqlx's counter to zero, and lets the connection commit again.
 async fn end(connection: &mut SqliteConnection, commits: &mut Option<CommitGuard>) -> Result<(), Error> {
-    // Fails where SQLite ended the transaction by itself. Whatever was sent before is carried out by then.
+    // Fails if SQLite has ended the transaction by itself. Every statement that was sent before is done when this is answered.
     let _ = connection.execute("ROLLBACK").await;
     let counted = depth::<Sqlite>(connection);
     if counted > 0 {
-        // sqlx counts down only what it rolls back itself.
+        // sqlx counts down only for its own rollbacks.
         let savepoints = (1..counted).map(|n| format!("; SAVEPOINT _sqlx_savepoint_{n}"));
         let as_counted = savepoints.fold("BEGIN".to_owned(), |text, savepoint| text + &savepoint);
         connection.execute(AssertSqlSafe(as_counted)).await?;

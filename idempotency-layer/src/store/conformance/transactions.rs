@@ -179,7 +179,7 @@ impl<H: Harness<Store: ClaimsInTransaction>> Probe<'_, H> {
         tokio::spawn(async move {
             match store.claim_in_transaction(request, time).await {
                 Ok(TransactionClaim::Run(_, transaction)) => {
-                    transaction.roll_back().await;
+                    transaction.roll_back().await.expect("a rollback");
                     None
                 }
                 Ok(TransactionClaim::Answered(claim)) => Some(Ok(claim)),
@@ -224,7 +224,7 @@ const AFTER: &str = "after a completion";
 
 async fn first_claim<H: Harness<Store: ClaimsInTransaction>>(probe: &Probe<'_, H>) {
     let (_, transaction) = probe.begin_first(probe.ask(), UNKNOWN).await;
-    transaction.roll_back().await;
+    transaction.roll_back().await.expect("a rollback");
 }
 
 async fn one_runner<H: Harness<Store: ClaimsInTransaction>>(probe: &Probe<'_, H>) {
@@ -241,7 +241,7 @@ async fn one_runner<H: Harness<Store: ClaimsInTransaction>>(probe: &Probe<'_, H>
         if completes {
             probe.commit(transaction, &done).await;
         } else {
-            transaction.roll_back().await;
+            transaction.roll_back().await.expect("a rollback");
         }
         let Ok(answer) = in_transaction.await else { probe.fail("a claim panicked") };
         let Ok(leased) = leased.await else { probe.fail("a claim panicked") };
@@ -304,11 +304,11 @@ async fn roll_back<H: Harness<Store: ClaimsInTransaction>>(probe: &Probe<'_, H>)
     let ask = probe.ask();
     for _ in 0..5 {
         let (_, transaction) = probe.begin_first(probe.rival(ask), "after a rollback").await;
-        transaction.roll_back().await;
+        transaction.roll_back().await.expect("a rollback");
     }
     let (_, transaction) =
         probe.begin_first(probe.stranger(ask), "of another request after a rollback").await;
-    transaction.roll_back().await;
+    transaction.roll_back().await.expect("a rollback");
     probe.first(probe.rival(ask), "that is leased, after a rollback").await;
 }
 
@@ -322,7 +322,7 @@ async fn dropped<H: Harness<Store: ClaimsInTransaction>>(probe: &Probe<'_, H>) {
             Ok(TransactionClaim::Run(run, transaction)) => {
                 let good = run.attempt == 1 && !run.orphan && run.checkpoint.is_none();
                 probe.ensure(good, format_args!("a claim after a drop was {run:?}, not a first one"));
-                return transaction.roll_back().await;
+                return transaction.roll_back().await.expect("a rollback");
             }
             Ok(TransactionClaim::Answered(claim)) => probe.lost(Some(&Ok(claim)), "second"),
             Err(error) => probe.lost(Some(&Err(error)), "second"),
@@ -380,7 +380,7 @@ async fn takeover<H: Harness<Store: ClaimsInTransaction>>(probe: &Probe<'_, H>) 
             let good = run.orphan == is_orphan && run.attempt == 2 && run.checkpoint.as_ref() == Some(&kept);
             probe.ensure(good, format_args!("a claim of a record that was left was {run:?}"));
             if round < 2 {
-                transaction.roll_back().await;
+                transaction.roll_back().await.expect("a rollback");
                 continue;
             }
             let done = Outcome::Response(response("done"));

@@ -1,4 +1,4 @@
-//! What the rows of an answer say.
+//! Reads the rows of an answer.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::store::{Checkpoint, Claim, ClaimToken, Fence, Fenced, Run};
 
 type Replies = Vec<Result<Reply, StoreError>>;
 
-/// One reply for each verb of a batch, which took effect.
+/// Returns a reply for each verb of a batch that took effect.
 pub(super) fn replies(ops: &[Op], packed: &Packed, rows: &[SqliteRow]) -> Replies {
     read(ops, packed, rows).unwrap_or_else(|_| {
         let unknown = || StoreError::unavailable("an answer that cannot be read");
@@ -30,7 +30,7 @@ fn read(ops: &[Op], packed: &Packed, rows: &[SqliteRow]) -> Result<Replies, Stor
     for row in rows {
         match usize::try_from(column::<i64>(row, 0)?).map_err(StoreError::invalid)? {
             kind if kind < KINDS => {
-                // No list: none of them was carried out.
+                // No list: none of them took effect.
                 for item in column::<Option<&str>>(row, 1)?.into_iter().flat_map(|list| list.split(',')) {
                     let (place, answer) = listed(kind, item).ok_or_else(unreadable)?;
                     let place = packed.place(kind, place).ok_or_else(unreadable)?;
@@ -40,7 +40,7 @@ fn read(ops: &[Op], packed: &Packed, rows: &[SqliteRow]) -> Result<Replies, Stor
             _ => {
                 let place = usize::try_from(column::<i64>(row, 1)?).map_err(StoreError::invalid)?;
                 let place = packed.place(CLAIMS, place).ok_or_else(unreadable)?;
-                // What cannot be read of one record is no matter of the others.
+                // A record that cannot be read does not concern the others.
                 replies[place] = claim(row);
             }
         }
@@ -48,7 +48,7 @@ fn read(ops: &[Op], packed: &Packed, rows: &[SqliteRow]) -> Result<Replies, Stor
     Ok(replies)
 }
 
-/// The reply to a claim, by its row.
+/// Reads the reply to a claim from its row.
 pub(super) fn claim(row: &SqliteRow) -> Result<Reply, StoreError> {
     match usize::try_from(column::<i64>(row, 0)?) {
         Ok(RUN) => Ok(Reply::Done(Answer::Claim(Claim::Run(run(row)?), None))),
@@ -57,16 +57,16 @@ pub(super) fn claim(row: &SqliteRow) -> Result<Reply, StoreError> {
     }
 }
 
-/// What it means that the answer says nothing about a verb.
+/// Returns the reply to a verb that the answer does not mention.
 pub(super) fn unanswered(op: &Op) -> Reply {
     match op {
-        // Neither given away nor found: another process came between.
+        // Neither granted nor found: another process came between.
         Op::Claim(_) => Reply::Locked(None),
         _ => Reply::Done(Answer::Fenced(Fenced::Stale)),
     }
 }
 
-/// An item of the list of what was carried out: where it begins in its blob, and of a claim more.
+/// Parses an item of the list of verbs that took effect: its place in the blob and, for a claim, its run.
 fn listed(kind: usize, item: &str) -> Option<(usize, Answer)> {
     let mut numbers = item.split(' ');
     let begins = numbers.next()?.parse().ok()?;
@@ -96,8 +96,8 @@ fn run(row: &SqliteRow) -> Result<Run, StoreError> {
     })
 }
 
-/// The answer to a claim that was not given away. `None`: it is to be had by now. A moment lies between the two, in which
-/// time passes, and in which another process may come unless both are one transaction.
+/// Returns the answer to a claim that was not granted. `None`: it could be granted by now. Time passes between the two
+/// statements, and another process may come between unless they are one transaction.
 fn found(row: &SqliteRow) -> Result<Option<Answer>, StoreError> {
     let (matches, state): (bool, i32) = (column(row, 7)?, column(row, 8)?);
     let (lease_left, expires_in) = (left(row, 9)?, left(row, 10)?);

@@ -1,4 +1,4 @@
-//! What was written goes from the log into the database file: off the path of the verbs.
+//! WAL checkpoints in the background, which no verb waits for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,24 +9,25 @@ use tokio::sync::Mutex;
 
 use crate::store::batch::Op;
 
-/// Moves the log into the file, on a connection of its own, beside the one that goes on writing.
+/// Moves the log into the database file, on a connection of its own beside the writer.
 ///
-/// A log that is written to meanwhile is never moved whole, and only one that is whole can start over. So the writing
-/// connection has SQLite's own checkpoint set to [`LOG_PAGES`]: there it stops writing and moves the rest, which is little.
-/// That also takes care of what the application writes, which nobody counts here.
+/// If the writer goes on meanwhile, a part of the log is left, and the log cannot start over. So the writer has SQLite's own
+/// checkpoint set to [`LOG_PAGES`]: it stops writing there and moves the rest, which is little. This also covers the writes of
+/// the application, which are not counted here.
 pub(super) struct Checkpoints {
     options: SqliteConnectOptions,
-    /// Locked while one is on its way.
+    /// Locked during a checkpoint.
     connection: Arc<Mutex<Option<SqliteConnection>>>,
-    /// Written since the last one began, more or less.
+    /// An estimate of the pages written since the last checkpoint began.
     pages: AtomicUsize,
 }
 
-/// The log grows no longer than that, but for one transaction and for readers: one that stays keeps what it reads.
+/// The longest log, except for one long transaction, and for readers that stay, whose pages are kept.
 pub(super) const LOG_PAGES: usize = 16 * 1024;
-/// So often. Every checkpoint waits for the disk twice; pages that were written several times are moved once.
+/// The pages between two checkpoints. Each checkpoint waits for the disk twice, and moves a page once however often it was
+/// written.
 const PAGES: usize = 4 * 1024;
-/// What a verb writes beside its bytes: the page of its row and that of its name in the index.
+/// The pages that a verb writes in addition to its bytes: that of its row and that of its index entry.
 const PAGES_OF_VERB: usize = 2;
 const PAGE_BYTES: usize = 4096;
 
@@ -35,7 +36,7 @@ impl Checkpoints {
         Self { options, connection: Arc::default(), pages: AtomicUsize::new(0) }
     }
 
-    /// Counts what was written; begins a checkpoint when it is time for one and the last one is over.
+    /// Counts the pages of these verbs. Begins a checkpoint if one is due and none is running.
     pub(super) fn wrote(&self, ops: &[Op]) {
         let pages = ops.iter().map(|op| PAGES_OF_VERB + op.bytes() / PAGE_BYTES).sum::<usize>();
         if self.pages.fetch_add(pages, Ordering::Relaxed) + pages < PAGES {
@@ -45,7 +46,7 @@ impl Checkpoints {
         self.pages.store(0, Ordering::Relaxed);
         let options = self.options.clone();
         tokio::spawn(async move {
-            // Where it fails, the next one is due soon, and the writer's own comes at last.
+            // If it fails, the next one is due soon, and the writer's own checkpoint comes last.
             *connection = checkpoint(connection.take(), &options).await.ok();
         });
     }
@@ -59,7 +60,7 @@ async fn checkpoint(
         Some(connection) => connection,
         None => options.connect().await?,
     };
-    // Passive: waits for nobody.
+    // A passive checkpoint waits for nobody.
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)").await?;
     Ok(connection)
 }

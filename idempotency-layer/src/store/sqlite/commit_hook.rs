@@ -1,37 +1,37 @@
-//! Which commits a connection carries out while its transaction is lent.
+//! Refuses commits while a transaction is lent to a handler.
 //!
 //! SQLite ends a transaction by itself on some errors: no space, input or output, no memory, `OR ROLLBACK`,
-//! `RAISE(ROLLBACK)`. What is written after that commits by itself. The savepoint at the beginning of a lent transaction
-//! tells that too late, when the rows are there. So SQLite asks this module before each commit. The one of the layer is
-//! allowed. Every other one, the handler's own `COMMIT` too, is turned into a rollback.
+//! `RAISE(ROLLBACK)`. Every later write then commits by itself. The layer would notice the missing savepoint too late, when
+//! the rows are there. So this module installs a commit hook. It allows the layer's commit and turns every other one into a
+//! rollback, including a `COMMIT` of the handler.
 //!
-//! A connection has one commit hook, and this is it: a hook of the application on the connection of the pool is replaced.
+//! A connection has one commit hook. This one replaces a hook of the application on the connection of the pool.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use sqlx::SqliteConnection;
 
-/// Decides about the commits of one connection.
+/// Controls the commit hook of one connection.
 ///
-/// Dropping it changes nothing: what the connection was told before is still on its way to its thread, and a commit of
-/// that must be refused. So call [`off`](Self::off) only after the end of the transaction was waited for.
+/// Dropping it changes nothing, because statements may still be on their way to the connection's thread, and their commits
+/// must be refused. Call [`off`](Self::off) only after the transaction has ended.
 #[derive(Debug)]
 #[must_use = "until it is off, the connection commits nothing"]
-pub struct CommitGuard(Arc<AtomicU8>);
+pub(crate) struct CommitGuard(Arc<AtomicU8>);
 
 const OFF: u8 = 0;
 const REFUSE: u8 = 1;
 const ALLOW_ONE: u8 = 2;
 
-/// Sets the connection up to refuse every commit, from now on.
+/// Makes the connection refuse every commit from now on.
 ///
-/// The connection's thread hands the database over and waits to get it back: 8 µs, beside a commit that waits for the
-/// disk. So the hook is set anew for each transaction. Set once for each connection, it would have to be recognised
-/// again, and would not be the last one that was set.
+/// This takes 8 µs, because the connection's thread lends its handle and waits for it. A commit waits for the disk, so the
+/// hook is installed for each transaction. If it was installed once for each connection, the layer would have to recognise
+/// the connection, and the application could have replaced the hook since.
 ///
-/// Call it when the connection's last statement was answered, such as the BEGIN: sqlx hands the database over to whoever
-/// asks first, and waits for itself where its queue of statements is full then.
+/// Call it after the connection's last statement was answered, for example the BEGIN. With a full queue of statements, sqlx
+/// would wait for itself.
 ///
 /// # Errors
 ///
@@ -39,13 +39,13 @@ const ALLOW_ONE: u8 = 2;
 ///
 /// # Cancel safety
 ///
-/// Dropped before it is done, it has changed nothing.
+/// If it is dropped before it is done, it has changed nothing.
 pub(crate) async fn guard(connection: &mut SqliteConnection) -> Result<CommitGuard, sqlx::Error> {
     let state = Arc::new(AtomicU8::new(REFUSE));
     let hook = state.clone();
     let is_allowed = move || match hook.load(Ordering::Acquire) {
         OFF => true,
-        // One commit takes the permission with it, even if it fails after that.
+        // One commit uses the permission up, even if it fails later.
         ALLOW_ONE => hook.compare_exchange(ALLOW_ONE, REFUSE, Ordering::AcqRel, Ordering::Acquire).is_ok(),
         _ => false,
     };
@@ -54,13 +54,12 @@ pub(crate) async fn guard(connection: &mut SqliteConnection) -> Result<CommitGua
 }
 
 impl CommitGuard {
-    /// Lets the next commit through, and refuses the ones after it.
+    /// Allows the next commit, and refuses the ones after it.
     pub(crate) fn allow_one(&self) {
         self.0.store(ALLOW_ONE, Ordering::Release);
     }
 
-    /// Lets every commit through. The connection must have nothing left to do: no statement of the handler is on its way,
-    /// and no transaction is open.
+    /// Allows every commit. No transaction must be open, and no statement of the handler may be on its way.
     pub(crate) fn off(self) {
         self.0.store(OFF, Ordering::Release);
     }
@@ -104,12 +103,12 @@ mod tests {
         (transaction, guard)
     }
 
-    /// Ends a lent transaction in whatever state it is, and lets the connection commit again.
+    /// Ends a lent transaction in any state, and lets the connection commit again.
     async fn unwind(
         mut transaction: Transaction<'static, Sqlite>,
         guard: CommitGuard,
     ) -> Result<(), sqlx::Error> {
-        // Everything that was sent before it is done by then.
+        // Everything that was sent before is done when this is answered.
         undo(&mut transaction).await?;
         guard.off();
         // sqlx still counts one, and the ROLLBACK that ends its count must find one.
@@ -123,7 +122,7 @@ mod tests {
         query_scalar("SELECT name FROM payments ORDER BY name").fetch_all(pool).await.unwrap()
     }
 
-    /// As everybody else writes: by itself, and in a transaction.
+    /// Writes as other users of the pool do: with autocommit, and in a transaction.
     async fn others_write(pool: &SqlitePool, name: &str) {
         sqlx::query("INSERT INTO payments VALUES ($1)").bind(name).execute(pool).await.unwrap();
         let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
@@ -199,7 +198,7 @@ mod tests {
         }
     }
 
-    /// A permission is not spent by a COMMIT that fails before SQLite asks for it.
+    /// A COMMIT that fails before SQLite calls the hook does not use the permission up.
     #[tokio::test]
     async fn a_deferred_constraint_fails_before_the_hook_and_leaves_the_transaction_open() {
         let (_folder, pools) = pools().await;
@@ -217,7 +216,7 @@ mod tests {
         }
     }
 
-    /// The statements of a handler that went away are still on their way when the transaction is taken from it.
+    /// The statements of a dropped handler are still on their way when its transaction is taken away.
     #[tokio::test]
     async fn statements_on_their_way_are_refused_too() {
         let (_folder, pools) = pools().await;
@@ -252,7 +251,7 @@ mod tests {
         }
     }
 
-    /// A connection that has gone since is nobody's concern.
+    /// The hook is gone with its connection.
     #[tokio::test]
     async fn the_next_connection_of_the_pool_commits() {
         let (_folder, [pool, _]) = pools().await;

@@ -11,7 +11,7 @@ const TOO_BIG: i32 = 18;
 const CONSTRAINT: i32 = 19;
 const MISMATCH: i32 = 20;
 
-/// No data and no SQL get into the message; the cause keeps both.
+/// Maps an error of sqlx. The message holds no data and no SQL; the source keeps both.
 pub(super) fn store_error(error: Error) -> StoreError {
     match code(&error) {
         Some(FULL) => StoreError::full(),
@@ -19,35 +19,35 @@ pub(super) fn store_error(error: Error) -> StoreError {
         _ if matches!(error, Error::Encode(_) | Error::Decode(_) | Error::ColumnDecode { .. }) => {
             StoreError::invalid(error)
         }
-        // Also what is wrong with the file as a whole. Nothing of that is about the record.
+        // Also errors of the file as a whole, which do not concern the record.
         _ => StoreError::unavailable(error),
     }
 }
 
-/// Another process has the write lock.
+/// Returns whether another process has the write lock.
 pub(super) fn is_busy(error: &Error) -> bool {
     code(error) == Some(BUSY)
 }
 
-/// What a COMMIT that failed leaves behind.
+/// The state of a transaction after a COMMIT that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FailedCommit {
-    /// Nothing was committed. Roll back what is open; that is the end of it.
+    /// Nothing was committed. Roll back the transaction if it is open.
     RolledBack,
-    /// Whether it took effect is not known. Roll back what is open, then look at the record with a new read.
+    /// It is unknown whether it took effect. Roll back the transaction if it is open, then read the record.
     Unknown,
 }
 
-/// What this answer to COMMIT means, for certain.
+/// Returns what this answer to COMMIT proves.
 ///
 /// | error | the transaction | so |
 /// |---|---|---|
-/// | `BUSY` | is open: a lock was not to be had, before anything was written | `RolledBack` |
+/// | `BUSY` | is open: a lock was not available, and nothing was written | `RolledBack` |
 /// | `CONSTRAINT` | is open (a deferred foreign key), or was rolled back by the commit hook | `RolledBack` |
-/// | `IOERR`, `FULL`, `NOMEM`, … | may be in the log as a whole: what failed came perhaps after it was written | `Unknown` |
+/// | `IOERR`, `FULL`, `NOMEM`, … | may be complete in the log, if a later step failed | `Unknown` |
 /// | of sqlx, not of SQLite | perhaps committed: the answer was lost | `Unknown` |
 ///
-/// An error that says that no transaction was open (`ERROR`) is `Unknown` too: it was ended before, by somebody else.
+/// If no transaction was open (`ERROR`), it is `Unknown` too, because somebody else has ended it.
 ///
 /// <https://www.sqlite.org/lang_transaction.html#response_to_errors_within_a_transaction>
 pub(crate) fn failed_commit(error: &Error) -> FailedCommit {
@@ -57,7 +57,7 @@ pub(crate) fn failed_commit(error: &Error) -> FailedCommit {
     }
 }
 
-/// The primary code: sqlx says the extended one, as a decimal.
+/// Returns the primary code. sqlx gives the extended one, in decimal.
 fn code(error: &Error) -> Option<i32> {
     let code = error.as_database_error()?.code()?;
     Some(code.parse::<i32>().ok()? & 0xff)

@@ -1,4 +1,4 @@
-//! The pool's connection, in the hands of the store.
+//! The pool's connection while the store uses it.
 
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqliteRow;
@@ -7,10 +7,10 @@ use tokio::runtime::Handle;
 
 use super::packed::Call;
 
-/// Goes back to the pool when it is dropped, wherever that is.
+/// Returns to the pool when it is dropped, inside or outside a runtime.
 ///
-/// The pool does not know of a transaction that is part of a text. Where one was left open, because its future was dropped or
-/// it could not be undone, the connection is closed instead, and the transaction ends with it.
+/// sqlx does not know of a transaction that is part of a text. If one was left open, because its future was dropped or it
+/// could not be undone, the connection is closed instead, and the transaction ends with it.
 pub(super) struct Lent {
     connection: Option<PoolConnection<Sqlite>>,
     in_transaction: bool,
@@ -44,14 +44,14 @@ impl Drop for Lent {
         if self.in_transaction {
             drop(connection.detach());
         } else {
-            // sqlx spawns the way back, and panics where there is no runtime.
+            // sqlx spawns a task that returns the connection, and panics outside a runtime.
             let _entered = self.runtime.as_ref().map(Handle::enter);
             drop(connection);
         }
     }
 }
 
-/// Ends whatever transaction there is, and it is no error if there is none.
+/// Ends the open transaction. It is no error if there is none.
 pub(super) async fn undo(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     connection.execute("SAVEPOINT undone; ROLLBACK").await.map(drop)
 }

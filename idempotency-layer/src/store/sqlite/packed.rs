@@ -1,4 +1,4 @@
-//! Verbs with what they are asked with: one by one, and as the blobs that a batch cuts up.
+//! Binds the arguments of verbs: for one statement each, and as the blobs of a batch.
 
 use std::io::Write;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::store::{Checkpoint, ClaimRequest, Fence, Outcome, RecordId};
 
 pub(super) type Call = Query<'static, Sqlite, SqliteArguments>;
 
-/// Longer leases and times are shortened to a century.
+/// Longer times are shortened to a century.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// A claim by one of the two texts that take one.
+/// A claim, by one of the texts that take its arguments.
 pub(super) fn claim(text: &'static str, request: &ClaimRequest) -> Call {
     query(text)
         .bind(request.record.as_bytes().to_vec())
@@ -55,7 +55,7 @@ pub(super) fn checkpoint(record: RecordId, fence: Fence, checkpoint: &Checkpoint
     held(&TEXTS.checkpoint, record, fence).bind(name.as_bytes().to_vec()).bind(data.to_vec())
 }
 
-/// By a text that takes a record and a fence first.
+/// A verb whose text takes a record and a fence first.
 pub(super) fn held(text: &'static str, record: RecordId, fence: Fence) -> Call {
     query(text).bind(record.as_bytes().to_vec()).bind(number(fence))
 }
@@ -64,14 +64,14 @@ pub(super) fn held(text: &'static str, record: RecordId, fence: Fence) -> Call {
 pub(super) struct Packed {
     blobs: [Vec<u8>; KINDS],
     data: Vec<u8>,
-    /// The places in the batch of the verbs of each kind.
+    /// For each kind, the places of its verbs in the batch.
     places: [Vec<usize>; KINDS],
 }
 
 impl Packed {
     pub(super) fn new(ops: &[Op]) -> Self {
         let mut data = Vec::with_capacity(1 + ops.iter().map(Op::bytes).sum::<usize>());
-        // SQLite cuts NULL out of an empty blob.
+        // `substr` of an empty blob is NULL.
         data.push(0);
         let mut packed = Self { blobs: Default::default(), data, places: Default::default() };
         for (place, op) in ops.iter().enumerate() {
@@ -88,13 +88,13 @@ impl Packed {
         text.bind(std::mem::take(&mut self.data))
     }
 
-    /// The place in the batch of the verb that begins here in the blob of its kind, as SQLite counts.
+    /// Returns the place in the batch of the verb that begins here in the blob of its kind, counted from 1.
     pub(super) fn place(&self, kind: usize, begins: usize) -> Option<usize> {
         let width = if kind == CLAIMS { CLAIM_WIDTH } else { HELD_WIDTH };
         self.places.get(kind)?.get(begins.checked_sub(1)? / width).copied()
     }
 
-    /// Says of which kind it was.
+    /// Returns the kind of the verb.
     fn pack(&mut self, op: &Op) -> usize {
         match op {
             Op::Claim(request) => {
@@ -146,7 +146,7 @@ impl Packed {
 }
 
 fn digits(blob: &mut Vec<u8>, width: usize, number: i64) {
-    // A Vec takes whatever is written to it.
+    // Writing to a Vec does not fail.
     let _ = write!(blob, "{number:0width$}");
 }
 
@@ -154,7 +154,7 @@ pub(super) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.min(LONGEST).as_millis()).unwrap_or(i64::MAX)
 }
 
-/// What SQLite cannot count to is nobody's fence, like 0: they begin with 1.
+/// A fence that SQLite cannot represent is nobody's, like 0. Fences begin with 1.
 fn number(fence: Fence) -> i64 {
     i64::try_from(fence.0).unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! A connection that only reads, beside the one that writes.
+//! A read-only connection beside the writer.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::error::StoreError;
 use crate::store::batch::{Answer, Reply};
 use crate::store::{Claim, ClaimRequest};
 
-/// Reads records without the writing connection, which a lent transaction may hold for as long as a handler runs. In WAL
-/// mode, what reads and what writes do not wait for each other.
+/// Reads records without the writer, which a lent transaction may hold for as long as a handler runs. In WAL mode, readers
+/// and the writer do not wait for each other.
 ///
-/// The connection is opened by the first read. A database in memory has no second connection.
+/// The first read opens the connection. A database in memory has no second connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader(Arc<Shared>);
 
@@ -34,24 +34,24 @@ enum Reading {
 }
 
 impl Reader {
-    /// With the options of the connection that writes.
+    /// Creates a reader with the options of the writer.
     pub(crate) fn new(options: SqliteConnectOptions) -> Self {
-        // A shared cache has locks that a reader waits for, and would keep a database in memory alive.
+        // A reader would wait for the locks of a shared cache, and would keep a database in memory alive.
         let options = options.read_only(true).shared_cache(false);
         Self(Arc::new(Shared { options, connection: Mutex::new(Reading::Unopened) }))
     }
 
-    /// Returns the answer to a claim of a record that is not to be had. It is as new as the last commit.
+    /// Returns the answer to a claim that cannot run, as of the last commit.
     ///
-    /// `None`: the record is to be had, or the database is in memory. Ask the connection that writes.
+    /// `None`: the claim may run, or the database is in memory. Ask the writer.
     ///
     /// # Errors
     ///
-    /// When the database cannot be opened or read. The next read opens it anew.
+    /// When the database cannot be opened or read. The next read opens it again.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is left behind: a statement that is on its way ends by itself.
+    /// Nothing is left behind. A statement that is on its way ends by itself.
     pub(crate) async fn look(&self, request: &ClaimRequest) -> Result<Option<Claim>, StoreError> {
         let mut reading = self.0.connection.lock().await;
         if let Reading::Unopened = *reading {
@@ -76,7 +76,7 @@ impl Reader {
 
 async fn open(options: &SqliteConnectOptions) -> Result<Reading, sqlx::Error> {
     let mut connection = options.connect().await?;
-    // In memory this is another database, an empty one.
+    // In memory, this is another database, which is empty.
     let is_file = query_scalar("SELECT file <> '' FROM pragma_database_list WHERE name = 'main'")
         .fetch_one(&mut connection)
         .await?;
@@ -124,7 +124,7 @@ mod tests {
         Reader::new(SqliteConnectOptions::clone(&store.pool().connect_options()))
     }
 
-    /// Opened by the store, and on a pool of one's own.
+    /// A store that opened its pool, and one on a pool of the application.
     async fn stores() -> [(TempDir, SqliteStore); 2] {
         let (opened, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let options = |folder: &TempDir| {

@@ -1,33 +1,33 @@
 //! The SQL.
 //!
-//! A verb alone is a statement alone, which commits by itself. A batch is one text with one commit, and there is a text for
-//! each combination of kinds of verbs: the connection lives on a thread of its own, and each text that is sent there, and
-//! each row that comes back, costs changes of thread. So how many verbs there are is not part of the text: they come as
-//! rows of fixed width in a blob, which SQLite cuts up, and what most of them are answered comes back as one row with a
-//! list. (Measured in memory, for each of 64 claims: 11 µs; 22 with a row for each answer; 50 as statements one by one.)
+//! A single verb is a single statement, which commits by itself. A batch is one text with one commit. There is a text for each
+//! combination of kinds of verbs. The connection has a thread of its own, and each text that is sent and each row that comes
+//! back costs a change of thread. So the verbs are rows of fixed width in a blob, which SQLite cuts up, and most answers come
+//! back as one row with a list. (Measured in memory, for each of 64 claims: 11 µs; 22 with a row for each answer; 50 as
+//! separate statements.)
 //!
-//! The order of every join is fixed by `CROSS JOIN`. To the planner, a table that was analysed while it was small is small
-//! for ever, and it would scan it for each batch: so no `UPDATE … FROM`, whose order is the planner's, and no `IN`.
+//! `CROSS JOIN` fixes the order of every join. The planner believes that a table is small if it was analysed while it was
+//! small, and would scan it for each batch. So there is no `UPDATE … FROM`, whose order the planner chooses, and no `IN`.
 
 use std::sync::LazyLock;
 
 use super::state::{RELEASED, RESPONSE, RUNNING, UNKNOWN};
 
-/// What is sent, ready made.
+/// All texts, built once.
 pub(super) struct Texts {
-    /// `$1` record, `$2` fingerprint, `$3` token, `$4` lease, `$5` time to live. No row: it was not to be had.
+    /// Grants a claim. `$1` record, `$2` fingerprint, `$3` token, `$4` lease, `$5` time to live. No row: not granted.
     pub(super) take: String,
-    /// With the same, what a claim is told that was not given away. No row: by now it is to be had.
+    /// Answers a claim that was not granted; same arguments. No row: it could be granted by now.
     pub(super) look: String,
-    /// With the same, what a claim would be told that is not to be given away, when it was not tried. No row: it is to be had.
+    /// Answers a claim that would not be granted, without trying; same arguments. No row: it would be granted.
     pub(super) peek: String,
     /// `$1` record, `$2` fence, here and in all that follow; `$3` state, `$4` response.
     pub(super) complete: String,
-    /// Whether there is an outcome under this fence.
+    /// Finds an outcome under this fence.
     pub(super) completed: String,
-    /// The same, after the end of every transaction that is about to write one: it takes the one write lock.
+    /// The same, after the end of every transaction that is about to write one, because it takes the write lock.
     pub(super) settled: String,
-    /// Forgets the record. No row: there is a checkpoint to keep, or the fence is stale.
+    /// Deletes the record. No row: it has a checkpoint to keep, or the fence is stale.
     pub(super) forget: String,
     /// Keeps the record for its checkpoint.
     pub(super) release: String,
@@ -67,17 +67,17 @@ WHERE record = $1 AND fence = $2 AND state BETWEEN {RESPONSE} AND {UNKNOWN}"
     }
 });
 
-/// The kinds of verbs, in the order in which a batch has them. In the first column of a row of its answer, a kind says that
-/// the row is the list of those that were carried out.
+/// The kinds of verbs, in their order in a batch. In the first column of an answer, a kind marks the list of its verbs that
+/// took effect.
 pub(super) const KINDS: usize = 5;
 pub(super) const CLAIMS: usize = 0;
 pub(super) const COMPLETIONS: usize = 1;
 pub(super) const RELEASES: usize = 2;
 pub(super) const EXTENSIONS: usize = 3;
 pub(super) const CHECKPOINTS: usize = 4;
-/// A row about one claim that was given away.
+/// A row about one claim that was granted.
 pub(super) const RUN: usize = 5;
-/// A row about one that was not.
+/// A row about one claim that was not granted.
 pub(super) const FOUND: usize = 6;
 
 /// The width of a claim in its blob, and of the numbers in it.
@@ -88,7 +88,7 @@ pub(super) const HELD_WIDTH: usize = 32 + FENCE_WIDTH + MILLIS_WIDTH + 4 * OFFSE
 pub(super) const MILLIS_WIDTH: usize = 13;
 /// Digits of a fence.
 pub(super) const FENCE_WIDTH: usize = 19;
-/// Digits of a place in the data that goes with the verbs: SQLite takes no blob of ten.
+/// Digits of an offset in the data of the verbs. SQLite takes no blob whose length has ten digits.
 pub(super) const OFFSET_WIDTH: usize = 10;
 
 /// The store's clock. SQLite evaluates it once in a statement.
@@ -101,7 +101,7 @@ fn matches(kept: &str, asked: &str) -> String {
     )
 }
 
-/// Gives claims away: of new records, forgotten ones, one's own, and those that nobody holds.
+/// Grants claims of records that are new, forgotten, held by the same token, or held by nobody.
 fn take(with: &str, [record, fingerprint, token, lease, ttl]: [&str; 5], from: &str) -> String {
     let forgotten = format!("(expires_at <= {NOW} AND lease_ends <= {NOW})");
     let own = format!("(state = {RUNNING} AND token = excluded.token)");
@@ -135,7 +135,7 @@ WHERE {forgotten} OR {matches} AND ({own} OR state IN ({RUNNING}, {RELEASED}) AN
     )
 }
 
-/// What of the records is to be told one by one: those that were not given away, and checkpoints.
+/// Reads the records that are answered one by one: claims that were not granted, and those with a checkpoint.
 fn look(with: &str, place: &str, asked: [&str; 5], from: &str, on: &str) -> String {
     let [_, fingerprint, token, ..] = asked;
     let matches = matches("found.fingerprint", fingerprint);
@@ -149,7 +149,7 @@ FROM {from} WHERE {on} AND (NOT {given} OR found.checkpoint_name IS NOT NULL)"
     )
 }
 
-/// After `take`, that is.
+/// Whether `take` has granted the claim.
 fn given(matches: &str, token: &str) -> String {
     format!("(found.state = {RUNNING} AND found.token = {token} AND {matches})")
 }
@@ -164,8 +164,8 @@ fn release() -> String {
     format!("state = {RELEASED}, lease_ends = 0")
 }
 
-/// Up to the last of the first `$1` expired ones. They are named by what the index is sorted by, because a list of them
-/// (`id IN …`) would be the filter of a scan in a table that passes for small.
+/// Deletes the first `$1` expired records. It selects them by the columns of the index. With a list (`id IN …`), the planner
+/// would scan a table that it believes to be small.
 fn purge() -> String {
     let expired = format!("expires_at <= {NOW} AND lease_ends <= {NOW}");
     format!(
@@ -217,7 +217,7 @@ fn many(kind: usize) -> Vec<String> {
             let response = format!("CASE input.number WHEN {RESPONSE} THEN input.data END");
             let new = ["input.number", "0", "NULL", "NULL", &response];
             let set = complete("excluded.state", "excluded.response");
-            // Afterwards: completed by this or by an earlier one.
+            // Read afterwards: completed by this statement or by an earlier one.
             vec![write(kind, new, &set), held(&completed)]
         }
         RELEASES => {

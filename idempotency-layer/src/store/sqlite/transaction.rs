@@ -17,7 +17,7 @@ use crate::store::co_commit::{CompletedClaim, Written};
 use crate::store::seen::{Seen, SeenState};
 use crate::store::{Checkpoint, ClaimToken, Fence, Outcome, RecordId};
 
-/// `$1` record. Times in milliseconds, zero where they are over.
+/// `$1` record. Times are in milliseconds, and zero when they are over.
 static SEEN: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT fence, state, fingerprint, token, attempt, checkpoint_name, checkpoint_data,
@@ -28,7 +28,7 @@ FROM idempotency_records WHERE record = $1",
 });
 
 /// `$1` record, `$2` token, `$3` fingerprint, `$4` time to live, `$5` attempt, `$6` outcome, `$7` orphan, `$8` response,
-/// `$9` and `$10` fence and state that were seen, `$11` whether the record begins anew.
+/// `$9` and `$10` fence and state as they were read, `$11` whether the record is a new one.
 static COMPLETE: LazyLock<String> = LazyLock::new(|| {
     format!(
         "INSERT INTO idempotency_records
@@ -54,7 +54,7 @@ pub(crate) async fn read(
     row.as_ref().map(seen_of).transpose()
 }
 
-/// Writes a record that is complete, within the transaction.
+/// Writes a complete record within the transaction.
 pub(crate) async fn write_completed(
     connection: &mut SqliteConnection,
     completed: &CompletedClaim<'_>,

@@ -1,4 +1,4 @@
-//! Which way a verb goes: at once, or in the next batch.
+//! Executes verbs at once, or in the next batch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,10 +15,10 @@ use crate::error::StoreError;
 use crate::store::batch::{Answer, Batcher, Op, Reply};
 use crate::store::{Claim, ClaimRequest, Fenced};
 
-/// The verbs of a store, with those that are under way.
+/// The verbs of a store.
 ///
-/// A verb that comes while no other is under way has nobody to share a commit with. It takes the connection itself: to hand
-/// it to the batcher's task and back costs a tenth of a commit. All others wait for the next batch.
+/// A verb that is alone has no other to share a commit with, so it uses the connection itself: handing it to the batcher's
+/// task and back costs a tenth of a commit. All other verbs wait for the next batch.
 pub(super) struct Verbs {
     pool: SqlitePool,
     batcher: Batcher<SqliteWriter>,
@@ -26,7 +26,7 @@ pub(super) struct Verbs {
     under_way: AtomicUsize,
 }
 
-/// How long the batcher has for a verb.
+/// How long a verb may wait for the batcher.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 impl Verbs {
@@ -64,9 +64,9 @@ impl Verbs {
         self.batcher.ask(op).await
     }
 
-    /// `None`: not that way, and nothing was done.
+    /// `None`: the connection was not free, and nothing was done.
     ///
-    /// Dropped on the way, the statement takes effect whole or not at all: it is one, and commits by itself.
+    /// If it is dropped, the statement takes effect completely or not at all, because it commits by itself.
     async fn at_once(&self, op: &Op) -> Option<Result<Answer, StoreError>> {
         let mut lent = Lent::new(self.pool.try_acquire()?);
         let reply = match alone(&mut lent, op).await {

@@ -1,4 +1,4 @@
-//! The end of the batcher that writes.
+//! Writes batches of verbs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,16 +16,15 @@ use crate::error::StoreError;
 use crate::store::batch::{Answer, Op, Reply, Writer};
 use crate::store::{Fence, Fenced, Outcome, RecordId};
 
-/// Writes with the one connection of the pool, which it takes anew for each batch: whoever else waits for it is served in
-/// turn.
+/// Writes with the one connection of the pool. It acquires the connection for each batch, so that other users of the pool get
+/// their turn.
 pub(super) struct SqliteWriter {
     pool: SqlitePool,
     checkpoints: Option<Arc<Checkpoints>>,
 }
 
-/// How long a batch asks again for the write lock while another process has it. SQLite's own patience (`busy_timeout`) may
-/// run out under load: it looks ever more rarely, and between two commits of a busy process the lock is free for an instant
-/// only.
+/// How long a batch retries while another process has the write lock. SQLite's own `busy_timeout` may run out under load: it
+/// polls ever more rarely, and a busy process frees the lock only for an instant between two commits.
 const LOCKED_FOR: Duration = Duration::from_secs(10);
 
 type Replies = Vec<Result<Reply, StoreError>>;
@@ -62,10 +61,10 @@ impl Writer for SqliteWriter {
     }
 }
 
-/// A verb as a statement that commits by itself.
+/// Executes a verb as a statement that commits by itself.
 ///
-/// Whatever writes is read to its end: `fetch_one` and `fetch_optional` stop at a row, before the commit, and what that
-/// comes to is lost.
+/// A statement that writes is read to its end. `fetch_one` and `fetch_optional` stop at a row, before the commit, and would
+/// miss an error of the commit.
 pub(super) async fn alone(lent: &mut Lent, op: &Op) -> Result<Result<Reply, StoreError>, sqlx::Error> {
     let connection = lent.connection()?;
     let call = match op {
@@ -95,7 +94,7 @@ pub(super) async fn alone(lent: &mut Lent, op: &Op) -> Result<Result<Reply, Stor
     Ok(Ok(Reply::Done(Answer::Fenced(if is_held { Fenced::Held } else { Fenced::Stale }))))
 }
 
-/// A completion, by itself or as a part of a transaction that is open.
+/// Completes a record, by itself or as a part of an open transaction.
 pub(super) async fn complete(
     connection: &mut SqliteConnection,
     record: RecordId,
@@ -106,19 +105,19 @@ pub(super) async fn complete(
     if written.rows_affected() > 0 {
         return Ok(Fenced::Held);
     }
-    // Perhaps an earlier one was.
+    // Perhaps an earlier try completed it.
     let completed = packed::held(&TEXTS.completed, record, fence).fetch_optional(connection).await?;
     Ok(if completed.is_some() { Fenced::Held } else { Fenced::Stale })
 }
 
-/// Verbs in one transaction.
+/// Executes verbs in one transaction.
 async fn together(lent: &mut Lent, ops: &[Op]) -> Result<Replies, sqlx::Error> {
     let mut packed = Packed::new(ops);
     let rows = lent.transaction(packed.call()).await?;
     Ok(replies(ops, &packed, &rows))
 }
 
-/// Whether the record was completed, on a connection that is in no transaction.
+/// Returns whether the record was completed. The connection is in no transaction.
 pub(super) async fn settled(
     connection: &mut SqliteConnection,
     record: RecordId,

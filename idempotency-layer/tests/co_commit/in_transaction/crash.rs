@@ -36,10 +36,14 @@ enum Point {
     AfterTheWriteUntilTold,
     /// One request after the other.
     Anytime,
+    /// 64 requests at a time.
+    UnderLoad,
+    /// The same, with claims that are leased.
+    LeasedUnderLoad,
 }
 
 impl Point {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::BeforeTheWrite,
         Self::AfterTheWrite,
         Self::InAStatement,
@@ -49,6 +53,8 @@ impl Point {
         Self::AfterTheCommit,
         Self::AfterTheWriteUntilTold,
         Self::Anytime,
+        Self::UnderLoad,
+        Self::LeasedUnderLoad,
     ];
 
     fn of(name: &str) -> Self {
@@ -78,7 +84,10 @@ fn tell(what: &str) {
 
 async fn be_killed<DB: Bench>(point: Point, database: &str) {
     let store = DB::open_again(&Pool::connect_lazy(database).unwrap()).await;
-    let mut builder = rig::builder(store).claim_in_transaction();
+    let mut builder = rig::builder(store);
+    if point != Point::LeasedUnderLoad {
+        builder = builder.claim_in_transaction();
+    }
     if let Ok(time) = env::var(TIME) {
         builder = builder.transaction_time(Duration::from_millis(time.parse().unwrap()));
     }
@@ -130,6 +139,21 @@ async fn be_killed<DB: Bench>(point: Point, database: &str) {
             let answer = send(&service, post(&format!("key-{n}"))).await;
             assert_eq!(answer.status, 201);
             tell(&format!("{n} {}", answer.text));
+        }
+    }
+    if matches!(point, Point::UnderLoad | Point::LeasedUnderLoad) {
+        let clients = (0..64).map(|client| {
+            let service = service.clone();
+            tokio::spawn(async move {
+                for n in (client..).step_by(64) {
+                    let answer = send(&service, post(&format!("key-{n}"))).await;
+                    assert_eq!(answer.status, 201);
+                    tell(&format!("{n} {}", answer.text));
+                }
+            })
+        });
+        for client in clients.collect::<Vec<_>>() {
+            client.await.unwrap();
         }
     }
     let answer = send(&service, post("key")).await;
@@ -354,6 +378,39 @@ async fn killed_at_any_time_each_key_has_one_effect_and_one_answer<DB: Bench>() 
                 assert_eq!((&answer.text, answer.replay), (told, true), "key {key}");
             }
             assert_eq!(rows(&rig.rows().await, key), 1, "key {key}");
+        }
+    }
+}
+
+/// Requests that wait for the writer share a commit: it is there whole, or not at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_under_load_on_sqlite_no_answer_is_without_its_row_and_no_row_without_its_answer() {
+    for point in [Point::UnderLoad, Point::LeasedUnderLoad] {
+        for round in 0..6 {
+            let rig = rig::<Sqlite>().await;
+            let mut process = Process::start(point, &Sqlite::url(&rig.pool).await, None);
+            let mut told = vec![process.told().await.expect("an answer")];
+            sleep(Duration::from_millis(37 * round)).await;
+            process.kill().await;
+            while let Some(line) = process.told().await {
+                told.push(line);
+            }
+            let rows = rig.rows().await;
+            let service = rig.serve(&Count::default(), |run, _| async move { rig::answer(500, run) });
+            for row in &rows {
+                let (key, process) = row.split_once(" of ").unwrap();
+                let answer = send(&service, post(key)).await;
+                assert_eq!((answer.replay, answer.text), (true, format!("run {process}")), "{point:?}");
+            }
+            for answered in told {
+                // The last line may have been cut off.
+                let Some((key, text)) = answered.split_once(' ') else { continue };
+                let Some(process) = text.strip_prefix("run ").filter(|process| !process.is_empty()) else {
+                    continue;
+                };
+                let its_row = |row: &&String| row.starts_with(&format!("key-{key} of {process}"));
+                assert_eq!(rows.iter().filter(its_row).count(), 1, "{point:?}: {answered}");
+            }
         }
     }
 }

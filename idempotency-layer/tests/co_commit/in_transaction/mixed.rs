@@ -227,7 +227,7 @@ impl History {
         match self.random.below(4) {
             0 => {
                 self.note(who, "rolls back");
-                claimed.transaction.roll_back().await;
+                claimed.transaction.roll_back().await.unwrap();
                 self.lock = None;
             }
             1 => {
