@@ -301,21 +301,6 @@ fn depth_is_no_error() {
 }
 
 #[test]
-fn numbers_are_read_in_the_form_serde_json_gives_them_with_arbitrary_precision() {
-    let number = |text: &str| format!(r#"{{"$serde_json::private::Number":"{text}"}}"#);
-    check(&[
-        ("max_retries", &number("3"), &[]),
-        ("max_retries", &number("6"), &[(MaxRetries, None, AboveMax)]),
-        ("max_retries", &number("99999999999999999999"), &[(MaxRetries, None, AboveMax)]),
-        ("max_retries", &number("-99999999999999999999"), &[(MaxRetries, None, BelowMin)]),
-        ("max_retries", &number("3.0"), &[(MaxRetries, None, WrongType)]),
-        ("max_retries", &number("three"), &[(MaxRetries, None, WrongType)]),
-        ("outcomes", &format!("[{}]", number("3")), &[(Outcomes, Some(0), WrongType)]),
-    ]);
-    assert_eq!(faults(&number("3"), &basic()), [(Field::Policy, None, WrongType)]);
-}
-
-#[test]
 fn a_saved_policy_is_read_back_whatever_the_plan_is_now() {
     let saved = r#"{"enabled":true,"max_retries":4000000000,"interval_seconds":1,"outcomes":["error"]}"#;
     let restored: RetryPolicy<Verdict> = read(saved).restore().unwrap();
