@@ -64,7 +64,7 @@
 //!
 //! let defaults: Defaults<Outcome> = serde_json::from_str(r#"{"eligible_outcomes":["not_found","error"]}"#)?;
 //! let pro = Caps::merge(&defaults, &serde_json::from_str(r#"{"max_retries_cap":10}"#)?)?;
-//! let basic = Caps::merge(&defaults, &Plan::new().max_age_seconds(1_000).eligible_outcomes([Outcome::Error]))?;
+//! let basic = Caps::merge(&defaults, &Plan::new().max_interval_seconds(1_000).max_age_seconds(1_000).eligible_outcomes([Outcome::Error]))?;
 //!
 //! // Saved under the larger plan, and read back from where it was saved.
 //! let sent = RetryPolicyInput::new().enabled(true).max_retries(5).interval_seconds(400).outcomes(["error", "not_found"]);
