@@ -108,8 +108,7 @@ impl Backoff {
                 self.draw(attempt, plain, plain.saturating_add(most.as_nanos())).min(cap)
             }
         };
-        // Cannot panic: `nanos` is no more than `cap`, which was a `Duration`.
-        Duration::from_nanos_u128(nanos)
+        from_nanos(nanos)
     }
 
     /// All delays from the first on, without end.
@@ -147,6 +146,14 @@ impl Backoff {
         let bits = u128::from(random(self.seed, place)) << 64 | u128::from(random(self.seed, place + 1));
         low + bits % (high - low + 1)
     }
+}
+
+/// `nanos` is at most the cap, which was a `Duration`, so that the number of seconds fits. (`Duration::from_nanos_u128` asks
+/// for Rust 1.93.)
+fn from_nanos(nanos: u128) -> Duration {
+    const SECOND: u128 = 1_000_000_000;
+    let seconds = u64::try_from(nanos / SECOND).unwrap_or(u64::MAX);
+    Duration::new(seconds, u32::try_from(nanos % SECOND).unwrap_or_default())
 }
 
 /// The number at `place` of the `SplitMix64` sequence of `seed`.

@@ -120,7 +120,7 @@ impl<'de> Deserializer<'de> for Precise<'_> {
     }
 }
 
-impl<'de> IntoDeserializer<'de> for Precise<'_> {
+impl IntoDeserializer<'_> for Precise<'_> {
     type Deserializer = Self;
     fn into_deserializer(self) -> Self {
         self
@@ -144,7 +144,7 @@ impl<'de> Deserializer<'de> for Name<'_> {
     }
 }
 
-impl<'de> IntoDeserializer<'de> for Name<'_> {
+impl IntoDeserializer<'_> for Name<'_> {
     type Deserializer = Self;
     fn into_deserializer(self) -> Self {
         self
@@ -180,7 +180,7 @@ impl<'de> MapAccess<'de> for NumberMap {
 }
 
 fn precise(value: &Value) -> RetryPolicyInput {
-    RetryPolicyInput::deserialize(Precise(value)).unwrap()
+    RetryPolicyInput::deserialize(Precise(value)).expect("any value is read")
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn a_number_has_one_meaning_with_and_without_arbitrary_precision() {
 
         // As a map whose text is this long.
         let map = NumberMap(Some(text.to_owned()));
-        let fields = vec![("enabled", Field0::Bool(true)), ("max_retries", Field0::Number(map))];
+        let fields = vec![("enabled", Sent::Bool(true)), ("max_retries", Sent::Number(map))];
         let input = RetryPolicyInput::deserialize(value::MapDeserializer::new(fields.into_iter())).unwrap();
         let violations = input.parse(&basic()).unwrap_err();
         let first = violations.iter().next().unwrap();
@@ -243,12 +243,12 @@ fn a_number_has_one_meaning_with_and_without_arbitrary_precision() {
     }
 }
 
-enum Field0 {
+enum Sent {
     Bool(bool),
     Number(NumberMap),
 }
 
-impl<'de> Deserializer<'de> for Field0 {
+impl<'de> Deserializer<'de> for Sent {
     type Error = value::Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, value::Error> {
@@ -264,7 +264,7 @@ impl<'de> Deserializer<'de> for Field0 {
     }
 }
 
-impl<'de> IntoDeserializer<'de> for Field0 {
+impl IntoDeserializer<'_> for Sent {
     type Deserializer = Self;
     fn into_deserializer(self) -> Self {
         self

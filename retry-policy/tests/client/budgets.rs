@@ -1,5 +1,5 @@
 use account_retry_policy::Backoff;
-use account_retry_policy::client::{Budget, GaveUp, Next, Retries};
+use account_retry_policy::client::{Budget, GiveUpReason, Next, Retries};
 use http::Request;
 use tower::{Layer, Service, ServiceExt};
 
@@ -69,7 +69,7 @@ async fn a_spent_budget_ends_the_tries_with_the_answer_and_fills_again() {
     let (retries, seen) =
         watched(hasty().budget(Budget::default().per_second(1).share(0.0).window(seconds(1))));
     assert_eq!(fail(&retries, 1).await, 1);
-    assert_eq!(seen.lock().unwrap()[1].next, Next::GiveUp(GaveUp::Budget));
+    assert_eq!(seen.lock().unwrap()[1].next, Next::GiveUp(GiveUpReason::Budget));
     assert_eq!(fail(&retries, 5).await, 0);
     tokio::time::sleep(seconds(3)).await;
     assert_eq!(fail(&retries, 5).await, 1);
