@@ -1,4 +1,4 @@
-//! What is taken from a customer, and how it is refused.
+//! Which policies are accepted, and how the others are refused.
 
 mod support;
 
@@ -16,7 +16,7 @@ use support::{VERDICTS, Verdict, basic, caps, faults, parse, policy, read};
 
 type Fault = (Field, Option<usize>, Reason);
 
-/// A right policy but for `field`, which is `value`.
+/// A valid policy, except that `field` is `value`.
 fn with(field: &str, value: &str) -> String {
     let mut fields = vec![
         ("enabled", "true"),

@@ -1,4 +1,4 @@
-//! The promises of parsing and tightening, against anything at all.
+//! The promises of parsing and tightening, for any input.
 
 mod support;
 

@@ -5,7 +5,7 @@ use tower::{Layer, Service, ServiceExt};
 
 use crate::server::{Server, post, seconds, send, status, watched};
 
-/// Fails this many requests, one after the other, without time passing between them.
+/// Sends this many requests to a server that always fails, without time passing: the number of retries.
 async fn fail(retries: &Retries, requests: usize) -> usize {
     let server = Server::always(status(503));
     for _ in 0..requests {
@@ -103,7 +103,7 @@ async fn a_budget_that_makes_no_sense_is_the_nearest_one_that_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hosts_without_end_take_no_memory_without_end() {
+async fn the_number_of_remembered_hosts_is_bounded() {
     let retries = hasty();
     let server = Server::default();
     for number in 0..5_000 {

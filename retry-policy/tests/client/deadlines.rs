@@ -36,7 +36,7 @@ async fn nothing_is_waited_for_that_would_come_too_late() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_leaves_is_tried_for_no_longer() {
+async fn dropping_the_future_stops_the_tries() {
     let server = Server::always(status(503));
     let retries = Retries::new().backoff(Backoff::fixed(seconds(1))).max_tries(times(100));
     let mut client = retries.layer().layer(server.clone());

@@ -72,7 +72,7 @@ async fn the_header_can_have_another_name_and_the_key_quotes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_keys_a_request_is_tried_again_on_the_callers_word() {
+async fn without_key_retries_a_post_without_a_key() {
     let server = Server::that(bad_luck());
     send(&Retries::new().without_key(), &server, post()).await.unwrap();
     assert_eq!(server.sent_header(KEY), [""; 5]);

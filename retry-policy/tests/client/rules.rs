@@ -90,7 +90,7 @@ async fn stripe_decides_for_itself_where_it_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rule_of_ones_own_counts_over_the_presets() {
+async fn on_status_overrides_the_preset() {
     let retries = Retries::new()
         .on_status(StatusCode::SERVICE_UNAVAILABLE, RetryWhen::Never)
         .on_status(StatusCode::LOCKED, RetryWhen::Always)
@@ -152,7 +152,7 @@ async fn there_is_an_event_for_every_try() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_answered_well_is_an_event_too() {
+async fn a_successful_try_is_an_event_too() {
     let (retries, seen) = watched(Retries::new());
     send(&retries, &Server::default(), post()).await.unwrap();
     let seen = seen.lock().unwrap();
