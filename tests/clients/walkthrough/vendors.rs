@@ -226,7 +226,11 @@ fn tried_again(retries: &Retries) -> String {
         policy.retry(&mut request, &mut result).is_some()
     };
     let answered = |status: u16, header: &str| {
-        again(Ok(Response::builder().status(status).header(header, "1").body(String::new()).expect("an answer")))
+        again(Ok(Response::builder()
+            .status(status)
+            .header(header, "1")
+            .body(String::new())
+            .expect("an answer")))
     };
     assert!(again(Err(())), "no answer is always worth another try");
     let always: Vec<_> = (200..600).filter(|status| answered(*status, "x")).collect();
