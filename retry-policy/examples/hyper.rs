@@ -1,12 +1,12 @@
-//! hyper's client, which tries again: asks a running server about a payment, once, however often it must be asked.
+//! Calls a running server with hyper and retries: it asks about a payment, and the server answers once.
 //!
 //! ```text
 //! cargo run --release -p example-server -- --demo
-//! cargo run -p account-retry-policy --features client --example hyper
+//! cargo run -p account-retry-policy --features hyper --example hyper
 //! ```
 //!
-//! Stop the server and start it again meanwhile; `docs/RETRY-SAFELY.md` walks through it.
-#![expect(clippy::print_stdout, reason = "the answer")]
+//! Stop the server and start it again meanwhile. `docs/RETRY-SAFELY.md` walks through it.
+#![expect(clippy::print_stdout, reason = "the response")]
 
 use std::error::Error;
 use std::time::Duration;
@@ -23,8 +23,8 @@ use tower::{Service, ServiceBuilder, ServiceExt};
 async fn main() -> Result<(), Box<dyn Error>> {
     let retries = Retries::new()
         .deadline(Duration::from_secs(30))
-        .on_try(|event| eprintln!("try {}: {:?}, {:?}", event.number, event.came, event.next));
-    // hyper's own retries would be tries that nobody counts.
+        .on_try(|event| eprintln!("try {}: {:?}, {:?}", event.number, event.outcome, event.next));
+    // Retries of hyper itself would not be counted.
     let hyper = Client::builder(TokioExecutor::new()).retry_canceled_requests(false).build_http();
     let mut client = ServiceBuilder::new().layer(retries.layer()).service(hyper);
 
@@ -33,7 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let request = Request::post(url)
         .header("authorization", format!("Bearer mxcep_{}", "1".repeat(64)))
         .header("content-type", "application/json")
-        .header("idempotency-key", "payment-17") // written down with the payment before its first try
+        .header("idempotency-key", "payment-17") // saved with the payment before the first try
         .body(Full::new(Bytes::from(payment)))?;
     let response = client.ready().await?.call(request).await?;
     let replayed = response.headers().get("idempotent-replayed").is_some_and(|value| value == "true");

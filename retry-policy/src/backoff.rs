@@ -2,10 +2,10 @@ use std::iter::FusedIterator;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// How long to wait before each try: a fixed or an exponential delay, a cap, and jitter that stays inside the cap.
+/// The delays before retries: fixed or exponential, with a cap, and with jitter that stays inside the cap.
 ///
-/// Attempts count from 0: `delay(0)` is the wait before the first retry, `base · factor^0`. A backoff is a plain value and
-/// draws nothing from outside: the same one gives the same delays, in every version of this crate. There is no invalid one.
+/// Attempts count from 0: `delay(0)` is the wait before the first retry, `base · factor^0`. A backoff is a plain value that
+/// uses no outside randomness: equal values give equal delays, in every version of this crate. Every value is valid.
 ///
 /// ```
 /// use std::time::Duration;
@@ -21,32 +21,33 @@ use std::time::Duration;
 /// assert_eq!(jittered.delay(u32::MAX), 30 * second);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(alias("exponential backoff", "delay"))]
 pub struct Backoff {
     base: Duration,
     factor: NonZeroU32,
-    /// `None`, of a fixed backoff: as long as it can get by itself.
+    /// `None` for a fixed backoff: the longest delay that it can have by itself.
     cap: Option<Duration>,
     jitter: Jitter,
     seed: u64,
 }
 
-/// What chance does to a delay. `d` is the delay without it: `min(cap, base · factor^attempt)`.
+/// The jitter of a delay. `d` is the delay without jitter: `min(cap, base · factor^attempt)`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Jitter {
-    /// Nothing: `d`.
+    /// No jitter: `d`.
     #[default]
     None,
-    /// Anything from 0 to `d`.
+    /// From 0 to `d`.
     Full,
-    /// Half of it is certain: from `d / 2` to `d`.
+    /// From `d / 2` to `d`.
     Equal,
-    /// From `base` to three times the delay before, at most the cap; the factor does not matter. Each 64 attempts the
-    /// chain of draws begins again from the cap, so that any delay can be told without all those before it.
+    /// From `base` to three times the delay before, at most the cap. The factor is not used. Every 64 attempts, the chain of
+    /// draws begins again from the cap, so that any delay can be computed without all those before it.
     ///
-    /// Needs room between base and cap: on a fixed backoff without an explicit cap it does nothing.
+    /// Needs room between base and cap: it has no effect on a fixed backoff without an explicit cap.
     Decorrelated,
-    /// From `d` to `d` plus this, at most the cap. So there is no chance left where `d` has reached the cap.
+    /// From `d` to `d` plus this, at most the cap. Where `d` has reached the cap, there is no jitter.
     Additive(Duration),
 }
 
@@ -54,21 +55,21 @@ pub enum Jitter {
 const CHAIN: u32 = 64;
 
 impl Backoff {
-    /// Always `delay`.
+    /// Returns a backoff whose delay is always `delay`.
     ///
     /// The cap is `delay` too, or with [`Jitter::Additive`] the sum of both, unless [`cap`](Self::cap) sets another.
     pub const fn fixed(delay: Duration) -> Self {
         Self { base: delay, factor: NonZeroU32::MIN, cap: None, jitter: Jitter::None, seed: 0 }
     }
 
-    /// `base`, then twice as long each time, up to `cap`. A `base` longer than `cap` is as `cap`.
+    /// Returns a backoff that begins at `base` and doubles each time, up to `cap`. A `base` above `cap` counts as `cap`.
     pub const fn exponential(base: Duration, cap: Duration) -> Self {
         const DOUBLE: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
         Self { base, factor: DOUBLE, cap: Some(cap), jitter: Jitter::None, seed: 0 }
     }
 
-    /// Sets by how much an exponential backoff grows each time, in place of 2. A fixed one without an explicit cap stays
-    /// what it is.
+    /// Sets the factor by which an exponential backoff grows, 2 by default. It has no effect on a fixed backoff without an
+    /// explicit cap.
     #[must_use]
     pub const fn factor(self, factor: NonZeroU32) -> Self {
         Self { factor, ..self }
@@ -82,20 +83,20 @@ impl Backoff {
 
     /// Sets the jitter, and the seed it is drawn from.
     ///
-    /// Whoever shares a seed waits in step, which is what jitter is there to prevent: give each client, or each piece of
-    /// work, its own. Any numbers will do, also consecutive ones.
+    /// Clients that share a seed wait in step, which jitter is there to prevent: give each client, or each piece of work, its
+    /// own. Any numbers work, also consecutive ones.
     #[must_use]
     pub const fn jitter(self, jitter: Jitter, seed: u64) -> Self {
         Self { jitter, seed, ..self }
     }
 
-    /// Sets the seed alone, for a backoff that serves as a template.
+    /// Sets only the seed, for a backoff that serves as a template.
     #[must_use]
     pub const fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
     }
 
-    /// The wait before retry `attempt`, which counts from 0. Never longer than the cap, for any attempt.
+    /// Returns the wait before retry `attempt`, which counts from 0. It is never longer than the cap.
     pub fn delay(&self, attempt: u32) -> Duration {
         let cap = self.longest();
         let plain = self.plain(attempt).min(cap);
@@ -108,11 +109,10 @@ impl Backoff {
                 self.draw(attempt, plain, plain.saturating_add(most.as_nanos())).min(cap)
             }
         };
-        // Cannot panic: `nanos` is no more than `cap`, which was a `Duration`.
-        Duration::from_nanos_u128(nanos)
+        from_nanos(nanos)
     }
 
-    /// All delays from the first on, without end.
+    /// Returns all delays from the first on, without end.
     pub const fn delays(&self) -> Delays {
         Delays { backoff: *self, attempt: 0 }
     }
@@ -126,7 +126,7 @@ impl Backoff {
         self.cap.unwrap_or(natural).as_nanos()
     }
 
-    /// `base · factor^attempt` in nanoseconds, or as much of it as there is.
+    /// `base · factor^attempt` in nanoseconds, saturated.
     fn plain(&self, attempt: u32) -> u128 {
         u128::from(self.factor.get()).saturating_pow(attempt).saturating_mul(self.base.as_nanos())
     }
@@ -139,7 +139,7 @@ impl Backoff {
             .fold(before, |before, attempt| self.draw(attempt, base, before.saturating_mul(3).min(cap)))
     }
 
-    /// Evenly from `low` to `high`, both included, the same for the same seed and attempt.
+    /// Draws evenly from `low` to `high`, both included. The result depends only on the seed and the attempt.
     ///
     /// 128 random bits for a range below 2^96: the remainder favours no value by more than 2^-32.
     fn draw(&self, attempt: u32, low: u128, high: u128) -> u128 {
@@ -149,9 +149,17 @@ impl Backoff {
     }
 }
 
+/// `nanos` is at most the cap, which was a `Duration`, so that the number of seconds fits. (`Duration::from_nanos_u128` asks
+/// for Rust 1.93.)
+fn from_nanos(nanos: u128) -> Duration {
+    const SECOND: u128 = 1_000_000_000;
+    let seconds = u64::try_from(nanos / SECOND).unwrap_or(u64::MAX);
+    Duration::new(seconds, u32::try_from(nanos % SECOND).unwrap_or_default())
+}
+
 /// The number at `place` of the `SplitMix64` sequence of `seed`.
 ///
-/// Written out because reproducible delays need a generator whose sequence never changes, with access to any place of it.
+/// Implemented here because reproducible delays need a generator whose sequence never changes, with random access.
 const fn random(seed: u64, place: u64) -> u64 {
     const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut bits = seed.wrapping_add(STEP.wrapping_mul(place.wrapping_add(1)));
@@ -160,7 +168,7 @@ const fn random(seed: u64, place: u64) -> u64 {
     bits ^ bits >> 31
 }
 
-/// The delays of a [`Backoff`], one after the other. Never ends: [`take`](Iterator::take) as many as there are retries.
+/// The delays of a [`Backoff`], as an iterator that never ends: [`take`](Iterator::take) as many as there are retries.
 #[derive(Clone, Debug)]
 pub struct Delays {
     backoff: Backoff,

@@ -8,11 +8,11 @@ pub use check::{CapsError, CapsErrorKind};
 
 use crate::outcome::{self, Outcome, Texts};
 
-/// The caps that hold where a plan says nothing else. Read from a configuration file, or built.
+/// The caps that apply where a plan sets nothing else. Read from a configuration file, or built.
 ///
-/// Only `eligible_outcomes` must be given. The rest starts at: 5 retries, an interval of 300 to 86,400 seconds, an age of
-/// 7 days (604,800 seconds), 1,000 pending and 10,000 dispatched a day per user, 3 reactivations. A name that is not
-/// one of the eight is refused, so that a slip of the pen does not become a default.
+/// Only `eligible_outcomes` is required. The other fields default to: 5 retries, an interval of 300 to 86,400 seconds, an age
+/// of 7 days (604,800 seconds), 1,000 pending and 10,000 dispatched a day per user, 3 reactivations. Deserialising refuses
+/// a name that is not one of the eight, so that a typo does not become a default.
 ///
 /// ```
 /// use account_retry_policy::Defaults;
@@ -42,7 +42,16 @@ pub struct Defaults<O = String> {
     eligible_outcomes: Vec<O>,
 }
 
-/// What a plan sets apart from the [`Defaults`]: each field may be left out. Read from a configuration file, or built.
+/// What a price plan changes in the [`Defaults`]. Every field is optional. Read from a configuration file, or built.
+///
+/// ```
+/// use account_retry_policy::Plan;
+///
+/// let read: Plan = serde_json::from_str(r#"{"max_retries_cap":10}"#)?;
+/// assert_eq!(read, Plan::new().max_retries_cap(10));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[doc(alias = "tier")]
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields, default, bound = "O: Outcome")]
 pub struct Plan<O = String> {
@@ -57,9 +66,10 @@ pub struct Plan<O = String> {
     eligible_outcomes: Option<Vec<O>>,
 }
 
-/// The caps of one customer: a plan's overrides over the defaults, found to make sense.
+/// The caps of one customer: a plan merged over the defaults, and checked.
 ///
-/// Serialises to an object of the eight names below.
+/// Under these caps, every policy that [`RetryPolicyInput::parse`](crate::RetryPolicyInput::parse) grants is tried at least
+/// once, unless its work succeeds before. Serialises to an object of the eight names below.
 ///
 /// ```
 /// use account_retry_policy::{Caps, Defaults, Plan};
@@ -74,59 +84,59 @@ pub struct Caps<O = String> {
     merged: Defaults<O>,
 }
 
-/// The setters of both, in one place: `$wrap` is `Some` for a plan.
+/// The setters of `Defaults` and `Plan`. `$wrap` is `Some` for a plan.
 macro_rules! setters {
     ($($wrap:ident)?) => {
-        /// Sets the most retries a policy may ask for; 0 means that retries cannot be enabled.
+        /// Sets the maximum of `max_retries` in a policy. With 0, retries cannot be enabled.
         #[must_use]
         pub fn max_retries_cap(mut self, count: u32) -> Self {
             self.max_retries_cap = $($wrap)?(count);
             self
         }
 
-        /// Sets the shortest interval. Never 0: a policy without a pause is not to be had.
+        /// Sets the shortest interval, in seconds. It is never 0: retries without a pause are not offered.
         #[must_use]
         pub fn min_interval_seconds(mut self, seconds: NonZeroU32) -> Self {
             self.min_interval_seconds = $($wrap)?(seconds);
             self
         }
 
-        /// Sets the longest interval.
+        /// Sets the longest interval, in seconds. Not more than the age.
         #[must_use]
         pub fn max_interval_seconds(mut self, seconds: u32) -> Self {
             self.max_interval_seconds = $($wrap)?(seconds);
             self
         }
 
-        /// Sets the age of a piece of work after which no attempt is made.
+        /// Sets the age of a piece of work, in seconds, after which no attempt is made.
         #[must_use]
         pub fn max_age_seconds(mut self, seconds: u32) -> Self {
             self.max_age_seconds = $($wrap)?(seconds);
             self
         }
 
-        /// Sets how many retry cycles one user may have pending.
+        /// Sets the maximum of pending retry cycles per user.
         #[must_use]
         pub fn max_pending_per_user(mut self, count: u32) -> Self {
             self.max_pending_per_user = $($wrap)?(count);
             self
         }
 
-        /// Sets how many attempts one user may have dispatched a day.
+        /// Sets the maximum of dispatched attempts per user and day.
         #[must_use]
         pub fn max_dispatched_per_day_per_user(mut self, count: u32) -> Self {
             self.max_dispatched_per_day_per_user = $($wrap)?(count);
             self
         }
 
-        /// Sets how often an ended cycle may be started again.
+        /// Sets how often an ended cycle can be started again.
         #[must_use]
         pub fn max_reactivations(mut self, count: u32) -> Self {
             self.max_reactivations = $($wrap)?(count);
             self
         }
 
-        /// Sets the outcomes a policy may name; none means that retries cannot be enabled.
+        /// Sets the outcomes a policy can name. With none, retries cannot be enabled.
         #[must_use]
         pub fn eligible_outcomes(mut self, outcomes: impl IntoIterator<Item = O>) -> Self {
             self.eligible_outcomes = $($wrap)?(outcomes.into_iter().collect());
@@ -136,7 +146,7 @@ macro_rules! setters {
 }
 
 impl<O> Defaults<O> {
-    /// The values named above, with these eligible outcomes.
+    /// Returns the defaults listed above, with these eligible outcomes.
     pub fn new(eligible_outcomes: impl IntoIterator<Item = O>) -> Self {
         Self {
             max_retries_cap: max_retries_cap(),
@@ -154,7 +164,7 @@ impl<O> Defaults<O> {
 }
 
 impl<O> Plan<O> {
-    /// A plan that overrides nothing.
+    /// Returns a plan that changes nothing.
     pub fn new() -> Self {
         Self::default()
     }
@@ -162,7 +172,7 @@ impl<O> Plan<O> {
     setters!(Some);
 }
 
-/// Overrides nothing.
+/// Changes nothing.
 impl<O> Default for Plan<O> {
     fn default() -> Self {
         Self {
@@ -179,12 +189,21 @@ impl<O> Default for Plan<O> {
 }
 
 impl<O: Outcome> Caps<O> {
-    /// Lays the plan over the defaults: what the plan leaves out, the defaults say.
+    /// Merges the plan over the defaults: each field that the plan leaves out comes from the defaults.
     ///
     /// # Errors
     ///
-    /// The result makes no sense; [`CapsErrorKind`] lists how. An age below the interval is none of them: it only means
-    /// that no attempt is ever due.
+    /// The merged caps contradict themselves, or can grant a policy that is never tried. [`CapsErrorKind`] lists the ways.
+    ///
+    /// ```
+    /// use account_retry_policy::{Caps, CapsErrorKind, Defaults, Plan};
+    ///
+    /// let defaults = Defaults::new(["busy".to_owned()]);
+    /// let hour = Plan::new().max_age_seconds(3_600);
+    /// let error = Caps::merge(&defaults, &hour.clone()).unwrap_err();
+    /// assert_eq!(error.kind(), CapsErrorKind::AgeBelowInterval); // an interval of a day was still allowed
+    /// assert!(Caps::merge(&defaults, &hour.max_interval_seconds(1_800)).is_ok());
+    /// ```
     pub fn merge(defaults: &Defaults<O>, plan: &Plan<O>) -> Result<Self, CapsError> {
         let d = defaults;
         let merged = Defaults {
@@ -205,42 +224,42 @@ impl<O: Outcome> Caps<O> {
 }
 
 impl<O> Caps<O> {
-    /// The most retries a policy may ask for; 0 means that retries cannot be enabled.
+    /// Returns the maximum of `max_retries` in a policy. With 0, retries cannot be enabled.
     pub const fn max_retries_cap(&self) -> u32 {
         self.merged.max_retries_cap
     }
 
-    /// The shortest interval; at least 1.
+    /// Returns the shortest interval, in seconds: at least 1.
     pub const fn min_interval_seconds(&self) -> u32 {
         self.merged.min_interval_seconds.get()
     }
 
-    /// The longest interval; no less than the shortest.
+    /// Returns the longest interval, in seconds: not less than the shortest, not more than the age.
     pub const fn max_interval_seconds(&self) -> u32 {
         self.merged.max_interval_seconds
     }
 
-    /// The age of a piece of work after which no attempt is made.
+    /// Returns the age of a piece of work, in seconds, after which no attempt is made.
     pub const fn max_age_seconds(&self) -> u32 {
         self.merged.max_age_seconds
     }
 
-    /// How many retry cycles one user may have pending. Not enforced here: counting them takes a store.
+    /// Returns the maximum of pending retry cycles per user. Not enforced here: counting them takes a store.
     pub const fn max_pending_per_user(&self) -> u32 {
         self.merged.max_pending_per_user
     }
 
-    /// How many attempts one user may have dispatched a day. Not enforced here.
+    /// Returns the maximum of dispatched attempts per user and day. Not enforced here.
     pub const fn max_dispatched_per_day_per_user(&self) -> u32 {
         self.merged.max_dispatched_per_day_per_user
     }
 
-    /// How often an ended cycle may be started again. Not enforced here.
+    /// Returns how often an ended cycle can be started again. Not enforced here.
     pub const fn max_reactivations(&self) -> u32 {
         self.merged.max_reactivations
     }
 
-    /// The outcomes a policy may name, in the order of the configuration, none twice.
+    /// Returns the outcomes a policy can name, in the order of the configuration, without duplicates.
     pub fn eligible_outcomes(&self) -> &[O] {
         &self.merged.eligible_outcomes
     }

@@ -3,21 +3,21 @@ use crate::outcome::Outcome;
 use crate::policy::{RetryPolicy, RetryPolicyInput};
 use crate::violation::Violations;
 
-/// Which policy a new piece of work gets: the request's own, else the account's, else none.
+/// Returns the policy for a new piece of work: the request's own, else the account's, else none.
 ///
-/// | `request` | `account` | the policy | source |
+/// | `request` | `account` | policy | source |
 /// |---|---|---|---|
 /// | valid under `caps` | any | the request's, disabled if it says so | [`Source::Request`] |
 /// | not valid | any | none; the violations | |
 /// | none | some | the account's, [tightened](RetryPolicy::tightened) to `caps` | [`Source::Account`] |
 /// | none | none | disabled | [`Source::None`] |
 ///
-/// What a customer asks for now is judged strictly; what was granted once is never refused, only brought under the caps
-/// of today. The account's stored policy is not changed.
+/// The request is checked strictly. A policy that was granted once is never refused, only tightened to the caps of today. The
+/// account's stored policy is not changed.
 ///
 /// # Errors
 ///
-/// Those of [`RetryPolicyInput::parse`] for the request.
+/// Returns the violations of [`RetryPolicyInput::parse`] for the request.
 ///
 /// ```
 /// use account_retry_policy::{Caps, Defaults, Plan, RetryPolicyInput, Tightening, effective};
@@ -45,7 +45,7 @@ pub fn effective<O: Outcome>(
     Ok(Effective { policy, source, tightened })
 }
 
-/// The answer of [`effective()`].
+/// The result of [`effective()`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Effective<O = String> {
     policy: RetryPolicy<O>,
@@ -54,22 +54,22 @@ pub struct Effective<O = String> {
 }
 
 impl<O> Effective<O> {
-    /// The policy; valid under the caps it was asked for.
+    /// Returns the policy, which is valid under the caps.
     pub const fn policy(&self) -> &RetryPolicy<O> {
         &self.policy
     }
 
-    /// Takes the policy out.
+    /// Returns the policy by value.
     pub fn into_policy(self) -> RetryPolicy<O> {
         self.policy
     }
 
-    /// Where it comes from.
+    /// Returns where the policy comes from.
     pub const fn source(&self) -> Source {
         self.source
     }
 
-    /// What was tightened; empty unless the account's policy has outgrown the caps.
+    /// Returns what was tightened; empty unless the account's policy exceeds the caps.
     pub fn tightened(&self) -> &[Tightening<O>] {
         &self.tightened
     }
@@ -83,37 +83,37 @@ pub enum Source {
     Request,
     /// The one saved for the account.
     Account,
-    /// There is none: disabled.
+    /// Neither has one: disabled.
     None,
 }
 
-/// One change that brought a saved policy under the caps.
+/// One change to a saved policy that exceeds the caps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Tightening<O = String> {
-    /// Fewer retries; `to` is 0 where the plan allows none, and the policy is then disabled.
+    /// Fewer retries. If the plan allows none, `to` is 0 and the policy is disabled.
     MaxRetries {
-        /// As saved.
+        /// The saved value.
         from: u32,
-        /// As it is now.
+        /// The new value.
         to: u32,
     },
-    /// Another interval: longer than the saved one if that was too short, shorter if it was too long.
+    /// Another interval: longer if the saved one was too short, shorter if it was too long.
     IntervalSeconds {
-        /// As saved.
+        /// The saved value.
         from: u32,
-        /// As it is now.
+        /// The new value.
         to: u32,
     },
-    /// Outcomes that are not eligible any more; if none is left, the policy is disabled.
+    /// Outcomes that are no longer eligible. If none is left, the policy is disabled.
     Outcomes {
-        /// Those that went, in the saved order.
+        /// The removed ones, in the saved order.
         removed: Vec<O>,
     },
 }
 
 impl<O: Outcome> RetryPolicy<O> {
-    /// This policy brought under `caps`, and what that changed, all of it, also where the result is disabled.
+    /// Tightens this policy to `caps`, and returns it with all changes, also if the result is disabled.
     ///
     /// The result is always valid under `caps`, and tightening it again changes nothing.
     pub fn tightened(&self, caps: &Caps<O>) -> (Self, Vec<Tightening<O>>) {

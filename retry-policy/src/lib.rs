@@ -1,24 +1,25 @@
-//! The retries a customer may ask for: a policy from a request body, judged by the caps of a plan.
+//! Retry policies that customers may set, checked against the caps of their plan; and retries for HTTP clients.
 //!
-//! An API that retries work on a customer's behalf lets the customer say how: how often, how far apart, and after which
-//! outcomes. This crate turns what was sent, whatever it was, into a [`RetryPolicy`] that cannot be invalid, or into
-//! [`Violations`]: all of them, each with its field, a reason for machines and the allowed range. With it come the two
-//! other parts of retrying that are pure calculation: [`Backoff`] and [`RetryAfter`].
+//! An API that retries work for its customers lets them choose how often, how far apart, and after which outcomes. This crate
+//! parses such a policy from a request, whatever the request holds. The result is a [`RetryPolicy`] that cannot be invalid, or
+//! [`Violations`]: all of them, each with its field, a reason for machines and the allowed range. With it come the other parts
+//! of retrying that are pure calculation: [`Backoff`], [`RetryAfter`] and [`Schedule`].
+//!
+//! The other side, a client that calls an API and sends its requests again, is the module `client` (feature `client`).
 //!
 //! # What it promises, and where that ends
 //!
-//! | | promised | not |
+//! | | promised | not promised |
 //! |---|---|---|
-//! | [`RetryPolicyInput`] | takes any JSON value without an error or a panic, in bounded memory | syntax the JSON reader refuses |
-//! | [`RetryPolicyInput::parse`] | valid under the caps to the letter, nothing clamped; or every field that is broken | [`RetryPolicyInput::restore`] asks no plan: only for what was parsed before |
-//! | [`effective()`] | strict for a request; a saved policy is tightened, never refused, and stays as saved | it does not fetch either |
-//! | [`Caps`] | make sense, or are an error when merged | the caps that count things (pending, dispatched, reactivations) are carried, not enforced: that takes a store |
-//! | [`Backoff`] | never past its cap, jitter included, for any attempt; the same for the same seed, in every version | a source of seeds |
-//! | [`RetryAfter`] | never waits less than was asked | a bound on what was asked |
-//! | [`Schedule`] | no attempt past the age, none too many | that anybody runs them |
+//! | [`RetryPolicyInput`] | takes any JSON value without an error or a panic, in bounded memory | syntax that the JSON reader refuses |
+//! | [`RetryPolicyInput::parse`] | a policy that is valid under the caps, with nothing clamped, or a violation for every invalid field | [`RetryPolicyInput::restore`] checks no plan: use it only for what was parsed before |
+//! | [`effective()`] | strict for a request; a saved policy is tightened, never refused, and stays as saved | it fetches neither |
+//! | [`Caps`] | consistent, and every policy they grant has at least one attempt; or an error when merged | the caps that count things (pending, dispatched, reactivations) are carried, not enforced: that takes a store |
+//! | [`Backoff`] | never longer than its cap, jitter included, for any attempt; the same for the same seed, in every version | a source of seeds |
+//! | [`RetryAfter`] | never less than was asked | a bound on what was asked |
+//! | [`Schedule`] | no attempt past the age, and at most `max_retries` | that anybody runs the attempts |
 //!
-//! There is no async runtime, no I/O and no clock in it: times are passed in. All of that begins with the feature `client`,
-//! whose module is for those who call an API, and tries their requests again so that they happen once.
+//! Without the feature `client`, there is no async runtime, no I/O and no clock: the caller passes times in.
 //!
 //! # Example
 //!
@@ -64,9 +65,9 @@
 //!
 //! let defaults: Defaults<Outcome> = serde_json::from_str(r#"{"eligible_outcomes":["not_found","error"]}"#)?;
 //! let pro = Caps::merge(&defaults, &serde_json::from_str(r#"{"max_retries_cap":10}"#)?)?;
-//! let basic = Caps::merge(&defaults, &Plan::new().max_age_seconds(1_000).eligible_outcomes([Outcome::Error]))?;
+//! let basic = Caps::merge(&defaults, &Plan::new().max_interval_seconds(1_000).max_age_seconds(1_000).eligible_outcomes([Outcome::Error]))?;
 //!
-//! // Saved under the larger plan, and read back from where it was saved.
+//! // Saved under the larger plan, and read back.
 //! let sent = RetryPolicyInput::new().enabled(true).max_retries(5).interval_seconds(400).outcomes(["error", "not_found"]);
 //! let saved = serde_json::to_string(&sent.parse(&pro)?)?;
 //! let account = serde_json::from_str::<RetryPolicyInput>(&saved)?.restore()?;
@@ -86,31 +87,33 @@
 //!
 //! # Reasons
 //!
-//! | [`Reason`] | on | means | with |
+//! | [`Reason`] | of | means | with |
 //! |---|---|---|---|
-//! | `required` | every field | missing | the range, or `allowed` |
+//! | `required` | every field | the field is missing | the range, or `allowed` |
 //! | `wrong_type` | every field, the whole, an entry | another JSON type, `null` included | the range, or `allowed` |
 //! | `below_min`, `above_max` | the two integers | out of range | `min`, `max` |
 //! | `empty` | `outcomes` | no entry | `allowed` |
-//! | `too_many` | `outcomes` | more than [`MAX_OUTCOMES`] entries; the rest is not looked at | `min`, `max` (of entries), `allowed` |
-//! | `duplicate` | an entry | it repeats an earlier one | `allowed` |
+//! | `too_many` | `outcomes` | more than [`MAX_OUTCOMES`] entries; the excess is not checked | `min`, `max` (of entries), `allowed` |
+//! | `duplicate` | an entry | the entry repeats an earlier one | `allowed` |
 //! | `not_eligible` | an entry | unknown, or not allowed by the caps | `allowed` |
-//! | `plan_allows_none` | `max_retries`, `outcomes` | the plan leaves no room: a cap of 0, or no eligible outcome | `max` of 0, or `allowed` |
+//! | `plan_allows_none` | `max_retries`, `outcomes` | the plan allows no retries: a cap of 0, or no eligible outcome | `max` of 0, or `allowed` |
 //!
-//! `enabled` and the whole carry neither range nor `allowed`: what they take is always the same.
+//! `enabled` and the policy as a whole carry neither a range nor `allowed`: what they take is always the same.
 //!
 //! # Features
 //!
-//! | feature | what | brings |
+//! | feature | adds | dependencies |
 //! |---|---|---|
 //! | `client` | the module `client`: retries for HTTP clients, as a Tower layer and a `tower::retry::Policy` | tower, tokio (timers), http |
-//! | `reqwest` | the same for `reqwest::Client` itself; includes `client` | reqwest, without its default features |
+//! | `hyper` | `client`, and the errors of hyper and hyper-util | hyper, hyper-util |
+//! | `http2` | `hyper`, and the errors of HTTP/2 | h2 |
+//! | `reqwest` | `hyper`, and `client::ReqwestClient` | reqwest, without its default features |
 //!
-//! None by default.
+//! None is on by default.
 //!
 //! # Minimum supported Rust version
 //!
-//! 1.95. Raising it is a minor release.
+//! 1.85. The feature `reqwest` needs 1.88, because of its dependencies. Raising either is a minor release.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -133,6 +136,9 @@ pub use policy::{RetryPolicy, RetryPolicyInput};
 pub use retry_after::{RetryAfter, RetryAfterError, RetryAfterErrorKind};
 pub use schedule::Schedule;
 pub use violation::{Field, Reason, Violation, Violations};
+
+#[doc(no_inline)]
+pub use serde;
 
 #[cfg(all(doctest, feature = "reqwest"))]
 #[doc = include_str!("../README.md")]

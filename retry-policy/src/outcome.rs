@@ -5,22 +5,22 @@ use std::str::FromStr;
 use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 
-/// How many outcomes a policy can name, and caps can allow.
+/// The maximum of outcomes that a policy can name and caps can allow.
 ///
-/// Of a longer list in a request only the first `MAX_OUTCOMES` entries are kept; the rest is counted, not stored.
+/// Of a longer list in a request, only the first `MAX_OUTCOMES` entries are kept.
 pub const MAX_OUTCOMES: usize = 64;
 
-/// The longest text of an outcome, in bytes. A longer text in a request is not kept, and is never eligible.
+/// The maximum length of an outcome's text, in bytes. A longer text in a request is not kept, and is never eligible.
 pub const MAX_OUTCOME_BYTES: usize = 64;
 
-/// The result of a piece of work on which it may be retried: `not_found`, `timeout`, `busy`.
+/// The result of a piece of work, on which it may be retried: `not_found`, `timeout`, `busy`.
 ///
-/// Implemented for every type with these four traits; there is nothing to implement by hand. An enum makes an unknown
-/// outcome unrepresentable; `String`, the default of the generic types here, leaves the names to the configuration.
+/// Implemented for every type with these four traits. With an enum, an unknown outcome cannot be represented. With `String`,
+/// the default of the generic types here, the configuration defines the names.
 ///
-/// The text written by [`Display`] must parse back to the same value. [`Caps::merge`](crate::Caps::merge) checks that
-/// for each eligible outcome. A parser that also takes other spellings is fine: the policy keeps the value, and is
-/// written with the canonical text.
+/// The text that [`Display`] writes must parse back to the same value. [`Caps::merge`](crate::Caps::merge) checks that for
+/// each eligible outcome. The parser may accept other spellings, too: the policy keeps the value, and is written with the
+/// canonical text.
 ///
 /// ```
 /// use std::{fmt, str::FromStr};
@@ -49,7 +49,7 @@ pub trait Outcome: Clone + Eq + Display + FromStr {}
 
 impl<T: Clone + Eq + Display + FromStr> Outcome for T {}
 
-/// Outcomes as an array of their texts.
+/// Serialises outcomes as an array of their texts.
 pub(crate) struct Texts<'a, O>(pub(crate) &'a [O]);
 
 impl<O: Display> Serialize for Texts<'_, O> {
@@ -70,7 +70,7 @@ impl<O: Display> Serialize for Text<'_, O> {
     }
 }
 
-/// For `#[serde(deserialize_with)]` on the list of a configuration file, where an unknown text is an error.
+/// Reads a list of a configuration file, where an unknown text is an error. For `#[serde(deserialize_with)]`.
 pub(crate) fn list<'de, D, O>(deserializer: D) -> Result<Vec<O>, D::Error>
 where
     D: Deserializer<'de>,
@@ -80,7 +80,7 @@ where
     Ok(parsed.into_iter().map(|parsed| parsed.0).collect())
 }
 
-/// As [`list`], for a list that may be left out.
+/// As [`list`], for an optional list.
 pub(crate) fn optional_list<'de, D, O>(deserializer: D) -> Result<Option<Vec<O>>, D::Error>
 where
     D: Deserializer<'de>,

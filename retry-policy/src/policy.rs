@@ -10,11 +10,11 @@ pub use input::RetryPolicyInput;
 use crate::outcome::{Outcome, Texts};
 
 /// A retry policy that cannot be invalid: either disabled, or enabled with at least one retry, an interval of at least
-/// one second, and at least one outcome, none twice.
+/// one second, and at least one outcome, without duplicates.
 ///
-/// There is no public constructor for an enabled one. It comes from [`RetryPolicyInput::parse`], which holds it against
-/// the caps of a plan, or from [`RetryPolicyInput::restore`], which reads back what was stored after such a check. There
-/// is deliberately no `Deserialize`: a request body that named this type would get past the caps.
+/// There is no public constructor for an enabled policy. [`RetryPolicyInput::parse`] checks a request against the caps of a
+/// plan, and [`RetryPolicyInput::restore`] reads back what was stored after such a check. The type deliberately does not
+/// implement `Deserialize`: a request body that names it would bypass the caps.
 ///
 /// Serialises to `{"enabled","max_retries","interval_seconds","outcomes"}`; disabled, that is `false, 0, 0, []`.
 ///
@@ -40,45 +40,45 @@ struct Enabled<O> {
 }
 
 impl<O> RetryPolicy<O> {
-    /// The policy of no retries.
+    /// Returns the policy without retries.
     pub const fn disabled() -> Self {
         Self { enabled: None }
     }
 
-    /// The caller has shown: both numbers are at least 1, the outcomes are not empty and none is there twice.
+    /// The caller has checked that both numbers are at least 1, and that the outcomes are not empty and have no duplicates.
     pub(crate) fn from_checked(max_retries: u32, interval_seconds: u32, outcomes: Vec<O>) -> Self {
         debug_assert!(max_retries > 0 && interval_seconds > 0 && !outcomes.is_empty());
         Self { enabled: Some(Enabled { max_retries, interval_seconds, outcomes }) }
     }
 
-    /// Whether there are any retries.
+    /// Returns whether there are any retries.
     pub const fn is_enabled(&self) -> bool {
         self.enabled.is_some()
     }
 
-    /// How many retries follow the first try; 0 when disabled.
+    /// Returns how many retries follow the first attempt; 0 when disabled.
     pub fn max_retries(&self) -> u32 {
         self.enabled.as_ref().map_or(0, |enabled| enabled.max_retries)
     }
 
-    /// The time from the end of one attempt to the start of the next, in seconds; 0 when disabled.
+    /// Returns the time from the end of one attempt to the start of the next, in seconds; 0 when disabled.
     pub fn interval_seconds(&self) -> u32 {
         self.enabled.as_ref().map_or(0, |enabled| enabled.interval_seconds)
     }
 
-    /// [`interval_seconds`](Self::interval_seconds) as a [`Duration`].
+    /// Returns [`interval_seconds`](Self::interval_seconds) as a [`Duration`].
     pub fn interval(&self) -> Duration {
         Duration::from_secs(self.interval_seconds().into())
     }
 
-    /// The outcomes that are retried, in the order they were given; empty when disabled.
+    /// Returns the outcomes that are retried, in the order of the request; empty when disabled.
     pub fn outcomes(&self) -> &[O] {
         self.enabled.as_ref().map_or(&[], |enabled| &enabled.outcomes)
     }
 }
 
 impl<O: Outcome> RetryPolicy<O> {
-    /// Whether work that ended in `outcome` is to be tried again. Says nothing of how many retries are left.
+    /// Returns whether work that ended in `outcome` is retried, whatever the number of retries so far.
     pub fn retries_on(&self, outcome: &O) -> bool {
         self.outcomes().contains(outcome)
     }

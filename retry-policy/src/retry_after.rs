@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The value of a `Retry-After` header (RFC 9110, section 10.2.3): a number of seconds, or a date.
 ///
-/// Parses both, the date in all three forms of HTTP (section 5.6.7), and is written in the one form allowed today. A
-/// number beyond 64 bits is taken for the largest. White space around the value is ignored; signs, fractions and anything
-/// else are errors. The clock is the caller's.
+/// Parses both, the date in all three forms of HTTP (section 5.6.7), and writes the one form that is allowed today. A number
+/// beyond 64 bits becomes the largest one. White space around the value is ignored; signs, fractions and anything else are
+/// errors. It reads no clock: [`delay`](Self::delay) takes the time.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -25,7 +25,7 @@ pub struct RetryAfter(Form);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     Seconds(u64),
-    /// Whole seconds since 1970, within what an HTTP-date can say.
+    /// Whole seconds since 1970, within the range of an HTTP-date.
     Date(u64),
 }
 
@@ -33,22 +33,22 @@ enum Form {
 const END_OF_DATES: u64 = 253_402_300_800;
 
 impl RetryAfter {
-    /// In this many seconds.
+    /// Returns the value for a number of seconds.
     pub const fn seconds(seconds: u64) -> Self {
         Self(Form::Seconds(seconds))
     }
 
-    /// After this time, in seconds; a fraction is rounded up, so that nobody comes back too early.
+    /// Returns the value for a delay, in seconds. A fraction is rounded up, so that no client returns too early.
     pub const fn after(delay: Duration) -> Self {
         let up = if delay.subsec_nanos() > 0 { 1 } else { 0 };
         Self::seconds(delay.as_secs().saturating_add(up))
     }
 
-    /// At this time, as a date; a fraction of a second is rounded up.
+    /// Returns the value for a time, as a date. A fraction of a second is rounded up.
     ///
     /// # Errors
     ///
-    /// An HTTP-date cannot say it, or not in a way that others read: it is before 1970 or after 9999.
+    /// The time is before 1970 or after 9999: an HTTP-date cannot express it, or not so that others read it.
     pub fn at(time: SystemTime) -> Result<Self, RetryAfterError> {
         let since = time
             .duration_since(UNIX_EPOCH)
@@ -59,7 +59,7 @@ impl RetryAfter {
         }
     }
 
-    /// How long there is to wait at `now`; nothing if the date has passed.
+    /// Returns how long to wait at `now`; zero if the date has passed.
     pub fn delay(&self, now: SystemTime) -> Duration {
         match self.0 {
             Form::Seconds(seconds) => Duration::from_secs(seconds),
@@ -67,7 +67,7 @@ impl RetryAfter {
         }
     }
 
-    /// Only of a date.
+    /// Only for a date.
     fn date(&self) -> SystemTime {
         let (Form::Seconds(seconds) | Form::Date(seconds)) = self.0;
         UNIX_EPOCH + Duration::from_secs(seconds)
@@ -80,7 +80,7 @@ impl FromStr for RetryAfter {
     fn from_str(value: &str) -> Result<Self, RetryAfterError> {
         let value = value.trim_matches([' ', '\t']);
         if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-            // Digits alone fail to parse for one reason: there are too many.
+            // Digits alone fail to parse only if there are too many.
             return Ok(Self::seconds(value.parse().unwrap_or(u64::MAX)));
         }
         let date = httpdate::parse_http_date(value)
@@ -98,14 +98,14 @@ impl fmt::Display for RetryAfter {
     }
 }
 
-/// Not a `Retry-After`.
+/// The error of parsing or creating a [`RetryAfter`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryAfterError {
     kind: RetryAfterErrorKind,
 }
 
-/// Why it is not a `Retry-After`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a value is not a [`RetryAfter`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RetryAfterErrorKind {
     /// Neither a number of seconds nor an HTTP-date.
@@ -119,7 +119,7 @@ impl RetryAfterError {
         Self { kind }
     }
 
-    /// Which kind it is.
+    /// Returns the kind.
     pub const fn kind(&self) -> RetryAfterErrorKind {
         self.kind
     }

@@ -4,11 +4,11 @@ use std::time::{Duration, SystemTime};
 use crate::caps::Caps;
 use crate::policy::RetryPolicy;
 
-/// When the retries of a policy are due: an iterator of times, as if every attempt took no time.
+/// The times at which the retries of a policy are due, as an iterator, as if every attempt took no time.
 ///
-/// The next attempt is due one interval after the end of the last, never earlier; the first, one interval after the
-/// work itself. There are at most `max_retries`, and none past the age the caps allow; one exactly at that age counts.
-/// Nothing is computed before it is asked for, so a policy of four billion retries costs no more than one of three.
+/// Each attempt is due one interval after the end of the one before, and the first one interval after the work itself. There
+/// are at most `max_retries`, and none past the age that the caps allow; an attempt exactly at that age is included. Times are
+/// computed when they are asked for, so a policy with four billion retries costs no more than one with three.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -26,21 +26,22 @@ use crate::policy::RetryPolicy;
 /// assert_eq!(policy.schedule(&caps, start).resume(1, minutes(12)).next(), Some(minutes(22)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[doc(alias = "preview")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
     max_retries: u32,
     interval: Duration,
-    /// `None`: beyond what the clock can say, so no time is past it.
+    /// `None`: later than a `SystemTime` can be, so no time is past it.
     deadline: Option<SystemTime>,
     completed: u32,
     ended_at: SystemTime,
 }
 
 impl<O> RetryPolicy<O> {
-    /// The attempts planned for work done at `started_at`, from which its age is counted too.
+    /// Returns the attempts for work done at `started_at`, from which its age is counted, too.
     ///
-    /// Of `caps` only the age is used; an account's policy is to be [tightened](RetryPolicy::tightened) before. A
-    /// disabled policy plans nothing.
+    /// Only the age of `caps` is used: [tighten](RetryPolicy::tightened) a saved policy first. A disabled policy has no
+    /// attempts.
     pub fn schedule(&self, caps: &Caps<O>, started_at: SystemTime) -> Schedule {
         Schedule {
             max_retries: self.max_retries(),
@@ -53,7 +54,7 @@ impl<O> RetryPolicy<O> {
 }
 
 impl Schedule {
-    /// Goes on after `completed` attempts, the last of which ended at `ended_at`.
+    /// Continues after `completed` attempts, the last of which ended at `ended_at`.
     #[must_use]
     pub fn resume(self, completed: u32, ended_at: SystemTime) -> Self {
         Self { completed, ended_at, ..self }
@@ -81,5 +82,5 @@ impl Iterator for Schedule {
     }
 }
 
-/// The state only moves when there is a next time, so an end stays the end.
+/// The state changes only when there is a next time, so the end is final.
 impl FusedIterator for Schedule {}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::ser::{Serialize, Serializer};
 
-/// All that is wrong with a request for a policy: one violation at least.
+/// Everything that is wrong with a request for a policy: at least one violation.
 ///
 /// Serialises to an array of [`Violation`]s.
 ///
@@ -32,7 +32,7 @@ pub struct Violations {
 }
 
 impl Violations {
-    /// `None` where there are none.
+    /// Returns `None` for an empty list.
     pub(crate) fn new(list: Vec<Violation>) -> Option<Self> {
         if list.is_empty() { None } else { Some(Self { list }) }
     }
@@ -41,7 +41,7 @@ impl Violations {
         Self { list: vec![violation] }
     }
 
-    /// The violations in the order of the fields; there is at least one.
+    /// Returns the violations in the order of the fields: at least one.
     pub fn iter(&self) -> std::slice::Iter<'_, Violation> {
         self.list.iter()
     }
@@ -83,10 +83,20 @@ impl Serialize for Violations {
     }
 }
 
-/// One thing that is wrong: which field, why, and what would be allowed.
+/// One thing that is wrong: the field, the reason, and what is allowed.
 ///
-/// Serialises to `{"field","reason","min","max","allowed"}`; what does not apply is left out. Displays as one English
-/// clause. Neither repeats anything from the request.
+/// Serialises to `{"field","reason","min","max","allowed"}`, without the members that do not apply. Displays as one English
+/// clause. Neither repeats any text of the request.
+///
+/// ```
+/// use account_retry_policy::RetryPolicyInput;
+///
+/// let input = RetryPolicyInput::new().enabled(true).max_retries(0).interval_seconds(1).outcomes(["busy"]);
+/// let violation = input.restore::<String>().unwrap_err().into_iter().next().unwrap();
+/// assert_eq!(violation.to_string(), "max_retries must be an integer from 1 to 4294967295");
+/// assert_eq!(violation.min(), Some(1));
+/// ```
+#[doc(alias = "validation error")]
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Violation {
     field: Field,
@@ -127,38 +137,38 @@ impl Violation {
         self
     }
 
-    /// The field at fault.
+    /// Returns the field.
     pub const fn field(&self) -> Field {
         self.field
     }
 
-    /// Why it is at fault.
+    /// Returns the reason.
     pub const fn reason(&self) -> Reason {
         self.reason
     }
 
-    /// The smallest allowed number; for [`Reason::TooMany`], of entries.
+    /// Returns the smallest allowed number; for [`Reason::TooMany`], of entries.
     pub const fn min(&self) -> Option<u32> {
         self.min
     }
 
-    /// The largest allowed number; for [`Reason::TooMany`], of entries; 0 for [`Reason::PlanAllowsNone`] of
+    /// Returns the largest allowed number; for [`Reason::TooMany`], of entries; 0 for [`Reason::PlanAllowsNone`] of
     /// [`Field::MaxRetries`].
     pub const fn max(&self) -> Option<u32> {
         self.max
     }
 
-    /// The outcomes the caps allow, on every violation of [`Field::Outcomes`] under caps.
+    /// Returns the outcomes that the caps allow, on every violation of [`Field::Outcomes`] under caps.
     pub fn allowed(&self) -> Option<&[String]> {
         self.allowed.as_ref().map(|allowed| &*allowed.0)
     }
 
-    /// The position of the entry at fault in `outcomes`, from 0; `None` where the field as a whole is. Not serialised.
+    /// Returns the index of the entry in `outcomes`; `None` if the violation is of the whole field. Not serialised.
     pub const fn index(&self) -> Option<usize> {
         self.index
     }
 
-    /// What the field takes: "an integer from 1 to 5".
+    /// Returns what the field takes: "an integer from 1 to 5".
     fn wanted(&self) -> String {
         match (self.field, self.min, self.max) {
             (Field::Policy, ..) => "an object".to_owned(),
@@ -193,7 +203,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// The texts of the eligible outcomes, shared by all violations of one request.
+/// The texts of the eligible outcomes, shared by the violations of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Allowed(Arc<[String]>);
 
@@ -217,7 +227,7 @@ impl Serialize for Allowed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Field {
-    /// The policy as a whole: it is not an object.
+    /// The policy as a whole, which is not an object.
     Policy,
     /// `enabled`.
     Enabled,
@@ -230,7 +240,7 @@ pub enum Field {
 }
 
 impl Field {
-    /// The name on the wire; `retry_policy` for the whole.
+    /// Returns the name on the wire; `retry_policy` for the whole.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Policy => "retry_policy",
@@ -242,7 +252,7 @@ impl Field {
     }
 }
 
-/// Why a field is at fault. The texts are stable; more reasons may come.
+/// Why a field is refused. The texts are stable; further reasons may be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Reason {
@@ -256,18 +266,18 @@ pub enum Reason {
     AboveMax,
     /// The list has no entry.
     Empty,
-    /// The list has more than [`MAX_OUTCOMES`](crate::MAX_OUTCOMES) entries; the rest was not looked at.
+    /// The list has more than [`MAX_OUTCOMES`](crate::MAX_OUTCOMES) entries. The excess was not checked.
     TooMany,
     /// The entry repeats an earlier one.
     Duplicate,
     /// The outcome is unknown, or not among `allowed`.
     NotEligible,
-    /// The plan leaves no room for this field: retries cannot be enabled.
+    /// The plan allows no retries, so no value of this field would be accepted.
     PlanAllowsNone,
 }
 
 impl Reason {
-    /// The stable text for machines.
+    /// Returns the stable text for machines.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Required => "required",

@@ -1,4 +1,4 @@
-//! Delays, and what chance may do to them.
+//! Delays, and the effect of jitter on them.
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;

@@ -31,7 +31,7 @@ fn a_plan_overrides_each_field_it_names_and_no_other() {
         ("max_retries_cap", json!(0)),
         ("min_interval_seconds", json!(7)),
         ("max_interval_seconds", json!(777)),
-        ("max_age_seconds", json!(0)),
+        ("max_age_seconds", json!(86_401)),
         ("max_pending_per_user", json!(8)),
         ("max_dispatched_per_day_per_user", json!(9)),
         ("max_reactivations", json!(10)),
@@ -84,8 +84,8 @@ fn what_is_read_equals_what_is_built() {
 #[test]
 fn partial_defaults_take_the_rest_from_the_crate_but_must_name_the_outcomes() {
     let read: Defaults<Verdict> =
-        serde_json::from_value(json!({"max_age_seconds": 60, "eligible_outcomes": ["error"]})).unwrap();
-    assert_eq!(read, Defaults::new([Verdict::Error]).max_age_seconds(60));
+        serde_json::from_value(json!({"max_age_seconds": 90_000, "eligible_outcomes": ["error"]})).unwrap();
+    assert_eq!(read, Defaults::new([Verdict::Error]).max_age_seconds(90_000));
     let error = serde_json::from_value::<Defaults<Verdict>>(json!({})).unwrap_err();
     assert!(error.to_string().contains("eligible_outcomes"), "{error}");
 }
@@ -115,6 +115,34 @@ fn an_interval_whose_ends_are_crossed_is_refused_and_one_of_a_single_value_is_no
     let low = Plan::new().max_interval_seconds(299);
     assert_eq!(Caps::merge(&defaults(), &low).unwrap_err().kind(), CapsErrorKind::IntervalRange);
     assert!(Caps::merge(&defaults(), &Plan::new().max_interval_seconds(300)).is_ok());
+}
+
+#[test]
+fn caps_that_can_grant_a_policy_that_is_never_tried_are_refused() {
+    let kind = |plan: Plan<Verdict>| Caps::merge(&defaults(), &plan).err().map(|error| error.kind());
+    let aged = |age| Plan::new().max_age_seconds(age);
+    // An attempt exactly at the age is made, so the age may be the longest interval.
+    assert_eq!(kind(aged(86_400)), None);
+    assert_eq!(kind(aged(86_399)), Some(CapsErrorKind::AgeBelowInterval));
+    assert_eq!(kind(aged(0)), Some(CapsErrorKind::AgeBelowInterval));
+    assert_eq!(kind(Plan::new().max_interval_seconds(604_801)), Some(CapsErrorKind::AgeBelowInterval));
+    assert_eq!(kind(aged(300).max_interval_seconds(300)), None);
+    assert_eq!(kind(Plan::new().max_pending_per_user(0)), Some(CapsErrorKind::NothingDispatched));
+    assert_eq!(kind(Plan::new().max_dispatched_per_day_per_user(0)), Some(CapsErrorKind::NothingDispatched));
+
+    let error = Caps::merge(&defaults(), &aged(100)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "max_age_seconds 100 is less than max_interval_seconds 86400: a policy with that interval would never be tried",
+    );
+}
+
+#[test]
+fn caps_that_grant_no_policy_need_no_room_for_attempts() {
+    for none in [Plan::new().max_retries_cap(0), Plan::new().eligible_outcomes([])] {
+        let plan = none.max_age_seconds(0).max_pending_per_user(0).max_dispatched_per_day_per_user(0);
+        assert!(Caps::merge(&defaults(), &plan).is_ok(), "{plan:?}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Which policy a new piece of work gets.
+//! The policy for a new piece of work.
 
 mod support;
 

@@ -42,13 +42,12 @@ impl Reqwest {
     pub(crate) fn client(retries: &Retries) -> Client {
         // Built together with a crate that names its provider of TLS by itself, reqwest has none until one is installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().retry(reqwest::retry::never()).build().unwrap();
-        let client = retries.layer().layer(http.clone());
+        let client = retries.reqwest(reqwest::Client::builder()).unwrap();
         Client::of(tower::service_fn(move |(address, amount): (SocketAddr, String)| {
-            let (mut client, http) = (client.clone(), http.clone());
+            let client = client.clone();
             async move {
-                let request = http.post(format!("http://{address}/payments")).body(amount).build()?;
-                let response = client.ready().await?.call(request).await?;
+                let request = client.as_reqwest().post(format!("http://{address}/payments")).body(amount);
+                let response = client.execute(request.build()?).await?;
                 Ok((response.status().as_u16(), response.bytes().await?))
             }
         }))

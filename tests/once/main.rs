@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use account_retry_policy::Backoff;
-use account_retry_policy::client::{Came, Next, Retries, Try};
+use account_retry_policy::client::{Next, Retries, Try, TryOutcome};
 use tokio::sync::mpsc;
 
 use clients::{Client, Hyper, Reqwest};
@@ -63,22 +63,22 @@ async fn a_request_that_still_runs_is_waited_for_and_its_answer_is_the_answer() 
     let (sender, mut events) = mpsc::unbounded_channel();
     let retries = retries()
         .try_timeout(Duration::from_millis(200))
-        .on_try(move |event| sender.send((event.came, event.next)).unwrap());
+        .on_try(move |event| sender.send((event.outcome, event.next)).unwrap());
     // The first try is given up while its handler runs; the second is told that it runs, and when to come back.
     let held = server.hold();
     let paying = tokio::spawn({
         let (client, address) = (Hyper::client(&retries), server.address);
         async move { client.pay(address, "12.50").await }
     });
-    assert_eq!(events.recv().await.unwrap().0, Came::Timeout);
-    let (came, next) = events.recv().await.unwrap();
-    assert_eq!(came, Came::Answer(http::StatusCode::CONFLICT));
+    assert_eq!(events.recv().await.unwrap().0, TryOutcome::Timeout);
+    let (outcome, next) = events.recv().await.unwrap();
+    assert_eq!(outcome, TryOutcome::Response(http::StatusCode::CONFLICT));
     assert!(matches!(next, Next::RetryIn(wait) if wait >= Duration::from_secs(1)), "{next:?}");
     drop(held);
     paying.await.unwrap();
     assert_eq!(server.effects(), 1);
-    let (came, next) = events.recv().await.unwrap();
-    assert_eq!((came, next), (Came::Answer(http::StatusCode::CREATED), Next::Done));
+    let (outcome, next) = events.recv().await.unwrap();
+    assert_eq!((outcome, next), (TryOutcome::Response(http::StatusCode::CREATED), Next::Done));
 }
 
 #[tokio::test]

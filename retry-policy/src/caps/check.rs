@@ -4,30 +4,36 @@ use std::fmt;
 use super::Defaults;
 use crate::outcome::{MAX_OUTCOME_BYTES, MAX_OUTCOMES, Outcome};
 
-/// Caps that make no sense.
+/// An error of [`Caps::merge`](super::Caps::merge): the caps contradict themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CapsError {
     kind: CapsErrorKind,
     detail: String,
 }
 
-/// How caps make no sense.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How caps contradict themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CapsErrorKind {
-    /// The shortest interval is longer than the longest.
+    /// `min_interval_seconds` is more than `max_interval_seconds`.
     IntervalRange,
+    /// `max_age_seconds` is less than `max_interval_seconds`: a policy with the longest interval would be granted and never
+    /// tried, because its first attempt is due after the age. Caps that grant no policy at all are exempt.
+    AgeBelowInterval,
+    /// `max_pending_per_user` or `max_dispatched_per_day_per_user` is 0 while retries can be enabled: a policy would be
+    /// granted and never tried. To allow no retries, set `max_retries_cap` to 0.
+    NothingDispatched,
     /// More than [`MAX_OUTCOMES`] eligible outcomes.
     TooManyOutcomes,
-    /// An eligible outcome is there twice.
+    /// An eligible outcome occurs twice.
     DuplicateOutcome,
-    /// An eligible outcome could never be asked for: its text is longer than [`MAX_OUTCOME_BYTES`], or does not parse back
-    /// to the same outcome.
+    /// No request could name an eligible outcome: its text is longer than [`MAX_OUTCOME_BYTES`], or does not parse back to
+    /// the same outcome.
     OutcomeText,
 }
 
 impl CapsError {
-    /// Which kind it is; the message has the values.
+    /// Returns the kind. The message has the values.
     pub const fn kind(&self) -> CapsErrorKind {
         self.kind
     }
@@ -48,6 +54,9 @@ pub(super) fn check<O: Outcome>(merged: &Defaults<O>) -> Result<(), CapsError> {
         return Err(CapsError { kind: CapsErrorKind::IntervalRange, detail });
     }
     let outcomes = &merged.eligible_outcomes;
+    if merged.max_retries_cap > 0 && !outcomes.is_empty() {
+        check_attempts(merged)?;
+    }
     if outcomes.len() > MAX_OUTCOMES {
         let detail = format!("eligible_outcomes has {} entries, at most {MAX_OUTCOMES}", outcomes.len());
         return Err(CapsError { kind: CapsErrorKind::TooManyOutcomes, detail });
@@ -62,6 +71,30 @@ pub(super) fn check<O: Outcome>(merged: &Defaults<O>) -> Result<(), CapsError> {
             let detail =
                 format!("the eligible outcome `{text}` is too long, or does not parse back to itself");
             return Err(CapsError { kind: CapsErrorKind::OutcomeText, detail });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses caps under which a policy can be granted and never be tried.
+fn check_attempts<O>(merged: &Defaults<O>) -> Result<(), CapsError> {
+    let (age, interval) = (merged.max_age_seconds, merged.max_interval_seconds);
+    if age < interval {
+        let detail = format!(
+            "max_age_seconds {age} is less than max_interval_seconds {interval}: \
+             a policy with that interval would never be tried"
+        );
+        return Err(CapsError { kind: CapsErrorKind::AgeBelowInterval, detail });
+    }
+    for (name, value) in [
+        ("max_pending_per_user", merged.max_pending_per_user),
+        ("max_dispatched_per_day_per_user", merged.max_dispatched_per_day_per_user),
+    ] {
+        if value == 0 {
+            let detail = format!(
+                "{name} is 0: a policy would never be tried; to allow no retries, set max_retries_cap to 0"
+            );
+            return Err(CapsError { kind: CapsErrorKind::NothingDispatched, detail });
         }
     }
     Ok(())

@@ -4,10 +4,19 @@ use std::time::Duration;
 
 use tower::retry::budget::TpsBudget;
 
-/// How many retries a host gets: a share of the requests sent to it, and a few each second in any case.
+/// The retries that each host may get: a share of the requests sent to it, and a minimum per second.
 ///
-/// A host that is down is not helped by clients that each send everything five times. Of ten requests within
-/// [`window`](Self::window) that all fail, a share of 0.2 lets two be tried again, not forty.
+/// A host that is overloaded recovers sooner if its clients do not send everything five times. When ten requests within
+/// [`window`](Self::window) fail, a share of 0.2 allows two retries, not forty.
+///
+/// ```
+/// use std::time::Duration;
+/// use account_retry_policy::client::{Budget, Retries};
+///
+/// let budget = Budget::default().share(0.1).per_second(1).window(Duration::from_secs(30));
+/// let retries = Retries::new().budget(budget);
+/// ```
+#[doc(alias = "token bucket")]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Budget {
     window: Duration,
@@ -16,26 +25,26 @@ pub struct Budget {
 }
 
 impl Default for Budget {
-    /// A fifth of what was sent within 10 s, and 10 a second.
+    /// A share of 0.2 of the requests within 10 s, and 10 retries a second.
     fn default() -> Self {
         Self { window: Duration::from_secs(10), per_second: 10, share: 0.2 }
     }
 }
 
 impl Budget {
-    /// Sets for how long a request counts: 1 s to 60 s, the nearer end for what is outside of that.
+    /// Sets how long a request counts: 1 s to 60 s. A value outside is clamped.
     #[must_use]
     pub fn window(self, window: Duration) -> Self {
-        Self { window: window.clamp(Duration::from_secs(1), Duration::from_mins(1)), ..self }
+        Self { window: window.clamp(Duration::from_secs(1), Duration::from_secs(60)), ..self }
     }
 
-    /// Sets how many retries there are each second in any case, for a client that sends little: at most a million.
+    /// Sets the minimum of retries per second, for a client that sends little: at most a million.
     #[must_use]
     pub fn per_second(self, retries: u32) -> Self {
         Self { per_second: retries.min(1_000_000), ..self }
     }
 
-    /// Sets how many retries each request is good for: 0 to 10. Not a number is 0.
+    /// Sets how many retries each request adds: 0 to 10. NaN is 0.
     #[must_use]
     pub fn share(self, share: f32) -> Self {
         Self { share: if share.is_nan() { 0.0 } else { share.clamp(0.0, 10.0) }, ..self }
@@ -46,14 +55,14 @@ impl Budget {
     }
 }
 
-/// The budgets of all hosts.
+/// The budgets of the hosts.
 #[derive(Debug)]
 pub(super) struct Budgets {
     each: Budget,
     of: Mutex<HashMap<String, Arc<TpsBudget>>>,
 }
 
-/// Hosts remembered. Beyond that, those that nothing is sent to at the moment begin anew.
+/// How many hosts are remembered. Beyond that, the budgets of hosts without a request in flight begin anew.
 const HOSTS: usize = 1024;
 
 impl Budgets {
@@ -61,12 +70,12 @@ impl Budgets {
         Self { each, of: Mutex::default() }
     }
 
-    pub(super) fn each(&self) -> Budget {
+    pub(super) fn size(&self) -> Budget {
         self.each
     }
 
     pub(super) fn of(&self, host: &str) -> Arc<TpsBudget> {
-        // Nothing in here can panic half way.
+        // Nothing in here panics half way.
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(budget) = of.get(host) {
             return Arc::clone(budget);

@@ -1,17 +1,17 @@
-//! The clocks, for [`super`] alone.
+//! The only place of [`super`] that reads a clock.
 
-#![allow(clippy::disallowed_methods, reason = "this is where they are read")]
+#![allow(clippy::disallowed_methods, reason = "the only place that reads a clock")]
 
 use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-/// Tokio's, so that a test can hold it.
+/// The time of Tokio's clock, which a test can pause.
 pub(super) fn now() -> Instant {
     Instant::now()
 }
 
-/// Of the wall.
+/// The time of the wall clock.
 pub(super) fn today() -> SystemTime {
     SystemTime::now()
 }

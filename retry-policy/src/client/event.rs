@@ -4,70 +4,75 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-/// One try of a request, when its outcome is known. It tells no key, path or body.
+/// One try of a request, when its outcome is known. It carries no key, path or body.
 #[derive(Clone, Debug)]
+#[doc(alias = "attempt")]
 #[non_exhaustive]
 pub struct Try {
-    /// The host it went to, with the port where the request names one; empty if it names no host.
+    /// The host, with the port if the request names one; empty if it names no host.
     pub host: String,
-    /// From 1.
+    /// The number of the try, from 1.
     pub number: u32,
-    /// How long the request has taken so far, all tries and waits.
+    /// The time since the request began, all tries and waits included.
     pub elapsed: Duration,
-    /// What came of it.
-    pub came: Came,
-    /// What is done about it.
+    /// The outcome of the try.
+    pub outcome: TryOutcome,
+    /// The decision that follows.
     pub next: Next,
 }
 
-/// What came of a try.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The outcome of a try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Came {
-    /// An answer.
-    Answer(StatusCode),
-    /// An error of the client: the connection, mostly. The request may have arrived.
-    Failure,
-    /// An error of the client that would come again: the request itself is at fault, and was not sent.
-    Unsendable,
-    /// Nothing, in the time a try has.
+pub enum TryOutcome {
+    /// A response.
+    Response(StatusCode),
+    /// An error that shows that the server did not process the request: the connection was refused, a pooled connection was
+    /// closed before it was used, or an HTTP/2 server refused the stream.
+    NotSent,
+    /// An error after which the server may have processed the request: the connection was lost, mostly.
+    Failed,
+    /// An error that would recur: an invalid URL, a scheme that the client does not support, a certificate that is not
+    /// accepted.
+    Permanent,
+    /// No response within the timeout of a try or before the deadline.
     Timeout,
 }
 
-/// What is done about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The decision after a try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Next {
-    /// It is the answer.
+    /// The outcome is final.
     Done,
-    /// It is tried again after this time.
+    /// The next try begins after this time.
     RetryIn(Duration),
-    /// It would be tried again, but is not.
-    GiveUp(GaveUp),
+    /// The outcome is worth another try, and there is none.
+    GiveUp(GiveUpReason),
 }
 
 /// Why there is no other try.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum GaveUp {
-    /// There were enough.
-    Tries,
-    /// The request has no key, and its method is not idempotent: it could happen twice.
-    Unkeyed,
-    /// The next one would begin after the deadline.
+pub enum GiveUpReason {
+    /// The maximum of tries was reached.
+    MaxTries,
+    /// The request has no key, its method is not idempotent, and the server may have processed it.
+    NoKey,
+    /// The next try would begin after the deadline, or the deadline passed.
     Deadline,
-    /// The server asks for more time than is left until the deadline.
+    /// The server asks for a longer wait than the deadline leaves.
     RetryAfterTooLong {
-        /// What it asks for.
+        /// The wait that the server asks for.
         wait: Duration,
-        /// What is left.
+        /// The time until the deadline.
         left: Duration,
     },
-    /// The host has had its share of retries.
+    /// The budget of the host is used up.
     Budget,
 }
 
-/// Who is told.
+/// The callback of [`Retries::on_try`](super::Retries::on_try).
 #[derive(Clone)]
 pub(super) struct Observer(pub(super) Arc<dyn Fn(&Try) + Send + Sync>);
 

@@ -1,33 +1,50 @@
-//! What must be known of a request and of an answer, whichever client's they are.
+//! What the layer needs from a request and a response, whichever client they belong to.
 
 use std::borrow::Cow;
 
 use http::header::HOST;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 
-/// A request that can be looked at, given a key, and perhaps sent twice.
+/// A request that can be inspected, given a key and, if its body allows, sent again.
 ///
-/// For [`http::Request`] with any body that can be cloned, and with the feature `reqwest` for `reqwest::Request`. A body
-/// that is not `Clone` (a stream) does not compile with the layer: collect it first.
+/// Implemented for [`http::Request`] with any body that is `Clone`. A body that is not `Clone` (a stream) does not compile
+/// with the layer: collect it first.
+///
+/// `reqwest::Request` does not implement it, because a `reqwest::Client` on its own follows redirects to other origins and
+/// takes the key along. Use [`Retries::reqwest`](super::Retries::reqwest) (feature `reqwest`), which prevents that.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a request that can be retried",
+    note = "an `http::Request` needs a body that is `Clone`: collect a stream first",
+    note = "for reqwest, use `Retries::reqwest(reqwest::Client::builder())`: \
+            a `reqwest::Client` on its own takes the key along when it follows a redirect to another origin"
+)]
 pub trait ClientRequest: Sized {
-    /// Its method.
+    /// Returns the method.
     fn method(&self) -> &Method;
-    /// Its headers.
+    /// Returns the headers.
     fn headers(&self) -> &HeaderMap;
-    /// Its headers, to add one.
+    /// Returns the headers, to add one.
     fn headers_mut(&mut self) -> &mut HeaderMap;
-    /// The host it goes to, with the port where it names one: by this, budgets are told apart. `None`: it names none.
+    /// Returns the host, with the port if the request names one; `None` if it names no host. Each host has its own budget.
     fn host(&self) -> Option<Cow<'_, str>>;
-    /// The same request, for the next try; `None` if its body can be sent only once.
+    /// Returns the same request for the next try; `None` if its body can be sent only once.
+    ///
+    /// Called once before each try that can be followed by another, and never only to find out whether it is possible.
     fn try_clone(&self) -> Option<Self>;
 }
 
-/// An answer.
+/// A response.
+///
+/// Implemented for [`http::Response`] with any body.
 pub trait ClientResponse {
-    /// Its status.
+    /// The body.
+    type Body: http_body::Body;
+    /// Returns the status.
     fn status(&self) -> StatusCode;
-    /// Its headers.
+    /// Returns the headers.
     fn headers(&self) -> &HeaderMap;
+    /// Converts it, so that the layer can read its body while the next try is due.
+    fn into_http(self) -> Response<Self::Body>;
 }
 
 impl<B: Clone> ClientRequest for Request<B> {
@@ -44,10 +61,10 @@ impl<B: Clone> ClientRequest for Request<B> {
     }
 
     fn host(&self) -> Option<Cow<'_, str>> {
-        let given = self.uri().authority().map(http::uri::Authority::as_str);
-        let given = given.or_else(|| self.headers().get(HOST)?.to_str().ok())?;
-        // Without what may stand before it: a name and a password.
-        let host = given.rsplit_once('@').map_or(given, |(_, host)| host);
+        let named = self.uri().authority().map(http::uri::Authority::as_str);
+        let named = named.or_else(|| self.headers().get(HOST)?.to_str().ok())?;
+        // Without user name and password.
+        let host = named.rsplit_once('@').map_or(named, |(_, host)| host);
         Some(if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
             Cow::Owned(host.to_ascii_lowercase())
         } else {
@@ -60,7 +77,9 @@ impl<B: Clone> ClientRequest for Request<B> {
     }
 }
 
-impl<B> ClientResponse for Response<B> {
+impl<B: http_body::Body> ClientResponse for Response<B> {
+    type Body = B;
+
     fn status(&self) -> StatusCode {
         self.status()
     }
@@ -68,39 +87,8 @@ impl<B> ClientResponse for Response<B> {
     fn headers(&self) -> &HeaderMap {
         self.headers()
     }
-}
 
-#[cfg(feature = "reqwest")]
-impl ClientRequest for reqwest::Request {
-    fn method(&self) -> &Method {
-        self.method()
-    }
-
-    fn headers(&self) -> &HeaderMap {
-        self.headers()
-    }
-
-    fn headers_mut(&mut self) -> &mut HeaderMap {
-        self.headers_mut()
-    }
-
-    fn host(&self) -> Option<Cow<'_, str>> {
-        let (url, host) = (self.url(), self.url().host_str()?);
-        Some(url.port().map_or(Cow::Borrowed(host), |port| Cow::Owned(format!("{host}:{port}"))))
-    }
-
-    fn try_clone(&self) -> Option<Self> {
-        self.try_clone()
-    }
-}
-
-#[cfg(feature = "reqwest")]
-impl ClientResponse for reqwest::Response {
-    fn status(&self) -> StatusCode {
-        self.status()
-    }
-
-    fn headers(&self) -> &HeaderMap {
-        self.headers()
+    fn into_http(self) -> Response<B> {
+        self
     }
 }

@@ -1,61 +1,65 @@
 use std::ops::RangeInclusive;
 
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-/// When an answer is worth another try.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which responses of a status are retried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum When {
-    /// Never: it is the answer.
+pub enum RetryWhen {
+    /// None.
     Never,
-    /// Always.
+    /// All.
     Always,
-    /// If it says when, in a `Retry-After` that can be read.
+    /// Those with a `Retry-After` in a readable form.
     RetryAfter,
 }
 
-/// Which answers are worth another try: of the rows that a status is in, the last counts.
+/// Which responses are retried. If several rows contain a status, the last one counts.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
-    rows: Vec<(RangeInclusive<u16>, When)>,
+    rows: Vec<(RangeInclusive<u16>, RetryWhen)>,
     /// A header by which the server decides, whatever the rows say.
-    obeyed: Option<HeaderName>,
+    override_header: Option<HeaderName>,
 }
 
 impl Default for Rules {
     fn default() -> Self {
         let rows = vec![
-            (409..=409, When::RetryAfter),
-            (429..=429, When::Always),
-            (500..=500, When::Always),
-            (502..=504, When::Always),
+            // RFC 9110, section 15.5.9; RFC 8470, section 5.2; RFC 6585, section 4.
+            (408..=408, RetryWhen::Always),
+            (425..=425, RetryWhen::Always),
+            (429..=429, RetryWhen::Always),
+            // The same key is still in progress.
+            (409..=409, RetryWhen::RetryAfter),
+            (500..=500, RetryWhen::Always),
+            (502..=504, RetryWhen::Always),
         ];
-        Self { rows, obeyed: None }
+        Self { rows, override_header: None }
     }
 }
 
 impl Rules {
-    pub(super) fn set(&mut self, statuses: RangeInclusive<u16>, when: When) {
+    pub(super) fn set(&mut self, statuses: RangeInclusive<u16>, when: RetryWhen) {
         self.rows.push((statuses, when));
     }
 
-    pub(super) fn obey(&mut self, header: HeaderName) {
-        self.obeyed = Some(header);
+    pub(super) fn override_by(&mut self, header: HeaderName) {
+        self.override_header = Some(header);
     }
 
-    /// Whether this answer is worth another try; `says_when`: it has a `Retry-After`.
-    pub(super) fn worth_another(&self, status: StatusCode, headers: &HeaderMap, says_when: bool) -> bool {
-        let told = self.obeyed.as_ref().and_then(|name| headers.get(name)).map(http::HeaderValue::as_bytes);
-        match told {
+    /// Whether this response is retried.
+    pub(super) fn retries(&self, status: StatusCode, headers: &HeaderMap, has_retry_after: bool) -> bool {
+        let decided = self.override_header.as_ref().and_then(|name| headers.get(name));
+        match decided.map(HeaderValue::as_bytes) {
             Some(b"true") => return true,
             Some(b"false") => return false,
             _ => {}
         }
         let row = self.rows.iter().rev().find(|(statuses, _)| statuses.contains(&status.as_u16()));
-        match row.map_or(When::Never, |(_, when)| *when) {
-            When::Never => false,
-            When::Always => true,
-            When::RetryAfter => says_when,
+        match row.map_or(RetryWhen::Never, |(_, when)| *when) {
+            RetryWhen::Never => false,
+            RetryWhen::Always => true,
+            RetryWhen::RetryAfter => has_retry_after,
         }
     }
 }

@@ -1,11 +1,11 @@
 use account_retry_policy::Backoff;
-use account_retry_policy::client::{Budget, GaveUp, Next, Retries};
+use account_retry_policy::client::{Budget, GiveUpReason, Next, Retries};
 use http::Request;
 use tower::{Layer, Service, ServiceExt};
 
 use crate::server::{Server, post, seconds, send, status, watched};
 
-/// Fails this many requests, one after the other, without time passing between them.
+/// Sends this many requests to a server that always fails, without time passing: the number of retries.
 async fn fail(retries: &Retries, requests: usize) -> usize {
     let server = Server::always(status(503));
     for _ in 0..requests {
@@ -69,7 +69,7 @@ async fn a_spent_budget_ends_the_tries_with_the_answer_and_fills_again() {
     let (retries, seen) =
         watched(hasty().budget(Budget::default().per_second(1).share(0.0).window(seconds(1))));
     assert_eq!(fail(&retries, 1).await, 1);
-    assert_eq!(seen.lock().unwrap()[1].next, Next::GiveUp(GaveUp::Budget));
+    assert_eq!(seen.lock().unwrap()[1].next, Next::GiveUp(GiveUpReason::Budget));
     assert_eq!(fail(&retries, 5).await, 0);
     tokio::time::sleep(seconds(3)).await;
     assert_eq!(fail(&retries, 5).await, 1);
@@ -103,7 +103,7 @@ async fn a_budget_that_makes_no_sense_is_the_nearest_one_that_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hosts_without_end_take_no_memory_without_end() {
+async fn the_number_of_remembered_hosts_is_bounded() {
     let retries = hasty();
     let server = Server::default();
     for number in 0..5_000 {

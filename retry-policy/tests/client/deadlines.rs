@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use account_retry_policy::Backoff;
-use account_retry_policy::client::{ErrorKind, GaveUp, Next, Retries};
+use account_retry_policy::client::{ErrorKind, GiveUpReason, Next, Retries};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
 
@@ -32,11 +32,11 @@ async fn nothing_is_waited_for_that_would_come_too_late() {
     let (server, began) = (Server::always(status(503)), Instant::now());
     assert_eq!(send(&retries, &server, post()).await.unwrap().status(), 503);
     assert_eq!((server.sent(), began.elapsed()), (3, seconds(20)));
-    assert_eq!(seen.lock().unwrap()[2].next, Next::GiveUp(GaveUp::Deadline));
+    assert_eq!(seen.lock().unwrap()[2].next, Next::GiveUp(GiveUpReason::Deadline));
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_leaves_is_tried_for_no_longer() {
+async fn dropping_the_future_stops_the_tries() {
     let server = Server::always(status(503));
     let retries = Retries::new().backoff(Backoff::fixed(seconds(1))).max_tries(times(100));
     let mut client = retries.layer().layer(server.clone());

@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 
-use account_retry_policy::client::{ErrorKind, Retries};
+use account_retry_policy::client::{ErrorKind, Retries, TryOutcome};
 use http::Request;
 use http::header::HeaderName;
 use tower::{Service, ServiceBuilder, ServiceExt};
@@ -21,7 +21,8 @@ async fn every_try_of_a_request_carries_the_same_key_and_every_request_another()
         assert_eq!(send(&Retries::new(), &server, post()).await.unwrap().status(), 200);
         let sent = server.sent_header(KEY);
         assert_eq!(sent.len(), 5);
-        assert!(uuid::Uuid::try_parse(&sent[0]).is_ok(), "{}", sent[0]);
+        let uuid = uuid::Uuid::try_parse(&sent[0]).unwrap();
+        assert_eq!((uuid.get_version_num(), uuid.get_variant()), (4, uuid::Variant::RFC4122));
         assert_eq!(sent.iter().collect::<HashSet<_>>().len(), 1, "{sent:?}");
         keys.insert(sent[0].clone());
     }
@@ -71,7 +72,7 @@ async fn the_header_can_have_another_name_and_the_key_quotes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_keys_a_request_is_tried_again_on_the_callers_word() {
+async fn without_key_retries_a_post_without_a_key() {
     let server = Server::that(bad_luck());
     send(&Retries::new().without_key(), &server, post()).await.unwrap();
     assert_eq!(server.sent_header(KEY), [""; 5]);
@@ -79,7 +80,7 @@ async fn without_keys_a_request_is_tried_again_on_the_callers_word() {
 
 #[tokio::test(start_paused = true)]
 async fn the_policy_alone_repeats_nothing_that_could_happen_twice() {
-    use account_retry_policy::client::{GaveUp, Next};
+    use account_retry_policy::client::{GiveUpReason, Next};
     let keyed = Request::post("http://h/").header(KEY, "k").body(String::new()).unwrap();
     for (request, tries) in [(post(), 1), (keyed, 5), (get(), 5)] {
         let (retries, seen) = watched(Retries::new());
@@ -88,7 +89,54 @@ async fn the_policy_alone_repeats_nothing_that_could_happen_twice() {
         let answered = client.ready().await.unwrap().call(request).await.unwrap();
         assert_eq!(answered.status(), if tries == 1 { 503 } else { 200 });
         assert_eq!(server.sent(), tries);
-        assert_eq!(seen.lock().unwrap()[0].next == Next::GiveUp(GaveUp::Unkeyed), tries == 1);
+        assert_eq!(seen.lock().unwrap()[0].next == Next::GiveUp(GiveUpReason::NoKey), tries == 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_not_sent_is_repeated_without_a_key_too() {
+    let (retries, seen) = watched(Retries::new());
+    let server = Server::that([Does::Refuse, Does::Refuse, Does::Fail]);
+    let mut client = ServiceBuilder::new().retry(retries.policy()).service(server.clone());
+    client.ready().await.unwrap().call(post()).await.unwrap_err();
+    let outcomes: Vec<_> = seen.lock().unwrap().iter().map(|event| event.outcome).collect();
+    assert_eq!(outcomes, [TryOutcome::NotSent, TryOutcome::NotSent, TryOutcome::Failed]);
+    assert_eq!(server.sent_header(KEY), [""; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_policy_recognises_the_same_errors_in_a_box() {
+    let server = Server::that([Does::Refuse, Does::Fail]);
+    let boxed = server.clone().map_err(tower::BoxError::from);
+    let mut client = ServiceBuilder::new().retry(Retries::new().policy()).service(boxed);
+    client.ready().await.unwrap().call(post()).await.unwrap_err();
+    assert_eq!(server.sent(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_header_without_a_key_in_it_is_no_key() {
+    for empty in ["", "  ", "\t"] {
+        let mut request = post();
+        request.headers_mut().insert(KEY, empty.parse().unwrap());
+        let server = Server::always(status(503));
+        let mut client = ServiceBuilder::new().retry(Retries::new().policy()).service(server.clone());
+        client.ready().await.unwrap().call(request.clone()).await.unwrap();
+        assert_eq!(server.sent(), 1);
+
+        let server = Server::that(bad_luck());
+        send(&Retries::new(), &server, request).await.unwrap();
+        let sent = server.sent_header(KEY);
+        assert!(uuid::Uuid::try_parse(&sent[0]).is_ok(), "{sent:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_header_name_in_any_case_is_the_same_header() {
+    for name in ["Idempotency-Key", "IDEMPOTENCY-KEY", "idempotency-key"] {
+        let server = Server::that(bad_luck());
+        let request = Request::post("http://h/").header(name, "order-17").body(String::new()).unwrap();
+        send(&Retries::new(), &server, request).await.unwrap();
+        assert_eq!(server.sent_header(KEY), ["order-17"; 5]);
     }
 }
 

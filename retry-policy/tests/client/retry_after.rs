@@ -1,10 +1,10 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use account_retry_policy::Backoff;
-use account_retry_policy::client::{ErrorKind, Retries};
+use account_retry_policy::client::{GiveUpReason, Next, Retries};
 use tokio::time::Instant;
 
-use crate::server::{Does, Server, post, seconds, send, status, with};
+use crate::server::{Does, Server, post, seconds, send, status, watched, with};
 
 /// With a wait that is always the same, so that anything else is `Retry-After`'s doing.
 fn retries() -> Retries {
@@ -67,21 +67,40 @@ async fn what_cannot_be_read_is_as_if_it_were_not_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_is_too_long_for_the_deadline_fails_at_once_and_says_how_long() {
+async fn one_that_is_too_long_for_the_deadline_returns_the_response_at_once() {
     for asked in [60, 61, 3600, u64::MAX] {
-        let (server, began) = (Server::that([with(503, "retry-after", asked)]), Instant::now());
-        let error = send(&retries(), &server, post()).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::RetryAfterTooLong { wait: seconds(asked), left: seconds(60) });
+        let (retries, seen) = watched(retries());
+        let (server, began) = (Server::that([with(429, "retry-after", asked)]), Instant::now());
+        let response = send(&retries, &server, post()).await.unwrap();
+        assert_eq!((response.status().as_u16(), response.body().as_str()), (429, "12.50"));
+        assert_eq!(response.headers()["retry-after"], asked.to_string());
         assert_eq!((server.sent(), began.elapsed()), (1, Duration::ZERO));
-        assert!(error.idempotency_key().is_some());
-        assert!(error.to_string().contains(&format!("{:?}", seconds(asked))), "{error}");
+        let reason = GiveUpReason::RetryAfterTooLong { wait: seconds(asked), left: seconds(60) };
+        assert_eq!(seen.lock().unwrap()[0].next, Next::GiveUp(reason));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_left_is_counted_from_the_first_try() {
+async fn the_time_left_is_counted_from_the_first_try() {
     let server = Server::that([status(503), with(503, "retry-after", 40), with(503, "retry-after", 18)]);
-    let error = send(&retries(), &server, post()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::RetryAfterTooLong { wait: seconds(18), left: seconds(18) });
+    let (retries, seen) = watched(retries());
+    assert_eq!(send(&retries, &server, post()).await.unwrap().status(), 503);
+    let reason = GiveUpReason::RetryAfterTooLong { wait: seconds(18), left: seconds(18) };
+    assert_eq!(seen.lock().unwrap()[2].next, Next::GiveUp(reason));
     assert_eq!(server.waits(), [seconds(2), seconds(40)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_of_several_is_obeyed() {
+    let answer =
+        |values: [&str; 3]| Does::Answer(503, values.map(|value| ("retry-after", value.to_owned())).into());
+    assert_eq!(wait_after(answer(["3", "soon", "7"])).await, seconds(7));
+    assert_eq!(wait_after(answer(["7", "", "3"])).await, seconds(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_date_in_the_far_future_returns_the_response() {
+    let server = Server::that([with(503, "retry-after", "Fri, 31 Dec 9999 23:59:59 GMT")]);
+    assert_eq!(send(&retries(), &server, post()).await.unwrap().status(), 503);
+    assert_eq!(server.sent(), 1);
 }

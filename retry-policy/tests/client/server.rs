@@ -1,4 +1,4 @@
-//! A server of one function call, which answers what it was told to and remembers what it was sent.
+//! A server of one function call that follows a script and records the requests.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,13 +13,17 @@ use http::{HeaderMap, Request, Response};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
 
-/// What it does with one request.
+/// The reaction to one request.
 #[derive(Clone, Debug)]
 pub(crate) enum Does {
     Answer(u16, Vec<(&'static str, String)>),
+    /// Loses the connection.
     Fail,
+    Refuse,
+    /// Fails as clients do that are given an invalid URL.
+    Misuse,
     Hang,
-    /// Answers 200 after so long.
+    /// Answers 200 after this time.
     Take(Duration),
 }
 
@@ -27,29 +31,29 @@ pub(crate) fn status(status: u16) -> Does {
     Does::Answer(status, Vec::new())
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "numbers and words are made on the spot")]
+#[allow(clippy::needless_pass_by_value, reason = "callers pass literals")]
 pub(crate) fn with(status: u16, name: &'static str, value: impl ToString) -> Does {
     Does::Answer(status, vec![(name, value.to_string())])
 }
 
-/// Its clones share what they know, as those of a client do.
+/// Clones share their script and records, as those of a client share connections.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Server {
     inner: Arc<Mutex<Inner>>,
-    /// Of this clone alone: called without it, it panics.
+    /// Of this clone alone. A call without it panics.
     ready: bool,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     script: VecDeque<Does>,
-    /// When the script has ended.
+    /// After the end of the script.
     then: Option<Does>,
     sent: Vec<(Instant, HeaderMap)>,
 }
 
 impl Server {
-    /// Does one after the other, and then answers 200.
+    /// Follows the script, and then answers 200.
     pub(crate) fn that(script: impl IntoIterator<Item = Does>) -> Self {
         let server = Self::default();
         server.inner.lock().unwrap().script = script.into_iter().collect();
@@ -106,6 +110,8 @@ impl Service<Request<String>> for Server {
                     Ok(response.body(request.into_body()).unwrap())
                 }
                 Does::Fail => Err(io::ErrorKind::ConnectionReset.into()),
+                Does::Misuse => Err(io::Error::other("".parse::<http::Uri>().unwrap_err())),
+                Does::Refuse => Err(io::ErrorKind::ConnectionRefused.into()),
                 Does::Hang => std::future::pending().await,
                 Does::Take(time) => {
                     tokio::time::sleep(time).await;
@@ -133,7 +139,7 @@ pub(crate) async fn send(
     retries.layer().layer(server.clone()).ready().await?.call(request).await
 }
 
-/// A `Retries` that writes down every try.
+/// A `Retries` that records every try.
 pub(crate) fn watched(retries: Retries) -> (Retries, Arc<Mutex<Vec<Try>>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&seen);

@@ -11,7 +11,7 @@ async fn waits(retries: &Retries) -> Vec<Duration> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn mintfax_is_waited_for_by_its_own_formula() {
+async fn the_mintfax_preset_waits_by_the_formula_of_mintfax() {
     let retries = Retries::mintfax().deadline(Duration::from_hours(1)).without_budget();
     let mut jitters = Vec::new();
     for _ in 0..200 {

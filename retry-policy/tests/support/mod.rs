@@ -1,4 +1,4 @@
-//! What the tests share: the outcomes and the caps of an API that validates payments.
+//! Shared by the tests: the outcomes and the caps of an API that validates payments.
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, reason = "the lint spares test functions, not their helpers")]
 

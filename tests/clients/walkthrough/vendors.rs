@@ -218,15 +218,19 @@ async fn described(answer: Response) -> String {
 /// After what a client sends a request with a key again.
 fn tried_again(retries: &Retries) -> String {
     let policy = retries.clone().without_budget().policy();
-    let again = |result: Result<Response<()>, ()>| {
+    let again = |result: Result<Response<String>, ()>| {
         let mut request =
             Request::post("http://127.0.0.1/").header("idempotency-key", "a").body(()).expect("a request");
         let (mut policy, mut result) = (policy.clone(), result);
-        let _ = Policy::<_, Response<()>, ()>::clone_request(&mut policy, &request);
+        let _ = Policy::<_, Response<String>, ()>::clone_request(&mut policy, &request);
         policy.retry(&mut request, &mut result).is_some()
     };
     let answered = |status: u16, header: &str| {
-        again(Ok(Response::builder().status(status).header(header, "1").body(()).expect("an answer")))
+        again(Ok(Response::builder()
+            .status(status)
+            .header(header, "1")
+            .body(String::new())
+            .expect("an answer")))
     };
     assert!(again(Err(())), "no answer is always worth another try");
     let always: Vec<_> = (200..600).filter(|status| answered(*status, "x")).collect();

@@ -1,14 +1,14 @@
-//! One visitor that takes any value. It goes three levels deep (policy, field, entry) and skips what lies below, so the
-//! depth of the input costs nothing and meets no recursion limit.
+//! Reads any value with one visitor. It looks three levels deep (policy, field, entry) and skips everything below, so deeply
+//! nested input costs nothing and meets no recursion limit.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::{Entries, Entry, Given, RetryPolicyInput};
+use super::{Entries, Entry, FieldValue, RetryPolicyInput};
 
-/// With the `arbitrary_precision` feature, which any crate of a build can switch on for all, `serde_json` hands a number
-/// on as a map with this one key and the number's text.
+/// The key under which `serde_json` passes on a number as a map, with its feature `arbitrary_precision`, which any crate
+/// of a build can switch on for all. Input can hold the same name: see [`Key`] for how the two are told apart.
 const NUMBER: &str = "$serde_json::private::Number";
 
 pub(super) fn input<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RetryPolicyInput, D::Error> {
@@ -18,7 +18,7 @@ pub(super) fn input<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RetryP
     })
 }
 
-/// A value, as far as anybody here wants to know.
+/// A value, reduced to what the rules need.
 enum Raw {
     Bool(bool),
     /// Saturated: what matters is that it is out of range.
@@ -32,20 +32,6 @@ enum Raw {
 }
 
 impl Raw {
-    fn is_text(&self, text: &str) -> bool {
-        matches!(self, Self::Text(Entry::Text(own)) if own == text)
-    }
-
-    /// The number in a text that `serde_json` wrote.
-    fn number(&self) -> Self {
-        let Self::Text(Entry::Text(text)) = self else { return Self::Other };
-        match (text.parse(), text.parse()) {
-            (Ok(integer), _) => Self::Integer(integer),
-            (_, Ok(float)) => Self::float(float),
-            _ => Self::Other,
-        }
-    }
-
     fn float(float: f64) -> Self {
         const TWO_POW_63: f64 = 9_223_372_036_854_775_808.0;
         if float >= TWO_POW_63 {
@@ -144,15 +130,17 @@ impl<'de> Visitor<'de> for Level {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
         let mut input = RetryPolicyInput::default();
-        while let Some(key) = map.next_key_seed(Self::Entry)? {
-            if key.is_text(NUMBER) {
-                let number = map.next_value_seed(Self::Entry)?.number();
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                return Ok(number);
-            }
-            match self {
-                Self::Policy => fill(&mut input, &key, &mut map)?,
-                Self::Field | Self::Entry => drop(map.next_value::<IgnoredAny>()?),
+        while let Some(key) = map.next_key_seed(KeySeed { in_input: false })? {
+            match (self, key) {
+                (_, Key::Number) => {
+                    let number = map.next_value_seed(NumberText)?;
+                    while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                    return Ok(number);
+                }
+                (Self::Policy, Key::Member(member)) => fill(&mut input, member, &mut map)?,
+                (Self::Policy, Key::Other) | (Self::Field | Self::Entry, _) => {
+                    map.next_value::<IgnoredAny>()?;
+                }
             }
         }
         Ok(if let Self::Policy = self { Raw::Object(Box::new(input)) } else { Raw::Other })
@@ -164,30 +152,180 @@ impl<'de> Visitor<'de> for Level {
     }
 }
 
-/// A field that comes twice is overwritten.
+/// The key of a map.
+enum Key {
+    Member(Member),
+    /// Not in the input: `serde_json` writes it in front of a number's text.
+    Number,
+    Other,
+}
+
+#[derive(Clone, Copy)]
+enum Member {
+    Enabled,
+    MaxRetries,
+    IntervalSeconds,
+    Outcomes,
+}
+
+impl Key {
+    fn named(name: &str) -> Self {
+        Self::Member(match name {
+            "enabled" => Member::Enabled,
+            "max_retries" => Member::MaxRetries,
+            "interval_seconds" => Member::IntervalSeconds,
+            "outcomes" => Member::Outcomes,
+            _ => return Self::Other,
+        })
+    }
+}
+
+/// Reads a key, and tells a name in the input from [`NUMBER`] as `serde_json` writes it.
+///
+/// It asks for an optional key. A reader answers that with `visit_some` for a key of the input, and the name inside is then a
+/// name, whatever it says. `serde_json`'s number is not read from the input, answers every question with the constant, and
+/// so arrives at `visit_borrowed_str` directly.
+struct KeySeed {
+    in_input: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for KeySeed {
+    type Value = Key;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Key, D::Error> {
+        deserializer.deserialize_option(self)
+    }
+}
+
+/// Formats other than JSON have keys that are not text.
+impl<'de> Visitor<'de> for KeySeed {
+    type Value = Key;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Key, D::Error> {
+        deserializer.deserialize_any(Self { in_input: true })
+    }
+
+    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Key, E> {
+        Ok(if name == NUMBER && !self.in_input { Key::Number } else { Key::named(name) })
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Key, E> {
+        Ok(Key::named(name))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Key, E> {
+        Ok(Key::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Key, E> {
+        Ok(Key::Other)
+    }
+
+    fn visit_i128<E>(self, _: i128) -> Result<Key, E> {
+        Ok(Key::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Key, E> {
+        Ok(Key::Other)
+    }
+
+    fn visit_u128<E>(self, _: u128) -> Result<Key, E> {
+        Ok(Key::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Key, E> {
+        Ok(Key::Other)
+    }
+
+    fn visit_bytes<E>(self, _: &[u8]) -> Result<Key, E> {
+        Ok(Key::Other)
+    }
+
+    fn visit_none<E>(self) -> Result<Key, E> {
+        Ok(Key::Other)
+    }
+
+    fn visit_unit<E>(self) -> Result<Key, E> {
+        Ok(Key::Other)
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Key, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Key, A::Error> {
+        IgnoredAny.visit_seq(seq)?;
+        Ok(Key::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Key, A::Error> {
+        IgnoredAny.visit_map(map)?;
+        Ok(Key::Other)
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Key, A::Error> {
+        IgnoredAny.visit_enum(data)?;
+        Ok(Key::Other)
+    }
+}
+
+/// Reads the text of a number that `serde_json` wrote, to the same result as without `arbitrary_precision`.
+struct NumberText;
+
+impl<'de> DeserializeSeed<'de> for NumberText {
+    type Value = Raw;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Raw, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for NumberText {
+    type Value = Raw;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the text of a number")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Raw, E> {
+        Ok(match (text.parse(), text.parse()) {
+            // JSON readers hand it on as the float -0.0.
+            (Ok(0), _) if text.starts_with('-') => Raw::Other,
+            (Ok(integer), _) => Raw::Integer(integer),
+            (_, Ok(float)) => Raw::float(float),
+            _ => Raw::Other,
+        })
+    }
+}
+
+/// Reads a field into `input`. If it was there before, the new value counts.
 fn fill<'de, A: MapAccess<'de>>(
     input: &mut RetryPolicyInput,
-    key: &Raw,
+    member: Member,
     map: &mut A,
 ) -> Result<(), A::Error> {
     let integer = |raw| if let Raw::Integer(value) = raw { Some(value) } else { None };
-    if key.is_text("enabled") {
-        input.enabled = given(map, |raw| if let Raw::Bool(value) = raw { Some(value) } else { None })?;
-    } else if key.is_text("max_retries") {
-        input.max_retries = given(map, integer)?;
-    } else if key.is_text("interval_seconds") {
-        input.interval_seconds = given(map, integer)?;
-    } else if key.is_text("outcomes") {
-        input.outcomes = given(map, |raw| if let Raw::Array(entries) = raw { Some(entries) } else { None })?;
-    } else {
-        map.next_value::<IgnoredAny>()?;
+    match member {
+        Member::Enabled => {
+            input.enabled = value(map, |raw| if let Raw::Bool(value) = raw { Some(value) } else { None })?;
+        }
+        Member::MaxRetries => input.max_retries = value(map, integer)?,
+        Member::IntervalSeconds => input.interval_seconds = value(map, integer)?,
+        Member::Outcomes => {
+            let array = |raw| if let Raw::Array(entries) = raw { Some(entries) } else { None };
+            input.outcomes = value(map, array)?;
+        }
     }
     Ok(())
 }
 
-fn given<'de, A: MapAccess<'de>, T>(
+fn value<'de, A: MapAccess<'de>, T>(
     map: &mut A,
     wanted: impl FnOnce(Raw) -> Option<T>,
-) -> Result<Given<T>, A::Error> {
-    Ok(wanted(map.next_value_seed(Level::Field)?).map_or(Given::WrongType, Given::Value))
+) -> Result<FieldValue<T>, A::Error> {
+    Ok(wanted(map.next_value_seed(Level::Field)?).map_or(FieldValue::WrongType, FieldValue::Value))
 }
