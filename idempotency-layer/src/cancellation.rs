@@ -1,4 +1,4 @@
-//! What the future of a request, which may be dropped, and its engine tell each other.
+//! The state that the response future and the request path share about cancellation.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -6,7 +6,8 @@ use tokio::sync::Notify;
 
 /// Whether a request holds a claim, and whether its client disconnected.
 ///
-/// The engine writes the first, the future of the response reads it when it is dropped, and the other way round.
+/// The request path sets the first, and the response future reads it when it is dropped. The response
+/// future sets the second, and the request path reads it.
 #[derive(Debug, Default)]
 pub(crate) struct CancellationState {
     holds_claim: AtomicBool,
@@ -16,27 +17,27 @@ pub(crate) struct CancellationState {
 }
 
 impl CancellationState {
-    /// Notes that the request holds a claim from now on, or may.
+    /// Notes that the request holds a claim from now on, or may hold one.
     pub(crate) fn claim_begins(&self) {
         self.holds_claim.store(true, Ordering::Relaxed);
     }
 
-    /// Notes that the request holds no claim, or none any more: it may be dropped.
+    /// Notes that the request holds no claim. It may be dropped.
     pub(crate) fn claim_ends(&self) {
         self.holds_claim.store(false, Ordering::Relaxed);
     }
 
-    /// Returns whether the request holds a claim, or may.
+    /// Returns whether the request holds a claim or may hold one.
     pub(crate) fn holds_claim(&self) -> bool {
         self.holds_claim.load(Ordering::Relaxed)
     }
 
-    /// Notes that the client left: nobody is waiting for a response.
+    /// Notes that the client disconnected.
     pub(crate) fn disconnect(&self) {
         self.is_disconnected.store(true, Ordering::Relaxed);
     }
 
-    /// Returns whether the client left.
+    /// Returns whether the client disconnected.
     pub(crate) fn is_disconnected(&self) -> bool {
         self.is_disconnected.load(Ordering::Relaxed)
     }
@@ -47,7 +48,7 @@ impl CancellationState {
         self.cancelled.notify_one();
     }
 
-    /// Returns whether the request was cancelled, so that its handler is not to be started.
+    /// Returns whether the request was cancelled. Its handler must not start then.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.is_cancelled.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! gRPC over HTTP/2, as far as the layer needs it: message frames, where a stream begins, and statuses.
+//! gRPC over HTTP/2: message frames, the detection of streams, and statuses.
 //!
 //! Sources: [PROTOCOL-HTTP2](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md) for the framing and the
 //! place of the status, [statuscodes](https://github.com/grpc/grpc/blob/master/doc/statuscodes.md) for its numbers.
@@ -53,7 +53,7 @@ pub(crate) enum Call {
 ///
 /// # Cancel safety
 ///
-/// What a dropped read had read is lost.
+/// If the future is dropped, the bytes it has read are lost.
 pub(crate) async fn read<B: Replayable>(body: &mut B, limit: usize) -> Call {
     let mut first = FirstMessage::default();
     let mut read = Buffer::default();
@@ -75,7 +75,10 @@ pub(crate) async fn read<B: Replayable>(body: &mut B, limit: usize) -> Call {
                 Ok(data) => data,
                 // Trailers are the last frame of a body.
                 Err(frame) => {
-                    return Call::Unary(Read::Whole(read.into_bytes(), frame.into_trailers().ok()));
+                    return Call::Unary(Read::Whole(
+                        read.into_bytes(),
+                        frame.into_trailers().ok().map(Box::new),
+                    ));
                 }
             },
         };

@@ -1,8 +1,8 @@
-//! What a handler asked for and could not have, answered by the contract.
+//! Errors of extractors, rendered by the contract.
 //!
-//! An extractor knows neither the contract nor why a request has no claim. It answers as if there were no layer, and
-//! leaves a [`HandlerError`] in the extensions of its response. The layer sees that response on its way out, and
-//! answers by its contract instead.
+//! An extractor knows neither the contract nor why a request has no claim. It responds as if there
+//! were no layer, and puts a [`HandlerError`] into the extensions of its response. The layer replaces
+//! that response by a rejection of its contract.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -22,13 +22,13 @@ use crate::trace;
 /// The `Retry-After` of a 503.
 const RETRY_SOON: Duration = Duration::from_secs(1);
 
-/// Why an extractor, or a [`CoCommitError`](crate::CoCommitError), answered in the handler's place.
+/// Why an extractor or a [`CoCommitError`](crate::CoCommitError) responded in place of the handler.
 #[derive(Clone)]
 pub(crate) struct HandlerError {
     pub(crate) kind: RejectionKind,
-    /// Whether a claim would have helped. The layer knows better why there is none.
+    /// Whether the error is that the request has no claim. The layer knows the reason.
     pub(crate) needs_claim: bool,
-    /// Whether a layer that looks at the request would have helped.
+    /// Whether the error is that no layer processes the request.
     pub(crate) needs_layer: bool,
     pub(crate) source: Arc<dyn Error + Send + Sync>,
 }
@@ -36,7 +36,7 @@ pub(crate) struct HandlerError {
 /// Why a request runs without a claim.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum NoClaim {
-    /// The contract, or `Builder::when`, leaves it out.
+    /// The contract or `Builder::when` excludes it.
     NotConcerned,
     NoKey,
     StoreFailed,
@@ -50,7 +50,7 @@ pub(crate) enum NoClaim {
 struct PassedThrough;
 
 impl HandlerError {
-    /// Answers where no layer may be. One that is there answers anew.
+    /// Responds without a layer. A layer outside replaces this response.
     pub(crate) fn into_response(self) -> axum::response::Response {
         let contract = Contract::ietf();
         let rejection = self.rejection(&contract, self.kind);
@@ -68,13 +68,13 @@ impl HandlerError {
     }
 }
 
-/// The contract and the reason why a request passes the layer without a claim.
+/// The contract, and the reason why a request passes the layer without a claim.
 pub(crate) struct Unclaimed {
     contract: Arc<dyn HasContract>,
     why: NoClaim,
 }
 
-/// A layer's settings, whatever its store.
+/// The settings of a layer, independent of the type of its store.
 trait HasContract: Send + Sync {
     fn contract(&self) -> &Contract;
 }
@@ -90,7 +90,7 @@ impl Unclaimed {
         Self { contract: config.clone(), why }
     }
 
-    /// The response, or the contract's where it stands for a [`HandlerError`].
+    /// Returns the response, or the contract's rejection if the response carries a [`HandlerError`].
     pub(crate) fn answer<R: Replayable>(&self, response: Response<R>) -> Response<R> {
         let Some(error) = response.extensions().get::<HandlerError>().cloned() else { return response };
         let contract = self.contract.contract();
@@ -111,14 +111,15 @@ impl Unclaimed {
         let mut response = render(contract, rejection, None);
         response.extensions_mut().insert(outcome);
         if self.why == NoClaim::NotConcerned {
-            // The request may concern a layer further out.
+            // An outer layer may process this request.
             response.extensions_mut().insert(error);
         }
         response
     }
 }
 
-/// The response to a keyed request, or the contract's where it stands for a [`HandlerError`].
+/// Returns the response to a keyed request, or the contract's rejection if the response carries a
+/// [`HandlerError`].
 pub(crate) fn answer<R: Replayable>(contract: &Contract, key: &Key, response: Response<R>) -> Response<R> {
     match response.extensions().get::<HandlerError>() {
         None => response,

@@ -1,4 +1,4 @@
-//! Waiting for the owner of a claim.
+//! Requests that wait for the owner of a claim.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,31 +10,31 @@ use tokio::time::timeout_at;
 use crate::clock::{after, now};
 use crate::store::RecordId;
 
-/// The requests of this process that wait, by record.
+/// The waiting requests of this process, by record.
 ///
-/// An owner that nobody waits for pays one look at an empty map; only a waiter makes an entry.
+/// If nobody waits, the owner of a claim only looks at an empty map.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters(Mutex<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
     records: HashMap<RecordId, Queue>,
-    /// How many wait, for all records together.
+    /// The number of waiting requests, for all records together.
     count: usize,
 }
 
-/// Those who wait for one record.
+/// The requests that wait for one record.
 #[derive(Debug, Default)]
 struct Queue {
-    /// How often an owner was done with the record, as far as this process knows.
+    /// How often an owner ended its claim of the record, as far as this process knows.
     ends: watch::Sender<u64>,
-    /// Whether one of them asks the store now and then, for all.
+    /// Whether one of them polls the store for all.
     is_led: bool,
 }
 
 impl Waiters {
-    /// Takes a place in the queue for a record. What happens to the record from now on is not missed, so the caller looks
-    /// at the store once more before it waits. `None`: `max` places are taken.
+    /// Joins the queue for a record. Changes from now on are not missed, so the caller asks the store once
+    /// more before it waits. Returns `None` if `max` places are taken.
     pub(crate) fn join(&self, record: RecordId, max: usize) -> Option<Place<'_>> {
         let mut waiting = self.lock();
         if waiting.count >= max {
@@ -46,7 +46,7 @@ impl Waiters {
         Some(Place { waiters: self, record, ends, seen, leads: false })
     }
 
-    /// Wakes everybody who waits for a record.
+    /// Wakes all requests that wait for a record.
     pub(crate) fn wake(&self, record: RecordId) {
         if let Some(queue) = self.lock().records.get(&record) {
             queue.ends.send_modify(|ends| *ends += 1);
@@ -58,26 +58,26 @@ impl Waiters {
     }
 }
 
-/// A place in the queue. The last one to leave takes the entry away.
+/// A place in the queue. The last place to be dropped removes the queue.
 pub(crate) struct Place<'a> {
     waiters: &'a Waiters,
     record: RecordId,
     ends: watch::Receiver<u64>,
-    /// As many ends were looked at.
+    /// The number of ends that this request has seen.
     seen: u64,
-    /// Whether this one asks the store for all.
+    /// Whether this request polls the store for all.
     leads: bool,
 }
 
 impl Place<'_> {
-    /// Waits until the store is to be asked again: when the record's owner is done with it, after `left`, and every `poll` if
-    /// nobody else in the queue asks so often.
+    /// Waits until the store should be asked again: when the owner ends its claim, after `left`, or after
+    /// `poll` if this request polls for the queue.
     pub(crate) async fn next_look(&mut self, poll: Duration, left: Duration) {
         let (look, until) = (after(now(), poll), after(now(), left));
         loop {
             self.lead();
             let until = if self.leads { until.min(look) } else { until };
-            // The sender lives as long as this place does, so there is no error to see.
+            // The sender lives as long as this place, so `changed` cannot fail.
             if timeout_at(until, self.ends.changed()).await.is_err() {
                 return;
             }
@@ -86,11 +86,11 @@ impl Place<'_> {
                 self.seen = ends;
                 return;
             }
-            // Otherwise, whoever asked for all has left.
+            // Otherwise the request that polled for all has left.
         }
     }
 
-    /// Tells the others in the queue what this one was told: the owner, perhaps in another process, is done.
+    /// Wakes the other requests in the queue after the poll found that the owner ended its claim.
     pub(crate) fn tell_others(&self) {
         if self.leads {
             self.waiters.wake(self.record);
@@ -115,7 +115,7 @@ impl Drop for Place<'_> {
             waiting.records.remove(&self.record);
         } else if self.leads {
             queue.is_led = false;
-            queue.ends.send_modify(|_| ()); // one of the others leads from now on
+            queue.ends.send_modify(|_| ()); // another request takes over polling
         }
     }
 }

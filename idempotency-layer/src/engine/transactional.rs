@@ -1,4 +1,5 @@
-//! The way of a request whose claim is its transaction. Killed anywhere in here, it leaves nothing, or the whole.
+//! The path of a request that claims in the transaction. If the process is killed in here, either
+//! nothing is left or everything was committed.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -26,19 +27,19 @@ use crate::store::{
 };
 use crate::trace;
 
-/// How long the rollback of a run whose handler was dropped is waited for.
+/// How long to wait for the rollback of a run whose handler was dropped.
 const ROLL_BACK_WITHIN: Duration = Duration::from_millis(500);
 
-/// A request that runs in a transaction that is its claim.
+/// A request whose claim is its transaction.
 pub(super) struct TransactionalRun<'a, St> {
     engine: &'a Engine<St>,
     idempotency: Idempotency,
     transaction: Box<dyn ClaimTransaction>,
-    /// When the transaction has taken too long.
+    /// The deadline of the transaction.
     until: Instant,
 }
 
-/// How a run ended, or that it took too long.
+/// How a run ended, or that it missed its deadline.
 enum RunEnded<R, E> {
     In(Ended<R, E>),
     TooLate,
@@ -55,7 +56,7 @@ impl<'a, St: Store> TransactionalRun<'a, St> {
         Self { engine, idempotency, transaction, until: after(asked_at, time) }
     }
 
-    /// Runs the handler in the transaction, ends that, and answers.
+    /// Runs the handler in the transaction, ends the transaction, and answers.
     pub(super) async fn engage<S, B, R>(
         self,
         mut inner: Callee<S>,
@@ -68,7 +69,7 @@ impl<'a, St: Store> TransactionalRun<'a, St> {
     {
         let engine = self.engine;
         let idempotency = self.idempotency.clone();
-        // Killed in any of these awaits: the transaction ends with its connection, and nothing is left.
+        // Killed at any of these awaits: the transaction ends with its connection and leaves nothing.
         let mut ended = None;
         if engine.run().orphan {
             inner.give_readiness_back();
@@ -93,7 +94,7 @@ impl<'a, St: Store> TransactionalRun<'a, St> {
         }
         request.extensions_mut().insert(idempotency);
         self.transaction.offer(request.extensions_mut());
-        // Handler and response body are dropped with this block, before their transaction is ended.
+        // The block drops the handler and the response body before the transaction ends.
         let ended = {
             let answered = pin!(async move {
                 match inner.call(request).await {
@@ -101,17 +102,17 @@ impl<'a, St: Store> TransactionalRun<'a, St> {
                     Err(error) => Ended::Failed(error),
                 }
             });
-            let answered = pin!(engine.unless_cancelled(answered));
+            let answered = engine.unless_cancelled(answered);
             let answered = pin!(async { Some(answered.await.unwrap_or(Ended::Cancelled)) });
             within_time(self.until, answered).await
         };
         self.settle(ended.unwrap_or(RunEnded::TooLate)).await
     }
 
-    /// Ends the transaction as the run ended, then answers.
+    /// Commits or rolls back, as the run ended, then answers.
     async fn settle<R: Replayable, E>(self, ended: RunEnded<R, E>) -> Result<Response<R>, E> {
         let Self { engine, transaction, .. } = self;
-        // Killed in any of these: the transaction is rolled back, or was committed whole.
+        // Killed in any of these: the transaction was committed as a whole, or is rolled back.
         let answer = match ended {
             RunEnded::In(Ended::Stored { response, outcome, commits }) => {
                 let with_rows = commits || transaction.keeps_on_error();
@@ -150,7 +151,7 @@ impl<'a, St: Store> TransactionalRun<'a, St> {
             }
             RunEnded::In(Ended::Cancelled) => {
                 give_up(transaction).await;
-                Ok(engine.reject(RejectionKind::InProgress)) // to nobody
+                Ok(engine.reject(RejectionKind::InProgress)) // nobody receives it
             }
             RunEnded::TooLate => {
                 trace::ended_without_response(engine.record, "transaction_time");
@@ -164,15 +165,15 @@ impl<'a, St: Store> TransactionalRun<'a, St> {
 }
 
 impl<St: Store> Engine<St> {
-    /// Answers a run whose commit failed. Where nobody knows whether it did, a policy that must not run again has that
-    /// written into the record.
+    /// Answers a run whose commit failed. If the result of the commit is unknown and the policy forbids
+    /// another run, writes that into the record.
     async fn not_committed<R: Replayable>(&self, error: &StoreError) -> Response<R> {
         trace::store_failed(self.record, "commit", error);
         if error.kind() != StoreErrorKind::Unavailable {
             return self.reject(RejectionKind::RolledBack);
         }
         if matches!(self.config.on_orphan, OnOrphan::Halt) {
-            // A commit that took effect left a record, and then this finds a replay.
+            // If the commit took effect, this claim finds its record and is answered with a replay.
             let asked = ClaimRequest {
                 record: self.record,
                 fingerprint: Fingerprint::NONE,
@@ -190,7 +191,7 @@ impl<St: Store> Engine<St> {
         self.reject(RejectionKind::NotRecorded)
     }
 
-    /// Notes that nothing is left to finish if the client disconnects, and lets waiters look.
+    /// Notes that the request can be dropped, and wakes the waiting requests.
     fn transaction_ended(&self) {
         self.cancellation.claim_ends();
         if !self.config.wait.is_zero() {
@@ -199,13 +200,14 @@ impl<St: Store> Engine<St> {
     }
 }
 
-/// Rolls back a run whose handler was dropped. The next try meets no lock, unless the handler left a long statement on its
-/// way: then the connection is closed, and the database ends the transaction when it notices.
+/// Rolls back a run whose handler was dropped, so that a retry meets no lock. If the handler left a
+/// long statement running, the connection is closed instead, and the database ends the transaction
+/// when it notices.
 async fn give_up(transaction: Box<dyn ClaimTransaction>) {
     let _ = timeout(ROLL_BACK_WITHIN, transaction.roll_back()).await;
 }
 
-/// Drives a future for as long as the transaction may take. A panic is a way to end.
+/// Drives a future until the deadline of the transaction. A panic is returned.
 async fn within_time<R, E>(
     until: Instant,
     future: impl Future<Output = Option<Ended<R, E>>> + Unpin,
@@ -217,7 +219,7 @@ async fn within_time<R, E>(
     }
 }
 
-/// Drives a future; a panic is a value.
+/// Drives a future. A panic is returned.
 async fn contained<F: Future + Unpin>(mut future: F) -> Result<F::Output, Panic> {
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut future).poll(cx))) {
         Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),

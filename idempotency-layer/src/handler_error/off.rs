@@ -1,4 +1,4 @@
-//! Nothing, in the place of `handler_error.rs` where the feature `axum` is off: there are no extractors.
+//! Replaces `handler_error.rs` without the feature `axum`, where there are no extractors.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A record as a claim in the transaction sees it, and what follows from it.
+//! A record as a claim in the transaction reads it, and the decision that follows from it.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,8 +8,8 @@ use super::{Checkpoint, Claim, ClaimRequest, ClaimToken, Fence, RecordId, Run, T
 use crate::fingerprint::Fingerprint;
 use crate::response::StoredResponse;
 
-/// What a claim is told is left where a transaction is the claim: it has no lease, and may end at any moment. A layer that
-/// waits asks again after that, and each time takes a connection.
+/// The remaining lease that is reported for a claim in the transaction. It has no lease and may end at
+/// any moment. A waiting request asks again after this time, and takes a connection each time.
 pub(super) const NO_LEASE_LEFT: Duration = Duration::from_millis(100);
 
 /// A record of the store, read at one moment.
@@ -23,13 +23,13 @@ pub struct Seen {
     pub(super) token: ClaimToken,
     pub(super) attempt: u32,
     pub(super) checkpoint: Option<Checkpoint>,
-    /// What is left of the time to live; zero: it is over.
+    /// The remaining time to live. Zero if the record has expired.
     pub(super) expires_in: Duration,
 }
 
 #[derive(Clone, Debug)]
 pub(super) enum SeenState {
-    /// A leased claim runs, with so much of its lease left; zero: it is over.
+    /// A leased claim runs. `lease_left` is zero if its lease has ended.
     Running {
         lease_left: Duration,
     },
@@ -38,14 +38,14 @@ pub(super) enum SeenState {
     Tombstone(Tombstone),
 }
 
-/// What a claim in the transaction is answered.
+/// The answer to a claim in the transaction.
 #[derive(Debug)]
 pub(super) enum Decision {
     Run(Run),
     Answer(Claim),
 }
 
-/// Decides a claim by the record as it was read after the lock was tried.
+/// Decides a claim from the record, which was read after the attempt to take the lock.
 ///
 /// | record | lock gained | not gained |
 /// |---|---|---|
@@ -73,7 +73,7 @@ pub(super) fn decide(seen: Option<&Seen>, request: &ClaimRequest, gained: bool) 
     })
 }
 
-/// What a record says to a request that lost against it, or that only asks: in flight where it would have run.
+/// Returns the answer to a request that does not run. It is in flight where the request would have run.
 pub(super) fn answer(seen: Option<&Seen>, request: &ClaimRequest) -> Claim {
     match decide(seen, request, false) {
         Decision::Answer(claim) => claim,
@@ -82,7 +82,7 @@ pub(super) fn answer(seen: Option<&Seen>, request: &ClaimRequest) -> Claim {
 }
 
 impl Seen {
-    /// Whether a claim begins the record anew.
+    /// Returns whether a claim starts a new record in place of this one.
     pub(super) fn is_forgotten(&self) -> bool {
         match self.state {
             SeenState::Running { lease_left } => self.expires_in.is_zero() && lease_left.is_zero(),
@@ -91,7 +91,7 @@ impl Seen {
         }
     }
 
-    /// `None`: the holder of the lock runs.
+    /// Returns the answer to a claim, or `None` if the holder of the lock runs.
     fn answer(&self, request: &ClaimRequest) -> Option<Claim> {
         if !self.fingerprint.matches(&request.fingerprint) {
             return Some(Claim::Mismatch);
@@ -109,7 +109,7 @@ impl Seen {
     }
 }
 
-/// The records whose handlers run in this process, in the transaction. A duplicate of one of them needs no connection.
+/// The records that this process runs in the transaction. A duplicate of them needs no connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Running(Arc<Mutex<HashSet<RecordId>>>);
 
@@ -118,7 +118,8 @@ impl Running {
         self.lock().contains(&record)
     }
 
-    /// Enters a record that is about to run, until the value is dropped. `None`: it is there already.
+    /// Enters a record that is about to run, until the value is dropped. Returns `None` if it is running
+    /// already.
     pub(super) fn enter(&self, record: RecordId) -> Option<RunningRecord> {
         let entered = self.lock().insert(record);
         entered.then(|| RunningRecord { running: self.clone(), record })
