@@ -56,7 +56,7 @@ pin_project! {
         #[pin]
         rest: Option<B>,
         trailers: Option<Box<HeaderMap>>,
-        // Set when the rest breaks off.
+        // Set if the rest breaks off.
         broke_off: Option<Arc<AtomicBool>>,
     }
 }
@@ -67,22 +67,17 @@ impl<B> ReplayBody<B> {
         Self { data: None, rest: Some(body), trailers: None, broke_off: None }
     }
 
-    /// A body none of which was read yet. When it breaks off while it is read, `broke_off` is set.
+    /// Wraps a body that was not read yet. Sets `broke_off` if the body breaks off while it is read.
     pub(crate) fn watched(body: B, broke_off: Arc<AtomicBool>) -> Self {
         Self { broke_off: Some(broke_off), ..Self::new(body) }
     }
 
-    /// A body that was read to its end.
-    pub(crate) fn read(data: Bytes, trailers: Option<HeaderMap>) -> Self {
-        Self {
-            data: Some(data).filter(|data| !data.is_empty()),
-            rest: None,
-            trailers: trailers.map(Box::new),
-            broke_off: None,
-        }
+    /// Makes a body from one that was read to its end.
+    pub(crate) fn read(data: Bytes, trailers: Option<Box<HeaderMap>>) -> Self {
+        Self { data: Some(data).filter(|data| !data.is_empty()), rest: None, trailers, broke_off: None }
     }
 
-    /// A body that was read in part.
+    /// Makes a body from one that was read in part.
     pub(crate) fn resumed(data: Bytes, rest: B) -> Self {
         Self { data: Some(data).filter(|data| !data.is_empty()), ..Self::new(rest) }
     }
@@ -151,7 +146,7 @@ where
         let ReplayBody { data, rest, trailers, broke_off } = body;
         match rest {
             None => Self { data, rest: None, trailers, broke_off },
-            // What was read comes before what is left; a body that still has bytes of its own was not read.
+            // The bytes that were read come first. If there are none, `rest` still has its own.
             Some(rest) => Self {
                 data: data.or(rest.data),
                 rest: rest.rest,
@@ -174,7 +169,7 @@ impl<E: Into<BoxError> + 'static> Replayable for BoxBody<Bytes, E> {
     }
 }
 
-/// Of its one frame: a `Full` has no trailers and is never read in part.
+/// Keeps the one frame. A `Full` has no trailers and is never read in part.
 impl Replayable for http_body_util::Full<Bytes> {
     fn from_replay(body: ReplayBody<Self>) -> Self {
         body.rest.unwrap_or_else(|| Self::new(body.data.unwrap_or_default()))
@@ -186,15 +181,15 @@ mod axum;
 #[cfg(feature = "tonic")]
 mod tonic;
 
-/// What came of reading a body.
+/// The result of reading a body.
 pub(crate) enum Read {
-    /// All of it.
-    Whole(Bytes, Option<HeaderMap>),
-    /// It is longer than the limit. This much was read; the rest is still in the body.
+    /// All of it, with its trailers. They are boxed because few bodies have any.
+    Whole(Bytes, Option<Box<HeaderMap>>),
+    /// The body is longer than the limit. These bytes were read. The rest is still in the body.
     TooLarge(Bytes),
-    /// A limit on its length, set outside of the layer, was exceeded.
+    /// The body exceeds a length limit of middleware outside the layer.
     LimitedElsewhere(BoxError),
-    /// It broke off.
+    /// The body broke off.
     Failed(BoxError),
 }
 
@@ -202,7 +197,7 @@ pub(crate) enum Read {
 ///
 /// # Cancel safety
 ///
-/// What a dropped read had read is lost.
+/// If the future is dropped, the bytes it has read are lost.
 pub(crate) async fn read<B: Replayable>(body: &mut B, limit: usize) -> Read {
     let limit = limit as u64;
     let expected = body.size_hint().lower();
@@ -222,14 +217,19 @@ pub(crate) async fn read<B: Replayable>(body: &mut B, limit: usize) -> Read {
                 if read.len() as u64 > limit {
                     return Read::TooLarge(read.into_bytes());
                 }
+                // Saves a poll: most bodies know that this was their last frame.
+                if body.is_end_stream() {
+                    break;
+                }
             }
-            Err(frame) => trailers = frame.into_trailers().ok().or(trailers),
+            Err(frame) => trailers = frame.into_trailers().ok().map(Box::new).or(trailers),
         }
     }
     Read::Whole(read.into_bytes(), trailers)
 }
 
-/// Tells a limit set outside of the layer from a body that broke off. Middleware and frameworks wrap the error of a limit, so the whole chain of causes is looked at.
+/// Distinguishes a length limit outside the layer from a body that broke off. Middleware and frameworks
+/// wrap the error of a limit, so all of its sources are checked.
 pub(crate) fn failed(error: BoxError) -> Read {
     let mut cause: Option<&(dyn Error + 'static)> = Some(&*error);
     while let Some(error_or_cause) = cause {
@@ -241,7 +241,7 @@ pub(crate) fn failed(error: BoxError) -> Read {
     Read::Failed(error)
 }
 
-/// The data of a body, as far as it was read. A body of one frame, as most are, is not copied.
+/// The data that was read of a body. The data of a single frame is not copied.
 #[derive(Default)]
 pub(crate) struct Buffer {
     first: Bytes,
@@ -249,7 +249,8 @@ pub(crate) struct Buffer {
 }
 
 impl Buffer {
-    /// Adds a frame of a body that `expected` bytes are known of.
+    /// Adds a frame of a body that has at least `expected` bytes.
+    #[inline]
     pub(crate) fn push(&mut self, data: Bytes, expected: u64) {
         if self.first.is_empty() && self.more.is_none() {
             self.first = data;
@@ -265,11 +266,45 @@ impl Buffer {
         buffer.extend_from_slice(&data);
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.more.as_ref().map_or(self.first.len(), BytesMut::len)
     }
 
+    #[inline]
     pub(crate) fn into_bytes(self) -> Bytes {
         self.more.map_or(self.first, BytesMut::freeze)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    /// A body of one frame that panics when it is polled after its end.
+    struct OneFrame(Option<Bytes>);
+
+    impl Body for OneFrame {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(Some(Ok(Frame::data(self.0.take().expect("not polled after its end")))))
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.0.is_none()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_knows_its_end_is_not_polled_after_it() {
+        let mut body = ReplayBody::new(OneFrame(Some(Bytes::from_static(b"all of it"))));
+        assert!(matches!(read(&mut body, 9).await, Read::Whole(data, None) if data == "all of it"));
     }
 }

@@ -16,7 +16,7 @@ pub(crate) struct CancellationState {
 }
 
 impl CancellationState {
-    /// Notes that the request holds a claim from now on, or may.
+    /// Notes that the request holds a claim from now on, or may hold one.
     pub(crate) fn claim_begins(&self) {
         self.holds_claim.store(true, Ordering::Relaxed);
     }
@@ -26,7 +26,7 @@ impl CancellationState {
         self.holds_claim.store(false, Ordering::Relaxed);
     }
 
-    /// Returns whether the request holds a claim, or may.
+    /// Returns whether the request holds a claim or may hold one.
     pub(crate) fn holds_claim(&self) -> bool {
         self.holds_claim.load(Ordering::Relaxed)
     }

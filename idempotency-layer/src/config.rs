@@ -1,4 +1,4 @@
-//! The settings of a layer, as its requests read them.
+//! The settings of a layer.
 
 use std::fmt;
 use std::pin::Pin;
@@ -15,7 +15,11 @@ use crate::scope::Scope;
 use crate::store::{ClaimRequest, RecordId, TransactionClaim};
 use crate::wait::Waiters;
 
-/// The settings of a layer and what its requests share.
+/// The settings of a layer, and the state that its requests share.
+///
+/// Aligned so that the reference count of its `Arc`, which every request changes, does not share a
+/// cache line with the settings, which every request reads.
+#[repr(align(128))]
 pub(crate) struct Config<St> {
     pub(crate) contract: Contract,
     pub(crate) scope: Box<ScopeOf>,
@@ -28,7 +32,7 @@ pub(crate) struct Config<St> {
     pub(crate) max_detached: usize,
     pub(crate) max_waiters: usize,
     pub(crate) commits: Classifier,
-    /// `None`: claims are leased.
+    /// `None` if claims are leased.
     pub(crate) in_transaction: Option<InTransaction<St>>,
     pub(crate) on_orphan: OnOrphan,
     pub(crate) on_disconnect: OnDisconnect,
@@ -36,19 +40,19 @@ pub(crate) struct Config<St> {
     pub(crate) waiters: Waiters,
     /// Requests whose client disconnected.
     pub(crate) detached: TaskTracker,
-    /// Claims that are given up in the background.
+    /// Claims that the background gives up.
     pub(crate) given_up: TaskTracker,
 }
 
-/// How claims are made in the transaction.
+/// The settings of [`Builder::claim_in_transaction`](crate::Builder::claim_in_transaction).
 pub(crate) struct InTransaction<St> {
     pub(crate) claim: ClaimIn<St>,
     /// From the beginning of the transaction to the captured response.
     pub(crate) time: Duration,
 }
 
-/// [`ClaimsInTransaction::claim_in_transaction`](crate::ClaimsInTransaction::claim_in_transaction): a pointer, so that the
-/// layer does not ask it of every store.
+/// [`ClaimsInTransaction::claim_in_transaction`](crate::ClaimsInTransaction::claim_in_transaction) as a
+/// pointer, so that the layer does not require the trait of every store.
 pub(crate) type ClaimIn<St> =
     fn(
         &St,
@@ -87,12 +91,12 @@ pub enum OnStoreFailure {
 }
 
 impl<St> Config<St> {
-    /// Returns whether a request goes on without the store. A store that answers, if only that it is full, was reached.
+    /// Returns whether a request runs without the store. A store that answers that it is full was reached.
     pub(crate) fn passes_through(&self, error: &StoreError) -> bool {
         self.on_store_failure == OnStoreFailure::PassThrough && error.kind() == StoreErrorKind::Unavailable
     }
 
-    /// Lets the waiters of this process look at a record again.
+    /// Wakes the requests of this process that wait for a record.
     pub(crate) fn wake_waiters(&self, record: RecordId) {
         if !self.wait.is_zero() {
             self.waiters.wake(record);

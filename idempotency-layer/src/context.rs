@@ -158,7 +158,7 @@ pub enum CheckpointError {
     Store(#[source] StoreError),
 }
 
-/// A request with a claim, whatever the type of its store.
+/// A request that holds a claim, independent of the type of its store.
 pub(crate) trait Context: Send + Sync {
     fn key(&self) -> &Key;
 

@@ -1,8 +1,9 @@
-//! The way of a request: key, scope, claim, run, capture, complete, answer; or replay, or reject.
+//! The request path: key, scope, claim, run, capture, complete, answer; or replay, or reject.
 //!
-//! Each await says what happens if the request is dropped there. "Dropped" is the client leaving: from the claim on
-//! the future is not dropped then but moved onto the runtime (`future.rs`), so what is left is the process being killed.
-//! What happens between claim and answer is in `engine/claimed.rs`.
+//! A comment at each await says what happens if the request is dropped there. A request is dropped
+//! when its client disconnects. After the claim, the future moves to the runtime instead
+//! (`future.rs`), so from there on only a killed process can interrupt it. The steps between claim
+//! and answer are in `engine/claimed.rs`.
 
 mod admission;
 mod call;
@@ -46,7 +47,7 @@ use crate::orphan::Orphan;
 use crate::rejection::RejectionKind;
 use crate::request_outcome::RequestOutcome;
 use crate::response::StoredResponse;
-use crate::store::{Claim, ClaimToken, RecordId, RequestTransaction, Run, Store, Tombstone};
+use crate::store::{Claim, RecordId, RequestTransaction, Run, Store, Tombstone};
 use crate::trace;
 
 /// The `Retry-After` of a request whose key is in progress.
@@ -54,46 +55,48 @@ const RETRY_SOON: Duration = Duration::from_secs(1);
 
 /// What to do with a request, decided from its head.
 pub(crate) enum Admission<St, B, R> {
-    /// The layer does not look at it.
+    /// The layer does not process the request.
     Bypass(Request<B>),
-    /// It has no key, but its handler may share the store's database.
+    /// The request has no key, but its handler may write to the store's database.
     WithoutKey(Request<B>),
     Reject(Response<R>),
     Engage(Arc<Engine<St>>, Request<B>),
 }
 
-/// Decides from the head of a request whether the layer has any business with it. Nothing is awaited or allocated on
-/// the way to a bypass.
+/// Decides from the head of a request what to do with it. A bypass awaits and allocates nothing.
 pub(crate) fn admit<St, B, R: Replayable>(
     config: &Arc<Config<St>>,
-    request: Request<B>,
+    mut request: Request<B>,
 ) -> Admission<St, B, R> {
     let contract = &config.contract;
-    // A second layer further in would take the first one's claim for somebody else's.
+    // An outer layer has claimed this request already. A second claim would find that one in flight.
     if !contract.concerns(request.method()) || request.extensions().get::<Idempotency>().is_some() {
         return Admission::Bypass(request);
     }
-    let is_keyed = contract.required || request.headers().contains_key(&contract.header);
-    if !is_keyed && config.when.is_none() {
-        return Admission::WithoutKey(request);
+    if let Some(when) = &config.when {
+        let (parts, body) = request.into_parts();
+        let is_processed = when(&parts);
+        request = Request::from_parts(parts, body);
+        if !is_processed {
+            return Admission::Bypass(request);
+        }
     }
-    let (parts, body) = request.into_parts();
-    if config.when.as_ref().is_some_and(|when| !when(&parts)) {
-        return Admission::Bypass(Request::from_parts(parts, body));
-    }
-    if !is_keyed {
-        return Admission::WithoutKey(Request::from_parts(parts, body));
-    }
-    let key = match contract.key.parse(&parts.headers, &contract.header) {
+    // Looked up once, after `when`, because a bypass must not copy the key.
+    let key = match contract.key.parse(request.headers(), &contract.header) {
         Ok(Some(key)) => key,
-        Ok(None) => return Admission::Reject(reject(config, RejectionKind::KeyMissing, None)),
+        Ok(None) if contract.required => {
+            return Admission::Reject(reject(config, RejectionKind::KeyMissing, None));
+        }
+        Ok(None) => return Admission::WithoutKey(request),
         Err(why) => return Admission::Reject(reject(config, RejectionKind::KeyInvalid(why), None)),
     };
+    let (parts, body) = request.into_parts();
     let Some(mut scope) = (config.scope)(&parts) else {
         return Admission::Reject(reject(config, RejectionKind::ScopeMissing, Some(&key)));
     };
     if contract.bind == Bind::Endpoint {
-        scope = scope.and(parts.method.as_str()).and(original_uri(&parts.extensions, &parts.uri).path());
+        scope.push(parts.method.as_str().as_bytes());
+        scope.push(original_uri(&parts.extensions, &parts.uri).path().as_bytes());
     }
     let record = scope.record(&key);
     let engine = Engine {
@@ -101,22 +104,22 @@ pub(crate) fn admit<St, B, R: Replayable>(
         key,
         record,
         cancellation: CancellationState::default(),
-        claimant: OnceLock::new(),
-        run: OnceLock::new(),
+        granted: OnceLock::new(),
     };
     Admission::Engage(Arc::new(engine), Request::from_parts(parts, body))
 }
 
-/// Runs a request without a key whose handler may write through the store's database. The rule is that of keyed
-/// requests: rows are committed with a response that would be stored and that [`Builder::commits`](crate::Builder)
-/// takes.
+/// Runs a request without a key whose handler may write to the store's database.
+///
+/// The rule is the same as for keyed requests: rows commit with a response that the contract would
+/// store and that [`Builder::commits`](crate::Builder::commits) selects.
 pub(crate) async fn run_without_key<St, R: Replayable, E>(
     config: Arc<Config<St>>,
     transaction: Option<Box<dyn RequestTransaction>>,
     unclaimed: Unclaimed,
     handler: impl Future<Output = Result<Response<R>, E>>,
 ) -> Result<Response<R>, E> {
-    // Dropped or killed here, or in a panic: the transaction is dropped, which rolls it back.
+    // Dropped, killed, or a panic: the transaction is dropped, which rolls it back.
     let response = unclaimed.answer(handler.await?);
     let Some(transaction) = transaction.filter(|transaction| transaction.is_begun()) else {
         return Ok(response);
@@ -143,7 +146,8 @@ pub(crate) async fn run_without_key<St, R: Replayable, E>(
             }
         });
     }
-    // Dropped or killed here: committed whole or not at all; without a key, nobody can ask which.
+    // Dropped or killed here: committed as a whole or not at all. Without a key there is no record
+    // that tells which.
     match transaction.commit().await {
         Ok(()) => Ok(response),
         Err(error) => {
@@ -155,30 +159,22 @@ pub(crate) async fn run_without_key<St, R: Replayable, E>(
     }
 }
 
-/// How a keyed request goes on that was not answered.
-enum Way<'a, St> {
-    Leased(ClaimedRun<'a, St>, Idempotency),
+/// How a keyed request continues if the claim did not answer it.
+enum NextStep<'a, St> {
+    Leased(Lease<'a, St>),
     InTransaction(Box<TransactionalRun<'a, St>>),
     WithoutClaim(NoClaim),
 }
 
-/// A request with a key, and its record: what the way of the request, the future of its response and the context of its
-/// handler share.
+/// A keyed request and its record. The request path, the response future and the handler's context
+/// share it.
 pub(crate) struct Engine<St> {
     config: Arc<Config<St>>,
     key: Key,
     record: RecordId,
     cancellation: CancellationState,
-    /// Set before the claim.
-    claimant: OnceLock<Claimant>,
-    /// Set by the claim.
-    run: OnceLock<Run>,
-}
-
-/// What a request asks for its claim with.
-struct Claimant {
-    fingerprint: Fingerprint,
-    token: ClaimToken,
+    /// The fingerprint of the request and the run that the store granted it. Set by the claim.
+    granted: OnceLock<(Fingerprint, Run)>,
 }
 
 impl<St: Store> Engine<St> {
@@ -195,7 +191,7 @@ impl<St: Store> Engine<St> {
         self.config.wake_waiters(self.record);
     }
 
-    /// The way of a request with a key.
+    /// Processes a keyed request, from reading its body to its response.
     #[expect(clippy::manual_async_fn, reason = "an async fn would keep room for its arguments twice")]
     pub(crate) fn engage<S, B, R>(
         self: Arc<Self>,
@@ -209,25 +205,27 @@ impl<St: Store> Engine<St> {
     {
         async move {
             let mut inner = Callee::ready(inner);
-            // Dropped here, reading or waiting: nothing was asked of the store, or another's record was not touched. Killed
-            // here, claiming: an orphan at worst.
-            // What is asked and answered ends with this block: what outlives it, each request carries to its end.
-            let way = {
+            // Dropped here while reading or waiting: this request holds no claim. Killed here while
+            // claiming: at worst the claim becomes an orphan.
+            // The block ends the life of everything about the claim. Whatever outlived it would take
+            // room in the future of every request.
+            let next = {
                 let mut asking = pin!(self.ask_for_claim(&mut request));
                 let asked = poll_fn(|cx| {
                     let poll = asking.as_mut().poll(cx);
                     if poll.is_pending() {
-                        // A slow upload, a slow store and a waiter keep nobody else from being served.
+                        // A slow upload, a slow store or a wait must not hold the readiness of the
+                        // inner service, which other requests need.
                         inner.give_readiness_back();
                     }
                     poll
                 });
                 match asked.await {
-                    Ok(Asked::Granted(granted)) => self.way_of(granted),
+                    Ok(Asked::Granted(granted)) => self.next_step(granted),
                     Ok(Asked::Answered(claim)) => return Ok(self.answer_without_running(&claim)),
-                    Err(NotAsked::Streaming) => Way::WithoutClaim(NoClaim::NotConcerned),
+                    Err(NotAsked::Streaming) => NextStep::WithoutClaim(NoClaim::NotConcerned),
                     Err(NotAsked::Failed(error)) if self.config.passes_through(&error) => {
-                        Way::WithoutClaim(NoClaim::StoreFailed)
+                        NextStep::WithoutClaim(NoClaim::StoreFailed)
                     }
                     Err(NotAsked::Failed(_)) => return Ok(self.reject(RejectionKind::StoreUnavailable)),
                     Err(NotAsked::Rejected(kind, source)) => {
@@ -235,55 +233,60 @@ impl<St: Store> Engine<St> {
                     }
                 }
             };
-            let (mut claimed, idempotency) = match way {
-                Way::Leased(claimed, idempotency) => (claimed, idempotency),
-                Way::InTransaction(claimed) => return Box::pin(claimed.engage(inner, request)).await,
-                // Dropped or killed here: as without a key.
-                Way::WithoutClaim(why) => return Box::pin(self.pass(request, inner, why)).await,
+            let mut claimed = match next {
+                NextStep::Leased(lease) => ClaimedRun { lease, transaction: None, upload: None },
+                NextStep::InTransaction(claimed) => return Box::pin(claimed.engage(inner, request)).await,
+                // Dropped or killed here: the same as for a request without a key.
+                NextStep::WithoutClaim(why) => return Box::pin(self.pass(request, inner, why)).await,
             };
-            // Killed here, or in any await from here to the completion: an orphan (again).
+            // Killed here, or at any await before the completion: the claim becomes an orphan.
             let is_orphan = self.run().orphan;
             if is_orphan || !inner.is_ready() || self.cancellation.is_cancelled() {
-                let orphan = || Orphan { idempotency: idempotency.clone(), request: head_of(&request) };
+                let orphan = || Orphan { idempotency: self.context(), request: head_of(&request) };
                 claimed = match Box::pin(claimed.prepare(is_orphan.then(orphan), &mut inner)).await {
                     Ok(claimed) => claimed,
                     Err(answer) => return answer,
                 };
             }
             claimed.upload = self.watch_upload(&mut request);
-            request.extensions_mut().insert(idempotency);
+            request.extensions_mut().insert(self.context());
             claimed.transaction = St::offer_transaction(&self.config.store, request.extensions_mut());
-            // Boxed apart, so that a replay, which never comes here, does not carry the room for it. A service that panics
-            // before it has made its future ends like one that does after.
+            // The handler's future has its own box because its size is unknown, and a replay does not
+            // need it. A panic in `call` is treated like a panic in the future.
             match catch_unwind(AssertUnwindSafe(move || Box::pin(inner.call(request)))) {
-                Ok(handler) => Box::pin(claimed.run(handler)).await,
+                Ok(handler) => claimed.run(handler).await,
                 Err(panic) => Box::pin(claimed.settle(Ended::Panicked(panic))).await,
             }
         }
     }
 
-    /// Decides how a request goes on that may run.
-    fn way_of(self: &Arc<Self>, granted: Granted) -> Way<'_, St> {
-        let Granted { run, asked_at, transaction } = granted;
-        trace::claimed(self.record, &run);
-        let fence = run.fence;
-        // A request is granted one run.
-        let _ = self.run.set(run);
-        let idempotency = Idempotency::new(self.clone());
-        if let Some(transaction) = transaction {
-            let claimed = TransactionalRun::new(self, idempotency, transaction, asked_at);
-            return Way::InTransaction(Box::new(claimed));
+    /// Returns the next step of a request whose claim was granted.
+    fn next_step(self: &Arc<Self>, granted: Granted) -> NextStep<'_, St> {
+        let Granted { asked_at, transaction } = granted;
+        match transaction {
+            None => NextStep::Leased(Lease { engine: self, fence: self.run().fence, held_since: asked_at }),
+            Some(transaction) => {
+                let claimed = TransactionalRun::new(self, self.context(), transaction, asked_at);
+                NextStep::InTransaction(Box::new(claimed))
+            }
         }
-        let lease = Lease { engine: self, fence, held_since: asked_at };
-        Way::Leased(ClaimedRun { engine: self, lease, transaction: None, upload: None }, idempotency)
+    }
+
+    /// Returns the handler's view of the request.
+    fn context(self: &Arc<Self>) -> Idempotency {
+        Idempotency::new(self.clone())
+    }
+
+    fn granted(&self) -> &(Fingerprint, Run) {
+        self.granted.get().expect("nothing of a run happens before the claim")
     }
 
     /// Returns the run that the request was granted.
     fn run(&self) -> &Run {
-        self.run.get().expect("nothing of a run happens before the claim")
+        &self.granted().1
     }
 
-    /// Runs a keyed request as if it had no key.
+    /// Runs a keyed request in the same way as a request without a key.
     async fn pass<S, B, R>(
         &self,
         mut request: Request<B>,
@@ -300,20 +303,20 @@ impl<St: Store> Engine<St> {
         run_without_key(self.config.clone(), transaction, unclaimed, inner.call(request)).await
     }
 
-    /// Drives a future until it is ready, or until the client disconnects and the layer cancels then: `None`.
-    async fn unless_cancelled<F: Future + Unpin>(&self, mut future: F) -> Option<F::Output> {
+    /// Drives a future to its end. Returns `None` if the request is cancelled first, because its client
+    /// disconnected under [`OnDisconnect::Cancel`].
+    fn unless_cancelled<F: Future + Unpin>(&self, mut future: F) -> impl Future<Output = Option<F::Output>> {
         let cancels = self.config.on_disconnect == OnDisconnect::Cancel;
         let mut cancelled = cancels.then(|| Box::pin(self.cancellation.cancelled()));
-        poll_fn(|cx| {
+        poll_fn(move |cx| {
             if cancelled.as_mut().is_some_and(|cancelled| cancelled.as_mut().poll(cx).is_ready()) {
                 return Poll::Ready(None);
             }
             Pin::new(&mut future).poll(cx).map(Some)
         })
-        .await
     }
 
-    /// Answers a request whose claim is somebody else's, or is over.
+    /// Answers a request that does not run: the record is finished, or another request holds the claim.
     fn answer_without_running<R: Replayable>(&self, claim: &Claim) -> Response<R> {
         match claim {
             Claim::Replay { response, expires_in } => self.replay(response, *expires_in),
@@ -323,7 +326,7 @@ impl<St: Store> Engine<St> {
         }
     }
 
-    /// The stored response, with the body's bytes shared with the record.
+    /// Returns the stored response. Its body shares the bytes of the record.
     fn replay<R: Replayable>(&self, stored: &StoredResponse, expires_in: Duration) -> Response<R> {
         let parts = match stored.decode() {
             Ok(parts) => parts,
@@ -333,7 +336,8 @@ impl<St: Store> Engine<St> {
             }
         };
         trace::replayed(self.record);
-        let mut response = Response::new(R::from_replay(ReplayBody::read(parts.body, parts.trailers)));
+        let mut response =
+            Response::new(R::from_replay(ReplayBody::read(parts.body, parts.trailers.map(Box::new))));
         *response.status_mut() = parts.status;
         *response.headers_mut() = parts.headers;
         self.config.contract.mark_answer(response.headers_mut(), Some(&self.key), true);
@@ -342,7 +346,7 @@ impl<St: Store> Engine<St> {
         response
     }
 
-    /// Marks the response of a request that ran. A rejection in its place says so already.
+    /// Marks the response of a request that ran. A rejection that replaced it is marked already.
     fn mark<R>(&self, mut response: Response<R>) -> Response<R> {
         if response.extensions().get::<RequestOutcome>().is_none() {
             let Run { attempt, orphan, .. } = *self.run();
@@ -405,30 +409,21 @@ mod tests {
     use axum::body::Body;
 
     use super::*;
-    use crate::clock::now;
-    use crate::store::{Fence, MemoryStore};
+    use crate::store::MemoryStore;
     use crate::{IdempotencyLayer, Scope};
 
-    /// The most that glibc serves from a thread's cache. More takes the slow way.
+    /// The largest allocation that glibc serves from its per-thread cache.
     const CACHED_BYTES: usize = 1032;
 
     #[test]
-    fn the_futures_of_a_request_fit_the_cache_of_the_allocator() {
+    fn the_future_of_a_request_fits_the_cache_of_the_allocator() {
         let layer =
             IdempotencyLayer::builder(MemoryStore::default()).scope(|_| Some(Scope::of("me"))).build();
         let request = || Request::post("/").header("idempotency-key", "\"key\"").body(Body::empty()).unwrap();
         let Admission::Engage(engine, request) = admit::<_, _, Body>(&layer.config, request()) else {
             panic!("a request with a key");
         };
-        let granted = Granted { run: Run::new(Fence(1), 1), asked_at: now(), transaction: None };
-        let Way::Leased(claimed, _) = engine.way_of(granted) else { panic!("a claim with a lease") };
-        let mut service = Router::new();
-        let handler = Box::pin(Service::<Request<Body>>::call(&mut service, Request::default()));
-        let run = size_of_val(&claimed.run(handler));
-        let engaged = size_of_val(&engine.clone().engage(request, service));
-        assert!(
-            engaged <= CACHED_BYTES && run <= CACHED_BYTES,
-            "{engaged} before the run, {run} for the run"
-        );
+        let size = size_of_val(&engine.engage(request, Router::new()));
+        assert!(size <= CACHED_BYTES, "{size} bytes");
     }
 }

@@ -64,7 +64,7 @@ impl<F, R: Send + 'static, E: Send + 'static> ResponseFuture<F, R, E> {
         Self { state: State::Rejected { response: Some(response) } }
     }
 
-    /// Dropped, it is gone: without a key there is nothing to finish, and a transaction is rolled back.
+    /// Makes the future of a request without a key. If it is dropped, its transaction is rolled back.
     pub(crate) fn without_key(future: impl Future<Output = Result<Response<R>, E>> + Send + 'static) -> Self {
         Self { state: State::WithoutKey { future: Box::pin(future) } }
     }
@@ -117,18 +117,18 @@ impl<F, R: Send + 'static, E: Send + 'static> fmt::Debug for ResponseFuture<F, R
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// What the future of a response needs of its request, whatever the type of its store.
+/// What the response future needs from its request, independent of the type of the store.
 trait Detachable: Send + Sync {
     fn cancellation(&self) -> &CancellationState;
 
-    /// Whether the request is cancelled when its client disconnects.
+    /// Returns whether the request is cancelled when its client disconnects.
     fn cancels(&self) -> bool;
 
-    /// The requests whose client disconnected.
+    /// Returns the tracker of the requests whose client disconnected.
     fn detached(&self) -> &TaskTracker;
 
-    /// How many requests may run on without their clients before this one is rolled back when its client disconnects.
-    /// `None`: it always runs on. Only a claim that is a transaction can be dropped.
+    /// Returns how many requests may run without a client before this one is rolled back when its client
+    /// disconnects. `None` if it always runs to its end: only a claim in the transaction can be dropped.
     fn drops_beyond(&self) -> Option<usize>;
 
     /// Lets waiters ask the store again.
@@ -157,18 +157,18 @@ impl<St: Store> Detachable for Engine<St> {
     }
 }
 
-/// A request on its way through the engine.
+/// The future of a keyed request.
 struct Engaged<R: Send + 'static, E: Send + 'static> {
-    /// `None` once it has answered, or panicked.
+    /// `None` after it has answered or panicked.
     future: Option<BoxFuture<Result<Response<R>, E>>>,
     request: Arc<dyn Detachable>,
-    /// Where the future was polled first, once it was pending there.
+    /// The runtime on which the future was first pending.
     runtime: Option<Handle>,
 }
 
 impl<R: Send + 'static, E: Send + 'static> Engaged<R, E> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<R>, E>> {
-        // Taken out while it is polled, so that one that panics is not finished elsewhere afterwards.
+        // Taken out while it is polled, so that a future that panicked is not polled again in `drop`.
         let Some(mut future) = self.future.take() else { return Poll::Pending };
         let poll = future.as_mut().poll(cx);
         if poll.is_pending() {
@@ -181,7 +181,7 @@ impl<R: Send + 'static, E: Send + 'static> Engaged<R, E> {
     }
 }
 
-/// The client went away. A future that holds a claim, or may, finishes on the runtime.
+/// The client disconnected. If the future holds a claim or may hold one, it finishes on the runtime.
 impl<R: Send + 'static, E: Send + 'static> Drop for Engaged<R, E> {
     fn drop(&mut self) {
         let Some(future) = self.future.take() else { return };
@@ -199,12 +199,12 @@ impl<R: Send + 'static, E: Send + 'static> Drop for Engaged<R, E> {
         if self.request.cancels() {
             cancellation.cancel();
         }
-        // Where it was polled, its timers and connections are: dropped elsewhere, or outside of any runtime, it finishes
-        // there.
+        // Its timers and connections belong to the runtime that polled it, so it finishes there even if
+        // it is dropped elsewhere.
         if let Some(runtime) = self.runtime.take().or_else(|| Handle::try_current().ok()) {
             self.request.detached().spawn_on(
                 async move {
-                    // Nobody is left to be told.
+                    // Nobody receives the response.
                     let _ = future.await;
                 },
                 &runtime,

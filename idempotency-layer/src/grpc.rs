@@ -73,7 +73,10 @@ pub(crate) async fn read<B: Replayable>(body: &mut B, limit: usize) -> Call {
                 Ok(data) => data,
                 // Trailers are the last frame of a body.
                 Err(frame) => {
-                    return Call::Unary(Read::Whole(read.into_bytes(), frame.into_trailers().ok()));
+                    return Call::Unary(Read::Whole(
+                        read.into_bytes(),
+                        frame.into_trailers().ok().map(Box::new),
+                    ));
                 }
             },
         };

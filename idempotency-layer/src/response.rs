@@ -28,9 +28,10 @@ pub struct ResponseParts {
     pub trailers: Option<HeaderMap>,
 }
 
-/// The first byte of the encoding. A store may hold records of earlier releases, so what it stands for never changes.
+/// The first byte of the encoding. Its meaning never changes, because a store may hold records of
+/// earlier releases.
 const VERSION: u8 = 1;
-/// Stands for "no trailers" in the place of their count.
+/// The count of trailers in a response without trailers.
 const NO_TRAILERS: u16 = u16::MAX;
 /// The bit of a value's length that marks it as sensitive (never indexed by HTTP/2's header compression).
 const SENSITIVE: u32 = 1 << 31;
@@ -43,7 +44,7 @@ impl StoredResponse {
     ///
     /// # Errors
     ///
-    /// If the response has more than 65,534 headers.
+    /// Returns an error if the response has more than 65,534 headers, or a header value over 2 GiB.
     pub(crate) fn encode(
         status: StatusCode,
         headers: &HeaderMap,
@@ -51,7 +52,7 @@ impl StoredResponse {
         body: &[u8],
         trailers: Option<&HeaderMap>,
     ) -> Result<Self, StoreError> {
-        // Most responses have none. To compare a few names is faster than to look one up.
+        // Comparing the few names of a response is faster than a lookup.
         let has_connection = headers.keys().any(|name| name == CONNECTION);
         let named = |name: &HeaderName| {
             let mut lists = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
@@ -71,7 +72,7 @@ impl StoredResponse {
         bytes[3..5].copy_from_slice(&kept.to_be_bytes());
         bytes[5..HEAD].copy_from_slice(&trailing.to_be_bytes());
         bytes.put_slice(body);
-        // Nothing is copied anew unless a header was left out.
+        // Copies nothing unless a header was left out.
         Ok(Self(bytes.into_boxed_slice().into()))
     }
 
@@ -141,7 +142,7 @@ impl fmt::Debug for StoredResponse {
     }
 }
 
-/// Writes headers, and says how many.
+/// Writes headers and returns their number.
 fn put_headers<'a>(
     bytes: &mut Vec<u8>,
     headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,

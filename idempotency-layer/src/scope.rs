@@ -24,7 +24,9 @@ pub struct Scope(Sha256);
 impl Scope {
     /// Returns the scope of a principal: a user, an account or an API key.
     pub fn of(principal: impl AsRef<[u8]>) -> Self {
-        Self(Sha256::new_with_prefix(b"record 1")).and(principal)
+        let mut scope = Self(Sha256::new_with_prefix(b"record 1"));
+        scope.push(principal.as_ref());
+        scope
     }
 
     /// Narrows the scope by a further part, such as an environment or a region.
@@ -32,17 +34,22 @@ impl Scope {
     /// Each part is hashed with its length, so `of("ab").and("c")` and `of("a").and("bc")` are different scopes.
     #[must_use]
     pub fn and(mut self, part: impl AsRef<[u8]>) -> Self {
-        let part = part.as_ref();
+        self.push(part.as_ref());
+        self
+    }
+
+    /// Adds a part in place.
+    pub(crate) fn push(&mut self, part: &[u8]) {
         self.0.update((part.len() as u64).to_be_bytes());
         self.0.update(part);
-        self
     }
 
     /// Returns the record of a key in this scope. A marker that no scope contains separates the two, so a longer scope with a
     /// shorter key is another record.
     pub(crate) fn record(mut self, key: &Key) -> RecordId {
         self.0.update(u64::MAX.to_be_bytes());
-        RecordId::from_bytes(self.and(key.as_bytes()).0.finalize().into())
+        self.push(key.as_bytes());
+        RecordId::from_bytes(self.0.finalize().into())
     }
 }
 

@@ -1,4 +1,4 @@
-//! The service: it bypasses, rejects or engages a request.
+//! The service, which passes a request on, rejects it or processes it.
 
 use std::fmt;
 use std::mem;
@@ -28,7 +28,7 @@ impl<S, St> IdempotencyService<S, St> {
         Self { inner, config }
     }
 
-    /// The service that `poll_ready` made ready. What stays is its clone, which is not ready.
+    /// Takes the service that `poll_ready` made ready, and leaves its clone, which is not ready.
     fn take_ready(&mut self) -> S
     where
         S: Clone,
@@ -73,7 +73,7 @@ where
                 }
             }
             Admission::Reject(response) => {
-                // Gives back what readiness holds, a permit perhaps.
+                // Releases what the readiness holds, such as a permit.
                 drop(self.take_ready());
                 ResponseFuture::rejected(response)
             }

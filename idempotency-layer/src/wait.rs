@@ -1,4 +1,4 @@
-//! Waiting for the owner of a claim.
+//! Requests that wait for the owner of a claim.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -3,6 +3,7 @@
 #[path = "two_threads.rs"]
 mod two_threads;
 
+use std::convert::Infallible;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ use idempotency_layer::{
 };
 use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service, ServiceExt, service_fn};
 
 /// The number of requests that are prepared and then timed together: few enough to stay in the cache.
 const BATCH: usize = 250;
@@ -41,12 +42,16 @@ pub(crate) fn main() {
     if let Some(name) = std::env::args().skip_while(|argument| argument != "--count").nth(1) {
         return count(&name);
     }
+    if std::env::args().any(|argument| argument == "--two-threads") {
+        return two_threads::print();
+    }
     let mut criterion = Criterion::default().configure_from_args();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let mut group = criterion.benchmark_group("request");
     for kind in Kind::ALL {
         group.bench_function(kind.name(), |bencher| {
-            bencher.iter_custom(|times| in_batches(times, kind, || Requests::holding(FEW, &runtime)));
+            bencher
+                .iter_custom(|times| in_batches(times, kind, || Requests::holding(router(), FEW, &runtime)));
         });
     }
     group.finish();
@@ -75,7 +80,7 @@ fn count(name: &str) {
     const TIMES: usize = 1_000;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     if let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.name() == name) {
-        Requests::holding(FEW, &runtime).time(kind, TIMES);
+        Requests::holding(router(), FEW, &runtime).time(kind, TIMES);
     } else if let Some(verb) = Verb::ALL.into_iter().find(|verb| verb.name() == name) {
         Records::holding(FEW, &runtime).time(verb, TIMES);
     } else {
@@ -110,11 +115,11 @@ fn print_requests(runtime: &Runtime) {
     );
     println!("|--:|---|--:|--:|--:|--:|--:|");
     for stored in STORED {
-        let mut requests = Requests::holding(stored, runtime);
+        let mut requests = Requests::holding(router(), stored, runtime);
         let mut turns = Kind::ALL.map(|_| Vec::with_capacity(TURNS));
         for _ in 0..TURNS {
             if stored <= FEW && requests.stored() >= stored + FEW {
-                requests = Requests::holding(stored, runtime);
+                requests = Requests::holding(router(), stored, runtime);
             }
             for (kind, turns) in Kind::ALL.into_iter().zip(&mut turns) {
                 turns.push(nanoseconds_each(requests.time(kind, BATCH)));
@@ -222,20 +227,19 @@ impl Kind {
     }
 }
 
-/// Requests to a router, bare and under the layer.
-struct Requests<'a> {
+/// Requests to a service, bare and under the layer.
+struct Requests<'a, S> {
     runtime: &'a Runtime,
-    bare: Router,
-    layered: IdempotencyService<Router, MemoryStore>,
+    bare: S,
+    layered: IdempotencyService<S, MemoryStore>,
     body: Bytes,
     /// The first number of its keys.
     before: usize,
     keys: usize,
 }
 
-impl<'a> Requests<'a> {
-    fn holding(stored: usize, runtime: &'a Runtime) -> Self {
-        let bare = Router::new().route("/echo", post(echo));
+impl<'a, S: Echo> Requests<'a, S> {
+    fn holding(bare: S, stored: usize, runtime: &'a Runtime) -> Self {
         let layer = IdempotencyLayer::builder(MemoryStore::new(STORE_BYTES))
             .scope(|parts| parts.extensions.get::<Account>().map(|account| Scope::of(account.0)))
             .build();
@@ -291,7 +295,7 @@ impl<'a> Requests<'a> {
     }
 }
 
-impl Load for Requests<'_> {
+impl<S: Echo> Load for Requests<'_, S> {
     type Kind = Kind;
 
     fn time(&mut self, kind: Kind, times: usize) -> Duration {
@@ -330,6 +334,33 @@ fn hash(body: &[u8], times: usize) -> Duration {
 }
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// A handler of the benchmark: a router, or a plain service.
+trait Echo:
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
+}
+
+impl<S> Echo for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
+/// axum's router, whose clones share a reference count.
+fn router() -> Router {
+    Router::new().route("/echo", post(echo))
+}
+
+/// The same handler without a router. Its clones share nothing.
+fn plain_service() -> impl Echo {
+    service_fn(async |request: Request<Body>| {
+        let body = request.into_body().collect().await.expect("a body in memory").to_bytes();
+        Ok(echo(body).await)
+    })
+}
 
 /// The extension of an authentication.
 #[derive(Clone, Copy)]

@@ -1,4 +1,4 @@
-//! From the request to the claim: read, ask the store, wait.
+//! The steps before the run: read the request, ask the store for a claim, wait.
 
 use std::mem;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::Request;
 use tokio::time::Instant;
 
-use super::{Claimant, Engine, body_of, give_up};
+use super::{Engine, body_of, give_up};
 use crate::body::{self, Read, ReplayBody, Replayable};
 use crate::clock::{after, now};
 use crate::config::{Config, InTransaction};
@@ -21,30 +21,35 @@ use crate::rejection::RejectionKind;
 use crate::store::{Claim, ClaimRequest, ClaimToken, ClaimTransaction, Run, Store, TransactionClaim};
 use crate::trace;
 
-/// How often a waiter looks, in case the owner is in another process.
+/// How often a waiting request asks the store, in case the claim's owner is in another process.
 const POLL: Duration = Duration::from_millis(250);
 
 /// The store's answer to a claim.
 pub(super) enum Asked {
     /// The request runs.
     Granted(Granted),
-    /// It does not. Never [`Claim::Run`].
+    /// The request does not run. Never [`Claim::Run`].
     Answered(Claim),
 }
 
 /// The right to run.
 pub(super) struct Granted {
-    pub(super) run: Run,
-    /// When the store was asked. A lease, and the time of a transaction, is counted from here: when the store counted it is
-    /// not known.
+    /// The moment before the store was asked. The lease and the time of a transaction are counted from
+    /// it, because the moment at which the store began to count is unknown.
     pub(super) asked_at: Instant,
-    /// The transaction that is the claim; `None`: the claim is leased.
+    /// The transaction that is the claim. `None` if the claim is leased.
     pub(super) transaction: Option<Box<dyn ClaimTransaction>>,
 }
 
-/// Why a request has no answer from the store.
+/// What identifies a request in its claims.
+struct Claimant {
+    fingerprint: Fingerprint,
+    token: ClaimToken,
+}
+
+/// Why the store has not answered a request.
 pub(super) enum NotAsked {
-    /// It is a streaming call of gRPC.
+    /// The request is a streaming gRPC call.
     Streaming,
     /// The layer refuses it.
     Rejected(RejectionKind, Option<crate::error::BoxError>),
@@ -53,33 +58,41 @@ pub(super) enum NotAsked {
 }
 
 impl<St: Store> Engine<St> {
-    /// Reads the request and asks for its claim. Where the layer waits, waits for the owner.
+    /// Reads the request and asks the store for a claim. Waits for the owner of the claim if the layer
+    /// is configured to wait.
     ///
     /// # Cancel safety
     ///
-    /// Dropped while the body is read or while it waits, nothing is left. Dropped while the store is asked, a claim may be
-    /// left: `CancellationState` says so, and the future is driven on.
+    /// If the future is dropped while it reads the body or waits, no claim is left. If it is dropped
+    /// while it asks the store, a claim may be left. `CancellationState` says so, and the runtime
+    /// drives the future to its end.
     pub(super) async fn ask_for_claim<B: Replayable>(
         &self,
         request: &mut Request<B>,
     ) -> Result<Asked, NotAsked> {
         let fingerprint = self.read(request).await?;
-        // Looked at right before the claim, so that handlers are bounded however many requests wait for their bodies. One
-        // whose transaction is its claim is dropped with its client then, and does not count.
+        // Checked right before the claim, so that the number of handlers is bounded even if many
+        // requests wait for their bodies. A request that claims in the transaction is rolled back
+        // when its client disconnects, so it is not refused here.
         if self.config.in_transaction.is_none() && self.config.detached.len() >= self.config.max_detached {
             return Err(NotAsked::Rejected(RejectionKind::Overloaded, None));
         }
-        // A claim in the transaction is looked up by its token, perhaps by another process.
+        // Another process may look up a claim in the transaction by its token.
         let token = match self.config.in_transaction {
             Some(_) => ClaimToken::new(),
             None => St::token(&self.config.store),
         };
-        // A request asks for one claim.
-        let _ = self.claimant.set(Claimant { fingerprint, token });
-        self.claim().await.map_err(NotAsked::Failed)
+        let claimant = Claimant { fingerprint, token };
+        match self.ask(&claimant).await {
+            Ok(Asked::Answered(claim @ Claim::InFlight { .. })) if !self.config.wait.is_zero() => {
+                Box::pin(self.wait(&claimant, claim)).await
+            }
+            asked => asked,
+        }
+        .map_err(NotAsked::Failed)
     }
 
-    /// Reads the request as far as its fingerprint needs it, and puts a body of the same bytes in its place.
+    /// Reads the request body if the fingerprint needs it, and replaces it by a body of the same bytes.
     async fn read<B: Replayable>(&self, request: &mut Request<B>) -> Result<Fingerprint, NotAsked> {
         let mode = self.config.contract.fingerprint;
         let limit = self.config.max_request_bytes;
@@ -123,8 +136,8 @@ impl<St: Store> Engine<St> {
         Ok(fingerprint)
     }
 
-    /// Watches the body of a request that the handler reads while it comes. Returns whether it broke off; `None`: there is
-    /// nothing to watch, since the body was read to its end before the claim.
+    /// Watches a request body that the handler reads. Returns a flag that is set if the body breaks off,
+    /// or `None` if the body was read before the claim.
     pub(super) fn watch_upload<B: Replayable>(&self, request: &mut Request<B>) -> Option<Arc<AtomicBool>> {
         let is_read = self.config.contract.fingerprint != FingerprintMode::None || is_grpc(request.headers());
         if is_read || request.body().is_end_stream() {
@@ -136,39 +149,34 @@ impl<St: Store> Engine<St> {
         Some(broke_off)
     }
 
-    async fn claim(&self) -> Result<Asked, StoreError> {
-        let asked = self.ask().await?;
-        match asked {
-            Asked::Answered(Claim::InFlight { .. }) if !self.config.wait.is_zero() => {
-                Box::pin(self.wait(asked)).await
-            }
-            _ => Ok(asked),
-        }
+    /// Keeps the run that the store granted. It happens once for each request.
+    fn grant(&self, claimant: &Claimant, run: Run) {
+        trace::claimed(self.record, &run);
+        let _ = self.granted.set((claimant.fingerprint, run));
     }
 
-    pub(super) fn claimant(&self) -> &Claimant {
-        self.claimant.get().expect("the request is read before its claim")
-    }
-
-    /// Made anew for each call, so that the future of a request does not carry it.
-    fn claim_request(&self) -> ClaimRequest {
-        let Claimant { fingerprint, token } = *self.claimant();
+    /// Makes the request for one call of the store. It is not kept, which would enlarge the future of
+    /// the request.
+    fn claim_request(&self, claimant: &Claimant) -> ClaimRequest {
+        let Claimant { fingerprint, token } = *claimant;
         let (lease, ttl) = (self.config.lease, self.config.contract.ttl);
         ClaimRequest { record: self.record, fingerprint, token, lease, ttl }
     }
 
-    /// Waits for the owner of a claim, up to the layer's bound. Where too many wait already, or the client left, the answer
-    /// stays what it was.
-    async fn wait(&self, asked: Asked) -> Result<Asked, StoreError> {
+    /// Waits for the owner of a claim, for at most the configured time. Returns the last answer of the
+    /// store if too many requests wait already, or if the client disconnects.
+    async fn wait(&self, claimant: &Claimant, claim: Claim) -> Result<Asked, StoreError> {
         let Config { wait, waiters, max_waiters, .. } = &*self.config;
-        // The store is asked after the place is taken: what happens between the two is not missed.
-        let Some(mut place) = waiters.join(self.record, *max_waiters) else { return Ok(asked) };
+        // Join the queue first, then ask the store, so that no change between the two is missed.
+        let Some(mut place) = waiters.join(self.record, *max_waiters) else {
+            return Ok(Asked::Answered(claim));
+        };
         trace::waiting(self.record, *wait);
         let until = after(now(), *wait);
-        // Processes that wait for one record do not ask in step.
-        let poll = POLL + POLL * u32::from(self.claimant().token.as_bytes()[15]) / 1024;
+        // Jitter, so that several processes that wait for one record do not ask at the same time.
+        let poll = POLL + POLL * u32::from(claimant.token.as_bytes()[15]) / 1024;
         loop {
-            let asked = self.ask().await?;
+            let asked = self.ask(claimant).await?;
             let left = until.saturating_duration_since(now());
             let lease_left = match &asked {
                 Asked::Answered(Claim::InFlight { lease_left }) => *lease_left,
@@ -181,53 +189,63 @@ impl<St: Store> Engine<St> {
             if left.is_zero() || self.cancellation.is_disconnected() {
                 return Ok(asked);
             }
-            // Whatever ends this, the store is asked what became of the record.
+            // Whatever ends the wait, the loop asks the store again.
             place.next_look(lease_left.min(poll), left).await;
         }
     }
 
-    async fn ask(&self) -> Result<Asked, StoreError> {
+    async fn ask(&self, claimant: &Claimant) -> Result<Asked, StoreError> {
         let asked = match &self.config.in_transaction {
-            None => self.ask_for_lease().await,
-            Some(way) => Box::pin(self.ask_for_transaction(way)).await,
+            None => self.ask_for_lease(claimant).await,
+            Some(way) => Box::pin(self.ask_for_transaction(claimant, way)).await,
         };
         asked.inspect_err(|error| trace::store_failed(self.record, "claim", error))
     }
 
-    /// One claim. When its answer is lost it is asked again, with the same token: the store knows its own answer. When that
-    /// is lost too, the claim is given back in the background.
-    async fn ask_for_lease(&self) -> Result<Asked, StoreError> {
+    /// Asks the store for a leased claim. If the answer is lost, asks once more with the same token, by
+    /// which the store recognises its own claim. If the second answer is lost too, gives the claim back
+    /// in the background.
+    async fn ask_for_lease(&self, claimant: &Claimant) -> Result<Asked, StoreError> {
         let is_lost = |error: &StoreError| error.kind() == StoreErrorKind::Unavailable;
         self.cancellation.claim_begins();
         let mut asked_at = now();
-        let mut answer = St::claim(&self.config.store, self.claim_request()).await;
+        let mut answer = St::claim(&self.config.store, self.claim_request(claimant)).await;
         if let Err(error) = &answer
             && is_lost(error)
         {
             trace::store_failed(self.record, "claim", error);
             asked_at = now();
-            answer = Box::pin(St::claim(&self.config.store, self.claim_request())).await;
+            answer = Box::pin(St::claim(&self.config.store, self.claim_request(claimant))).await;
         }
         if answer.as_ref().is_err_and(is_lost) {
-            give_up::give_back(&self.config, self.claim_request());
+            give_up::give_back(&self.config, self.claim_request(claimant));
         }
         if !matches!(answer, Ok(Claim::Run(_))) {
             self.cancellation.claim_ends();
         }
         Ok(match answer? {
-            Claim::Run(run) => Asked::Granted(Granted { run, asked_at, transaction: None }),
+            Claim::Run(run) => {
+                self.grant(claimant, run);
+                Asked::Granted(Granted { asked_at, transaction: None })
+            }
             claim => Asked::Answered(claim),
         })
     }
 
-    /// One claim in the transaction. Dropped, the store closes the connection, and the claim is gone with it.
-    async fn ask_for_transaction(&self, way: &InTransaction<St>) -> Result<Asked, StoreError> {
+    /// Asks the store for a claim in the transaction. If the future is dropped, the store closes the
+    /// connection, which ends the claim.
+    async fn ask_for_transaction(
+        &self,
+        claimant: &Claimant,
+        way: &InTransaction<St>,
+    ) -> Result<Asked, StoreError> {
         let asked_at = now();
-        Ok(match (way.claim)(&self.config.store, self.claim_request(), way.time).await? {
+        Ok(match (way.claim)(&self.config.store, self.claim_request(claimant), way.time).await? {
             TransactionClaim::Run(run, transaction) => {
-                // From here on a client that disconnects is not the end: the run is finished, or cancelled.
+                // From here on the request outlives its client: the run finishes, or is cancelled.
                 self.cancellation.claim_begins();
-                Asked::Granted(Granted { run, asked_at, transaction: Some(transaction) })
+                self.grant(claimant, run);
+                Asked::Granted(Granted { asked_at, transaction: Some(transaction) })
             }
             TransactionClaim::Answered(claim) => Asked::Answered(claim),
         })

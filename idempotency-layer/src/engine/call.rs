@@ -1,4 +1,4 @@
-//! Judges the response of a gRPC call, whose outcome may stand at its end.
+//! Classifies the response of a gRPC call, whose outcome may be in the trailers.
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
@@ -9,11 +9,11 @@ use crate::contract::Disposition;
 use crate::error::BoxError;
 use crate::grpc::{self, Call, is_grpc};
 
-/// The response of a gRPC call, whole again, and what the rules of the layer say of it.
+/// The response of a gRPC call, and what the layer's rules say about it.
 pub(super) struct JudgedCall<R> {
     pub(super) response: Response<R>,
     pub(super) disposition: Disposition,
-    /// Whether it is one that the handler's rows are committed with.
+    /// Whether the handler's rows commit with this response.
     pub(super) commits: bool,
     pub(super) content: Content,
 }
@@ -21,28 +21,29 @@ pub(super) struct JudgedCall<R> {
 /// What was read of the response of a call.
 pub(super) enum Content {
     /// Its body and its trailers.
-    Whole(Bytes, Option<HeaderMap>),
-    /// Not all of it, and why.
+    Whole(Bytes, Option<Box<HeaderMap>>),
+    /// Only a part of it was read, for this reason.
     Partial(&'static str),
 }
 
-/// Whether this is the response of a gRPC call. An interim response, such as 101, is none.
+/// Returns whether this is the response of a gRPC call. An interim response such as 101 is not.
 pub(super) fn is_call<R>(response: &Response<R>) -> bool {
     is_grpc(response.headers()) && !response.status().is_informational()
 }
 
-/// Reads the response of a gRPC call until its outcome is there, or until it turns out to be a stream, and judges it.
+/// Reads the response of a gRPC call up to its outcome, or until it proves to be a stream, and
+/// classifies it.
 ///
-/// A response that is not read to its end leaves a tombstone, as other streams do; its handler's rows are committed by
-/// what its head says.
+/// A response that is not read to its end leaves a tombstone, like other streams. Its head decides
+/// whether the handler's rows commit.
 ///
 /// # Errors
 ///
-/// When the body broke off.
+/// Returns the error of a body that broke off.
 ///
 /// # Cancel safety
 ///
-/// Dropped, the response is lost.
+/// If the future is dropped, the response is lost.
 pub(super) async fn judge_call<St, R: Replayable>(
     config: &Config<St>,
     mut response: Response<R>,
@@ -78,11 +79,11 @@ fn judge_whole<St, R: Replayable>(
     config: &Config<St>,
     response: Response<R>,
     data: Bytes,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Box<HeaderMap>>,
 ) -> JudgedCall<R> {
     let (mut parts, _) = response.into_parts();
-    let disposition = config.contract.stores.classify_call(&mut parts, trailers.as_ref());
-    let commits = grpc::judge(&mut parts, trailers.as_ref(), |parts| config.commits.takes(parts));
+    let disposition = config.contract.stores.classify_call(&mut parts, trailers.as_deref());
+    let commits = grpc::judge(&mut parts, trailers.as_deref(), |parts| config.commits.takes(parts));
     let body = R::from_replay(ReplayBody::read(data.clone(), trailers.clone()));
     JudgedCall {
         response: Response::from_parts(parts, body),

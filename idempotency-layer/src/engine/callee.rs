@@ -5,8 +5,8 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
-/// The service that is called once, if at all. Its readiness may be a permit or a connection, which nobody holds while they
-/// wait.
+/// The inner service, which is called at most once. Its readiness may be a permit or a connection, so
+/// it is given back while the request waits for something else.
 pub(super) struct Callee<S> {
     service: S,
     is_ready: bool,
@@ -17,7 +17,8 @@ impl<S: Clone> Callee<S> {
         Self { service, is_ready: true }
     }
 
-    /// Gives the readiness back. A clone is not ready, and the service that is dropped gives back what it reserved.
+    /// Gives the readiness back: replaces the service by its clone, which is not ready. Dropping the
+    /// service releases what it reserved.
     pub(super) fn give_readiness_back(&mut self) {
         if self.is_ready {
             self.service = self.service.clone();
@@ -33,7 +34,7 @@ impl<S: Clone> Callee<S> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it just stops waiting; it can be called again.
+    /// If the future is dropped, it stops waiting. The function can be called again.
     pub(super) async fn wait_until_ready<Q>(&mut self) -> Result<(), S::Error>
     where
         S: Service<Q>,
@@ -53,7 +54,7 @@ impl<S: Clone> Callee<S> {
         poll
     }
 
-    /// Calls the service, which is ready.
+    /// Calls the service, which must be ready.
     pub(super) fn call<Q>(&mut self, request: Q) -> S::Future
     where
         S: Service<Q>,

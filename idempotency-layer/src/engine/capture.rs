@@ -1,4 +1,4 @@
-//! Reads what is to be stored of a response.
+//! Decides what to store of a response, and reads it.
 
 use http::{HeaderMap, Response};
 
@@ -22,9 +22,9 @@ impl<St: Store> Engine<St> {
         &self,
         response: Response<R>,
     ) -> impl Future<Output = Ended<R, E>> {
-        // Not an async fn, which would keep room for the response twice.
+        // An async fn would store the response twice in its future.
         let mut response = handler_error::answer(&self.config.contract, &self.key, response);
-        // Another layer's, passed on by the handler, is none of this one's.
+        // The handler may pass on a response of another layer.
         response.extensions_mut().remove::<RequestOutcome>();
         let is_call = is_call(&response);
         let (parts, body) = response.into_parts();
@@ -42,7 +42,7 @@ impl<St: Store> Engine<St> {
             }
             match body::read(response.body_mut(), self.config.max_response_bytes).await {
                 Read::Whole(data, trailers) => {
-                    let outcome = self.outcome_of(&response, &data, trailers.as_ref());
+                    let outcome = self.outcome_of(&response, &data, trailers.as_deref());
                     *response.body_mut() = R::from_replay(ReplayBody::read(data, trailers));
                     Ended::Stored { response, outcome, commits }
                 }
@@ -60,8 +60,8 @@ impl<St: Store> Engine<St> {
         }
     }
 
-    /// Reads the response of a gRPC call, then decides whether it is stored. If its body breaks off, what its head says
-    /// decides whether it commits.
+    /// Reads the response of a gRPC call, then decides whether it is stored. If its body breaks off, its
+    /// head decides whether it commits.
     async fn capture_call<R: Replayable, E>(&self, response: Response<R>, head_commits: bool) -> Ended<R, E> {
         let Ok(JudgedCall { response, disposition, commits, content }) =
             judge_call(&self.config, response).await
@@ -73,7 +73,7 @@ impl<St: Store> Engine<St> {
         let outcome = match (disposition, content) {
             (Disposition::Release, _) => return Ended::NotStored(response),
             (Disposition::Store, Content::Whole(data, trailers)) => {
-                self.outcome_of(&response, &data, trailers.as_ref())
+                self.outcome_of(&response, &data, trailers.as_deref())
             }
             (_, Content::Whole(..)) => NOT_REPLAYED,
             (_, Content::Partial(why)) => {
@@ -84,12 +84,12 @@ impl<St: Store> Engine<St> {
         Ended::Stored { response, outcome, commits }
     }
 
-    /// Encodes a response that was captured, and whose body is therefore in memory.
+    /// Encodes a captured response once more. Its body is in memory.
     pub(super) async fn encode_again<R: Replayable>(&self, response: &mut Response<R>) -> Outcome {
         let Read::Whole(data, trailers) = body::read(response.body_mut(), usize::MAX).await else {
             return NOT_REPLAYED;
         };
-        let outcome = self.outcome_of(response, &data, trailers.as_ref());
+        let outcome = self.outcome_of(response, &data, trailers.as_deref());
         *response.body_mut() = R::from_replay(ReplayBody::read(data, trailers));
         outcome
     }

@@ -1,5 +1,5 @@
-//! From the claim to the answer: run, capture, settle. The process may be killed at any await in here; what it leaves is
-//! an orphan, until the completion, and a record after.
+//! The steps from the claim to the answer: run, capture, settle. If the process is killed at an await
+//! in here, it leaves an orphan before the completion and a finished record after it.
 
 use std::panic::resume_unwind;
 use std::pin::{Pin, pin};
@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::Response;
 use tower_service::Service;
 
-use super::Engine;
 use super::callee::Callee;
 use super::lease::{Lease, Panic};
 use crate::body::Replayable;
@@ -21,41 +20,41 @@ use crate::trace;
 
 /// A request that holds the claim of its record.
 pub(super) struct ClaimedRun<'a, St> {
-    pub(super) engine: &'a Engine<St>,
     pub(super) lease: Lease<'a, St>,
-    /// The layer's end of the transaction that the handler was offered.
+    /// The layer's handle of the transaction that the handler was offered.
     pub(super) transaction: Option<Box<dyn RequestTransaction>>,
-    /// Whether the request body broke off while the handler read it; `None`: it was read before the claim.
+    /// Whether the request body broke off while the handler read it. `None` if it was read before the
+    /// claim.
     pub(super) upload: Option<Arc<AtomicBool>>,
 }
 
 /// How a run ended.
 pub(super) enum Ended<R, E> {
-    /// With a response that is stored, or leaves a tombstone.
+    /// With a response that is stored or leaves a tombstone.
     Stored {
         response: Response<R>,
         outcome: Outcome,
-        /// Whether it is one that the handler's rows are committed with.
+        /// Whether the handler's rows commit with this response.
         commits: bool,
     },
-    /// With a response that is not stored: a retry runs.
+    /// With a response that is not stored. A retry runs.
     NotStored(Response<R>),
     /// With the service's own error.
     Failed(E),
-    /// With the service's own error, before it was called.
+    /// With the service's own error while it became ready.
     NotReady(E),
     /// With a panic.
     Panicked(Panic),
-    /// The client disconnected, and the layer cancels then.
+    /// The client disconnected under [`OnDisconnect::Cancel`](crate::OnDisconnect::Cancel).
     Cancelled,
 }
 
 impl<St: Store> ClaimedRun<'_, St> {
-    /// Does what comes before the run of an orphan, of a service that is not ready, or of a request that was cancelled.
+    /// Reconciles an orphan, waits for a service that is not ready, and ends a cancelled request.
     ///
     /// # Errors
     ///
-    /// Returns the answer if the claim was settled meanwhile, so that nothing is to run.
+    /// Returns the answer if the claim is settled and the handler must not run.
     pub(super) async fn prepare<S, Q, R>(
         self,
         orphan: Option<Orphan>,
@@ -68,13 +67,13 @@ impl<St: Store> ClaimedRun<'_, St> {
         let mut ended = None;
         if let Some(orphan) = orphan {
             inner.give_readiness_back();
-            let reconciled = self.lease.keep_during(Box::pin(self.engine.reconcile(orphan))).await;
+            let reconciled = self.lease.keep_during(Box::pin(self.lease.engine.reconcile(orphan))).await;
             ended = reconciled.unwrap_or_else(|panic| Some(Ended::Panicked(panic)));
         }
         if ended.is_none() && !inner.is_ready() {
             ended = self.lease.wait_until_ready(inner).await;
         }
-        if ended.is_none() && self.engine.cancellation.is_cancelled() {
+        if ended.is_none() && self.lease.engine.cancellation.is_cancelled() {
             ended = Some(Ended::Cancelled);
         }
         match ended {
@@ -83,41 +82,43 @@ impl<St: Store> ClaimedRun<'_, St> {
         }
     }
 
-    /// Runs the handler, reads its response as far as it is stored, and settles the claim.
-    pub(super) async fn run<F, R, E>(mut self, handler: Pin<Box<F>>) -> Result<Response<R>, E>
+    /// Runs the handler, captures its response and settles the claim.
+    #[expect(clippy::manual_async_fn, reason = "an async fn would keep room for its arguments twice")]
+    pub(super) fn run<F, R, E>(mut self, handler: Pin<Box<F>>) -> impl Future<Output = Result<Response<R>, E>>
     where
         F: Future<Output = Result<Response<R>, E>>,
         R: Replayable,
     {
-        let engine = self.engine;
-        // Handler and response body are dropped with this block, before their claim is given up.
-        let ended = {
-            let answered = pin!(async {
-                let response = match handler.await {
-                    Ok(response) => response,
-                    Err(error) => return Ended::Failed(error),
-                };
-                engine.capture(response).await
-            });
-            let answered = pin!(engine.unless_cancelled(answered));
-            match self.lease.keep_during(answered).await {
-                Ok(Some(ended)) => ended,
-                Ok(None) => Ended::Cancelled,
-                Err(panic) => Ended::Panicked(panic),
+        async move {
+            let engine = self.lease.engine;
+            // The block drops the handler and the response body before the claim is given up.
+            let ended = {
+                let answered = pin!(async {
+                    let response = match handler.await {
+                        Ok(response) => response,
+                        Err(error) => return Ended::Failed(error),
+                    };
+                    engine.capture(response).await
+                });
+                match self.lease.keep_during(engine.unless_cancelled(answered)).await {
+                    Ok(Some(ended)) => ended,
+                    Ok(None) => Ended::Cancelled,
+                    Err(panic) => Ended::Panicked(panic),
+                }
+            };
+            match ended {
+                Ended::Stored { response, .. } if self.upload_broke_off() => {
+                    trace::not_stored(engine.record, "the request body broke off");
+                    Box::pin(self.settle(Ended::NotStored(response))).await
+                }
+                // Nearly every run ends here. The other cases are boxed to keep the future small.
+                Ended::Stored { mut response, outcome, .. } if !self.has_begun() => {
+                    self.transaction = None;
+                    let recorded = self.lease.complete(outcome, &mut response).await;
+                    Ok(self.answer(&recorded, response))
+                }
+                ended => Box::pin(self.settle(ended)).await,
             }
-        };
-        match ended {
-            Ended::Stored { response, .. } if self.upload_broke_off() => {
-                trace::not_stored(engine.record, "the request body broke off");
-                Box::pin(self.settle(Ended::NotStored(response))).await
-            }
-            // What nearly every run ends with. The others are boxed, so that it does not carry the room for them.
-            Ended::Stored { mut response, outcome, .. } if !self.has_begun() => {
-                self.transaction = None;
-                let recorded = self.lease.complete(outcome, &mut response).await;
-                Ok(self.answer(&recorded, response))
-            }
-            ended => Box::pin(self.settle(ended)).await,
         }
     }
 
@@ -129,11 +130,11 @@ impl<St: Store> ClaimedRun<'_, St> {
         self.upload.as_ref().is_some_and(|broke_off| broke_off.load(Ordering::Relaxed))
     }
 
-    /// Records how the run ended, then answers. What is not recorded is not answered, and what is not stored is not
-    /// committed.
+    /// Records how the run ended, then answers. A response that is not recorded is not sent, and rows
+    /// commit only with a response that is stored.
     pub(super) async fn settle<R: Replayable, E>(mut self, ended: Ended<R, E>) -> Result<Response<R>, E> {
         match ended {
-            // Killed in here: recorded or not, the answer was not given; the retry finds it, or an orphan.
+            // Killed in here: no answer was sent. A retry finds the record, or an orphan.
             Ended::Stored { mut response, outcome, commits } => {
                 let commits = |transaction: &mut Box<dyn RequestTransaction>| {
                     transaction.is_begun() && (commits || transaction.keeps_on_error())
@@ -147,28 +148,28 @@ impl<St: Store> ClaimedRun<'_, St> {
                 let recorded = self.lease.complete(outcome, &mut response).await;
                 Ok(self.answer(&recorded, response))
             }
-            // Killed in one of these: an orphan, or a claim that was given up.
+            // Killed in one of these: the claim is an orphan, or was given up.
             Ended::NotStored(response) => {
                 if let Err(error) = self.roll_back().await {
                     return Ok(self.not_committed(&error).await);
                 }
                 self.lease.release().await;
-                Ok(self.engine.mark(response))
+                Ok(self.lease.engine.mark(response))
             }
             Ended::Failed(error) => {
-                trace::ended_without_response(self.engine.record, "error");
+                trace::ended_without_response(self.lease.engine.record, "error");
                 let _ = self.roll_back().await;
                 self.lease.abandon().await;
                 Err(error)
             }
             Ended::NotReady(error) => {
-                // Nothing ran, so there is nothing to be in doubt about.
-                trace::ended_without_response(self.engine.record, "not ready");
+                // The handler did not run, so the policy for orphans does not apply.
+                trace::ended_without_response(self.lease.engine.record, "not ready");
                 self.lease.release().await;
                 Err(error)
             }
             Ended::Panicked(panic) => {
-                trace::ended_without_response(self.engine.record, "panic");
+                trace::ended_without_response(self.lease.engine.record, "panic");
                 let _ = self.roll_back().await;
                 self.lease.abandon().await;
                 resume_unwind(panic)
@@ -176,13 +177,13 @@ impl<St: Store> ClaimedRun<'_, St> {
             Ended::Cancelled => {
                 let _ = self.roll_back().await;
                 self.lease.release().await;
-                Ok(self.engine.reject(RejectionKind::InProgress)) // to nobody
+                Ok(self.lease.engine.reject(RejectionKind::InProgress)) // nobody receives it
             }
         }
     }
 
-    /// Rolls back what the handler wrote, before its claim is given up: the next run meets neither its rows nor its
-    /// locks. A transaction that was not begun ends too.
+    /// Rolls back the handler's rows. It happens before the claim is given up, so that the next run meets
+    /// neither its rows nor its locks.
     async fn roll_back(&mut self) -> Result<(), StoreError> {
         let Some(transaction) = self.transaction.take().filter(|transaction| transaction.is_begun()) else {
             return Ok(());
@@ -191,15 +192,15 @@ impl<St: Store> ClaimedRun<'_, St> {
         rolled_back.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
-    /// Commits the outcome together with what the handler wrote, then answers. Where it is not known whether that took
-    /// effect, the record tells the next claim, when the lease is over.
+    /// Commits the outcome together with the handler's rows, then answers. If it is unknown whether the
+    /// commit took effect, the next claim after the end of the lease learns it from the record.
     async fn commit<R: Replayable>(
         self,
         transaction: Box<dyn RequestTransaction>,
         outcome: Outcome,
         response: Response<R>,
     ) -> Response<R> {
-        let commit = transaction.complete(self.engine.record, self.lease.fence, outcome);
+        let commit = transaction.complete(self.lease.engine.record, self.lease.fence, outcome);
         let committed =
             self.lease.keep_during(pin!(commit)).await.unwrap_or_else(|panic| resume_unwind(panic));
         let Err(error) = &committed else {
@@ -211,29 +212,29 @@ impl<St: Store> ClaimedRun<'_, St> {
 
     /// Gives the claim up, if it is known that nothing was committed, and answers 503.
     async fn not_committed<R: Replayable>(self, error: &StoreError) -> Response<R> {
-        trace::store_failed(self.engine.record, "commit", error);
+        trace::store_failed(self.lease.engine.record, "commit", error);
         if error.kind() == StoreErrorKind::Unavailable {
             self.lease.ended();
-            return self.engine.reject(RejectionKind::NotRecorded);
+            return self.lease.engine.reject(RejectionKind::NotRecorded);
         }
         self.lease.abandon().await;
-        self.engine.reject(RejectionKind::RolledBack)
+        self.lease.engine.reject(RejectionKind::RolledBack)
     }
 
-    /// Returns the response, if it is the one that retries will get.
+    /// Returns the response if retries will get the same one, and otherwise a rejection.
     fn answer<R: Replayable>(
         &self,
         recorded: &Result<Fenced, StoreError>,
         response: Response<R>,
     ) -> Response<R> {
-        let engine = self.engine;
+        let engine = self.lease.engine;
         match recorded {
             Ok(Fenced::Held) => {
                 trace::completed(engine.record);
                 engine.mark(response)
             }
             Ok(Fenced::Stale) => {
-                // Another run holds the claim: its answer is the one that retries will get.
+                // Another run holds the claim. Retries will get its answer.
                 trace::stale(engine.record);
                 engine.reject(RejectionKind::InProgress)
             }

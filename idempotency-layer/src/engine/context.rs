@@ -1,4 +1,4 @@
-//! What a request tells its handler.
+//! The request as its handler sees it.
 
 use super::Engine;
 use crate::context::{Context, Written};
@@ -17,7 +17,7 @@ impl<St: Store> Context for Engine<St> {
     }
 
     fn fingerprint(&self) -> Fingerprint {
-        self.claimant().fingerprint
+        self.granted().0
     }
 
     fn run(&self) -> &Run {

@@ -1,5 +1,5 @@
-//! Giving a claim up, for as long as it takes: a claim that is not given back keeps its key "in progress" until the lease
-//! ends, and makes an orphan of a request that never ran.
+//! Gives claims up, and tries again until the store confirms it. A claim that is not given back keeps
+//! its key "in progress" until the lease ends, and then looks like an orphan.
 
 use std::array::IntoIter;
 use std::iter::Cycle;
@@ -19,10 +19,10 @@ use crate::trace;
 /// The longest pause before the store is asked again doubles each time, from the first to the last of these.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// At most this many claims are given up in the background at a time. Beyond it, their leases run out instead.
+/// Maximum claims given up in the background at a time. Beyond it, leases run out instead.
 const MAX_IN_BACKGROUND: usize = 1024;
 
-/// What is left of a claim that is given up.
+/// What a claim leaves when it is given up.
 #[derive(Clone, Copy)]
 pub(super) enum GiveUp {
     /// Nothing: the next request runs.
@@ -34,7 +34,7 @@ pub(super) enum GiveUp {
 }
 
 impl GiveUp {
-    /// What a run leaves that ended without a response, by the policy for orphans.
+    /// Returns what a run without a response leaves under the policy for orphans.
     pub(super) fn of_policy(policy: &OnOrphan) -> Self {
         match policy {
             OnOrphan::Rerun => Self::Release,
@@ -52,7 +52,7 @@ impl GiveUp {
     }
 }
 
-/// A claim that is given up.
+/// A claim to give up.
 pub(super) struct GivenUp<St> {
     pub(super) config: Arc<Config<St>>,
     pub(super) record: RecordId,
@@ -61,12 +61,12 @@ pub(super) struct GivenUp<St> {
 }
 
 impl<St: Store> GivenUp<St> {
-    /// Gives the claim up. Where the store is not reached, it is asked once more at once, over another connection perhaps,
-    /// and then in the background.
+    /// Gives the claim up. If the store is not reached, tries once more at once, perhaps over another
+    /// connection, and then in the background.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it has given the claim up or not; the lease ends.
+    /// If the future is dropped, the claim may be left until its lease ends.
     pub(super) async fn settle(self) {
         for _ in 0..2 {
             if self.is_known().await {
@@ -78,7 +78,7 @@ impl<St: Store> GivenUp<St> {
         spawn(&background, async move { self.until_known(until).await });
     }
 
-    /// Asks the store until it says what it did, or has forgotten the record.
+    /// Asks the store until it answers, or until it has forgotten the record.
     async fn until_known(self, until: Instant) {
         let mut pauses = Pauses::new(self.record, until);
         while pauses.next().await {
@@ -88,7 +88,8 @@ impl<St: Store> GivenUp<St> {
         }
     }
 
-    /// One call. Returns whether there is nothing more to ask: done, refused, or somebody else's claim by now.
+    /// Asks the store once. Returns whether the matter is settled: done, refused, or another request
+    /// holds the claim by now.
     async fn is_known(&self) -> bool {
         let (config, record) = (&self.config, self.record);
         let answer = match self.how {
@@ -111,8 +112,10 @@ impl<St: Store> GivenUp<St> {
     }
 }
 
-/// Gives back, in the background, a claim that may have taken effect although its answer was lost twice: asks for it again
-/// with the same token, which the store knows if it has it, and releases it. The handler never ran.
+/// Gives back, in the background, a claim whose answer was lost twice. The handler did not run.
+///
+/// Asks for the claim again with the same token, by which the store recognises a claim that took
+/// effect, and releases it.
 pub(super) fn give_back<St: Store>(config: &Arc<Config<St>>, request: ClaimRequest) {
     let until = config.remembered_until();
     let background = config.clone();
@@ -124,7 +127,7 @@ pub(super) fn give_back<St: Store>(config: &Arc<Config<St>>, request: ClaimReque
                 trace::store_failed(request.record, "claim", error);
             }
             if let Ok(Claim::Run(Run { fence, orphan, .. })) = answer {
-                // What an earlier run left is the next request's to look at.
+                // The claim took over an orphan. The next request reconciles it.
                 let how = if orphan { GiveUp::Orphan } else { GiveUp::Release };
                 let given_up = GivenUp { config: background, record: request.record, fence, how };
                 if !given_up.is_known().await {
@@ -143,7 +146,8 @@ fn is_known<T>(answer: &Result<T, StoreError>) -> bool {
     !matches!(answer, Err(error) if error.kind() == StoreErrorKind::Unavailable)
 }
 
-/// Outside of a runtime, or when too many are under way, the lease runs out instead.
+/// Runs a task in the background. Without a runtime, or beyond [`MAX_IN_BACKGROUND`], does nothing: the
+/// lease runs out instead.
 fn spawn<St>(config: &Config<St>, task: impl Future<Output = ()> + Send + 'static) {
     if config.given_up.len() >= MAX_IN_BACKGROUND {
         return;
@@ -178,7 +182,7 @@ impl Pauses {
 }
 
 impl<St> Config<St> {
-    /// When a record that is claimed now is forgotten, whatever comes of its claim.
+    /// Returns the latest moment at which the store forgets a record that is claimed now.
     fn remembered_until(&self) -> Instant {
         after(now(), self.contract.ttl.max(self.lease))
     }

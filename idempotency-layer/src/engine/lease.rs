@@ -1,4 +1,4 @@
-//! A claim that is a lease, and its verbs: renew, complete, abandon, release.
+//! A leased claim and its operations: renew, complete, abandon, release.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -31,21 +31,24 @@ const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) type Panic = Box<dyn Any + Send>;
 
-/// A claim of the engine's record that holds until its lease ends.
+/// A claim on the record of a request. It holds until the lease ends.
 pub(super) struct Lease<'a, St> {
     pub(super) engine: &'a Engine<St>,
-    /// What the claim is shown with to the store.
+    /// Identifies the claim to the store.
     pub(super) fence: Fence,
-    /// The lease runs from here, or later: the moment before the store was asked.
+    /// The moment before the store was asked. The lease began then or later.
     pub(super) held_since: Instant,
 }
 
 impl<St: Store> Lease<'_, St> {
-    /// Drives a future and renews the lease meanwhile; one that is ready at once sets no timer. A panic is a value, so
-    /// that the claim can be given up before it goes on.
-    pub(super) async fn keep_during<F: Future + Unpin>(&self, mut future: F) -> Result<F::Output, Panic> {
+    /// Drives a future and renews the lease meanwhile. A future that is ready at once sets no timer. A
+    /// panic is returned, so that the claim can be given up before the panic resumes.
+    pub(super) fn keep_during<F: Future + Unpin>(
+        &self,
+        mut future: F,
+    ) -> impl Future<Output = Result<F::Output, Panic>> {
         let mut renewal = None;
-        poll_fn(|cx| {
+        poll_fn(move |cx| {
             match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut future).poll(cx))) {
                 Ok(Poll::Ready(output)) => return Poll::Ready(Ok(output)),
                 Ok(Poll::Pending) => {}
@@ -55,11 +58,10 @@ impl<St: Store> Lease<'_, St> {
             let Poll::Pending = renewal.as_mut().poll(cx);
             Poll::Pending
         })
-        .await
     }
 
-    /// Renews the lease for ever, or until it is lost. A renewal that failed is tried again soon: an outage that is over
-    /// before the lease ends does not lose the claim.
+    /// Renews the lease until it is lost. A failed renewal is tried again soon, so that an outage shorter
+    /// than the lease does not lose the claim.
     async fn renew(&self) -> Infallible {
         let (record, lease) = (self.engine.record, self.engine.config.lease);
         let mut next = after(self.held_since, lease / 3);
@@ -69,7 +71,8 @@ impl<St: Store> Lease<'_, St> {
             match self.extend(lease).await {
                 Ok(Fenced::Held) => next = after(asked_at, lease / 3),
                 Ok(Fenced::Stale) => {
-                    // The run goes on: stopping it half way would be worse. Its outcome will be refused.
+                    // The run continues, because stopping it half way would be worse. The store will
+                    // refuse its outcome.
                     trace::lease_lost(record);
                     pending::<()>().await;
                 }
@@ -81,14 +84,13 @@ impl<St: Store> Lease<'_, St> {
         }
     }
 
-    /// Waits, under the lease, until the service is ready to be called. `None`: it is.
+    /// Waits until the service is ready, and renews the lease meanwhile. Returns `None` once it is ready.
     pub(super) async fn wait_until_ready<S, Q, R>(&self, inner: &mut Callee<S>) -> Option<Ended<R, S::Error>>
     where
         S: Service<Q> + Clone,
     {
         let ready = pin!(inner.wait_until_ready());
-        let ready = pin!(self.engine.unless_cancelled(ready));
-        match self.keep_during(ready).await {
+        match self.keep_during(self.engine.unless_cancelled(ready)).await {
             Ok(Some(Ok(()))) => None,
             Ok(Some(Err(error))) => Some(Ended::NotReady(error)),
             Ok(None) => Some(Ended::Cancelled),
@@ -96,8 +98,8 @@ impl<St: Store> Lease<'_, St> {
         }
     }
 
-    /// Writes the outcome, which is that of `response`. A lost answer is asked for again with the same fence; a response
-    /// that the store has no room for leaves a tombstone, so that at least it does not run again.
+    /// Writes the outcome of `response`. If the answer is lost, writes it again with the same fence. If
+    /// the store has no room for the response, writes a tombstone, so that no retry runs.
     pub(super) async fn complete<R: Replayable>(
         &self,
         outcome: Outcome,
@@ -107,11 +109,12 @@ impl<St: Store> Lease<'_, St> {
             Outcome::Response(_) => None,
             Outcome::Tombstone(tombstone) => Some(tombstone),
         };
-        // Renewed until it is recorded: the effect is done, so this is no time for a second run.
+        // The lease is renewed until the outcome is recorded: the handler has run, so no other run may
+        // begin.
         let written = pin!(self.write(outcome));
         let mut written = self.keep_during(written).await.unwrap_or_else(|panic| resume_unwind(panic));
         if let Err(error) = written {
-            // Boxed, since few completions come here.
+            // Boxed because few completions need it.
             let again = Box::pin(self.complete_again(tombstone, response, error));
             written = self.keep_during(again).await.unwrap_or_else(|panic| resume_unwind(panic));
         }
@@ -119,8 +122,8 @@ impl<St: Store> Lease<'_, St> {
         written
     }
 
-    /// Writes the outcome again: a tombstone, or the response, which is encoded anew. A copy kept for this would cost every
-    /// request an allocation.
+    /// Writes the outcome again. Encodes the response anew, because a copy kept for this case would cost
+    /// every request an allocation.
     async fn complete_again<R: Replayable>(
         &self,
         mut tombstone: Option<Tombstone>,
@@ -153,7 +156,7 @@ impl<St: Store> Lease<'_, St> {
         St::complete(&self.engine.config.store, self.engine.record, self.fence, outcome)
     }
 
-    /// Gives up the claim of a run that ended without a response, by the policy for orphans.
+    /// Gives up the claim of a run without a response, as the policy for orphans says.
     pub(super) async fn abandon(&self) {
         self.give_up(GiveUp::of_policy(&self.engine.config.on_orphan)).await;
     }
@@ -173,7 +176,7 @@ impl<St: Store> Lease<'_, St> {
         St::extend(&self.engine.config.store, self.engine.record, self.fence, lease).await
     }
 
-    /// Notes that the claim is settled: nothing is left to finish if the client disconnects, and waiters may look.
+    /// Notes that the claim is settled, so the request can be dropped, and wakes the waiting requests.
     pub(super) fn ended(&self) {
         self.engine.cancellation.claim_ends();
         self.engine.config.wake_waiters(self.engine.record);

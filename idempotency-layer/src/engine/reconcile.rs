@@ -1,4 +1,4 @@
-//! Finds out what a run that left an orphan did.
+//! Reconciles orphans.
 
 use super::claimed::Ended;
 use super::{Engine, body_of};
@@ -8,7 +8,7 @@ use crate::rejection::RejectionKind;
 use crate::store::{Outcome, Store, Tombstone};
 
 impl<St: Store> Engine<St> {
-    /// Finds out what the run that left an orphan did. `None`: the handler is to run.
+    /// Finds out what the earlier run of an orphan did. Returns `None` if the handler has to run.
     pub(super) async fn reconcile<R: Replayable, E>(&self, orphan: Orphan) -> Option<Ended<R, E>> {
         let found = match &self.config.on_orphan {
             OnOrphan::Rerun => return None,

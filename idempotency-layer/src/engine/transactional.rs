@@ -29,7 +29,7 @@ use crate::trace;
 /// How long to wait for the rollback of a run whose handler was dropped.
 const ROLL_BACK_WITHIN: Duration = Duration::from_millis(500);
 
-/// A request that runs in a transaction that is its claim.
+/// A request whose claim is its transaction.
 pub(super) struct TransactionalRun<'a, St> {
     engine: &'a Engine<St>,
     idempotency: Idempotency,
@@ -93,7 +93,7 @@ impl<'a, St: Store> TransactionalRun<'a, St> {
         }
         request.extensions_mut().insert(idempotency);
         self.transaction.offer(request.extensions_mut());
-        // Handler and response body are dropped with this block, before their transaction is ended.
+        // The block drops the handler and the response body before the transaction ends.
         let ended = {
             let answered = pin!(async move {
                 match inner.call(request).await {
@@ -101,14 +101,14 @@ impl<'a, St: Store> TransactionalRun<'a, St> {
                     Err(error) => Ended::Failed(error),
                 }
             });
-            let answered = pin!(engine.unless_cancelled(answered));
+            let answered = engine.unless_cancelled(answered);
             let answered = pin!(async { Some(answered.await.unwrap_or(Ended::Cancelled)) });
             within_time(self.until, answered).await
         };
         self.settle(ended.unwrap_or(RunEnded::TooLate)).await
     }
 
-    /// Ends the transaction as the run ended, then answers.
+    /// Commits or rolls back, as the run ended, then answers.
     async fn settle<R: Replayable, E>(self, ended: RunEnded<R, E>) -> Result<Response<R>, E> {
         let Self { engine, transaction, .. } = self;
         // If the process is killed in any of these awaits, everything is committed or nothing is.
@@ -152,7 +152,7 @@ impl<'a, St: Store> TransactionalRun<'a, St> {
             }
             RunEnded::In(Ended::Cancelled) => {
                 give_up(transaction).await;
-                Ok(engine.reject(RejectionKind::InProgress)) // to nobody
+                Ok(engine.reject(RejectionKind::InProgress)) // nobody receives it
             }
             RunEnded::TooLate => {
                 trace::ended_without_response(engine.record, "transaction_time");

@@ -39,7 +39,7 @@ use crate::error::StoreError;
 pub struct MemoryStore {
     shards: Box<[Padded<Mutex<Shard>>]>,
     pool: Padded<Pool>,
-    /// How many bytes a shard takes from the pool at once, beyond what it needs.
+    /// The bytes that a shard takes from the pool at a time, beyond what it needs.
     spare: usize,
     max_bytes: usize,
 }
@@ -56,13 +56,13 @@ pub struct MemoryStats {
     pub evicted_early: u64,
 }
 
-/// Enough that threads rarely meet, few enough that an empty store is small.
+/// Many enough that threads rarely contend for a shard, few enough that an empty store is small.
 const SHARDS: usize = 64;
-/// What a record costs beside its response and checkpoint: itself, and the room to spare in table and chunks.
+/// Bytes of a record without its response and checkpoint, with spare room in table and chunks.
 const RECORD_BYTES: usize = 240;
-/// How many expired records one claim drops: more than it adds, so they never pile up.
+/// Maximum expired records that one claim drops. It is more than a claim adds, so they never pile up.
 const PURGED_PER_CLAIM: usize = 2;
-/// The most that a shard keeps to spare: the pool is asked once for some fifty records.
+/// Maximum spare bytes of a shard. A shard takes from the pool once for about fifty records.
 const MAX_SPARE: usize = 64 * 1024;
 
 impl MemoryStore {
@@ -71,7 +71,7 @@ impl MemoryStore {
         Self {
             shards: (0..SHARDS).map(|_| Padded::default()).collect(),
             pool: Padded(Pool(AtomicUsize::new(max_bytes))),
-            // All shards together keep at most an eighth to spare. A small store keeps nothing.
+            // The spare bytes of all shards are at most an eighth of the store. A small store has none.
             spare: (max_bytes / (16 * SHARDS)).min(MAX_SPARE) / 1024 * 1024,
             max_bytes,
         }
@@ -87,8 +87,8 @@ impl MemoryStore {
         }
     }
 
-    /// Takes one atomic step on a record. A step that finds no room for the bytes it is about to keep returns `None`. It
-    /// is taken again once there is room, since what it found may have changed meanwhile.
+    /// Takes one atomic step on a record. A step that finds no room for its bytes returns `None`, and is
+    /// repeated once there is room, because the record may have changed meanwhile.
     fn step<T>(
         &self,
         record: RecordId,
@@ -110,7 +110,7 @@ impl MemoryStore {
         }
     }
 
-    /// Reserves bytes in a shard: its own spare ones, or some of the pool's.
+    /// Reserves bytes in a shard, from its spare bytes or from the pool.
     fn reserve(&self, shard: &mut Shard, bytes: usize) -> bool {
         if shard.spare < bytes {
             let missing = bytes - shard.spare;
@@ -125,7 +125,7 @@ impl MemoryStore {
         true
     }
 
-    /// Gives back what a shard has too much of.
+    /// Returns surplus spare bytes of a shard to the pool.
     fn trim(&self, shard: &mut Shard) {
         if shard.spare > 2 * self.spare {
             self.pool.0.give_back(shard.spare - self.spare);
@@ -133,8 +133,8 @@ impl MemoryStore {
         }
     }
 
-    /// Takes `bytes` from the pool, dropping finished records until they are there: the one that expires first before
-    /// the others. Drops none if that would not help. One lock is held at a time.
+    /// Takes `bytes` from the pool. Drops finished records until there is room, in the order in which they
+    /// expire. Drops none if that would not help. Holds one lock at a time.
     fn make_room(&self, bytes: usize) -> Result<usize, StoreError> {
         let mut held = 0_usize;
         for shard in &self.shards {
@@ -151,7 +151,7 @@ impl MemoryStore {
             let Some((_, shard)) = oldest.min_by_key(|(expires_at, _)| *expires_at) else {
                 return Err(StoreError::full());
             };
-            // Another thread may have taken it meanwhile; then this one looks again.
+            // Another thread may have dropped it meanwhile. Then the loop repeats.
             let mut shard = lock(shard);
             if let Some(expires_at) = shard.drop_finished() {
                 self.pool.0.give_back(std::mem::take(&mut shard.spare));
@@ -196,7 +196,7 @@ impl Store for MemoryStore {
                 State::Finished(_) if found.fence == fence => return Some(Fenced::Held),
                 _ => return Some(Fenced::Stale),
             };
-            // Room first: what there is none for stays a running claim.
+            // Reserve first: without room, the record stays a running claim.
             let outcome = self.reserve(shard, bytes).then(|| outcome.take())??;
             shard.held -= held;
             shard.give_back(held - RECORD_BYTES);
@@ -231,7 +231,7 @@ impl Store for MemoryStore {
         checkpoint: Checkpoint,
     ) -> Result<Fenced, StoreError> {
         let bytes = checkpoint_bytes(Some(&checkpoint));
-        // Kept as a copy, like the response: the caller's bytes may be cut from a larger buffer.
+        // A copy, like the response, because the caller's bytes may be a slice of a larger buffer.
         let copied = Checkpoint { data: checkpoint.data.to_vec().into(), name: checkpoint.name };
         let mut checkpoint = Some(Box::new(copied));
         self.step(record, bytes, |shard| {
@@ -268,12 +268,14 @@ impl fmt::Debug for MemoryStore {
     }
 }
 
-/// On cache lines of its own, so that two threads slow each other down only where they meet.
+/// A value on its own cache lines, so that threads that use different values do not slow each other
+/// down.
 #[derive(Default)]
 #[repr(align(128))]
 struct Padded<T>(T);
 
-/// The bytes that no shard has: what all shards use, what they keep to spare, and these are the store's bound together.
+/// The bytes that belong to no shard. Together with the used and spare bytes of all shards they are the
+/// bound of the store.
 struct Pool(AtomicUsize);
 
 impl Pool {
@@ -291,13 +293,14 @@ impl Pool {
 #[derive(Default)]
 struct Shard {
     records: Records,
-    /// The last fence given out, to whichever record: so that a forgotten record's next fence is a new one.
+    /// The last fence of the shard. It is not a count of each record, so that a record that was forgotten
+    /// gets a new fence.
     last_fence: u64,
     /// The bytes of its records.
     used: usize,
-    /// Those of running records among them, which cannot be had by dropping anything.
+    /// The bytes of running records among them, which cannot be dropped.
     held: usize,
-    /// Bytes taken from the pool and not used yet.
+    /// Bytes that were taken from the pool and are not used yet.
     spare: usize,
     evicted_early: u64,
 }
@@ -335,7 +338,7 @@ impl Shard {
         Some(running.claim(found.fence))
     }
 
-    /// Claims a record that the shard does not hold. Its bytes are reserved.
+    /// Claims a record that the shard does not hold. The caller has reserved its bytes.
     fn claim_new(&mut self, request: &ClaimRequest, now: Instant) -> Claim {
         self.last_fence += 1;
         self.held += RECORD_BYTES;
@@ -426,7 +429,7 @@ impl Running {
         })
     }
 
-    /// Whether somebody claimed it and did not release it, whether or not the lease ran out.
+    /// Returns whether it is claimed and not released, even if the lease has ended.
     fn is_claimed(&self) -> bool {
         matches!(self.lease, Lease::Until(_))
     }
@@ -454,7 +457,7 @@ fn answer(outcome: &Outcome, expires_at: Instant, now: Instant) -> Claim {
     }
 }
 
-/// The shard of a record, by its low bits; the maps within mix all of them anew.
+/// Returns the index of a record's shard, from its low bits. The table of a shard hashes all bits.
 fn home(record: RecordId) -> usize {
     usize::try_from(record.prefix() % SHARDS as u64).unwrap_or(0)
 }
@@ -470,7 +473,8 @@ fn checkpoint_bytes(checkpoint: Option<&Checkpoint>) -> usize {
     checkpoint.map_or(0, |checkpoint| size_of::<Checkpoint>() + checkpoint.name.len() + checkpoint.data.len())
 }
 
-/// A lock that a panic left behind guards maps that are whole all the same: nothing under it can panic half way.
+/// Locks a shard. A poisoned lock is used too: nothing under it panics half way, so its records are
+/// consistent.
 fn lock(shard: &Padded<Mutex<Shard>>) -> MutexGuard<'_, Shard> {
     shard.0.lock().unwrap_or_else(PoisonError::into_inner)
 }

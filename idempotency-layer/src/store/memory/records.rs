@@ -1,4 +1,4 @@
-//! The records of one shard: found by their name, and in the order in which they expire.
+//! The records of one shard, by name and in the order in which they expire.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -16,13 +16,13 @@ use crate::store::{Checkpoint, ClaimToken, Fence, Outcome, RecordId};
 pub(super) struct Records {
     /// The place of each record in `chunks`.
     table: HashTable<usize>,
-    /// Unknown to clients, who could otherwise choose keys that collide.
+    /// Secret, so that clients cannot choose keys whose hashes collide.
     seed: u64,
-    /// Chunks never move, so growth copies no record.
+    /// A chunk never moves, so growth copies no record.
     chunks: Vec<Vec<Record>>,
-    /// How many places there are, vacant ones included.
+    /// The number of places, including vacant ones.
     places: usize,
-    /// The first vacant place; each names the next one.
+    /// The first vacant place. Each vacant place links to the next one.
     vacant: usize,
     running: Queue,
     finished: Queue,
@@ -41,7 +41,7 @@ pub(super) struct Record {
 pub(super) enum State {
     Running(Running),
     Finished(Outcome),
-    /// No record: the place is free.
+    /// The place is free.
     Vacant,
 }
 
@@ -56,7 +56,7 @@ pub(super) struct Running {
 #[derive(Clone, Copy)]
 pub(super) enum Lease {
     Until(Instant),
-    /// Given up with a checkpoint: anybody may claim it at once, and it is no orphan.
+    /// Released with a checkpoint. The next claim succeeds at once and is no orphan.
     Released,
 }
 
@@ -65,9 +65,9 @@ struct Queue {
     last: usize,
 }
 
-/// Stands for "no place".
+/// No place.
 const NONE: usize = usize::MAX;
-/// Enough that a chunk is allocated rarely, few enough that a small store is small.
+/// Many enough that chunks are allocated rarely, few enough that a small store is small.
 const CHUNK: usize = 4;
 
 impl Default for Records {
