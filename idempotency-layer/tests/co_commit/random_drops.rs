@@ -77,7 +77,8 @@ struct Log {
     /// of one.
     lost_savepoint: bool,
     /// Whether the release of a savepoint was dropped half way. sqlx then rolls back to a savepoint of that name. On PostgreSQL
-    /// it may be an earlier one, and later writes are lost.
+    /// it may be an earlier one, and later writes are lost. If there is none, the transaction is aborted, and the next savepoint
+    /// that cannot begin makes sqlx end the whole transaction.
     lost_release: bool,
 }
 
@@ -254,7 +255,9 @@ async fn check<DB: Bench>(beside: &mut DB::Connection, number: u64, log: &Shared
         (503, Some(RejectionKind::RolledBack)) => {
             kept_there.is_empty() && (undone_there.is_empty() || lost_savepoint)
         }
-        (503, Some(RejectionKind::NotRecorded | RejectionKind::CommitUnknown)) => lost_savepoint,
+        (503, Some(RejectionKind::NotRecorded | RejectionKind::CommitUnknown)) => {
+            lost_savepoint || lost_release
+        }
         _ => false,
     };
     assert!(
