@@ -108,6 +108,19 @@ async fn a_completion_that_hangs_before_its_commit_holds_up_no_leased_claim() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_lease_is_respected_and_its_rest_is_reported() {
+    let ((), store, _) = Postgres::open().await;
+    let request = hasty(ask());
+    let Claim::Run(run) = store.claim(request).await.unwrap() else { panic!("it is new") };
+    assert_eq!(store.extend(request.record, run.fence, raw::LONG).await.unwrap(), Fenced::Held);
+    tokio::time::sleep(Duration::from_millis(2)).await; // the claim's own lease is over
+    match claim::<Postgres>(&store, rival(request)).await.map(|claimed| claimed.run) {
+        Err(Claim::InFlight { lease_left }) => assert!(lease_left > raw::LONG / 2, "{lease_left:?}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_replay_beside_a_replay_is_no_conflict() {
     let (proxy, direct, store) = store_behind_proxy().await;
     let other = Postgres::open_again(&direct).await;
