@@ -13,7 +13,6 @@
 #[path = "scheduler/cpu.rs"]
 mod cpu;
 
-use std::collections::HashMap;
 use std::io::{self, Write};
 use std::process::{self, Command};
 use std::sync::Arc;
@@ -78,8 +77,8 @@ async fn sqlite() {
             );
             pool.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(subjects))).await.unwrap();
             let cycles = format!(
-                "INSERT INTO retry_cycles (id, tenant, max_attempts, delays, wake_at) \
-                 SELECT id, 'tenant ' || (id % {TENANTS}), 1000000, '1', \
+                "INSERT INTO retry_cycles (id, namespace, tenant, max_attempts, delays, wake_at) \
+                 SELECT id, namespace, 'tenant ' || (id % {TENANTS}), 1000000, '1', \
                  CAST(unixepoch('subsec') * 1000 AS INTEGER) - 3600000 + id * 1000 / ({pending} / 1000) FROM retry_subjects"
             );
             pool.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(cycles))).await.unwrap();
@@ -108,8 +107,8 @@ async fn postgres() {
         psql(
             &url,
             &format!(
-                "INSERT INTO retry_cycles (id, tenant, max_attempts, delays, wake_at) \
-             SELECT id, 'tenant ' || id % {TENANTS}, 1000000, '1', \
+                "INSERT INTO retry_cycles (id, namespace, tenant, max_attempts, delays, wake_at) \
+             SELECT id, namespace, 'tenant ' || id % {TENANTS}, 1000000, '1', \
              floor(extract(epoch FROM now()) * 1000) - 3600000 + id * 1000 / ({pending} / 1000) FROM retry_subjects"
             ),
         );
@@ -177,13 +176,9 @@ fn template(pending: usize) -> String {
 
 async fn fill(scheduler: &impl RetryScheduler, pending: usize) {
     for n in 0..pending {
-        let new = NewCycle {
-            key: CycleKey::new("bench", format!("00000000-0000-0000-0000-{n:012}")),
-            tenant: format!("tenant {}", n % TENANTS),
-            plan: Plan::every(Duration::from_millis(1), 1_000_000).unwrap(),
-            first_in: Duration::ZERO,
-            payload: Bytes::from_static(PAYLOAD),
-        };
+        let key = CycleKey::new("bench", format!("00000000-0000-0000-0000-{n:012}"));
+        let plan = Plan::every(Duration::from_millis(1), 1_000_000).unwrap();
+        let new = NewCycle::new(key, plan).tenant(format!("tenant {}", n % TENANTS)).payload(PAYLOAD);
         scheduler.schedule(new).await.unwrap();
     }
 }
@@ -231,11 +226,11 @@ async fn churn<S: RetryScheduler>(
 }
 
 fn ask(limit: usize, per_tenant: usize) -> ClaimDue {
-    ClaimDue { limit, lease: Duration::from_secs(30), per_tenant, running: HashMap::new() }
+    ClaimDue::new(limit, Duration::from_secs(30)).per_tenant(per_tenant)
 }
 
 fn failure() -> Report {
-    Report { verdict: Verdict::Failure, detail: Bytes::from_static(DETAIL) }
+    Report::failure().detail(DETAIL)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a bench measures time")]

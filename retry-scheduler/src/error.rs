@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
-pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
+/// The cause of an error, whatever its type.
+pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A scheduler could not carry out a verb.
 ///
@@ -19,6 +20,10 @@ pub struct SchedulerError {
 pub enum SchedulerErrorKind {
     /// The database was not reached, or its answer was lost: whether the verb took effect is unknown.
     Unavailable,
+    /// The database was reached, but the scheduler's tables are not there: call `migrate`. The verb did not take effect.
+    NotMigrated,
+    /// Somebody else holds a lock on the cycle, or changed it at the same time. The verb did not take effect; repeat it.
+    Conflict,
     /// There is no room. The verb did not take effect.
     Full,
     /// What the database holds, or is to hold, makes no sense. The verb did not take effect.
@@ -29,6 +34,16 @@ impl SchedulerError {
     /// The database was not reached, or its answer was lost.
     pub fn unavailable(source: impl Into<BoxError>) -> Self {
         Self { kind: SchedulerErrorKind::Unavailable, source: source.into() }
+    }
+
+    /// The scheduler's tables are not there.
+    pub fn not_migrated(source: impl Into<BoxError>) -> Self {
+        Self { kind: SchedulerErrorKind::NotMigrated, source: source.into() }
+    }
+
+    /// Somebody else holds a lock, or changed it at the same time.
+    pub fn conflict(source: impl Into<BoxError>) -> Self {
+        Self { kind: SchedulerErrorKind::Conflict, source: source.into() }
     }
 
     /// There is no room.
@@ -57,6 +72,8 @@ impl fmt::Display for SchedulerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
             SchedulerErrorKind::Unavailable => "the scheduler's database was not reached",
+            SchedulerErrorKind::NotMigrated => "the scheduler's tables are not in the database",
+            SchedulerErrorKind::Conflict => "somebody else is changing this cycle",
             SchedulerErrorKind::Full => "the scheduler is full",
             SchedulerErrorKind::Invalid => "the scheduler's database cannot hold or read this cycle",
         })

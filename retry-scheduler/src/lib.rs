@@ -24,9 +24,8 @@
 //! use std::sync::Arc;
 //! use std::time::Duration;
 //!
-//! use bytes::Bytes;
 //! use retry_scheduler::{
-//!     Attempt, CycleKey, Done, Ending, MemoryScheduler, NewCycle, Plan, Report, RetryScheduler, Verdict, Worker, handler_fn,
+//!     Attempt, CycleKey, Done, Ending, MemoryScheduler, NewCycle, Plan, Report, RetryScheduler, Worker, handler_fn,
 //! };
 //! use tokio_util::sync::CancellationToken;
 //!
@@ -36,29 +35,21 @@
 //!
 //! // In every process that makes attempts. The third one succeeds here.
 //! let handler = handler_fn(async |attempt: Attempt| {
-//!     let verdict = if attempt.number() < 3 { Verdict::Failure } else { Verdict::Success };
-//!     Done::Report(Report { verdict, detail: Bytes::new() })
+//!     Done::Report(if attempt.number() < 3 { Report::failure() } else { Report::success() })
 //! });
 //! let shutdown = CancellationToken::new();
 //! let worker = tokio::spawn(Worker::builder(scheduler.clone(), handler).build().run(shutdown.clone()));
 //!
 //! // Where the work comes from: five attempts, ten minutes apart.
 //! let key = CycleKey::new("webhook", "delivery 17");
-//! scheduler
-//!     .schedule(NewCycle {
-//!         key: key.clone(),
-//!         tenant: "account 1".to_owned(),
-//!         plan: Plan::every(Duration::from_mins(10), 5)?,
-//!         first_in: Duration::ZERO,
-//!         payload: Bytes::from_static(b"what to deliver"),
-//!     })
-//!     .await?;
+//! let plan = Plan::every(Duration::from_mins(10), 5)?;
+//! scheduler.schedule(NewCycle::new(key.clone(), plan).tenant("account 1").payload("what to deliver")).await?;
 //!
 //! // An hour later.
 //! tokio::time::sleep(Duration::from_hours(1)).await;
 //! let cycle = scheduler.get(&key).await?.expect("it was scheduled");
 //! assert_eq!(cycle.ending(), Some(Ending::Resolved));
-//! assert_eq!(scheduler.attempts(&key).await?.len(), 3);
+//! assert_eq!(scheduler.attempts(&key, 0, 10).await?.len(), 3);
 //!
 //! shutdown.cancel();
 //! worker.await?;
@@ -72,13 +63,11 @@
 //!
 #![cfg_attr(feature = "memory", doc = "```")]
 #![cfg_attr(not(feature = "memory"), doc = "```ignore")]
-//! use std::collections::HashMap;
 //! use std::time::{Duration, SystemTime};
 //!
-//! use bytes::Bytes;
 //! use retry_scheduler::{
-//!     Cancelled, ClaimDue, CycleKey, Finished, ManualClock, MemoryScheduler, NewCycle, Plan, Report, RetryScheduler,
-//!     Verdict,
+//!     Cancelled, ClaimDue, CycleKey, Finished, ManualClock, MemoryScheduler, Namespaces, NewCycle, Plan, Report,
+//!     RetryScheduler,
 //! };
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -90,14 +79,13 @@
 //! let plan = Plan::delays([1, 5, 60].map(Duration::from_mins), 20)?
 //!     .deadline(SystemTime::UNIX_EPOCH + Duration::from_hours(24 * 365 * 50 + 24));
 //! let key = CycleKey::new("validation", "17");
-//! let (tenant, payload) = ("account 1".to_owned(), Bytes::new());
-//! scheduler.schedule(NewCycle { key: key.clone(), tenant, plan, first_in: Duration::ZERO, payload }).await?;
+//! scheduler.schedule(NewCycle::new(key.clone(), plan).tenant("account 1")).await?;
 //!
-//! let all = ClaimDue { limit: 10, lease: Duration::from_secs(30), per_tenant: 10, running: HashMap::new() };
+//! let all = ClaimDue::new(10, Duration::from_secs(30));
 //! let claims = scheduler.claim_due(all.clone()).await?;
-//! let report = Report { verdict: Verdict::Failure, detail: Bytes::from_static(b"busy") };
+//! let report = Report::failure().detail("busy");
 //! assert!(matches!(scheduler.finish(&claims[0], report.clone()).await?, Finished::Recorded(_)));
-//! assert_eq!(scheduler.next_wake().await?, Some(Duration::from_mins(1)));
+//! assert_eq!(scheduler.next_wake(&Namespaces::All).await?, Some(Duration::from_mins(1)));
 //!
 //! // A worker that died: another one has the cycle after the lease, and the first one's late report changes nothing.
 //! clock.advance(Duration::from_mins(1));
@@ -110,7 +98,7 @@
 //! // A cancel is final, whatever the running attempt finds.
 //! assert!(matches!(scheduler.cancel(&key).await?, Cancelled::Cancelled(_)));
 //! assert_eq!(scheduler.finish(&second[0], report).await?, Finished::Stale);
-//! assert_eq!(scheduler.attempts(&key).await?.len(), 1);
+//! assert_eq!(scheduler.attempts(&key, 0, 10).await?.len(), 1);
 //! # Ok(())
 //! # }
 //! ```
@@ -130,7 +118,7 @@
 //!
 //! It keeps no order between cycles, and starts nothing at a time of day. It has no queue that is emptied once: a cycle stays,
 //! with its attempts, after it has ended. It does not decide which failures are worth another attempt: the handler says
-//! [`Failure`](Verdict::Failure) or [`Hopeless`](Verdict::Hopeless). What customers may ask for is
+//! [`Failure`](Verdict::Failure) or [`Permanent`](Verdict::Permanent). What customers may ask for is
 //! [`account_retry_policy`]'s; [`Plan::of_policy`] makes a plan of it.
 //!
 //! # Cancel safety
@@ -157,24 +145,37 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod admin;
+mod bounds;
+mod claim;
 mod clock;
 mod cycle;
+mod ended;
 mod error;
+mod metadata;
 mod millis;
+#[cfg(any(feature = "memory", feature = "sqlite", feature = "postgres"))]
+mod nonce;
 mod plan;
 mod scheduler;
 mod store;
 mod worker;
 
+pub use crate::admin::{Changed, CycleAdmin, CycleClass, CycleFilter, NamespaceCounts, RunNow};
+pub use crate::bounds::{MAX_BYTES, MAX_TEXT};
+pub use crate::claim::{ClaimDue, Claimed, Claims, Namespaces, Report, Unreadable};
 pub use crate::clock::{Clock, ManualClock, MonotonicClock, SystemClock};
 pub use crate::cycle::{
-    Activity, AttemptRecord, Cycle, CycleKey, Ending, Event, Refused, State, Transition, Verdict,
+    Activity, AttemptRecord, Cycle, CycleKey, EndReason, Ending, Event, Fence, NewCycle, Refused, Reschedule,
+    State, Transition, Verdict,
 };
-pub use crate::error::{SchedulerError, SchedulerErrorKind};
+pub use crate::ended::EndedHook;
+pub use crate::error::{BoxError, SchedulerError, SchedulerErrorKind};
+pub use crate::metadata::Metadata;
 pub use crate::plan::{Plan, PlanError};
 pub use crate::scheduler::{
-    Cancelled, ClaimDue, Claimed, Fenced, Finished, MAX_BYTES, MAX_TEXT, NewCycle, Report, Reschedule,
-    Rescheduled, RetryScheduler, Scheduled, TransactionalScheduler,
+    Cancelled, Fenced, Finished, FinishedAndClaimed, Rescheduled, RetryScheduler, Scheduled,
+    TransactionalScheduler,
 };
 #[cfg(feature = "postgres")]
 pub use crate::store::PostgresScheduler;

@@ -18,6 +18,8 @@ pub struct Plan {
     max_attempts: u32,
     delays: Vec<Duration>,
     deadline: Option<SystemTime>,
+    jitter_percent: u8,
+    max_deferrals: u32,
 }
 
 /// Why there is no such plan.
@@ -33,6 +35,9 @@ pub enum PlanError {
     /// A delay is at least one millisecond and at most [`Plan::MAX_DELAY`].
     #[error("a delay is 1 ms to 10 years")]
     Delay,
+    /// Jitter shortens a delay by at most all of it.
+    #[error("jitter is 0 to 100 percent")]
+    Jitter,
 }
 
 impl Plan {
@@ -40,6 +45,10 @@ impl Plan {
     pub const MAX_DELAYS: usize = 64;
     /// The longest delay: ten years.
     pub const MAX_DELAY: Duration = Duration::from_hours(10 * 365 * 24);
+    /// How often an attempt can be deferred, unless [`max_deferrals`](Self::max_deferrals) changes it.
+    pub const MAX_DEFERRALS: u32 = 1_000;
+    /// The jitter of [`exponential`](Self::exponential), in percent.
+    pub const EXPONENTIAL_JITTER: u8 = 50;
 
     /// `max_attempts` attempts, `interval` apart.
     ///
@@ -66,8 +75,39 @@ impl Plan {
         if delays.iter().any(|delay| *delay < Duration::from_millis(1) || *delay > Self::MAX_DELAY) {
             return Err(PlanError::Delay);
         }
-        let whole_ms = |delay| Duration::from_millis(duration_ms(delay).unsigned_abs());
-        Ok(Self { max_attempts, delays: delays.into_iter().map(whole_ms).collect(), deadline: None })
+        let delays = delays.into_iter().map(whole_ms).collect();
+        Ok(Self {
+            max_attempts,
+            delays,
+            deadline: None,
+            jitter_percent: 0,
+            max_deferrals: Self::MAX_DEFERRALS,
+        })
+    }
+
+    /// `max_attempts` attempts with exponential backoff: the delays double from `first` up to `longest`, with
+    /// [`EXPONENTIAL_JITTER`](Self::EXPONENTIAL_JITTER).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use retry_scheduler::Plan;
+    ///
+    /// let plan = Plan::exponential(Duration::from_secs(10), Duration::from_mins(1), 8)?;
+    /// assert_eq!(plan.delay_list(), [10, 20, 40, 60].map(Duration::from_secs));
+    /// # Ok::<(), retry_scheduler::PlanError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When there is no attempt, when a delay is out of bounds, or when `longest` is shorter than `first`.
+    pub fn exponential(first: Duration, longest: Duration, max_attempts: u32) -> Result<Self, PlanError> {
+        if longest < first {
+            return Err(PlanError::Delay);
+        }
+        let doubling = std::iter::successors(Some(first), |delay| Some(delay.saturating_mul(2)));
+        let shorter = doubling.take(Self::MAX_DELAYS - 1).take_while(|delay| *delay < longest);
+        let plan = Self::delays(shorter.chain([longest]), max_attempts)?;
+        Ok(Self { jitter_percent: Self::EXPONENTIAL_JITTER, ..plan })
     }
 
     /// What a customer's policy asks for; `None` where it is disabled. An interval longer than [`Plan::MAX_DELAY`] is that.
@@ -76,6 +116,8 @@ impl Plan {
             max_attempts: policy.max_retries(),
             delays: vec![policy.interval().min(Self::MAX_DELAY)],
             deadline: None,
+            jitter_percent: 0,
+            max_deferrals: Self::MAX_DEFERRALS,
         })
     }
 
@@ -83,6 +125,38 @@ impl Plan {
     #[must_use]
     pub fn deadline(self, deadline: SystemTime) -> Self {
         Self { deadline: Some(whole(deadline)), ..self }
+    }
+
+    /// Sets the jitter: each delay is shortened by a part of up to so many percent, so that cycles that failed together do
+    /// not come back together. Zero unless set.
+    ///
+    /// The part depends on the cycle's key, fence and attempts alone: whoever computes it computes the same.
+    ///
+    /// # Errors
+    ///
+    /// When it is more than 100.
+    pub fn jitter(self, percent: u8) -> Result<Self, PlanError> {
+        if percent > 100 {
+            return Err(PlanError::Jitter);
+        }
+        Ok(Self { jitter_percent: percent, ..self })
+    }
+
+    /// Sets how often the cycle can be deferred between two recorded attempts; once more, and it ends exhausted.
+    /// [`MAX_DEFERRALS`](Self::MAX_DEFERRALS) unless set.
+    #[must_use]
+    pub fn max_deferrals(self, max_deferrals: u32) -> Self {
+        Self { max_deferrals, ..self }
+    }
+
+    /// The jitter, in percent.
+    pub fn jitter_percent(&self) -> u8 {
+        self.jitter_percent
+    }
+
+    /// How often the cycle can be deferred between two recorded attempts.
+    pub fn deferral_limit(&self) -> u32 {
+        self.max_deferrals
     }
 
     /// How many attempts there are at most.
@@ -105,10 +179,14 @@ impl Plan {
         self.deadline.is_none_or(|deadline| start <= deadline)
     }
 
-    /// The delay after so many attempts; before the first, the first.
+    /// The delay after so many attempts, without jitter; before the first, the first.
     pub fn delay_after(&self, attempts: u32) -> Duration {
         let index =
             usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX).min(self.delays.len() - 1);
         self.delays[index]
     }
+}
+
+fn whole_ms(delay: Duration) -> Duration {
+    Duration::from_millis(duration_ms(delay).unsigned_abs())
 }

@@ -21,12 +21,13 @@ use super::codec;
 use super::shares::Shares;
 use super::sql::migrator;
 use super::verbs::Now;
+use crate::claim::{ClaimDue, Claimed, Claims, Namespaces, Report};
 use crate::clock::{self, Clock};
-use crate::cycle::{AttemptRecord, Cycle, CycleKey};
+use crate::cycle::{AttemptRecord, Cycle, CycleKey, NewCycle, Reschedule};
 use crate::error::SchedulerError;
+use crate::nonce;
 use crate::scheduler::{
-    Cancelled, ClaimDue, Claimed, Fenced, Finished, NewCycle, Report, Reschedule, Rescheduled,
-    RetryScheduler, Scheduled, TransactionalScheduler,
+    Cancelled, Fenced, Finished, Rescheduled, RetryScheduler, Scheduled, TransactionalScheduler,
 };
 
 /// Cycles in PostgreSQL, shared by any number of processes; version 13 or newer.
@@ -92,7 +93,10 @@ impl PostgresScheduler {
     ///
     /// When the database cannot be reached, or does not let this user make tables.
     pub async fn migrate(&self) -> Result<(), SchedulerError> {
-        let migrator = migrator(include_str!("../../migrations/postgres/1_cycles.sql"));
+        let migrator = migrator([
+            include_str!("../../migrations/postgres/1_cycles.sql"),
+            include_str!("../../migrations/postgres/2_namespaces.sql"),
+        ]);
         migrator.run(&self.shared.pool).await.map_err(SchedulerError::unavailable)
     }
 
@@ -117,25 +121,35 @@ impl PostgresScheduler {
         self.shared.floor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where a claim begins that asks for all namespaces. What others pass over lies below it.
+    fn floor_for(&self, namespaces: &Namespaces) -> Option<i64> {
+        (*namespaces == Namespaces::All).then(|| self.floor().look(self.elapsed()))
+    }
+
     async fn claim(
         &self,
         connection: &mut PgConnection,
-        request: &ClaimDue,
         mut shares: Shares,
-    ) -> Result<Vec<Claimed>, SchedulerError> {
+    ) -> Result<Claims, SchedulerError> {
         let began = clock::now();
-        let floor = self.floor().look(self.elapsed());
+        let floor = self.floor_for(shares.namespaces());
         let (mut claimed, up_to) =
-            verbs::claim_front(connection, self.now(), request.lease, &shares, floor).await?;
-        self.floor().found(floor, up_to, clock::now() - began);
+            verbs::claim_front(connection, self.now(), &shares, floor.unwrap_or(0)).await?;
+        if let Some(floor) = floor {
+            self.floor().found(floor, up_to, clock::now() - began);
+        }
         shares.take(&claimed);
         if shares.passed_over() {
             let next = &self.shared.next_tenant;
             let mut from = next.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let more = verbs::claim_by_tenants(connection, self.now(), request.lease, &mut shares, &mut from)
-                .await?;
+            let (more, met_all) =
+                verbs::claim_by_tenants(connection, self.now(), &mut shares, &mut from).await?;
             *next.lock().unwrap_or_else(PoisonError::into_inner) = from;
-            claimed.extend(more);
+            claimed.add(more);
+            if met_all && shares.limit > 0 {
+                shares.lift();
+                claimed.add(verbs::claim_front(connection, self.now(), &shares, 0).await?.0);
+            }
         }
         Ok(claimed)
     }
@@ -179,9 +193,9 @@ impl RetryScheduler for PostgresScheduler {
         alone!(self, |connection| verbs::schedule(connection, self.now(), &new))
     }
 
-    async fn claim_due(&self, request: ClaimDue) -> Result<Vec<Claimed>, SchedulerError> {
-        let Some(shares) = Shares::new(&request) else { return Ok(Vec::new()) };
-        alone!(self, |connection| self.claim(connection, &request, shares))
+    async fn claim_due(&self, request: ClaimDue) -> Result<Claims, SchedulerError> {
+        let Some(shares) = Shares::new(request, nonce::random()?) else { return Ok(Claims::default()) };
+        alone!(self, |connection| self.claim(connection, shares))
     }
 
     async fn extend(&self, claim: &Claimed, lease: Duration) -> Result<Fenced, SchedulerError> {
@@ -193,11 +207,15 @@ impl RetryScheduler for PostgresScheduler {
         alone!(self, |connection| verbs::finish(connection, self.now(), claim, &report))
     }
 
-    async fn finish_many(&self, reports: Vec<(Claimed, Report)>) -> Result<Vec<Finished>, SchedulerError> {
+    async fn finish_many(
+        &self,
+        reports: Vec<(Claimed, Report)>,
+    ) -> Result<Vec<Result<Finished, SchedulerError>>, SchedulerError> {
         for (_, report) in &reports {
             report.check()?;
         }
-        alone!(self, |connection| self.finish_all(connection, &reports))
+        let answers = alone!(self, |connection| self.finish_all(connection, &reports))?;
+        Ok(answers.into_iter().map(Ok).collect())
     }
 
     async fn defer(&self, claim: &Claimed, delay: Duration) -> Result<Fenced, SchedulerError> {
@@ -219,14 +237,23 @@ impl RetryScheduler for PostgresScheduler {
         alone!(self, |connection| verbs::get(connection, key))
     }
 
-    async fn attempts(&self, key: &CycleKey) -> Result<Vec<AttemptRecord>, SchedulerError> {
+    async fn attempts(
+        &self,
+        key: &CycleKey,
+        after: u32,
+        limit: usize,
+    ) -> Result<Vec<AttemptRecord>, SchedulerError> {
         key.check()?;
-        alone!(self, |connection| verbs::attempts(connection, key))
+        alone!(self, |connection| verbs::attempts(connection, key, after, limit))
     }
 
-    async fn next_wake(&self) -> Result<Option<Duration>, SchedulerError> {
-        let floor = self.floor().look(self.elapsed());
-        alone!(self, |connection| verbs::next_wake(connection, self.now(), floor))
+    async fn next_wake(&self, namespaces: &Namespaces) -> Result<Option<Duration>, SchedulerError> {
+        let floor = self.floor_for(namespaces).unwrap_or(0);
+        alone!(self, |connection| verbs::next_wake(connection, self.now(), floor, namespaces))
+    }
+
+    async fn purge_ended(&self, older_than: Duration, limit: usize) -> Result<usize, SchedulerError> {
+        alone!(self, |connection| verbs::purge_ended(connection, self.now(), older_than, limit))
     }
 }
 

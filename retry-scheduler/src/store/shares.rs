@@ -1,8 +1,10 @@
 //! Who has room for more, while a claim is put together.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use crate::scheduler::{ClaimDue, Claimed};
+use super::codec;
+use crate::claim::{ClaimDue, Claimed, Namespaces};
 
 /// How many tenants one statement goes through.
 pub(super) const STRIDE: i64 = 256;
@@ -13,18 +15,22 @@ pub(super) const STRIDES: usize = 4;
 ///
 /// First comes one look at what is due the longest. Where that leaves room although somebody is at their share, others may
 /// be due behind any number of cycles of theirs. Then the tenants are gone through one by one, from where the last claim
-/// stopped: some thousand in a call, whatever they have waiting.
+/// stopped: some thousand in a call, whatever they have waiting. When all of them were met and there is still room, what is
+/// due the longest is claimed without regard to shares.
 pub(super) struct Shares {
     pub(super) limit: usize,
     per_tenant: usize,
     running: HashMap<String, usize>,
+    namespaces: Namespaces,
+    lease: Duration,
+    nonce: u64,
 }
 
 impl Shares {
     /// `None` where nothing can be claimed.
-    pub(super) fn new(request: &ClaimDue) -> Option<Self> {
-        let &ClaimDue { limit, per_tenant, ref running, .. } = request;
-        (limit > 0 && per_tenant > 0).then(|| Self { limit, per_tenant, running: running.clone() })
+    pub(super) fn new(request: ClaimDue, nonce: u64) -> Option<Self> {
+        let ClaimDue { limit, per_tenant, running, namespaces, lease } = request;
+        (limit > 0).then_some(Self { limit, per_tenant, running, namespaces, lease, nonce })
     }
 
     /// What is left of `limit` after these, and whether somebody is at their share by now.
@@ -42,7 +48,13 @@ impl Shares {
 
     /// Whether cycles may be due that were passed over.
     pub(super) fn passed_over(&self) -> bool {
-        self.limit > 0 && self.running.values().any(|count| *count >= self.per_tenant)
+        self.limit > 0
+            && (self.per_tenant == 0 || self.running.values().any(|count| *count >= self.per_tenant))
+    }
+
+    /// Lets every tenant have what is left.
+    pub(super) fn lift(&mut self) {
+        self.per_tenant = usize::MAX;
     }
 
     /// Whether nobody can reach their share with what is left of `limit`.
@@ -64,6 +76,27 @@ impl Shares {
     /// The tenants that have something running, with how much.
     pub(super) fn running(&self) -> impl Iterator<Item = (&str, i64)> {
         self.running.iter().map(|(tenant, count)| (tenant.as_str(), column(*count)))
+    }
+
+    pub(super) fn lease(&self) -> i64 {
+        codec::duration_ms(self.lease)
+    }
+
+    pub(super) fn nonce(&self) -> i64 {
+        codec::nonce_column(self.nonce)
+    }
+
+    pub(super) fn namespaces(&self) -> &Namespaces {
+        &self.namespaces
+    }
+}
+
+/// The namespaces that are selected, if not all are, and those that are not.
+pub(super) fn selection(namespaces: &Namespaces) -> (Option<Vec<&str>>, Vec<&str>) {
+    match namespaces {
+        Namespaces::All => (None, Vec::new()),
+        Namespaces::Only(these) => (Some(these.iter().map(String::as_str).collect()), Vec::new()),
+        Namespaces::Except(these) => (None, these.iter().map(String::as_str).collect()),
     }
 }
 

@@ -19,12 +19,13 @@ use super::codec;
 use super::shares::Shares;
 use super::sql::{failed, migrator};
 use super::verbs::Now;
+use crate::claim::{ClaimDue, Claimed, Claims, Namespaces, Report};
 use crate::clock::Clock;
-use crate::cycle::{AttemptRecord, Cycle, CycleKey};
+use crate::cycle::{AttemptRecord, Cycle, CycleKey, NewCycle, Reschedule};
 use crate::error::SchedulerError;
+use crate::nonce;
 use crate::scheduler::{
-    Cancelled, ClaimDue, Claimed, Fenced, Finished, NewCycle, Report, Reschedule, Rescheduled,
-    RetryScheduler, Scheduled, TransactionalScheduler,
+    Cancelled, Fenced, Finished, Rescheduled, RetryScheduler, Scheduled, TransactionalScheduler,
 };
 
 /// How long a process waits for another one that is writing.
@@ -116,7 +117,10 @@ impl SqliteScheduler {
     ///
     /// When the file cannot be written.
     pub async fn migrate(&self) -> Result<(), SchedulerError> {
-        let migrator = migrator(include_str!("../../migrations/sqlite/1_cycles.sql"));
+        let migrator = migrator([
+            include_str!("../../migrations/sqlite/1_cycles.sql"),
+            include_str!("../../migrations/sqlite/2_namespaces.sql"),
+        ]);
         if migrator.run(&self.shared.pool).await.is_ok() {
             return Ok(());
         }
@@ -140,18 +144,21 @@ impl SqliteScheduler {
     async fn claim(
         &self,
         connection: &mut SqliteConnection,
-        request: &ClaimDue,
         mut shares: Shares,
-    ) -> Result<Vec<Claimed>, SchedulerError> {
-        let mut claimed = verbs::claim_front(connection, self.now(), request.lease, &shares).await?;
+    ) -> Result<Claims, SchedulerError> {
+        let mut claimed = verbs::claim_front(connection, self.now(), &shares).await?;
         shares.take(&claimed);
         if shares.passed_over() {
             let next = &self.shared.next_tenant;
             let mut from = next.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let more = verbs::claim_by_tenants(connection, self.now(), request.lease, &mut shares, &mut from)
-                .await?;
+            let (more, met_all) =
+                verbs::claim_by_tenants(connection, self.now(), &mut shares, &mut from).await?;
             *next.lock().unwrap_or_else(PoisonError::into_inner) = from;
-            claimed.extend(more);
+            claimed.add(more);
+            if met_all && shares.limit > 0 {
+                shares.lift();
+                claimed.add(verbs::claim_front(connection, self.now(), &shares).await?);
+            }
         }
         Ok(claimed)
     }
@@ -177,10 +184,10 @@ impl RetryScheduler for SqliteScheduler {
         transaction!(self, |connection| verbs::schedule(connection, self.now(), &new))
     }
 
-    async fn claim_due(&self, request: ClaimDue) -> Result<Vec<Claimed>, SchedulerError> {
-        let Some(shares) = Shares::new(&request) else { return Ok(Vec::new()) };
+    async fn claim_due(&self, request: ClaimDue) -> Result<Claims, SchedulerError> {
+        let Some(shares) = Shares::new(request, nonce::random()?) else { return Ok(Claims::default()) };
         let mut connection = self.connection().await?;
-        self.claim(&mut connection, &request, shares).await
+        self.claim(&mut connection, shares).await
     }
 
     async fn extend(&self, claim: &Claimed, lease: Duration) -> Result<Fenced, SchedulerError> {
@@ -193,11 +200,16 @@ impl RetryScheduler for SqliteScheduler {
         transaction!(self, |connection| verbs::finish(connection, self.now(), claim, &report))
     }
 
-    async fn finish_many(&self, reports: Vec<(Claimed, Report)>) -> Result<Vec<Finished>, SchedulerError> {
+    async fn finish_many(
+        &self,
+        reports: Vec<(Claimed, Report)>,
+    ) -> Result<Vec<Result<Finished, SchedulerError>>, SchedulerError> {
         for (_, report) in &reports {
             report.check()?;
         }
-        transaction!(self, |connection| verbs::finish_many(connection, self.now(), &reports))
+        let answers: Result<_, SchedulerError> =
+            transaction!(self, |connection| verbs::finish_many(connection, self.now(), &reports));
+        Ok(answers?.into_iter().map(Ok).collect())
     }
 
     async fn defer(&self, claim: &Claimed, delay: Duration) -> Result<Fenced, SchedulerError> {
@@ -222,15 +234,24 @@ impl RetryScheduler for SqliteScheduler {
         verbs::get(&mut connection, key).await
     }
 
-    async fn attempts(&self, key: &CycleKey) -> Result<Vec<AttemptRecord>, SchedulerError> {
+    async fn attempts(
+        &self,
+        key: &CycleKey,
+        after: u32,
+        limit: usize,
+    ) -> Result<Vec<AttemptRecord>, SchedulerError> {
         key.check()?;
         let mut connection = self.connection().await?;
-        verbs::attempts(&mut connection, key).await
+        verbs::attempts(&mut connection, key, after, limit).await
     }
 
-    async fn next_wake(&self) -> Result<Option<Duration>, SchedulerError> {
+    async fn next_wake(&self, namespaces: &Namespaces) -> Result<Option<Duration>, SchedulerError> {
         let mut connection = self.connection().await?;
-        verbs::next_wake(&mut connection, self.now()).await
+        verbs::next_wake(&mut connection, self.now(), namespaces).await
+    }
+
+    async fn purge_ended(&self, older_than: Duration, limit: usize) -> Result<usize, SchedulerError> {
+        transaction!(self, |connection| verbs::purge_ended(connection, self.now(), older_than, limit))
     }
 }
 

@@ -15,8 +15,14 @@ macro_rules! shared_verbs {
         pub(super) async fn attempts(
             connection: &mut $connection,
             key: &CycleKey,
+            after: u32,
+            most: usize,
         ) -> Result<Vec<AttemptRecord>, SchedulerError> {
-            let attempts = query(sql::ATTEMPTS).bind(&key.namespace).bind(&key.subject);
+            let attempts = query(sql::ATTEMPTS)
+                .bind(&key.namespace)
+                .bind(&key.subject)
+                .bind(i64::from(after))
+                .bind(limit(most));
             attempts.fetch_all(connection).await.map_err(failed)?.iter().map(attempt).collect()
         }
 
@@ -86,18 +92,19 @@ macro_rules! shared_verbs {
         }
 
         /// What is due of the tenants one after the other, beginning with `next`, which is left where the next claim begins.
+        /// Says whether all tenants were met.
         pub(super) async fn claim_by_tenants(
             connection: &mut $connection,
             now: Now,
-            lease: Duration,
             shares: &mut Shares,
             next: &mut String,
-        ) -> Result<Vec<Claimed>, SchedulerError> {
-            let mut all = Vec::new();
+        ) -> Result<(Claims, bool), SchedulerError> {
+            let mut all = Claims::default();
             let mut all_seen = next.is_empty();
+            let mut met_all = false;
             for _ in 0..STRIDES {
                 let tenants = tenants(connection, next).await?;
-                let claimed = claim_of(connection, now, lease, shares, &tenants).await?;
+                let claimed = claim_of(connection, now, shares, &tenants).await?;
                 shares.take(&claimed);
                 let last = if shares.limit == 0 {
                     claimed.iter().map(|claimed| &claimed.cycle.tenant).max()
@@ -108,29 +115,39 @@ macro_rules! shared_verbs {
                     Some(last) => *next = behind(last),
                     None => next.clear(),
                 }
-                all.extend(claimed);
-                if shares.limit == 0 || next.is_empty() && all_seen {
+                all.add(claimed);
+                met_all = next.is_empty() && all_seen;
+                if shares.limit == 0 || met_all {
                     break;
                 }
                 all_seen |= next.is_empty();
             }
-            Ok(all)
+            Ok((all, met_all))
         }
 
         /// Those of the rows that were claimed. One that came too late for its last start has ended instead.
-        fn claimed(rows: &[$row]) -> Result<Vec<Claimed>, SchedulerError> {
-            let mut all = Vec::with_capacity(rows.len());
+        fn claimed(rows: &[$row]) -> Claims {
+            let mut all = Claims::default();
             for row in rows {
-                if let Some(claimed_at) = column(row, COLUMNS)? {
-                    let payload: Vec<u8> = column(row, COLUMNS + 1)?;
-                    all.push(Claimed {
-                        cycle: cycle(row)?,
-                        payload: payload.into(),
-                        claimed_at: codec::from_ms(claimed_at),
-                    });
+                match claim_of_row(row) {
+                    Ok(claim) => all.extend(claim),
+                    Err(error) => {
+                        let key = column(row, 0).and_then(|namespace: String| {
+                            Ok(CycleKey::new(namespace, column::<_, String>(row, 1)?))
+                        });
+                        all.unreadable.push(Unreadable::new(key.ok(), error));
+                    }
                 }
             }
-            Ok(all)
+            all
+        }
+
+        fn claim_of_row(row: &$row) -> Result<Option<Claimed>, SchedulerError> {
+            let Some(claimed_at) = column(row, COLUMNS)? else { return Ok(None) };
+            let (payload, metadata): (Vec<u8>, String) =
+                (column(row, COLUMNS + 1)?, column(row, COLUMNS + 2)?);
+            let claim = Claimed::new(cycle(row)?, payload, codec::from_ms(claimed_at));
+            Ok(Some(claim.metadata(codec::metadata(&metadata)?)))
         }
 
         /// The wait that this row says, if it is one.
@@ -153,13 +170,14 @@ macro_rules! shared_verbs {
             claim: &Claimed,
             wait: Duration,
         ) -> Result<Fenced, SchedulerError> {
-            let Cycle { key, epoch, .. } = &claim.cycle;
+            let Cycle { key, epoch, nonce, .. } = &claim.cycle;
             let update = query(text)
                 .bind(now)
                 .bind(codec::duration_ms(wait))
                 .bind(&key.namespace)
                 .bind(&key.subject)
-                .bind(codec::epoch_column(*epoch));
+                .bind(codec::epoch_column(*epoch))
+                .bind(codec::nonce_column(*nonce));
             let done = update.execute(connection).await.map_err(failed)?;
             Ok(if done.rows_affected() == 0 { Fenced::Stale } else { Fenced::Held })
         }
@@ -170,7 +188,7 @@ macro_rules! shared_verbs {
             old: &Cycle,
             cycle: &Cycle,
         ) -> Result<bool, SchedulerError> {
-            let (state, wake_at, ended_at) = state_columns(cycle.state);
+            let (state, reason, wake_at, ended_at) = state_columns(cycle.state);
             let write = query(sql::WRITE)
                 .bind(i64::from(cycle.plan.max_attempts()))
                 .bind(codec::delays_text(&cycle.plan))
@@ -182,6 +200,10 @@ macro_rules! shared_verbs {
                 .bind(i64::from(cycle.used))
                 .bind(i64::from(cycle.lapses))
                 .bind(i64::from(cycle.reactivations))
+                .bind(i64::from(cycle.deferrals))
+                .bind(i16::from(cycle.plan.jitter_percent()))
+                .bind(i64::from(cycle.plan.deferral_limit()))
+                .bind(reason)
                 .bind(&old.key.namespace)
                 .bind(&old.key.subject)
                 .bind(codec::epoch_column(old.epoch))

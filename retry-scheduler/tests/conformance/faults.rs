@@ -101,8 +101,8 @@ faults! {
 
     /// One attempt more than the plan has.
     OneAttemptMore => [14, 22];
-    /// A hopeless attempt is a failure like any other.
-    HopelessIsFailure => [14, 15, 16, 17, 19, 20, 22, 23, 26];
+    /// A permanent failure is a failure like any other.
+    PermanentIsFailure => [14, 15, 16, 17, 19, 20, 22, 23, 26];
 
     /// Nobody looks at the last start when claiming.
     LastStartNotAtClaim => [15];

@@ -5,14 +5,15 @@ mod transaction;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use retry_scheduler::{
-    AttemptRecord, Cancelled, ClaimDue, Claimed, Clock, Cycle, CycleKey, Ending, Event, Fenced, Finished,
-    MAX_BYTES, ManualClock, NewCycle, Refused, Report, Reschedule, Rescheduled, RetryScheduler, Scheduled,
-    SchedulerError, State,
+    AttemptRecord, Cancelled, ClaimDue, Claimed, Claims, Clock, Cycle, CycleKey, EndReason, Event, Fenced,
+    Finished, MAX_BYTES, ManualClock, Namespaces, NewCycle, Refused, Report, Reschedule, Rescheduled,
+    RetryScheduler, Scheduled, SchedulerError, State,
 };
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::yield_now;
@@ -28,6 +29,7 @@ pub(crate) struct Wrong {
     rows: Arc<Mutex<Rows>>,
     /// What was there before the open transaction, for those who do not wait.
     before: Arc<Mutex<Option<Rows>>>,
+    nonces: Arc<AtomicU64>,
 }
 
 #[derive(Clone, Default)]
@@ -52,7 +54,17 @@ type Answer<T> = Result<T, SchedulerError>;
 
 impl Wrong {
     pub(crate) fn new(fault: Fault, clock: &ManualClock) -> Self {
-        Self { fault, clock: clock.clone(), rows: Arc::default(), before: Arc::default() }
+        Self {
+            fault,
+            clock: clock.clone(),
+            rows: Arc::default(),
+            before: Arc::default(),
+            nonces: Arc::new(AtomicU64::new(1)),
+        }
+    }
+
+    fn nonce(&self) -> u64 {
+        self.nonces.fetch_add(1, Ordering::Relaxed)
     }
 
     fn is(&self, fault: Fault) -> bool {
@@ -98,6 +110,7 @@ impl Wrong {
         let mut due: Vec<_> = rows
             .rows
             .iter()
+            .filter(|(name, _)| request.namespaces.contains(&name.namespace))
             .filter_map(|(name, row)| {
                 let wake = self.wake(row).filter(|wake| *wake <= now)?;
                 Some((self.rank(row, wake), name.clone()))
@@ -110,21 +123,24 @@ impl Wrong {
         let mut shares =
             if self.is(Fault::RunningIgnored) { HashMap::new() } else { request.running.clone() };
         let limit = request.limit + usize::from(self.is(Fault::OneMore) && request.limit > 0);
-        let names = due.into_iter().filter_map(|(_, name)| {
+        let (mut names, mut passed_over) = (Vec::new(), Vec::new());
+        for (_, name) in due {
             let tenant = rows.rows[&name].cycle.tenant.clone();
             let tenant = if self.is(Fault::ShareOfAll) { String::new() } else { tenant };
             let share = shares.entry(tenant).or_default();
             *share += 1;
-            (*share <= request.per_tenant).then_some(name)
-        });
-        names.take(limit).collect()
+            if *share <= request.per_tenant { names.push(name) } else { passed_over.push(name) }
+        }
+        names.extend(passed_over);
+        names.truncate(limit);
+        names
     }
 
     fn lease_on(&self, rows: &mut Rows, name: &CycleKey, lease: Duration) -> Option<Claimed> {
         let row = rows.rows.get_mut(name)?;
-        let cycle = self.apply(row, Event::Claim { lease }).ok()?;
+        let cycle = self.apply(row, Event::Claim { lease, nonce: self.nonce() }).ok()?;
         let State::Pending(_) = cycle.state else { return None };
-        let mut claimed = Claimed { cycle, payload: row.payload.clone(), claimed_at: self.now() };
+        let mut claimed = Claimed::new(cycle, row.payload.clone(), self.now());
         self.bend_claimed(&mut claimed);
         Some(claimed)
     }
@@ -133,17 +149,18 @@ impl Wrong {
         self.check_report(report)?;
         let now = self.now();
         let Some(row) = rows.rows.get_mut(&self.name(&claim.cycle.key)) else { return Ok(Finished::Stale) };
-        let event = Event::Finish { epoch: claim.cycle.epoch, verdict: report.verdict };
+        let event =
+            Event::Finish { fence: claim.fence(), verdict: report.verdict, retry_in: report.retry_in };
         let Ok(cycle) = self.apply(row, event) else { return Ok(Finished::Stale) };
-        row.attempts.push(AttemptRecord {
-            number: if self.is(Fault::NumbersRestart) { cycle.used } else { cycle.attempts },
-            started_at: if self.is(Fault::StartedAtEnd) { now } else { claim.claimed_at },
-            finished_at: now,
-            verdict: report.verdict,
-            detail: self.kept_detail(&report.detail),
-        });
+        row.attempts.push(AttemptRecord::new(
+            if self.is(Fault::NumbersRestart) { cycle.used } else { cycle.attempts },
+            if self.is(Fault::StartedAtEnd) { now } else { claim.claimed_at },
+            now,
+            report.verdict,
+            self.kept_detail(&report.detail),
+        ));
         if row.cancel_asked && cycle.ending().is_none() {
-            row.cycle.state = State::Ended { ending: Ending::Cancelled, at: now };
+            row.cycle.state = State::ended(EndReason::Cancelled, now);
         }
         Ok(Finished::Recorded(row.cycle.clone()))
     }
@@ -163,7 +180,7 @@ impl Wrong {
                 Cancelled::Cancelled(cycle)
             }
             Err(Refused::Ended(_)) if self.is(Fault::CancelEndsAgain) => {
-                row.cycle.state = State::Ended { ending: Ending::Cancelled, at: self.now() };
+                row.cycle.state = State::ended(EndReason::Cancelled, self.now());
                 Cancelled::Cancelled(row.cycle.clone())
             }
             Err(Refused::Ended(ending)) => Cancelled::Ended(ending),
@@ -210,7 +227,7 @@ impl RetryScheduler for Wrong {
         self.schedule_on(&mut *self.lock().await, new)
     }
 
-    async fn claim_due(&self, request: ClaimDue) -> Answer<Vec<Claimed>> {
+    async fn claim_due(&self, request: ClaimDue) -> Answer<Claims> {
         let due = self.find_due(&*self.lock().await, &request);
         match self.fault {
             Fault::TwoStepsToClaim => yield_now().await,
@@ -226,13 +243,14 @@ impl RetryScheduler for Wrong {
             _ => {}
         }
         let mut rows = self.lock().await;
-        Ok(due.iter().filter_map(|name| self.lease_on(&mut rows, name, request.lease)).collect())
+        let claims = due.iter().filter_map(|name| self.lease_on(&mut rows, name, request.lease));
+        Ok(claims.collect::<Vec<_>>().into())
     }
 
     async fn extend(&self, claim: &Claimed, lease: Duration) -> Answer<Fenced> {
         let mut rows = self.lock().await;
         let Some(row) = rows.rows.get_mut(&self.name(&claim.cycle.key)) else { return Ok(Fenced::Stale) };
-        let event = Event::Extend { epoch: claim.cycle.epoch, lease };
+        let event = Event::Extend { fence: claim.fence(), lease };
         Ok(if self.apply(row, event).is_ok() { Fenced::Held } else { Fenced::Stale })
     }
 
@@ -276,7 +294,7 @@ impl RetryScheduler for Wrong {
         }
     }
 
-    async fn finish_many(&self, mut reports: Vec<(Claimed, Report)>) -> Answer<Vec<Finished>> {
+    async fn finish_many(&self, mut reports: Vec<(Claimed, Report)>) -> Answer<Vec<Answer<Finished>>> {
         let mut rows = self.lock().await;
         if self.is(Fault::AnswersSorted) {
             reports.sort_by_key(|(claim, _)| claim.cycle.key.clone());
@@ -293,7 +311,7 @@ impl RetryScheduler for Wrong {
             if self.is(Fault::FinishManyUnfenced)
                 && let Some(row) = rows.rows.get(&claim.cycle.key)
             {
-                claim.cycle.epoch = row.cycle.epoch;
+                (claim.cycle.epoch, claim.cycle.nonce) = (row.cycle.epoch, row.cycle.nonce);
             }
             if self.is(Fault::ChecksThenWrites)
                 && let (Some(row), Some(then)) =
@@ -301,7 +319,7 @@ impl RetryScheduler for Wrong {
             {
                 row.cycle = then.cycle.clone();
             }
-            answers.push(self.finish_on(&mut rows, &claim, report)?);
+            answers.push(Ok(self.finish_on(&mut rows, &claim, report)?));
         }
         Ok(answers)
     }
@@ -309,16 +327,16 @@ impl RetryScheduler for Wrong {
     async fn defer(&self, claim: &Claimed, delay: Duration) -> Answer<Fenced> {
         let mut rows = self.lock().await;
         let Some(row) = rows.rows.get_mut(&self.name(&claim.cycle.key)) else { return Ok(Fenced::Stale) };
-        let event = Event::Defer { epoch: claim.cycle.epoch, delay };
+        let event = Event::Defer { fence: claim.fence(), delay };
         let Ok(cycle) = self.apply(row, event) else { return Ok(Fenced::Stale) };
         if self.is(Fault::DeferredKept) {
-            row.attempts.push(AttemptRecord {
-                number: cycle.attempts + 1,
-                started_at: claim.claimed_at,
-                finished_at: self.now(),
-                verdict: retry_scheduler::Verdict::Failure,
-                detail: Bytes::new(),
-            });
+            row.attempts.push(AttemptRecord::new(
+                cycle.attempts + 1,
+                claim.claimed_at,
+                self.now(),
+                retry_scheduler::Verdict::Failure,
+                Bytes::new(),
+            ));
         }
         Ok(Fenced::Held)
     }
@@ -336,14 +354,25 @@ impl RetryScheduler for Wrong {
         Ok(self.lock().await.rows.get(&self.name(key)).map(|row| row.cycle.clone()))
     }
 
-    async fn attempts(&self, key: &CycleKey) -> Answer<Vec<AttemptRecord>> {
+    async fn attempts(&self, key: &CycleKey, after: u32, limit: usize) -> Answer<Vec<AttemptRecord>> {
         self.check_key(key)?;
-        Ok(self.lock().await.rows.get(&self.name(key)).map_or_else(Vec::new, |row| row.attempts.clone()))
+        let rows = self.lock().await;
+        let attempts = rows.rows.get(&self.name(key)).into_iter().flat_map(|row| &row.attempts);
+        Ok(attempts.filter(|attempt| attempt.number > after).take(limit).cloned().collect())
     }
 
-    async fn next_wake(&self) -> Answer<Option<Duration>> {
+    async fn purge_ended(&self, older_than: Duration, limit: usize) -> Answer<usize> {
+        let (mut rows, now) = (self.lock().await, self.now());
+        let old = |row: &Row| matches!(row.cycle.state, State::Ended { at, .. } if at + older_than <= now);
+        let names: Vec<_> =
+            rows.rows.iter().filter(|(_, row)| old(row)).map(|(name, _)| name.clone()).collect();
+        Ok(names.iter().take(limit).filter_map(|name| rows.rows.remove(name)).count())
+    }
+
+    async fn next_wake(&self, namespaces: &Namespaces) -> Answer<Option<Duration>> {
         let (rows, now) = (self.lock().await, self.now());
-        let wakes = rows.rows.values().filter_map(|row| match row.cycle.state {
+        let selected = rows.rows.values().filter(|row| namespaces.contains(&row.cycle.key.namespace));
+        let wakes = selected.filter_map(|row| match row.cycle.state {
             State::Ended { at, .. } => self.is(Fault::WakeOfEnded).then_some(at),
             State::Pending(_) if self.is(Fault::WakeIgnoresLeases) && is_leased(&row.cycle) => None,
             State::Pending(_) => self.wake(row),

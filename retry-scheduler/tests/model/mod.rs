@@ -12,8 +12,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use proptest::sample::Index;
 use retry_scheduler::{
-    Activity, AttemptRecord, Cancelled, ClaimDue, Claimed, Clock, Cycle, CycleKey, Ending, Fenced, Finished,
-    ManualClock, NewCycle, Plan, Report, Reschedule, Rescheduled, RetryScheduler, Scheduled, State, Verdict,
+    Activity, AttemptRecord, Cancelled, ClaimDue, Claimed, Clock, Cycle, CycleKey, EndReason, Ending, Fenced,
+    Finished, ManualClock, Namespaces, NewCycle, Plan, Report, Reschedule, Rescheduled, RetryScheduler,
+    Scheduled, State, Verdict,
 };
 
 pub(crate) use self::steps::steps;
@@ -57,15 +58,17 @@ struct Known {
     /// Of the attempts, those before the plan began.
     before: usize,
     lapses: u32,
+    deferrals: u32,
     reactivations: u32,
     epoch: u64,
+    nonce: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
     Waiting { due: u64 },
     Running { until: u64, serial: usize },
-    Over { ending: Ending, at: u64 },
+    Over { reason: EndReason, at: u64 },
 }
 
 impl Known {
@@ -88,27 +91,27 @@ impl Known {
 
     /// The next attempt would be then.
     fn wait_until(&mut self, due: u64, now: u64) {
-        let none_left = self.used() >= self.max_attempts || self.last_start.is_some_and(|last| last < due);
-        self.phase = if none_left {
-            Phase::Over { ending: Ending::Exhausted, at: now }
+        self.phase = if self.used() >= self.max_attempts {
+            Phase::Over { reason: EndReason::AttemptsUsedUp, at: now }
+        } else if self.last_start.is_some_and(|last| last < due) {
+            Phase::Over { reason: EndReason::TooLate, at: now }
         } else {
             Phase::Waiting { due }
         };
     }
 
     fn report(&mut self, claim: &Claimed, verdict: Verdict, detail: &Bytes, now: u64) {
-        self.attempts.push(AttemptRecord {
-            number: u32::try_from(self.attempts.len() + 1).unwrap(),
-            started_at: claim.claimed_at,
-            finished_at: at(now),
-            verdict,
-            detail: detail.clone(),
-        });
+        let number = u32::try_from(self.attempts.len() + 1).unwrap();
+        self.attempts.push(AttemptRecord::new(number, claim.claimed_at, at(now), verdict, detail.clone()));
         self.lapses = 0;
+        self.deferrals = 0;
         match verdict {
-            Verdict::Success => self.phase = Phase::Over { ending: Ending::Resolved, at: now },
-            Verdict::Hopeless => self.phase = Phase::Over { ending: Ending::Exhausted, at: now },
-            Verdict::Failure => {
+            Verdict::Success => self.phase = Phase::Over { reason: EndReason::Succeeded, at: now },
+            Verdict::Permanent => self.phase = Phase::Over { reason: EndReason::PermanentFailure, at: now },
+            Verdict::Crashed if self.used() >= self.max_attempts => {
+                self.phase = Phase::Over { reason: EndReason::CrashedTooOften, at: now };
+            }
+            Verdict::Failure | Verdict::Crashed => {
                 let nth = self.delays.iter().chain(std::iter::repeat(self.delays.last().unwrap()));
                 let delay = *nth.take(self.used() as usize).last().unwrap();
                 self.wait_until(now + delay, now);
@@ -138,7 +141,7 @@ impl<S: RetryScheduler> World<'_, S> {
     }
 
     async fn sweep(&mut self) {
-        while let Some(wait) = self.handle().next_wake().await.unwrap() {
+        while let Some(wait) = self.handle().next_wake(&Namespaces::All).await.unwrap() {
             self.clock.advance(wait);
             for claim in self.handle().claim_due(ask(100, 5_000)).await.unwrap() {
                 self.handle().cancel(&claim.cycle.key).await.unwrap();
@@ -164,7 +167,7 @@ impl<S: RetryScheduler> World<'_, S> {
             Step::Pass { time } => self.clock.advance(Duration::from_millis(time)),
             Step::Schedule { subject, plan, first_in } => self.schedule(subject, &plan, first_in).await,
             Step::Claim { worker, limit, lease, per_tenant } => {
-                self.claim(worker, ClaimDue { limit, per_tenant, ..ask(0, lease) }).await;
+                self.claim(worker, ask(limit, lease).per_tenant(per_tenant)).await;
             }
             Step::ClaimAll { lease } => {
                 let lease = lease.max(1);
@@ -196,27 +199,28 @@ impl<S: RetryScheduler> World<'_, S> {
                 assert_eq!(answer == Fenced::Held, known.is_some(), "defer of {claim:?}: {known:?}");
                 if let Some(known) = known {
                     known.phase = Phase::Waiting { due };
+                    known.deferrals += 1;
                 }
             }
             Step::Finish { claim, verdict } => {
                 let Some((serial, claim)) = self.pick(claim) else { return };
-                let report = Report { verdict, detail: Bytes::from(format!("claim {serial}")) };
+                let report = Report::new(verdict).detail(format!("claim {serial}"));
                 let answer = self.handle().finish(&claim, report.clone()).await.unwrap();
                 self.reported(serial, &claim, &report, &answer);
             }
             Step::FinishMany { claims } => {
                 let picked = claims.iter().enumerate().filter_map(|(place, (claim, verdict))| {
                     let (serial, claim) = self.pick(*claim)?;
-                    let detail = Bytes::from(format!("claim {serial}, place {place}"));
-                    Some((serial, claim, Report { verdict: *verdict, detail }))
+                    let report = Report::new(*verdict).detail(format!("claim {serial}, place {place}"));
+                    Some((serial, claim, report))
                 });
                 let picked: Vec<_> = picked.collect();
                 let reports =
                     picked.iter().map(|(_, claim, report)| (claim.clone(), report.clone())).collect();
                 let answers = self.handle().finish_many(reports).await.unwrap();
                 assert_eq!(answers.len(), picked.len());
-                for ((serial, claim, report), answer) in picked.iter().zip(&answers) {
-                    self.reported(*serial, claim, report, answer);
+                for ((serial, claim, report), answer) in picked.iter().zip(answers) {
+                    self.reported(*serial, claim, report, &answer.unwrap());
                 }
             }
             Step::Crash { claim } => {
@@ -229,11 +233,11 @@ impl<S: RetryScheduler> World<'_, S> {
                 let answer = self.handle().cancel(&key).await.unwrap();
                 match (answer, self.known.get_mut(&subject)) {
                     (Cancelled::Unknown, None) => {}
-                    (Cancelled::Ended(said), Some(Known { phase: Phase::Over { ending, .. }, .. })) => {
-                        assert_eq!(said, *ending);
+                    (Cancelled::Ended(said), Some(Known { phase: Phase::Over { reason, .. }, .. })) => {
+                        assert_eq!(said, reason.ending());
                     }
                     (Cancelled::Cancelled(cycle), Some(known)) if known.wake().is_some() => {
-                        known.phase = Phase::Over { ending: Ending::Cancelled, at: now };
+                        known.phase = Phase::Over { reason: EndReason::Cancelled, at: now };
                         grown(known, &cycle);
                     }
                     (answer, known) => panic!("cancel of {known:?} was {answer:?}"),
@@ -250,7 +254,7 @@ impl<S: RetryScheduler> World<'_, S> {
         let (payload, plan) = (Bytes::from(format!("{key:?} at {now}")), plan_of(of, now));
         let tenant = tenant(subject);
         let first = Duration::from_millis(first_in);
-        let new = NewCycle { key, tenant, plan, first_in: first, payload: payload.clone() };
+        let new = NewCycle::new(key, plan).tenant(tenant).first_in(first).payload(payload.clone());
         let answer = self.handle().schedule(new).await.unwrap();
         if let Some(known) = self.known.get(&subject) {
             let Scheduled::Exists(cycle) = answer else { panic!("schedule of {known:?} was {answer:?}") };
@@ -266,8 +270,10 @@ impl<S: RetryScheduler> World<'_, S> {
             attempts: Vec::new(),
             before: 0,
             lapses: 0,
+            deferrals: 0,
             reactivations: 0,
             epoch: cycle.epoch,
+            nonce: cycle.nonce,
         };
         known.follow(of, now);
         known.wait_until(now + first_in, now);
@@ -278,18 +284,19 @@ impl<S: RetryScheduler> World<'_, S> {
     async fn reschedule(&mut self, subject: u8, of: &PlanOf, next_in: u64, reactivate: bool) {
         let (key, now) = (self.key(subject), self.now());
         let change =
-            Reschedule { plan: plan_of(of, now), next_in: Duration::from_millis(next_in), reactivate };
+            Reschedule::new(plan_of(of, now)).next_in(Duration::from_millis(next_in)).reactivate(reactivate);
         let answer = self.handle().reschedule(&key, change).await.unwrap();
         let Some(known) = self.known.get_mut(&subject) else {
             return assert_eq!(answer, Rescheduled::Unknown);
         };
         let cycle = match (answer, known.phase) {
-            (Rescheduled::Ended(said), Phase::Over { ending, .. }) => {
+            (Rescheduled::Ended(said), Phase::Over { reason, .. }) => {
+                let ending = reason.ending();
                 assert!(said == ending && (!reactivate || ending == Ending::Resolved), "{said:?}: {known:?}");
                 return;
             }
-            (Rescheduled::Reactivated(cycle), Phase::Over { ending, .. }) => {
-                assert!(reactivate && ending != Ending::Resolved, "reactivated: {known:?}");
+            (Rescheduled::Reactivated(cycle), Phase::Over { reason, .. }) => {
+                assert!(reactivate && reason != EndReason::Succeeded, "reactivated: {known:?}");
                 known.before = known.attempts.len();
                 known.reactivations += 1;
                 cycle
@@ -298,6 +305,7 @@ impl<S: RetryScheduler> World<'_, S> {
             (answer, _) => panic!("reschedule of {known:?} was {answer:?}"),
         };
         known.lapses = 0;
+        known.deferrals = 0;
         known.follow(of, now);
         known.wait_until(now + next_in, now);
         grown(known, &cycle);
@@ -312,7 +320,9 @@ impl<S: RetryScheduler> World<'_, S> {
         let mut latest = 0;
         let count = answer.len();
         assert!(count <= request.limit);
+        let mut nonce_of_call = None;
         for claim in answer {
+            let nonce = claim.fence().nonce;
             let subject = self.subject(&claim.cycle.key);
             *shares.entry(tenant(subject)).or_default() += 1;
             self.given += 1;
@@ -324,24 +334,32 @@ impl<S: RetryScheduler> World<'_, S> {
             known.lapses += u32::from(matches!(known.phase, Phase::Running { .. }));
             known.phase = Phase::Running { until: now + millis(UNIX_EPOCH + lease), serial };
             grown(known, &claim.cycle);
+            assert!(
+                nonce == *nonce_of_call.get_or_insert(nonce) && nonce != known.nonce,
+                "{claim:?}: {known:?}"
+            );
+            known.nonce = nonce;
             assert_eq!((&claim.payload, claim.claimed_at), (&known.payload, at(now)));
             assert_eq!(claim.attempt() as usize, known.attempts.len() + 1);
             self.agree(subject, &claim.cycle);
             self.claims.push((serial, claim));
         }
-        assert!(shares.values().all(|share| *share <= request.per_tenant), "{shares:?} of {request:?}");
         // One that was met after its last start takes the place of one that is given.
         if late > 0 || lease.is_zero() {
             return;
         }
-        let room =
-            |subject: u8| shares.get(&tenant(subject)).copied().unwrap_or_default() < request.per_tenant;
-        let left =
-            self.known.iter().filter(|(subject, _)| room(**subject)).filter_map(|(_, known)| known.wake());
-        let first = left.filter(|wake| *wake <= now).min();
-        let good =
-            if count < request.limit { first.is_none() } else { first.is_none_or(|first| latest <= first) };
-        assert!(good || count == 0 && request.limit == 0, "{request:?} at {now} left {:?}", self.known);
+        let share = |tenant: &str| shares.get(tenant).copied().unwrap_or_default();
+        let left = self.known.iter().filter(|(_, known)| known.wake().is_some_and(|wake| wake <= now));
+        let left: Vec<_> =
+            left.map(|(subject, known)| (tenant(*subject), known.wake().unwrap_or_default())).collect();
+        // While somebody with room waits, nobody has more than their share, nor what is due later.
+        let greedy = shares.values().any(|share| *share > request.per_tenant);
+        let good = left.iter().all(|(tenant, wake)| {
+            let has_room = share(tenant) < request.per_tenant;
+            !has_room || !greedy && latest <= *wake
+        });
+        let good = good && (count == request.limit || left.is_empty());
+        assert!(good || request.limit == 0, "{request:?} at {now} left {:?}", self.known);
     }
 
     /// A claim ends what it meets after its last start; which it meets is its own affair. Says how many.
@@ -358,7 +376,8 @@ impl<S: RetryScheduler> World<'_, S> {
             let known = self.known.get_mut(&subject).unwrap();
             if let State::Ended { .. } = cycle.state {
                 known.lapses += u32::from(matches!(known.phase, Phase::Running { .. }));
-                known.phase = Phase::Over { ending: Ending::Exhausted, at: now };
+                known.phase = Phase::Over { reason: EndReason::TooLate, at: now };
+                known.nonce = cycle.nonce;
                 grown(known, &cycle);
                 met += 1;
             }
@@ -382,24 +401,22 @@ impl<S: RetryScheduler> World<'_, S> {
         let known = &self.known[&subject];
         let plan = Plan::delays(known.delays.iter().copied().map(Duration::from_millis), known.max_attempts)
             .unwrap();
-        let wanted = Cycle {
-            key: self.key(subject),
-            tenant: tenant(subject),
-            plan: match known.last_start {
-                Some(last) => plan.deadline(at(last)),
-                None => plan,
-            },
-            state: match known.phase {
-                Phase::Waiting { due } => State::Pending(Activity::Idle { due: at(due) }),
-                Phase::Running { until, .. } => State::Pending(Activity::Leased { until: at(until) }),
-                Phase::Over { ending, at: then } => State::Ended { ending, at: at(then) },
-            },
-            epoch: known.epoch,
-            attempts: u32::try_from(known.attempts.len()).unwrap(),
-            used: known.used(),
-            lapses: known.lapses,
-            reactivations: known.reactivations,
+        let plan = match known.last_start {
+            Some(last) => plan.deadline(at(last)),
+            None => plan,
         };
+        let mut wanted =
+            Cycle::new(&NewCycle::new(self.key(subject), plan).tenant(tenant(subject)), UNIX_EPOCH);
+        wanted.state = match known.phase {
+            Phase::Waiting { due } => State::Pending(Activity::Idle { due: at(due) }),
+            Phase::Running { until, .. } => State::Pending(Activity::Leased { until: at(until) }),
+            Phase::Over { reason, at: then } => State::ended(reason, at(then)),
+        };
+        (wanted.epoch, wanted.nonce) = (known.epoch, known.nonce);
+        wanted.attempts = u32::try_from(known.attempts.len()).unwrap();
+        wanted.used = known.used();
+        (wanted.lapses, wanted.deferrals) = (known.lapses, known.deferrals);
+        wanted.reactivations = known.reactivations;
         assert_eq!(*cycle, wanted);
     }
 
@@ -407,7 +424,7 @@ impl<S: RetryScheduler> World<'_, S> {
         for subject in 0..SUBJECTS {
             let key = self.key(subject);
             let cycle = self.handle().get(&key).await.unwrap();
-            let attempts = self.handle().attempts(&key).await.unwrap();
+            let attempts = self.handle().attempts(&key, 0, usize::MAX).await.unwrap();
             let Some(known) = self.known.get(&subject) else {
                 assert_eq!((cycle, attempts.len()), (None, 0));
                 continue;
@@ -418,7 +435,7 @@ impl<S: RetryScheduler> World<'_, S> {
         let now = self.now();
         let first = self.known.values().filter_map(Known::wake).min();
         let wanted = first.map(|wake| Duration::from_millis(wake.saturating_sub(now)));
-        assert_eq!(self.handle().next_wake().await.unwrap(), wanted);
+        assert_eq!(self.handle().next_wake(&Namespaces::All).await.unwrap(), wanted);
     }
 }
 
@@ -429,7 +446,7 @@ fn grown(known: &mut Known, cycle: &Cycle) {
 }
 
 fn ask(limit: usize, lease: u64) -> ClaimDue {
-    ClaimDue { limit, lease: Duration::from_millis(lease), per_tenant: usize::MAX, running: HashMap::new() }
+    ClaimDue::new(limit, Duration::from_millis(lease))
 }
 
 fn tenant(subject: u8) -> String {

@@ -77,7 +77,7 @@ fn step() -> impl Strategy<Value = Step> {
     let time = || prop_oneof![Just(0), Just(1), Just(1_000), Just(5_000), Just(60_000), 0..70_000_u64];
     let lease = || prop_oneof![1 => Just(0), 1 => Just(1), 6 => Just(5_000), 2 => Just(60_000)];
     let passes = prop_oneof![Just(1), Just(999), Just(1_000), Just(5_000), Just(60_000), Just(86_400_000)];
-    let verdict = || prop_oneof![2 => Just(Verdict::Success), 5 => Just(Verdict::Failure), 1 => Just(Verdict::Hopeless)];
+    let verdict = || prop_oneof![2 => Just(Verdict::Success), 5 => Just(Verdict::Failure), 1 => Just(Verdict::Permanent), 1 => Just(Verdict::Crashed)];
     let share = prop_oneof![3 => Just(usize::MAX), 1 => 0..3_usize];
     let reports = prop::collection::vec((any::<Index>(), verdict()), 0..5);
     prop_oneof![

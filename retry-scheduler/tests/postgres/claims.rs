@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use retry_scheduler::conformance::Harness;
-use retry_scheduler::{RetryScheduler, TransactionalScheduler};
+use retry_scheduler::{Namespaces, RetryScheduler, TransactionalScheduler};
 use tokio::sync::Barrier;
 
 use crate::known_faults::{ask, key, new};
@@ -74,9 +74,9 @@ async fn a_transaction_that_commits_late_with_an_early_time_is_found_by_the_swee
 
     let given = async || scheduler.claim_due(ask(10, 10)).await.unwrap();
     assert!(given().await.is_empty(), "the floor does not spare anything");
-    assert!(scheduler.next_wake().await.unwrap() > Some(Duration::ZERO));
+    assert!(scheduler.next_wake(&Namespaces::All).await.unwrap() > Some(Duration::ZERO));
     harness.clock().advance(SWEEP);
-    assert_eq!(scheduler.next_wake().await.unwrap(), Some(Duration::ZERO));
+    assert_eq!(scheduler.next_wake(&Namespaces::All).await.unwrap(), Some(Duration::ZERO));
     let claims = given().await;
     assert_eq!(claims.iter().map(|claim| &claim.cycle.key).collect::<Vec<_>>(), [&key("late")]);
 }

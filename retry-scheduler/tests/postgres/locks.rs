@@ -49,9 +49,9 @@ async fn one_locked_cycle_holds_up_its_own_report_and_a_batch_answers_each_as_it
             open.rollback().await.unwrap();
         }
         let answers = batch.await.unwrap().unwrap();
-        let stale = answers.iter().map(|answer| *answer == Finished::Stale).collect::<Vec<_>>();
+        let stale = answers.iter().map(|answer| matches!(answer, Ok(Finished::Stale))).collect::<Vec<_>>();
         assert_eq!(stale, [false, false, commits, false, false]);
-        assert_eq!(other.attempts(&key("2")).await.unwrap().len(), usize::from(!commits));
+        assert_eq!(other.attempts(&key("2"), 0, 10).await.unwrap().len(), usize::from(!commits));
     }
 }
 
@@ -76,10 +76,10 @@ async fn of_reports_about_the_same_claim_in_one_batch_the_first_counts() {
         said(&claims[1], "stale"),
     ];
     let answers = scheduler.finish_many(reports).await.unwrap();
-    let stale = answers.iter().map(|answer| *answer == Finished::Stale).collect::<Vec<_>>();
+    let stale = answers.iter().map(|answer| matches!(answer, Ok(Finished::Stale))).collect::<Vec<_>>();
     assert_eq!(stale, [true, false, true, false, true]);
     for (subject, kept) in [("0", "first"), ("1", "alone")] {
-        let attempts = scheduler.attempts(&key(subject)).await.unwrap();
+        let attempts = scheduler.attempts(&key(subject), 0, 10).await.unwrap();
         assert_eq!(attempts.iter().map(|attempt| &attempt.detail[..]).collect::<Vec<_>>(), [kept.as_bytes()]);
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use retry_scheduler::{Reschedule, RetryScheduler, Verdict};
+use retry_scheduler::{Namespaces, Reschedule, RetryScheduler, Verdict};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
@@ -33,7 +33,7 @@ async fn a_verb_is_one_statement() {
     let database = Database::new().await;
     let scheduler = database.open();
     // The first one opens the connection.
-    assert_eq!(scheduler.next_wake().await.unwrap(), None);
+    assert_eq!(scheduler.next_wake(&Namespaces::All).await.unwrap(), None);
     let mut seen = SENT.get();
     let mut sent = |count: usize, verb: &str| {
         let now = SENT.get();
@@ -63,7 +63,7 @@ async fn a_verb_is_one_statement() {
     sent(1, "claim_due");
     let _ = scheduler.finish(&claims[0], report(Verdict::Success, "")).await.unwrap();
     sent(1, "finish");
-    let change = Reschedule { plan: new("", "").plan, next_in: LEASE, reactivate: false };
+    let change = Reschedule::new(new("", "").plan).next_in(LEASE);
     scheduler.reschedule(&key("two"), change).await.unwrap();
     sent(2, "reschedule");
     scheduler.cancel(&key("two")).await.unwrap();
@@ -72,8 +72,8 @@ async fn a_verb_is_one_statement() {
     sent(2, "cancel of what has ended");
     scheduler.get(&key("two")).await.unwrap();
     sent(1, "get");
-    scheduler.attempts(&key("two")).await.unwrap();
+    scheduler.attempts(&key("two"), 0, 10).await.unwrap();
     sent(1, "attempts");
-    scheduler.next_wake().await.unwrap();
+    scheduler.next_wake(&Namespaces::All).await.unwrap();
     sent(1, "next_wake");
 }

@@ -59,23 +59,23 @@ async fn a_cycle_is_attempted_by_its_plan_until_it_is_resolved() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_failure_of_a_plan_and_a_hopeless_one_exhaust_the_cycle() {
+async fn the_last_failure_of_a_plan_and_a_permanent_one_exhaust_the_cycle() {
     let (world, seen) = (World::new(), Seen::new());
     let twice = world.schedule("tenant", "twice", Duration::ZERO, Plan::every(MINUTE, 2).unwrap()).await;
-    let hopeless = world.due("tenant", "hopeless").await;
+    let permanent = world.due("tenant", "permanent").await;
     let handler = seen.handler(|attempt: Attempt| async move {
         if attempt.cycle().key.subject == "twice" {
             failure()
         } else {
-            crate::support::report(Verdict::Hopeless, "")
+            crate::support::report(Verdict::Permanent, "")
         }
     });
     let running = start(worker(&world.view(), handler));
     sleep(HOUR).await;
     assert_eq!(world.ending(&twice).await, Some(Ending::Exhausted));
-    assert_eq!(world.ending(&hopeless).await, Some(Ending::Exhausted));
+    assert_eq!(world.ending(&permanent).await, Some(Ending::Exhausted));
     let counts = running.handle.snapshot().attempts;
-    assert_eq!((counts.failed, counts.hopeless, seen.runs()), (2, 1, 3));
+    assert_eq!((counts.failed, counts.permanent, seen.runs()), (2, 1, 3));
     running.stop().await;
 }
 
@@ -183,7 +183,7 @@ async fn a_report_that_the_scheduler_refuses_does_not_take_others_with_it_and_is
     let handler = handler_fn(|attempt: Attempt| async move {
         sleep(SECOND).await;
         let bytes = if attempt.cycle().key.subject == "3" { MAX_BYTES + 1 } else { 1 };
-        Done::Report(Report { verdict: Verdict::Success, detail: Bytes::from(vec![b'x'; bytes]) })
+        Done::Report(Report::success().detail(vec![b'x'; bytes]))
     });
     let view = world.view();
     view.fail(Verb::Finish, Fault::Slow(SECOND));
@@ -204,7 +204,7 @@ async fn what_the_handler_settled_itself_is_not_reported_again_and_the_next_atte
     let handler = seen.handler(move |attempt: Attempt| {
         let scheduler = Arc::clone(&scheduler);
         async move {
-            let report = Report { verdict: Verdict::Failure, detail: Bytes::from("mine") };
+            let report = Report::failure().detail("mine");
             assert!(matches!(scheduler.finish(attempt.claimed(), report).await, Ok(Finished::Recorded(_))));
             sleep(15 * SECOND).await; // a heartbeat, which finds that the claim is over
             Done::Settled

@@ -7,9 +7,9 @@ use bytes::Bytes;
 
 use super::Harness;
 use super::probe::{INTERVAL, LEASE, MS, Probe};
-use crate::cycle::{Activity, Ending, State, Verdict};
+use crate::claim::Claimed;
+use crate::cycle::{Activity, Ending, NewCycle, State, Verdict};
 use crate::plan::Plan;
-use crate::scheduler::{Claimed, NewCycle};
 
 pub(super) async fn due<H: Harness>(probe: &Probe<'_, H>) {
     probe.none_due("of a scheduler without cycles").await;

@@ -14,7 +14,9 @@ const SENTENCES: [&str; 31] = [
      epoch, with the payload they were scheduled with, to the byte, and with the time of the claim.",
     "Order. Of tenants with room for them, the cycles that are due the longest are given first, and at \
      most limit.",
-    "Share. Of one tenant, claim_due gives no more than make per_tenant together with those in running.",
+    "Share. Of one tenant, claim_due gives no more than make per_tenant together with those in running, as \
+     long as cycles of other tenants are due that have room and are not given. What is left of limit then \
+     goes to the cycles that are due the longest, whatever their tenant.",
     "Fairness. However many cycles of tenants at their share are due longer, a due cycle of another \
      tenant is given within a few calls.",
     "One holder. Of any number of concurrent claims, each due cycle is given to one; when they are \
@@ -30,7 +32,7 @@ const SENTENCES: [&str; 31] = [
      the nth delay after the nth attempt that counts, the last one again after that. It is not given away \
      before.",
     "Exhaustion. A cycle ends exhausted, now, with a failure of the last attempt of its plan, or with a \
-     hopeless one.",
+     permanent one.",
     "Last start. No attempt begins after the plan's last start. A cycle whose next attempt would be due \
      later is exhausted when that is known: when it is scheduled, finished or rescheduled, or at the \
      latest when it would be claimed.",
@@ -38,8 +40,8 @@ const SENTENCES: [&str; 31] = [
      the whole life of the cycle, the times of claim and end, and verdict and detail as reported, to the \
      byte.",
     "Many reports. finish_many answers and does what finish would for each report, in their order.",
-    "Defer. After defer the cycle is idle and due delay from now; nothing else of it changes, and the \
-     attempt does not count.",
+    "Defer. After defer the cycle is idle and due delay from now, with one deferral more; nothing else of \
+     it changes, and the attempt does not count.",
     "Cancel ends a pending cycle cancelled, now, also one that is being attempted. One that has ended \
      stays as it ended, and an unknown one unknown.",
     "First come. Of a finish and a cancel or reschedule at once, one comes first: either the attempt is \

@@ -6,11 +6,11 @@ use bytes::Bytes;
 
 use super::Harness;
 use super::probe::{INTERVAL, LEASE, MS, Probe, report};
-use crate::cycle::{CycleKey, Verdict};
+use crate::bounds::{MAX_BYTES, MAX_TEXT};
+use crate::claim::Report;
+use crate::cycle::{CycleKey, NewCycle, Reschedule, Verdict};
 use crate::error::{SchedulerError, SchedulerErrorKind};
-use crate::scheduler::{
-    Finished, MAX_BYTES, MAX_TEXT, NewCycle, Report, Reschedule, RetryScheduler, Scheduled,
-};
+use crate::scheduler::{Finished, RetryScheduler, Scheduled};
 
 pub(super) async fn bounds<H: Harness>(probe: &Probe<'_, H>) {
     // As large as can be, in one-byte and two-byte characters; and as small.
@@ -24,7 +24,7 @@ pub(super) async fn bounds<H: Harness>(probe: &Probe<'_, H>) {
         probe.same(&cycle.tenant, text, "the tenant");
         let claim = probe.claim(&new.key, "of a new cycle").await;
         probe.ensure(claim.payload == large, "a payload of the largest size was not kept as it is");
-        let report = Report { verdict: Verdict::Success, detail: large.clone() };
+        let report = Report::success().detail(large.clone());
         let finished = probe.unfailing(probe.handle().finish(&claim, report).await, "finish");
         probe.ensure(matches!(finished, Finished::Recorded(_)), format_args!("finish was {finished:?}"));
         let details: Vec<_> = probe.attempts(&new.key).await.into_iter().map(|it| it.detail).collect();
@@ -52,7 +52,7 @@ pub(super) async fn bounds<H: Harness>(probe: &Probe<'_, H>) {
     probe.none_due("after refusals").await;
 
     let claim = probe.claimed(&new).await;
-    let said = Report { verdict: Verdict::Success, detail: larger };
+    let said = Report::success().detail(larger);
     invalid(
         probe,
         &probe.handle().finish(&claim, said.clone()).await,
@@ -77,7 +77,7 @@ async fn refused_key<H: Harness>(probe: &Probe<'_, H>, key: &CycleKey) {
     let new = NewCycle { key: key.clone(), ..probe.new_cycle() };
     invalid(probe, &scheduler.schedule(new).await, format!("schedule {what}"));
     invalid(probe, &scheduler.get(key).await, format!("get {what}"));
-    invalid(probe, &scheduler.attempts(key).await, format!("attempts {what}"));
+    invalid(probe, &scheduler.attempts(key, 0, usize::MAX).await, format!("attempts {what}"));
     invalid(probe, &scheduler.cancel(key).await, format!("cancel {what}"));
     let change = Reschedule { plan: probe.plan(MS, 1), next_in: MS, reactivate: true };
     invalid(probe, &scheduler.reschedule(key, change).await, format!("reschedule {what}"));

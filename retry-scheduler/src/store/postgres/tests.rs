@@ -1,12 +1,9 @@
 //! What the statements cost: counted by the server, not timed.
 
-use std::collections::HashMap;
-
 use private_postgres::{psql, shared_database};
 use sqlx::{AssertSqlSafe, Row, query};
 
 use super::*;
-use crate::cycle::Verdict;
 
 const FEW: usize = 2_000;
 const MANY: usize = 100_000;
@@ -31,8 +28,8 @@ fn fill(url: &str, cycles: usize) {
              ALTER TABLE retry_subjects SET (autovacuum_enabled = off); \
              INSERT INTO retry_subjects (namespace, subject, payload) \
              SELECT 'test', md5(n::text), '' FROM generate_series(1, {cycles}) AS n; \
-             INSERT INTO retry_cycles (id, tenant, max_attempts, delays, wake_at) \
-             SELECT id, 'tenant ' || id % 10, 1000, '3600000', \
+             INSERT INTO retry_cycles (id, namespace, tenant, max_attempts, delays, wake_at) \
+             SELECT id, namespace, 'tenant ' || id % 10, 1000, '3600000', \
              extract(epoch FROM now()) * 1000 - {cycles} + id FROM retry_subjects \
              WHERE id NOT IN (SELECT id FROM retry_cycles)"
         ),
@@ -75,16 +72,25 @@ async fn pages(
 type PgQuery<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
 async fn claim(scheduler: &PostgresScheduler, limit: i64, floor: i64) -> (u64, String) {
-    pages(scheduler, sql::CLAIM, |claim| claim.bind(None::<i64>).bind(30_000_i64).bind(limit).bind(floor))
-        .await
+    pages(scheduler, sql::CLAIM, |claim| {
+        claim
+            .bind(None::<i64>)
+            .bind(30_000_i64)
+            .bind(limit)
+            .bind(7_i64)
+            .bind(None::<Vec<String>>)
+            .bind(Vec::<String>::new())
+            .bind(floor)
+    })
+    .await
 }
 
 fn ask(limit: usize) -> ClaimDue {
-    ClaimDue { limit, lease: Duration::from_mins(10), per_tenant: usize::MAX, running: HashMap::new() }
+    ClaimDue::new(limit, Duration::from_mins(10))
 }
 
 fn failure() -> Report {
-    Report { verdict: Verdict::Failure, detail: Vec::new().into() }
+    Report::failure()
 }
 
 #[tokio::test]
@@ -148,18 +154,11 @@ async fn no_statement_reads_a_table_from_end_to_end_although_its_plan_is_of_when
 
 async fn every_verb(scheduler: &PostgresScheduler, key: &CycleKey) {
     let plan = crate::plan::Plan::every(Duration::from_hours(1), 1_000).unwrap();
-    let new = NewCycle {
-        key: key.clone(),
-        tenant: "tenant".to_owned(),
-        plan: plan.clone(),
-        first_in: Duration::ZERO,
-        payload: Vec::new().into(),
-    };
-    scheduler.schedule(new).await.unwrap();
-    let change = Reschedule { plan, next_in: Duration::ZERO, reactivate: true };
+    scheduler.schedule(NewCycle::new(key.clone(), plan.clone()).tenant("tenant")).await.unwrap();
+    let change = Reschedule::new(plan).reactivate(true);
     scheduler.reschedule(key, change).await.unwrap();
     for per_tenant in [usize::MAX, 2] {
-        let mut claims = scheduler.claim_due(ClaimDue { per_tenant, ..ask(5) }).await.unwrap();
+        let mut claims = scheduler.claim_due(ask(5).per_tenant(per_tenant)).await.unwrap();
         let Some(claim) = claims.pop() else { continue };
         let _ = scheduler.extend(&claim, Duration::from_hours(1)).await.unwrap();
         let _ = scheduler.finish(&claim, failure()).await.unwrap();
@@ -169,8 +168,8 @@ async fn every_verb(scheduler: &PostgresScheduler, key: &CycleKey) {
         let reports = claims.into_iter().map(|claim| (claim, failure())).collect();
         scheduler.finish_many(reports).await.unwrap();
     }
-    scheduler.attempts(key).await.unwrap();
-    scheduler.next_wake().await.unwrap();
+    scheduler.attempts(key, 0, 10).await.unwrap();
+    scheduler.next_wake(&Namespaces::All).await.unwrap();
     scheduler.cancel(key).await.unwrap();
     scheduler.get(key).await.unwrap();
 }

@@ -7,13 +7,12 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, query};
 
 use super::sql;
-use crate::cycle::{AttemptRecord, Cycle, CycleKey, Event, Refused};
+use crate::claim::{Claimed, Claims, Namespaces, Report, Unreadable};
+use crate::cycle::{AttemptRecord, Cycle, CycleKey, Event, NewCycle, Refused, Reschedule};
 use crate::error::SchedulerError;
-use crate::scheduler::{
-    Cancelled, Claimed, Fenced, Finished, NewCycle, Report, Reschedule, Rescheduled, Scheduled,
-};
+use crate::scheduler::{Cancelled, Fenced, Finished, Rescheduled, Scheduled};
 use crate::store::codec;
-use crate::store::shares::{STRIDE, STRIDES, Shares, behind, column as limit};
+use crate::store::shares::{STRIDE, STRIDES, Shares, behind, column as limit, selection};
 use crate::store::sql::{COLUMNS, End, attempt, cycle, failed, get as column, restless, state_columns};
 use crate::store::verbs::{LOOKS, Now, shared_verbs};
 
@@ -24,7 +23,7 @@ pub(super) async fn schedule(
     now: Now,
     new: &NewCycle,
 ) -> Result<Scheduled, SchedulerError> {
-    let NewCycle { key, tenant, plan, first_in, payload } = new;
+    let NewCycle { key, tenant, plan, first_in, payload, metadata } = new;
     for _ in 0..LOOKS {
         let insert = query(sql::SCHEDULE)
             .bind(now)
@@ -35,7 +34,10 @@ pub(super) async fn schedule(
             .bind(i64::from(plan.max_attempts()))
             .bind(codec::delays_text(plan))
             .bind(codec::last_start_ms(plan))
-            .bind(&payload[..]);
+            .bind(i16::from(plan.jitter_percent()))
+            .bind(i64::from(plan.deferral_limit()))
+            .bind(&payload[..])
+            .bind(codec::metadata_text(metadata));
         if let Some(row) = insert.fetch_optional(&mut *connection).await.map_err(failed)? {
             return Ok(Scheduled::New(cycle(&row)?));
         }
@@ -53,14 +55,20 @@ pub(super) async fn schedule(
 pub(super) async fn claim_front(
     connection: &mut PgConnection,
     now: Now,
-    lease: Duration,
     shares: &Shares,
     floor: i64,
-) -> Result<(Vec<Claimed>, Option<i64>), SchedulerError> {
+) -> Result<(Claims, Option<i64>), SchedulerError> {
     let plain = shares.all_have_room();
     let text = if plain { sql::CLAIM } else { sql::CLAIM_SHARES };
-    let mut look =
-        query(text).bind(now).bind(codec::duration_ms(lease)).bind(limit(shares.limit)).bind(floor);
+    let (only, except) = selection(shares.namespaces());
+    let mut look = query(text)
+        .bind(now)
+        .bind(shares.lease())
+        .bind(limit(shares.limit))
+        .bind(shares.nonce())
+        .bind(only)
+        .bind(except)
+        .bind(floor);
     if !plain {
         let (tenants, counts): (Vec<_>, Vec<_>) = shares.running().unzip();
         look = look.bind(shares.per_tenant()).bind(tenants).bind(counts);
@@ -68,28 +76,31 @@ pub(super) async fn claim_front(
     let rows = look.fetch_all(connection).await.map_err(failed)?;
     let mut up_to = None;
     for row in &rows {
-        let passed_over = if plain { None } else { column(row, COLUMNS + 3)? };
-        up_to = up_to.max(Some(passed_over.unwrap_or(column(row, COLUMNS + 2)?)));
+        let passed_over = if plain { None } else { column(row, COLUMNS + 4)? };
+        up_to = up_to.max(Some(passed_over.unwrap_or(column(row, COLUMNS + 3)?)));
     }
-    Ok((claimed(&rows)?, up_to))
+    Ok((claimed(&rows), up_to))
 }
 
 /// The first due of these tenants, as many of each as it has room.
 async fn claim_of(
     connection: &mut PgConnection,
     now: Now,
-    lease: Duration,
     shares: &Shares,
     tenants: &[String],
-) -> Result<Vec<Claimed>, SchedulerError> {
+) -> Result<Claims, SchedulerError> {
+    let (only, except) = selection(shares.namespaces());
     let rooms = tenants.iter().map(|tenant| limit(shares.room(tenant))).collect::<Vec<_>>();
     let claim = query(sql::CLAIM_OF)
         .bind(now)
-        .bind(codec::duration_ms(lease))
+        .bind(shares.lease())
         .bind(limit(shares.limit))
+        .bind(shares.nonce())
+        .bind(only)
+        .bind(except)
         .bind(tenants)
         .bind(&rooms);
-    claimed(&claim.fetch_all(&mut *connection).await.map_err(failed)?)
+    Ok(claimed(&claim.fetch_all(&mut *connection).await.map_err(failed)?))
 }
 
 pub(super) async fn finish(
@@ -98,8 +109,8 @@ pub(super) async fn finish(
     claim: &Claimed,
     report: &Report,
 ) -> Result<Finished, SchedulerError> {
-    let Cycle { key, epoch, .. } = &claim.cycle;
-    let End { verdict, ending, delay } = End::of(claim, report);
+    let Cycle { key, epoch, nonce, .. } = &claim.cycle;
+    let End { verdict, ending, reason, delay } = End::of(claim, report);
     let finish = query(sql::FINISH)
         .bind(now)
         .bind(&key.namespace)
@@ -109,7 +120,9 @@ pub(super) async fn finish(
         .bind(verdict)
         .bind(ending)
         .bind(delay)
-        .bind(&report.detail[..]);
+        .bind(&report.detail[..])
+        .bind(codec::nonce_column(*nonce))
+        .bind(reason);
     let row = finish.fetch_optional(connection).await.map_err(failed)?;
     row.map_or(Ok(Finished::Stale), |row| Ok(Finished::Recorded(cycle(&row)?)))
 }
@@ -126,8 +139,8 @@ pub(super) async fn finish_batch(
     let mut batch = Batch::default();
     let mut places = HashMap::with_capacity(reports.len());
     for (place, (claim, report)) in reports.iter().enumerate() {
-        let Cycle { key, epoch, .. } = &claim.cycle;
-        places.entry((key, *epoch)).or_insert_with(|| {
+        let Cycle { key, epoch, nonce, .. } = &claim.cycle;
+        places.entry((key, *epoch, *nonce)).or_insert_with(|| {
             batch.push(claim, report);
             place
         });
@@ -141,12 +154,14 @@ pub(super) async fn finish_batch(
         .bind(batch.verdicts)
         .bind(batch.endings)
         .bind(batch.delays)
-        .bind(batch.details);
+        .bind(batch.details)
+        .bind(batch.nonces)
+        .bind(batch.reasons);
     let rows = finish.fetch_all(connection).await.map_err(failed)?;
     let mut recorded = HashMap::with_capacity(rows.len());
     for row in &rows {
         let cycle = cycle(row)?;
-        if let Some(place) = places.get(&(&cycle.key, cycle.epoch)).copied() {
+        if let Some(place) = places.get(&(&cycle.key, cycle.epoch, cycle.nonce)).copied() {
             recorded.insert(place, cycle);
         }
     }
@@ -159,16 +174,20 @@ struct Batch<'a> {
     namespaces: Vec<&'a str>,
     subjects: Vec<&'a str>,
     epochs: Vec<i64>,
+    nonces: Vec<i64>,
     started_at: Vec<i64>,
     verdicts: Vec<i16>,
     endings: Vec<i16>,
+    reasons: Vec<Option<i16>>,
     delays: Vec<i64>,
     details: Vec<&'a [u8]>,
 }
 
 impl<'a> Batch<'a> {
     fn push(&mut self, claim: &'a Claimed, report: &'a Report) {
-        let End { verdict, ending, delay } = End::of(claim, report);
+        let End { verdict, ending, reason, delay } = End::of(claim, report);
+        self.nonces.push(codec::nonce_column(claim.cycle.nonce));
+        self.reasons.push(reason);
         self.namespaces.push(&claim.cycle.key.namespace);
         self.subjects.push(&claim.cycle.key.subject);
         self.epochs.push(codec::epoch_column(claim.cycle.epoch));
@@ -185,6 +204,21 @@ pub(super) async fn next_wake(
     connection: &mut PgConnection,
     now: Now,
     floor: i64,
+    namespaces: &Namespaces,
 ) -> Result<Option<Duration>, SchedulerError> {
-    wait(query(sql::NEXT_WAKE).bind(now).bind(floor).fetch_optional(connection).await)
+    let (only, except) = selection(namespaces);
+    let wake = query(sql::NEXT_WAKE).bind(now).bind(floor).bind(only).bind(except);
+    wait(wake.fetch_optional(connection).await)
+}
+
+/// Deletes what ended longest ago.
+pub(super) async fn purge_ended(
+    connection: &mut PgConnection,
+    now: Now,
+    older_than: Duration,
+    most: usize,
+) -> Result<usize, SchedulerError> {
+    let purge = query(sql::PURGE_ENDED).bind(now).bind(codec::duration_ms(older_than)).bind(limit(most));
+    let count: i64 = column(&purge.fetch_one(connection).await.map_err(failed)?, 0)?;
+    Ok(usize::try_from(count).unwrap_or(0))
 }

@@ -8,13 +8,12 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{SqliteConnection, query};
 
 use super::sql;
-use crate::cycle::{AttemptRecord, Cycle, CycleKey, Event, Refused};
+use crate::claim::{Claimed, Claims, Namespaces, Report, Unreadable};
+use crate::cycle::{AttemptRecord, Cycle, CycleKey, Event, NewCycle, Refused, Reschedule};
 use crate::error::SchedulerError;
-use crate::scheduler::{
-    Cancelled, Claimed, Fenced, Finished, NewCycle, Report, Reschedule, Rescheduled, Scheduled,
-};
+use crate::scheduler::{Cancelled, Fenced, Finished, Rescheduled, Scheduled};
 use crate::store::codec;
-use crate::store::shares::{STRIDE, STRIDES, Shares, behind, column as limit};
+use crate::store::shares::{STRIDE, STRIDES, Shares, behind, column as limit, selection};
 use crate::store::sql::{COLUMNS, End, attempt, cycle, failed, get as column, restless, state_columns};
 use crate::store::verbs::{LOOKS, Now, shared_verbs};
 
@@ -25,8 +24,12 @@ pub(super) async fn schedule(
     now: Now,
     new: &NewCycle,
 ) -> Result<Scheduled, SchedulerError> {
-    let NewCycle { key, tenant, plan, first_in, payload } = new;
-    let subject = query(sql::SCHEDULE_SUBJECT).bind(&key.namespace).bind(&key.subject).bind(&payload[..]);
+    let NewCycle { key, tenant, plan, first_in, payload, metadata } = new;
+    let subject = query(sql::SCHEDULE_SUBJECT)
+        .bind(&key.namespace)
+        .bind(&key.subject)
+        .bind(&payload[..])
+        .bind(codec::metadata_text(metadata));
     if subject.execute(&mut *connection).await.map_err(failed)?.rows_affected() == 0
         && let Some(cycle) = get(connection, key).await?
     {
@@ -40,7 +43,9 @@ pub(super) async fn schedule(
         .bind(tenant)
         .bind(i64::from(plan.max_attempts()))
         .bind(codec::delays_text(plan))
-        .bind(codec::last_start_ms(plan));
+        .bind(codec::last_start_ms(plan))
+        .bind(i16::from(plan.jitter_percent()))
+        .bind(i64::from(plan.deferral_limit()));
     Ok(Scheduled::New(cycle(&cycle_of_it.fetch_one(connection).await.map_err(failed)?)?))
 }
 
@@ -48,34 +53,40 @@ pub(super) async fn schedule(
 pub(super) async fn claim_front(
     connection: &mut SqliteConnection,
     now: Now,
-    lease: Duration,
     shares: &Shares,
-) -> Result<Vec<Claimed>, SchedulerError> {
+) -> Result<Claims, SchedulerError> {
     let running = shares.running().map(|(tenant, count)| json!([tenant, count])).collect::<Vec<_>>();
+    let (only, except) = selection_json(shares.namespaces());
     let look = query(sql::CLAIM)
         .bind(now)
-        .bind(codec::duration_ms(lease))
+        .bind(shares.lease())
         .bind(limit(shares.limit))
+        .bind(shares.nonce())
+        .bind(only)
+        .bind(except)
         .bind(shares.per_tenant())
         .bind(json!(running).to_string());
-    claimed(&look.fetch_all(connection).await.map_err(failed)?)
+    Ok(claimed(&look.fetch_all(connection).await.map_err(failed)?))
 }
 
 /// The first due of these tenants, as many of each as it has room.
 async fn claim_of(
     connection: &mut SqliteConnection,
     now: Now,
-    lease: Duration,
     shares: &Shares,
     tenants: &[String],
-) -> Result<Vec<Claimed>, SchedulerError> {
+) -> Result<Claims, SchedulerError> {
+    let (only, except) = selection_json(shares.namespaces());
     let rooms = tenants.iter().map(|tenant| json!([tenant, limit(shares.room(tenant))])).collect::<Vec<_>>();
     let claim = query(sql::CLAIM_OF)
         .bind(now)
-        .bind(codec::duration_ms(lease))
+        .bind(shares.lease())
         .bind(limit(shares.limit))
+        .bind(shares.nonce())
+        .bind(only)
+        .bind(except)
         .bind(json!(rooms).to_string());
-    claimed(&claim.fetch_all(&mut *connection).await.map_err(failed)?)
+    Ok(claimed(&claim.fetch_all(&mut *connection).await.map_err(failed)?))
 }
 
 pub(super) async fn finish(
@@ -98,11 +109,12 @@ pub(super) async fn finish_many(
     let mut places = HashMap::with_capacity(reports.len());
     let mut batch = Vec::with_capacity(reports.len());
     for (place, (claim, report)) in reports.iter().enumerate() {
-        let Cycle { key, epoch, .. } = &claim.cycle;
-        places.entry((key, *epoch)).or_insert_with(|| {
-            let End { verdict, ending, delay } = End::of(claim, report);
+        let Cycle { key, epoch, nonce, .. } = &claim.cycle;
+        places.entry((key, *epoch, *nonce)).or_insert_with(|| {
+            let End { verdict, ending, reason, delay } = End::of(claim, report);
             let (epoch, detail) = (codec::epoch_column(*epoch), hexadecimal(&report.detail));
-            batch.push(json!([key.namespace, key.subject, epoch, verdict, ending, delay, detail]));
+            let (key, nonce) = ((&key.namespace, &key.subject), codec::nonce_column(*nonce));
+            batch.push(json!([key.0, key.1, epoch, verdict, ending, delay, detail, nonce, reason]));
             place
         });
     }
@@ -115,7 +127,7 @@ pub(super) async fn finish_many(
     let cycles = query(sql::FINISH_CYCLES).bind(finished_at).bind(&batch).fetch_all(connection).await;
     for row in &cycles.map_err(failed)? {
         let cycle = cycle(row)?;
-        if let Some(place) = places.get(&(&cycle.key, cycle.epoch)).copied() {
+        if let Some(place) = places.get(&(&cycle.key, cycle.epoch, cycle.nonce)).copied() {
             answers[place] = Finished::Recorded(cycle);
         }
     }
@@ -125,8 +137,32 @@ pub(super) async fn finish_many(
 pub(super) async fn next_wake(
     connection: &mut SqliteConnection,
     now: Now,
+    namespaces: &Namespaces,
 ) -> Result<Option<Duration>, SchedulerError> {
-    wait(query(sql::NEXT_WAKE).bind(now).fetch_optional(connection).await)
+    let (only, except) = selection_json(namespaces);
+    wait(query(sql::NEXT_WAKE).bind(now).bind(only).bind(except).fetch_optional(connection).await)
+}
+
+/// Deletes what ended longest ago.
+pub(super) async fn purge_ended(
+    connection: &mut SqliteConnection,
+    now: Now,
+    older_than: Duration,
+    most: usize,
+) -> Result<usize, SchedulerError> {
+    let ended = query(sql::ENDED).bind(now).bind(codec::duration_ms(older_than)).bind(limit(most));
+    let rows = ended.fetch_all(&mut *connection).await.map_err(failed)?;
+    let ids = rows.iter().map(|row| column(row, 0)).collect::<Result<Vec<i64>, _>>()?;
+    let list = json!(ids).to_string();
+    for text in [sql::PURGE_ATTEMPTS, sql::PURGE_CYCLES, sql::PURGE_SUBJECTS] {
+        query(text).bind(&list).execute(&mut *connection).await.map_err(failed)?;
+    }
+    Ok(ids.len())
+}
+
+fn selection_json(namespaces: &Namespaces) -> (Option<String>, String) {
+    let (only, except) = selection(namespaces);
+    (only.map(|only| json!(only).to_string()), json!(except).to_string())
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
