@@ -18,7 +18,6 @@ pub(crate) mod store;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use retry_scheduler::{CycleKey, NewCycle, Plan, SchedulerError};
 use secrecy::SecretString;
 

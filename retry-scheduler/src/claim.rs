@@ -175,6 +175,7 @@ pub struct Claimed {
     /// When it was claimed, by the scheduler's clock.
     pub claimed_at: SystemTime,
     /// Where an SQL scheduler finds the row again, without looking up the key.
+    #[allow(dead_code, reason = "only PostgreSQL looks")]
     pub(crate) row: Option<i64>,
 }
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use jiff::Timestamp;
 use retry_scheduler::{
     Activity, Attempt, Cycle, CycleKey, Done, Finished, NewCycle, Report, SchedulerError, State, Verdict,

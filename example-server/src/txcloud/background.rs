@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use retry_scheduler::{Attempt, CycleKey, Done, Finished, NewCycle, Plan, Report, Verdict};
+use retry_scheduler::{Attempt, CycleKey, Done, Finished, NewCycle, Plan, Report};
 
 use super::api::Api;
 use super::errors::Failure;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::SignedDuration;
-use retry_scheduler::{Attempt, CycleKey, Done, Finished, NewCycle, Plan, Report, Verdict};
+use retry_scheduler::{Attempt, CycleKey, Done, Finished, NewCycle, Plan, Report};
 use uuid::Uuid;
 
 use super::api::Api;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use jiff::Timestamp;
 use retry_scheduler::{Cycle, Done, Finished, Report, Verdict};
 use uuid::Uuid;

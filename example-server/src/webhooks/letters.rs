@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use http::HeaderMap;
 use jiff::Timestamp;
 use retry_scheduler::{Attempt, CycleKey, Done, Handler, NewCycle, Plan, Report, SchedulerError, Verdict};

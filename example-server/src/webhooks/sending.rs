@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use retry_scheduler::{Activity, Attempt, Cycle, Done, Finished, Report, State, Verdict};
 
 use super::store::{deliveries, endpoints};

@@ -116,6 +116,7 @@ impl Known {
                 let delay = *nth.take(self.used() as usize).last().unwrap();
                 self.wait_until(now + delay, now);
             }
+            other => panic!("the model knows no {other:?}"),
         }
     }
 }

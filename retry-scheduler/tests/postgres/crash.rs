@@ -9,7 +9,7 @@ use retry_scheduler::{
     Verdict,
 };
 
-use crate::known_faults::{ask, new, report};
+use crate::known_faults::{new, report};
 use crate::pool;
 
 const ROUNDS: usize = 3;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use retry_scheduler::{
     Attempt, Done, Ending, Finished, MAX_BYTES, MemoryScheduler, Plan, Report, RetryScheduler, Verdict,
     Worker, WorkerHandle, WorkerPhase, handler_fn,

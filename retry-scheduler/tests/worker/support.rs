@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use retry_scheduler::{
     Attempt, AttemptRecord, Cycle, CycleKey, Done, Ending, Handler, MemoryScheduler, NewCycle, Plan, Report,
     RetryScheduler, State, Verdict, Worker, WorkerBuilder, WorkerHandle, handler_fn,

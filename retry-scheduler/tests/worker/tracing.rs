@@ -3,7 +3,6 @@
 use std::fmt::{Debug, Write};
 use std::sync::{Mutex, OnceLock};
 use std::thread::{self, ThreadId};
-use std::time::Duration;
 
 use bytes::Bytes;
 use retry_scheduler::{Attempt, CycleKey, Done, NewCycle, Plan, Report, RetryScheduler, Verdict};
