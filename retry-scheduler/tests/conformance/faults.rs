@@ -175,8 +175,8 @@ faults! {
     NulTaken => [24];
     /// Details of any size are taken.
     DetailUnbounded => [24];
-    /// One report that is refused, and those before it are written.
-    HalfABatch => [24];
+    /// One report that is refused fails all of a batch.
+    BatchFails => [24];
 
     /// The namespace is not part of the key.
     SubjectOnly => [25];

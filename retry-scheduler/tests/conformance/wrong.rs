@@ -299,11 +299,6 @@ impl RetryScheduler for Wrong {
         if self.is(Fault::AnswersSorted) {
             reports.sort_by_key(|(claim, _)| claim.cycle.key.clone());
         }
-        if !self.is(Fault::HalfABatch) {
-            for (_, report) in &reports {
-                self.check_report(report)?;
-            }
-        }
         let before = rows.clone();
         let mut answers = Vec::new();
         for (claim, report) in &reports {
@@ -319,7 +314,11 @@ impl RetryScheduler for Wrong {
             {
                 row.cycle = then.cycle.clone();
             }
-            answers.push(Ok(self.finish_on(&mut rows, &claim, report)?));
+            let answer = self.finish_on(&mut rows, &claim, report);
+            if self.is(Fault::BatchFails) && answer.is_err() {
+                return answer.map(|_| Vec::new());
+            }
+            answers.push(answer);
         }
         Ok(answers)
     }

@@ -223,7 +223,7 @@ async fn what_the_handler_settled_itself_is_not_reported_again_and_the_next_atte
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_without_work_or_with_work_it_may_not_have_asks_no_more_than_at_its_poll() {
+async fn a_worker_without_work_or_without_places_asks_no_more_than_at_its_poll() {
     let (world, seen) = (World::new(), Seen::new());
     let (idle, blocked) = (world.view(), World::new());
     let nothing = start(worker(&idle, seen.handler(|_| async { success() })));
@@ -237,9 +237,8 @@ async fn a_worker_without_work_or_with_work_it_may_not_have_asks_no_more_than_at
     });
     let busy = start(worker(&view, long));
     sleep(10 * MINUTE).await;
-    // Once a second, and the few until the pause has grown to that.
     assert!((600..=602).contains(&idle.calls(Verb::Claim)), "{}", idle.calls(Verb::Claim));
-    assert!((600..=615).contains(&view.calls(Verb::Claim)), "{}", view.calls(Verb::Claim));
+    assert!(view.calls(Verb::Claim) <= 2, "{}", view.calls(Verb::Claim));
     nothing.stop().await;
     busy.crash().await;
 }

@@ -32,7 +32,8 @@ pub(super) async fn due<H: Harness>(probe: &Probe<'_, H>) {
             claim.cycle.epoch > cycle.epoch,
             format_args!("the epoch was {} before a claim, and {} after", cycle.epoch, claim.cycle.epoch),
         );
-        let wanted = crate::Cycle { state: wanted, epoch: claim.cycle.epoch, ..cycle };
+        let wanted =
+            crate::Cycle { state: wanted, epoch: claim.cycle.epoch, nonce: claim.cycle.nonce, ..cycle };
         probe.same(&claim.cycle, &wanted, "a claimed cycle");
         probe.is(&claim.cycle, "when it was claimed").await;
         probe.same(&claim.payload, &new.payload, "the payload");

@@ -58,17 +58,17 @@ pub(super) async fn bounds<H: Harness>(probe: &Probe<'_, H>) {
         &probe.handle().finish(&claim, said.clone()).await,
         "finish with a detail that is too large",
     );
+    probe.is(&claim.cycle, "after a report that was refused").await;
     let other = probe.claimed(&probe.new_cycle()).await;
-    let reports = vec![(other.clone(), report(Verdict::Success)), (claim.clone(), said)];
-    invalid(
-        probe,
-        &probe.handle().finish_many(reports).await,
-        "finish_many with one detail that is too large",
-    );
-    for claim in [claim, other] {
-        probe.is(&claim.cycle, "after a report that was refused").await;
-        let _ = probe.recorded(&claim, Verdict::Success, "of a running attempt").await;
-    }
+    let reports = vec![(claim.clone(), said), (other.clone(), report(Verdict::Success))];
+    let mut answers = probe.unfailing(probe.handle().finish_many(reports).await, "finish_many").into_iter();
+    let refused = answers.next().unwrap_or(Ok(Finished::Stale));
+    invalid(probe, &refused, "the answer of finish_many to a detail that is too large");
+    let beside = answers.next().and_then(Result::ok);
+    let recorded = matches!(beside, Some(Finished::Recorded(_)));
+    probe.ensure(recorded, format_args!("a report beside one that was refused was {beside:?}"));
+    probe.is(&claim.cycle, "after a report that was refused").await;
+    let _ = probe.recorded(&claim, Verdict::Success, "of a running attempt").await;
 }
 
 async fn refused_key<H: Harness>(probe: &Probe<'_, H>, key: &CycleKey) {
