@@ -115,9 +115,9 @@ impl Unreadable {
     }
 }
 
+#[cfg(feature = "postgres")]
 impl Claims {
     /// Adds what another statement of the same call found.
-    #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(crate) fn add(&mut self, mut more: Self) {
         self.claimed.append(&mut more.claimed);
         self.unreadable.append(&mut more.unreadable);

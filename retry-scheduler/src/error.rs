@@ -24,6 +24,8 @@ pub enum SchedulerErrorKind {
     NotMigrated,
     /// Somebody else holds a lock on the cycle, or changed it at the same time. The verb did not take effect; repeat it.
     Conflict,
+    /// The [hook](crate::EndedHook) of an ending failed, so the cycle did not end. The verb did not take effect; repeat it.
+    HookFailed,
     /// There is no room. The verb did not take effect.
     Full,
     /// What the database holds, or is to hold, makes no sense. The verb did not take effect.
@@ -44,6 +46,11 @@ impl SchedulerError {
     /// Somebody else holds a lock, or changed it at the same time.
     pub fn conflict(source: impl Into<BoxError>) -> Self {
         Self { kind: SchedulerErrorKind::Conflict, source: source.into() }
+    }
+
+    /// The hook of an ending failed.
+    pub fn hook_failed(source: impl Into<BoxError>) -> Self {
+        Self { kind: SchedulerErrorKind::HookFailed, source: source.into() }
     }
 
     /// There is no room.
@@ -74,6 +81,7 @@ impl fmt::Display for SchedulerError {
             SchedulerErrorKind::Unavailable => "the scheduler's database was not reached",
             SchedulerErrorKind::NotMigrated => "the scheduler's tables are not in the database",
             SchedulerErrorKind::Conflict => "somebody else is changing this cycle",
+            SchedulerErrorKind::HookFailed => "the hook of an ending failed",
             SchedulerErrorKind::Full => "the scheduler is full",
             SchedulerErrorKind::Invalid => "the scheduler's database cannot hold or read this cycle",
         })

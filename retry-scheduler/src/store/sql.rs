@@ -1,7 +1,6 @@
 //! What the two SQL schedulers share: the texts that are the same but for the clock, and how rows are read.
 
-use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{ColumnIndex, Decode, Row, SqlSafeStr, Type};
+use sqlx::{ColumnIndex, Decode, Row, Type};
 
 use super::codec;
 use crate::claim::{Claimed, Report};
@@ -195,20 +194,6 @@ macro_rules! shared_texts {
 }
 
 pub(super) use {claim, columns, columns_of_cycle, finish, id_of, new_cycle, shared_texts};
-
-/// The migrations of an engine, recorded in a table of this crate's own, beside the application's.
-pub(super) fn migrator(texts: [&'static str; 2]) -> Migrator {
-    let [cycles, namespaces] = texts;
-    let migration = |version, name: &'static str, text: &'static str| {
-        Migration::new(version, name.into(), MigrationType::Simple, text.into_sql_str(), false)
-    };
-    let mut migrator = Migrator::with_migrations(vec![
-        migration(1, "cycles", cycles),
-        migration(2, "namespaces", namespaces),
-    ]);
-    migrator.dangerous_set_table_name("retry_scheduler_migrations");
-    migrator
-}
 
 /// How many columns a cycle has: what comes behind them has this place.
 pub(super) const COLUMNS: usize = 20;

@@ -33,7 +33,7 @@ faults! {
     /// Payloads are text.
     PayloadAsText => [3, 24];
     /// A claim keeps the epoch.
-    ClaimKeepsEpoch => [3, 8, 10, 17, 31];
+    ClaimKeepsEpoch => [3, 8];
     /// The claim says when the cycle was due, not when it was claimed.
     ClaimedAtDue => [3, 8, 16];
 
@@ -42,10 +42,10 @@ faults! {
     /// Those with a lease that ran out last.
     HeirsLast => [4];
     /// A claim gives one more than the limit.
-    OneMore => [4, 5];
+    OneMore => [4, 5, 6];
 
     /// What is running already is not counted.
-    RunningIgnored => [5, 6];
+    RunningIgnored => [5];
     /// The share is one for all tenants together.
     ShareOfAll => [5, 6];
 
