@@ -204,7 +204,7 @@ pub trait RetryScheduler: Send + Sync + 'static {
     ///
     /// May be dropped at any time. What changes while nobody waits may be missed.
     async fn changed(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -35,6 +35,7 @@ pub(crate) struct Wrong {
 }
 
 #[derive(Clone, Default)]
+#[expect(clippy::struct_field_names, reason = "the rows are the main thing")]
 struct Rows {
     last_id: u64,
     rows: HashMap<CycleKey, Row>,

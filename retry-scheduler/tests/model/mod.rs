@@ -276,24 +276,26 @@ impl<S: Operated> World<'_, S> {
                     self.claims.retain(|(other, _)| *other != serial);
                 }
             }
-            Step::Cancel { subject } => {
-                let (key, now) = (self.key(subject), self.now());
-                let answer = self.handle().cancel(&key).await.unwrap();
-                match (answer, self.known.get_mut(&subject)) {
-                    (Cancelled::Unknown, None) => {}
-                    (Cancelled::Ended(said), Some(Known { phase: Phase::Over { reason, .. }, .. })) => {
-                        assert_eq!(said, reason.ending());
-                    }
-                    (Cancelled::Cancelled(cycle), Some(known)) if known.wake().is_some() => {
-                        known.phase = Phase::Over { reason: EndReason::Cancelled, at: now };
-                        grown(known, &cycle);
-                    }
-                    (answer, known) => panic!("cancel of {known:?} was {answer:?}"),
-                }
-            }
+            Step::Cancel { subject } => self.cancel(subject).await,
             Step::Reschedule { subject, plan, next_in, reactivate } => {
                 self.reschedule(subject, &plan, next_in, reactivate).await;
             }
+        }
+    }
+
+    async fn cancel(&mut self, subject: u8) {
+        let (key, now) = (self.key(subject), self.now());
+        let answer = self.handle().cancel(&key).await.unwrap();
+        match (answer, self.known.get_mut(&subject)) {
+            (Cancelled::Unknown, None) => {}
+            (Cancelled::Ended(said), Some(Known { phase: Phase::Over { reason, .. }, .. })) => {
+                assert_eq!(said, reason.ending());
+            }
+            (Cancelled::Cancelled(cycle), Some(known)) if known.wake().is_some() => {
+                known.phase = Phase::Over { reason: EndReason::Cancelled, at: now };
+                grown(known, &cycle);
+            }
+            (answer, known) => panic!("cancel of {known:?} was {answer:?}"),
         }
     }
 

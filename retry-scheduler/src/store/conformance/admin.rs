@@ -208,7 +208,7 @@ impl World {
         let mut classes: Vec<(CycleClass, Vec<CycleKey>)> = Vec::new();
         let mut cycles = Vec::new();
         let mut running = Vec::new();
-        let mut ended = |ending, key| classes_push(&mut classes, ending, key);
+        let mut ended = |ending, key: &CycleKey| classes_push(&mut classes, ending, key);
         for namespace in ["a", "b"] {
             for (verdict, class) in [
                 (Verdict::Success, CycleClass::Resolved),
@@ -218,18 +218,18 @@ impl World {
                 let claim = probe.claimed(&of(probe, namespace, "one")).await;
                 probe.advance(MS);
                 let _ = probe.recorded(&claim, verdict, "of a running attempt").await;
-                ended(class, claim.cycle.key);
+                ended(class, &claim.cycle.key);
             }
             let new = of(probe, namespace, "two");
             probe.schedule(&new).await;
             probe.cancelled(&new.key, "of an idle cycle").await;
-            ended(CycleClass::Cancelled, new.key);
+            ended(CycleClass::Cancelled, &new.key);
         }
         for namespace in ["a", "b"] {
             // Claimed first, so that nothing else is.
             let claim = probe.claimed(&of(probe, namespace, "two")).await;
             probe.held(probe.extend_by(&claim, 3 * INTERVAL).await, "extend of a running attempt");
-            classes_push(&mut classes, CycleClass::Leased, claim.cycle.key.clone());
+            classes_push(&mut classes, CycleClass::Leased, &claim.cycle.key);
             running.push(claim);
         }
         for namespace in ["a", "b"] {
@@ -242,7 +242,7 @@ impl World {
             ] {
                 let new = NewCycle { first_in, ..of(probe, namespace, tenant) };
                 probe.schedule(&new).await;
-                classes_push(&mut classes, class, new.key);
+                classes_push(&mut classes, class, &new.key);
             }
         }
         probe.advance(INTERVAL);
@@ -270,7 +270,7 @@ impl World {
     }
 }
 
-fn classes_push(classes: &mut Vec<(CycleClass, Vec<CycleKey>)>, class: CycleClass, key: CycleKey) {
+fn classes_push(classes: &mut Vec<(CycleClass, Vec<CycleKey>)>, class: CycleClass, key: &CycleKey) {
     let pending = class.ending().is_none().then_some(CycleClass::Pending);
     for class in [Some(class), pending].into_iter().flatten() {
         match classes.iter_mut().find(|(one, _)| *one == class) {
