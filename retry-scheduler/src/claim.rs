@@ -115,15 +115,6 @@ impl Unreadable {
     }
 }
 
-#[cfg(feature = "postgres")]
-impl Claims {
-    /// Adds what another statement of the same call found.
-    pub(crate) fn add(&mut self, mut more: Self) {
-        self.claimed.append(&mut more.claimed);
-        self.unreadable.append(&mut more.unreadable);
-    }
-}
-
 impl From<Vec<Claimed>> for Claims {
     fn from(claimed: Vec<Claimed>) -> Self {
         Self { claimed, unreadable: Vec::new() }
@@ -176,7 +167,16 @@ pub struct Claimed {
     pub claimed_at: SystemTime,
     /// Where an SQL scheduler finds the row again, without looking up the key.
     #[allow(dead_code, reason = "only PostgreSQL looks")]
-    pub(crate) row: Option<i64>,
+    pub(crate) row: Option<Row>,
+}
+
+/// Where a row is, and of which key it is: a claim whose cycle was exchanged is another one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only PostgreSQL finds rows again"))]
+    id: i64,
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only PostgreSQL finds rows again"))]
+    of: u64,
 }
 
 impl Claimed {
@@ -189,6 +189,19 @@ impl Claimed {
     #[must_use]
     pub fn metadata(self, metadata: Metadata) -> Self {
         Self { metadata, ..self }
+    }
+
+    /// Sets where the row is.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn in_row(self, id: i64) -> Self {
+        let row = Row { id, of: hash(&self.cycle.key) };
+        Self { row: Some(row), ..self }
+    }
+
+    /// Returns the id of the row, if it is known and that of this key.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn row(&self) -> Option<i64> {
+        self.row.filter(|row| row.of == hash(&self.cycle.key)).map(|row| row.id)
     }
 
     /// Returns the fence of this claim.
@@ -221,6 +234,14 @@ impl Claimed {
     pub fn attempt_key(&self) -> String {
         format!("{}:{}", self.cycle_key(), self.attempt())
     }
+}
+
+#[cfg(feature = "postgres")]
+fn hash(key: &CycleKey) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// How an attempt ended.

@@ -94,7 +94,8 @@ use crate::error::SchedulerError;
 ///     answers.
 ///
 /// Where the numbers meet: a claim that comes too late for the last start (15) ends the cycle and is not given, so an answer
-/// can be empty while cycles are due; whoever asks again gets the others. A transaction that commits late leaves a cycle
+/// can be empty while cycles are due; whoever asks again gets the others. A cycle whose lease ran out is due since it was
+/// claimed, or since the lease ended (4). A transaction that commits late leaves a cycle
 /// that was due before others that are given already; a scheduler may take a few seconds to find it (4, 6). The order in
 /// which one answer lists its cycles means nothing. `attempts` may be bounded to the latest few hundred (16). Leases and
 /// delays of up to ten years are kept to.

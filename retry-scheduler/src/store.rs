@@ -10,14 +10,8 @@ mod memory;
 mod migrations;
 #[cfg(feature = "postgres")]
 mod postgres;
-#[cfg(feature = "postgres")]
-mod shares;
-#[cfg(feature = "postgres")]
-mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-#[cfg(feature = "postgres")]
-mod verbs;
 
 #[cfg(feature = "memory")]
 pub use self::memory::{MemoryScheduler, MemoryStats};

@@ -5,14 +5,20 @@
 mod claims;
 #[path = "postgres/crash.rs"]
 mod crash;
+#[path = "postgres/endings.rs"]
+mod endings;
 #[path = "known_faults/mod.rs"]
 mod known_faults;
 #[path = "postgres/locks.rs"]
 mod locks;
 #[path = "model/mod.rs"]
 mod model;
+#[path = "postgres/sessions.rs"]
+mod sessions;
 #[path = "postgres/statements.rs"]
 mod statements;
+#[path = "postgres/unreadable.rs"]
+mod unreadable;
 
 use std::time::{Duration, SystemTime};
 
@@ -104,6 +110,7 @@ mod processes {
 
     retry_scheduler::conformance_tests!(OnServer::new().await);
     retry_scheduler::transactional_conformance_tests!(OnServer::new().await);
+    retry_scheduler::admin_conformance_tests!(OnServer::new().await);
 }
 
 #[test]

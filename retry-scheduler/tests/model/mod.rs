@@ -381,7 +381,11 @@ impl<S: Operated> World<'_, S> {
             assert!(self.is_open(subject, &request.namespaces), "{claim:?} is not selected, or paused");
             let known = self.known.get_mut(&subject).unwrap();
             let wake = known.wake().filter(|wake| *wake <= now);
-            latest = latest.max(wake.unwrap_or_else(|| panic!("{claim:?} was given at {now}: {known:?}")));
+            let wake = wake.unwrap_or_else(|| panic!("{claim:?} was given at {now}: {known:?}"));
+            // One that is taken over may count as due since it was claimed first.
+            if matches!(known.phase, Phase::Waiting { .. }) {
+                latest = latest.max(wake);
+            }
             assert!(known.last_start.is_none_or(|last| now <= last), "given after its last start: {known:?}");
             known.lapses += u32::from(matches!(known.phase, Phase::Running { .. }));
             known.phase = Phase::Running { until: now + millis(UNIX_EPOCH + lease), serial };

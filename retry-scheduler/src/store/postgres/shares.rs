@@ -3,19 +3,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::codec;
 use crate::claim::{ClaimDue, Claimed, Namespaces};
-
-/// How many tenants one statement goes through.
-pub(super) const STRIDE: i64 = 256;
-/// How many such statements a claim is put together from, at most.
-pub(super) const STRIDES: usize = 4;
+use crate::store::codec;
 
 /// A claim that is being put together.
 ///
 /// First comes one look at what is due the longest. Where that leaves room although somebody is at their share, others may
-/// be due behind any number of cycles of theirs. Then the tenants are gone through one by one, from where the last claim
-/// stopped: some thousand in a call, whatever they have waiting. When all of them were met and there is still room, what is
+/// be due behind any number of cycles of theirs. Then the tenants with due cycles are gone through one by one, from where the
+/// last claim stopped: some thousand in a call, whatever they have waiting. When all of them were met and there is still room, what is
 /// due the longest is claimed without regard to shares.
 pub(super) struct Shares {
     pub(super) limit: usize,
@@ -58,7 +53,6 @@ impl Shares {
     }
 
     /// Whether nobody can reach their share with what is left of `limit`.
-    #[cfg(feature = "postgres")]
     pub(super) fn all_have_room(&self) -> bool {
         let most = self.running.values().max().copied().unwrap_or(0);
         self.per_tenant.saturating_sub(most) >= self.limit
@@ -88,15 +82,6 @@ impl Shares {
 
     pub(super) fn namespaces(&self) -> &Namespaces {
         &self.namespaces
-    }
-}
-
-/// The namespaces that are selected, if not all are, and those that are not.
-pub(super) fn selection(namespaces: &Namespaces) -> (Option<Vec<&str>>, Vec<&str>) {
-    match namespaces {
-        Namespaces::All => (None, Vec::new()),
-        Namespaces::Only(these) => (Some(these.iter().map(String::as_str).collect()), Vec::new()),
-        Namespaces::Except(these) => (None, these.iter().map(String::as_str).collect()),
     }
 }
 
