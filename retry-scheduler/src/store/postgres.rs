@@ -55,11 +55,12 @@ use alone;
 
 /// Cycles in PostgreSQL, shared by any number of processes; version 13 or newer.
 ///
-/// Time is the server's. Each verb is one statement and one round trip; `reschedule` is two, as is what finds nothing to
-/// change and has to say why.
+/// Time is the server's. Most verbs are one statement and one round trip. A claim is a transaction that commits only after
+/// its rows were received and decoded; `finish_and_claim` records reports in the same transaction.
 ///
 /// It has up to [`PostgresScheduler::CONNECTIONS`] connections of its own, opened when they are first needed with the
-/// options of the pool it was made with, and leaves the connections of the pool to the application. What the pool does
+/// options of the pool it was made with, and leaves the connections of the pool to the application. It sets their level of
+/// isolation to READ COMMITTED and their search path to that of the pool's connections; what else the pool does
 /// `after_connect` is not done on them. A pooler between them and the server has to pool sessions, not transactions.
 ///
 /// A clone is the same scheduler. Each handle made with [`new`](Self::new) may take some seconds to find a cycle that a
@@ -68,8 +69,10 @@ use alone;
 /// # Transactions
 ///
 /// The verbs of [`TransactionalScheduler`] run on the caller's connection, with whatever isolation its transaction has.
-/// Under `REPEATABLE READ` and `SERIALIZABLE` a verb fails where it meets what somebody else changed since the
-/// transaction began; the transaction is then rolled back and tried again, as always there.
+/// Under `REPEATABLE READ` and `SERIALIZABLE` a verb fails with a
+/// [`Conflict`](crate::SchedulerErrorKind::Conflict) where it meets what somebody else changed since the transaction
+/// began; the transaction is then rolled back and tried again, as always there. A connection that has no transaction open,
+/// or that finds other tables than the scheduler, is refused as [`Invalid`](crate::SchedulerErrorKind::Invalid).
 #[derive(Clone)]
 pub struct PostgresScheduler {
     shared: Arc<Shared>,
