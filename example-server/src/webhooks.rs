@@ -18,7 +18,6 @@ pub(crate) mod store;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use retry_scheduler::{CycleKey, NewCycle, Plan, SchedulerError};
 use secrecy::SecretString;
 
@@ -148,13 +147,8 @@ impl Webhooks {
         let payload = payload();
         for endpoint in subscribers {
             let id = deliveries::insert(connection.again(), &endpoint, &news, &payload).await?;
-            let new = NewCycle {
-                key: CycleKey::new(NAMESPACE, id.to_string()),
-                tenant: news.account.to_owned(),
-                plan: self.plan.clone(),
-                first_in: Duration::ZERO,
-                payload: Bytes::new(),
-            };
+            let key = CycleKey::new(NAMESPACE, id.to_string());
+            let new = NewCycle::new(key, self.plan.clone()).tenant(news.account);
             self.cycles.schedule_in(connection.again(), new).await?;
         }
         Ok(())

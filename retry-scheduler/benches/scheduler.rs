@@ -21,17 +21,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use bytes::Bytes;
 use private_postgres::{Postgres, psql};
 use retry_scheduler::{
     ClaimDue, Claimed, CycleKey, Finished, MemoryScheduler, NewCycle, Plan, PostgresScheduler, Report,
-    RetryScheduler, SqliteScheduler, Verdict,
+    RetryScheduler, SqliteScheduler,
 };
 use sqlx::{Executor, PgPool};
 
 const FEW: usize = 10_000;
 const MANY: usize = 1_000_000;
 const TENANTS: usize = 100;
+/// As many as a scheduler has connections.
+const LOOPS: usize = PostgresScheduler::CONNECTIONS;
 const PAYLOAD: &[u8] = &[b'p'; 200];
 const DETAIL: &[u8] = b"not found";
 /// Each figure is of so long, after as long again that is not counted.
@@ -78,8 +79,8 @@ async fn sqlite() {
             );
             pool.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(subjects))).await.unwrap();
             let cycles = format!(
-                "INSERT INTO retry_cycles (id, tenant, max_attempts, delays, wake_at) \
-                 SELECT id, 'tenant ' || (id % {TENANTS}), 1000000, '1', \
+                "INSERT INTO retry_cycles (id, namespace, tenant, max_attempts, delays, wake_at) \
+                 SELECT id, namespace, 'tenant ' || (id % {TENANTS}), 1000000, '1', \
                  CAST(unixepoch('subsec') * 1000 AS INTEGER) - 3600000 + id * 1000 / ({pending} / 1000) FROM retry_subjects"
             );
             pool.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(cycles))).await.unwrap();
@@ -92,7 +93,12 @@ async fn sqlite() {
 
 async fn postgres() {
     let postgres = Postgres::start_with(&["shared_buffers=512MB", "max_wal_size=8GB"]);
-    for pending in [FEW, MANY] {
+    // Ten million take some 8 GB.
+    let sizes: &[usize] = match env::var_os("BENCH_TEN_MILLION") {
+        Some(_) => &[FEW, MANY, 10 * MANY],
+        None => &[FEW, MANY],
+    };
+    for &pending in sizes {
         let url = postgres.url_of(&template(pending));
         psql(&postgres.url(), &format!("CREATE DATABASE {}", template(pending)));
         let pool = PgPool::connect(&url).await.unwrap();
@@ -108,17 +114,21 @@ async fn postgres() {
         psql(
             &url,
             &format!(
-                "INSERT INTO retry_cycles (id, tenant, max_attempts, delays, wake_at) \
-             SELECT id, 'tenant ' || id % {TENANTS}, 1000000, '1', \
+                "INSERT INTO retry_namespaces VALUES ('bench'); \
+             INSERT INTO retry_cycles (id, namespace, tenant, max_attempts, delays, wake_at) \
+             SELECT id, namespace, 'tenant ' || id % {TENANTS}, 1000000, '1', \
              floor(extract(epoch FROM now()) * 1000) - 3600000 + id * 1000 / ({pending} / 1000) FROM retry_subjects"
             ),
         );
         psql(&url, "VACUUM ANALYZE");
     }
     let mut table = Table::new("PostgreSQL");
-    table.yardstick(one_by_one(&postgres));
+    prepare_one_by_one(&postgres);
+    table.yardstick(one_by_one(&postgres, 64), 64);
     for batch in [1, 100] {
-        for pending in [FEW, MANY] {
+        for &pending in sizes {
+            // Beside each line, a yardstick of the same minute.
+            table.yardstick(one_by_one(&postgres, LOOPS), LOOPS);
             for old_snapshot in [false, true] {
                 for shares in [false, true] {
                     if shares && (old_snapshot || batch == 1) {
@@ -134,8 +144,7 @@ async fn postgres() {
                         old.execute("SELECT count(*) FROM retry_attempts").await.unwrap();
                     }
                     let scheduler = Arc::new(PostgresScheduler::new(pool.clone()));
-                    let (loops, per_tenant) =
-                        (if batch == 1 { 8 } else { 4 }, if shares { 50 } else { usize::MAX });
+                    let (loops, per_tenant) = (LOOPS, if shares { 50 } else { usize::MAX });
                     let note = match (old_snapshot, shares) {
                         (true, _) => "old snapshot",
                         (_, true) => "shares",
@@ -151,19 +160,22 @@ async fn postgres() {
     }
 }
 
-/// What the server does of the least that a cycle can be: two updates of one small row by its number, which move it in no
-/// index, each sent and committed alone by one of 64 clients of pgbench. Cycles a second.
-fn one_by_one(postgres: &Postgres) -> f64 {
+fn prepare_one_by_one(postgres: &Postgres) {
     psql(
         &postgres.url(),
         "CREATE TABLE one_by_one (id int PRIMARY KEY, n int NOT NULL) WITH (fillfactor = 50)",
     );
     psql(&postgres.url(), "INSERT INTO one_by_one SELECT n, 0 FROM generate_series(1, 100000) AS n");
+}
+
+/// What the server does of the least that a cycle can be: two updates of one small row by its number, which move it in no
+/// index, each sent and committed alone by one of the clients of pgbench. Cycles a second.
+fn one_by_one(postgres: &Postgres, clients: usize) -> f64 {
     let script = env::temp_dir().join(format!("retry-scheduler-bench-{}.sql", process::id()));
     let update = "UPDATE one_by_one SET n = n + 1 WHERE id = :id;\n";
     fs::write(&script, format!("\\set id random(1, 100000)\n{update}{update}")).unwrap();
     let mut pgbench = Command::new(private_postgres::find().unwrap().join("pgbench"));
-    pgbench.args(["--no-vacuum", "--protocol=prepared", "--client=64", "--jobs=2"]);
+    pgbench.args(["--no-vacuum", "--protocol=prepared", "--jobs=2", &format!("--client={clients}")]);
     pgbench.arg(format!("--time={}", TIME.as_secs())).arg("--file").arg(&script).arg(postgres.url());
     let said = String::from_utf8(pgbench.output().unwrap().stdout).unwrap();
     fs::remove_file(&script).unwrap();
@@ -177,13 +189,9 @@ fn template(pending: usize) -> String {
 
 async fn fill(scheduler: &impl RetryScheduler, pending: usize) {
     for n in 0..pending {
-        let new = NewCycle {
-            key: CycleKey::new("bench", format!("00000000-0000-0000-0000-{n:012}")),
-            tenant: format!("tenant {}", n % TENANTS),
-            plan: Plan::every(Duration::from_millis(1), 1_000_000).unwrap(),
-            first_in: Duration::ZERO,
-            payload: Bytes::from_static(PAYLOAD),
-        };
+        let key = CycleKey::new("bench", format!("00000000-0000-0000-0000-{n:012}"));
+        let plan = Plan::every(Duration::from_millis(1), 1_000_000).unwrap();
+        let new = NewCycle::new(key, plan).tenant(format!("tenant {}", n % TENANTS)).payload(PAYLOAD);
         scheduler.schedule(new).await.unwrap();
     }
 }
@@ -201,19 +209,18 @@ async fn churn<S: RetryScheduler>(
         let (scheduler, finished, over) = (scheduler.clone(), finished.clone(), over.clone());
         tasks.push(tokio::spawn(async move {
             // Where nothing is waited for, a task cannot be ended from outside.
+            let mut reports: Vec<(Claimed, Report)> = Vec::new();
             while !over.load(Ordering::Relaxed) {
-                let claims = scheduler.claim_due(ask(batch, per_tenant)).await.unwrap();
-                if claims.is_empty() {
+                let count = reports.len();
+                let answer = scheduler.finish_and_claim(reports, ask(batch, per_tenant)).await.unwrap();
+                let recorded = |answer: &Result<_, _>| matches!(answer, Ok(Finished::Recorded(_)));
+                assert!(answer.finished.iter().all(recorded), "{:?}", answer.finished);
+                finished.fetch_add(count, Ordering::Relaxed);
+                reports = answer.claims.unwrap().into_iter().map(|claim| (claim, failure())).collect();
+                if reports.is_empty() {
                     // All of a few are leased to the others.
                     tokio::task::yield_now().await;
-                    continue;
                 }
-                let count = claims.len();
-                let reports =
-                    claims.into_iter().map(|claim| (claim, failure())).collect::<Vec<(Claimed, Report)>>();
-                let answers = scheduler.finish_many(reports).await.unwrap();
-                assert!(answers.iter().all(|answer| matches!(answer, Finished::Recorded(_))));
-                finished.fetch_add(count, Ordering::Relaxed);
             }
         }));
     }
@@ -231,11 +238,11 @@ async fn churn<S: RetryScheduler>(
 }
 
 fn ask(limit: usize, per_tenant: usize) -> ClaimDue {
-    ClaimDue { limit, lease: Duration::from_secs(30), per_tenant, running: HashMap::new() }
+    ClaimDue::new(limit, Duration::from_secs(30)).per_tenant(per_tenant)
 }
 
 fn failure() -> Report {
-    Report { verdict: Verdict::Failure, detail: Bytes::from_static(DETAIL) }
+    Report::failure().detail(DETAIL)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a bench measures time")]
@@ -259,8 +266,11 @@ impl Table {
     }
 
     /// What the ratios in this table are to.
-    fn yardstick(&mut self, rate: f64) {
-        write(&format!("{:>10} {:>7} {rate:>10.0} {:>7.2}  two updates, one by one: pgbench\n", "", "", 1.0));
+    fn yardstick(&mut self, rate: f64, clients: usize) {
+        write(&format!(
+            "{:>10} {:>7} {rate:>10.0} {:>7.2}  two updates, {clients} clients of pgbench\n",
+            "", "", 1.0
+        ));
         self.yardstick = Some(rate);
     }
 

@@ -3,11 +3,13 @@
 use std::error::Error;
 use std::fmt;
 
-pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
+/// The cause of an error, whatever its type.
+pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A scheduler could not carry out a verb.
 ///
-/// Opaque: [`kind`](Self::kind) says what to do about it, [`source`](Error::source) keeps the cause.
+/// Opaque: [`kind`](Self::kind) says what to do about it, [`source`](Error::source) keeps the
+/// cause.
 pub struct SchedulerError {
     kind: SchedulerErrorKind,
     source: BoxError,
@@ -17,8 +19,18 @@ pub struct SchedulerError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SchedulerErrorKind {
-    /// The database was not reached, or its answer was lost: whether the verb took effect is unknown.
+    /// The database was not reached, or its answer was lost: whether the verb took effect is
+    /// unknown.
     Unavailable,
+    /// The database was reached, but the scheduler's tables are not there: call `migrate`. The verb
+    /// did not take effect.
+    NotMigrated,
+    /// Somebody else holds a lock on the cycle, or changed it at the same time. The verb did not
+    /// take effect; repeat it.
+    Conflict,
+    /// The [hook](crate::EndedHook) of an ending failed, so the cycle did not end. The verb did not
+    /// take effect; repeat it.
+    HookFailed,
     /// There is no room. The verb did not take effect.
     Full,
     /// What the database holds, or is to hold, makes no sense. The verb did not take effect.
@@ -29,6 +41,21 @@ impl SchedulerError {
     /// The database was not reached, or its answer was lost.
     pub fn unavailable(source: impl Into<BoxError>) -> Self {
         Self { kind: SchedulerErrorKind::Unavailable, source: source.into() }
+    }
+
+    /// The scheduler's tables are not there.
+    pub fn not_migrated(source: impl Into<BoxError>) -> Self {
+        Self { kind: SchedulerErrorKind::NotMigrated, source: source.into() }
+    }
+
+    /// Somebody else holds a lock, or changed it at the same time.
+    pub fn conflict(source: impl Into<BoxError>) -> Self {
+        Self { kind: SchedulerErrorKind::Conflict, source: source.into() }
+    }
+
+    /// The hook of an ending failed.
+    pub fn hook_failed(source: impl Into<BoxError>) -> Self {
+        Self { kind: SchedulerErrorKind::HookFailed, source: source.into() }
     }
 
     /// There is no room.
@@ -57,6 +84,9 @@ impl fmt::Display for SchedulerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
             SchedulerErrorKind::Unavailable => "the scheduler's database was not reached",
+            SchedulerErrorKind::NotMigrated => "the scheduler's tables are not in the database",
+            SchedulerErrorKind::Conflict => "somebody else is changing this cycle",
+            SchedulerErrorKind::HookFailed => "the hook of an ending failed",
             SchedulerErrorKind::Full => "the scheduler is full",
             SchedulerErrorKind::Invalid => "the scheduler's database cannot hold or read this cycle",
         })

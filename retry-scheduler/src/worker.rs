@@ -42,9 +42,8 @@ const STOPPING: Duration = Duration::from_secs(1);
 /// use std::sync::Arc;
 /// use std::time::Duration;
 ///
-/// use bytes::Bytes;
 /// use retry_scheduler::{
-///     Attempt, CycleKey, Done, MemoryScheduler, NewCycle, Plan, Report, RetryScheduler, Verdict, Worker, handler_fn,
+///     Attempt, CycleKey, Done, MemoryScheduler, NewCycle, Plan, Report, RetryScheduler, Worker, handler_fn,
 /// };
 /// use tokio_util::sync::CancellationToken;
 ///
@@ -57,10 +56,9 @@ const STOPPING: Duration = Duration::from_secs(1);
 /// let handler = handler_fn(move |attempt: Attempt| {
 /// #   let ended = ended.clone();
 ///     async move {
-///         // Asks another service, with attempt.key() as the idempotency key.
-///         let verdict = if attempt.number() == 3 { Verdict::Success } else { Verdict::Failure };
-/// #       if verdict == Verdict::Success { ended.cancel(); }
-///         Done::Report(Report { verdict, detail: Bytes::new() })
+///         // Asks another service, with attempt.cycle_key() as the idempotency key.
+/// #       if attempt.number() == 3 { ended.cancel(); }
+///         Done::Report(if attempt.number() == 3 { Report::success() } else { Report::failure() })
 ///     }
 /// });
 /// let worker = Worker::builder(scheduler.clone(), handler).concurrency(32).build();
@@ -68,20 +66,13 @@ const STOPPING: Duration = Duration::from_secs(1);
 /// let running = tokio::spawn(worker.run(shutdown.clone()));
 ///
 /// let key = CycleKey::new("webhook", "delivery 17");
-/// scheduler
-///     .schedule(NewCycle {
-///         key: key.clone(),
-///         tenant: "account 1".into(),
-///         plan: Plan::every(Duration::from_mins(10), 5)?,
-///         first_in: Duration::ZERO,
-///         payload: Bytes::from("what to deliver"),
-///     })
-///     .await?;
+/// let plan = Plan::every(Duration::from_mins(10), 5)?;
+/// scheduler.schedule(NewCycle::new(key.clone(), plan).tenant("account 1").payload("what to deliver")).await?;
 /// handle.wake(); // in place of waiting for the next poll
 ///
 /// // At the end of the process: shutdown.cancel()
 /// running.await?;
-/// assert_eq!(scheduler.attempts(&key).await?.len(), 3);
+/// assert_eq!(scheduler.attempts(&key, 0, 10).await?.len(), 3);
 /// assert_eq!(handle.snapshot().attempts.succeeded, 1);
 /// # Ok(())
 /// # }

@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use retry_scheduler::{
-    ClaimDue, Claimed, CycleKey, Ending, ManualClock, MemoryScheduler, NewCycle, Plan, Report,
+    ClaimDue, Claimed, CycleKey, Ending, ManualClock, MemoryScheduler, Namespaces, NewCycle, Plan, Report,
     RetryScheduler, Scheduled, SchedulerErrorKind, Verdict,
 };
 
@@ -18,21 +18,16 @@ fn clock() -> ManualClock {
 }
 
 fn new(tenant: &str, subject: impl Display) -> NewCycle {
-    NewCycle {
-        key: CycleKey::new("test", subject.to_string()),
-        tenant: tenant.to_owned(),
-        plan: Plan::every(MS, u32::MAX).unwrap(),
-        first_in: Duration::ZERO,
-        payload: Bytes::new(),
-    }
+    let key = CycleKey::new("test", subject.to_string());
+    NewCycle::new(key, Plan::every(MS, u32::MAX).unwrap()).tenant(tenant)
 }
 
 fn ask(limit: usize) -> ClaimDue {
-    ClaimDue { limit, lease: Duration::from_secs(30), per_tenant: usize::MAX, running: HashMap::new() }
+    ClaimDue::new(limit, Duration::from_secs(30))
 }
 
 fn report(verdict: Verdict) -> Report {
-    Report { verdict, detail: Bytes::new() }
+    Report::new(verdict)
 }
 
 async fn one(scheduler: &MemoryScheduler) -> Claimed {
@@ -88,7 +83,7 @@ async fn the_latest_attempts_are_kept_and_numbers_go_on() {
         let _ = scheduler.finish(&claim, report(Verdict::Failure)).await.unwrap();
         clock.advance(MS);
     }
-    let attempts = scheduler.attempts(&CycleKey::new("test", "1")).await.unwrap();
+    let attempts = scheduler.attempts(&CycleKey::new("test", "1"), 0, usize::MAX).await.unwrap();
     let numbers: Vec<_> = attempts.iter().map(|attempt| attempt.number as usize).collect();
     assert_eq!(numbers, (11..=made).collect::<Vec<_>>());
     assert_eq!(one(&scheduler).await.attempt() as usize, made + 1);
@@ -100,9 +95,9 @@ async fn what_is_kept_is_copied() {
     let scheduler = MemoryScheduler::new(1).with_clock(clock());
     let buffer = Bytes::from(vec![7; 1 << 20]);
     let payload = buffer.slice(..3);
-    scheduler.schedule(NewCycle { payload, ..new("a", 1) }).await.unwrap();
+    scheduler.schedule(new("a", 1).payload(payload)).await.unwrap();
     let claim = one(&scheduler).await;
-    let said = Report { verdict: Verdict::Success, detail: buffer.slice(3..6) };
+    let said = Report::success().detail(buffer.slice(3..6));
     let _ = scheduler.finish(&claim, said).await.unwrap();
     assert!(buffer.is_unique());
 }
@@ -117,7 +112,7 @@ async fn a_due_cycle_is_claimed_at_once_however_many_of_another_tenant_are_due_l
     }
     clock.advance(MS);
     scheduler.schedule(new("small", "s")).await.unwrap();
-    let request = ClaimDue { per_tenant: 2, running: HashMap::from([("greedy".to_owned(), 2)]), ..ask(1) };
+    let request = ask(1).per_tenant(2).running(HashMap::from([("greedy".to_owned(), 2)]));
     let claims = scheduler.claim_due(request).await.unwrap();
     assert_eq!(claims[0].cycle.tenant, "small");
 }
@@ -130,11 +125,11 @@ async fn a_clock_that_is_set_back_delays_what_is_pending_and_breaks_nothing() {
     let claim = one(&scheduler).await;
     clock.set(UNIX_EPOCH);
     let wait = Duration::from_hours(24) + Duration::from_secs(30);
-    assert_eq!(scheduler.next_wake().await.unwrap(), Some(wait));
+    assert_eq!(scheduler.next_wake(&Namespaces::All).await.unwrap(), Some(wait));
     scheduler.schedule(new("a", 2)).await.unwrap();
     assert_eq!(one(&scheduler).await.cycle.key.subject, "2");
     let _ = scheduler.finish(&claim, report(Verdict::Failure)).await.unwrap();
-    assert_eq!(scheduler.next_wake().await.unwrap(), Some(MS));
+    assert_eq!(scheduler.next_wake(&Namespaces::All).await.unwrap(), Some(MS));
     clock.advance(MS);
     assert_eq!(one(&scheduler).await.cycle.key.subject, "1");
 }
@@ -146,7 +141,7 @@ async fn ended_cycles_of_the_same_moment_go_in_the_order_they_began() {
         scheduler.schedule(new("a", subject)).await.unwrap();
     }
     for claim in scheduler.claim_due(ask(2)).await.unwrap() {
-        let _ = scheduler.finish(&claim, report(Verdict::Hopeless)).await.unwrap();
+        let _ = scheduler.finish(&claim, report(Verdict::Permanent)).await.unwrap();
     }
     scheduler.schedule(new("a", 3)).await.unwrap();
     let left = scheduler.get(&CycleKey::new("test", "2")).await.unwrap();

@@ -60,15 +60,11 @@ fn no_two_attempts_have_the_same_key() {
     for namespace in names {
         for subject in names {
             for attempts in [0, 1, 10] {
-                let new = NewCycle {
-                    key: CycleKey::new(namespace, subject),
-                    tenant: String::new(),
-                    plan: Plan::every(MS, 1).unwrap(),
-                    first_in: MS,
-                    payload: Bytes::new(),
-                };
-                let cycle = Cycle { attempts, ..Cycle::new(&new, UNIX_EPOCH) };
-                let claim = Claimed { cycle, payload: Bytes::new(), claimed_at: UNIX_EPOCH };
+                let key = CycleKey::new(namespace, subject);
+                let new = NewCycle::new(key, Plan::every(MS, 1).unwrap());
+                let mut cycle = Cycle::new(&new, UNIX_EPOCH);
+                cycle.attempts = attempts;
+                let claim = Claimed::new(cycle, Bytes::new(), UNIX_EPOCH);
                 assert!(
                     keys.insert(claim.attempt_key()),
                     "{namespace} {subject} {attempts}: {}",

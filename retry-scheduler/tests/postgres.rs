@@ -5,21 +5,27 @@
 mod claims;
 #[path = "postgres/crash.rs"]
 mod crash;
+#[path = "postgres/endings.rs"]
+mod endings;
 #[path = "known_faults/mod.rs"]
 mod known_faults;
 #[path = "postgres/locks.rs"]
 mod locks;
 #[path = "model/mod.rs"]
 mod model;
+#[path = "postgres/sessions.rs"]
+mod sessions;
 #[path = "postgres/statements.rs"]
 mod statements;
+#[path = "postgres/unreadable.rs"]
+mod unreadable;
 
 use std::time::{Duration, SystemTime};
 
 use private_postgres::shared_database;
 use proptest::prelude::*;
 use retry_scheduler::conformance::{Harness, TransactionalHarness, clock};
-use retry_scheduler::{ManualClock, PostgresScheduler};
+use retry_scheduler::{Cycle, ManualClock, PostgresScheduler};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
@@ -60,6 +66,16 @@ impl OnServer {
     }
 }
 
+impl model::Operated for PostgresScheduler {
+    async fn set_paused(&self, _: &str, _: bool) -> bool {
+        false
+    }
+
+    async fn restore(&self, _: &Cycle) -> bool {
+        false
+    }
+}
+
 impl Harness for OnServer {
     type Scheduler = PostgresScheduler;
 
@@ -94,6 +110,7 @@ mod processes {
 
     retry_scheduler::conformance_tests!(OnServer::new().await);
     retry_scheduler::transactional_conformance_tests!(OnServer::new().await);
+    retry_scheduler::admin_conformance_tests!(OnServer::new().await);
 }
 
 #[test]

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use jiff::Timestamp;
 use retry_scheduler::{
     Activity, Attempt, Cycle, CycleKey, Done, Finished, NewCycle, Report, SchedulerError, State, Verdict,
@@ -33,14 +32,9 @@ const NOBODY: Duration = Duration::from_secs(30);
 
 /// Begins the delivery of a fax.
 pub(super) async fn schedule(api: &Api, connection: Connection<'_>, fax: &Fax) -> Result<(), SchedulerError> {
-    let new = NewCycle {
-        key: CycleKey::new(NAMESPACE, fax.id.as_str()),
-        tenant: fax.owner.account.clone(),
-        // It has no end: the fax knows how often it is tried, and an attempt that took its process down is none.
-        plan: api.config.plan(),
-        first_in: Duration::ZERO,
-        payload: Bytes::new(),
-    };
+    // It has no end: the fax knows how often it is tried, and an attempt that took its process down is none.
+    let plan = api.config.plan().max_deferrals(u32::MAX);
+    let new = NewCycle::new(CycleKey::new(NAMESPACE, fax.id.as_str()), plan).tenant(&fax.owner.account);
     api.cycles.schedule_in(connection, new).await.map(drop)
 }
 
@@ -59,7 +53,7 @@ impl Recording for Delivering {
     async fn make(&self, attempt: &Attempt) -> Result<Done, Fault> {
         let api = &self.0;
         let Some(mut fax) = self.begin(attempt).await? else {
-            return Ok(Done::Report(report(Verdict::Hopeless)));
+            return Ok(Done::Report(report(Verdict::Permanent)));
         };
         let Some(carrier) = api.carrier(fax.owner.environment) else {
             tracing::warn!(fax = fax.id.as_str(), "there is no carrier for live faxes, and one waits");
@@ -154,7 +148,7 @@ fn apply(fax: &mut Fax, sent: Sent, price_cents: u32, now: Timestamp) -> Verdict
             Verdict::Success
         }
         Sent::Failed(fault) if fax.fail(&fault, now) => Verdict::Failure,
-        Sent::Failed(_) | Sent::NoDocument => Verdict::Hopeless,
+        Sent::Failed(_) | Sent::NoDocument => Verdict::Permanent,
     }
 }
 
@@ -186,7 +180,7 @@ fn count(environment: Environment, sent: &Sent) {
 }
 
 fn report(verdict: Verdict) -> Report {
-    Report { verdict, detail: Bytes::new() }
+    Report::new(verdict)
 }
 
 #[cfg(test)]

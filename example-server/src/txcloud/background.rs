@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use retry_scheduler::{Attempt, CycleKey, Done, Finished, NewCycle, Plan, Report, Verdict};
+use retry_scheduler::{Attempt, CycleKey, Done, Finished, NewCycle, Plan, Report};
 
 use super::api::Api;
 use super::errors::Failure;
@@ -53,13 +53,10 @@ pub(super) fn attempts(api: &Arc<Api>, handlers: &mut Handlers) {
 /// It has no end: the attempt that finds a verification too old ends it. What it carries is the URL that is told then, if there
 /// is one.
 fn cycle(verification: &Verification, tell: Option<String>) -> NewCycle {
-    NewCycle {
-        key: CycleKey::new(NAMESPACE, &verification.id),
-        tenant: verification.account.clone(),
-        plan: Plan::delays(DELAYS, u32::MAX).expect("a few seconds and a minute are delays"),
-        first_in: Duration::ZERO,
-        payload: tell.unwrap_or_default().into(),
-    }
+    let plan = Plan::delays(DELAYS, u32::MAX).expect("a few seconds and a minute are delays");
+    NewCycle::new(CycleKey::new(NAMESPACE, &verification.id), plan.max_deferrals(u32::MAX))
+        .tenant(&verification.account)
+        .payload(tell.unwrap_or_default())
 }
 
 /// Judges one, and writes what came of it.
@@ -82,7 +79,7 @@ impl Judging {
         let pending = verification.filter(|verification| verification.outcome == Outcome::Pending);
         let Some(mut verification) = pending else {
             let detail = Bytes::from_static(b"no such verification, or none that waits");
-            return Ok(Done::Report(Report { verdict: Verdict::Hopeless, detail }));
+            return Ok(Done::Report(Report::permanent().detail(detail)));
         };
         let judging = async {
             let seen_before = seen_before(&self.0, &verification).await?;
@@ -109,7 +106,7 @@ impl Judging {
     async fn record(&self, attempt: &Attempt, verification: &Verification) -> Result<(), Failure> {
         let mut transaction = self.0.database.begin().await?;
         let decided = verifications::decide(transaction.connection(), verification).await?;
-        let report = Report { verdict: Verdict::Success, detail: Bytes::new() };
+        let report = Report::success();
         let finished = self.0.cycles.finish_in(transaction.connection(), attempt.claimed(), report).await?;
         let tell = std::str::from_utf8(attempt.payload()).unwrap_or_default();
         if !tell.is_empty() {

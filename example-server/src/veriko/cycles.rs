@@ -27,22 +27,15 @@ pub(super) fn new(
     policy: &RetryPolicy,
     terms: Terms,
 ) -> Option<NewCycle> {
-    Some(NewCycle {
-        key: key(id),
-        tenant: account.to_owned(),
-        plan: plan(created_at, policy, terms)?,
-        first_in: policy.interval(),
-        payload: terms.to_payload(),
-    })
+    let plan = plan(created_at, policy, terms)?;
+    let new = NewCycle::new(key(id), plan).tenant(account).first_in(policy.interval());
+    Some(new.payload(terms.to_payload()))
 }
 
 /// A change to this policy, which also begins an ended cycle anew; `None` if the policy has no retries.
 pub(super) fn change(created_at: Timestamp, policy: &RetryPolicy, caps: &Caps) -> Option<Reschedule> {
-    Some(Reschedule {
-        plan: plan(created_at, policy, Terms::of(caps))?,
-        next_in: policy.interval(),
-        reactivate: true,
-    })
+    let plan = plan(created_at, policy, Terms::of(caps))?;
+    Some(Reschedule::new(plan).next_in(policy.interval()).reactivate(true))
 }
 
 fn plan(created_at: Timestamp, policy: &RetryPolicy, terms: Terms) -> Option<Plan> {
@@ -93,7 +86,7 @@ pub(super) fn state(cycle: &Cycle, policy: &RetryPolicy, before: &RetryState) ->
             };
             RetryState::Active { policy: policy.clone(), attempts_completed, next_attempt_at }
         }
-        State::Ended { ending, at } => RetryState::Ended {
+        State::Ended { ending, at, .. } => RetryState::Ended {
             policy: policy.clone(),
             attempts_completed,
             ending: match ending {

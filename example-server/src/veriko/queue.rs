@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::SignedDuration;
-use retry_scheduler::{Attempt, CycleKey, Done, Finished, NewCycle, Plan, Report, Verdict};
+use retry_scheduler::{Attempt, CycleKey, Done, Finished, NewCycle, Plan, Report};
 use uuid::Uuid;
 
 use super::api::Api;
@@ -69,13 +69,10 @@ pub(super) fn attempts(api: &Arc<Api>, handlers: &mut Handlers) {
 
 /// It has no end: the attempt that finds a validation expired ends it.
 fn cycle(validation: &Validation, terms: Terms) -> NewCycle {
-    NewCycle {
-        key: CycleKey::new(NAMESPACE, validation.id.to_string()),
-        tenant: validation.account.clone(),
-        plan: Plan::delays(DELAYS, u32::MAX).expect("a few seconds and minutes are delays"),
-        first_in: Duration::ZERO,
-        payload: terms.to_payload(),
-    }
+    let plan = Plan::delays(DELAYS, u32::MAX).expect("a few seconds and minutes are delays");
+    NewCycle::new(CycleKey::new(NAMESPACE, validation.id.to_string()), plan.max_deferrals(u32::MAX))
+        .tenant(&validation.account)
+        .payload(terms.to_payload())
 }
 
 /// Asks about one, and writes what came of it.
@@ -87,7 +84,7 @@ impl Recording for Asking {
     async fn make(&self, attempt: &Attempt) -> Result<Done, Fault> {
         let Some(validation) = self.begin(attempt).await? else {
             let detail = Bytes::from_static(b"no such validation, or none that waits");
-            return Ok(Done::Report(Report { verdict: Verdict::Hopeless, detail }));
+            return Ok(Done::Report(Report::permanent().detail(detail)));
         };
         let now = clock::timestamp();
         let left =
@@ -149,7 +146,7 @@ impl Asking {
         let Some(mut validation) = validations::lock(transaction.connection(), None, id).await? else {
             return Err("the validation is gone".into());
         };
-        let report = Report { verdict: Verdict::Success, detail: Bytes::new() };
+        let report = Report::success();
         let finished = self.0.cycles.finish_in(transaction.connection(), attempt.claimed(), report).await?;
         let (Finished::Recorded(_), false) = (finished, validation.status.is_final()) else { return Ok(()) };
         end(&mut validation);

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use jiff::Timestamp;
 use retry_scheduler::{Cycle, Done, Finished, Report, Verdict};
 use uuid::Uuid;
@@ -46,10 +45,7 @@ impl Recording for Retrying {
         let key = &attempt.cycle().key;
         let started_at = clock::timestamp();
         let Some(validation) = self.load(&key.subject).await? else {
-            return Ok(Done::Report(Report {
-                verdict: Verdict::Hopeless,
-                detail: "no such validation".into(),
-            }));
+            return Ok(Done::Report(Report::permanent().detail("no such validation")));
         };
         if let Some(wait) = self.wait_for_allowance(attempt, &validation, started_at).await? {
             return Ok(Done::Deferred { retry_in: wait });
@@ -103,7 +99,7 @@ impl Retrying {
         let id = loaded.id;
         // Asked for outside of the transaction, which on SQLite has the one connection there is for it.
         let earlier = if overdue::known(loaded) < attempt.cycle().attempts {
-            self.0.cycles.scheduler().attempts(&attempt.cycle().key).await?
+            self.0.cycles.scheduler().attempts(&attempt.cycle().key, 0, usize::MAX).await?
         } else {
             Vec::new()
         };
@@ -111,7 +107,7 @@ impl Retrying {
         let Some(mut validation) = validations::lock(transaction.connection(), None, id).await? else {
             return Err("the validation is gone".into());
         };
-        let report = Report { verdict: judge(&asked, &validation.retry_state), detail: Bytes::new() };
+        let report = Report::new(judge(&asked, &validation.retry_state));
         let finished = self.0.cycles.finish_in(transaction.connection(), attempt.claimed(), report).await?;
         let Finished::Recorded(cycle) = finished else { return Ok(()) };
         // Those before it that the scheduler ended by itself, and nobody has looked for yet: a history has no gaps.
@@ -137,7 +133,7 @@ fn judge(asked: &Asked, retry_state: &RetryState) -> Verdict {
     match status {
         Status::Valid => Verdict::Success,
         _ if retried => Verdict::Failure,
-        _ => Verdict::Hopeless,
+        _ => Verdict::Permanent,
     }
 }
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use http::HeaderMap;
 use jiff::Timestamp;
 use retry_scheduler::{Attempt, CycleKey, Done, Handler, NewCycle, Plan, Report, SchedulerError, Verdict};
@@ -99,13 +98,8 @@ impl Letters {
     ) -> Result<(), SchedulerError> {
         let letter = Letter { environment: owner.environment.as_str().to_owned(), url: url.to_owned(), body };
         let payload = serde_json::to_vec(&letter).expect("plain fields serialise");
-        let new = NewCycle {
-            key: CycleKey::new(self.manner.namespace, id),
-            tenant: owner.account.clone(),
-            plan: self.manner.plan.clone(),
-            first_in: Duration::ZERO,
-            payload: payload.into(),
-        };
+        let key = CycleKey::new(self.manner.namespace, id);
+        let new = NewCycle::new(key, self.manner.plan.clone()).tenant(&owner.account).payload(payload);
         self.cycles.schedule_in(connection, new).await.map(drop)
     }
 
@@ -136,7 +130,7 @@ impl Handler for Sending {
         let CycleKey { namespace, subject: id } = &attempt.cycle().key;
         let Some((owner, letter)) = read(&attempt) else {
             tracing::error!(namespace, id, "a letter cannot be read, and is given up");
-            return report(Verdict::Hopeless);
+            return report(Verdict::Permanent);
         };
         let who = format!("{namespace} {} {}", owner.environment.as_str(), owner.account);
         let Some(_place) = in_flight.enter(&who) else {
@@ -171,5 +165,5 @@ fn read(attempt: &Attempt) -> Option<(Owner, Letter)> {
 }
 
 fn report(verdict: Verdict) -> Done {
-    Done::Report(Report { verdict, detail: Bytes::new() })
+    Done::Report(Report::new(verdict))
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use retry_scheduler::{Activity, Attempt, Cycle, Done, Finished, Report, State, Verdict};
 
 use super::store::{deliveries, endpoints};
@@ -28,7 +27,7 @@ pub(super) struct Sending(pub(super) Arc<Webhooks>);
 impl Recording for Sending {
     async fn make(&self, attempt: &Attempt) -> Result<Done, Fault> {
         let Some(id) = attempt.cycle().key.subject.parse().ok().map(DeliveryId) else {
-            return Ok(Done::Report(report(Verdict::Hopeless)));
+            return Ok(Done::Report(report(Verdict::Permanent)));
         };
         let mut reader = self.0.database.read().await?;
         let due = deliveries::due(reader.connection(), id).await?;
@@ -90,7 +89,7 @@ impl Sending {
     async fn give_up(&self, attempt: &Attempt, id: DeliveryId) -> Result<Done, Fault> {
         let mut transaction = self.0.database.begin().await?;
         let finished =
-            self.0.cycles.finish_in(transaction.connection(), attempt.claimed(), report(Verdict::Hopeless));
+            self.0.cycles.finish_in(transaction.connection(), attempt.claimed(), report(Verdict::Permanent));
         if let Finished::Recorded(_) = finished.await? {
             deliveries::give_up(transaction.connection(), id, DISABLED).await?;
             transaction.commit().await?;
@@ -109,7 +108,7 @@ async fn disable(transaction: &mut crate::db::Transaction, endpoint: &str) -> sq
 }
 
 fn report(verdict: Verdict) -> Report {
-    Report { verdict, detail: Bytes::new() }
+    Report::new(verdict)
 }
 
 fn status(cycle: &Cycle) -> DeliveryStatus {

@@ -1,41 +1,47 @@
 //! Cycles in the memory of one process.
 
+mod admin;
 mod cycles;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 
 use self::cycles::Cycles;
+use crate::claim::{ClaimDue, Claimed, Claims, Namespaces, Report};
 use crate::clock::{Clock, MonotonicClock};
-use crate::cycle::{AttemptRecord, Cycle, CycleKey, Event, Refused};
+use crate::cycle::{AttemptRecord, Cycle, CycleKey, EndReason, Event, NewCycle, Refused, Reschedule};
 use crate::error::SchedulerError;
 use crate::millis::{to_ms, whole};
-use crate::scheduler::{
-    Cancelled, ClaimDue, Claimed, Fenced, Finished, NewCycle, Report, Reschedule, Rescheduled,
-    RetryScheduler, Scheduled,
-};
+use crate::nonce;
+use crate::scheduler::{Cancelled, Fenced, Finished, Rescheduled, RetryScheduler, Scheduled};
 
-/// Cycles in the memory of one process.
+/// Keeps cycles in the memory of one process.
 ///
-/// For one process that may forget its cycles when it ends: tests, development, and work that is not worth a database.
+/// For tests, development, and work that may be forgotten when the process ends.
 ///
-/// It is bounded by the number of cycles. A pending cycle is never dropped. When there is no room for a new one, the cycle
-/// that ended first is forgotten, with its attempts: its key is unknown then. While all are pending, `schedule` fails with
-/// [`Full`](crate::SchedulerErrorKind::Full). Of each cycle the latest [`MemoryScheduler::ATTEMPTS_KEPT`] attempts are
-/// kept; numbers and counts go on.
+/// It is bounded by the number of cycles. A pending cycle is never dropped. When there is no room
+/// for a new one, the cycle that ended first is forgotten, with its attempts: its key is unknown
+/// then. While all are pending, `schedule` fails with
+/// [`Full`](crate::SchedulerErrorKind::Full). It keeps the latest [`ATTEMPTS_KEPT`](Self::ATTEMPTS_KEPT) attempts of each
+/// cycle; numbers and counts go on.
 ///
-/// All is under one lock, which no verb holds longer than it takes to find and move what it changes: the logarithm of the
-/// number of cycles for each cycle given or changed, and of the number of tenants for each tenant passed over. Each tenant
-/// has its cycles in the order in which they can be claimed, and the tenants stand in the order of their first ones. So a
-/// claim is exactly fair, whoever has a million due, and [`next_wake`](RetryScheduler::next_wake) is the first of the first. Shards would
-/// spread the lock, but a claim, which looks for the longest due of all, would have to take every one of them.
+/// Everything is under one lock, which no verb but those for many cycles holds longer than it takes
+/// to find and move what it changes: the logarithm of the number of cycles for each cycle given or
+/// changed, and of the number of tenants for each tenant passed over. Each namespace has its
+/// tenants in the order of their first cycles, and each tenant its cycles in the order in which
+/// they can be claimed. So a claim is exactly fair, and what is not selected costs it nothing.
+/// Shards would spread the lock, but a claim, which looks for the longest due of all, would have to
+/// take every one of them.
 pub struct MemoryScheduler {
     clock: Arc<dyn Clock>,
     cycles: Mutex<Cycles>,
+    on_ended: Option<Box<OnEnded>>,
 }
+
+type OnEnded = dyn Fn(&Cycle, EndReason) + Send + Sync;
 
 /// How full a [`MemoryScheduler`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,18 +59,27 @@ impl MemoryScheduler {
     /// How many attempts of a cycle are kept: the latest.
     pub const ATTEMPTS_KEPT: usize = 256;
 
-    /// A scheduler of at most so many cycles, with a [`MonotonicClock`].
+    /// Creates a scheduler of at most so many cycles, with a [`MonotonicClock`].
     pub fn new(max_cycles: usize) -> Self {
-        Self { clock: Arc::new(MonotonicClock::new()), cycles: Mutex::new(Cycles::new(max_cycles)) }
+        let cycles = Mutex::new(Cycles::new(max_cycles));
+        Self { clock: Arc::new(MonotonicClock::new()), cycles, on_ended: None }
     }
 
-    /// The same with another clock.
+    /// Sets another clock.
     #[must_use]
     pub fn with_clock(self, clock: impl Clock) -> Self {
         Self { clock: Arc::new(clock), ..self }
     }
 
-    /// How full it is.
+    /// Sets a function that is called when a cycle has ended, just after the change and before the
+    /// verb returns. There is no transaction: the ending stands whatever the function does.
+    #[must_use]
+    pub fn on_ended(self, function: impl Fn(&Cycle, EndReason) + Send + Sync + 'static) -> Self {
+        self.lock().keep_just_ended();
+        Self { on_ended: Some(Box::new(function)), ..self }
+    }
+
+    /// Returns how full it is.
     pub fn stats(&self) -> MemoryStats {
         self.lock().stats()
     }
@@ -74,11 +89,22 @@ impl MemoryScheduler {
         self.cycles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What an event, now, makes of a cycle. The clock is read under the lock, so that times are in the order of events.
-    fn apply(&self, key: &CycleKey, event: Event) -> Option<Result<Cycle, Refused>> {
+    /// Runs a verb under the lock, then tells which cycles it ended. The clock is read under the
+    /// lock, so that times are in the order of events.
+    fn change<T>(&self, verb: impl FnOnce(&mut Cycles, SystemTime) -> T) -> T {
         let mut cycles = self.lock();
         let now = whole(self.clock.now());
-        cycles.apply(key, event, now)
+        let answer = verb(&mut cycles, now);
+        let ended = cycles.take_just_ended();
+        drop(cycles);
+        if let Some(on_ended) = &self.on_ended {
+            for cycle in ended {
+                if let Some(reason) = cycle.end_reason() {
+                    on_ended(&cycle, reason);
+                }
+            }
+        }
+        answer
     }
 }
 
@@ -93,63 +119,79 @@ impl Default for MemoryScheduler {
 impl RetryScheduler for MemoryScheduler {
     async fn schedule(&self, new: NewCycle) -> Result<Scheduled, SchedulerError> {
         new.check()?;
-        let mut cycles = self.lock();
-        let now = whole(self.clock.now());
-        cycles.schedule(&new, now)
+        self.change(|cycles, now| cycles.schedule(&new, now))
     }
 
-    async fn claim_due(&self, request: ClaimDue) -> Result<Vec<Claimed>, SchedulerError> {
-        let mut cycles = self.lock();
-        let now = whole(self.clock.now());
-        Ok(cycles.claim_due(&request, now))
+    async fn schedule_many(&self, new: Vec<NewCycle>) -> Result<Vec<Scheduled>, SchedulerError> {
+        new.iter().try_for_each(NewCycle::check)?;
+        self.change(|cycles, now| new.iter().map(|new| cycles.schedule(new, now)).collect())
+    }
+
+    async fn claim_due(&self, request: ClaimDue) -> Result<Claims, SchedulerError> {
+        let nonce = nonce::random()?;
+        Ok(self.change(|cycles, now| cycles.claim_due(&request, nonce, now)).into())
     }
 
     async fn extend(&self, claim: &Claimed, lease: Duration) -> Result<Fenced, SchedulerError> {
-        let event = Event::Extend { epoch: claim.cycle.epoch, lease };
-        Ok(fenced(self.apply(&claim.cycle.key, event).as_ref()))
+        let event = Event::Extend { fence: claim.fence(), lease };
+        let applied = self.change(|cycles, now| cycles.apply(&claim.cycle.key, event, now));
+        Ok(fenced(applied.as_ref()))
+    }
+
+    async fn extend_many(&self, claims: &[Claimed], lease: Duration) -> Result<Vec<Fenced>, SchedulerError> {
+        Ok(self.change(|cycles, now| {
+            let extend = |claim: &Claimed| {
+                let event = Event::Extend { fence: claim.fence(), lease };
+                fenced(cycles.apply(&claim.cycle.key, event, now).as_ref())
+            };
+            claims.iter().map(extend).collect()
+        }))
     }
 
     async fn finish(&self, claim: &Claimed, report: Report) -> Result<Finished, SchedulerError> {
         report.check()?;
-        let mut cycles = self.lock();
-        let now = whole(self.clock.now());
-        Ok(cycles.finish(claim, &report, now))
+        Ok(self.change(|cycles, now| cycles.finish(claim, &report, now)))
     }
 
-    async fn finish_many(&self, reports: Vec<(Claimed, Report)>) -> Result<Vec<Finished>, SchedulerError> {
-        for (_, report) in &reports {
-            report.check()?;
-        }
-        let mut cycles = self.lock();
-        let now = whole(self.clock.now());
-        Ok(reports.iter().map(|(claim, report)| cycles.finish(claim, report, now)).collect())
+    async fn finish_many(
+        &self,
+        reports: Vec<(Claimed, Report)>,
+    ) -> Result<Vec<Result<Finished, SchedulerError>>, SchedulerError> {
+        Ok(self.change(|cycles, now| {
+            let finish = |(claim, report): &(Claimed, Report)| {
+                report.check()?;
+                Ok(cycles.finish(claim, report, now))
+            };
+            reports.iter().map(finish).collect()
+        }))
     }
 
     async fn defer(&self, claim: &Claimed, delay: Duration) -> Result<Fenced, SchedulerError> {
-        let event = Event::Defer { epoch: claim.cycle.epoch, delay };
-        Ok(fenced(self.apply(&claim.cycle.key, event).as_ref()))
+        let event = Event::Defer { fence: claim.fence(), delay };
+        let applied = self.change(|cycles, now| cycles.apply(&claim.cycle.key, event, now));
+        Ok(fenced(applied.as_ref()))
     }
 
     async fn cancel(&self, key: &CycleKey) -> Result<Cancelled, SchedulerError> {
         key.check()?;
-        Ok(match self.apply(key, Event::Cancel) {
+        Ok(match self.change(|cycles, now| cycles.apply(key, Event::Cancel, now)) {
             Some(Ok(cycle)) => Cancelled::Cancelled(cycle),
             Some(Err(Refused::Ended(ending))) => Cancelled::Ended(ending),
-            Some(Err(Refused::NotDue | Refused::Stale)) | None => Cancelled::Unknown,
+            Some(Err(Refused::NotDue | Refused::Leased | Refused::Stale)) | None => Cancelled::Unknown,
         })
     }
 
     async fn reschedule(&self, key: &CycleKey, change: Reschedule) -> Result<Rescheduled, SchedulerError> {
         key.check()?;
-        let mut cycles = self.lock();
-        let now = whole(self.clock.now());
-        let had_ended = cycles.get(key).is_some_and(|cycle| cycle.ending().is_some());
-        Ok(match cycles.apply(key, Event::Reschedule(change), now) {
-            Some(Ok(cycle)) if had_ended => Rescheduled::Reactivated(cycle),
-            Some(Ok(cycle)) => Rescheduled::Changed(cycle),
-            Some(Err(Refused::Ended(ending))) => Rescheduled::Ended(ending),
-            Some(Err(Refused::NotDue | Refused::Stale)) | None => Rescheduled::Unknown,
-        })
+        Ok(self.change(|cycles, now| {
+            let had_ended = cycles.get(key).is_some_and(|cycle| cycle.ending().is_some());
+            match cycles.apply(key, Event::Reschedule(change), now) {
+                Some(Ok(cycle)) if had_ended => Rescheduled::Reactivated(cycle),
+                Some(Ok(cycle)) => Rescheduled::Changed(cycle),
+                Some(Err(Refused::Ended(ending))) => Rescheduled::Ended(ending),
+                Some(Err(Refused::NotDue | Refused::Leased | Refused::Stale)) | None => Rescheduled::Unknown,
+            }
+        }))
     }
 
     async fn get(&self, key: &CycleKey) -> Result<Option<Cycle>, SchedulerError> {
@@ -157,15 +199,24 @@ impl RetryScheduler for MemoryScheduler {
         Ok(self.lock().get(key).cloned())
     }
 
-    async fn attempts(&self, key: &CycleKey) -> Result<Vec<AttemptRecord>, SchedulerError> {
+    async fn attempts(
+        &self,
+        key: &CycleKey,
+        after: u32,
+        limit: usize,
+    ) -> Result<Vec<AttemptRecord>, SchedulerError> {
         key.check()?;
-        Ok(self.lock().attempts(key))
+        Ok(self.lock().attempts(key, after, limit))
     }
 
-    async fn next_wake(&self) -> Result<Option<Duration>, SchedulerError> {
-        let first = self.lock().first_wake();
+    async fn next_wake(&self, namespaces: &Namespaces) -> Result<Option<Duration>, SchedulerError> {
+        let first = self.lock().first_wake(namespaces);
         let now = to_ms(self.clock.now());
         Ok(first.map(|wake| Duration::from_millis(u64::try_from(wake - now).unwrap_or(0))))
+    }
+
+    async fn purge_ended(&self, older_than: Duration, limit: usize) -> Result<usize, SchedulerError> {
+        Ok(self.change(|cycles, now| cycles.purge_ended(older_than, limit, now)))
     }
 }
 

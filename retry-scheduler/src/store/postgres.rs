@@ -1,10 +1,18 @@
 //! Cycles in PostgreSQL.
 
+mod admin;
+mod claims;
 mod connections;
+mod errors;
 mod floor;
+mod home;
+mod namespaces;
+mod rows;
+mod shares;
 mod sql;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod verbs;
 
 use std::fmt;
@@ -15,27 +23,44 @@ use async_trait::async_trait;
 use sqlx::{PgConnection, PgPool};
 use tokio::time::Instant;
 
+use self::claims::Walk;
 use self::connections::{Connections, within};
 use self::floor::Floor;
+use self::namespaces::Known;
+use self::turns::{Turn, say};
 use super::codec;
-use super::shares::Shares;
-use super::sql::migrator;
-use super::verbs::Now;
+use super::migrations::migrator;
+use crate::claim::{ClaimDue, Claimed, Claims, Namespaces, Report};
 use crate::clock::{self, Clock};
-use crate::cycle::{AttemptRecord, Cycle, CycleKey};
+use crate::cycle::{AttemptRecord, Cycle, CycleKey, NewCycle, Reschedule};
+use crate::ended::EndedHook;
 use crate::error::SchedulerError;
 use crate::scheduler::{
-    Cancelled, ClaimDue, Claimed, Fenced, Finished, NewCycle, Report, Reschedule, Rescheduled,
-    RetryScheduler, Scheduled, TransactionalScheduler,
+    Cancelled, Fenced, Finished, FinishedAndClaimed, Rescheduled, RetryScheduler, Scheduled,
+    TransactionalScheduler,
 };
+
+/// A verb on a connection of the scheduler's own.
+macro_rules! alone {
+    ($self:ident, |$connection:ident| $verb:expr) => {{
+        let mut connected = $self.shared.connections.get().await?;
+        let $connection = &mut connected.connection;
+        let answer = within($verb).await;
+        connected.give_back(&answer);
+        answer
+    }};
+}
+
+use alone;
 
 /// Cycles in PostgreSQL, shared by any number of processes; version 13 or newer.
 ///
-/// Time is the server's. Each verb is one statement and one round trip; `reschedule` is two, as is what finds nothing to
-/// change and has to say why.
+/// Time is the server's. Most verbs are one statement and one round trip. A claim is a transaction that commits only after
+/// its rows were received and decoded; `finish_and_claim` records reports in the same transaction.
 ///
 /// It has up to [`PostgresScheduler::CONNECTIONS`] connections of its own, opened when they are first needed with the
-/// options of the pool it was made with, and leaves the connections of the pool to the application. What the pool does
+/// options of the pool it was made with, and leaves the connections of the pool to the application. It sets their level of
+/// isolation to READ COMMITTED and their search path to that of the pool's connections; what else the pool does
 /// `after_connect` is not done on them. A pooler between them and the server has to pool sessions, not transactions.
 ///
 /// A clone is the same scheduler. Each handle made with [`new`](Self::new) may take some seconds to find a cycle that a
@@ -44,8 +69,10 @@ use crate::scheduler::{
 /// # Transactions
 ///
 /// The verbs of [`TransactionalScheduler`] run on the caller's connection, with whatever isolation its transaction has.
-/// Under `REPEATABLE READ` and `SERIALIZABLE` a verb fails where it meets what somebody else changed since the
-/// transaction began; the transaction is then rolled back and tried again, as always there.
+/// Under `REPEATABLE READ` and `SERIALIZABLE` a verb fails with a
+/// [`Conflict`](crate::SchedulerErrorKind::Conflict) where it meets what somebody else changed since the transaction
+/// began; the transaction is then rolled back and tried again, as always there. A connection that has no transaction open,
+/// or that finds other tables than the scheduler, is refused as [`Invalid`](crate::SchedulerErrorKind::Invalid).
 #[derive(Clone)]
 pub struct PostgresScheduler {
     shared: Arc<Shared>,
@@ -55,11 +82,12 @@ struct Shared {
     pool: PgPool,
     connections: Connections,
     clock: Option<Arc<dyn Clock>>,
+    hook: Option<Arc<dyn EndedHook<PgConnection>>>,
     /// What the floor counts time from.
     start: Instant,
     floor: Mutex<Floor>,
-    /// The tenant that the next claim by tenants begins with.
-    next_tenant: Mutex<String>,
+    namespaces: Known,
+    walk: Mutex<Walk>,
 }
 
 impl PostgresScheduler {
@@ -68,21 +96,37 @@ impl PostgresScheduler {
 
     /// A scheduler in the database that this pool connects to. [`migrate`](Self::migrate) makes its tables.
     pub fn new(pool: PgPool) -> Self {
-        Self::build(pool, None)
+        Self::build(pool, None, None)
     }
 
     /// The same with another clock than the server's, for tests.
     #[must_use]
     pub fn with_clock(self, clock: impl Clock) -> Self {
-        Self::build(self.shared.pool.clone(), Some(Arc::new(clock)))
+        Self::build(self.shared.pool.clone(), Some(Arc::new(clock)), self.shared.hook.clone())
     }
 
-    fn build(pool: PgPool, clock: Option<Arc<dyn Clock>>) -> Self {
-        let connections = Connections::new(pool.clone());
-        let (floor, next_tenant) = (Mutex::default(), Mutex::default());
-        Self {
-            shared: Arc::new(Shared { pool, connections, clock, start: clock::now(), floor, next_tenant }),
-        }
+    /// Sets what is called in the transaction that ends a cycle, whoever ends it.
+    #[must_use]
+    pub fn on_ended(self, hook: impl EndedHook<PgConnection>) -> Self {
+        Self::build(self.shared.pool.clone(), self.shared.clock.clone(), Some(Arc::new(hook)))
+    }
+
+    fn build(
+        pool: PgPool,
+        clock: Option<Arc<dyn Clock>>,
+        hook: Option<Arc<dyn EndedHook<PgConnection>>>,
+    ) -> Self {
+        let shared = Shared {
+            connections: Connections::new(pool.clone()),
+            pool,
+            clock,
+            hook,
+            start: clock::now(),
+            floor: Mutex::default(),
+            namespaces: Known::default(),
+            walk: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Makes the tables, or does nothing where they are made: `retry_subjects`, `retry_cycles`, `retry_attempts`, and
@@ -92,7 +136,10 @@ impl PostgresScheduler {
     ///
     /// When the database cannot be reached, or does not let this user make tables.
     pub async fn migrate(&self) -> Result<(), SchedulerError> {
-        let migrator = migrator(include_str!("../../migrations/postgres/1_cycles.sql"));
+        let migrator = migrator([
+            include_str!("../../migrations/postgres/1_cycles.sql"),
+            include_str!("../../migrations/postgres/2_namespaces.sql"),
+        ]);
         migrator.run(&self.shared.pool).await.map_err(SchedulerError::unavailable)
     }
 
@@ -101,7 +148,7 @@ impl PostgresScheduler {
         &self.shared.pool
     }
 
-    fn now(&self) -> Now {
+    fn now(&self) -> Option<i64> {
         self.shared.clock.as_ref().map(|clock| codec::to_ms(clock.now()))
     }
 
@@ -117,101 +164,127 @@ impl PostgresScheduler {
         self.shared.floor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn claim(
-        &self,
-        connection: &mut PgConnection,
-        request: &ClaimDue,
-        mut shares: Shares,
-    ) -> Result<Vec<Claimed>, SchedulerError> {
-        let began = clock::now();
-        let floor = self.floor().look(self.elapsed());
-        let (mut claimed, up_to) =
-            verbs::claim_front(connection, self.now(), request.lease, &shares, floor).await?;
-        self.floor().found(floor, up_to, clock::now() - began);
-        shares.take(&claimed);
-        if shares.passed_over() {
-            let next = &self.shared.next_tenant;
-            let mut from = next.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let more = verbs::claim_by_tenants(connection, self.now(), request.lease, &mut shares, &mut from)
-                .await?;
-            *next.lock().unwrap_or_else(PoisonError::into_inner) = from;
-            claimed.extend(more);
+    /// A lease that is over before the next sweep would find that late.
+    fn short_lease(&self, lease: Duration) {
+        if lease < floor::SWEEP {
+            self.floor().sweep_soon();
         }
-        Ok(claimed)
     }
 
-    /// All that can be recorded at once in one statement; what is left, one by one.
-    async fn finish_all(
+    fn walk(&self) -> MutexGuard<'_, Walk> {
+        self.shared.walk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Checks a connection that is lent, and that the namespaces are known to all who claim.
+    async fn borrow(
         &self,
         connection: &mut PgConnection,
-        reports: &[(Claimed, Report)],
-    ) -> Result<Vec<Finished>, SchedulerError> {
-        let mut recorded = match reports {
-            [_, _, ..] => verbs::finish_batch(connection, self.now(), reports).await?,
-            _ => std::collections::HashMap::default(),
-        };
-        let mut all = Vec::with_capacity(reports.len());
-        for (place, (claim, report)) in reports.iter().enumerate() {
-            all.push(match recorded.remove(&place) {
-                Some(cycle) => Finished::Recorded(cycle),
-                None => verbs::finish(connection, self.now(), claim, report).await?,
-            });
+        namespace: Option<&str>,
+    ) -> Result<(), SchedulerError> {
+        let home = self.shared.connections.home_beside(connection).await?;
+        home::check(connection, home).await?;
+        let new = self.shared.namespaces.unregistered(namespace);
+        if !new.is_empty() {
+            // Not in the caller's transaction: others would wait for its end.
+            alone!(self, |connection| self.shared.namespaces.register(connection, new))?;
         }
-        Ok(all)
+        Ok(())
     }
 }
 
-/// A verb on a connection of the scheduler's own.
-macro_rules! alone {
-    ($self:ident, |$connection:ident| $verb:expr) => {{
-        let mut connected = $self.shared.connections.get().await?;
-        let $connection = &mut connected.connection;
-        let answer = within($verb).await;
-        connected.give_back(&answer);
-        answer
-    }};
+/// The same for a verb that may end cycles: with a hook, in a transaction with what that writes.
+macro_rules! ending {
+    ($self:ident, |$connection:ident| $verb:expr) => {
+        alone!($self, |$connection| async {
+            if $self.shared.hook.is_none() {
+                return $verb.await;
+            }
+            say($connection, "BEGIN").await?;
+            let answer = $verb.await?;
+            say($connection, "COMMIT").await?;
+            Ok(answer)
+        })
+    };
 }
 
 #[async_trait]
 impl RetryScheduler for PostgresScheduler {
     async fn schedule(&self, new: NewCycle) -> Result<Scheduled, SchedulerError> {
         new.check()?;
-        alone!(self, |connection| verbs::schedule(connection, self.now(), &new))
+        let unregistered = self.shared.namespaces.unregistered([new.key.namespace.as_str()]);
+        ending!(self, |connection| async {
+            if !unregistered.is_empty() {
+                self.shared.namespaces.register(connection, unregistered).await?;
+            }
+            self.schedule_on(connection, &new).await
+        })
     }
 
-    async fn claim_due(&self, request: ClaimDue) -> Result<Vec<Claimed>, SchedulerError> {
-        let Some(shares) = Shares::new(&request) else { return Ok(Vec::new()) };
-        alone!(self, |connection| self.claim(connection, &request, shares))
+    async fn schedule_many(&self, new: Vec<NewCycle>) -> Result<Vec<Scheduled>, SchedulerError> {
+        for new in &new {
+            new.check()?;
+        }
+        let unregistered =
+            self.shared.namespaces.unregistered(new.iter().map(|new| new.key.namespace.as_str()));
+        alone!(self, |connection| async {
+            if !unregistered.is_empty() {
+                self.shared.namespaces.register(connection, unregistered).await?;
+            }
+            say(connection, "BEGIN").await?;
+            let answers = self.schedule_many_on(connection, &new).await?;
+            say(connection, "COMMIT").await?;
+            Ok(answers)
+        })
+    }
+
+    async fn claim_due(&self, request: ClaimDue) -> Result<Claims, SchedulerError> {
+        self.turn(Turn { reports: &[], request: Some(&request) }).await?.claims
     }
 
     async fn extend(&self, claim: &Claimed, lease: Duration) -> Result<Fenced, SchedulerError> {
-        alone!(self, |connection| verbs::extend(connection, self.now(), claim, lease))
+        let answer = alone!(self, |connection| self.extend_on(connection, claim, lease));
+        self.short_lease(lease);
+        answer
+    }
+
+    async fn extend_many(&self, claims: &[Claimed], lease: Duration) -> Result<Vec<Fenced>, SchedulerError> {
+        let answer = alone!(self, |connection| self.extend_many_on(connection, claims, lease));
+        self.short_lease(lease);
+        answer
     }
 
     async fn finish(&self, claim: &Claimed, report: Report) -> Result<Finished, SchedulerError> {
         report.check()?;
-        alone!(self, |connection| verbs::finish(connection, self.now(), claim, &report))
+        ending!(self, |connection| self.finish_on(connection, claim, &report))
     }
 
-    async fn finish_many(&self, reports: Vec<(Claimed, Report)>) -> Result<Vec<Finished>, SchedulerError> {
-        for (_, report) in &reports {
-            report.check()?;
-        }
-        alone!(self, |connection| self.finish_all(connection, &reports))
+    async fn finish_many(
+        &self,
+        reports: Vec<(Claimed, Report)>,
+    ) -> Result<Vec<Result<Finished, SchedulerError>>, SchedulerError> {
+        Ok(self.turn(Turn { reports: &reports, request: None }).await?.finished)
+    }
+
+    async fn finish_and_claim(
+        &self,
+        reports: Vec<(Claimed, Report)>,
+        request: ClaimDue,
+    ) -> Result<FinishedAndClaimed, SchedulerError> {
+        self.turn(Turn { reports: &reports, request: Some(&request) }).await
     }
 
     async fn defer(&self, claim: &Claimed, delay: Duration) -> Result<Fenced, SchedulerError> {
-        alone!(self, |connection| verbs::defer(connection, self.now(), claim, delay))
+        ending!(self, |connection| self.defer_on(connection, claim, delay))
     }
 
     async fn cancel(&self, key: &CycleKey) -> Result<Cancelled, SchedulerError> {
         key.check()?;
-        alone!(self, |connection| verbs::cancel(connection, self.now(), key))
+        ending!(self, |connection| self.cancel_on(connection, key))
     }
 
     async fn reschedule(&self, key: &CycleKey, change: Reschedule) -> Result<Rescheduled, SchedulerError> {
         key.check()?;
-        alone!(self, |connection| verbs::reschedule(connection, self.now(), key, &change))
+        ending!(self, |connection| self.reschedule_on(connection, key, &change))
     }
 
     async fn get(&self, key: &CycleKey) -> Result<Option<Cycle>, SchedulerError> {
@@ -219,14 +292,22 @@ impl RetryScheduler for PostgresScheduler {
         alone!(self, |connection| verbs::get(connection, key))
     }
 
-    async fn attempts(&self, key: &CycleKey) -> Result<Vec<AttemptRecord>, SchedulerError> {
+    async fn attempts(
+        &self,
+        key: &CycleKey,
+        after: u32,
+        limit: usize,
+    ) -> Result<Vec<AttemptRecord>, SchedulerError> {
         key.check()?;
-        alone!(self, |connection| verbs::attempts(connection, key))
+        alone!(self, |connection| verbs::attempts(connection, key, after, limit))
     }
 
-    async fn next_wake(&self) -> Result<Option<Duration>, SchedulerError> {
-        let floor = self.floor().look(self.elapsed());
-        alone!(self, |connection| verbs::next_wake(connection, self.now(), floor))
+    async fn next_wake(&self, namespaces: &Namespaces) -> Result<Option<Duration>, SchedulerError> {
+        alone!(self, |connection| self.next_wake_on(connection, namespaces))
+    }
+
+    async fn purge_ended(&self, older_than: Duration, limit: usize) -> Result<usize, SchedulerError> {
+        alone!(self, |connection| self.purge_ended_on(connection, older_than, limit))
     }
 }
 
@@ -238,7 +319,8 @@ impl TransactionalScheduler<PgConnection> for PostgresScheduler {
         new: NewCycle,
     ) -> Result<Scheduled, SchedulerError> {
         new.check()?;
-        verbs::schedule(connection, self.now(), &new).await
+        self.borrow(connection, Some(&new.key.namespace)).await?;
+        self.schedule_on(connection, &new).await
     }
 
     async fn finish_in(
@@ -248,7 +330,8 @@ impl TransactionalScheduler<PgConnection> for PostgresScheduler {
         report: Report,
     ) -> Result<Finished, SchedulerError> {
         report.check()?;
-        verbs::finish(connection, self.now(), claim, &report).await
+        self.borrow(connection, None).await?;
+        self.finish_on(connection, claim, &report).await
     }
 
     async fn cancel_in(
@@ -257,7 +340,8 @@ impl TransactionalScheduler<PgConnection> for PostgresScheduler {
         key: &CycleKey,
     ) -> Result<Cancelled, SchedulerError> {
         key.check()?;
-        verbs::cancel(connection, self.now(), key).await
+        self.borrow(connection, None).await?;
+        self.cancel_on(connection, key).await
     }
 
     async fn reschedule_in(
@@ -267,7 +351,8 @@ impl TransactionalScheduler<PgConnection> for PostgresScheduler {
         change: Reschedule,
     ) -> Result<Rescheduled, SchedulerError> {
         key.check()?;
-        verbs::reschedule(connection, self.now(), key, &change).await
+        self.borrow(connection, None).await?;
+        self.reschedule_on(connection, key, &change).await
     }
 
     async fn get_in(
@@ -276,6 +361,7 @@ impl TransactionalScheduler<PgConnection> for PostgresScheduler {
         key: &CycleKey,
     ) -> Result<Option<Cycle>, SchedulerError> {
         key.check()?;
+        self.borrow(connection, None).await?;
         verbs::get(connection, key).await
     }
 }

@@ -1,45 +1,57 @@
 //! Cycles in SQLite.
 
+mod admin;
+mod changes;
+mod claim;
+mod rows;
 mod sql;
 #[cfg(test)]
 mod tests;
-mod verbs;
 
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{Connection, Sqlite, SqliteConnection, SqlitePool, query};
 
+use self::changes::Changes;
+use self::claim::Cursors;
+use self::rows::load;
 use super::codec;
-use super::shares::Shares;
-use super::sql::{failed, migrator};
-use super::verbs::Now;
-use crate::clock::Clock;
-use crate::cycle::{AttemptRecord, Cycle, CycleKey};
-use crate::error::SchedulerError;
+use super::migrations::migrator;
+use crate::claim::{ClaimDue, Claimed, Claims, Namespaces, Report};
+use crate::clock::{Clock, SystemClock};
+use crate::cycle::{AttemptRecord, Cycle, CycleKey, Event, NewCycle, Reschedule};
+use crate::ended::EndedHook;
+use crate::error::{SchedulerError, SchedulerErrorKind};
+use crate::millis::whole;
+use crate::nonce;
 use crate::scheduler::{
-    Cancelled, ClaimDue, Claimed, Fenced, Finished, NewCycle, Report, Reschedule, Rescheduled,
-    RetryScheduler, Scheduled, TransactionalScheduler,
+    Cancelled, Fenced, Finished, FinishedAndClaimed, Rescheduled, RetryScheduler, Scheduled,
+    TransactionalScheduler,
 };
 
 /// How long a process waits for another one that is writing.
 const BUSY: Duration = Duration::from_secs(5);
-/// How often a file that another process makes at the same time is opened, and what passes in between.
+/// How often a file that another process makes at the same time is opened, and what passes in
+/// between.
 const OPEN_TRIES: u32 = 20;
 const OPEN_PAUSE: Duration = Duration::from_millis(25);
+/// Takes the lock at once.
+const BEGIN: &str = "BEGIN IMMEDIATE";
 /// How long a verb waits for the connection.
 const ACQUIRE: Duration = Duration::from_secs(10);
 
 /// Cycles in a SQLite file, for one machine.
 ///
-/// The pool it is given is the one writer of its process: it has one connection, and all that writes to the file goes
-/// through it, the application's own writes too. So writers of a process queue up, first come first served. Other processes
-/// may have the file open as well; they are waited for.
+/// The pool it is given is the one writer of its process: it has one connection, and all that
+/// writes to the file goes through it, the application's own writes too. So writers of a process
+/// queue up, first come first served. Other processes may have the file open as well; they are
+/// waited for.
 ///
 /// A transaction of the application has the connection until it ends. Inside it only the verbs of
 /// [`TransactionalScheduler`] can go on; any other waits for its end, and in the same task for ever, or until the pool
@@ -53,22 +65,31 @@ pub struct SqliteScheduler {
 
 struct Shared {
     pool: SqlitePool,
-    clock: Option<Arc<dyn Clock>>,
-    /// The tenant that the next claim by tenants begins with.
-    next_tenant: Mutex<String>,
+    clock: Arc<dyn Clock>,
+    hook: Option<Arc<dyn EndedHook<SqliteConnection>>>,
+    cursors: Cursors,
 }
 
 impl SqliteScheduler {
-    /// A scheduler in the file of this pool, which has one connection. [`migrate`](Self::migrate) makes its tables.
+    /// A scheduler in the file of this pool, which has one connection. [`migrate`](Self::migrate)
+    /// makes its tables.
     ///
-    /// The pool should give up waiting for the connection in a bounded time, and the connection for a lock, and writes
-    /// ahead should be on: [`open`](Self::open) shows how.
+    /// The pool should give up waiting for the connection in a bounded time, and the connection for
+    /// a lock, and writes ahead should be on: [`open`](Self::open) shows how.
     pub fn new(pool: SqlitePool) -> Self {
-        Self { shared: Arc::new(Shared { pool, clock: None, next_tenant: Mutex::default() }) }
+        Self::build(pool, Arc::new(SystemClock), None)
     }
 
-    /// Opens a file, which is made if it is not there, and makes the tables: with a write-ahead log, and so that what was
-    /// answered outlives a loss of power.
+    fn build(
+        pool: SqlitePool,
+        clock: Arc<dyn Clock>,
+        hook: Option<Arc<dyn EndedHook<SqliteConnection>>>,
+    ) -> Self {
+        Self { shared: Arc::new(Shared { pool, clock, hook, cursors: Cursors::default() }) }
+    }
+
+    /// Opens a file, which is made if it is not there, and makes the tables: with a write-ahead
+    /// log, and so that what was answered outlives a loss of power.
     ///
     /// # Errors
     ///
@@ -86,13 +107,19 @@ impl SqliteScheduler {
             .test_before_acquire(false)
             .idle_timeout(None)
             .max_lifetime(None);
-        // Of several that make a new file a write-ahead one at once, SQLite tells all but one that it is locked, whatever
-        // time they would wait.
+        // Of several that make a new file a write-ahead one at once, SQLite tells all but one that
+        // it is locked, whatever time they would wait.
         let mut tries = 1;
         let pool = loop {
             match pool.clone().connect_with(options.clone()).await {
-                Err(error) if is_busy(&error) && tries < OPEN_TRIES => tries += 1,
-                opened => break opened.map_err(failed)?,
+                Ok(pool) => break pool,
+                Err(error) => {
+                    let error = failed(error);
+                    if error.kind() != SchedulerErrorKind::Conflict || tries >= OPEN_TRIES {
+                        return Err(error);
+                    }
+                    tries += 1;
+                }
             }
             tokio::time::sleep(OPEN_PAUSE).await;
         };
@@ -101,27 +128,43 @@ impl SqliteScheduler {
         Ok(scheduler)
     }
 
-    /// The same with another clock than SQLite's, for tests.
+    /// Sets another clock than the machine's, for tests.
     #[must_use]
     pub fn with_clock(self, clock: impl Clock) -> Self {
-        let pool = self.shared.pool.clone();
-        let clock: Option<Arc<dyn Clock>> = Some(Arc::new(clock));
-        Self { shared: Arc::new(Shared { pool, clock, next_tenant: Mutex::default() }) }
+        let Shared { pool, hook, .. } = &*self.shared;
+        Self::build(pool.clone(), Arc::new(clock), hook.clone())
     }
 
-    /// Makes the tables, or does nothing where they are made: `retry_subjects`, `retry_cycles`, `retry_attempts`, and
-    /// `retry_scheduler_migrations`, which says so.
+    /// Sets a hook that is called in the very transaction that ends a cycle. See [`EndedHook`].
+    ///
+    /// Each handle that may end cycles needs it: set it where the scheduler is made.
+    #[must_use]
+    pub fn on_ended(self, hook: impl EndedHook<SqliteConnection>) -> Self {
+        let Shared { pool, clock, .. } = &*self.shared;
+        Self::build(pool.clone(), Arc::clone(clock), Some(Arc::new(hook)))
+    }
+
+    /// Makes the tables, or does nothing where they are made: `retry_subjects`, `retry_cycles`,
+    /// `retry_attempts`, and `retry_scheduler_migrations`, which says so.
     ///
     /// # Errors
     ///
     /// When the file cannot be written.
     pub async fn migrate(&self) -> Result<(), SchedulerError> {
-        let migrator = migrator(include_str!("../../migrations/sqlite/1_cycles.sql"));
-        if migrator.run(&self.shared.pool).await.is_ok() {
-            return Ok(());
+        let migrator = migrator([
+            include_str!("../../migrations/sqlite/1_cycles.sql"),
+            include_str!("../../migrations/sqlite/2_namespaces.sql"),
+        ]);
+        // SQLite has no lock for this: another process may be at it. Then they are there soon.
+        let mut tries = 1;
+        while let Err(error) = migrator.run(&self.shared.pool).await {
+            if tries >= OPEN_TRIES {
+                return Err(SchedulerError::unavailable(error));
+            }
+            tries += 1;
+            tokio::time::sleep(OPEN_PAUSE).await;
         }
-        // SQLite has no lock for this: another process may have been at it. Then they are there now.
-        migrator.run(&self.shared.pool).await.map_err(SchedulerError::unavailable)
+        Ok(())
     }
 
     /// The pool, for what else the application writes to the file.
@@ -129,42 +172,31 @@ impl SqliteScheduler {
         &self.shared.pool
     }
 
-    fn now(&self) -> Now {
-        self.shared.clock.as_ref().map(|clock| codec::to_ms(clock.now()))
+    /// This machine's time, as everybody's who has the file open, or that of the clock of a test.
+    fn now(&self) -> SystemTime {
+        whole(self.shared.clock.now())
+    }
+
+    fn changes<'a>(&'a self, connection: &'a mut SqliteConnection) -> Changes<'a> {
+        Changes { connection, hook: self.shared.hook.as_deref(), now: self.now() }
     }
 
     async fn connection(&self) -> Result<PoolConnection<Sqlite>, SchedulerError> {
         self.shared.pool.acquire().await.map_err(failed)
     }
-
-    async fn claim(
-        &self,
-        connection: &mut SqliteConnection,
-        request: &ClaimDue,
-        mut shares: Shares,
-    ) -> Result<Vec<Claimed>, SchedulerError> {
-        let mut claimed = verbs::claim_front(connection, self.now(), request.lease, &shares).await?;
-        shares.take(&claimed);
-        if shares.passed_over() {
-            let next = &self.shared.next_tenant;
-            let mut from = next.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let more = verbs::claim_by_tenants(connection, self.now(), request.lease, &mut shares, &mut from)
-                .await?;
-            *next.lock().unwrap_or_else(PoisonError::into_inner) = from;
-            claimed.extend(more);
-        }
-        Ok(claimed)
-    }
 }
 
-/// A verb of more than one statement that writes. It takes the lock before it reads, so that it is not refused later
-/// for what another process wrote in between. Where its future is dropped, sqlx rolls it back.
+/// A verb that writes. It takes the lock before it reads, so that it is not refused later for what
+/// another process wrote in between, and the time after, so that times are in the order of changes.
+/// Where its future is dropped, sqlx rolls it back.
 macro_rules! transaction {
-    ($self:ident, |$connection:ident| $verb:expr) => {{
+    ($self:ident, |$changes:ident| $verb:expr) => {{
         let mut connection = $self.connection().await?;
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        let $connection = &mut *transaction;
-        let answer = $verb.await?;
+        let mut transaction = connection.begin_with(BEGIN).await.map_err(failed)?;
+        let mut changes = $self.changes(&mut transaction);
+        let $changes = &mut changes;
+        let answer: Result<_, SchedulerError> = async { $verb }.await;
+        let answer = answer?;
         transaction.commit().await.map_err(failed)?;
         Ok(answer)
     }};
@@ -174,63 +206,115 @@ macro_rules! transaction {
 impl RetryScheduler for SqliteScheduler {
     async fn schedule(&self, new: NewCycle) -> Result<Scheduled, SchedulerError> {
         new.check()?;
-        transaction!(self, |connection| verbs::schedule(connection, self.now(), &new))
+        transaction!(self, |changes| changes.schedule(&new).await)
     }
 
-    async fn claim_due(&self, request: ClaimDue) -> Result<Vec<Claimed>, SchedulerError> {
-        let Some(shares) = Shares::new(&request) else { return Ok(Vec::new()) };
-        let mut connection = self.connection().await?;
-        self.claim(&mut connection, &request, shares).await
+    async fn schedule_many(&self, new: Vec<NewCycle>) -> Result<Vec<Scheduled>, SchedulerError> {
+        new.iter().try_for_each(NewCycle::check)?;
+        transaction!(self, |changes| {
+            let mut answers = Vec::with_capacity(new.len());
+            for new in &new {
+                answers.push(changes.schedule(new).await?);
+            }
+            Ok(answers)
+        })
+    }
+
+    async fn claim_due(&self, request: ClaimDue) -> Result<Claims, SchedulerError> {
+        let nonce = nonce::random()?;
+        transaction!(self, |changes| changes.claim_due(request, nonce, &self.shared.cursors).await)
     }
 
     async fn extend(&self, claim: &Claimed, lease: Duration) -> Result<Fenced, SchedulerError> {
-        let mut connection = self.connection().await?;
-        verbs::extend(&mut connection, self.now(), claim, lease).await
+        let event = Event::Extend { fence: claim.fence(), lease };
+        transaction!(self, |changes| changes.fenced(claim, event).await)
+    }
+
+    async fn extend_many(&self, claims: &[Claimed], lease: Duration) -> Result<Vec<Fenced>, SchedulerError> {
+        transaction!(self, |changes| {
+            let mut answers = Vec::with_capacity(claims.len());
+            for claim in claims {
+                let event = Event::Extend { fence: claim.fence(), lease };
+                answers.push(changes.fenced(claim, event).await?);
+            }
+            Ok(answers)
+        })
     }
 
     async fn finish(&self, claim: &Claimed, report: Report) -> Result<Finished, SchedulerError> {
         report.check()?;
-        transaction!(self, |connection| verbs::finish(connection, self.now(), claim, &report))
+        transaction!(self, |changes| changes.finish(claim, &report).await)
     }
 
-    async fn finish_many(&self, reports: Vec<(Claimed, Report)>) -> Result<Vec<Finished>, SchedulerError> {
-        for (_, report) in &reports {
-            report.check()?;
-        }
-        transaction!(self, |connection| verbs::finish_many(connection, self.now(), &reports))
+    async fn finish_many(
+        &self,
+        reports: Vec<(Claimed, Report)>,
+    ) -> Result<Vec<Result<Finished, SchedulerError>>, SchedulerError> {
+        transaction!(self, |changes| changes.finish_many(&reports).await)
+    }
+
+    async fn finish_and_claim(
+        &self,
+        reports: Vec<(Claimed, Report)>,
+        request: ClaimDue,
+    ) -> Result<FinishedAndClaimed, SchedulerError> {
+        let nonce = nonce::random()?;
+        transaction!(self, |changes| {
+            let finished = changes.finish_many(&reports).await?;
+            let claims = changes.claim_due(request, nonce, &self.shared.cursors).await?;
+            Ok(FinishedAndClaimed::new(finished, Ok(claims)))
+        })
     }
 
     async fn defer(&self, claim: &Claimed, delay: Duration) -> Result<Fenced, SchedulerError> {
-        let mut connection = self.connection().await?;
-        verbs::defer(&mut connection, self.now(), claim, delay).await
+        let event = Event::Defer { fence: claim.fence(), delay };
+        transaction!(self, |changes| changes.fenced(claim, event).await)
     }
 
     async fn cancel(&self, key: &CycleKey) -> Result<Cancelled, SchedulerError> {
         key.check()?;
-        let mut connection = self.connection().await?;
-        verbs::cancel(&mut connection, self.now(), key).await
+        transaction!(self, |changes| changes.cancel(key).await)
     }
 
     async fn reschedule(&self, key: &CycleKey, change: Reschedule) -> Result<Rescheduled, SchedulerError> {
         key.check()?;
-        transaction!(self, |connection| verbs::reschedule(connection, self.now(), key, &change))
+        transaction!(self, |changes| changes.reschedule(key, &change).await)
     }
 
     async fn get(&self, key: &CycleKey) -> Result<Option<Cycle>, SchedulerError> {
         key.check()?;
         let mut connection = self.connection().await?;
-        verbs::get(&mut connection, key).await
+        Ok(load(&mut connection, key).await?.map(|row| row.cycle))
     }
 
-    async fn attempts(&self, key: &CycleKey) -> Result<Vec<AttemptRecord>, SchedulerError> {
+    async fn attempts(
+        &self,
+        key: &CycleKey,
+        after: u32,
+        limit: usize,
+    ) -> Result<Vec<AttemptRecord>, SchedulerError> {
         key.check()?;
         let mut connection = self.connection().await?;
-        verbs::attempts(&mut connection, key).await
+        rows::attempts(&mut connection, key, after, limit).await
     }
 
-    async fn next_wake(&self) -> Result<Option<Duration>, SchedulerError> {
+    async fn next_wake(&self, namespaces: &Namespaces) -> Result<Option<Duration>, SchedulerError> {
         let mut connection = self.connection().await?;
-        verbs::next_wake(&mut connection, self.now()).await
+        let mut changes = self.changes(&mut connection);
+        let mut first: Option<i64> = None;
+        for namespace in changes.namespaces(namespaces).await? {
+            let wake = query(sql::FIRST_WAKE).bind(namespace).fetch_optional(&mut *changes.connection).await;
+            if let Some(row) = wake.map_err(failed)? {
+                let wake: i64 = rows::get(&row, 0)?;
+                first = Some(first.map_or(wake, |first| first.min(wake)));
+            }
+        }
+        let now = codec::to_ms(changes.now);
+        Ok(first.map(|wake| Duration::from_millis(u64::try_from(wake - now).unwrap_or(0))))
+    }
+
+    async fn purge_ended(&self, older_than: Duration, limit: usize) -> Result<usize, SchedulerError> {
+        transaction!(self, |changes| changes.purge_ended(older_than, limit).await)
     }
 }
 
@@ -242,7 +326,7 @@ impl TransactionalScheduler<SqliteConnection> for SqliteScheduler {
         new: NewCycle,
     ) -> Result<Scheduled, SchedulerError> {
         new.check()?;
-        verbs::schedule(connection, self.now(), &new).await
+        self.changes(connection).schedule(&new).await
     }
 
     async fn finish_in(
@@ -252,7 +336,7 @@ impl TransactionalScheduler<SqliteConnection> for SqliteScheduler {
         report: Report,
     ) -> Result<Finished, SchedulerError> {
         report.check()?;
-        verbs::finish(connection, self.now(), claim, &report).await
+        self.changes(connection).finish(claim, &report).await
     }
 
     async fn cancel_in(
@@ -261,7 +345,7 @@ impl TransactionalScheduler<SqliteConnection> for SqliteScheduler {
         key: &CycleKey,
     ) -> Result<Cancelled, SchedulerError> {
         key.check()?;
-        verbs::cancel(connection, self.now(), key).await
+        self.changes(connection).cancel(key).await
     }
 
     async fn reschedule_in(
@@ -271,7 +355,7 @@ impl TransactionalScheduler<SqliteConnection> for SqliteScheduler {
         change: Reschedule,
     ) -> Result<Rescheduled, SchedulerError> {
         key.check()?;
-        verbs::reschedule(connection, self.now(), key, &change).await
+        self.changes(connection).reschedule(key, &change).await
     }
 
     async fn get_in(
@@ -280,15 +364,31 @@ impl TransactionalScheduler<SqliteConnection> for SqliteScheduler {
         key: &CycleKey,
     ) -> Result<Option<Cycle>, SchedulerError> {
         key.check()?;
-        verbs::get(connection, key).await
+        Ok(load(connection, key).await?.map(|row| row.cycle))
     }
 }
 
-/// `SQLITE_BUSY`, whichever of its kinds: sqlx says the extended code, as a decimal.
-fn is_busy(error: &sqlx::Error) -> bool {
+/// An error of the driver. What it says of the database goes into the source, not into the message.
+fn failed(error: sqlx::Error) -> SchedulerError {
+    // sqlx says the extended code, as a decimal.
     let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
-    code.is_some_and(|code| code & 0xff == 5)
+    let missing = |error: &sqlx::Error| {
+        let message = error.as_database_error().map_or("", |error| error.message());
+        message.starts_with("no such table: retry_") || message.starts_with("no such column: ")
+    };
+    match (code.map(|code| code & 0xff), &error) {
+        (Some(SQLITE_ERROR), _) if missing(&error) => SchedulerError::not_migrated(error),
+        (Some(SQLITE_BUSY | SQLITE_LOCKED), _) => SchedulerError::conflict(error),
+        (Some(SQLITE_FULL), _) => SchedulerError::full(error),
+        (_, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => SchedulerError::invalid(error),
+        _ => SchedulerError::unavailable(error),
+    }
 }
+
+const SQLITE_ERROR: i32 = 1;
+const SQLITE_BUSY: i32 = 5;
+const SQLITE_LOCKED: i32 = 6;
+const SQLITE_FULL: i32 = 13;
 
 impl fmt::Debug for SqliteScheduler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

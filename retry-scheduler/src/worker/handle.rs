@@ -76,8 +76,8 @@ pub struct AttemptCounts {
     pub succeeded: u64,
     /// Recorded as failure.
     pub failed: u64,
-    /// Recorded as hopeless.
-    pub hopeless: u64,
+    /// Recorded as permanent.
+    pub permanent: u64,
     /// Recorded by the handler itself.
     pub settled: u64,
     /// Given back, to be made later; also what came while a gate was closed.

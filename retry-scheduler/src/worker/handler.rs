@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use crate::claim::{Claimed, Report};
 use crate::cycle::Cycle;
-use crate::scheduler::{Claimed, Report};
+use crate::metadata::Metadata;
 
 /// Makes the attempts of a [`Worker`](crate::Worker): of every namespace that its scheduler holds, so it looks at
 /// `attempt.cycle().key.namespace` where there are several.
@@ -84,12 +85,24 @@ impl Attempt {
         &self.claimed.payload
     }
 
+    /// Returns what the cycle was scheduled with, beside the payload.
+    pub fn metadata(&self) -> &Metadata {
+        &self.claimed.metadata
+    }
+
     /// Which attempt of the cycle this is, from 1.
     pub fn number(&self) -> u32 {
         self.claimed.attempt()
     }
 
-    /// An idempotency key for the next service: the same whenever this attempt is made again.
+    /// Returns an idempotency key for the next service that is the same for all attempts of the cycle: for an effect that
+    /// must happen once, whichever attempt makes it. See [`Claimed::cycle_key`].
+    pub fn cycle_key(&self) -> String {
+        self.claimed.cycle_key()
+    }
+
+    /// Returns an idempotency key for the next service that is this attempt's alone, and the same whenever it is made
+    /// again. See [`Claimed::attempt_key`].
     pub fn key(&self) -> String {
         self.claimed.attempt_key()
     }

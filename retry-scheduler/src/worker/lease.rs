@@ -7,8 +7,9 @@ use tokio::select;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{Core, backoff};
+use crate::claim::Claimed;
 use crate::clock;
-use crate::scheduler::{Claimed, Fenced};
+use crate::scheduler::Fenced;
 
 /// A lease that is renewed while somebody drives [`lost`](Self::lost).
 ///

@@ -7,8 +7,9 @@ use tokio::select;
 use tokio::sync::oneshot;
 
 use super::handle::Meter;
+use crate::claim::{Claimed, Report};
 use crate::error::SchedulerErrorKind;
-use crate::scheduler::{Claimed, Finished, Report, RetryScheduler};
+use crate::scheduler::{Finished, RetryScheduler};
 
 /// The most reports in one call.
 const BATCH: usize = 256;
@@ -69,7 +70,7 @@ impl Reports {
                     self.meter.answered();
                     // A reply that gets no answer is dropped, which says `Unavailable`.
                     for (one, answer) in batch.drain(..).zip(answers) {
-                        let _ = one.reply.send(Ok(answer));
+                        let _ = one.reply.send(answer.map_err(|error| error.kind()));
                     }
                 }
                 Err(error) if error.kind() == SchedulerErrorKind::Invalid => {

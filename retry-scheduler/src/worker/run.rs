@@ -13,9 +13,9 @@ use super::handle::{Meter, WorkerPhase};
 use super::slots::Slots;
 use super::supervisor::{decline, supervise};
 use super::{Core, STOPPING, WINDING_DOWN, backoff, trace};
+use crate::claim::{ClaimDue, Namespaces};
 use crate::clock;
 use crate::error::SchedulerError;
-use crate::scheduler::ClaimDue;
 
 /// The most claims in one call.
 const CLAIMS: usize = 256;
@@ -97,12 +97,9 @@ impl Run {
     /// Claims what is due, starts it, and finds out what to wait for.
     async fn claim(&mut self, free: usize) -> Rest {
         let limit = free.min(CLAIMS);
-        let request = ClaimDue {
-            limit,
-            lease: self.core.config.lease,
-            per_tenant: self.core.config.per_tenant,
-            running: self.slots.by_tenant().clone(),
-        };
+        let request = ClaimDue::new(limit, self.core.config.lease)
+            .per_tenant(self.core.config.per_tenant)
+            .running(self.slots.by_tenant().clone());
         let asked = clock::now();
         // Not dropped at a shutdown: what it claims would be leased to nobody.
         let claimed = match self.core.scheduler.claim_due(request).await {
@@ -136,7 +133,7 @@ impl Run {
         let core = Arc::clone(&self.core);
         let next_wake = select! {
             () = self.shutdown.cancelled() => return Rest::None,
-            next_wake = core.scheduler.next_wake() => next_wake,
+            next_wake = core.scheduler.next_wake(&Namespaces::All) => next_wake,
         };
         let poll = self.core.config.poll;
         let due_in = match next_wake {

@@ -15,10 +15,11 @@ use super::gate::{Admission, Pass};
 use super::handler::{Attempt, Done};
 use super::lease::{Lease, Loss};
 use super::{Core, STOPPING, WINDING_DOWN, trace};
+use crate::claim::{Claimed, Report};
 use crate::clock;
 use crate::cycle::{Cycle, State, Verdict};
 use crate::error::SchedulerErrorKind;
-use crate::scheduler::{Claimed, Fenced, Finished, Report};
+use crate::scheduler::{Fenced, Finished};
 
 const POISONED: &str = "not attempted: the workers that attempted it died or lost their leases";
 const PANICKED: &str = "the handler panicked";
@@ -35,7 +36,7 @@ pub(super) async fn supervise(core: Arc<Core>, claimed: Claimed, asked: Instant)
     if claimed.cycle.lapses >= core.config.poison_limit {
         trace::poisoned(&claimed);
         core.meter.count(|attempts| attempts.poisoned += 1);
-        return supervisor.report(failure(POISONED)).await;
+        return supervisor.report(Report::crashed().detail(POISONED)).await;
     }
     match core.gates.admit(&claimed.cycle) {
         Admission::Wait(retry_in) => supervisor.give_back(retry_in).await,
@@ -206,16 +207,16 @@ impl<'a> Supervisor<'a> {
             if self.lease.loss() == Some(Loss::Taken) {
                 return self.refused();
             }
-            let verdict = report.verdict;
+            let (verdict, own_delay) = (report.verdict, report.retry_in);
             let call = self.core.reports.finish(self.claimed.clone(), report.clone());
             match self.lease.while_it_holds(call).await {
                 Some(Ok(Finished::Recorded(cycle))) => {
                     self.core.meter.count(|attempts| match verdict {
                         Verdict::Success => attempts.succeeded += 1,
-                        Verdict::Failure => attempts.failed += 1,
-                        Verdict::Hopeless => attempts.hopeless += 1,
+                        Verdict::Failure | Verdict::Crashed => attempts.failed += 1,
+                        Verdict::Permanent => attempts.permanent += 1,
                     });
-                    return due_in(&cycle);
+                    return due_in(&cycle, own_delay);
                 }
                 Some(Ok(Finished::Stale)) => return self.refused(),
                 // The verdict matters more than what is told about it.
@@ -251,8 +252,8 @@ impl<'a> Supervisor<'a> {
                 }
                 Some(Err(error)) => {
                     self.core.meter.failed("defer", &error);
-                    let hopeless = error.kind() == SchedulerErrorKind::Invalid;
-                    if hopeless || !self.lease.pause(failures).await {
+                    let invalid = error.kind() == SchedulerErrorKind::Invalid;
+                    if invalid || !self.lease.pause(failures).await {
                         return self.undelivered();
                     }
                     failures += 1;
@@ -281,10 +282,10 @@ impl<'a> Supervisor<'a> {
 }
 
 fn failure(detail: &'static str) -> Report {
-    Report { verdict: Verdict::Failure, detail: Bytes::from_static(detail.as_bytes()) }
+    Report::failure().detail(detail)
 }
 
 /// In how long the next attempt is due, just after the end of one; `None`: there is none.
-fn due_in(cycle: &Cycle) -> Option<Duration> {
-    matches!(cycle.state, State::Pending(_)).then(|| cycle.plan.delay_after(cycle.used))
+fn due_in(cycle: &Cycle, own_delay: Option<Duration>) -> Option<Duration> {
+    matches!(cycle.state, State::Pending(_)).then(|| own_delay.unwrap_or_else(|| cycle.delay()))
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tracing::{Span, debug, error, info, info_span, warn};
 
+use crate::claim::Claimed;
 use crate::cycle::CycleKey;
 use crate::error::SchedulerError;
-use crate::scheduler::Claimed;
 
 /// The span that a handler runs in.
 pub(super) fn attempt(claimed: &Claimed) -> Span {

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use retry_scheduler::{
-    Activity, Claimed, Cycle, CycleKey, Ending, Event, NewCycle, Plan, Refused, Reschedule, State, Verdict,
+    Activity, Claimed, Cycle, CycleKey, EndReason, Ending, Event, NewCycle, Plan, Refused, State, Verdict,
 };
 
 use super::{Row, Wrong, is_leased};
@@ -76,12 +76,15 @@ impl Wrong {
         let at = if let Event::Claim { .. } = event { now.max(before_wake(&before)) } else { now };
         let mut cycle = before.apply(event.clone(), at)?.cycle;
         self.bend_cycle(&row.cycle, &event, &mut cycle, now);
+        if cycle.ending().is_some() {
+            self.tell(&cycle);
+        }
         row.cycle = cycle.clone();
         Ok(cycle)
     }
 
     fn bend_event(&self, before: &mut Cycle, event: Event, now: SystemTime) -> Result<Event, Refused> {
-        let current = before.epoch;
+        let current = before.fence();
         let lease_over = matches!(before.state, State::Pending(Activity::Leased { until }) if until <= now);
         Ok(match (self.fault, event) {
             (Fault::LastStartNotAtClaim, event @ Event::Claim { .. })
@@ -100,13 +103,28 @@ impl Wrong {
                 }
                 event
             }
-            (Fault::FinishUnfenced, Event::Finish { verdict, .. }) => {
-                Event::Finish { epoch: current, verdict }
+            (Fault::FinishUnfenced, Event::Finish { verdict, retry_in, .. }) => {
+                Event::Finish { fence: current, verdict, retry_in }
             }
-            (Fault::ExtendUnfenced, Event::Extend { lease, .. }) => Event::Extend { epoch: current, lease },
-            (Fault::DeferUnfenced, Event::Defer { delay, .. }) => Event::Defer { epoch: current, delay },
-            (Fault::LaterEpochHeld, Event::Finish { epoch, verdict }) if epoch > current => {
-                Event::Finish { epoch: current, verdict }
+            (Fault::ExtendUnfenced, Event::Extend { lease, .. }) => Event::Extend { fence: current, lease },
+            (Fault::DeferUnfenced, Event::Defer { delay, .. }) => Event::Defer { fence: current, delay },
+            (Fault::NonceIgnored, Event::Finish { fence, verdict, retry_in })
+                if fence.epoch == current.epoch =>
+            {
+                Event::Finish { fence: current, verdict, retry_in }
+            }
+            (Fault::DeferralsUnbounded, event @ Event::Defer { .. }) => {
+                before.deferrals = 0;
+                event
+            }
+            (Fault::JitterIgnored, event @ Event::Finish { .. }) => {
+                before.plan = before.plan.clone().jitter(0).unwrap();
+                event
+            }
+            (Fault::LaterEpochHeld, Event::Finish { fence, verdict, retry_in })
+                if fence.epoch > current.epoch =>
+            {
+                Event::Finish { fence: current, verdict, retry_in }
             }
             (
                 Fault::IdleStillHeld,
@@ -119,36 +137,36 @@ impl Wrong {
                 }
                 event
             }
-            (Fault::CancelUnfenced, Event::Finish { verdict, epoch }) => {
+            (Fault::CancelUnfenced, Event::Finish { verdict, fence, retry_in }) => {
                 if let State::Ended { ending: Ending::Cancelled, .. } = before.state {
                     before.state = State::Pending(Activity::Leased { until: now });
-                    before.epoch = epoch;
+                    (before.epoch, before.nonce) = (fence.epoch, fence.nonce);
                 }
-                Event::Finish { epoch, verdict }
+                Event::Finish { fence, verdict, retry_in }
             }
             (Fault::LateIsStale, Event::Finish { .. } | Event::Extend { .. } | Event::Defer { .. })
                 if lease_over =>
             {
                 return Err(Refused::Stale);
             }
-            (Fault::HopelessIsFailure, Event::Finish { epoch, verdict: Verdict::Hopeless }) => {
-                Event::Finish { epoch, verdict: Verdict::Failure }
+            (Fault::PermanentIsFailure, Event::Finish { fence, verdict: Verdict::Permanent, retry_in }) => {
+                Event::Finish { fence, verdict: Verdict::Failure, retry_in }
             }
-            (Fault::SuccessGoesOn, Event::Finish { epoch, verdict: Verdict::Success })
+            (Fault::SuccessGoesOn, Event::Finish { fence, verdict: Verdict::Success, retry_in })
                 if before.used + 1 < before.plan.max_attempts() =>
             {
-                Event::Finish { epoch, verdict: Verdict::Failure }
+                Event::Finish { fence, verdict: Verdict::Failure, retry_in }
             }
             (Fault::OneAttemptMore, event @ Event::Finish { .. }) => {
                 before.plan = with_attempts(&before.plan, before.plan.max_attempts().saturating_add(1));
                 event
             }
             (Fault::AlwaysReactivates, Event::Reschedule(change)) => {
-                Event::Reschedule(Reschedule { reactivate: true, ..change })
+                Event::Reschedule(change.reactivate(true))
             }
             (Fault::ResolvedReactivated, Event::Reschedule(change)) => {
                 if let State::Ended { at, .. } = before.state {
-                    before.state = State::Ended { ending: Ending::Exhausted, at };
+                    before.state = State::ended(EndReason::TooLate, at);
                 }
                 Event::Reschedule(change)
             }
@@ -194,8 +212,8 @@ impl Wrong {
                 cycle.state = idle(now + cycle.plan.delay_after(cycle.attempts));
             }
             (Fault::EndedAtLease, Event::Finish { .. }) => {
-                if let State::Ended { ending, .. } = cycle.state {
-                    cycle.state = State::Ended { ending, at: until(before) };
+                if let Some(reason) = cycle.end_reason() {
+                    cycle.state = State::ended(reason, until(before));
                 }
             }
             (Fault::DeferCounts, Event::Defer { .. }) => {
@@ -225,6 +243,14 @@ impl Wrong {
             (Fault::ReactivationKeepsUsed, Event::Reschedule(_)) if before.ending().is_some() => {
                 cycle.used = before.used;
             }
+            (Fault::DeferralsKept, Event::Finish { .. }) => cycle.deferrals = before.deferrals,
+            (Fault::DeferralsUnbounded, Event::Defer { .. }) => cycle.deferrals = before.deferrals + 1,
+            (Fault::ReasonForgotten, _) => {
+                if let Some(EndReason::TooLate) = cycle.end_reason() {
+                    cycle.state = State::ended(EndReason::AttemptsUsedUp, until(cycle));
+                }
+            }
+            (Fault::RunNowIsAChange, Event::RunNow) => cycle.epoch += 1,
             (Fault::NumbersRestart, Event::Reschedule(_)) if before.ending().is_some() => cycle.attempts = 0,
             _ => {}
         }

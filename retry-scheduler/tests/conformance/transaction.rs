@@ -110,13 +110,13 @@ impl TransactionalScheduler<Connection> for Wrong {
                     (Fault::StaleIsError, Finished::Stale) => return Err(SchedulerError::invalid("stale")),
                     (Fault::StaleLeavesAttempt, Finished::Stale) => {
                         let row = rows.rows.get_mut(&claim.cycle.key).unwrap();
-                        row.attempts.push(retry_scheduler::AttemptRecord {
-                            number: claim.attempt(),
-                            started_at: claim.claimed_at,
-                            finished_at: wrong.now(),
-                            verdict: report.verdict,
-                            detail: report.detail,
-                        });
+                        row.attempts.push(retry_scheduler::AttemptRecord::new(
+                            claim.attempt(),
+                            claim.claimed_at,
+                            wrong.now(),
+                            report.verdict,
+                            report.detail,
+                        ));
                     }
                     _ => {}
                 }

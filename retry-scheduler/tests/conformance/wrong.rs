@@ -1,18 +1,20 @@
 //! A simple scheduler, right but for one fault.
 
+mod admin;
 mod bend;
 mod transaction;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use retry_scheduler::{
-    AttemptRecord, Cancelled, ClaimDue, Claimed, Clock, Cycle, CycleKey, Ending, Event, Fenced, Finished,
-    MAX_BYTES, ManualClock, NewCycle, Refused, Report, Reschedule, Rescheduled, RetryScheduler, Scheduled,
-    SchedulerError, State,
+    AttemptRecord, Cancelled, ClaimDue, Claimed, Claims, Clock, Cycle, CycleKey, EndReason, Event, Fenced,
+    Finished, MAX_BYTES, ManualClock, Metadata, Namespaces, NewCycle, Refused, Report, Reschedule,
+    Rescheduled, RetryScheduler, Scheduled, SchedulerError, State, Unreadable,
 };
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::yield_now;
@@ -28,12 +30,16 @@ pub(crate) struct Wrong {
     rows: Arc<Mutex<Rows>>,
     /// What was there before the open transaction, for those who do not wait.
     before: Arc<Mutex<Option<Rows>>>,
+    nonces: Arc<AtomicU64>,
+    endings: Arc<std::sync::Mutex<Vec<(CycleKey, EndReason)>>>,
 }
 
 #[derive(Clone, Default)]
+#[expect(clippy::struct_field_names, reason = "the rows are the main thing")]
 struct Rows {
     last_id: u64,
     rows: HashMap<CycleKey, Row>,
+    paused: BTreeSet<String>,
 }
 
 #[derive(Clone)]
@@ -41,7 +47,12 @@ struct Row {
     id: u64,
     cycle: Cycle,
     payload: Bytes,
+    metadata: Metadata,
     attempts: Vec<AttemptRecord>,
+    /// It cannot be read.
+    spoilt: bool,
+    /// Until then nobody meets it.
+    aside: Option<SystemTime>,
     /// Leased to a caller who never heard of it.
     lost: bool,
     /// When an attempt that is asked to stop was cancelled.
@@ -52,7 +63,18 @@ type Answer<T> = Result<T, SchedulerError>;
 
 impl Wrong {
     pub(crate) fn new(fault: Fault, clock: &ManualClock) -> Self {
-        Self { fault, clock: clock.clone(), rows: Arc::default(), before: Arc::default() }
+        Self {
+            fault,
+            clock: clock.clone(),
+            rows: Arc::default(),
+            before: Arc::default(),
+            nonces: Arc::new(AtomicU64::new(1)),
+            endings: Arc::default(),
+        }
+    }
+
+    fn nonce(&self) -> u64 {
+        if self.is(Fault::OneNonce) { 1 } else { self.nonces.fetch_add(1, Ordering::Relaxed) }
     }
 
     fn is(&self, fault: Fault) -> bool {
@@ -85,9 +107,18 @@ impl Wrong {
         let mut cycle = Cycle::new(&new, self.now());
         cycle.used = u32::from(self.is(Fault::UsedFromOne));
         rows.last_id += 1;
-        let (id, payload) = (rows.last_id, new.payload);
-        let row =
-            Row { id, cycle: cycle.clone(), payload, attempts: Vec::new(), lost: false, cancel_asked: false };
+        let row = Row {
+            id: rows.last_id,
+            cycle: cycle.clone(),
+            payload: new.payload,
+            metadata: if self.is(Fault::MetadataLost) { Metadata::new() } else { new.metadata },
+            attempts: Vec::new(),
+            spoilt: false,
+            aside: None,
+            lost: false,
+            cancel_asked: false,
+        };
+        self.tell(&cycle);
         rows.rows.insert(name, row);
         Ok(Scheduled::New(cycle))
     }
@@ -98,6 +129,8 @@ impl Wrong {
         let mut due: Vec<_> = rows
             .rows
             .iter()
+            .filter(|(_, row)| self.is_open(rows, row, &request.namespaces))
+            .filter(|(_, row)| row.aside.is_none_or(|until| until <= now))
             .filter_map(|(name, row)| {
                 let wake = self.wake(row).filter(|wake| *wake <= now)?;
                 Some((self.rank(row, wake), name.clone()))
@@ -110,21 +143,59 @@ impl Wrong {
         let mut shares =
             if self.is(Fault::RunningIgnored) { HashMap::new() } else { request.running.clone() };
         let limit = request.limit + usize::from(self.is(Fault::OneMore) && request.limit > 0);
-        let names = due.into_iter().filter_map(|(_, name)| {
+        let (mut names, mut passed_over) = (Vec::new(), Vec::new());
+        for (_, name) in due {
             let tenant = rows.rows[&name].cycle.tenant.clone();
             let tenant = if self.is(Fault::ShareOfAll) { String::new() } else { tenant };
             let share = shares.entry(tenant).or_default();
             *share += 1;
-            (*share <= request.per_tenant).then_some(name)
-        });
-        names.take(limit).collect()
+            if *share <= request.per_tenant { names.push(name) } else { passed_over.push(name) }
+        }
+        names.extend(passed_over);
+        names.truncate(limit);
+        names
     }
 
-    fn lease_on(&self, rows: &mut Rows, name: &CycleKey, lease: Duration) -> Option<Claimed> {
+    fn is_open(&self, rows: &Rows, row: &Row, namespaces: &Namespaces) -> bool {
+        let name = &row.cycle.key.namespace;
+        (self.is(Fault::NamespacesIgnored) || namespaces.contains(name))
+            && (self.is(Fault::PauseForgotten) || !rows.paused.contains(name))
+    }
+
+    fn tell(&self, cycle: &Cycle) {
+        if let Some(reason) = cycle.end_reason()
+            && !(self.is(Fault::CancelUntold) && reason == EndReason::Cancelled)
+        {
+            self.endings.lock().unwrap().push((cycle.key.clone(), reason));
+        }
+    }
+
+    fn lease_on(
+        &self,
+        rows: &mut Rows,
+        name: &CycleKey,
+        (lease, nonce): (Duration, u64),
+        unreadable: &mut Vec<Unreadable>,
+    ) -> Option<Claimed> {
         let row = rows.rows.get_mut(name)?;
-        let cycle = self.apply(row, Event::Claim { lease }).ok()?;
+        if row.spoilt {
+            if self.is(Fault::UnreadableLeased) {
+                let _ = self.apply(row, Event::Claim { lease, nonce });
+            }
+            if !self.is(Fault::UnreadableMetAgain) {
+                row.aside = Some(self.now() + Duration::from_secs(10));
+            }
+            let error = SchedulerError::invalid("it is spoilt");
+            unreadable.push(Unreadable::new(Some(row.cycle.key.clone()), error));
+            return None;
+        }
+        if self.is(Fault::UnreadableStops) && !unreadable.is_empty() {
+            return None;
+        }
+        let cycle = self.apply(row, Event::Claim { lease, nonce }).ok()?;
         let State::Pending(_) = cycle.state else { return None };
-        let mut claimed = Claimed { cycle, payload: row.payload.clone(), claimed_at: self.now() };
+        let claimed = Claimed::new(cycle, row.payload.clone(), self.now());
+        let mut claimed = claimed.metadata(row.metadata.clone());
         self.bend_claimed(&mut claimed);
         Some(claimed)
     }
@@ -133,17 +204,21 @@ impl Wrong {
         self.check_report(report)?;
         let now = self.now();
         let Some(row) = rows.rows.get_mut(&self.name(&claim.cycle.key)) else { return Ok(Finished::Stale) };
-        let event = Event::Finish { epoch: claim.cycle.epoch, verdict: report.verdict };
-        let Ok(cycle) = self.apply(row, event) else { return Ok(Finished::Stale) };
-        row.attempts.push(AttemptRecord {
-            number: if self.is(Fault::NumbersRestart) { cycle.used } else { cycle.attempts },
-            started_at: if self.is(Fault::StartedAtEnd) { now } else { claim.claimed_at },
-            finished_at: now,
+        let event = Event::Finish {
+            fence: claim.fence(),
             verdict: report.verdict,
-            detail: self.kept_detail(&report.detail),
-        });
+            retry_in: report.retry_in.filter(|_| !self.is(Fault::OwnDelayIgnored)),
+        };
+        let Ok(cycle) = self.apply(row, event) else { return Ok(Finished::Stale) };
+        row.attempts.push(AttemptRecord::new(
+            if self.is(Fault::NumbersRestart) { cycle.used } else { cycle.attempts },
+            if self.is(Fault::StartedAtEnd) { now } else { claim.claimed_at },
+            now,
+            report.verdict,
+            self.kept_detail(&report.detail),
+        ));
         if row.cancel_asked && cycle.ending().is_none() {
-            row.cycle.state = State::Ended { ending: Ending::Cancelled, at: now };
+            row.cycle.state = State::ended(EndReason::Cancelled, now);
         }
         Ok(Finished::Recorded(row.cycle.clone()))
     }
@@ -163,7 +238,7 @@ impl Wrong {
                 Cancelled::Cancelled(cycle)
             }
             Err(Refused::Ended(_)) if self.is(Fault::CancelEndsAgain) => {
-                row.cycle.state = State::Ended { ending: Ending::Cancelled, at: self.now() };
+                row.cycle.state = State::ended(EndReason::Cancelled, self.now());
                 Cancelled::Cancelled(row.cycle.clone())
             }
             Err(Refused::Ended(ending)) => Cancelled::Ended(ending),
@@ -210,7 +285,17 @@ impl RetryScheduler for Wrong {
         self.schedule_on(&mut *self.lock().await, new)
     }
 
-    async fn claim_due(&self, request: ClaimDue) -> Answer<Vec<Claimed>> {
+    async fn schedule_many(&self, new: Vec<NewCycle>) -> Answer<Vec<Scheduled>> {
+        let mut rows = self.lock().await;
+        let answers = new.into_iter().map(|new| self.schedule_on(&mut rows, new));
+        let mut answers = answers.collect::<Answer<Vec<_>>>()?;
+        if self.is(Fault::ManyReversed) {
+            answers.reverse();
+        }
+        Ok(answers)
+    }
+
+    async fn claim_due(&self, request: ClaimDue) -> Answer<Claims> {
         let due = self.find_due(&*self.lock().await, &request);
         match self.fault {
             Fault::TwoStepsToClaim => yield_now().await,
@@ -226,13 +311,23 @@ impl RetryScheduler for Wrong {
             _ => {}
         }
         let mut rows = self.lock().await;
-        Ok(due.iter().filter_map(|name| self.lease_on(&mut rows, name, request.lease)).collect())
+        let terms = (request.lease, self.nonce());
+        let mut unreadable = Vec::new();
+        let claims = due.iter().filter_map(|name| self.lease_on(&mut rows, name, terms, &mut unreadable));
+        let mut claims = Claims::from(claims.collect::<Vec<_>>());
+        claims.unreadable = unreadable;
+        if self.is(Fault::UnreadableFails)
+            && let Some(one) = claims.unreadable.pop()
+        {
+            return Err(one.error);
+        }
+        Ok(claims)
     }
 
     async fn extend(&self, claim: &Claimed, lease: Duration) -> Answer<Fenced> {
         let mut rows = self.lock().await;
         let Some(row) = rows.rows.get_mut(&self.name(&claim.cycle.key)) else { return Ok(Fenced::Stale) };
-        let event = Event::Extend { epoch: claim.cycle.epoch, lease };
+        let event = Event::Extend { fence: claim.fence(), lease };
         Ok(if self.apply(row, event).is_ok() { Fenced::Held } else { Fenced::Stale })
     }
 
@@ -276,15 +371,10 @@ impl RetryScheduler for Wrong {
         }
     }
 
-    async fn finish_many(&self, mut reports: Vec<(Claimed, Report)>) -> Answer<Vec<Finished>> {
+    async fn finish_many(&self, mut reports: Vec<(Claimed, Report)>) -> Answer<Vec<Answer<Finished>>> {
         let mut rows = self.lock().await;
         if self.is(Fault::AnswersSorted) {
             reports.sort_by_key(|(claim, _)| claim.cycle.key.clone());
-        }
-        if !self.is(Fault::HalfABatch) {
-            for (_, report) in &reports {
-                self.check_report(report)?;
-            }
         }
         let before = rows.clone();
         let mut answers = Vec::new();
@@ -293,7 +383,7 @@ impl RetryScheduler for Wrong {
             if self.is(Fault::FinishManyUnfenced)
                 && let Some(row) = rows.rows.get(&claim.cycle.key)
             {
-                claim.cycle.epoch = row.cycle.epoch;
+                (claim.cycle.epoch, claim.cycle.nonce) = (row.cycle.epoch, row.cycle.nonce);
             }
             if self.is(Fault::ChecksThenWrites)
                 && let (Some(row), Some(then)) =
@@ -301,7 +391,11 @@ impl RetryScheduler for Wrong {
             {
                 row.cycle = then.cycle.clone();
             }
-            answers.push(self.finish_on(&mut rows, &claim, report)?);
+            let answer = self.finish_on(&mut rows, &claim, report);
+            if self.is(Fault::BatchFails) && answer.is_err() {
+                return answer.map(|_| Vec::new());
+            }
+            answers.push(answer);
         }
         Ok(answers)
     }
@@ -309,16 +403,16 @@ impl RetryScheduler for Wrong {
     async fn defer(&self, claim: &Claimed, delay: Duration) -> Answer<Fenced> {
         let mut rows = self.lock().await;
         let Some(row) = rows.rows.get_mut(&self.name(&claim.cycle.key)) else { return Ok(Fenced::Stale) };
-        let event = Event::Defer { epoch: claim.cycle.epoch, delay };
+        let event = Event::Defer { fence: claim.fence(), delay };
         let Ok(cycle) = self.apply(row, event) else { return Ok(Fenced::Stale) };
         if self.is(Fault::DeferredKept) {
-            row.attempts.push(AttemptRecord {
-                number: cycle.attempts + 1,
-                started_at: claim.claimed_at,
-                finished_at: self.now(),
-                verdict: retry_scheduler::Verdict::Failure,
-                detail: Bytes::new(),
-            });
+            row.attempts.push(AttemptRecord::new(
+                cycle.attempts + 1,
+                claim.claimed_at,
+                self.now(),
+                retry_scheduler::Verdict::Failure,
+                Bytes::new(),
+            ));
         }
         Ok(Fenced::Held)
     }
@@ -336,14 +430,36 @@ impl RetryScheduler for Wrong {
         Ok(self.lock().await.rows.get(&self.name(key)).map(|row| row.cycle.clone()))
     }
 
-    async fn attempts(&self, key: &CycleKey) -> Answer<Vec<AttemptRecord>> {
+    async fn attempts(&self, key: &CycleKey, after: u32, limit: usize) -> Answer<Vec<AttemptRecord>> {
         self.check_key(key)?;
-        Ok(self.lock().await.rows.get(&self.name(key)).map_or_else(Vec::new, |row| row.attempts.clone()))
+        let rows = self.lock().await;
+        let attempts = rows.rows.get(&self.name(key)).into_iter().flat_map(|row| &row.attempts);
+        let after = if self.is(Fault::PagesOverlap) { after.saturating_sub(1) } else { after };
+        Ok(attempts.filter(|attempt| attempt.number > after).take(limit).cloned().collect())
     }
 
-    async fn next_wake(&self) -> Answer<Option<Duration>> {
+    async fn purge_ended(&self, older_than: Duration, limit: usize) -> Answer<usize> {
+        let (mut rows, now) = (self.lock().await, self.now());
+        let older_than = if self.is(Fault::PurgeTooEarly) { Duration::ZERO } else { older_than };
+        let old = |row: &Row| matches!(row.cycle.state, State::Ended { at, .. } if at + older_than <= now);
+        let names = rows.rows.iter().filter(|(_, row)| old(row)).map(|(name, _)| name.clone());
+        let names: Vec<_> = names.take(limit).collect();
+        for name in &names {
+            if self.is(Fault::PurgeKeepsKeys) {
+                rows.rows.entry(name.clone()).and_modify(|row| row.attempts.clear());
+            } else {
+                rows.rows.remove(name);
+            }
+        }
+        Ok(names.len())
+    }
+
+    async fn next_wake(&self, namespaces: &Namespaces) -> Answer<Option<Duration>> {
         let (rows, now) = (self.lock().await, self.now());
-        let wakes = rows.rows.values().filter_map(|row| match row.cycle.state {
+        let all = Namespaces::All;
+        let namespaces = if self.is(Fault::WakeOfAll) { &all } else { namespaces };
+        let selected = rows.rows.values().filter(|row| self.is_open(&rows, row, namespaces));
+        let wakes = selected.filter_map(|row| match row.cycle.state {
             State::Ended { at, .. } => self.is(Fault::WakeOfEnded).then_some(at),
             State::Pending(_) if self.is(Fault::WakeIgnoresLeases) && is_leased(&row.cycle) => None,
             State::Pending(_) => self.wake(row),

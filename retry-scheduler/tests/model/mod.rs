@@ -5,15 +5,16 @@
 
 mod steps;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use proptest::sample::Index;
 use retry_scheduler::{
-    Activity, AttemptRecord, Cancelled, ClaimDue, Claimed, Clock, Cycle, CycleKey, Ending, Fenced, Finished,
-    ManualClock, NewCycle, Plan, Report, Reschedule, Rescheduled, RetryScheduler, Scheduled, State, Verdict,
+    Activity, AttemptRecord, Cancelled, ClaimDue, Claimed, Clock, Cycle, CycleKey, EndReason, Ending, Fenced,
+    Finished, ManualClock, Namespaces, NewCycle, Plan, Report, Reschedule, Rescheduled, RetryScheduler,
+    Scheduled, State, Verdict,
 };
 
 pub(crate) use self::steps::steps;
@@ -22,16 +23,33 @@ use self::steps::{PlanOf, SUBJECTS, Step};
 /// Takes the steps, and panics where the scheduler and the model disagree.
 ///
 /// The two handles are on the same cycles and go by the clock. What earlier runs left pending is called off first.
-pub(crate) async fn run<S: RetryScheduler>(handles: [S; 2], clock: &ManualClock, steps: Vec<Step>) {
+pub(crate) async fn run<S: Operated>(handles: [S; 2], clock: &ManualClock, steps: Vec<Step>) {
     static RUNS: AtomicU32 = AtomicU32::new(0);
     let namespace = format!("run {} {}", std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed));
-    let mut world =
-        World { handles, clock, namespace, turn: 0, known: BTreeMap::new(), claims: Vec::new(), given: 0 };
+    let mut world = World {
+        handles,
+        clock,
+        namespace,
+        turn: 0,
+        known: BTreeMap::new(),
+        claims: Vec::new(),
+        given: 0,
+        paused: BTreeSet::new(),
+    };
     world.sweep().await;
     for step in steps {
         world.take(step).await;
         world.compare().await;
     }
+}
+
+/// What a model run does to a scheduler beside the verbs, where it can.
+pub(crate) trait Operated: RetryScheduler {
+    /// Pauses or resumes a namespace. Returns whether it can.
+    async fn set_paused(&self, namespace: &str, paused: bool) -> bool;
+
+    /// Puts an idle cycle back as it was, as a failover that lost a claim does. Returns whether it can.
+    async fn restore(&self, before: &Cycle) -> bool;
 }
 
 struct World<'a, S> {
@@ -43,10 +61,11 @@ struct World<'a, S> {
     /// Every claim that was given and has not crashed, with its serial number.
     claims: Vec<(usize, Claimed)>,
     given: usize,
+    paused: BTreeSet<String>,
 }
 
 /// What must be known of a cycle.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Known {
     max_attempts: u32,
     delays: Vec<u64>,
@@ -57,15 +76,17 @@ struct Known {
     /// Of the attempts, those before the plan began.
     before: usize,
     lapses: u32,
+    deferrals: u32,
     reactivations: u32,
     epoch: u64,
+    nonce: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
     Waiting { due: u64 },
     Running { until: u64, serial: usize },
-    Over { ending: Ending, at: u64 },
+    Over { reason: EndReason, at: u64 },
 }
 
 impl Known {
@@ -88,46 +109,57 @@ impl Known {
 
     /// The next attempt would be then.
     fn wait_until(&mut self, due: u64, now: u64) {
-        let none_left = self.used() >= self.max_attempts || self.last_start.is_some_and(|last| last < due);
-        self.phase = if none_left {
-            Phase::Over { ending: Ending::Exhausted, at: now }
+        self.phase = if self.used() >= self.max_attempts {
+            Phase::Over { reason: EndReason::AttemptsUsedUp, at: now }
+        } else if self.last_start.is_some_and(|last| last < due) {
+            Phase::Over { reason: EndReason::TooLate, at: now }
         } else {
             Phase::Waiting { due }
         };
     }
 
     fn report(&mut self, claim: &Claimed, verdict: Verdict, detail: &Bytes, now: u64) {
-        self.attempts.push(AttemptRecord {
-            number: u32::try_from(self.attempts.len() + 1).unwrap(),
-            started_at: claim.claimed_at,
-            finished_at: at(now),
-            verdict,
-            detail: detail.clone(),
-        });
+        let number = u32::try_from(self.attempts.len() + 1).unwrap();
+        self.attempts.push(AttemptRecord::new(number, claim.claimed_at, at(now), verdict, detail.clone()));
         self.lapses = 0;
+        self.deferrals = 0;
         match verdict {
-            Verdict::Success => self.phase = Phase::Over { ending: Ending::Resolved, at: now },
-            Verdict::Hopeless => self.phase = Phase::Over { ending: Ending::Exhausted, at: now },
-            Verdict::Failure => {
+            Verdict::Success => self.phase = Phase::Over { reason: EndReason::Succeeded, at: now },
+            Verdict::Permanent => self.phase = Phase::Over { reason: EndReason::PermanentFailure, at: now },
+            Verdict::Crashed if self.used() >= self.max_attempts => {
+                self.phase = Phase::Over { reason: EndReason::CrashedTooOften, at: now };
+            }
+            Verdict::Failure | Verdict::Crashed => {
                 let nth = self.delays.iter().chain(std::iter::repeat(self.delays.last().unwrap()));
                 let delay = *nth.take(self.used() as usize).last().unwrap();
                 self.wait_until(now + delay, now);
             }
+            other => panic!("the model knows no {other:?}"),
         }
     }
 }
 
-impl<S: RetryScheduler> World<'_, S> {
+impl<S: Operated> World<'_, S> {
     fn now(&self) -> u64 {
         millis(self.clock.now())
     }
 
     fn key(&self, subject: u8) -> CycleKey {
-        CycleKey::new(&self.namespace, subject.to_string())
+        CycleKey::new(self.space(subject / 2 % 2), subject.to_string())
+    }
+
+    /// One of the two namespaces of the run.
+    fn space(&self, number: u8) -> String {
+        format!("{} {number}", self.namespace)
+    }
+
+    fn is_open(&self, subject: u8, namespaces: &Namespaces) -> bool {
+        let namespace = self.space(subject / 2 % 2);
+        namespaces.contains(&namespace) && !self.paused.contains(&namespace)
     }
 
     fn subject(&self, key: &CycleKey) -> u8 {
-        assert_eq!(key.namespace, self.namespace, "a cycle of another run");
+        assert!(key.namespace.starts_with(&self.namespace), "a cycle of another run");
         key.subject.parse().unwrap()
     }
 
@@ -138,7 +170,11 @@ impl<S: RetryScheduler> World<'_, S> {
     }
 
     async fn sweep(&mut self) {
-        while let Some(wait) = self.handle().next_wake().await.unwrap() {
+        for space in 0..2 {
+            let namespace = self.space(space);
+            self.handle().set_paused(&namespace, false).await;
+        }
+        while let Some(wait) = self.handle().next_wake(&Namespaces::All).await.unwrap() {
             self.clock.advance(wait);
             for claim in self.handle().claim_due(ask(100, 5_000)).await.unwrap() {
                 self.handle().cancel(&claim.cycle.key).await.unwrap();
@@ -163,9 +199,22 @@ impl<S: RetryScheduler> World<'_, S> {
         match step {
             Step::Pass { time } => self.clock.advance(Duration::from_millis(time)),
             Step::Schedule { subject, plan, first_in } => self.schedule(subject, &plan, first_in).await,
-            Step::Claim { worker, limit, lease, per_tenant } => {
-                self.claim(worker, ClaimDue { limit, per_tenant, ..ask(0, lease) }).await;
+            Step::Claim { worker, limit, lease, per_tenant, of } => {
+                self.claim(worker, ask(limit, lease).per_tenant(per_tenant).namespaces(self.selection(of)))
+                    .await;
             }
+            Step::ClaimAndLose { worker } => self.claim_and_lose(worker).await,
+            Step::Pause { space, paused } => {
+                let namespace = self.space(space);
+                if self.handle().set_paused(&namespace, paused).await {
+                    if paused {
+                        self.paused.insert(namespace)
+                    } else {
+                        self.paused.remove(&namespace)
+                    };
+                }
+            }
+            Step::Purge { older_than } => self.purge(older_than).await,
             Step::ClaimAll { lease } => {
                 let lease = lease.max(1);
                 let mut empty = 0;
@@ -175,7 +224,9 @@ impl<S: RetryScheduler> World<'_, S> {
                     empty = if self.given == before { empty + 1 } else { 0 };
                 }
                 let now = self.now();
-                let left = self.known.values().find(|known| known.wake().is_some_and(|wake| wake <= now));
+                let open = self.known.iter().filter(|(subject, _)| self.is_open(**subject, &Namespaces::All));
+                let left =
+                    open.map(|(_, known)| known).find(|known| known.wake().is_some_and(|at| at <= now));
                 assert!(left.is_none(), "never given: {left:?}");
             }
             Step::Extend { claim, lease } => {
@@ -196,27 +247,28 @@ impl<S: RetryScheduler> World<'_, S> {
                 assert_eq!(answer == Fenced::Held, known.is_some(), "defer of {claim:?}: {known:?}");
                 if let Some(known) = known {
                     known.phase = Phase::Waiting { due };
+                    known.deferrals += 1;
                 }
             }
             Step::Finish { claim, verdict } => {
                 let Some((serial, claim)) = self.pick(claim) else { return };
-                let report = Report { verdict, detail: Bytes::from(format!("claim {serial}")) };
+                let report = Report::new(verdict).detail(format!("claim {serial}"));
                 let answer = self.handle().finish(&claim, report.clone()).await.unwrap();
                 self.reported(serial, &claim, &report, &answer);
             }
             Step::FinishMany { claims } => {
                 let picked = claims.iter().enumerate().filter_map(|(place, (claim, verdict))| {
                     let (serial, claim) = self.pick(*claim)?;
-                    let detail = Bytes::from(format!("claim {serial}, place {place}"));
-                    Some((serial, claim, Report { verdict: *verdict, detail }))
+                    let report = Report::new(*verdict).detail(format!("claim {serial}, place {place}"));
+                    Some((serial, claim, report))
                 });
                 let picked: Vec<_> = picked.collect();
                 let reports =
                     picked.iter().map(|(_, claim, report)| (claim.clone(), report.clone())).collect();
                 let answers = self.handle().finish_many(reports).await.unwrap();
                 assert_eq!(answers.len(), picked.len());
-                for ((serial, claim, report), answer) in picked.iter().zip(&answers) {
-                    self.reported(*serial, claim, report, answer);
+                for ((serial, claim, report), answer) in picked.iter().zip(answers) {
+                    self.reported(*serial, claim, report, &answer.unwrap());
                 }
             }
             Step::Crash { claim } => {
@@ -224,24 +276,26 @@ impl<S: RetryScheduler> World<'_, S> {
                     self.claims.retain(|(other, _)| *other != serial);
                 }
             }
-            Step::Cancel { subject } => {
-                let (key, now) = (self.key(subject), self.now());
-                let answer = self.handle().cancel(&key).await.unwrap();
-                match (answer, self.known.get_mut(&subject)) {
-                    (Cancelled::Unknown, None) => {}
-                    (Cancelled::Ended(said), Some(Known { phase: Phase::Over { ending, .. }, .. })) => {
-                        assert_eq!(said, *ending);
-                    }
-                    (Cancelled::Cancelled(cycle), Some(known)) if known.wake().is_some() => {
-                        known.phase = Phase::Over { ending: Ending::Cancelled, at: now };
-                        grown(known, &cycle);
-                    }
-                    (answer, known) => panic!("cancel of {known:?} was {answer:?}"),
-                }
-            }
+            Step::Cancel { subject } => self.cancel(subject).await,
             Step::Reschedule { subject, plan, next_in, reactivate } => {
                 self.reschedule(subject, &plan, next_in, reactivate).await;
             }
+        }
+    }
+
+    async fn cancel(&mut self, subject: u8) {
+        let (key, now) = (self.key(subject), self.now());
+        let answer = self.handle().cancel(&key).await.unwrap();
+        match (answer, self.known.get_mut(&subject)) {
+            (Cancelled::Unknown, None) => {}
+            (Cancelled::Ended(said), Some(Known { phase: Phase::Over { reason, .. }, .. })) => {
+                assert_eq!(said, reason.ending());
+            }
+            (Cancelled::Cancelled(cycle), Some(known)) if known.wake().is_some() => {
+                known.phase = Phase::Over { reason: EndReason::Cancelled, at: now };
+                grown(known, &cycle);
+            }
+            (answer, known) => panic!("cancel of {known:?} was {answer:?}"),
         }
     }
 
@@ -250,7 +304,7 @@ impl<S: RetryScheduler> World<'_, S> {
         let (payload, plan) = (Bytes::from(format!("{key:?} at {now}")), plan_of(of, now));
         let tenant = tenant(subject);
         let first = Duration::from_millis(first_in);
-        let new = NewCycle { key, tenant, plan, first_in: first, payload: payload.clone() };
+        let new = NewCycle::new(key, plan).tenant(tenant).first_in(first).payload(payload.clone());
         let answer = self.handle().schedule(new).await.unwrap();
         if let Some(known) = self.known.get(&subject) {
             let Scheduled::Exists(cycle) = answer else { panic!("schedule of {known:?} was {answer:?}") };
@@ -266,8 +320,10 @@ impl<S: RetryScheduler> World<'_, S> {
             attempts: Vec::new(),
             before: 0,
             lapses: 0,
+            deferrals: 0,
             reactivations: 0,
             epoch: cycle.epoch,
+            nonce: cycle.nonce,
         };
         known.follow(of, now);
         known.wait_until(now + first_in, now);
@@ -278,18 +334,19 @@ impl<S: RetryScheduler> World<'_, S> {
     async fn reschedule(&mut self, subject: u8, of: &PlanOf, next_in: u64, reactivate: bool) {
         let (key, now) = (self.key(subject), self.now());
         let change =
-            Reschedule { plan: plan_of(of, now), next_in: Duration::from_millis(next_in), reactivate };
+            Reschedule::new(plan_of(of, now)).next_in(Duration::from_millis(next_in)).reactivate(reactivate);
         let answer = self.handle().reschedule(&key, change).await.unwrap();
         let Some(known) = self.known.get_mut(&subject) else {
             return assert_eq!(answer, Rescheduled::Unknown);
         };
         let cycle = match (answer, known.phase) {
-            (Rescheduled::Ended(said), Phase::Over { ending, .. }) => {
+            (Rescheduled::Ended(said), Phase::Over { reason, .. }) => {
+                let ending = reason.ending();
                 assert!(said == ending && (!reactivate || ending == Ending::Resolved), "{said:?}: {known:?}");
                 return;
             }
-            (Rescheduled::Reactivated(cycle), Phase::Over { ending, .. }) => {
-                assert!(reactivate && ending != Ending::Resolved, "reactivated: {known:?}");
+            (Rescheduled::Reactivated(cycle), Phase::Over { reason, .. }) => {
+                assert!(reactivate && reason != EndReason::Succeeded, "reactivated: {known:?}");
                 known.before = known.attempts.len();
                 known.reactivations += 1;
                 cycle
@@ -298,6 +355,7 @@ impl<S: RetryScheduler> World<'_, S> {
             (answer, _) => panic!("reschedule of {known:?} was {answer:?}"),
         };
         known.lapses = 0;
+        known.deferrals = 0;
         known.follow(of, now);
         known.wait_until(now + next_in, now);
         grown(known, &cycle);
@@ -307,41 +365,93 @@ impl<S: RetryScheduler> World<'_, S> {
     async fn claim(&mut self, worker: usize, request: ClaimDue) {
         let (now, lease) = (self.now(), request.lease);
         let answer = self.handles[worker].claim_due(request.clone()).await.unwrap();
+        assert!(answer.unreadable.is_empty());
         let late = self.meet_last_starts(now).await;
         let mut shares: HashMap<String, usize> = HashMap::new();
         let mut latest = 0;
         let count = answer.len();
         assert!(count <= request.limit);
+        let mut nonce_of_call = None;
         for claim in answer {
+            let nonce = claim.fence().nonce;
             let subject = self.subject(&claim.cycle.key);
             *shares.entry(tenant(subject)).or_default() += 1;
             self.given += 1;
             let serial = self.given;
+            assert!(self.is_open(subject, &request.namespaces), "{claim:?} is not selected, or paused");
             let known = self.known.get_mut(&subject).unwrap();
             let wake = known.wake().filter(|wake| *wake <= now);
-            latest = latest.max(wake.unwrap_or_else(|| panic!("{claim:?} was given at {now}: {known:?}")));
+            let wake = wake.unwrap_or_else(|| panic!("{claim:?} was given at {now}: {known:?}"));
+            // One that is taken over may count as due since it was claimed first.
+            if matches!(known.phase, Phase::Waiting { .. }) {
+                latest = latest.max(wake);
+            }
             assert!(known.last_start.is_none_or(|last| now <= last), "given after its last start: {known:?}");
             known.lapses += u32::from(matches!(known.phase, Phase::Running { .. }));
             known.phase = Phase::Running { until: now + millis(UNIX_EPOCH + lease), serial };
             grown(known, &claim.cycle);
+            assert!(
+                nonce == *nonce_of_call.get_or_insert(nonce) && nonce != known.nonce,
+                "{claim:?}: {known:?}"
+            );
+            known.nonce = nonce;
             assert_eq!((&claim.payload, claim.claimed_at), (&known.payload, at(now)));
             assert_eq!(claim.attempt() as usize, known.attempts.len() + 1);
             self.agree(subject, &claim.cycle);
             self.claims.push((serial, claim));
         }
-        assert!(shares.values().all(|share| *share <= request.per_tenant), "{shares:?} of {request:?}");
         // One that was met after its last start takes the place of one that is given.
         if late > 0 || lease.is_zero() {
             return;
         }
-        let room =
-            |subject: u8| shares.get(&tenant(subject)).copied().unwrap_or_default() < request.per_tenant;
-        let left =
-            self.known.iter().filter(|(subject, _)| room(**subject)).filter_map(|(_, known)| known.wake());
-        let first = left.filter(|wake| *wake <= now).min();
-        let good =
-            if count < request.limit { first.is_none() } else { first.is_none_or(|first| latest <= first) };
-        assert!(good || count == 0 && request.limit == 0, "{request:?} at {now} left {:?}", self.known);
+        let share = |tenant: &str| shares.get(tenant).copied().unwrap_or_default();
+        let left = self.known.iter().filter(|(subject, _)| self.is_open(**subject, &request.namespaces));
+        let left = left.filter(|(_, known)| known.wake().is_some_and(|wake| wake <= now));
+        let left: Vec<_> =
+            left.map(|(subject, known)| (tenant(*subject), known.wake().unwrap_or_default())).collect();
+        // While somebody with room waits, nobody has more than their share, nor what is due later.
+        let greedy = shares.values().any(|share| *share > request.per_tenant);
+        let good = left.iter().all(|(tenant, wake)| {
+            let has_room = share(tenant) < request.per_tenant;
+            !has_room || !greedy && latest <= *wake
+        });
+        let good = good && (count == request.limit || left.is_empty());
+        assert!(good || request.limit == 0, "{request:?} at {now} left {:?}", self.known);
+    }
+
+    /// All namespaces, or one of the run's.
+    fn selection(&self, of: Option<u8>) -> Namespaces {
+        match of {
+            None => Namespaces::All,
+            Some(0) => Namespaces::only([self.space(0)]),
+            Some(space) => Namespaces::except([self.space(1 - space.min(1))]),
+        }
+    }
+
+    /// Claims, and a failover puts the cycle back as it was. The claim may still speak up.
+    async fn claim_and_lose(&mut self, worker: usize) {
+        let mut before = BTreeMap::new();
+        for (subject, known) in &self.known {
+            let cycle = self.handles[worker].get(&self.key(*subject)).await.unwrap().unwrap();
+            before.insert(*subject, (known.clone(), cycle));
+        }
+        let claims = self.claims.len();
+        self.claim(worker, ask(1, 5_000)).await;
+        let Some((_, claim)) = self.claims.get(claims).cloned() else { return };
+        let (known, cycle) = &before[&self.subject(&claim.cycle.key)];
+        if let State::Pending(Activity::Idle { .. }) = cycle.state
+            && self.handle().restore(cycle).await
+        {
+            self.known.insert(self.subject(&claim.cycle.key), known.clone());
+        }
+    }
+
+    async fn purge(&mut self, older_than: u64) {
+        let now = self.now();
+        let old = |known: &Known| matches!(known.phase, Phase::Over { at, .. } if at + older_than <= now);
+        // Those of other runs go too.
+        while self.handle().purge_ended(Duration::from_millis(older_than), 3).await.unwrap() > 0 {}
+        self.known.retain(|_, known| !old(known));
     }
 
     /// A claim ends what it meets after its last start; which it meets is its own affair. Says how many.
@@ -358,7 +468,8 @@ impl<S: RetryScheduler> World<'_, S> {
             let known = self.known.get_mut(&subject).unwrap();
             if let State::Ended { .. } = cycle.state {
                 known.lapses += u32::from(matches!(known.phase, Phase::Running { .. }));
-                known.phase = Phase::Over { ending: Ending::Exhausted, at: now };
+                known.phase = Phase::Over { reason: EndReason::TooLate, at: now };
+                known.nonce = cycle.nonce;
                 grown(known, &cycle);
                 met += 1;
             }
@@ -382,24 +493,22 @@ impl<S: RetryScheduler> World<'_, S> {
         let known = &self.known[&subject];
         let plan = Plan::delays(known.delays.iter().copied().map(Duration::from_millis), known.max_attempts)
             .unwrap();
-        let wanted = Cycle {
-            key: self.key(subject),
-            tenant: tenant(subject),
-            plan: match known.last_start {
-                Some(last) => plan.deadline(at(last)),
-                None => plan,
-            },
-            state: match known.phase {
-                Phase::Waiting { due } => State::Pending(Activity::Idle { due: at(due) }),
-                Phase::Running { until, .. } => State::Pending(Activity::Leased { until: at(until) }),
-                Phase::Over { ending, at: then } => State::Ended { ending, at: at(then) },
-            },
-            epoch: known.epoch,
-            attempts: u32::try_from(known.attempts.len()).unwrap(),
-            used: known.used(),
-            lapses: known.lapses,
-            reactivations: known.reactivations,
+        let plan = match known.last_start {
+            Some(last) => plan.deadline(at(last)),
+            None => plan,
         };
+        let mut wanted =
+            Cycle::new(&NewCycle::new(self.key(subject), plan).tenant(tenant(subject)), UNIX_EPOCH);
+        wanted.state = match known.phase {
+            Phase::Waiting { due } => State::Pending(Activity::Idle { due: at(due) }),
+            Phase::Running { until, .. } => State::Pending(Activity::Leased { until: at(until) }),
+            Phase::Over { reason, at: then } => State::ended(reason, at(then)),
+        };
+        (wanted.epoch, wanted.nonce) = (known.epoch, known.nonce);
+        wanted.attempts = u32::try_from(known.attempts.len()).unwrap();
+        wanted.used = known.used();
+        (wanted.lapses, wanted.deferrals) = (known.lapses, known.deferrals);
+        wanted.reactivations = known.reactivations;
         assert_eq!(*cycle, wanted);
     }
 
@@ -407,7 +516,7 @@ impl<S: RetryScheduler> World<'_, S> {
         for subject in 0..SUBJECTS {
             let key = self.key(subject);
             let cycle = self.handle().get(&key).await.unwrap();
-            let attempts = self.handle().attempts(&key).await.unwrap();
+            let attempts = self.handle().attempts(&key, 0, usize::MAX).await.unwrap();
             let Some(known) = self.known.get(&subject) else {
                 assert_eq!((cycle, attempts.len()), (None, 0));
                 continue;
@@ -416,9 +525,13 @@ impl<S: RetryScheduler> World<'_, S> {
             self.agree(subject, &cycle.unwrap());
         }
         let now = self.now();
-        let first = self.known.values().filter_map(Known::wake).min();
-        let wanted = first.map(|wake| Duration::from_millis(wake.saturating_sub(now)));
-        assert_eq!(self.handle().next_wake().await.unwrap(), wanted);
+        for of in [None, Some(0), Some(1)] {
+            let selection = self.selection(of);
+            let open = self.known.iter().filter(|(subject, _)| self.is_open(**subject, &selection));
+            let first = open.filter_map(|(_, known)| known.wake()).min();
+            let wanted = first.map(|wake| Duration::from_millis(wake.saturating_sub(now)));
+            assert_eq!(self.handle().next_wake(&selection).await.unwrap(), wanted, "{selection:?}");
+        }
     }
 }
 
@@ -429,7 +542,7 @@ fn grown(known: &mut Known, cycle: &Cycle) {
 }
 
 fn ask(limit: usize, lease: u64) -> ClaimDue {
-    ClaimDue { limit, lease: Duration::from_millis(lease), per_tenant: usize::MAX, running: HashMap::new() }
+    ClaimDue::new(limit, Duration::from_millis(lease))
 }
 
 fn tenant(subject: u8) -> String {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use retry_scheduler::conformance::Harness;
-use retry_scheduler::{RetryScheduler, TransactionalScheduler};
+use retry_scheduler::{ClaimDue, Namespaces, RetryScheduler, TransactionalScheduler};
 use tokio::sync::Barrier;
 
 use crate::known_faults::{ask, key, new};
@@ -74,11 +74,30 @@ async fn a_transaction_that_commits_late_with_an_early_time_is_found_by_the_swee
 
     let given = async || scheduler.claim_due(ask(10, 10)).await.unwrap();
     assert!(given().await.is_empty(), "the floor does not spare anything");
-    assert!(scheduler.next_wake().await.unwrap() > Some(Duration::ZERO));
     harness.clock().advance(SWEEP);
-    assert_eq!(scheduler.next_wake().await.unwrap(), Some(Duration::ZERO));
     let claims = given().await;
     assert_eq!(claims.iter().map(|claim| &claim.cycle.key).collect::<Vec<_>>(), [&key("late")]);
+}
+
+/// Whoever asks when to come back is told of what lies below the floor, and then given it.
+#[tokio::test]
+async fn a_lease_that_runs_out_below_the_floor_is_waited_for_and_taken_over() {
+    let harness = OnServer::new().await;
+    let scheduler = harness.scheduler().await;
+    scheduler.schedule(new("long", "tenant")).await.unwrap();
+    let lease = Duration::from_millis(2_500);
+    let long = scheduler.claim_due(ClaimDue::new(1, lease)).await.unwrap();
+    for n in 0..20 {
+        harness.clock().advance(Duration::from_millis(100));
+        scheduler.schedule(new(&format!("{n}"), "tenant")).await.unwrap();
+        assert_eq!(scheduler.claim_due(ask(1, 1)).await.unwrap().len(), 1);
+    }
+    let wait = scheduler.next_wake(&Namespaces::All).await.unwrap();
+    assert_eq!(wait, Some(Duration::from_millis(500)));
+    harness.clock().advance(Duration::from_millis(500));
+    assert_eq!(scheduler.next_wake(&Namespaces::All).await.unwrap(), Some(Duration::ZERO));
+    let claims = scheduler.claim_due(ask(1, 1)).await.unwrap();
+    assert_eq!(claims[0].cycle.key, long[0].cycle.key);
 }
 
 /// A little late is every transaction of several statements: those are not left to the sweep.
@@ -109,7 +128,7 @@ async fn what_its_tenant_had_no_room_for_is_not_lost_below_the_floor() {
     for n in 0..3 {
         scheduler.schedule(new(&format!("waits {n}"), "busy")).await.unwrap();
     }
-    let mut running = ask(4, 1);
+    let mut running = ask(1, 1);
     running.running.insert("busy".to_owned(), 1);
     for n in 0..20 {
         harness.clock().advance(Duration::from_millis(1));
@@ -141,5 +160,7 @@ async fn tenants_are_gone_through_in_turn_however_many_there_are() {
         given.extend(claims.into_iter().map(|claim| claim.cycle.tenant));
     }
     assert_eq!(given.len(), TENANTS);
-    assert!(scheduler.claim_due(request).await.unwrap().is_empty());
+    // Nobody else waits.
+    let claims = scheduler.claim_due(request).await.unwrap();
+    assert!(claims.len() == 10 && claims.iter().all(|claim| claim.cycle.tenant == "flood"));
 }

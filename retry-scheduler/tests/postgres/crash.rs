@@ -9,7 +9,7 @@ use retry_scheduler::{
     Verdict,
 };
 
-use crate::known_faults::{ask, new, report};
+use crate::known_faults::{new, report};
 use crate::pool;
 
 const ROUNDS: usize = 3;
@@ -50,7 +50,7 @@ async fn what_was_answered_outlives_the_server_and_the_rest_is_done_again() {
     }
     assert_eq!(resolved(&caller, &all).await, all.len());
     for new in &all {
-        let attempts = caller.attempts(&new.key).await.unwrap();
+        let attempts = caller.attempts(&new.key, 0, 10).await.unwrap();
         assert_eq!(attempts.len(), 1, "attempts of {:?}", new.key);
     }
     let answers = answered.len();
@@ -63,7 +63,7 @@ async fn what_was_answered_outlives_the_server_and_the_rest_is_done_again() {
 async fn work(scheduler: PostgresScheduler, all: usize) -> Vec<CycleKey> {
     let mut recorded = Vec::new();
     loop {
-        let request = ClaimDue { lease: Duration::from_millis(300), ..ask(5, 5) };
+        let request = ClaimDue::new(5, Duration::from_millis(300)).per_tenant(5);
         let Ok(claims) = scheduler.claim_due(request).await else { continue };
         if claims.is_empty() {
             let kept = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM retry_attempts");
@@ -79,7 +79,7 @@ async fn work(scheduler: PostgresScheduler, all: usize) -> Vec<CycleKey> {
         match scheduler.finish_many(reports.clone()).await {
             Ok(answers) => {
                 for ((claim, _), answer) in reports.into_iter().zip(answers) {
-                    if let Finished::Recorded(_) = answer {
+                    if let Ok(Finished::Recorded(_)) = answer {
                         recorded.push(claim.cycle.key);
                     }
                 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use retry_scheduler::{Finished, RetryScheduler, SqliteScheduler, State, TransactionalScheduler, Verdict};
+use retry_scheduler::{
+    Finished, Namespaces, RetryScheduler, SqliteScheduler, State, TransactionalScheduler, Verdict,
+};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{Connection, SqliteConnection};
 
@@ -23,9 +25,9 @@ async fn cycles_outlive_the_process() {
 
     let after = file.open().await;
     assert_eq!(after.get(&key("kept")).await.unwrap(), Some(cycle));
-    assert_eq!(after.attempts(&key("kept")).await.unwrap().len(), 1);
+    assert_eq!(after.attempts(&key("kept"), 0, 10).await.unwrap().len(), 1);
     // Without an injected clock, time is SQLite's, and the attempt ended a moment ago.
-    let wait = after.next_wake().await.unwrap().unwrap();
+    let wait = after.next_wake(&Namespaces::All).await.unwrap().unwrap();
     assert!(wait > Duration::from_mins(4) && wait <= Duration::from_mins(5), "{wait:?}");
 }
 

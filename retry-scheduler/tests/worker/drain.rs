@@ -27,7 +27,7 @@ async fn at_a_shutdown_nothing_is_claimed_any_more_and_what_runs_ends_and_is_rec
     running.stop().await;
     assert_at(world.age(), 15 * SECOND);
     let counts = handle.snapshot().attempts;
-    assert_eq!((seen.runs(), counts.succeeded, counts.deferred, seen.dropped()), (4, 4, 0, 0));
+    assert_eq!((seen.runs(), counts.succeeded, counts.deferred, seen.dropped()), (8, 8, 0, 0));
     assert_eq!(handle.snapshot().phase, WorkerPhase::Stopped);
 }
 

@@ -117,7 +117,10 @@ async fn a_handler_that_blocks_its_thread_keeps_its_place_and_not_its_cycle() {
     let view = world.view();
     let running = start(worker(&view, handler).attempt_timeout(Duration::from_millis(20)));
     until("the failure", || running.handle.snapshot().attempts.failed == 1).await;
-    assert_eq!(world.scheduler.attempts(&key).await.unwrap()[0].detail, "the attempt took too long");
+    assert_eq!(
+        world.scheduler.attempts(&key, 0, usize::MAX).await.unwrap()[0].detail,
+        "the attempt took too long"
+    );
     assert_eq!(running.handle.snapshot().running, 1);
     *door.0.lock().unwrap() = true;
     door.1.notify_all();

@@ -28,7 +28,7 @@ async fn one_tenant_with_thousands_due_does_not_keep_another_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tenant_that_comes_while_another_has_its_share_is_served_at_once() {
+async fn a_tenant_that_comes_while_another_has_every_place_has_one_of_the_next_that_are_free() {
     let (world, seen) = (World::new(), Seen::new());
     for n in 0..100 {
         world.due("large", &n.to_string()).await;
@@ -41,16 +41,16 @@ async fn a_tenant_that_comes_while_another_has_its_share_is_served_at_once() {
     sleep(10 * SECOND + SECOND / 2).await;
     world.due("small", "the one").await;
     running.handle.wake();
-    until("the small tenant's", || seen.runs() == 3).await;
-    let last = seen.starts().pop().unwrap();
-    assert_eq!(last.tenant, "small");
-    assert_at(last.at, 10 * SECOND + SECOND / 2);
+    until("the small tenant's", || seen.starts().iter().any(|start| start.tenant == "small")).await;
+    let its = seen.starts().into_iter().find(|start| start.tenant == "small").unwrap();
+    assert_at(its.at, MINUTE);
+    assert!(seen.runs() <= 8);
     running.crash().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tenant_alone_has_half_of_the_places_rounded_up() {
-    for (concurrency, share) in [(1, 1), (2, 1), (5, 3), (8, 4)] {
+async fn a_tenant_alone_has_all_places() {
+    for concurrency in [1, 2, 5, 8] {
         let (world, seen) = (World::new(), Seen::new());
         for n in 0..20 {
             world.due("tenant", &n.to_string()).await;
@@ -61,7 +61,7 @@ async fn a_tenant_alone_has_half_of_the_places_rounded_up() {
         });
         let running = start(worker(&world.view(), handler).concurrency(concurrency));
         until("all", || running.handle.snapshot().attempts.succeeded == 20).await;
-        assert_eq!(seen.peak(), share, "of {concurrency}");
+        assert_eq!(seen.peak(), concurrency);
         running.stop().await;
     }
 }
@@ -78,6 +78,6 @@ async fn a_place_that_a_tenant_frees_is_taken_again_at_once() {
     });
     let running = start(worker(&world.view(), handler).concurrency(4).poll(Duration::from_hours(1)));
     until("all", || running.handle.snapshot().attempts.succeeded == 6).await;
-    assert_by(world.age(), 30 * SECOND);
+    assert_by(world.age(), 20 * SECOND);
     running.stop().await;
 }

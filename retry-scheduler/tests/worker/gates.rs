@@ -165,7 +165,7 @@ async fn an_attempt_that_was_to_find_out_and_did_not_leaves_that_to_the_next() {
     until("the next", || running.handle.snapshot().attempts.succeeded == 1).await;
     assert_eq!(running.handle.snapshot().attempts.panicked, 1);
     assert_eq!(running.handle.snapshot().gates_closed, 0);
-    assert_eq!(world.scheduler.attempts(&first).await.unwrap().len(), 1);
+    assert_eq!(world.scheduler.attempts(&first, 0, usize::MAX).await.unwrap().len(), 1);
     running.stop().await;
 }
 

@@ -156,7 +156,7 @@ async fn after_a_change_of_plan_the_running_attempt_is_told_and_the_next_is_by_t
     });
     let running = start(worker(&world.view(), handler));
     sleep(SECOND).await;
-    let change = Reschedule { plan: Plan::every(MINUTE, 9).unwrap(), next_in: 5 * MINUTE, reactivate: false };
+    let change = Reschedule::new(Plan::every(MINUTE, 9).unwrap()).next_in(5 * MINUTE);
     world.scheduler.reschedule(&key, change).await.unwrap();
     until("the next", || running.handle.snapshot().attempts.succeeded == 1).await;
     assert_at(seen.tokens()[0], BEAT);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::support::{MINUTE, Seen, World, start, success, until, worker};
 
 #[tokio::test(start_paused = true)]
-async fn a_cycle_that_three_workers_died_of_is_a_failed_attempt_without_a_run() {
+async fn a_cycle_that_three_workers_died_of_is_a_crashed_attempt_without_a_run() {
     let (world, seen) = (World::new(), Seen::new());
     let key = world.schedule("tenant", "1", Duration::ZERO, Plan::every(MINUTE, 5).unwrap()).await;
     for death in 1..=3 {
@@ -25,7 +25,7 @@ async fn a_cycle_that_three_workers_died_of_is_a_failed_attempt_without_a_run() 
     let recorded = world.recorded(&key).await;
     assert_eq!(
         recorded.iter().map(|(verdict, _)| *verdict).collect::<Vec<_>>(),
-        [Verdict::Failure, Verdict::Success]
+        [Verdict::Crashed, Verdict::Success]
     );
     assert!(recorded[0].1.contains("not attempted"), "{recorded:?}");
     assert_eq!((other.runs(), other.starts()[0].key.as_str()), (1, "webhook:1:2"));

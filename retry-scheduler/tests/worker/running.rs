@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use retry_scheduler::{
     Attempt, Done, Ending, Finished, MAX_BYTES, MemoryScheduler, Plan, Report, RetryScheduler, Verdict,
     Worker, WorkerHandle, WorkerPhase, handler_fn,
@@ -59,23 +58,23 @@ async fn a_cycle_is_attempted_by_its_plan_until_it_is_resolved() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_failure_of_a_plan_and_a_hopeless_one_exhaust_the_cycle() {
+async fn the_last_failure_of_a_plan_and_a_permanent_one_exhaust_the_cycle() {
     let (world, seen) = (World::new(), Seen::new());
     let twice = world.schedule("tenant", "twice", Duration::ZERO, Plan::every(MINUTE, 2).unwrap()).await;
-    let hopeless = world.due("tenant", "hopeless").await;
+    let permanent = world.due("tenant", "permanent").await;
     let handler = seen.handler(|attempt: Attempt| async move {
         if attempt.cycle().key.subject == "twice" {
             failure()
         } else {
-            crate::support::report(Verdict::Hopeless, "")
+            crate::support::report(Verdict::Permanent, "")
         }
     });
     let running = start(worker(&world.view(), handler));
     sleep(HOUR).await;
     assert_eq!(world.ending(&twice).await, Some(Ending::Exhausted));
-    assert_eq!(world.ending(&hopeless).await, Some(Ending::Exhausted));
+    assert_eq!(world.ending(&permanent).await, Some(Ending::Exhausted));
     let counts = running.handle.snapshot().attempts;
-    assert_eq!((counts.failed, counts.hopeless, seen.runs()), (2, 1, 3));
+    assert_eq!((counts.failed, counts.permanent, seen.runs()), (2, 1, 3));
     running.stop().await;
 }
 
@@ -183,7 +182,7 @@ async fn a_report_that_the_scheduler_refuses_does_not_take_others_with_it_and_is
     let handler = handler_fn(|attempt: Attempt| async move {
         sleep(SECOND).await;
         let bytes = if attempt.cycle().key.subject == "3" { MAX_BYTES + 1 } else { 1 };
-        Done::Report(Report { verdict: Verdict::Success, detail: Bytes::from(vec![b'x'; bytes]) })
+        Done::Report(Report::success().detail(vec![b'x'; bytes]))
     });
     let view = world.view();
     view.fail(Verb::Finish, Fault::Slow(SECOND));
@@ -204,7 +203,7 @@ async fn what_the_handler_settled_itself_is_not_reported_again_and_the_next_atte
     let handler = seen.handler(move |attempt: Attempt| {
         let scheduler = Arc::clone(&scheduler);
         async move {
-            let report = Report { verdict: Verdict::Failure, detail: Bytes::from("mine") };
+            let report = Report::failure().detail("mine");
             assert!(matches!(scheduler.finish(attempt.claimed(), report).await, Ok(Finished::Recorded(_))));
             sleep(15 * SECOND).await; // a heartbeat, which finds that the claim is over
             Done::Settled
@@ -224,7 +223,7 @@ async fn what_the_handler_settled_itself_is_not_reported_again_and_the_next_atte
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_without_work_or_with_work_it_may_not_have_asks_no_more_than_at_its_poll() {
+async fn a_worker_without_work_or_without_places_asks_no_more_than_at_its_poll() {
     let (world, seen) = (World::new(), Seen::new());
     let (idle, blocked) = (world.view(), World::new());
     let nothing = start(worker(&idle, seen.handler(|_| async { success() })));
@@ -238,9 +237,8 @@ async fn a_worker_without_work_or_with_work_it_may_not_have_asks_no_more_than_at
     });
     let busy = start(worker(&view, long));
     sleep(10 * MINUTE).await;
-    // Once a second, and the few until the pause has grown to that.
     assert!((600..=602).contains(&idle.calls(Verb::Claim)), "{}", idle.calls(Verb::Claim));
-    assert!((600..=615).contains(&view.calls(Verb::Claim)), "{}", view.calls(Verb::Claim));
+    assert!(view.calls(Verb::Claim) <= 2, "{}", view.calls(Verb::Claim));
     nothing.stop().await;
     busy.crash().await;
 }

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use retry_scheduler::{
     Attempt, AttemptRecord, Cycle, CycleKey, Done, Ending, Handler, MemoryScheduler, NewCycle, Plan, Report,
     RetryScheduler, State, Verdict, Worker, WorkerBuilder, WorkerHandle, handler_fn,
@@ -68,13 +67,7 @@ impl World {
         first_in: Duration,
         plan: Plan,
     ) -> CycleKey {
-        let new = NewCycle {
-            key: key.clone(),
-            tenant: tenant.into(),
-            plan,
-            first_in,
-            payload: Bytes::from("payload"),
-        };
+        let new = NewCycle::new(key.clone(), plan).tenant(tenant).first_in(first_in).payload("payload");
         self.scheduler.schedule(new).await.unwrap();
         key
     }
@@ -91,7 +84,7 @@ impl World {
     }
 
     pub(crate) async fn attempts(&self, key: &CycleKey) -> Vec<AttemptRecord> {
-        self.scheduler.attempts(key).await.unwrap()
+        self.scheduler.attempts(key, 0, usize::MAX).await.unwrap()
     }
 
     /// The recorded attempts: verdict and detail.
@@ -251,7 +244,7 @@ impl Drop for Inside {
 }
 
 pub(crate) fn report(verdict: Verdict, detail: &'static str) -> Done {
-    Done::Report(Report { verdict, detail: Bytes::from(detail) })
+    Done::Report(Report::new(verdict).detail(detail))
 }
 
 pub(crate) fn success() -> Done {

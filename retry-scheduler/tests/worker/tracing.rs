@@ -3,7 +3,6 @@
 use std::fmt::{Debug, Write};
 use std::sync::{Mutex, OnceLock};
 use std::thread::{self, ThreadId};
-use std::time::Duration;
 
 use bytes::Bytes;
 use retry_scheduler::{Attempt, CycleKey, Done, NewCycle, Plan, Report, RetryScheduler, Verdict};
@@ -103,11 +102,11 @@ async fn payloads_details_tenants_and_keys_are_never_told() {
         let plan = Plan::every(MINUTE, 3).unwrap();
         let (key, tenant) = (CycleKey::new(format!("kind {subject}"), subject), "TENANT".to_owned());
         let payload = Bytes::from("PAYLOAD");
-        let new = NewCycle { key, tenant, plan, first_in: Duration::ZERO, payload };
+        let new = NewCycle::new(key, plan).tenant(tenant).payload(payload);
         world.scheduler.schedule(new).await.unwrap();
     }
     let handler = seen.handler(|attempt: Attempt| async move {
-        let report = |verdict| Done::Report(Report { verdict, detail: Bytes::from("DETAIL") });
+        let report = |verdict| Done::Report(Report::new(verdict).detail("DETAIL"));
         match attempt.cycle().key.subject.as_str() {
             "failure" => report(Verdict::Failure),
             "panic" => panic!("MESSAGE"),

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use retry_scheduler::{
-    AttemptRecord, Cancelled, ClaimDue, Claimed, Cycle, CycleKey, Fenced, Finished, MemoryScheduler,
-    NewCycle, Report, Reschedule, Rescheduled, RetryScheduler, Scheduled, SchedulerError,
+    AttemptRecord, Cancelled, ClaimDue, Claimed, Claims, Cycle, CycleKey, Fenced, Finished, MemoryScheduler,
+    Namespaces, NewCycle, Report, Reschedule, Rescheduled, RetryScheduler, Scheduled, SchedulerError,
 };
 use tokio::time::sleep;
 
@@ -107,7 +107,7 @@ impl RetryScheduler for Watched {
         self.inner.schedule(new).await
     }
 
-    async fn claim_due(&self, request: ClaimDue) -> Result<Vec<Claimed>, SchedulerError> {
+    async fn claim_due(&self, request: ClaimDue) -> Result<Claims, SchedulerError> {
         self.pass(Verb::Claim, request.limit, self.inner.claim_due(request)).await
     }
 
@@ -119,7 +119,10 @@ impl RetryScheduler for Watched {
         self.pass(Verb::Finish, 1, self.inner.finish(claim, report)).await
     }
 
-    async fn finish_many(&self, reports: Vec<(Claimed, Report)>) -> Result<Vec<Finished>, SchedulerError> {
+    async fn finish_many(
+        &self,
+        reports: Vec<(Claimed, Report)>,
+    ) -> Result<Vec<Result<Finished, SchedulerError>>, SchedulerError> {
         self.pass(Verb::Finish, reports.len(), self.inner.finish_many(reports)).await
     }
 
@@ -139,11 +142,20 @@ impl RetryScheduler for Watched {
         self.inner.get(key).await
     }
 
-    async fn attempts(&self, key: &CycleKey) -> Result<Vec<AttemptRecord>, SchedulerError> {
-        self.inner.attempts(key).await
+    async fn attempts(
+        &self,
+        key: &CycleKey,
+        after: u32,
+        limit: usize,
+    ) -> Result<Vec<AttemptRecord>, SchedulerError> {
+        self.inner.attempts(key, after, limit).await
     }
 
-    async fn next_wake(&self) -> Result<Option<Duration>, SchedulerError> {
-        self.pass(Verb::NextWake, 1, self.inner.next_wake()).await
+    async fn next_wake(&self, namespaces: &Namespaces) -> Result<Option<Duration>, SchedulerError> {
+        self.pass(Verb::NextWake, 1, self.inner.next_wake(namespaces)).await
+    }
+
+    async fn purge_ended(&self, older_than: Duration, limit: usize) -> Result<usize, SchedulerError> {
+        self.inner.purge_ended(older_than, limit).await
     }
 }

@@ -1,7 +1,5 @@
 //! What an attempt may write, and what it may not, on both databases.
 
-use std::collections::HashMap;
-
 use private_postgres::shared_database;
 use retry_scheduler::{ClaimDue, Claimed, WorkerHandle};
 use tokio_util::sync::CancellationToken;
@@ -44,8 +42,7 @@ impl Setup {
     }
 
     async fn claim(&self) -> Claimed {
-        let due =
-            ClaimDue { limit: 1, lease: Duration::from_secs(30), per_tenant: 100, running: HashMap::new() };
+        let due = ClaimDue::new(1, Duration::from_secs(30));
         self.api.cycles.scheduler().claim_due(due).await.unwrap().pop().expect("it is due")
     }
 
@@ -108,7 +105,7 @@ async fn of_a_fax_that_has_ended_nothing_is_attempted() {
         transaction.commit().await.unwrap();
         let before = setup.fax().await;
         let done = setup.delivering().make(&Setup::attempt(&claimed)).await.unwrap();
-        assert!(matches!(done, Done::Report(Report { verdict: Verdict::Hopeless, .. })), "{done:?}");
+        assert!(matches!(done, Done::Report(Report { verdict: Verdict::Permanent, .. })), "{done:?}");
         assert_eq!(setup.fax().await, before);
     }
 }

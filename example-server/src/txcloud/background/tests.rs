@@ -1,6 +1,5 @@
 //! What can happen to a verification in the background, on both databases.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::SignedDuration;
@@ -87,7 +86,7 @@ impl Setup {
     }
 
     async fn claim_for(&self, lease: Duration) -> Option<Claimed> {
-        let due = ClaimDue { limit: 1, lease, per_tenant: 100, running: HashMap::new() };
+        let due = ClaimDue::new(1, lease);
         self.api.cycles.scheduler().claim_due(due).await.unwrap().pop()
     }
 
@@ -168,7 +167,7 @@ async fn one_that_is_decided_is_not_judged_again() {
         // Somebody whose lease was lost, and who does not know it.
         setup.engine.broken.store(true, Ordering::SeqCst);
         let done = setup.attempt(claimed).await;
-        assert!(matches!(done, Done::Report(Report { verdict: Verdict::Hopeless, .. })), "{done:?}");
+        assert!(matches!(done, Done::Report(Report { verdict: Verdict::Permanent, .. })), "{done:?}");
         assert_eq!(setup.status(&id).await, VerificationStatus::Failed);
     }
 }

@@ -76,7 +76,7 @@ async fn look_at(api: &Api, validation: &Validation) -> Result<(), Fault> {
     if shown(validation, &cycle) == validation.retry_state {
         return Ok(()); // waits for its turn, or is being attempted
     }
-    let records = scheduler.attempts(&key).await?;
+    let records = scheduler.attempts(&key, 0, usize::MAX).await?;
     let mut transaction = api.database.begin().await?;
     let locked = validations::lock(transaction.connection(), None, validation.id).await?;
     let now = api.cycles.get_in(transaction.connection(), &key).await?;

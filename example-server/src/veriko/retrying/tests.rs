@@ -132,7 +132,7 @@ impl Setup {
 
     /// The cycle that is due next, when it is.
     pub(in crate::veriko) async fn claim(&self) -> Option<Claimed> {
-        let due = ClaimDue { limit: 1, lease: LEASE, per_tenant: 100, running: HashMap::new() };
+        let due = ClaimDue::new(1, LEASE);
         self.api.cycles.scheduler().claim_due(due).await.unwrap().pop()
     }
 
@@ -333,7 +333,7 @@ async fn what_the_worker_does_by_itself_shows_in_the_validation() {
     for setup in Setup::on_both().await {
         let id = setup.validation(3, &["not_found"], &caps()).await;
         let scheduler = setup.api.cycles.scheduler();
-        let failed = Report { verdict: Verdict::Failure, detail: "the handler panicked".into() };
+        let failed = Report::failure().detail("the handler panicked");
         setup.will_answer([Answer::NotFound]);
         for (number, by_itself) in [(1, true), (2, false), (3, true)] {
             let claimed = setup.claim_next().await;
@@ -366,7 +366,7 @@ async fn what_the_worker_does_by_itself_shows_in_the_validation() {
 async fn who_calls_retries_off_leaves_no_gap_in_their_history() {
     for setup in Setup::on_both().await {
         let id = setup.validation(3, &["not_found"], &caps()).await;
-        let failed = Report { verdict: Verdict::Failure, detail: "the handler panicked".into() };
+        let failed = Report::failure().detail("the handler panicked");
         let claimed = setup.claim_next().await;
         let _ = setup.api.cycles.scheduler().finish(&claimed, failed).await.unwrap();
         catch_up_one(&setup.api, id).await.unwrap();

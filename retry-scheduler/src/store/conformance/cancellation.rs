@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use super::Harness;
 use super::probe::{INTERVAL, LEASE, Probe, ask, counts, report};
-use crate::cycle::{Ending, Verdict};
-use crate::scheduler::{Cancelled, Finished, Reschedule, Rescheduled, RetryScheduler};
+use crate::cycle::{EndReason, Ending, Reschedule, Verdict};
+use crate::scheduler::{Cancelled, Finished, Rescheduled, RetryScheduler};
 
 /// A verb that waits more often than this is dropped no later.
 const WAITS: usize = 24;
@@ -140,7 +140,7 @@ async fn finish_many<H: Harness>(probe: &Probe<'_, H>, n: usize) -> bool {
     );
     for (claim, _) in &reports {
         let cycle = probe.known(&claim.cycle.key).await;
-        probe.is_ended(&cycle, Ending::Resolved, "after a dropped finish_many");
+        probe.is_ended(&cycle, EndReason::Succeeded, "after a dropped finish_many");
         probe.same(
             &probe.attempts(&cycle.key).await.len(),
             &1,
@@ -177,7 +177,7 @@ async fn cancel<H: Harness>(probe: &Probe<'_, H>, n: usize) -> bool {
     let again = probe.cancel(&new.key).await;
     let good = matches!(again, Cancelled::Cancelled(_) | Cancelled::Ended(Ending::Cancelled));
     probe.ensure(good, format_args!("cancel after one dropped at wait {n} was {again:?}"));
-    probe.is_ended(&probe.known(&new.key).await, Ending::Cancelled, "after a dropped cancel");
+    probe.is_ended(&probe.known(&new.key).await, EndReason::Cancelled, "after a dropped cancel");
     let late = probe.finish(&claim, Verdict::Success).await;
     probe.same(&late, &Finished::Stale, "the report on a cancelled cycle");
     over

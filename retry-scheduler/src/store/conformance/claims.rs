@@ -7,9 +7,9 @@ use bytes::Bytes;
 
 use super::Harness;
 use super::probe::{INTERVAL, LEASE, MS, Probe};
-use crate::cycle::{Activity, Ending, State, Verdict};
+use crate::claim::Claimed;
+use crate::cycle::{Activity, Ending, NewCycle, State, Verdict};
 use crate::plan::Plan;
-use crate::scheduler::{Claimed, NewCycle};
 
 pub(super) async fn due<H: Harness>(probe: &Probe<'_, H>) {
     probe.none_due("of a scheduler without cycles").await;
@@ -32,7 +32,8 @@ pub(super) async fn due<H: Harness>(probe: &Probe<'_, H>) {
             claim.cycle.epoch > cycle.epoch,
             format_args!("the epoch was {} before a claim, and {} after", cycle.epoch, claim.cycle.epoch),
         );
-        let wanted = crate::Cycle { state: wanted, epoch: claim.cycle.epoch, ..cycle };
+        let wanted =
+            crate::Cycle { state: wanted, epoch: claim.cycle.epoch, nonce: claim.cycle.nonce, ..cycle };
         probe.same(&claim.cycle, &wanted, "a claimed cycle");
         probe.is(&claim.cycle, "when it was claimed").await;
         probe.same(&claim.payload, &new.payload, "the payload");
@@ -48,15 +49,14 @@ pub(super) async fn due<H: Harness>(probe: &Probe<'_, H>) {
 }
 
 pub(super) async fn order<H: Harness>(probe: &Probe<'_, H>) {
-    // Idle ones in no order, and leases that run out between them.
+    // Idle ones in no order, and one whose lease runs out at once: it is due from when it was due, or from the end of the
+    // lease, and both are first here.
     let mut keys = Vec::new();
-    for place in [3_u32, 7, 11, 15] {
-        let new = probe.new_cycle();
-        probe.schedule(&new).await;
-        probe.claim_for(&new.key, place * MS, "of a new cycle").await;
-        keys.push((place, new.key));
-    }
-    for place in [8_u32, 1, 12, 5, 2, 14, 4, 10, 0, 9, 13, 6] {
+    let new = probe.new_cycle();
+    probe.schedule(&new).await;
+    probe.claim_for(&new.key, Duration::ZERO, "of a new cycle").await;
+    keys.push((0, new.key));
+    for place in [8_u32, 15, 1, 12, 7, 5, 2, 14, 4, 11, 10, 3, 9, 13, 6] {
         let new = NewCycle { first_in: place * MS, ..probe.new_cycle() };
         probe.schedule(&new).await;
         keys.push((place, new.key));

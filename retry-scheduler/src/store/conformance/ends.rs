@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::Harness;
 use super::probe::{INTERVAL, LEASE, MS, Probe, counts};
-use crate::cycle::{Ending, Verdict};
+use crate::cycle::{EndReason, Ending, NewCycle, Reschedule, Verdict};
 use crate::plan::Plan;
-use crate::scheduler::{Cancelled, Finished, NewCycle, Reschedule, Rescheduled};
+use crate::scheduler::{Cancelled, Finished, Rescheduled};
 
 const ENDINGS: [Ending; 3] = [Ending::Resolved, Ending::Exhausted, Ending::Cancelled];
 
@@ -18,7 +18,7 @@ pub(super) async fn last_start<H: Harness>(probe: &Probe<'_, H>) {
     probe.is_idle(&probe.schedule(&new).await, probe.now() + INTERVAL, "when it is due at its last start");
     let late = NewCycle { plan: until(INTERVAL), first_in: INTERVAL + MS, ..probe.new_cycle() };
     let cycle = probe.schedule(&late).await;
-    probe.is_ended(&cycle, Ending::Exhausted, "when it was scheduled after its last start");
+    probe.is_ended(&cycle, EndReason::TooLate, "when it was scheduled after its last start");
     probe.is(&cycle, "when it was scheduled after its last start").await;
     probe.advance(INTERVAL);
     let claim = probe.claim(&new.key, "at the last start").await;
@@ -27,7 +27,7 @@ pub(super) async fn last_start<H: Harness>(probe: &Probe<'_, H>) {
     probe.advance(LEASE / 2);
     probe.held(probe.extend_by(&claim, LEASE).await, "extend after the last start");
     let cycle = probe.recorded(&claim, Verdict::Failure, "after the last start").await;
-    probe.is_ended(&cycle, Ending::Exhausted, "when it failed after its last start");
+    probe.is_ended(&cycle, EndReason::TooLate, "when it failed after its last start");
     probe.same(&counts(&cycle), &(1, 1, 0, 0), "what is counted when it failed after its last start");
     for (room, ends) in [(INTERVAL, false), (INTERVAL.saturating_sub(MS), true)] {
         let new = NewCycle { plan: until(room), ..probe.new_cycle() };
@@ -36,7 +36,7 @@ pub(super) async fn last_start<H: Harness>(probe: &Probe<'_, H>) {
         let when =
             format!("when it failed {room:?} before its last start, with {INTERVAL:?} between attempts");
         if ends {
-            probe.is_ended(&cycle, Ending::Exhausted, &when);
+            probe.is_ended(&cycle, EndReason::TooLate, &when);
         } else {
             probe.is_idle(&cycle, probe.now() + INTERVAL, &when);
         }
@@ -46,7 +46,7 @@ pub(super) async fn last_start<H: Harness>(probe: &Probe<'_, H>) {
     let claim = probe.claimed(&new).await;
     probe.advance(INTERVAL);
     let cycle = probe.recorded(&claim, Verdict::Success, "after the last start").await;
-    probe.is_ended(&cycle, Ending::Resolved, "when it succeeded after its last start");
+    probe.is_ended(&cycle, EndReason::Succeeded, "when it succeeded after its last start");
 
     missed(probe).await;
 
@@ -60,7 +60,7 @@ pub(super) async fn last_start<H: Harness>(probe: &Probe<'_, H>) {
         let reactivated = probe.reactivated(&ended.key, &change, "of an exhausted cycle").await;
         for cycle in [changed, reactivated] {
             if ends {
-                probe.is_ended(&cycle, Ending::Exhausted, "when it was rescheduled after its last start");
+                probe.is_ended(&cycle, EndReason::TooLate, "when it was rescheduled after its last start");
             } else {
                 probe.is_idle(&cycle, probe.now() + INTERVAL, "when it was rescheduled to its last start");
             }
@@ -95,7 +95,7 @@ async fn missed<H: Harness>(probe: &Probe<'_, H>) {
         "what is given of seven due cycles, six of them after their last start,",
     );
     for key in &keys {
-        probe.is_ended(&probe.known(key).await, Ending::Exhausted, "when its last start was missed");
+        probe.is_ended(&probe.known(key).await, EndReason::TooLate, "when its last start was missed");
         probe.same(
             &probe.attempts(key).await,
             &Vec::new(),
@@ -129,12 +129,12 @@ pub(super) async fn cancel<H: Harness>(probe: &Probe<'_, H>) {
     let attempts = probe.attempts(&leased.key).await;
     for (key, counted) in [(&idle.key, (0, 0, 0, 0)), (&leased.key, (1, 1, 0, 0))] {
         let cycle = probe.cancelled(key, "of a pending cycle").await;
-        probe.is_ended(&cycle, Ending::Cancelled, "when it was cancelled");
+        probe.is_ended(&cycle, EndReason::Cancelled, "when it was cancelled");
         probe.same(&counts(&cycle), &counted, "what is counted of a cancelled cycle");
     }
     // Whatever the attempt found: it is over.
     let cycle = probe.known(&leased.key).await;
-    for verdict in [Verdict::Success, Verdict::Failure, Verdict::Hopeless] {
+    for verdict in [Verdict::Success, Verdict::Failure, Verdict::Permanent] {
         let late = probe.finish(claim, verdict).await;
         probe.same(&late, &Finished::Stale, "the report on a cancelled cycle");
     }
@@ -209,7 +209,7 @@ pub(super) async fn reschedule<H: Harness>(probe: &Probe<'_, H>) {
         if max_attempts > 2 {
             probe.is_idle(&cycle, probe.now() + INTERVAL, "while the new plan has an attempt left");
         } else {
-            probe.is_ended(&cycle, Ending::Exhausted, "when the new plan has no attempt left");
+            probe.is_ended(&cycle, EndReason::AttemptsUsedUp, "when the new plan has no attempt left");
         }
         probe.same(&counts(&cycle), &(2, 2, 0, 0), "what is counted when it was rescheduled");
     }
@@ -258,7 +258,7 @@ pub(super) async fn reactivation<H: Harness>(probe: &Probe<'_, H>) {
             probe.advance(2 * INTERVAL);
             let claim = probe.claim(&cycle.key, "when it is due again").await;
             ended = probe.recorded(&claim, Verdict::Failure, "of a running attempt").await;
-            probe.is_ended(&ended, Ending::Exhausted, "after the last attempt of the new plan");
+            probe.is_ended(&ended, EndReason::AttemptsUsedUp, "after the last attempt of the new plan");
         }
     }
 }

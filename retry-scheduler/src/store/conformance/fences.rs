@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::Harness;
 use super::probe::{INTERVAL, LEASE, MS, Probe, report};
-use crate::cycle::{Cycle, CycleKey, Verdict};
-use crate::scheduler::{Claimed, Fenced, Finished, NewCycle, Reschedule};
+use crate::claim::Claimed;
+use crate::cycle::{Cycle, CycleKey, NewCycle, Reschedule, Verdict};
+use crate::scheduler::{Fenced, Finished};
 
 /// The verbs of whoever holds a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,10 +22,10 @@ const VERBS: [Verb; 10] = [
     Verb::Extend(INTERVAL),
     Verb::Finish(Verdict::Success),
     Verb::Finish(Verdict::Failure),
-    Verb::Finish(Verdict::Hopeless),
+    Verb::Finish(Verdict::Permanent),
     Verb::FinishMany(Verdict::Success),
     Verb::FinishMany(Verdict::Failure),
-    Verb::FinishMany(Verdict::Hopeless),
+    Verb::FinishMany(Verdict::Permanent),
     Verb::Defer(Duration::ZERO),
     Verb::Defer(INTERVAL),
 ];
@@ -36,7 +37,7 @@ enum Loss {
     Failed,
     FailedAndClaimed,
     Succeeded,
-    WasHopeless,
+    WasPermanent,
     Deferred,
     DeferredAndClaimed,
     Cancelled,
@@ -51,7 +52,7 @@ const LOSSES: [Loss; 12] = [
     Loss::Failed,
     Loss::FailedAndClaimed,
     Loss::Succeeded,
-    Loss::WasHopeless,
+    Loss::WasPermanent,
     Loss::Deferred,
     Loss::DeferredAndClaimed,
     Loss::Cancelled,
@@ -101,8 +102,8 @@ async fn lose<H: Harness>(probe: &Probe<'_, H>, claim: &Claimed, loss: Loss) -> 
         Loss::Succeeded => {
             let _ = probe.recorded(claim, Verdict::Success, "of a running attempt").await;
         }
-        Loss::WasHopeless => {
-            let _ = probe.recorded(claim, Verdict::Hopeless, "of a running attempt").await;
+        Loss::WasPermanent => {
+            let _ = probe.recorded(claim, Verdict::Permanent, "of a running attempt").await;
         }
         Loss::Deferred | Loss::DeferredAndClaimed => {
             probe.held(probe.defer_by(claim, INTERVAL).await, "defer of a running attempt");
@@ -131,7 +132,7 @@ async fn lose<H: Harness>(probe: &Probe<'_, H>, claim: &Claimed, loss: Loss) -> 
 }
 
 /// No verb does anything with this claim.
-async fn all_stale<H: Harness>(probe: &Probe<'_, H>, claim: &Claimed, cycle: &Cycle, when: &str) {
+pub(super) async fn all_stale<H: Harness>(probe: &Probe<'_, H>, claim: &Claimed, cycle: &Cycle, when: &str) {
     let key = &cycle.key;
     let (attempts, wake) = (probe.attempts(key).await, probe.next_wake().await);
     for verb in VERBS {
@@ -164,7 +165,7 @@ async fn never_given_out<H: Harness>(probe: &Probe<'_, H>) {
     probe.clear().await;
     let new = probe.new_cycle();
     let idle = probe.schedule(&new).await;
-    let unclaimed = Claimed { cycle: idle.clone(), payload: new.payload.clone(), claimed_at: probe.now() };
+    let unclaimed = Claimed::new(idle.clone(), new.payload.clone(), probe.now());
     all_stale(probe, &unclaimed, &idle, "with the epoch of a cycle that nobody claimed").await;
 
     let claim = probe.claim(&new.key, "of a new cycle").await;

@@ -113,7 +113,7 @@ pub(super) async fn defer<H: Harness>(probe: &Probe<'_, H>) {
 
         probe.held(probe.defer_by(&claim, delay).await, "defer of a running attempt");
         let state = State::Pending(Activity::Idle { due: probe.now() + delay });
-        let given_back = Cycle { state, ..claim.cycle.clone() };
+        let given_back = Cycle { state, deferrals: claim.cycle.deferrals + 1, ..claim.cycle.clone() };
         probe.is(&given_back, format_args!("when it was deferred by {delay:?}")).await;
         probe.same(&probe.attempts(&new.key).await.len(), &1, "the number of attempts after defer");
 

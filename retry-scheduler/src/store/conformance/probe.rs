@@ -1,24 +1,22 @@
 //! What the checks ask a scheduler with, and how they judge its answers.
 
-use std::collections::HashMap;
 use std::fmt::{Debug, Display};
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use tokio::sync::Barrier;
 
 use super::Harness;
+use crate::claim::{ClaimDue, Claimed, Namespaces, Report};
 use crate::clock::Clock;
-use crate::cycle::{Activity, AttemptRecord, Cycle, CycleKey, Ending, State, Verdict};
+use crate::cycle::{
+    Activity, AttemptRecord, Cycle, CycleKey, EndReason, Ending, NewCycle, Reschedule, State, Verdict,
+};
 use crate::error::SchedulerError;
 use crate::plan::Plan;
-use crate::scheduler::{
-    Cancelled, ClaimDue, Claimed, Fenced, Finished, NewCycle, Report, Reschedule, Rescheduled,
-    RetryScheduler, Scheduled,
-};
+use crate::scheduler::{Cancelled, Fenced, Finished, Rescheduled, RetryScheduler, Scheduled};
 
 /// As many handles as verbs of one check go round.
 const HANDLES: usize = 3;
@@ -88,13 +86,10 @@ impl<'h, H: Harness> Probe<'h, H> {
     pub(super) fn new_cycle(&self) -> NewCycle {
         static SUBJECTS: AtomicUsize = AtomicUsize::new(1);
         let subject = format!("subject {}", SUBJECTS.fetch_add(1, Ordering::Relaxed));
-        NewCycle {
-            payload: Bytes::from(format!("payload of {subject}")),
-            key: CycleKey::new("check", subject),
-            tenant: "tenant".to_owned(),
-            plan: self.plan(INTERVAL, 3),
-            first_in: Duration::ZERO,
-        }
+        let payload = format!("payload of {subject}");
+        NewCycle::new(CycleKey::new("check", subject), self.plan(INTERVAL, 3))
+            .tenant("tenant")
+            .payload(payload)
     }
 
     pub(super) fn plan(&self, interval: Duration, max_attempts: u32) -> Plan {
@@ -137,7 +132,9 @@ impl<'h, H: Harness> Probe<'h, H> {
             claims.len() <= limit,
             format_args!("claim_due with a limit of {limit} gave {}", claims.len()),
         );
-        claims
+        let unreadable = &claims.unreadable;
+        self.ensure(unreadable.is_empty(), format_args!("claim_due could not read {unreadable:?}"));
+        claims.claimed
     }
 
     pub(super) async fn extend_by(&self, claim: &Claimed, lease: Duration) -> Fenced {
@@ -152,7 +149,7 @@ impl<'h, H: Harness> Probe<'h, H> {
         let count = reports.len();
         let answers = self.unfailing(self.handle().finish_many(reports).await, "finish_many");
         self.same(&answers.len(), &count, "the number of answers to finish_many");
-        answers
+        answers.into_iter().map(|answer| self.unfailing(answer, "one report of finish_many")).collect()
     }
 
     pub(super) async fn defer_by(&self, claim: &Claimed, delay: Duration) -> Fenced {
@@ -172,11 +169,15 @@ impl<'h, H: Harness> Probe<'h, H> {
     }
 
     pub(super) async fn attempts(&self, key: &CycleKey) -> Vec<AttemptRecord> {
-        self.unfailing(self.handle().attempts(key).await, "attempts")
+        self.unfailing(self.handle().attempts(key, 0, usize::MAX).await, "attempts")
     }
 
     pub(super) async fn next_wake(&self) -> Option<Duration> {
-        self.unfailing(self.handle().next_wake().await, "next_wake")
+        self.next_wake_of(&Namespaces::All).await
+    }
+
+    pub(super) async fn next_wake_of(&self, namespaces: &Namespaces) -> Option<Duration> {
+        self.unfailing(self.handle().next_wake(namespaces).await, "next_wake")
     }
 
     // What is asked more than once, and the answers to it. `when` ends the sentence "… was".
@@ -246,7 +247,7 @@ impl<'h, H: Harness> Probe<'h, H> {
             }
             Ending::Exhausted => {
                 let claim = self.claimed(&new).await;
-                self.recorded(&claim, Verdict::Hopeless, "of a running attempt").await
+                self.recorded(&claim, Verdict::Permanent, "of a running attempt").await
             }
         }
     }
@@ -311,8 +312,8 @@ impl<'h, H: Harness> Probe<'h, H> {
         self.same(&cycle.state, &state, format_args!("the state of {:?} {when}", cycle.key));
     }
 
-    pub(super) fn is_ended(&self, cycle: &Cycle, ending: Ending, when: impl Display) {
-        let state = State::Ended { ending, at: self.now() };
+    pub(super) fn is_ended(&self, cycle: &Cycle, reason: EndReason, when: impl Display) {
+        let state = State::ended(reason, self.now());
         self.same(&cycle.state, &state, format_args!("the state of {:?} {when}", cycle.key));
     }
 
@@ -345,11 +346,11 @@ impl<'h, H: Harness> Probe<'h, H> {
 
 /// A claim without regard to tenants.
 pub(super) fn ask(limit: usize, lease: Duration) -> ClaimDue {
-    ClaimDue { limit, lease, per_tenant: usize::MAX, running: HashMap::new() }
+    ClaimDue::new(limit, lease)
 }
 
 pub(super) fn report(verdict: Verdict) -> Report {
-    Report { verdict, detail: Bytes::from_static(b"detail") }
+    Report::new(verdict).detail("detail")
 }
 
 /// What is counted of a cycle: attempts, used, lapses, reactivations.

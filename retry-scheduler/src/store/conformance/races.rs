@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::Harness;
 use super::probe::{INTERVAL, LEASE, MS, Probe, ask, counts, report};
-use crate::cycle::{Cycle, CycleKey, Ending, Verdict};
-use crate::scheduler::{Cancelled, Claimed, Finished, Reschedule, Rescheduled, RetryScheduler};
+use crate::claim::Claimed;
+use crate::cycle::{Cycle, CycleKey, Ending, Reschedule, Verdict};
+use crate::scheduler::{Cancelled, Finished, Rescheduled, RetryScheduler};
 
 /// As many as claim at once.
 const CLAIMERS: usize = 8;
@@ -45,7 +46,7 @@ pub(super) async fn first_come<H: Harness>(probe: &Probe<'_, H>) {
     for round in 0..probe.rounds() * 2 {
         probe.clear().await;
         let claim = probe.claimed(&probe.new_cycle()).await;
-        let verdict = [Verdict::Success, Verdict::Failure, Verdict::Hopeless][round % 3];
+        let verdict = [Verdict::Success, Verdict::Failure, Verdict::Permanent][round % 3];
         let change = (round / 3 % 2 == 1).then(|| Reschedule {
             plan: probe.plan(2 * INTERVAL, 7),
             next_in: MS,
@@ -89,8 +90,8 @@ async fn judge<H: Harness>(probe: &Probe<'_, H>, claim: &Claimed, verdict: Verdi
     };
     let ended = match verdict {
         Verdict::Success => Some(Ending::Resolved),
-        Verdict::Hopeless => Some(Ending::Exhausted),
-        Verdict::Failure => None,
+        Verdict::Permanent => Some(Ending::Exhausted),
+        Verdict::Failure | Verdict::Crashed => None,
     };
     let left: Option<&Cycle> = answers.iter().find_map(|it| match it {
         Said::Cancel(Cancelled::Cancelled(cycle)) | Said::Reschedule(Rescheduled::Changed(cycle)) => {

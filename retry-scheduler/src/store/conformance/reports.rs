@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use super::Harness;
 use super::probe::{INTERVAL, LEASE, MS, Probe, counts, report};
-use crate::cycle::{AttemptRecord, Ending, Verdict};
-use crate::scheduler::{Claimed, Finished, NewCycle, Report, Reschedule, RetryScheduler};
+use crate::claim::{Claimed, Report};
+use crate::cycle::{AttemptRecord, EndReason, NewCycle, Reschedule, Verdict};
+use crate::scheduler::{Finished, RetryScheduler};
 
 pub(super) async fn success<H: Harness>(probe: &Probe<'_, H>) {
     for failures in 0..3 {
@@ -20,7 +21,7 @@ pub(super) async fn success<H: Harness>(probe: &Probe<'_, H>) {
         }
         probe.advance(LEASE / 2);
         let cycle = probe.recorded(&claim, Verdict::Success, "of a running attempt").await;
-        probe.is_ended(&cycle, Ending::Resolved, "after a success");
+        probe.is_ended(&cycle, EndReason::Succeeded, "after a success");
         probe.same(&counts(&cycle), &(failures + 1, failures + 1, 0, 0), "what is counted after a success");
         probe.advance(2 * LEASE + INTERVAL);
         probe.none_due("when the only cycle is resolved").await;
@@ -57,9 +58,12 @@ pub(super) async fn failure<H: Harness>(probe: &Probe<'_, H>) {
 
 pub(super) async fn exhaustion<H: Harness>(probe: &Probe<'_, H>) {
     for max_attempts in 1..=3_u32 {
-        for (last, verdict) in
-            [(max_attempts, Verdict::Failure), (1, Verdict::Hopeless), (max_attempts, Verdict::Hopeless)]
-        {
+        for (last, verdict) in [
+            (max_attempts, Verdict::Failure),
+            (max_attempts, Verdict::Crashed),
+            (1, Verdict::Permanent),
+            (max_attempts, Verdict::Permanent),
+        ] {
             let new = NewCycle { plan: probe.plan(INTERVAL, max_attempts), ..probe.new_cycle() };
             probe.schedule(&new).await;
             for attempt in 1..=last {
@@ -73,7 +77,12 @@ pub(super) async fn exhaustion<H: Harness>(probe: &Probe<'_, H>) {
                 }
                 let cycle = probe.recorded(&claim, verdict, "of a running attempt").await;
                 let when = format!("after {verdict:?} of attempt {attempt} of {max_attempts}");
-                probe.is_ended(&cycle, Ending::Exhausted, &when);
+                let reason = match verdict {
+                    Verdict::Permanent => EndReason::PermanentFailure,
+                    Verdict::Crashed => EndReason::CrashedTooOften,
+                    Verdict::Failure | Verdict::Success => EndReason::AttemptsUsedUp,
+                };
+                probe.is_ended(&cycle, reason, &when);
                 probe.same(
                     &counts(&cycle),
                     &(attempt, attempt, 0, 0),
@@ -93,7 +102,7 @@ pub(super) async fn attempts<H: Harness>(probe: &Probe<'_, H>) {
     let mut wanted = Vec::new();
     let every_byte = (0..=u8::MAX).rev().collect::<Bytes>();
     for (verdict, detail) in
-        [(Verdict::Failure, every_byte), (Verdict::Failure, Bytes::new()), (Verdict::Hopeless, "ü".into())]
+        [(Verdict::Failure, every_byte), (Verdict::Failure, Bytes::new()), (Verdict::Permanent, "ü".into())]
     {
         // What is taken over or given back leaves nothing.
         probe.claim(&new.key, "when an attempt is due").await;
@@ -132,12 +141,12 @@ async fn attempt<H: Harness>(
     let claim = probe.claim(key, "when an attempt is due").await;
     let started_at = probe.now();
     probe.advance(LEASE / 3);
-    let report = Report { verdict, detail: detail.clone() };
+    let report = Report::new(verdict).detail(detail.clone());
     let finished = probe.unfailing(probe.handle().finish(&claim, report).await, "finish");
     let recorded = matches!(finished, Finished::Recorded(_));
     probe.ensure(recorded, format_args!("finish of a running attempt was {finished:?}, not Recorded"));
     let finished_at = probe.now();
-    AttemptRecord { number: claim.attempt(), started_at, finished_at, verdict, detail }
+    AttemptRecord::new(claim.attempt(), started_at, finished_at, verdict, detail)
 }
 
 pub(super) async fn many_reports<H: Harness>(probe: &Probe<'_, H>) {
@@ -152,15 +161,14 @@ pub(super) async fn many_reports<H: Harness>(probe: &Probe<'_, H>) {
     probe.advance(MS);
     let [one, two, three, four, silent] = &claims[..] else { probe.fail("the kit lost a claim") };
     let stale = Claimed { cycle: crate::Cycle { epoch: u64::MAX, ..four.cycle.clone() }, ..four.clone() };
-    let said =
-        |detail: &'static str, verdict| Report { verdict, detail: Bytes::from_static(detail.as_bytes()) };
+    let said = |detail: &'static str, verdict| Report::new(verdict).detail(detail);
     let reports = vec![
         (three.clone(), said("three", Verdict::Failure)),
         (old.clone(), said("old", Verdict::Success)),
         (one.clone(), said("one", Verdict::Success)),
         (three.clone(), said("three again", Verdict::Success)),
         (stale, said("stale", Verdict::Success)),
-        (two.clone(), said("two", Verdict::Hopeless)),
+        (two.clone(), said("two", Verdict::Permanent)),
         (heir.clone(), said("heir", Verdict::Failure)),
         (four.clone(), said("four", Verdict::Failure)),
         (one.clone(), said("one again", Verdict::Failure)),
@@ -174,9 +182,11 @@ pub(super) async fn many_reports<H: Harness>(probe: &Probe<'_, H>) {
         probe.same(&cycle.key, &claim.cycle.key, "the key in the answer to one of many reports");
         probe.is(cycle, "after many reports").await;
         match report.verdict {
-            Verdict::Success => probe.is_ended(cycle, Ending::Resolved, "after many reports"),
-            Verdict::Hopeless => probe.is_ended(cycle, Ending::Exhausted, "after many reports"),
-            Verdict::Failure => probe.is_idle(cycle, probe.now() + INTERVAL, "after many reports"),
+            Verdict::Success => probe.is_ended(cycle, EndReason::Succeeded, "after many reports"),
+            Verdict::Permanent => probe.is_ended(cycle, EndReason::PermanentFailure, "after many reports"),
+            Verdict::Failure | Verdict::Crashed => {
+                probe.is_idle(cycle, probe.now() + INTERVAL, "after many reports");
+            }
         }
         probe.same(&counts(cycle), &(1, 1, 0, 0), "what is counted after many reports");
         let details: Vec<_> = probe.attempts(&cycle.key).await.into_iter().map(|it| it.detail).collect();
@@ -216,8 +226,7 @@ async fn many_at_once<H: Harness>(probe: &Probe<'_, H>) {
         });
         let answers = answers.await;
         for (place, claim) in claims.iter().enumerate() {
-            let recorded =
-                |answers: &&Vec<Finished>| matches!(answers.get(place), Some(Finished::Recorded(_)));
+            let recorded = |answers: &&Vec<_>| matches!(answers.get(place), Some(Ok(Finished::Recorded(_))));
             let count = answers.iter().filter(recorded).count();
             probe.same(&count, &1, "how often one report of four at once was recorded");
             let attempts = probe.attempts(&claim.cycle.key).await;

@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use super::Harness;
 use super::probe::{INTERVAL, LEASE, MS, Probe, counts};
-use crate::cycle::{CycleKey, Ending, Verdict};
+use crate::cycle::{CycleKey, Ending, NewCycle, Verdict};
 use crate::plan::Plan;
-use crate::scheduler::{NewCycle, RetryScheduler, Scheduled};
+use crate::scheduler::{RetryScheduler, Scheduled};
 
 /// As many as meet in a race.
 const RACERS: usize = 16;
@@ -66,13 +66,7 @@ pub(super) async fn one_cycle<H: Harness>(probe: &Probe<'_, H>) {
 /// Another `schedule` changes nothing, whatever else it says.
 async fn stays<H: Harness>(probe: &Probe<'_, H>, key: &CycleKey, when: &str) {
     let (cycle, attempts) = (probe.known(key).await, probe.attempts(key).await);
-    let other = NewCycle {
-        key: key.clone(),
-        tenant: "another".to_owned(),
-        plan: probe.plan(MS, 9),
-        first_in: Duration::ZERO,
-        payload: Bytes::from_static(b"another"),
-    };
+    let other = NewCycle::new(key.clone(), probe.plan(MS, 9)).tenant("another").payload("another");
     let answer = probe.try_schedule(&other).await;
     probe.same(&answer, &Scheduled::Exists(cycle.clone()), format_args!("schedule of a cycle {when}"));
     probe.is(&cycle, format_args!("{when}, scheduled again")).await;

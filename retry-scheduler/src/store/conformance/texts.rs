@@ -6,11 +6,11 @@ use bytes::Bytes;
 
 use super::Harness;
 use super::probe::{INTERVAL, LEASE, MS, Probe, report};
-use crate::cycle::{CycleKey, Verdict};
+use crate::bounds::{MAX_BYTES, MAX_TEXT};
+use crate::claim::Report;
+use crate::cycle::{CycleKey, NewCycle, Reschedule, Verdict};
 use crate::error::{SchedulerError, SchedulerErrorKind};
-use crate::scheduler::{
-    Finished, MAX_BYTES, MAX_TEXT, NewCycle, Report, Reschedule, RetryScheduler, Scheduled,
-};
+use crate::scheduler::{Finished, RetryScheduler, Scheduled};
 
 pub(super) async fn bounds<H: Harness>(probe: &Probe<'_, H>) {
     // As large as can be, in one-byte and two-byte characters; and as small.
@@ -24,7 +24,7 @@ pub(super) async fn bounds<H: Harness>(probe: &Probe<'_, H>) {
         probe.same(&cycle.tenant, text, "the tenant");
         let claim = probe.claim(&new.key, "of a new cycle").await;
         probe.ensure(claim.payload == large, "a payload of the largest size was not kept as it is");
-        let report = Report { verdict: Verdict::Success, detail: large.clone() };
+        let report = Report::success().detail(large.clone());
         let finished = probe.unfailing(probe.handle().finish(&claim, report).await, "finish");
         probe.ensure(matches!(finished, Finished::Recorded(_)), format_args!("finish was {finished:?}"));
         let details: Vec<_> = probe.attempts(&new.key).await.into_iter().map(|it| it.detail).collect();
@@ -52,23 +52,23 @@ pub(super) async fn bounds<H: Harness>(probe: &Probe<'_, H>) {
     probe.none_due("after refusals").await;
 
     let claim = probe.claimed(&new).await;
-    let said = Report { verdict: Verdict::Success, detail: larger };
+    let said = Report::success().detail(larger);
     invalid(
         probe,
         &probe.handle().finish(&claim, said.clone()).await,
         "finish with a detail that is too large",
     );
+    probe.is(&claim.cycle, "after a report that was refused").await;
     let other = probe.claimed(&probe.new_cycle()).await;
-    let reports = vec![(other.clone(), report(Verdict::Success)), (claim.clone(), said)];
-    invalid(
-        probe,
-        &probe.handle().finish_many(reports).await,
-        "finish_many with one detail that is too large",
-    );
-    for claim in [claim, other] {
-        probe.is(&claim.cycle, "after a report that was refused").await;
-        let _ = probe.recorded(&claim, Verdict::Success, "of a running attempt").await;
-    }
+    let reports = vec![(claim.clone(), said), (other.clone(), report(Verdict::Success))];
+    let mut answers = probe.unfailing(probe.handle().finish_many(reports).await, "finish_many").into_iter();
+    let refused = answers.next().unwrap_or(Ok(Finished::Stale));
+    invalid(probe, &refused, "the answer of finish_many to a detail that is too large");
+    let beside = answers.next().and_then(Result::ok);
+    let recorded = matches!(beside, Some(Finished::Recorded(_)));
+    probe.ensure(recorded, format_args!("a report beside one that was refused was {beside:?}"));
+    probe.is(&claim.cycle, "after a report that was refused").await;
+    let _ = probe.recorded(&claim, Verdict::Success, "of a running attempt").await;
 }
 
 async fn refused_key<H: Harness>(probe: &Probe<'_, H>, key: &CycleKey) {
@@ -77,7 +77,7 @@ async fn refused_key<H: Harness>(probe: &Probe<'_, H>, key: &CycleKey) {
     let new = NewCycle { key: key.clone(), ..probe.new_cycle() };
     invalid(probe, &scheduler.schedule(new).await, format!("schedule {what}"));
     invalid(probe, &scheduler.get(key).await, format!("get {what}"));
-    invalid(probe, &scheduler.attempts(key).await, format!("attempts {what}"));
+    invalid(probe, &scheduler.attempts(key, 0, usize::MAX).await, format!("attempts {what}"));
     invalid(probe, &scheduler.cancel(key).await, format!("cancel {what}"));
     let change = Reschedule { plan: probe.plan(MS, 1), next_in: MS, reactivate: true };
     invalid(probe, &scheduler.reschedule(key, change).await, format!("reschedule {what}"));

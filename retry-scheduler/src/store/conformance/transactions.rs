@@ -7,10 +7,9 @@ use tokio::task::JoinHandle;
 
 use super::TransactionalHarness;
 use super::probe::{INTERVAL, LEASE, Probe, ask, counts, report};
-use crate::cycle::{Ending, Verdict};
-use crate::scheduler::{
-    Cancelled, Finished, NewCycle, Reschedule, Rescheduled, RetryScheduler, Scheduled, TransactionalScheduler,
-};
+use crate::claim::Namespaces;
+use crate::cycle::{EndReason, Ending, NewCycle, Reschedule, Verdict};
+use crate::scheduler::{Cancelled, Finished, Rescheduled, RetryScheduler, Scheduled, TransactionalScheduler};
 
 /// How long a verb beside an open transaction is given to show that it does not wait.
 const A_WHILE: Duration = Duration::from_millis(30);
@@ -24,7 +23,7 @@ pub(super) async fn commit<H: TransactionalHarness>(probe: &Probe<'_, H>) {
     let cycle = probe.known(&run.new.key).await;
     probe.is_idle(&cycle, probe.now() + INTERVAL, "after a schedule_in, a reschedule_in and the commit");
     let cycle = probe.known(&run.to_cancel.key).await;
-    probe.is_ended(&cycle, Ending::Cancelled, "after a cancel_in and the commit");
+    probe.is_ended(&cycle, EndReason::Cancelled, "after a cancel_in and the commit");
     let cycle = probe.known(&run.claim.cycle.key).await;
     probe.is_idle(&cycle, probe.now() + INTERVAL, "after a finish_in and the commit");
     probe.same(&counts(&cycle), &(1, 1, 0, 0), "what is counted after a finish_in and the commit");
@@ -87,7 +86,7 @@ pub(super) async fn not_before<H: TransactionalHarness>(probe: &Probe<'_, H>) {
         let scheduler = probe.handle();
         let given = tokio::spawn(async move { scheduler.claim_due(ask(10, LEASE)).await });
         let scheduler = probe.handle();
-        let wake = tokio::spawn(async move { scheduler.next_wake().await });
+        let wake = tokio::spawn(async move { scheduler.next_wake(&Namespaces::All).await });
         tokio::time::sleep(A_WHILE).await;
         if shown.is_finished() {
             let seen = probe.unfailing(over(shown).await, "get");
@@ -128,7 +127,7 @@ pub(super) async fn first_commit_wins<H: TransactionalHarness>(probe: &Probe<'_,
         let mut transaction = probe.harness.begin().await;
         let scheduler = probe.handle();
         if changes {
-            let change = Reschedule { plan: new.plan.clone(), next_in: INTERVAL, reactivate: false };
+            let change = Reschedule::new(new.plan.clone()).next_in(INTERVAL);
             let answer = scheduler.reschedule_in(&mut transaction, &new.key, change).await;
             let answer = probe.unfailing(answer, "reschedule_in");
             let good = matches!(answer, Rescheduled::Changed(_));
@@ -158,12 +157,12 @@ pub(super) async fn first_commit_wins<H: TransactionalHarness>(probe: &Probe<'_,
             if changes {
                 probe.is_idle(&cycle, probe.now() + INTERVAL, "after the commit of what came first");
             } else {
-                probe.is_ended(&cycle, Ending::Cancelled, "after the commit of what came first");
+                probe.is_ended(&cycle, EndReason::Cancelled, "after the commit of what came first");
             }
         } else {
             probe.same(&report, &Finished::Recorded(cycle.clone()), "the report after a rollback");
             probe.same(&attempts, &1, "the number of attempts after a rollback");
-            probe.is_ended(&cycle, Ending::Resolved, "after a rollback");
+            probe.is_ended(&cycle, EndReason::Succeeded, "after a rollback");
         }
     }
 }
@@ -223,7 +222,7 @@ impl Run {
         let again = probe.unfailing(scheduler.schedule_in(connection, new.clone()).await, "schedule_in");
         let exists = matches!(again, Scheduled::Exists(_));
         probe.ensure(exists, format_args!("schedule_in for the second time was {again:?}, not Exists"));
-        let change = Reschedule { plan: new.plan.clone(), next_in: INTERVAL, reactivate: false };
+        let change = Reschedule::new(new.plan.clone()).next_in(INTERVAL);
         let answer = scheduler.reschedule_in(connection, &new.key, change).await;
         let answer = probe.unfailing(answer, "reschedule_in");
         let Rescheduled::Changed(cycle) = answer else {

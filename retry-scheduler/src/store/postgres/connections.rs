@@ -8,11 +8,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection, PgConnection, PgPool, raw_sql};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use sqlx::{Connection, PgConnection, PgPool, query, raw_sql};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
-use crate::error::SchedulerError;
-use crate::store::sql::failed;
+use super::errors::failed;
+use super::home::{self, Home};
+use crate::error::{SchedulerError, SchedulerErrorKind};
 
 /// How many statements run at once; others wait for one to end.
 pub(super) const MOST: usize = 8;
@@ -26,28 +27,33 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// long as the connection lives. Where there is no other way than one of these, it is still gone.
 ///
 /// A row is locked by others as long as their transactions are open: that is waited for, but not for ever.
+///
+/// The level of isolation is that of the statements, whatever the database, the role or the options of the pool say: at
+/// any other one a verb fails where it meets what somebody else has just changed.
 const SETTINGS: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off; \
      SET enable_hashjoin = off; SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan; SET jit = off; \
+     SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off; \
      SET lock_timeout = '5s'; SET statement_timeout = '20s'; SET idle_in_transaction_session_timeout = '20s'";
 
 #[derive(Debug)]
 pub(super) struct Connections {
     pool: PgPool,
+    home: OnceCell<Home>,
     turns: Semaphore,
     idle: Mutex<Vec<PgConnection>>,
 }
 
 /// A connection in use. Unless it is [given back](Self::give_back), it is closed: after an error or in the middle of a
-/// statement nobody knows what it would say next.
+/// statement nobody knows what it would say next. The server then rolls back a transaction that was open on it.
 pub(super) struct Connected<'a> {
     pub(super) connection: PgConnection,
-    home: &'a Connections,
+    connections: &'a Connections,
     _turn: SemaphorePermit<'a>,
 }
 
 impl Connections {
     pub(super) fn new(pool: PgPool) -> Self {
-        Self { pool, turns: Semaphore::new(MOST), idle: Mutex::default() }
+        Self { pool, home: OnceCell::new(), turns: Semaphore::new(MOST), idle: Mutex::default() }
     }
 
     pub(super) async fn get(&self) -> Result<Connected<'_>, SchedulerError> {
@@ -56,11 +62,33 @@ impl Connections {
             let idle = self.idle().pop();
             let connection = match idle {
                 Some(connection) => connection,
-                None => connect(&self.pool.connect_options()).await.map_err(failed)?,
+                None => self.connect().await?,
             };
-            Ok(Connected { connection, home: self, _turn: turn })
+            Ok(Connected { connection, connections: self, _turn: turn })
         };
         tokio::time::timeout(REACH, connected).await.map_err(SchedulerError::unavailable)?
+    }
+
+    /// Opens a connection that sees the tables that the connections of the pool see.
+    pub(super) async fn connect(&self) -> Result<PgConnection, SchedulerError> {
+        let home = self.home().await?;
+        open(&self.pool.connect_options(), home).await.map_err(failed)
+    }
+
+    /// Returns where the tables are, as a connection of the pool says.
+    pub(super) async fn home(&self) -> Result<&Home, SchedulerError> {
+        let ask = async || home::of(&mut *self.pool.acquire().await.map_err(failed)?).await;
+        self.home.get_or_try_init(ask).await
+    }
+
+    /// The same in the middle of a transaction on this connection of the application's, which waits for no other one: that
+    /// may be in the hands of somebody who waits for us.
+    pub(super) async fn home_beside(&self, lent: &mut PgConnection) -> Result<&Home, SchedulerError> {
+        let ask = async || match self.pool.try_acquire() {
+            Some(mut connection) => home::of(&mut connection).await,
+            None => home::of(lent).await,
+        };
+        self.home.get_or_try_init(ask).await
     }
 
     /// Closes those that lie idle, and waits for that.
@@ -82,8 +110,9 @@ impl Connected<'_> {
     /// idle are lost too.
     pub(super) fn give_back<T>(self, answer: &Result<T, SchedulerError>) {
         match answer {
-            Ok(_) => self.home.idle().push(self.connection),
-            Err(_) => self.home.idle().clear(),
+            Ok(_) => self.connections.idle().push(self.connection),
+            Err(error) if error.kind() == SchedulerErrorKind::Unavailable => self.connections.idle().clear(),
+            Err(_) => {}
         }
     }
 }
@@ -95,8 +124,12 @@ pub(super) async fn within<T>(
     tokio::time::timeout(ANSWER, answer).await.map_err(SchedulerError::unavailable)?
 }
 
-async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+async fn open(options: &PgConnectOptions, home: &Home) -> Result<PgConnection, sqlx::Error> {
     let mut connection = PgConnection::connect_with(options).await?;
     raw_sql(SETTINGS).execute(&mut connection).await?;
+    query("SELECT set_config('search_path', $1, false)")
+        .bind(&home.search_path)
+        .execute(&mut connection)
+        .await?;
     Ok(connection)
 }

@@ -3,188 +3,411 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, query};
 
+use super::PostgresScheduler;
+use super::claims::SWEEP_TIMEOUT;
+use super::errors::{failed, took_too_long};
+use super::rows::{COLUMNS, End, attempt, cycle, get as column, restless, state_columns};
+use super::shares::column as limit;
 use super::sql;
-use crate::cycle::{AttemptRecord, Cycle, CycleKey, Event, Refused};
+use super::turns::say;
+use crate::claim::{Claimed, Namespaces, Report};
+use crate::cycle::{AttemptRecord, Cycle, CycleKey, Event, NewCycle, Refused, Reschedule, State};
 use crate::error::SchedulerError;
-use crate::scheduler::{
-    Cancelled, Claimed, Fenced, Finished, NewCycle, Report, Reschedule, Rescheduled, Scheduled,
-};
+use crate::scheduler::{Cancelled, Fenced, Finished, Rescheduled, Scheduled};
 use crate::store::codec;
-use crate::store::shares::{STRIDE, STRIDES, Shares, behind, column as limit};
-use crate::store::sql::{COLUMNS, End, attempt, cycle, failed, get as column, restless, state_columns};
-use crate::store::verbs::{LOOKS, Now, shared_verbs};
 
-shared_verbs!(PgConnection, PgRow);
+/// How often a verb looks again at a cycle that changed between two statements. Each time somebody else got on with it.
+const LOOKS: usize = 64;
+/// How many new cycles one statement takes: each is met again among the others.
+pub(super) const CHUNK: usize = 256;
 
-pub(super) async fn schedule(
-    connection: &mut PgConnection,
-    now: Now,
-    new: &NewCycle,
-) -> Result<Scheduled, SchedulerError> {
-    let NewCycle { key, tenant, plan, first_in, payload } = new;
-    for _ in 0..LOOKS {
-        let insert = query(sql::SCHEDULE)
-            .bind(now)
-            .bind(codec::duration_ms(*first_in))
+impl PostgresScheduler {
+    /// Calls the hook, if there is one and the cycle has ended.
+    pub(super) async fn tell(
+        &self,
+        connection: &mut PgConnection,
+        cycle: &Cycle,
+    ) -> Result<(), SchedulerError> {
+        let (Some(hook), State::Ended { reason, .. }) = (&self.shared.hook, cycle.state) else {
+            return Ok(());
+        };
+        hook.on_ended(connection, cycle, reason).await.map_err(SchedulerError::hook_failed)
+    }
+
+    pub(super) async fn schedule_on(
+        &self,
+        connection: &mut PgConnection,
+        new: &NewCycle,
+    ) -> Result<Scheduled, SchedulerError> {
+        let NewCycle { key, tenant, plan, first_in, payload, metadata } = new;
+        for _ in 0..LOOKS {
+            let insert = query(sql::SCHEDULE)
+                .bind(self.now())
+                .bind(codec::duration_ms(*first_in))
+                .bind(&key.namespace)
+                .bind(&key.subject)
+                .bind(tenant)
+                .bind(i64::from(plan.max_attempts()))
+                .bind(codec::delays_text(plan))
+                .bind(codec::last_start_ms(plan))
+                .bind(i16::from(plan.jitter_percent()))
+                .bind(i64::from(plan.deferral_limit()))
+                .bind(&payload[..])
+                .bind(codec::metadata_text(metadata));
+            if let Some(row) = insert.fetch_optional(&mut *connection).await.map_err(failed)? {
+                let cycle = cycle(&row)?;
+                self.tell(connection, &cycle).await?;
+                return Ok(Scheduled::New(cycle));
+            }
+            // In a statement of its own: the one that met it may have begun before it was committed, and not see it.
+            if let Some(cycle) = get(connection, key).await? {
+                return Ok(Scheduled::Exists(cycle));
+            }
+        }
+        Err(restless())
+    }
+
+    /// Of cycles with the same key, the first one counts.
+    pub(super) async fn schedule_many_on(
+        &self,
+        connection: &mut PgConnection,
+        new: &[NewCycle],
+    ) -> Result<Vec<Scheduled>, SchedulerError> {
+        let mut begun = HashMap::with_capacity(new.len());
+        let mut first = HashMap::with_capacity(new.len());
+        for (nth, new) in new.iter().enumerate() {
+            first.entry(&new.key).or_insert(nth);
+        }
+        let mut different: Vec<&NewCycle> = first.values().map(|nth| &new[*nth]).collect();
+        // In one order, so that two callers never wait for each other.
+        different.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        for chunk in different.chunks(CHUNK) {
+            let insert = query(sql::SCHEDULE_MANY)
+                .bind(self.now())
+                .bind(all(chunk, |new| codec::duration_ms(new.first_in)))
+                .bind(all(chunk, |new| new.key.namespace.as_str()))
+                .bind(all(chunk, |new| new.key.subject.as_str()))
+                .bind(all(chunk, |new| new.tenant.as_str()))
+                .bind(all(chunk, |new| i64::from(new.plan.max_attempts())))
+                .bind(all(chunk, |new| codec::delays_text(&new.plan)))
+                .bind(all(chunk, |new| codec::last_start_ms(&new.plan)))
+                .bind(all(chunk, |new| i16::from(new.plan.jitter_percent())))
+                .bind(all(chunk, |new| i64::from(new.plan.deferral_limit())))
+                .bind(all(chunk, |new| &new.payload[..]))
+                .bind(all(chunk, |new| codec::metadata_text(&new.metadata)));
+            for row in &insert.fetch_all(&mut *connection).await.map_err(failed)? {
+                let cycle = cycle(row)?;
+                self.tell(connection, &cycle).await?;
+                begun.insert(cycle.key.clone(), cycle);
+            }
+        }
+        let mut answers = Vec::with_capacity(new.len());
+        for (nth, new) in new.iter().enumerate() {
+            let mine = first.get(&new.key) == Some(&nth);
+            answers.push(match begun.get(&new.key) {
+                Some(cycle) if mine => Scheduled::New(cycle.clone()),
+                Some(cycle) => Scheduled::Exists(cycle.clone()),
+                None => self.schedule_on(connection, new).await?,
+            });
+        }
+        Ok(answers)
+    }
+
+    pub(super) async fn extend_on(
+        &self,
+        connection: &mut PgConnection,
+        claim: &Claimed,
+        lease: Duration,
+    ) -> Result<Fenced, SchedulerError> {
+        let extended =
+            fenced(sql::EXTEND, self.now(), claim, lease).execute(connection).await.map_err(failed)?;
+        Ok(if extended.rows_affected() == 0 { Fenced::Stale } else { Fenced::Held })
+    }
+
+    pub(super) async fn extend_many_on(
+        &self,
+        connection: &mut PgConnection,
+        claims: &[Claimed],
+        lease: Duration,
+    ) -> Result<Vec<Fenced>, SchedulerError> {
+        let extend = query(sql::EXTEND_MANY)
+            .bind(self.now())
+            .bind(codec::duration_ms(lease))
+            .bind(all(claims, |claim| claim.row().unwrap_or(0)))
+            .bind(all(claims, |claim| codec::epoch_column(claim.cycle.epoch)))
+            .bind(all(claims, |claim| codec::nonce_column(claim.cycle.nonce)));
+        let mut answers = vec![None; claims.len()];
+        for row in &extend.fetch_all(&mut *connection).await.map_err(failed)? {
+            let nth: i64 = column(row, 0)?;
+            if let Some(answer) = usize::try_from(nth - 1).ok().and_then(|nth| answers.get_mut(nth)) {
+                *answer = Some(Fenced::Held);
+            }
+        }
+        // What is left is stale, or locked by somebody: that is waited for.
+        let mut all = Vec::with_capacity(claims.len());
+        for (answer, claim) in answers.into_iter().zip(claims) {
+            all.push(match answer {
+                Some(held) => held,
+                None => self.extend_on(connection, claim, lease).await?,
+            });
+        }
+        Ok(all)
+    }
+
+    pub(super) async fn defer_on(
+        &self,
+        connection: &mut PgConnection,
+        claim: &Claimed,
+        delay: Duration,
+    ) -> Result<Fenced, SchedulerError> {
+        let defer = fenced(sql::DEFER, self.now(), claim, delay).fetch_optional(&mut *connection).await;
+        let Some(row) = defer.map_err(failed)? else { return Ok(Fenced::Stale) };
+        let event = Event::Defer { fence: claim.fence(), delay };
+        if let Ok(transition) = claim.cycle.apply(event, codec::from_ms(column(&row, 0)?)) {
+            self.tell(connection, &transition.cycle).await?;
+        }
+        Ok(Fenced::Held)
+    }
+
+    /// One report. A cycle that somebody else has locked is waited for.
+    pub(super) async fn finish_on(
+        &self,
+        connection: &mut PgConnection,
+        claim: &Claimed,
+        report: &Report,
+    ) -> Result<Finished, SchedulerError> {
+        let Cycle { key, epoch, nonce, .. } = &claim.cycle;
+        let End { verdict, ending, reason, delay } = End::of(claim, report);
+        let finish = query(sql::FINISH)
+            .bind(self.now())
             .bind(&key.namespace)
             .bind(&key.subject)
-            .bind(tenant)
-            .bind(i64::from(plan.max_attempts()))
-            .bind(codec::delays_text(plan))
-            .bind(codec::last_start_ms(plan))
-            .bind(&payload[..]);
-        if let Some(row) = insert.fetch_optional(&mut *connection).await.map_err(failed)? {
-            return Ok(Scheduled::New(cycle(&row)?));
+            .bind(codec::epoch_column(*epoch))
+            .bind(codec::to_ms(claim.claimed_at))
+            .bind(verdict)
+            .bind(ending)
+            .bind(delay)
+            .bind(&report.detail[..])
+            .bind(codec::nonce_column(*nonce))
+            .bind(reason)
+            .bind(claim.row());
+        let Some(row) = finish.fetch_optional(&mut *connection).await.map_err(failed)? else {
+            return Ok(Finished::Stale);
+        };
+        let cycle = after(claim, report, column(&row, 0)?)?;
+        self.tell(connection, &cycle).await?;
+        Ok(Finished::Recorded(cycle))
+    }
+
+    pub(super) async fn cancel_on(
+        &self,
+        connection: &mut PgConnection,
+        key: &CycleKey,
+    ) -> Result<Cancelled, SchedulerError> {
+        for _ in 0..LOOKS {
+            let cancel = query(sql::CANCEL).bind(self.now()).bind(&key.namespace).bind(&key.subject);
+            if let Some(row) = cancel.fetch_optional(&mut *connection).await.map_err(failed)? {
+                let cycle = cycle(&row)?;
+                self.tell(connection, &cycle).await?;
+                return Ok(Cancelled::Cancelled(cycle));
+            }
+            let Some(cycle) = get(connection, key).await? else { return Ok(Cancelled::Unknown) };
+            // Or else it was begun, or began anew, between the two.
+            if let Some(ending) = cycle.ending() {
+                return Ok(Cancelled::Ended(ending));
+            }
         }
-        // In a statement of its own: the one that met it may have begun before it was committed, and not see it.
-        if let Some(cycle) = get(connection, key).await? {
-            return Ok(Scheduled::Exists(cycle));
+        Err(restless())
+    }
+
+    /// Reads, lets the state machine say what becomes of it, and writes that where it still is what was read.
+    pub(super) async fn reschedule_on(
+        &self,
+        connection: &mut PgConnection,
+        key: &CycleKey,
+        change: &Reschedule,
+    ) -> Result<Rescheduled, SchedulerError> {
+        for _ in 0..LOOKS {
+            let Some((old, now)) = self.read(connection, key).await? else { return Ok(Rescheduled::Unknown) };
+            let cycle = match old.apply(Event::Reschedule(change.clone()), codec::from_ms(now)) {
+                Ok(transition) => transition.cycle,
+                Err(Refused::Ended(ending)) => return Ok(Rescheduled::Ended(ending)),
+                Err(refused) => return Err(SchedulerError::invalid(format!("{refused:?}"))),
+            };
+            if write(connection, &old, &cycle).await? {
+                self.tell(connection, &cycle).await?;
+                return Ok(match old.ending() {
+                    Some(_) => Rescheduled::Reactivated(cycle),
+                    None => Rescheduled::Changed(cycle),
+                });
+            }
+        }
+        Err(restless())
+    }
+
+    /// A cycle and the time now.
+    pub(super) async fn read(
+        &self,
+        connection: &mut PgConnection,
+        key: &CycleKey,
+    ) -> Result<Option<(Cycle, i64)>, SchedulerError> {
+        let read = query(sql::READ).bind(self.now()).bind(&key.namespace).bind(&key.subject);
+        let row = read.fetch_optional(connection).await.map_err(failed)?;
+        row.map(|row| Ok((cycle(&row)?, column(&row, COLUMNS)?))).transpose()
+    }
+
+    /// How long until a cycle can be claimed, of those from the floor on.
+    pub(super) async fn next_wake_on(
+        &self,
+        connection: &mut PgConnection,
+        namespaces: &Namespaces,
+    ) -> Result<Option<Duration>, SchedulerError> {
+        let namespaces = if let Namespaces::Only(these) = namespaces {
+            these.iter().cloned().collect()
+        } else {
+            let mut list = self.shared.namespaces.read(connection).await?;
+            list.retain(|namespace| namespaces.contains(namespace));
+            list
+        };
+        let began = self.elapsed();
+        let look = self.floor().wait_from_start(began);
+        if let Some(bounded) = look {
+            if bounded {
+                say(connection, "BEGIN").await?;
+                say(connection, SWEEP_TIMEOUT).await?;
+            }
+            let wait = self.wait_from(connection, &namespaces, vec![0; namespaces.len()]).await;
+            self.floor().waited(began, self.elapsed());
+            match wait {
+                Ok(wait) => {
+                    if bounded {
+                        say(connection, "COMMIT").await?;
+                    }
+                    if wait == Some(Duration::ZERO) {
+                        // The next claim is to find it.
+                        self.floor().sweep_soon();
+                    }
+                    return Ok(wait);
+                }
+                Err(error) if took_too_long(&error) => {
+                    if bounded {
+                        say(connection, "ROLLBACK").await?;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let floors = self.floor().of(&namespaces);
+        self.wait_from(connection, &namespaces, floors).await
+    }
+
+    async fn wait_from(
+        &self,
+        connection: &mut PgConnection,
+        namespaces: &[String],
+        floors: Vec<i64>,
+    ) -> Result<Option<Duration>, SchedulerError> {
+        let wake = query(sql::NEXT_WAKE).bind(self.now()).bind(namespaces).bind(floors);
+        let wait: Option<i64> = column(&wake.fetch_one(connection).await.map_err(failed)?, 0)?;
+        Ok(wait.map(|wait| Duration::from_millis(u64::try_from(wait).unwrap_or(0))))
+    }
+
+    /// The server's time.
+    pub(super) async fn server_ms(&self, connection: &mut PgConnection) -> Result<i64, SchedulerError> {
+        column(&query(sql::NOW).bind(self.now()).fetch_one(connection).await.map_err(failed)?, 0)
+    }
+
+    /// Deletes what ended longest ago.
+    pub(super) async fn purge_ended_on(
+        &self,
+        connection: &mut PgConnection,
+        older_than: Duration,
+        most: usize,
+    ) -> Result<usize, SchedulerError> {
+        let purge =
+            query(sql::PURGE_ENDED).bind(self.now()).bind(codec::duration_ms(older_than)).bind(limit(most));
+        let count: i64 = column(&purge.fetch_one(connection).await.map_err(failed)?, 0)?;
+        Ok(usize::try_from(count).unwrap_or(0))
+    }
+}
+
+/// What a recorded report makes of the cycle that was claimed, at this time of the server. Under one fence nobody else
+/// changes what that depends on.
+pub(super) fn after(claim: &Claimed, report: &Report, now: i64) -> Result<Cycle, SchedulerError> {
+    let event = Event::Finish { fence: claim.fence(), verdict: report.verdict, retry_in: report.retry_in };
+    match claim.cycle.apply(event, codec::from_ms(now)) {
+        Ok(transition) => Ok(transition.cycle),
+        Err(refused) => {
+            Err(SchedulerError::invalid(format!("a claim of a cycle that is not leased: {refused:?}")))
         }
     }
-    Err(restless())
 }
 
-/// One look at what is due the longest, from `floor` on.
-///
-/// With the claims comes up to when all that was due is claimed now, if anything was.
-pub(super) async fn claim_front(
+pub(super) async fn get(
     connection: &mut PgConnection,
-    now: Now,
-    lease: Duration,
-    shares: &Shares,
-    floor: i64,
-) -> Result<(Vec<Claimed>, Option<i64>), SchedulerError> {
-    let plain = shares.all_have_room();
-    let text = if plain { sql::CLAIM } else { sql::CLAIM_SHARES };
-    let mut look =
-        query(text).bind(now).bind(codec::duration_ms(lease)).bind(limit(shares.limit)).bind(floor);
-    if !plain {
-        let (tenants, counts): (Vec<_>, Vec<_>) = shares.running().unzip();
-        look = look.bind(shares.per_tenant()).bind(tenants).bind(counts);
-    }
-    let rows = look.fetch_all(connection).await.map_err(failed)?;
-    let mut up_to = None;
-    for row in &rows {
-        let passed_over = if plain { None } else { column(row, COLUMNS + 3)? };
-        up_to = up_to.max(Some(passed_over.unwrap_or(column(row, COLUMNS + 2)?)));
-    }
-    Ok((claimed(&rows)?, up_to))
+    key: &CycleKey,
+) -> Result<Option<Cycle>, SchedulerError> {
+    let get = query(sql::GET).bind(&key.namespace).bind(&key.subject);
+    get.fetch_optional(connection).await.map_err(failed)?.as_ref().map(cycle).transpose()
 }
 
-/// The first due of these tenants, as many of each as it has room.
-async fn claim_of(
+pub(super) async fn attempts(
     connection: &mut PgConnection,
-    now: Now,
-    lease: Duration,
-    shares: &Shares,
-    tenants: &[String],
-) -> Result<Vec<Claimed>, SchedulerError> {
-    let rooms = tenants.iter().map(|tenant| limit(shares.room(tenant))).collect::<Vec<_>>();
-    let claim = query(sql::CLAIM_OF)
+    key: &CycleKey,
+    after: u32,
+    most: usize,
+) -> Result<Vec<AttemptRecord>, SchedulerError> {
+    let attempts =
+        query(sql::ATTEMPTS).bind(&key.namespace).bind(&key.subject).bind(i64::from(after)).bind(limit(most));
+    attempts.fetch_all(connection).await.map_err(failed)?.iter().map(attempt).collect()
+}
+
+/// Whether `cycle` is written in place of `old`.
+pub(super) async fn write(
+    connection: &mut PgConnection,
+    old: &Cycle,
+    cycle: &Cycle,
+) -> Result<bool, SchedulerError> {
+    let (state, reason, wake_at, ended_at) = state_columns(cycle.state);
+    let write = query(sql::WRITE)
+        .bind(i64::from(cycle.plan.max_attempts()))
+        .bind(codec::delays_text(&cycle.plan))
+        .bind(codec::last_start_ms(&cycle.plan))
+        .bind(state)
+        .bind(wake_at)
+        .bind(ended_at)
+        .bind(codec::epoch_column(cycle.epoch))
+        .bind(i64::from(cycle.used))
+        .bind(i64::from(cycle.lapses))
+        .bind(i64::from(cycle.reactivations))
+        .bind(i64::from(cycle.deferrals))
+        .bind(i16::from(cycle.plan.jitter_percent()))
+        .bind(i64::from(cycle.plan.deferral_limit()))
+        .bind(reason)
+        .bind(&old.key.namespace)
+        .bind(&old.key.subject)
+        .bind(codec::epoch_column(old.epoch))
+        .bind(i64::from(old.attempts))
+        .bind(state_columns(old.state).0);
+    Ok(write.execute(connection).await.map_err(failed)?.rows_affected() == 1)
+}
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+fn fenced<'q>(text: &'static str, now: Option<i64>, claim: &'q Claimed, wait: Duration) -> Query<'q> {
+    let Cycle { key, epoch, nonce, .. } = &claim.cycle;
+    query(text)
         .bind(now)
-        .bind(codec::duration_ms(lease))
-        .bind(limit(shares.limit))
-        .bind(tenants)
-        .bind(&rooms);
-    claimed(&claim.fetch_all(&mut *connection).await.map_err(failed)?)
-}
-
-pub(super) async fn finish(
-    connection: &mut PgConnection,
-    now: Now,
-    claim: &Claimed,
-    report: &Report,
-) -> Result<Finished, SchedulerError> {
-    let Cycle { key, epoch, .. } = &claim.cycle;
-    let End { verdict, ending, delay } = End::of(claim, report);
-    let finish = query(sql::FINISH)
-        .bind(now)
+        .bind(codec::duration_ms(wait))
         .bind(&key.namespace)
         .bind(&key.subject)
         .bind(codec::epoch_column(*epoch))
-        .bind(codec::to_ms(claim.claimed_at))
-        .bind(verdict)
-        .bind(ending)
-        .bind(delay)
-        .bind(&report.detail[..]);
-    let row = finish.fetch_optional(connection).await.map_err(failed)?;
-    row.map_or(Ok(Finished::Stale), |row| Ok(Finished::Recorded(cycle(&row)?)))
+        .bind(codec::nonce_column(*nonce))
+        .bind(claim.row())
 }
 
-/// Those that could be recorded at once, by their places in `reports`.
-///
-/// Of reports about the same claim the first counts: the others are left out, as are those that are stale and those whose
-/// cycle is locked by somebody else.
-pub(super) async fn finish_batch(
-    connection: &mut PgConnection,
-    now: Now,
-    reports: &[(Claimed, Report)],
-) -> Result<HashMap<usize, Cycle>, SchedulerError> {
-    let mut batch = Batch::default();
-    let mut places = HashMap::with_capacity(reports.len());
-    for (place, (claim, report)) in reports.iter().enumerate() {
-        let Cycle { key, epoch, .. } = &claim.cycle;
-        places.entry((key, *epoch)).or_insert_with(|| {
-            batch.push(claim, report);
-            place
-        });
-    }
-    let finish = query(sql::FINISH_MANY)
-        .bind(now)
-        .bind(batch.namespaces)
-        .bind(batch.subjects)
-        .bind(batch.epochs)
-        .bind(batch.started_at)
-        .bind(batch.verdicts)
-        .bind(batch.endings)
-        .bind(batch.delays)
-        .bind(batch.details);
-    let rows = finish.fetch_all(connection).await.map_err(failed)?;
-    let mut recorded = HashMap::with_capacity(rows.len());
-    for row in &rows {
-        let cycle = cycle(row)?;
-        if let Some(place) = places.get(&(&cycle.key, cycle.epoch)).copied() {
-            recorded.insert(place, cycle);
-        }
-    }
-    Ok(recorded)
-}
-
-/// Reports, column by column.
-#[derive(Default)]
-struct Batch<'a> {
-    namespaces: Vec<&'a str>,
-    subjects: Vec<&'a str>,
-    epochs: Vec<i64>,
-    started_at: Vec<i64>,
-    verdicts: Vec<i16>,
-    endings: Vec<i16>,
-    delays: Vec<i64>,
-    details: Vec<&'a [u8]>,
-}
-
-impl<'a> Batch<'a> {
-    fn push(&mut self, claim: &'a Claimed, report: &'a Report) {
-        let End { verdict, ending, delay } = End::of(claim, report);
-        self.namespaces.push(&claim.cycle.key.namespace);
-        self.subjects.push(&claim.cycle.key.subject);
-        self.epochs.push(codec::epoch_column(claim.cycle.epoch));
-        self.started_at.push(codec::to_ms(claim.claimed_at));
-        self.verdicts.push(verdict);
-        self.endings.push(ending);
-        self.delays.push(delay);
-        self.details.push(&report.detail);
-    }
-}
-
-/// How long until a cycle can be claimed, of those from `floor` on.
-pub(super) async fn next_wake(
-    connection: &mut PgConnection,
-    now: Now,
-    floor: i64,
-) -> Result<Option<Duration>, SchedulerError> {
-    wait(query(sql::NEXT_WAKE).bind(now).bind(floor).fetch_optional(connection).await)
+fn all<'a, T, C>(rows: &'a [T], value: impl Fn(&'a T) -> C) -> Vec<C> {
+    rows.iter().map(value).collect()
 }

@@ -1,91 +1,138 @@
 //! The statements.
 //!
-//! `$1` is the time of an injected clock, or null: then the time that SQLite has, the same all through a statement. Many
-//! rows are passed as JSON, which has no blobs: they are in hexadecimal there.
+//! Many rows are passed as JSON, which has no blobs: they are in hexadecimal there.
 
-use crate::store::sql::{claim, columns, columns_of_cycle, finish, id_of, new_cycle, shared_texts};
-
-macro_rules! texts {
-    ($now:literal) => {
-        shared_texts!($now);
-
-        pub(super) const SCHEDULE_SUBJECT: &str = "INSERT INTO retry_subjects (namespace, subject, payload) \
-             VALUES ($1, $2, $3) ON CONFLICT (namespace, subject) DO NOTHING";
-
-        pub(super) const SCHEDULE: &str = concat!(
-            "INSERT INTO retry_cycles ",
-            new_cycle!("id", $now),
-            " FROM retry_subjects WHERE namespace = $3 AND subject = $4 RETURNING $3, $4, ",
-            columns_of_cycle!()
-        );
-
-        /// The first due, at most `$3`, but of a tenant no more than `$4`, those counted that are running already: in
-        /// `$5` with each tenant.
-        pub(super) const CLAIM: &str = concat!(
-            "UPDATE retry_cycles SET ",
-            claim!($now),
-            " WHERE id IN (SELECT id FROM ( \
-             SELECT id, tenant, row_number() OVER (PARTITION BY tenant ORDER BY wake_at) AS number FROM ( \
-             SELECT id, tenant, wake_at FROM retry_cycles WHERE state = 0 AND wake_at <= ",
-            $now,
-            " ORDER BY wake_at LIMIT $3)) \
-             WHERE number + coalesce((SELECT value ->> 1 FROM json_each($5) WHERE value ->> 0 = tenant), 0) <= $4) ",
-            claimed!()
-        );
-
-        /// The first due of each tenant in `$4`, at most as many as are there with it, and `$3` together.
-        pub(super) const CLAIM_OF: &str = concat!(
-            "UPDATE retry_cycles SET ",
-            claim!($now),
-            " WHERE id IN (SELECT due.id FROM json_each($4) AS next CROSS JOIN retry_cycles AS due ON due.id IN ( \
-             SELECT id FROM (SELECT id, row_number() OVER (ORDER BY wake_at) AS number FROM ( \
-             SELECT id, wake_at FROM retry_cycles \
-             WHERE state = 0 AND tenant = next.value ->> 0 AND wake_at <= ",
-            $now,
-            " ORDER BY wake_at LIMIT $3)) WHERE number <= next.value ->> 1) LIMIT $3) ",
-            claimed!()
-        );
-
-        /// The attempts that the reports in `$2` end, and the time of that.
-        pub(super) const FINISH_ATTEMPTS: &str = concat!(
-            "INSERT INTO retry_attempts SELECT retry_cycles.id, attempts + 1, claimed_at, ",
-            $now,
-            ", value ->> 3, unhex(value ->> 6) FROM json_each($2) CROSS JOIN retry_subjects \
-             CROSS JOIN retry_cycles ON retry_cycles.id = retry_subjects.id \
-             WHERE namespace = value ->> 0 AND subject = value ->> 1 AND epoch = value ->> 2 \
-             AND state = 0 AND claimed_at IS NOT NULL RETURNING finished_at"
-        );
-
-        pub(super) const FINISH_CYCLES: &str = concat!(
-            "UPDATE retry_cycles SET ",
-            finish!($now, "ending", "delay"),
-            " FROM (SELECT retry_subjects.id AS of_id, namespace, subject, value ->> 2 AS of_epoch, \
-             value ->> 4 AS ending, value ->> 5 AS delay FROM json_each($2) CROSS JOIN retry_subjects \
-             WHERE namespace = value ->> 0 AND subject = value ->> 1) \
-             WHERE id = of_id AND epoch = of_epoch AND state = 0 AND claimed_at IS NOT NULL ",
-            returning!()
-        );
-
-        pub(super) const NEXT_WAKE: &str =
-            concat!("SELECT wake_at - ", $now, " FROM retry_cycles WHERE state = 0 ORDER BY wake_at LIMIT 1");
+/// The columns of a cycle, in the order in which [`read`](super::rows::read) reads them.
+macro_rules! columns {
+    () => {
+        "retry_cycles.id, retry_cycles.namespace, subject, tenant, max_attempts, delays, last_start, jitter, \
+         max_deferrals, state, reason, wake_at, claimed_at, ended_at, epoch, nonce, attempts, used, lapses, deferrals, \
+         reactivations"
     };
 }
 
-/// `RETURNING` knows no other table than the one that is changed.
-macro_rules! returning {
-    () => {
+macro_rules! namespaces_of {
+    ($which:literal) => {
         concat!(
-            "RETURNING (SELECT namespace FROM retry_subjects WHERE id = retry_cycles.id), \
-             (SELECT subject FROM retry_subjects WHERE id = retry_cycles.id), ",
-            columns_of_cycle!()
+            "WITH RECURSIVE next (name) AS (SELECT min(namespace) FROM retry_cycles WHERE ",
+            $which,
+            " UNION ALL SELECT (SELECT min(namespace) FROM retry_cycles WHERE ",
+            $which,
+            " AND namespace > next.name) FROM next WHERE next.name IS NOT NULL) \
+             SELECT name FROM next WHERE name IS NOT NULL"
         )
     };
 }
 
-macro_rules! claimed {
+macro_rules! joined {
     () => {
-        concat!(returning!(), ", claimed_at, (SELECT payload FROM retry_subjects WHERE id = retry_cycles.id)")
+        " FROM retry_subjects CROSS JOIN retry_cycles ON retry_cycles.id = retry_subjects.id "
     };
 }
 
-texts!("coalesce($1, CAST(round(unixepoch('subsec') * 1000) AS INTEGER))");
+pub(super) const COLUMNS: &str = columns!();
+
+pub(super) const GET: &str =
+    concat!("SELECT ", columns!(), joined!(), "WHERE retry_subjects.namespace = $1 AND subject = $2");
+
+/// The cycles of the keys in `$1`.
+pub(super) const GET_MANY: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM json_each($1) AS one CROSS JOIN retry_subjects ON retry_subjects.namespace = one.value ->> 0 \
+     AND subject = one.value ->> 1 CROSS JOIN retry_cycles ON retry_cycles.id = retry_subjects.id"
+);
+
+/// The cycles of the ids in `$1`, with what an attempt is given.
+pub(super) const GET_TO_CLAIM: &str = concat!(
+    "SELECT ",
+    columns!(),
+    ", payload, metadata FROM json_each($1) AS one CROSS JOIN retry_cycles ON retry_cycles.id = one.value \
+     CROSS JOIN retry_subjects ON retry_subjects.id = one.value"
+);
+
+pub(super) const SCHEDULE_SUBJECT: &str = "INSERT INTO retry_subjects (namespace, subject, payload, metadata) \
+     VALUES ($1, $2, $3, $4) ON CONFLICT (namespace, subject) DO NOTHING RETURNING id";
+
+pub(super) const SCHEDULE: &str = "INSERT INTO retry_cycles (id, namespace, tenant, max_attempts, delays, last_start, \
+     jitter, max_deferrals, state, reason, wake_at, ended_at) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+
+/// What a change of a cycle changes, but for its plan: a list for each cycle in `$1`.
+pub(super) const WRITE: &str = "UPDATE retry_cycles SET state = new.value ->> 1, reason = new.value ->> 2, \
+     wake_at = new.value ->> 3, claimed_at = new.value ->> 4, ended_at = new.value ->> 5, epoch = new.value ->> 6, \
+     nonce = new.value ->> 7, attempts = new.value ->> 8, used = new.value ->> 9, lapses = new.value ->> 10, \
+     deferrals = new.value ->> 11, reactivations = new.value ->> 12 \
+     FROM json_each($1) AS new WHERE retry_cycles.id = new.value ->> 0";
+
+pub(super) const WRITE_PLAN: &str = "UPDATE retry_cycles SET max_attempts = $2, delays = $3, last_start = $4, \
+     jitter = $5, max_deferrals = $6 WHERE id = $1";
+
+pub(super) const KEEP_ATTEMPTS: &str = "INSERT INTO retry_attempts (cycle_id, number, started_at, finished_at, verdict, \
+     detail) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, unhex(value ->> 5) \
+     FROM json_each($1)";
+
+pub(super) const ATTEMPTS: &str = "SELECT number, started_at, finished_at, verdict, detail FROM retry_attempts \
+     WHERE cycle_id = (SELECT id FROM retry_subjects WHERE namespace = $1 AND subject = $2) AND number > $3 \
+     ORDER BY number LIMIT $4";
+
+/// The namespaces with pending cycles: each found by one look into the index.
+pub(super) const NAMESPACES: &str = namespaces_of!("state = 0");
+
+/// The namespaces with ended cycles.
+pub(super) const ENDED_NAMESPACES: &str = namespaces_of!("state <> 0");
+
+pub(super) const PAUSED: &str = "SELECT namespace FROM retry_paused_namespaces ORDER BY namespace";
+
+pub(super) const PAUSE: &str = "INSERT INTO retry_paused_namespaces VALUES ($1) ON CONFLICT DO NOTHING";
+
+pub(super) const RESUME: &str = "DELETE FROM retry_paused_namespaces WHERE namespace = $1";
+
+/// Of the namespaces in `$1`, the first that can be claimed at `$2`, at most `$3`.
+pub(super) const DUE: &str = "SELECT due.id, due.tenant FROM json_each($1) AS one CROSS JOIN retry_cycles AS due \
+     ON due.id IN (SELECT id FROM retry_cycles WHERE state = 0 AND namespace = one.value AND wake_at <= $2 \
+     ORDER BY wake_at LIMIT $3) ORDER BY due.wake_at, due.id LIMIT $3";
+
+/// Tenants in the namespace `$1` with cycles that can be claimed at `$2`, in buckets up to `$3`;
+/// but not those in `$4`, and at most `$8`. Begins behind the tenant `$6` of the bucket `$5`, and
+/// looks into the index `$7` times at most: the last look is answered too.
+///
+/// A bucket has the cycles of 65 seconds. So a look meets a tenant with cycles that are due, or
+/// will be in a minute; whoever has cycles that are due later is not met, however many they are.
+/// The plus signs are for the planner: without them it compares the tenants of a whole bucket, one
+/// by one.
+pub(super) const DUE_TENANTS: &str = "WITH RECURSIVE look (id, number) AS ( \
+     SELECT (SELECT id FROM retry_cycles WHERE state = 0 AND namespace = $1 AND (bucket, tenant) > ($5, $6) \
+     ORDER BY bucket, tenant, wake_at LIMIT 1), 1 \
+     UNION ALL SELECT (SELECT behind.id FROM retry_cycles AS behind WHERE behind.state = 0 AND behind.namespace = $1 \
+     AND (behind.bucket, behind.tenant) > (+seen.bucket, +seen.tenant) \
+     ORDER BY behind.bucket, behind.tenant, behind.wake_at LIMIT 1), look.number + 1 \
+     FROM look CROSS JOIN retry_cycles AS seen ON seen.id = look.id WHERE seen.bucket <= $3 AND look.number < $7) \
+     SELECT seen.bucket, seen.tenant, seen.wake_at, look.number \
+     FROM look CROSS JOIN retry_cycles AS seen ON seen.id = look.id \
+     WHERE look.number = $7 OR seen.wake_at <= $2 AND seen.tenant NOT IN (SELECT value FROM json_each($4)) LIMIT $8";
+
+/// The first that can be claimed at `$2` of each namespace and tenant in `$1`, as many as are there
+/// with them, and at most `$3` together.
+pub(super) const DUE_OF_TENANTS: &str = "SELECT due.id, due.tenant FROM json_each($1) AS one \
+     CROSS JOIN retry_cycles AS due ON due.id IN (SELECT id FROM ( \
+     SELECT id, row_number() OVER (ORDER BY wake_at) AS number FROM (SELECT id, wake_at FROM retry_cycles \
+     WHERE state = 0 AND namespace = one.value ->> 0 AND tenant = one.value ->> 1 AND wake_at <= $2 \
+     ORDER BY wake_at LIMIT $3)) WHERE number <= one.value ->> 2) ORDER BY due.wake_at, due.id LIMIT $3";
+
+/// Lets nobody meet these until then; nothing else of them changes.
+pub(super) const SET_ASIDE: &str =
+    "UPDATE retry_cycles SET wake_at = $2 WHERE id IN (SELECT value FROM json_each($1))";
+
+pub(super) const FIRST_WAKE: &str =
+    "SELECT wake_at FROM retry_cycles WHERE state = 0 AND namespace = $1 ORDER BY wake_at LIMIT 1";
+
+/// Cycles of the namespace `$1` that ended in the state `$2` until `$3`.
+pub(super) const ENDED: &str = "SELECT id FROM retry_cycles WHERE state <> 0 AND namespace = $1 AND state = $2 \
+     AND ended_at <= $3 ORDER BY ended_at LIMIT $4";
+
+pub(super) const PURGE: [&str; 3] = [
+    "DELETE FROM retry_attempts WHERE cycle_id IN (SELECT value FROM json_each($1))",
+    "DELETE FROM retry_cycles WHERE id IN (SELECT value FROM json_each($1))",
+    "DELETE FROM retry_subjects WHERE id IN (SELECT value FROM json_each($1))",
+];

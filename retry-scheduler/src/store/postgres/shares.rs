@@ -1,30 +1,31 @@
 //! Who has room for more, while a claim is put together.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use crate::scheduler::{ClaimDue, Claimed};
-
-/// How many tenants one statement goes through.
-pub(super) const STRIDE: i64 = 256;
-/// How many such statements a claim is put together from, at most.
-pub(super) const STRIDES: usize = 4;
+use crate::claim::{ClaimDue, Claimed, Namespaces};
+use crate::store::codec;
 
 /// A claim that is being put together.
 ///
 /// First comes one look at what is due the longest. Where that leaves room although somebody is at their share, others may
-/// be due behind any number of cycles of theirs. Then the tenants are gone through one by one, from where the last claim
-/// stopped: some thousand in a call, whatever they have waiting.
+/// be due behind any number of cycles of theirs. Then the tenants with due cycles are gone through one by one, from where the
+/// last claim stopped: some thousand in a call, whatever they have waiting. When all of them were met and there is still room, what is
+/// due the longest is claimed without regard to shares.
 pub(super) struct Shares {
     pub(super) limit: usize,
     per_tenant: usize,
     running: HashMap<String, usize>,
+    namespaces: Namespaces,
+    lease: Duration,
+    nonce: u64,
 }
 
 impl Shares {
     /// `None` where nothing can be claimed.
-    pub(super) fn new(request: &ClaimDue) -> Option<Self> {
-        let &ClaimDue { limit, per_tenant, ref running, .. } = request;
-        (limit > 0 && per_tenant > 0).then(|| Self { limit, per_tenant, running: running.clone() })
+    pub(super) fn new(request: ClaimDue, nonce: u64) -> Option<Self> {
+        let ClaimDue { limit, per_tenant, running, namespaces, lease } = request;
+        (limit > 0).then_some(Self { limit, per_tenant, running, namespaces, lease, nonce })
     }
 
     /// What is left of `limit` after these, and whether somebody is at their share by now.
@@ -42,11 +43,16 @@ impl Shares {
 
     /// Whether cycles may be due that were passed over.
     pub(super) fn passed_over(&self) -> bool {
-        self.limit > 0 && self.running.values().any(|count| *count >= self.per_tenant)
+        self.limit > 0
+            && (self.per_tenant == 0 || self.running.values().any(|count| *count >= self.per_tenant))
+    }
+
+    /// Lets every tenant have what is left.
+    pub(super) fn lift(&mut self) {
+        self.per_tenant = usize::MAX;
     }
 
     /// Whether nobody can reach their share with what is left of `limit`.
-    #[cfg(feature = "postgres")]
     pub(super) fn all_have_room(&self) -> bool {
         let most = self.running.values().max().copied().unwrap_or(0);
         self.per_tenant.saturating_sub(most) >= self.limit
@@ -64,6 +70,18 @@ impl Shares {
     /// The tenants that have something running, with how much.
     pub(super) fn running(&self) -> impl Iterator<Item = (&str, i64)> {
         self.running.iter().map(|(tenant, count)| (tenant.as_str(), column(*count)))
+    }
+
+    pub(super) fn lease(&self) -> i64 {
+        codec::duration_ms(self.lease)
+    }
+
+    pub(super) fn nonce(&self) -> i64 {
+        codec::nonce_column(self.nonce)
+    }
+
+    pub(super) fn namespaces(&self) -> &Namespaces {
+        &self.namespaces
     }
 }
 
