@@ -8,14 +8,14 @@
 //!
 //! | | promised | not |
 //! |---|---|---|
-//! | attempts | each is made **at least once** and recorded **exactly once**; numbers have no gaps | made only once: a worker that dies after the effect and before the record makes it again. Hand [`Attempt::key`] to the next service, which is then asked twice with one key; or write the effect in the transaction of [`finish_in`](TransactionalScheduler::finish_in), and it happens once |
+//! | attempts | each is made **at least once** and recorded **exactly once**; numbers have no gaps | made only once: a worker that dies after the effect and before the record makes it again. Hand [`Attempt::cycle_key`] to the next service ([which key for which service](Handler#which-key-for-which-service)); or write the effect in the transaction of [`finish_in`](TransactionalScheduler::finish_in), and it happens once |
 //! | a crash | the cycle is claimed by another worker when the lease is over; nothing else is needed | sooner than that |
 //! | a worker that was given up for dead and is not | its report is refused when somebody else has claimed the cycle | that its effects elsewhere did not happen |
 //! | `cancel` and `reschedule` | what was answered is final: an attempt that runs leaves no trace | that it stops at once: its [token](Attempt::token) fires at the next heartbeat |
 //! | times | never before it is due, counted from the end of the attempt before; none begun after the plan's last start | on the dot: no later than the next poll, while a worker is free |
 //! | tenants | whoever has a million due, another's due cycle is claimed within a few calls | an order between cycles of one tenant that are claimed together |
 //! | transactions | with SQLite and PostgreSQL, a cycle that is begun, cancelled, changed or finished in the caller's transaction commits with it | in memory |
-//! | what is kept | as long as the database keeps it; [`MemoryScheduler`] forgets when its process ends | that ended cycles go by themselves; `MemoryScheduler` drops them when it needs the room |
+//! | what is kept | as long as the database keeps it; [`MemoryScheduler`] forgets when its process ends | for ever after it ended: a worker deletes cycles that ended 30 days ago, unless [`keep_ended`](WorkerBuilder::keep_ended) says otherwise; `MemoryScheduler` drops them earlier when it needs the room |
 //!
 //! # Example
 //!
@@ -116,8 +116,7 @@
 //!
 //! # What it does not do
 //!
-//! It keeps no order between cycles, and starts nothing at a time of day. It has no queue that is emptied once: a cycle stays,
-//! with its attempts, after it has ended. It does not decide which failures are worth another attempt: the handler says
+//! It keeps no order between cycles, and starts nothing at a time of day. It does not decide which failures are worth another attempt: the handler says
 //! [`Failure`](Verdict::Failure) or [`Permanent`](Verdict::Permanent). What customers may ask for is
 //! [`account_retry_policy`]'s; [`Plan::of_policy`] makes a plan of it.
 //!
@@ -132,6 +131,31 @@
 //! [`RetryScheduler`] has a numbered contract; with the feature `conformance`, the module `conformance` has a test for each
 //! number.
 //!
+//! # Metrics
+//!
+//! With the feature `metrics`, a [`Worker`] counts on the `metrics` crate. Labels are namespaces and fixed words, never a
+//! subject, a tenant, a payload or a key.
+//!
+//! | name | kind | labels | counts |
+//! |---|---|---|---|
+//! | `retry_scheduler_claimed_total` | counter | `namespace` | claims |
+//! | `retry_scheduler_attempts_total` | counter | `namespace`, `outcome` | claims that ended; outcomes are `succeeded`, `failed`, `permanent`, `crashed`, `already_recorded`, `deferred`, `refused` and `undelivered`, as in [`AttemptCounts`] |
+//! | `retry_scheduler_attempt_duration_seconds` | histogram | `namespace` | how long handlers ran |
+//! | `retry_scheduler_panics_total` | counter | `namespace` | handlers that panicked |
+//! | `retry_scheduler_timeouts_total` | counter | `namespace` | handlers that were stopped because they took too long |
+//! | `retry_scheduler_running` | gauge | | claims that the workers of this process have |
+//! | `retry_scheduler_gates_closed` | gauge | | namespaces whose service is down |
+//! | `retry_scheduler_unreadable_total` | counter | | due cycles that could not be read |
+//! | `retry_scheduler_purged_total` | counter | | ended cycles that were deleted |
+//! | `retry_scheduler_store_errors_total` | counter | `verb`, `kind` | failed calls, by verb and [kind](SchedulerErrorKind) |
+//!
+//! # Tracing
+//!
+//! With the feature `tracing`, a [`Worker`] logs on the `tracing` crate: namespace, subject and number of an attempt, never
+//! a payload, a detail, a tenant or an attempt key. A handler runs in the span `attempt`. When the cycle's [`Metadata`] has
+//! a `traceparent` ([W3C Trace Context](https://www.w3.org/TR/trace-context/)), the span has it as a field, so that a layer
+//! can link the attempt to the trace that scheduled the cycle.
+//!
 //! # Features
 //!
 //! | feature | |
@@ -139,6 +163,8 @@
 //! | `memory` (default) | `MemoryScheduler` |
 //! | `sqlite` | `SqliteScheduler` |
 //! | `postgres` | `PostgresScheduler` |
+//! | `metrics` | the worker's metrics |
+//! | `tracing` | the worker's events and spans |
 //! | `conformance` | tests for schedulers |
 //!
 //! The minimum supported Rust version is 1.95; raising it is a minor release.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, OnceLock};
 use std::thread::{self, ThreadId};
 
 use bytes::Bytes;
-use retry_scheduler::{Attempt, CycleKey, Done, NewCycle, Plan, Report, RetryScheduler, Verdict};
+use retry_scheduler::{Attempt, CycleKey, Done, Metadata, NewCycle, Plan, Report, RetryScheduler, Verdict};
 use tokio::time::sleep;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
@@ -102,7 +102,9 @@ async fn payloads_details_tenants_and_keys_are_never_told() {
         let plan = Plan::every(MINUTE, 3).unwrap();
         let (key, tenant) = (CycleKey::new(format!("kind {subject}"), subject), "TENANT".to_owned());
         let payload = Bytes::from("PAYLOAD");
-        let new = NewCycle::new(key, plan).tenant(tenant).payload(payload);
+        let metadata =
+            Metadata::from([("traceparent", format!("00-{subject}-01")), ("note", "NOTE".to_owned())]);
+        let new = NewCycle::new(key, plan).tenant(tenant).payload(payload).metadata(metadata);
         world.scheduler.schedule(new).await.unwrap();
     }
     let handler = seen.handler(|attempt: Attempt| async move {
@@ -131,7 +133,7 @@ async fn payloads_details_tenants_and_keys_are_never_told() {
     let handle = running.handle.clone();
     until("a time-out", || handle.snapshot().attempts.timed_out > 0).await;
     running.stop().await;
-    for secret in ["TENANT", "PAYLOAD", "DETAIL", "MESSAGE", ":success:"] {
+    for secret in ["TENANT", "PAYLOAD", "DETAIL", "MESSAGE", "NOTE", ":success:"] {
         assert_eq!(count(secret), 0, "{secret}");
     }
     for event in [
@@ -145,5 +147,6 @@ async fn payloads_details_tenants_and_keys_are_never_told() {
     ] {
         assert!(count(event) > 0, "{event} in {:#?}", told());
     }
-    assert!(count("SPAN attempt namespace=kind panic subject=panic number=1") > 0, "{:#?}", told());
+    let span = r#"SPAN attempt namespace=kind panic subject=panic number=1 traceparent="00-panic-01""#;
+    assert!(count(span) > 0, "{:#?}", told());
 }
