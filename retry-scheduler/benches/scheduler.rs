@@ -13,6 +13,7 @@
 #[path = "scheduler/cpu.rs"]
 mod cpu;
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::process::{self, Command};
 use std::sync::Arc;
@@ -20,11 +21,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use bytes::Bytes;
 use private_postgres::{Postgres, psql};
 use retry_scheduler::{
     ClaimDue, Claimed, CycleKey, Finished, MemoryScheduler, NewCycle, Plan, PostgresScheduler, Report,
-    RetryScheduler, SqliteScheduler, Verdict,
+    RetryScheduler, SqliteScheduler,
 };
 use sqlx::{Executor, PgPool};
 
@@ -207,7 +207,7 @@ async fn churn<S: RetryScheduler>(
                 let reports =
                     claims.into_iter().map(|claim| (claim, failure())).collect::<Vec<(Claimed, Report)>>();
                 let answers = scheduler.finish_many(reports).await.unwrap();
-                assert!(answers.iter().all(|answer| matches!(answer, Finished::Recorded(_))));
+                assert!(answers.iter().all(|answer| matches!(answer, Ok(Finished::Recorded(_)))));
                 finished.fetch_add(count, Ordering::Relaxed);
             }
         }));

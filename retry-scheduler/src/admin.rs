@@ -14,6 +14,19 @@ use crate::scheduler::RetryScheduler;
 /// The verbs of operators: to see what a scheduler holds, and to intervene.
 ///
 /// Each finds its cycles through an index and works in batches: none holds a lock for longer than a batch takes.
+///
+/// # The contract
+///
+/// 44. **Pause.** Of a paused namespace nothing is given, and `next_wake` does not count it. Attempts that run go on,
+///     and cycles can be scheduled.
+/// 45. **List.** `list` gives every cycle that matches once, page by page: namespace by namespace, pending cycles by
+///     the time at which they can be claimed, ended ones by their ends, and of the same time the older one first.
+/// 46. **Counts.** `counts` has each namespace with cycles or a pause, in their order, with the number of cycles of
+///     each class and how long the longest due could have been claimed.
+/// 47. **Run now.** After `run_now` a waiting cycle is due now, and one that is due stays due as long as it was;
+///     nothing else of it changes. A cycle that is leased or has ended stays as it is.
+/// 48. **Many changes.** `cancel_many` and `reschedule_many` do to at most `limit` cycles that match what the verbs for
+///     one would do, and nothing to others.
 #[async_trait]
 pub trait CycleAdmin: RetryScheduler {
     /// Lists at most `limit` cycles that match, namespace by namespace, behind the cycle `after`. Within a namespace,

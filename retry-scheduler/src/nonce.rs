@@ -2,11 +2,11 @@
 
 use crate::error::SchedulerError;
 
-/// A random number from the operating system.
+/// Returns a random number from the operating system, which fits a signed column.
 ///
 /// # Errors
 ///
 /// When it has none to give.
 pub(crate) fn random() -> Result<u64, SchedulerError> {
-    getrandom::u64().map_err(SchedulerError::unavailable)
+    getrandom::u64().map(|random| random >> 1).map_err(SchedulerError::unavailable)
 }

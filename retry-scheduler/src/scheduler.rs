@@ -29,8 +29,8 @@ use crate::error::SchedulerError;
 /// 5. **Share.** Of one tenant, `claim_due` gives no more than make `per_tenant` together with those in `running`, as long
 ///     as cycles of other tenants are due that have room and are not given. What is left of `limit` then goes to the
 ///     cycles that are due the longest, whatever their tenant.
-/// 6. **Fairness.** However many cycles of tenants at their share are due longer, a due cycle of another tenant is given
-///    within a few calls.
+/// 6. **Fairness.** However many cycles of tenants at their share are due longer, and however many tenants have cycles
+///    that are due later, a due cycle of another tenant is given within two calls.
 /// 7. **One holder.** Of any number of concurrent claims, each due cycle is given to one; when they are repeated, none is
 ///    left over.
 /// 8. **Takeover.** Until its lease runs out a cycle is not given away; after, the next claim is given it, with the same
@@ -65,6 +65,33 @@ use crate::error::SchedulerError;
 ///     [`Invalid`](crate::SchedulerErrorKind::Invalid) and change nothing.
 /// 25. **Independence.** What is done to one cycle changes no other.
 /// 26. **Cancellation.** A verb whose future is dropped has taken effect whole, or not at all.
+///
+/// The numbers 27 to 31 are of [transactions](TransactionalScheduler#the-contract), 44 to 48 of
+/// [operators](crate::CycleAdmin#the-contract).
+///
+/// 32. **Namespaces.** `claim_due` gives cycles of the selected namespaces only, and `next_wake` looks at no others.
+///     However many cycles of others are due longer, the first call gives what is selected and due.
+/// 33. **Unreadable cycles.** A due cycle that the scheduler cannot read is reported as
+///     [`unreadable`](crate::Claims::unreadable) and set aside: for about ten seconds no call meets it, and nothing of
+///     it changes. The call gives its neighbours.
+/// 34. **Nonces.** All claims of a call have the same nonce, and claims of two calls have different ones. A verb with
+///     the epoch of a claim and another nonce is stale.
+/// 35. **Own delay.** A failure with `retry_in` is due that long after the attempt's end, at most
+///     [`Plan::MAX_DELAY`](crate::Plan::MAX_DELAY), in place of the plan's delay.
+/// 36. **Jitter.** The delay after a failure is [`Cycle::delay`](crate::Cycle::delay) of the cycle as it was recorded.
+/// 37. **Deferral bound.** A cycle can be deferred as often as its plan says between two recorded attempts. With one
+///     deferral more it ends exhausted, now.
+/// 38. **End reasons.** A cycle that has ended says why, whichever verb ended it.
+/// 39. **Metadata.** A claim has the metadata that its cycle was scheduled with. More than its bounds allow is
+///     [`Invalid`](crate::SchedulerErrorKind::Invalid).
+/// 40. **Attempt pages.** `attempts` gives the attempts with numbers above `after`, the lowest first, and at most
+///     `limit`.
+/// 41. **Purge.** `purge_ended` deletes cycles that ended at least `older_than` ago, at most `limit`, with all that is
+///     kept of them, and nothing else. Their keys are unknown then.
+/// 42. **Many verbs.** `schedule_many`, `extend_many` and `finish_and_claim` do what the verbs for one would, in their
+///     order.
+/// 43. **Endings told.** The hook is called once for each cycle that ends, whichever verb ends it, before that verb
+///     answers.
 ///
 /// Where the numbers meet: a claim that comes too late for the last start (15) ends the cycle and is not given, so an answer
 /// can be empty while cycles are due; whoever asks again gets the others. A transaction that commits late leaves a cycle
@@ -177,7 +204,7 @@ pub trait RetryScheduler: Send + Sync + 'static {
     ///
     /// May be dropped at any time. What changes while nobody waits may be missed.
     async fn changed(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

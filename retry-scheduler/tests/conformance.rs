@@ -14,20 +14,32 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use retry_scheduler::conformance::{Clause, Harness, TransactionClause, TransactionalHarness, clock};
-use retry_scheduler::{ManualClock, MemoryScheduler};
+use retry_scheduler::conformance::{
+    AdminClause, Clause, Harness, TransactionClause, TransactionalHarness, clock,
+};
+use retry_scheduler::{Cycle, CycleKey, EndReason, ManualClock, MemoryScheduler};
 use tokio::runtime::{Builder, Runtime};
 
 use self::faults::{FAULTS, Fault};
 use self::wrong::{Connection, Transaction, Wrong};
 
 /// The scheduler in memory, on a clock that the kit moves.
-struct Memory(Arc<MemoryScheduler>, ManualClock);
+struct Memory(Arc<MemoryScheduler>, ManualClock, Endings);
+
+type Endings = Arc<Mutex<Vec<(CycleKey, EndReason)>>>;
 
 impl Memory {
     fn new() -> Self {
-        let clock = clock();
-        Self(Arc::new(MemoryScheduler::default().with_clock(clock.clone())), clock)
+        Self::of(MemoryScheduler::default())
+    }
+
+    fn of(scheduler: MemoryScheduler) -> Self {
+        let (clock, endings) = (clock(), Endings::default());
+        let told = endings.clone();
+        let scheduler = scheduler.with_clock(clock.clone()).on_ended(move |cycle, reason| {
+            told.lock().unwrap().push((cycle.key.clone(), reason));
+        });
+        Self(Arc::new(scheduler), clock, endings)
     }
 }
 
@@ -45,18 +57,24 @@ impl Harness for Memory {
     fn rounds(&self) -> usize {
         400
     }
+
+    fn endings(&self) -> Option<Vec<(CycleKey, EndReason)>> {
+        Some(self.2.lock().unwrap().clone())
+    }
 }
 
 mod memory_on_one_thread {
     use super::Memory;
 
     retry_scheduler::conformance_tests!(Memory::new(), flavor = "current_thread");
+    retry_scheduler::admin_conformance_tests!(Memory::new(), flavor = "current_thread");
 }
 
 mod memory_on_threads {
     use super::Memory;
 
     retry_scheduler::conformance_tests!(Memory::new(), flavor = "multi_thread", worker_threads = 8);
+    retry_scheduler::admin_conformance_tests!(Memory::new(), flavor = "multi_thread", worker_threads = 8);
 }
 
 mod memory_has_no_known_fault {
@@ -93,6 +111,24 @@ impl Harness for Faulty {
     fn crowd(&self) -> usize {
         300
     }
+
+    async fn spoil(&self, key: &CycleKey) -> bool {
+        self.0.set_spoilt(key, true).await;
+        true
+    }
+
+    async fn mend(&self, key: &CycleKey) {
+        self.0.set_spoilt(key, false).await;
+    }
+
+    async fn restore(&self, before: &Cycle) -> bool {
+        self.0.restore(before).await;
+        true
+    }
+
+    fn endings(&self) -> Option<Vec<(CycleKey, EndReason)>> {
+        Some(self.0.endings())
+    }
 }
 
 impl TransactionalHarness for Faulty {
@@ -116,6 +152,7 @@ mod a_scheduler_without_a_fault {
     use super::{Fault, Faulty};
 
     retry_scheduler::conformance_tests!(Faulty::new(Fault::None), flavor = "current_thread");
+    retry_scheduler::admin_conformance_tests!(Faulty::new(Fault::None), flavor = "current_thread");
     retry_scheduler::transactional_conformance_tests!(Faulty::new(Fault::None), flavor = "current_thread");
 }
 
@@ -138,7 +175,8 @@ fn a_fault_fails_its_clause_and_spares_the_others() {
     let wrong = wrong.into_inner().unwrap();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let clauses = Clause::ALL.iter().map(|clause| clause.number());
-    for clause in clauses.chain(TransactionClause::ALL.iter().map(|clause| clause.number())) {
+    let clauses = clauses.chain(TransactionClause::ALL.iter().map(|clause| clause.number()));
+    for clause in clauses.chain(AdminClause::ALL.iter().map(|clause| clause.number())) {
         let has_one = FAULTS.iter().any(|(_, fails)| fails[0] == clause);
         assert!(has_one, "no fault is meant for clause {clause}");
     }
@@ -155,6 +193,12 @@ fn failing(fault: Fault) -> BTreeSet<u8> {
         }
     }
     for clause in TransactionClause::ALL {
+        let harness = Faulty::new(fault);
+        if fails(&runtime, clause.check(&harness), &clause.to_string(), fault) {
+            failed.insert(clause.number());
+        }
+    }
+    for clause in AdminClause::ALL {
         let harness = Faulty::new(fault);
         if fails(&runtime, clause.check(&harness), &clause.to_string(), fault) {
             failed.insert(clause.number());
@@ -179,8 +223,7 @@ fn message(panic: &dyn Any) -> &str {
 fn a_scheduler_that_fails_fails_every_clause() {
     let runtime = Builder::new_current_thread().build().expect("a runtime");
     for clause in Clause::ALL {
-        let clock = clock();
-        let harness = Memory(Arc::new(MemoryScheduler::new(0).with_clock(clock.clone())), clock);
+        let harness = Memory::of(MemoryScheduler::new(0));
         let run = AssertUnwindSafe(|| runtime.block_on(clause.check(&harness)));
         let panic = std::panic::catch_unwind(run).expect_err("nothing was asked of the scheduler");
         assert!(message(&*panic).contains("failed: SchedulerError"), "{}", message(&*panic));
@@ -196,14 +239,17 @@ fn strip_links(text: &str) -> String {
 /// The kit quotes the traits' documentation.
 #[test]
 fn the_sentences_are_those_of_the_contract() {
-    let source = include_str!("../src/scheduler.rs");
+    let source = concat!(include_str!("../src/scheduler.rs"), include_str!("../src/admin.rs"));
     let numbers =
         source.lines().map(|line| line.trim_start_matches("///").trim()).collect::<Vec<_>>().join(" ");
     let contract = strip_links(&numbers).replace(['`', '*', '[', ']'], "");
     let clauses = Clause::ALL.iter().map(|clause| (clause.number(), clause.sentence()));
-    let more = TransactionClause::ALL.iter().map(|clause| (clause.number(), clause.sentence()));
+    let transactions = TransactionClause::ALL.iter().map(|clause| (clause.number(), clause.sentence()));
+    let admin = AdminClause::ALL.iter().map(|clause| (clause.number(), clause.sentence()));
+    let mut all: Vec<_> = clauses.chain(transactions).chain(admin).collect();
+    all.sort_unstable();
     let mut count = 0;
-    for (number, sentence) in clauses.chain(more) {
+    for (number, sentence) in all {
         count += 1;
         assert_eq!(number, count);
         assert!(

@@ -7,7 +7,18 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
-use retry_scheduler::{ManualClock, MemoryScheduler};
+use retry_scheduler::{Cycle, CycleAdmin, ManualClock, MemoryScheduler};
+
+impl model::Operated for Arc<MemoryScheduler> {
+    async fn set_paused(&self, namespace: &str, paused: bool) -> bool {
+        let set = if paused { self.pause(namespace).await } else { self.resume(namespace).await };
+        set.is_ok()
+    }
+
+    async fn restore(&self, _: &Cycle) -> bool {
+        false
+    }
+}
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]

@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 use private_postgres::shared_database;
 use proptest::prelude::*;
 use retry_scheduler::conformance::{Harness, TransactionalHarness, clock};
-use retry_scheduler::{ManualClock, PostgresScheduler};
+use retry_scheduler::{Cycle, ManualClock, PostgresScheduler};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
@@ -57,6 +57,16 @@ struct OnServer {
 impl OnServer {
     async fn new() -> Self {
         Self { database: Database::new().await, clock: clock() }
+    }
+}
+
+impl model::Operated for PostgresScheduler {
+    async fn set_paused(&self, _: &str, _: bool) -> bool {
+        false
+    }
+
+    async fn restore(&self, _: &Cycle) -> bool {
+        false
     }
 }
 

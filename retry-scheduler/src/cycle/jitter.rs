@@ -32,7 +32,7 @@ impl Cycle {
     }
 
     /// A number spread evenly over cycles, claims and attempts: FNV-1a of what tells them apart, then the finalizer of
-    /// MurmurHash3, because FNV leaves the high bits of short texts alike.
+    /// `MurmurHash3`, because FNV leaves the high bits of short texts alike.
     fn spread(&self) -> u64 {
         let numbers = [self.epoch, self.nonce, u64::from(self.attempts)];
         let texts = self.key.namespace.bytes().chain([0]).chain(self.key.subject.bytes());

@@ -276,7 +276,9 @@ fn jitter_spreads_cycles_evenly() {
             let key = CycleKey::new("test", format!("subject {n}"));
             let delay = Cycle { key, plan: plan.clone(), used: 1, ..leased(NOW) }.delay();
             assert!((shortest..=MINUTE).contains(&delay), "{delay:?}");
-            let place = (delay - shortest).as_millis() * 10 / ((MINUTE - shortest).as_millis() + 1);
+            let (past, most) =
+                (delay.as_millis() - shortest.as_millis(), MINUTE.as_millis() - shortest.as_millis());
+            let place = past * 10 / (most + 1);
             tenths[usize::try_from(place).unwrap()] += 1;
         }
         assert!(tenths.iter().all(|count| (1_800..2_200).contains(count)), "{percent} %: {tenths:?}");

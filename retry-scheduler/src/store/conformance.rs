@@ -31,8 +31,9 @@
 //!     }
 //! }
 //!
-//! // Twenty-six tests, from `clause_01_begin` to `clause_26_cancellation`.
+//! // A test for each clause: `clause_01_begin`, and so on.
 //! retry_scheduler::conformance_tests!(Memory::new());
+//! retry_scheduler::admin_conformance_tests!(Memory::new());
 //!
 //! // The same by hand.
 //! # #[tokio::main]
@@ -44,7 +45,8 @@
 //! ```
 //!
 //! A [`TransactionalScheduler`](crate::TransactionalScheduler) has five more, 27 to 31: [`TransactionalHarness`] and
-//! [`transactional_conformance_tests!`](crate::transactional_conformance_tests).
+//! [`transactional_conformance_tests!`](crate::transactional_conformance_tests). A [`CycleAdmin`] has another five, 44 to
+//! 48: [`admin_conformance_tests!`](crate::admin_conformance_tests).
 //!
 //! A check panics when the scheduler breaks its clause, or fails with a [`SchedulerError`](crate::SchedulerError) where it
 //! should not, and the message names the number, the sentence and what was seen.
@@ -61,12 +63,16 @@
 //! What stays untested: that a scheduler that was given no clock asks its database, that cycles outlive its process, that a
 //! verb dropped half way does not take effect much later, and whether claims stay fast.
 
+mod admin;
 mod cancellation;
 mod claims;
 mod crowd;
 mod ends;
 mod fences;
 mod leases;
+mod lives;
+mod namespaces;
+mod plans;
 mod probe;
 mod races;
 mod reports;
@@ -80,7 +86,9 @@ use std::ops::DerefMut;
 use std::time::{Duration, SystemTime};
 
 use self::probe::Probe;
+use crate::admin::CycleAdmin;
 use crate::clock::ManualClock;
+use crate::cycle::{Cycle, CycleKey, EndReason};
 use crate::scheduler::{RetryScheduler, TransactionalScheduler};
 
 /// How to open a scheduler, and the clock it goes by.
@@ -99,11 +107,40 @@ pub trait Harness: Sync {
         50
     }
 
-    /// How many due cycles of one tenant lie before another's: 3000 by default.
+    /// How many due cycles lie before the one that is wanted, and how many tenants have cycles that are due later: 3000 by
+    /// default.
     fn crowd(&self) -> usize {
         3_000
     }
+
+    /// Makes a cycle unreadable, as a newer version of the scheduler may have written it. Returns whether the harness can.
+    fn spoil(&self, key: &CycleKey) -> impl Future<Output = bool> + Send {
+        let _ = key;
+        std::future::ready(false)
+    }
+
+    /// Makes a cycle readable again.
+    fn mend(&self, key: &CycleKey) -> impl Future<Output = ()> + Send {
+        let _ = key;
+        std::future::ready(())
+    }
+
+    /// Puts an idle cycle back as it was, as a failover to a replica that lagged does. Returns whether the harness can.
+    fn restore(&self, before: &Cycle) -> impl Future<Output = bool> + Send {
+        let _ = before;
+        std::future::ready(false)
+    }
+
+    /// Returns the endings that the scheduler has told its hook of, in order, if the harness sets one.
+    fn endings(&self) -> Option<Vec<(CycleKey, EndReason)>> {
+        None
+    }
 }
+
+/// A harness of a scheduler with the verbs of operators.
+pub trait AdminHarness: Harness<Scheduler: CycleAdmin> {}
+
+impl<H: Harness<Scheduler: CycleAdmin>> AdminHarness for H {}
 
 /// How to begin and end a transaction of the caller's.
 pub trait TransactionalHarness: Harness<Scheduler: TransactionalScheduler<Self::Connection>> {
@@ -158,6 +195,18 @@ pub enum Clause {
     Bounds,
     Independence,
     Cancellation,
+    Namespaces = 32,
+    Unreadable,
+    Nonces,
+    OwnDelay,
+    Jitter,
+    DeferralBound,
+    EndReasons,
+    Metadata,
+    AttemptPages,
+    Purge,
+    ManyVerbs,
+    EndingsTold,
 }
 
 /// A number of the [contract of transactions](TransactionalScheduler#the-contract).
@@ -170,6 +219,18 @@ pub enum TransactionClause {
     NotBefore,
     FirstCommitWins,
     StaleReport,
+}
+
+/// A number of the [contract of operators' verbs](CycleAdmin#the-contract).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "`sentence` says what they are")]
+pub enum AdminClause {
+    Pause = 44,
+    List,
+    Counts,
+    RunNow,
+    ChangeMany,
 }
 
 impl Clause {
@@ -201,6 +262,18 @@ impl Clause {
         Self::Bounds,
         Self::Independence,
         Self::Cancellation,
+        Self::Namespaces,
+        Self::Unreadable,
+        Self::Nonces,
+        Self::OwnDelay,
+        Self::Jitter,
+        Self::DeferralBound,
+        Self::EndReasons,
+        Self::Metadata,
+        Self::AttemptPages,
+        Self::Purge,
+        Self::ManyVerbs,
+        Self::EndingsTold,
     ];
 
     /// Its number, from 1.
@@ -247,6 +320,18 @@ impl Clause {
             Self::Bounds => texts::bounds(probe).await,
             Self::Independence => texts::independence(probe).await,
             Self::Cancellation => cancellation::cancellation(probe).await,
+            Self::Namespaces => namespaces::namespaces(probe).await,
+            Self::Unreadable => namespaces::unreadable(probe).await,
+            Self::Nonces => plans::nonces(probe).await,
+            Self::OwnDelay => plans::own_delay(probe).await,
+            Self::Jitter => plans::jitter(probe).await,
+            Self::DeferralBound => plans::deferral_bound(probe).await,
+            Self::EndReasons => lives::end_reasons(probe).await,
+            Self::Metadata => lives::metadata(probe).await,
+            Self::AttemptPages => lives::attempt_pages(probe).await,
+            Self::Purge => lives::purge(probe).await,
+            Self::ManyVerbs => lives::many_verbs(probe).await,
+            Self::EndingsTold => lives::endings_told(probe).await,
         }
     }
 }
@@ -283,6 +368,44 @@ impl TransactionClause {
     }
 }
 
+impl AdminClause {
+    /// All of them, in order.
+    pub const ALL: &'static [Self] = &[Self::Pause, Self::List, Self::Counts, Self::RunNow, Self::ChangeMany];
+
+    /// Its number, from 44.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// Its text, with its name in front.
+    pub fn sentence(self) -> &'static str {
+        sentences::of(self.number())
+    }
+
+    /// Checks that the scheduler keeps this clause.
+    ///
+    /// # Panics
+    ///
+    /// When it does not, and when a verb fails.
+    pub async fn check<H: AdminHarness>(self, harness: &H) {
+        let probe = &Probe::new(self, harness).await;
+        match self {
+            Self::Pause => admin::pause(probe).await,
+            Self::List => admin::list(probe).await,
+            Self::Counts => admin::counts(probe).await,
+            Self::RunNow => admin::run_now(probe).await,
+            Self::ChangeMany => admin::change_many(probe).await,
+        }
+    }
+}
+
+/// Number and text, as a failed check begins.
+impl fmt::Display for AdminClause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "clause {}, {}", self.number(), self.sentence())
+    }
+}
+
 /// Number and text, as a failed check begins.
 impl fmt::Display for Clause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -297,7 +420,7 @@ impl fmt::Display for TransactionClause {
     }
 }
 
-/// Writes a test for each clause of the scheduler's contract, `clause_01_begin` to `clause_26_cancellation`.
+/// Writes a test for each clause of the scheduler's contract, from `clause_01_begin` on.
 ///
 /// The first argument makes the [`Harness`](crate::conformance::Harness), anew in each test; it may await. What follows
 /// goes to `#[tokio::test]`, which the calling crate must have; without it the tests run on four threads. See
@@ -335,6 +458,18 @@ macro_rules! conformance_tests {
             clause_24_bounds Bounds
             clause_25_independence Independence
             clause_26_cancellation Cancellation
+            clause_32_namespaces Namespaces
+            clause_33_unreadable Unreadable
+            clause_34_nonces Nonces
+            clause_35_own_delay OwnDelay
+            clause_36_jitter Jitter
+            clause_37_deferral_bound DeferralBound
+            clause_38_end_reasons EndReasons
+            clause_39_metadata Metadata
+            clause_40_attempt_pages AttemptPages
+            clause_41_purge Purge
+            clause_42_many_verbs ManyVerbs
+            clause_43_endings_told EndingsTold
         }
     };
     (@each $harness:tt $runtime:tt $clauses:ident $($name:ident $clause:ident)+) => {
@@ -364,6 +499,26 @@ macro_rules! transactional_conformance_tests {
             clause_29_not_before NotBefore
             clause_30_first_commit_wins FirstCommitWins
             clause_31_stale_report StaleReport
+        }
+    };
+}
+
+/// Writes a test for each clause of the contract of operators' verbs, `clause_44_pause` to `clause_48_change_many`.
+///
+/// The arguments are those of [`conformance_tests!`](crate::conformance_tests), with an
+/// [`AdminHarness`](crate::conformance::AdminHarness).
+#[macro_export]
+macro_rules! admin_conformance_tests {
+    ($harness:expr $(,)?) => {
+        $crate::admin_conformance_tests!($harness, flavor = "multi_thread", worker_threads = 4);
+    };
+    ($harness:expr, $($runtime:tt)+) => {
+        $crate::conformance_tests! { @each [$harness] [$($runtime)+] AdminClause
+            clause_44_pause Pause
+            clause_45_list List
+            clause_46_counts Counts
+            clause_47_run_now RunNow
+            clause_48_change_many ChangeMany
         }
     };
 }

@@ -131,14 +131,15 @@ impl RetryScheduler for MemoryScheduler {
 
     async fn extend(&self, claim: &Claimed, lease: Duration) -> Result<Fenced, SchedulerError> {
         let event = Event::Extend { fence: claim.fence(), lease };
-        Ok(fenced(self.change(|cycles, now| cycles.apply(&claim.cycle.key, event, now))))
+        let applied = self.change(|cycles, now| cycles.apply(&claim.cycle.key, event, now));
+        Ok(fenced(applied.as_ref()))
     }
 
     async fn extend_many(&self, claims: &[Claimed], lease: Duration) -> Result<Vec<Fenced>, SchedulerError> {
         Ok(self.change(|cycles, now| {
             let extend = |claim: &Claimed| {
                 let event = Event::Extend { fence: claim.fence(), lease };
-                fenced(cycles.apply(&claim.cycle.key, event, now))
+                fenced(cycles.apply(&claim.cycle.key, event, now).as_ref())
             };
             claims.iter().map(extend).collect()
         }))
@@ -164,7 +165,8 @@ impl RetryScheduler for MemoryScheduler {
 
     async fn defer(&self, claim: &Claimed, delay: Duration) -> Result<Fenced, SchedulerError> {
         let event = Event::Defer { fence: claim.fence(), delay };
-        Ok(fenced(self.change(|cycles, now| cycles.apply(&claim.cycle.key, event, now))))
+        let applied = self.change(|cycles, now| cycles.apply(&claim.cycle.key, event, now));
+        Ok(fenced(applied.as_ref()))
     }
 
     async fn cancel(&self, key: &CycleKey) -> Result<Cancelled, SchedulerError> {
@@ -221,6 +223,6 @@ impl fmt::Debug for MemoryScheduler {
     }
 }
 
-fn fenced(applied: Option<Result<Cycle, Refused>>) -> Fenced {
+fn fenced(applied: Option<&Result<Cycle, Refused>>) -> Fenced {
     if let Some(Ok(_)) = applied { Fenced::Held } else { Fenced::Stale }
 }

@@ -76,6 +76,9 @@ impl Wrong {
         let at = if let Event::Claim { .. } = event { now.max(before_wake(&before)) } else { now };
         let mut cycle = before.apply(event.clone(), at)?.cycle;
         self.bend_cycle(&row.cycle, &event, &mut cycle, now);
+        if cycle.ending().is_some() {
+            self.tell(&cycle);
+        }
         row.cycle = cycle.clone();
         Ok(cycle)
     }
@@ -105,6 +108,19 @@ impl Wrong {
             }
             (Fault::ExtendUnfenced, Event::Extend { lease, .. }) => Event::Extend { fence: current, lease },
             (Fault::DeferUnfenced, Event::Defer { delay, .. }) => Event::Defer { fence: current, delay },
+            (Fault::NonceIgnored, Event::Finish { fence, verdict, retry_in })
+                if fence.epoch == current.epoch =>
+            {
+                Event::Finish { fence: current, verdict, retry_in }
+            }
+            (Fault::DeferralsUnbounded, event @ Event::Defer { .. }) => {
+                before.deferrals = 0;
+                event
+            }
+            (Fault::JitterIgnored, event @ Event::Finish { .. }) => {
+                before.plan = before.plan.clone().jitter(0).unwrap();
+                event
+            }
             (Fault::LaterEpochHeld, Event::Finish { fence, verdict, retry_in })
                 if fence.epoch > current.epoch =>
             {
@@ -227,6 +243,14 @@ impl Wrong {
             (Fault::ReactivationKeepsUsed, Event::Reschedule(_)) if before.ending().is_some() => {
                 cycle.used = before.used;
             }
+            (Fault::DeferralsKept, Event::Finish { .. }) => cycle.deferrals = before.deferrals,
+            (Fault::DeferralsUnbounded, Event::Defer { .. }) => cycle.deferrals = before.deferrals + 1,
+            (Fault::ReasonForgotten, _) => {
+                if let Some(EndReason::TooLate) = cycle.end_reason() {
+                    cycle.state = State::ended(EndReason::AttemptsUsedUp, until(cycle));
+                }
+            }
+            (Fault::RunNowIsAChange, Event::RunNow) => cycle.epoch += 1,
             (Fault::NumbersRestart, Event::Reschedule(_)) if before.ending().is_some() => cycle.attempts = 0,
             _ => {}
         }

@@ -1,9 +1,10 @@
 //! A simple scheduler, right but for one fault.
 
+mod admin;
 mod bend;
 mod transaction;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -12,8 +13,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use retry_scheduler::{
     AttemptRecord, Cancelled, ClaimDue, Claimed, Claims, Clock, Cycle, CycleKey, EndReason, Event, Fenced,
-    Finished, MAX_BYTES, ManualClock, Namespaces, NewCycle, Refused, Report, Reschedule, Rescheduled,
-    RetryScheduler, Scheduled, SchedulerError, State,
+    Finished, MAX_BYTES, ManualClock, Metadata, Namespaces, NewCycle, Refused, Report, Reschedule,
+    Rescheduled, RetryScheduler, Scheduled, SchedulerError, State, Unreadable,
 };
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::yield_now;
@@ -30,12 +31,15 @@ pub(crate) struct Wrong {
     /// What was there before the open transaction, for those who do not wait.
     before: Arc<Mutex<Option<Rows>>>,
     nonces: Arc<AtomicU64>,
+    endings: Arc<std::sync::Mutex<Vec<(CycleKey, EndReason)>>>,
 }
 
 #[derive(Clone, Default)]
+#[expect(clippy::struct_field_names, reason = "the rows are the main thing")]
 struct Rows {
     last_id: u64,
     rows: HashMap<CycleKey, Row>,
+    paused: BTreeSet<String>,
 }
 
 #[derive(Clone)]
@@ -43,7 +47,12 @@ struct Row {
     id: u64,
     cycle: Cycle,
     payload: Bytes,
+    metadata: Metadata,
     attempts: Vec<AttemptRecord>,
+    /// It cannot be read.
+    spoilt: bool,
+    /// Until then nobody meets it.
+    aside: Option<SystemTime>,
     /// Leased to a caller who never heard of it.
     lost: bool,
     /// When an attempt that is asked to stop was cancelled.
@@ -60,11 +69,12 @@ impl Wrong {
             rows: Arc::default(),
             before: Arc::default(),
             nonces: Arc::new(AtomicU64::new(1)),
+            endings: Arc::default(),
         }
     }
 
     fn nonce(&self) -> u64 {
-        self.nonces.fetch_add(1, Ordering::Relaxed)
+        if self.is(Fault::OneNonce) { 1 } else { self.nonces.fetch_add(1, Ordering::Relaxed) }
     }
 
     fn is(&self, fault: Fault) -> bool {
@@ -97,9 +107,18 @@ impl Wrong {
         let mut cycle = Cycle::new(&new, self.now());
         cycle.used = u32::from(self.is(Fault::UsedFromOne));
         rows.last_id += 1;
-        let (id, payload) = (rows.last_id, new.payload);
-        let row =
-            Row { id, cycle: cycle.clone(), payload, attempts: Vec::new(), lost: false, cancel_asked: false };
+        let row = Row {
+            id: rows.last_id,
+            cycle: cycle.clone(),
+            payload: new.payload,
+            metadata: if self.is(Fault::MetadataLost) { Metadata::new() } else { new.metadata },
+            attempts: Vec::new(),
+            spoilt: false,
+            aside: None,
+            lost: false,
+            cancel_asked: false,
+        };
+        self.tell(&cycle);
         rows.rows.insert(name, row);
         Ok(Scheduled::New(cycle))
     }
@@ -110,7 +129,8 @@ impl Wrong {
         let mut due: Vec<_> = rows
             .rows
             .iter()
-            .filter(|(name, _)| request.namespaces.contains(&name.namespace))
+            .filter(|(_, row)| self.is_open(rows, row, &request.namespaces))
+            .filter(|(_, row)| row.aside.is_none_or(|until| until <= now))
             .filter_map(|(name, row)| {
                 let wake = self.wake(row).filter(|wake| *wake <= now)?;
                 Some((self.rank(row, wake), name.clone()))
@@ -136,11 +156,46 @@ impl Wrong {
         names
     }
 
-    fn lease_on(&self, rows: &mut Rows, name: &CycleKey, lease: Duration) -> Option<Claimed> {
+    fn is_open(&self, rows: &Rows, row: &Row, namespaces: &Namespaces) -> bool {
+        let name = &row.cycle.key.namespace;
+        (self.is(Fault::NamespacesIgnored) || namespaces.contains(name))
+            && (self.is(Fault::PauseForgotten) || !rows.paused.contains(name))
+    }
+
+    fn tell(&self, cycle: &Cycle) {
+        if let Some(reason) = cycle.end_reason()
+            && !(self.is(Fault::CancelUntold) && reason == EndReason::Cancelled)
+        {
+            self.endings.lock().unwrap().push((cycle.key.clone(), reason));
+        }
+    }
+
+    fn lease_on(
+        &self,
+        rows: &mut Rows,
+        name: &CycleKey,
+        (lease, nonce): (Duration, u64),
+        unreadable: &mut Vec<Unreadable>,
+    ) -> Option<Claimed> {
         let row = rows.rows.get_mut(name)?;
-        let cycle = self.apply(row, Event::Claim { lease, nonce: self.nonce() }).ok()?;
+        if row.spoilt {
+            if self.is(Fault::UnreadableLeased) {
+                let _ = self.apply(row, Event::Claim { lease, nonce });
+            }
+            if !self.is(Fault::UnreadableMetAgain) {
+                row.aside = Some(self.now() + Duration::from_secs(10));
+            }
+            let error = SchedulerError::invalid("it is spoilt");
+            unreadable.push(Unreadable::new(Some(row.cycle.key.clone()), error));
+            return None;
+        }
+        if self.is(Fault::UnreadableStops) && !unreadable.is_empty() {
+            return None;
+        }
+        let cycle = self.apply(row, Event::Claim { lease, nonce }).ok()?;
         let State::Pending(_) = cycle.state else { return None };
-        let mut claimed = Claimed::new(cycle, row.payload.clone(), self.now());
+        let claimed = Claimed::new(cycle, row.payload.clone(), self.now());
+        let mut claimed = claimed.metadata(row.metadata.clone());
         self.bend_claimed(&mut claimed);
         Some(claimed)
     }
@@ -149,8 +204,11 @@ impl Wrong {
         self.check_report(report)?;
         let now = self.now();
         let Some(row) = rows.rows.get_mut(&self.name(&claim.cycle.key)) else { return Ok(Finished::Stale) };
-        let event =
-            Event::Finish { fence: claim.fence(), verdict: report.verdict, retry_in: report.retry_in };
+        let event = Event::Finish {
+            fence: claim.fence(),
+            verdict: report.verdict,
+            retry_in: report.retry_in.filter(|_| !self.is(Fault::OwnDelayIgnored)),
+        };
         let Ok(cycle) = self.apply(row, event) else { return Ok(Finished::Stale) };
         row.attempts.push(AttemptRecord::new(
             if self.is(Fault::NumbersRestart) { cycle.used } else { cycle.attempts },
@@ -227,6 +285,16 @@ impl RetryScheduler for Wrong {
         self.schedule_on(&mut *self.lock().await, new)
     }
 
+    async fn schedule_many(&self, new: Vec<NewCycle>) -> Answer<Vec<Scheduled>> {
+        let mut rows = self.lock().await;
+        let answers = new.into_iter().map(|new| self.schedule_on(&mut rows, new));
+        let mut answers = answers.collect::<Answer<Vec<_>>>()?;
+        if self.is(Fault::ManyReversed) {
+            answers.reverse();
+        }
+        Ok(answers)
+    }
+
     async fn claim_due(&self, request: ClaimDue) -> Answer<Claims> {
         let due = self.find_due(&*self.lock().await, &request);
         match self.fault {
@@ -243,8 +311,17 @@ impl RetryScheduler for Wrong {
             _ => {}
         }
         let mut rows = self.lock().await;
-        let claims = due.iter().filter_map(|name| self.lease_on(&mut rows, name, request.lease));
-        Ok(claims.collect::<Vec<_>>().into())
+        let terms = (request.lease, self.nonce());
+        let mut unreadable = Vec::new();
+        let claims = due.iter().filter_map(|name| self.lease_on(&mut rows, name, terms, &mut unreadable));
+        let mut claims = Claims::from(claims.collect::<Vec<_>>());
+        claims.unreadable = unreadable;
+        if self.is(Fault::UnreadableFails)
+            && let Some(one) = claims.unreadable.pop()
+        {
+            return Err(one.error);
+        }
+        Ok(claims)
     }
 
     async fn extend(&self, claim: &Claimed, lease: Duration) -> Answer<Fenced> {
@@ -357,20 +434,31 @@ impl RetryScheduler for Wrong {
         self.check_key(key)?;
         let rows = self.lock().await;
         let attempts = rows.rows.get(&self.name(key)).into_iter().flat_map(|row| &row.attempts);
+        let after = if self.is(Fault::PagesOverlap) { after.saturating_sub(1) } else { after };
         Ok(attempts.filter(|attempt| attempt.number > after).take(limit).cloned().collect())
     }
 
     async fn purge_ended(&self, older_than: Duration, limit: usize) -> Answer<usize> {
         let (mut rows, now) = (self.lock().await, self.now());
+        let older_than = if self.is(Fault::PurgeTooEarly) { Duration::ZERO } else { older_than };
         let old = |row: &Row| matches!(row.cycle.state, State::Ended { at, .. } if at + older_than <= now);
-        let names: Vec<_> =
-            rows.rows.iter().filter(|(_, row)| old(row)).map(|(name, _)| name.clone()).collect();
-        Ok(names.iter().take(limit).filter_map(|name| rows.rows.remove(name)).count())
+        let names = rows.rows.iter().filter(|(_, row)| old(row)).map(|(name, _)| name.clone());
+        let names: Vec<_> = names.take(limit).collect();
+        for name in &names {
+            if self.is(Fault::PurgeKeepsKeys) {
+                rows.rows.entry(name.clone()).and_modify(|row| row.attempts.clear());
+            } else {
+                rows.rows.remove(name);
+            }
+        }
+        Ok(names.len())
     }
 
     async fn next_wake(&self, namespaces: &Namespaces) -> Answer<Option<Duration>> {
         let (rows, now) = (self.lock().await, self.now());
-        let selected = rows.rows.values().filter(|row| namespaces.contains(&row.cycle.key.namespace));
+        let all = Namespaces::All;
+        let namespaces = if self.is(Fault::WakeOfAll) { &all } else { namespaces };
+        let selected = rows.rows.values().filter(|row| self.is_open(&rows, row, namespaces));
         let wakes = selected.filter_map(|row| match row.cycle.state {
             State::Ended { at, .. } => self.is(Fault::WakeOfEnded).then_some(at),
             State::Pending(_) if self.is(Fault::WakeIgnoresLeases) && is_leased(&row.cycle) => None,

@@ -5,7 +5,7 @@
 
 mod steps;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -23,16 +23,33 @@ use self::steps::{PlanOf, SUBJECTS, Step};
 /// Takes the steps, and panics where the scheduler and the model disagree.
 ///
 /// The two handles are on the same cycles and go by the clock. What earlier runs left pending is called off first.
-pub(crate) async fn run<S: RetryScheduler>(handles: [S; 2], clock: &ManualClock, steps: Vec<Step>) {
+pub(crate) async fn run<S: Operated>(handles: [S; 2], clock: &ManualClock, steps: Vec<Step>) {
     static RUNS: AtomicU32 = AtomicU32::new(0);
     let namespace = format!("run {} {}", std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed));
-    let mut world =
-        World { handles, clock, namespace, turn: 0, known: BTreeMap::new(), claims: Vec::new(), given: 0 };
+    let mut world = World {
+        handles,
+        clock,
+        namespace,
+        turn: 0,
+        known: BTreeMap::new(),
+        claims: Vec::new(),
+        given: 0,
+        paused: BTreeSet::new(),
+    };
     world.sweep().await;
     for step in steps {
         world.take(step).await;
         world.compare().await;
     }
+}
+
+/// What a model run does to a scheduler beside the verbs, where it can.
+pub(crate) trait Operated: RetryScheduler {
+    /// Pauses or resumes a namespace. Returns whether it can.
+    async fn set_paused(&self, namespace: &str, paused: bool) -> bool;
+
+    /// Puts an idle cycle back as it was, as a failover that lost a claim does. Returns whether it can.
+    async fn restore(&self, before: &Cycle) -> bool;
 }
 
 struct World<'a, S> {
@@ -44,10 +61,11 @@ struct World<'a, S> {
     /// Every claim that was given and has not crashed, with its serial number.
     claims: Vec<(usize, Claimed)>,
     given: usize,
+    paused: BTreeSet<String>,
 }
 
 /// What must be known of a cycle.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Known {
     max_attempts: u32,
     delays: Vec<u64>,
@@ -121,17 +139,27 @@ impl Known {
     }
 }
 
-impl<S: RetryScheduler> World<'_, S> {
+impl<S: Operated> World<'_, S> {
     fn now(&self) -> u64 {
         millis(self.clock.now())
     }
 
     fn key(&self, subject: u8) -> CycleKey {
-        CycleKey::new(&self.namespace, subject.to_string())
+        CycleKey::new(self.space(subject / 2 % 2), subject.to_string())
+    }
+
+    /// One of the two namespaces of the run.
+    fn space(&self, number: u8) -> String {
+        format!("{} {number}", self.namespace)
+    }
+
+    fn is_open(&self, subject: u8, namespaces: &Namespaces) -> bool {
+        let namespace = self.space(subject / 2 % 2);
+        namespaces.contains(&namespace) && !self.paused.contains(&namespace)
     }
 
     fn subject(&self, key: &CycleKey) -> u8 {
-        assert_eq!(key.namespace, self.namespace, "a cycle of another run");
+        assert!(key.namespace.starts_with(&self.namespace), "a cycle of another run");
         key.subject.parse().unwrap()
     }
 
@@ -142,6 +170,10 @@ impl<S: RetryScheduler> World<'_, S> {
     }
 
     async fn sweep(&mut self) {
+        for space in 0..2 {
+            let namespace = self.space(space);
+            self.handle().set_paused(&namespace, false).await;
+        }
         while let Some(wait) = self.handle().next_wake(&Namespaces::All).await.unwrap() {
             self.clock.advance(wait);
             for claim in self.handle().claim_due(ask(100, 5_000)).await.unwrap() {
@@ -167,9 +199,22 @@ impl<S: RetryScheduler> World<'_, S> {
         match step {
             Step::Pass { time } => self.clock.advance(Duration::from_millis(time)),
             Step::Schedule { subject, plan, first_in } => self.schedule(subject, &plan, first_in).await,
-            Step::Claim { worker, limit, lease, per_tenant } => {
-                self.claim(worker, ask(limit, lease).per_tenant(per_tenant)).await;
+            Step::Claim { worker, limit, lease, per_tenant, of } => {
+                self.claim(worker, ask(limit, lease).per_tenant(per_tenant).namespaces(self.selection(of)))
+                    .await;
             }
+            Step::ClaimAndLose { worker } => self.claim_and_lose(worker).await,
+            Step::Pause { space, paused } => {
+                let namespace = self.space(space);
+                if self.handle().set_paused(&namespace, paused).await {
+                    if paused {
+                        self.paused.insert(namespace)
+                    } else {
+                        self.paused.remove(&namespace)
+                    };
+                }
+            }
+            Step::Purge { older_than } => self.purge(older_than).await,
             Step::ClaimAll { lease } => {
                 let lease = lease.max(1);
                 let mut empty = 0;
@@ -179,7 +224,9 @@ impl<S: RetryScheduler> World<'_, S> {
                     empty = if self.given == before { empty + 1 } else { 0 };
                 }
                 let now = self.now();
-                let left = self.known.values().find(|known| known.wake().is_some_and(|wake| wake <= now));
+                let open = self.known.iter().filter(|(subject, _)| self.is_open(**subject, &Namespaces::All));
+                let left =
+                    open.map(|(_, known)| known).find(|known| known.wake().is_some_and(|at| at <= now));
                 assert!(left.is_none(), "never given: {left:?}");
             }
             Step::Extend { claim, lease } => {
@@ -229,24 +276,26 @@ impl<S: RetryScheduler> World<'_, S> {
                     self.claims.retain(|(other, _)| *other != serial);
                 }
             }
-            Step::Cancel { subject } => {
-                let (key, now) = (self.key(subject), self.now());
-                let answer = self.handle().cancel(&key).await.unwrap();
-                match (answer, self.known.get_mut(&subject)) {
-                    (Cancelled::Unknown, None) => {}
-                    (Cancelled::Ended(said), Some(Known { phase: Phase::Over { reason, .. }, .. })) => {
-                        assert_eq!(said, reason.ending());
-                    }
-                    (Cancelled::Cancelled(cycle), Some(known)) if known.wake().is_some() => {
-                        known.phase = Phase::Over { reason: EndReason::Cancelled, at: now };
-                        grown(known, &cycle);
-                    }
-                    (answer, known) => panic!("cancel of {known:?} was {answer:?}"),
-                }
-            }
+            Step::Cancel { subject } => self.cancel(subject).await,
             Step::Reschedule { subject, plan, next_in, reactivate } => {
                 self.reschedule(subject, &plan, next_in, reactivate).await;
             }
+        }
+    }
+
+    async fn cancel(&mut self, subject: u8) {
+        let (key, now) = (self.key(subject), self.now());
+        let answer = self.handle().cancel(&key).await.unwrap();
+        match (answer, self.known.get_mut(&subject)) {
+            (Cancelled::Unknown, None) => {}
+            (Cancelled::Ended(said), Some(Known { phase: Phase::Over { reason, .. }, .. })) => {
+                assert_eq!(said, reason.ending());
+            }
+            (Cancelled::Cancelled(cycle), Some(known)) if known.wake().is_some() => {
+                known.phase = Phase::Over { reason: EndReason::Cancelled, at: now };
+                grown(known, &cycle);
+            }
+            (answer, known) => panic!("cancel of {known:?} was {answer:?}"),
         }
     }
 
@@ -316,6 +365,7 @@ impl<S: RetryScheduler> World<'_, S> {
     async fn claim(&mut self, worker: usize, request: ClaimDue) {
         let (now, lease) = (self.now(), request.lease);
         let answer = self.handles[worker].claim_due(request.clone()).await.unwrap();
+        assert!(answer.unreadable.is_empty());
         let late = self.meet_last_starts(now).await;
         let mut shares: HashMap<String, usize> = HashMap::new();
         let mut latest = 0;
@@ -328,6 +378,7 @@ impl<S: RetryScheduler> World<'_, S> {
             *shares.entry(tenant(subject)).or_default() += 1;
             self.given += 1;
             let serial = self.given;
+            assert!(self.is_open(subject, &request.namespaces), "{claim:?} is not selected, or paused");
             let known = self.known.get_mut(&subject).unwrap();
             let wake = known.wake().filter(|wake| *wake <= now);
             latest = latest.max(wake.unwrap_or_else(|| panic!("{claim:?} was given at {now}: {known:?}")));
@@ -350,7 +401,8 @@ impl<S: RetryScheduler> World<'_, S> {
             return;
         }
         let share = |tenant: &str| shares.get(tenant).copied().unwrap_or_default();
-        let left = self.known.iter().filter(|(_, known)| known.wake().is_some_and(|wake| wake <= now));
+        let left = self.known.iter().filter(|(subject, _)| self.is_open(**subject, &request.namespaces));
+        let left = left.filter(|(_, known)| known.wake().is_some_and(|wake| wake <= now));
         let left: Vec<_> =
             left.map(|(subject, known)| (tenant(*subject), known.wake().unwrap_or_default())).collect();
         // While somebody with room waits, nobody has more than their share, nor what is due later.
@@ -361,6 +413,41 @@ impl<S: RetryScheduler> World<'_, S> {
         });
         let good = good && (count == request.limit || left.is_empty());
         assert!(good || request.limit == 0, "{request:?} at {now} left {:?}", self.known);
+    }
+
+    /// All namespaces, or one of the run's.
+    fn selection(&self, of: Option<u8>) -> Namespaces {
+        match of {
+            None => Namespaces::All,
+            Some(0) => Namespaces::only([self.space(0)]),
+            Some(space) => Namespaces::except([self.space(1 - space.min(1))]),
+        }
+    }
+
+    /// Claims, and a failover puts the cycle back as it was. The claim may still speak up.
+    async fn claim_and_lose(&mut self, worker: usize) {
+        let mut before = BTreeMap::new();
+        for (subject, known) in &self.known {
+            let cycle = self.handles[worker].get(&self.key(*subject)).await.unwrap().unwrap();
+            before.insert(*subject, (known.clone(), cycle));
+        }
+        let claims = self.claims.len();
+        self.claim(worker, ask(1, 5_000)).await;
+        let Some((_, claim)) = self.claims.get(claims).cloned() else { return };
+        let (known, cycle) = &before[&self.subject(&claim.cycle.key)];
+        if let State::Pending(Activity::Idle { .. }) = cycle.state
+            && self.handle().restore(cycle).await
+        {
+            self.known.insert(self.subject(&claim.cycle.key), known.clone());
+        }
+    }
+
+    async fn purge(&mut self, older_than: u64) {
+        let now = self.now();
+        let old = |known: &Known| matches!(known.phase, Phase::Over { at, .. } if at + older_than <= now);
+        // Those of other runs go too.
+        while self.handle().purge_ended(Duration::from_millis(older_than), 3).await.unwrap() > 0 {}
+        self.known.retain(|_, known| !old(known));
     }
 
     /// A claim ends what it meets after its last start; which it meets is its own affair. Says how many.
@@ -434,9 +521,13 @@ impl<S: RetryScheduler> World<'_, S> {
             self.agree(subject, &cycle.unwrap());
         }
         let now = self.now();
-        let first = self.known.values().filter_map(Known::wake).min();
-        let wanted = first.map(|wake| Duration::from_millis(wake.saturating_sub(now)));
-        assert_eq!(self.handle().next_wake(&Namespaces::All).await.unwrap(), wanted);
+        for of in [None, Some(0), Some(1)] {
+            let selection = self.selection(of);
+            let open = self.known.iter().filter(|(subject, _)| self.is_open(**subject, &selection));
+            let first = open.filter_map(|(_, known)| known.wake()).min();
+            let wanted = first.map(|wake| Duration::from_millis(wake.saturating_sub(now)));
+            assert_eq!(self.handle().next_wake(&selection).await.unwrap(), wanted, "{selection:?}");
+        }
     }
 }
 

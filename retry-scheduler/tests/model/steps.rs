@@ -17,6 +17,18 @@ pub(crate) enum Step {
         limit: usize,
         lease: u64,
         per_tenant: usize,
+        of: Option<u8>,
+    },
+    /// What the claim did is lost, but the claim is not.
+    ClaimAndLose {
+        worker: usize,
+    },
+    Pause {
+        space: u8,
+        paused: bool,
+    },
+    Purge {
+        older_than: u64,
     },
     /// Both workers claim until there is nothing more.
     ClaimAll {
@@ -79,11 +91,15 @@ fn step() -> impl Strategy<Value = Step> {
     let passes = prop_oneof![Just(1), Just(999), Just(1_000), Just(5_000), Just(60_000), Just(86_400_000)];
     let verdict = || prop_oneof![2 => Just(Verdict::Success), 5 => Just(Verdict::Failure), 1 => Just(Verdict::Permanent), 1 => Just(Verdict::Crashed)];
     let share = prop_oneof![3 => Just(usize::MAX), 1 => 0..3_usize];
+    let of = prop_oneof![3 => Just(None), 1 => Just(Some(0)), 1 => Just(Some(1))];
     let reports = prop::collection::vec((any::<Index>(), verdict()), 0..5);
     prop_oneof![
         6 => (subject(), plan(), time()).prop_map(|(subject, plan, first_in)| Step::Schedule { subject, plan, first_in }),
-        6 => (0..2_usize, 0..4_usize, lease(), share)
-            .prop_map(|(worker, limit, lease, per_tenant)| Step::Claim { worker, limit, lease, per_tenant }),
+        6 => (0..2_usize, 0..4_usize, lease(), share, of)
+            .prop_map(|(worker, limit, lease, per_tenant, of)| Step::Claim { worker, limit, lease, per_tenant, of }),
+        1 => (0..2_usize).prop_map(|worker| Step::ClaimAndLose { worker }),
+        1 => (0..2_u8, any::<bool>()).prop_map(|(space, paused)| Step::Pause { space, paused }),
+        1 => time().prop_map(|older_than| Step::Purge { older_than }),
         2 => lease().prop_map(|lease| Step::ClaimAll { lease }),
         2 => (any::<Index>(), lease()).prop_map(|(claim, lease)| Step::Extend { claim, lease }),
         8 => (any::<Index>(), verdict()).prop_map(|(claim, verdict)| Step::Finish { claim, verdict }),

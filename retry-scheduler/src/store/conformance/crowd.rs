@@ -65,6 +65,11 @@ pub(super) async fn fairness<H: Harness>(probe: &Probe<'_, H>) {
     for _ in 0..crowd {
         probe.schedule(&NewCycle { tenant: GREEDY.into(), ..probe.new_cycle() }).await;
     }
+    // Others have nothing that is due now.
+    for place in 0..crowd {
+        let tenant = format!("later {place}");
+        probe.schedule(&NewCycle { tenant, first_in: Duration::from_hours(1), ..probe.new_cycle() }).await;
+    }
     let small = ["one", "two", "three"];
     for tenant in small {
         probe.advance(MS);

@@ -132,7 +132,7 @@ async fn lose<H: Harness>(probe: &Probe<'_, H>, claim: &Claimed, loss: Loss) -> 
 }
 
 /// No verb does anything with this claim.
-async fn all_stale<H: Harness>(probe: &Probe<'_, H>, claim: &Claimed, cycle: &Cycle, when: &str) {
+pub(super) async fn all_stale<H: Harness>(probe: &Probe<'_, H>, claim: &Claimed, cycle: &Cycle, when: &str) {
     let key = &cycle.key;
     let (attempts, wake) = (probe.attempts(key).await, probe.next_wake().await);
     for verb in VERBS {

@@ -173,7 +173,11 @@ impl<'h, H: Harness> Probe<'h, H> {
     }
 
     pub(super) async fn next_wake(&self) -> Option<Duration> {
-        self.unfailing(self.handle().next_wake(&Namespaces::All).await, "next_wake")
+        self.next_wake_of(&Namespaces::All).await
+    }
+
+    pub(super) async fn next_wake_of(&self, namespaces: &Namespaces) -> Option<Duration> {
+        self.unfailing(self.handle().next_wake(namespaces).await, "next_wake")
     }
 
     // What is asked more than once, and the answers to it. `when` ends the sentence "… was".

@@ -185,7 +185,7 @@ pub(super) async fn many_reports<H: Harness>(probe: &Probe<'_, H>) {
             Verdict::Success => probe.is_ended(cycle, EndReason::Succeeded, "after many reports"),
             Verdict::Permanent => probe.is_ended(cycle, EndReason::PermanentFailure, "after many reports"),
             Verdict::Failure | Verdict::Crashed => {
-                probe.is_idle(cycle, probe.now() + INTERVAL, "after many reports")
+                probe.is_idle(cycle, probe.now() + INTERVAL, "after many reports");
             }
         }
         probe.same(&counts(cycle), &(1, 1, 0, 0), "what is counted after many reports");

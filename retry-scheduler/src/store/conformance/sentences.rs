@@ -5,7 +5,7 @@ pub(super) fn of(number: u8) -> &'static str {
     SENTENCES.get(usize::from(number) - 1).copied().unwrap_or_default()
 }
 
-const SENTENCES: [&str; 31] = [
+const SENTENCES: [&str; 48] = [
     "Begin. schedule under a key unknown to the scheduler is Scheduled::New with a cycle that is idle, \
      due first_in from now, and has nothing counted yet.",
     "One cycle for each key. Where the key has a cycle, pending or ended, schedule is Scheduled::Exists \
@@ -17,8 +17,8 @@ const SENTENCES: [&str; 31] = [
     "Share. Of one tenant, claim_due gives no more than make per_tenant together with those in running, as \
      long as cycles of other tenants are due that have room and are not given. What is left of limit then \
      goes to the cycles that are due the longest, whatever their tenant.",
-    "Fairness. However many cycles of tenants at their share are due longer, a due cycle of another \
-     tenant is given within a few calls.",
+    "Fairness. However many cycles of tenants at their share are due longer, and however many tenants \
+     have cycles that are due later, a due cycle of another tenant is given within two calls.",
     "One holder. Of any number of concurrent claims, each due cycle is given to one; when they are \
      repeated, none is left over.",
     "Takeover. Until its lease runs out a cycle is not given away; after, the next claim is given it, \
@@ -67,4 +67,38 @@ const SENTENCES: [&str; 31] = [
      rollback it is recorded.",
     "A stale report in a transaction. finish_in of a claim that no longer holds is Finished::Stale, and \
      the transaction can be rolled back with all else that is in it.",
+    "Namespaces. claim_due gives cycles of the selected namespaces only, and next_wake looks at no \
+     others. However many cycles of others are due longer, the first call gives what is selected and due.",
+    "Unreadable cycles. A due cycle that the scheduler cannot read is reported as unreadable and set \
+     aside: for about ten seconds no call meets it, and nothing of it changes. The call gives its \
+     neighbours.",
+    "Nonces. All claims of a call have the same nonce, and claims of two calls have different ones. A \
+     verb with the epoch of a claim and another nonce is stale.",
+    "Own delay. A failure with retry_in is due that long after the attempt's end, at most \
+     Plan::MAX_DELAY, in place of the plan's delay.",
+    "Jitter. The delay after a failure is Cycle::delay of the cycle as it was recorded.",
+    "Deferral bound. A cycle can be deferred as often as its plan says between two recorded attempts. \
+     With one deferral more it ends exhausted, now.",
+    "End reasons. A cycle that has ended says why, whichever verb ended it.",
+    "Metadata. A claim has the metadata that its cycle was scheduled with. More than its bounds allow is \
+     Invalid.",
+    "Attempt pages. attempts gives the attempts with numbers above after, the lowest first, and at most \
+     limit.",
+    "Purge. purge_ended deletes cycles that ended at least older_than ago, at most limit, with all that \
+     is kept of them, and nothing else. Their keys are unknown then.",
+    "Many verbs. schedule_many, extend_many and finish_and_claim do what the verbs for one would, in \
+     their order.",
+    "Endings told. The hook is called once for each cycle that ends, whichever verb ends it, before that \
+     verb answers.",
+    "Pause. Of a paused namespace nothing is given, and next_wake does not count it. Attempts that run go \
+     on, and cycles can be scheduled.",
+    "List. list gives every cycle that matches once, page by page: namespace by namespace, pending cycles \
+     by the time at which they can be claimed, ended ones by their ends, and of the same time the older \
+     one first.",
+    "Counts. counts has each namespace with cycles or a pause, in their order, with the number of cycles \
+     of each class and how long the longest due could have been claimed.",
+    "Run now. After run_now a waiting cycle is due now, and one that is due stays due as long as it was; \
+     nothing else of it changes. A cycle that is leased or has ended stays as it is.",
+    "Many changes. cancel_many and reschedule_many do to at most limit cycles that match what the verbs \
+     for one would do, and nothing to others.",
 ];

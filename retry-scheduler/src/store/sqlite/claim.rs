@@ -22,8 +22,8 @@ use crate::store::codec;
 
 /// How long nobody meets a cycle that could not be read, or whose hook failed.
 const ASIDE: Duration = Duration::from_secs(10);
-/// How often one claim looks into the index for tenants, at most: a few hundredths of a second.
-const LOOKS: i64 = 60_000;
+/// How often one claim looks into the index for tenants, at most: a tenth of a second or so.
+const LOOKS: i64 = 50_000;
 /// How often it begins to look, at most: each time finds tenants who then have no room any more.
 const STRIDES: usize = 8;
 /// The milliseconds of a bucket, as a power of two.

@@ -98,12 +98,13 @@ pub(super) const DUE: &str = "SELECT due.id, due.tenant FROM json_each($1) AS on
 /// look is answered too.
 ///
 /// A bucket has the cycles of 65 seconds. So a look meets a tenant with cycles that are due, or will be in a minute;
-/// whoever has cycles that are due later is not met, however many they are.
+/// whoever has cycles that are due later is not met, however many they are. The plus signs are for the planner: without
+/// them it compares the tenants of a whole bucket, one by one.
 pub(super) const DUE_TENANTS: &str = "WITH RECURSIVE look (id, number) AS ( \
      SELECT (SELECT id FROM retry_cycles WHERE state = 0 AND namespace = $1 AND (bucket, tenant) > ($5, $6) \
      ORDER BY bucket, tenant, wake_at LIMIT 1), 1 \
      UNION ALL SELECT (SELECT behind.id FROM retry_cycles AS behind WHERE behind.state = 0 AND behind.namespace = $1 \
-     AND (behind.bucket, behind.tenant) > (seen.bucket, seen.tenant) \
+     AND (behind.bucket, behind.tenant) > (+seen.bucket, +seen.tenant) \
      ORDER BY behind.bucket, behind.tenant, behind.wake_at LIMIT 1), look.number + 1 \
      FROM look CROSS JOIN retry_cycles AS seen ON seen.id = look.id WHERE seen.bucket <= $3 AND look.number < $7) \
      SELECT seen.bucket, seen.tenant, seen.wake_at, look.number \
