@@ -4,6 +4,8 @@
 //! attempt fails, and the next one asks again. It uses the key of the *cycle*, so the bank recognizes the request and
 //! answers what it did: the card is charged once.
 
+#![expect(clippy::print_stdout, reason = "an example prints what it does")]
+
 use std::collections::HashMap;
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -2,6 +2,8 @@
 //!
 //! The same verbs work on SQLite and PostgreSQL, from any process that reaches the database.
 
+#![expect(clippy::print_stdout, reason = "an example prints what it does")]
+
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;

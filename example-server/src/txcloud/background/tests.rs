@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::SignedDuration;
 use private_postgres::shared_database;
-use retry_scheduler::{ClaimDue, Claimed, Handler as _};
+use retry_scheduler::{ClaimDue, Claimed, Handler as _, Verdict};
 use tokio_util::sync::CancellationToken;
 
 use super::*;

@@ -1,6 +1,6 @@
 //! Attempts against what else can happen to their cycles meanwhile, on both databases.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::{Mutex, PoisonError};
 
