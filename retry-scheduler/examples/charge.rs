@@ -1,8 +1,9 @@
-//! Charges a card through a bank that loses answers, with `cargo run -p retry-scheduler --example charge`.
+//! Charges a card through a bank that loses answers, with `cargo run -p retry-scheduler --example
+//! charge`.
 //!
-//! The first request reaches the bank, the bank charges the card, and the connection breaks before the answer arrives. The
-//! attempt fails, and the next one asks again. It uses the key of the *cycle*, so the bank recognizes the request and
-//! answers what it did: the card is charged once.
+//! The first request reaches the bank, the bank charges the card, and the connection breaks before
+//! the answer arrives. The attempt fails, and the next one asks again. It uses the key of the
+//! *cycle*, so the bank recognizes the request and answers what it did: the card is charged once.
 
 #![expect(clippy::print_stdout, reason = "an example prints what it does")]
 
@@ -24,7 +25,8 @@ struct Bank {
 }
 
 impl Bank {
-    /// Charges an amount once for each key. `Err` means that the answer was lost, not that nothing happened.
+    /// Charges an amount once for each key. `Err` means that the answer was lost, not that nothing
+    /// happened.
     fn charge(&self, key: String, cents: u32) -> Result<(), &'static str> {
         self.charges.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_insert(cents);
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);

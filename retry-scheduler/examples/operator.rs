@@ -1,4 +1,5 @@
-//! An operator's list: what waits, and how to intervene. Run it with `cargo run -p retry-scheduler --example operator`.
+//! An operator's list: what waits, and how to intervene. Run it with `cargo run -p retry-scheduler
+//! --example operator`.
 //!
 //! The same verbs work on SQLite and PostgreSQL, from any process that reaches the database.
 

@@ -13,27 +13,30 @@ use crate::scheduler::RetryScheduler;
 
 /// The verbs of operators: to see what a scheduler holds, and to intervene.
 ///
-/// Each finds its cycles through an index and works in batches: none holds a lock for longer than a batch takes.
+/// Each finds its cycles through an index and works in batches: none holds a lock for longer than a
+/// batch takes.
 ///
 /// # The contract
 ///
-/// 44. **Pause.** Of a paused namespace nothing is given, and `next_wake` does not count it. Attempts that run go on,
-///     and cycles can be scheduled.
-/// 45. **List.** `list` gives every cycle that matches once, page by page: namespace by namespace, pending cycles by
-///     the time at which they can be claimed, ended ones by their ends, and of the same time the older one first.
-/// 46. **Counts.** `counts` has each namespace with cycles or a pause, in their order, with the number of cycles of
-///     each class and how long the longest due could have been claimed.
-/// 47. **Run now.** After `run_now` a waiting cycle is due now, and one that is due stays due as long as it was;
-///     nothing else of it changes. A cycle that is leased or has ended stays as it is.
-/// 48. **Many changes.** `cancel_many` and `reschedule_many` do to at most `limit` cycles that match what the verbs for
-///     one would do, and nothing to others.
+/// 44. **Pause.** `claim_due` gives nothing of a paused namespace, and `next_wake` does not count
+///     it. Running attempts go on, and cycles can be scheduled.
+/// 45. **List.** `list` gives every cycle that matches once, page by page and namespace by
+///     namespace: pending cycles ordered by the time at which they can be claimed, ended ones by
+///     their ends, and cycles of the same time by age.
+/// 46. **Counts.** `counts` answers each namespace that has cycles or is paused, in order, with the
+///     number of cycles of each class and for how long the longest due could have been claimed.
+/// 47. **Run now.** After `run_now` a waiting cycle is due now, and a due one stays due as it was;
+///     nothing else of it changes. A leased or ended cycle stays as it is.
+/// 48. **Many changes.** `cancel_many` and `reschedule_many` do to at most `limit` matching cycles
+///     what the verbs for one would do, and nothing to others.
 #[async_trait]
 pub trait CycleAdmin: RetryScheduler {
-    /// Lists at most `limit` cycles that match, namespace by namespace, behind the cycle `after`. Within a namespace,
-    /// pending cycles come in the order in which they can be claimed, ended ones in the order in which they ended.
+    /// Lists at most `limit` cycles that match, namespace by namespace, behind the cycle `after`.
+    /// Within a namespace, pending cycles come in the order in which they can be claimed, ended
+    /// ones in the order in which they ended.
     ///
-    /// To page, hand in the key of the last cycle of the page before. A cycle that changes between two pages may be listed
-    /// twice or not at all.
+    /// To page, hand in the key of the last cycle of the page before. A cycle that changes between
+    /// two pages may be listed twice or not at all.
     ///
     /// # Errors
     ///
@@ -48,8 +51,9 @@ pub trait CycleAdmin: RetryScheduler {
     /// Counts the cycles of each namespace that has any, or that is paused, ordered by namespace.
     async fn counts(&self) -> Result<Vec<NamespaceCounts>, SchedulerError>;
 
-    /// Pauses a namespace: nothing of it is claimed until it is resumed. Attempts that run go on to their ends, and
-    /// cycles can be scheduled. A pause outlives the process, if the scheduler's cycles do.
+    /// Pauses a namespace: nothing of it is claimed until it is resumed. Attempts that run go on to
+    /// their ends, and cycles can be scheduled. A pause outlives the process, if the scheduler's
+    /// cycles do.
     ///
     /// Returns whether it was not paused before.
     async fn pause(&self, namespace: &str) -> Result<bool, SchedulerError>;
@@ -140,7 +144,8 @@ impl CycleFilter {
     }
 }
 
-/// How many cycles a namespace has. Each count stops at [`NamespaceCounts::MAX`], so that counting takes a bounded time.
+/// How many cycles a namespace has. Each count stops at [`NamespaceCounts::MAX`], so that counting
+/// takes a bounded time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NamespaceCounts {

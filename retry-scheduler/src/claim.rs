@@ -19,7 +19,8 @@ pub struct ClaimDue {
     pub limit: usize,
     /// How long each claim holds unless it is extended.
     pub lease: Duration,
-    /// How many attempts of one tenant may run at a time, those in `running` counted, while other tenants wait.
+    /// How many attempts of one tenant may run at a time, those in `running` counted, while other
+    /// tenants wait.
     pub per_tenant: usize,
     /// How many attempts of each tenant the worker is running already.
     pub running: HashMap<String, usize>,
@@ -94,7 +95,8 @@ impl Namespaces {
 pub struct Claims {
     /// The cycles that are leased to the caller.
     pub claimed: Vec<Claimed>,
-    /// The due cycles that this version of the crate cannot read. They are set aside for some seconds.
+    /// The due cycles that this version of the crate cannot read. They are set aside for some
+    /// seconds.
     pub unreadable: Vec<Unreadable>,
 }
 
@@ -201,23 +203,27 @@ impl Claimed {
         self.cycle.attempts.saturating_add(1)
     }
 
-    /// Returns an idempotency key for the next service that is the same for all attempts of the cycle.
+    /// Returns an idempotency key for the next service that is the same for all attempts of the
+    /// cycle.
     ///
-    /// Use it where the effect must happen once whatever attempt makes it: a charge, a message. When an attempt failed
-    /// because its answer was lost, the next one asks with the same key, and the service answers what it did.
+    /// Use it where the effect must happen once whatever attempt makes it: a charge, a message.
+    /// When an attempt failed because its answer was lost, the next one asks with the same key, and
+    /// the service answers what it did.
     ///
-    /// The key consists of namespace and subject with a colon between; a colon in the namespace is written `%3A`, so that
-    /// two keys never read the same. A cycle that is scheduled anew after it was purged has the same key again.
+    /// The key consists of namespace and subject with a colon between; a colon in the namespace is
+    /// written `%3A`, so that two keys never read the same. A cycle that is scheduled anew after it
+    /// was purged has the same key again.
     pub fn cycle_key(&self) -> String {
         let CycleKey { namespace, subject } = &self.cycle.key;
         format!("{}:{subject}", namespace.replace('%', "%25").replace(':', "%3A"))
     }
 
-    /// Returns an idempotency key for the next service that is this attempt's alone. It is the same when this attempt is
-    /// made again after a crash.
+    /// Returns an idempotency key for the next service that is this attempt's alone. It is the same
+    /// when this attempt is made again after a crash.
     ///
-    /// Use it where each attempt is to have an effect of its own, and a service that remembers the answer to the last one
-    /// must not repeat it. The key is [`cycle_key`](Self::cycle_key), a colon, and the number.
+    /// Use it where each attempt is to have an effect of its own, and a service that remembers the
+    /// answer to the last one must not repeat it. The key is [`cycle_key`](Self::cycle_key), a
+    /// colon, and the number.
     pub fn attempt_key(&self) -> String {
         format!("{}:{}", self.cycle_key(), self.attempt())
     }
@@ -227,11 +233,12 @@ impl Claimed {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
-    /// What it found.
+    /// How the attempt ended.
     pub verdict: Verdict,
     /// What is kept about it.
     pub detail: Bytes,
-    /// How long to wait after a failure, in place of the plan's delay. At most [`Plan::MAX_DELAY`](crate::Plan::MAX_DELAY).
+    /// How long to wait after a failure, in place of the plan's delay. At most
+    /// [`Plan::MAX_DELAY`](crate::Plan::MAX_DELAY).
     pub retry_in: Option<Duration>,
 }
 
@@ -257,7 +264,8 @@ impl Report {
         Self::new(Verdict::Permanent)
     }
 
-    /// Reports that the attempt crashed its workers too often. A [`Worker`](crate::Worker) does that by itself.
+    /// Reports that the attempt crashed its workers too often. A [`Worker`](crate::Worker) does
+    /// that by itself.
     pub fn crashed() -> Self {
         Self::new(Verdict::Crashed)
     }
@@ -268,7 +276,8 @@ impl Report {
         Self { detail: detail.into(), ..self }
     }
 
-    /// Sets how long to wait after this failure, in place of the plan's delay: a service said when to come back.
+    /// Sets how long to wait after this failure, in place of the plan's delay: a service said when
+    /// to come back.
     #[must_use]
     pub fn retry_in(self, retry_in: Duration) -> Self {
         Self { retry_in: Some(retry_in), ..self }

@@ -1,4 +1,4 @@
-//! The state machine of a cycle: pure, and all of it.
+//! The state machine of a cycle, as a pure function.
 
 mod jitter;
 mod new;
@@ -16,17 +16,17 @@ use crate::bounds::check_text;
 use crate::error::SchedulerError;
 use crate::plan::Plan;
 
-/// What a cycle is about: at most one cycle for each key.
+/// Identifies a cycle: each key has at most one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CycleKey {
-    /// Which kind of work: `validation`, `webhook`.
+    /// The kind of work, such as `validation` or `webhook`.
     pub namespace: String,
-    /// What the work is on: an id of the caller's.
+    /// What the work is on: an id of yours.
     pub subject: String,
 }
 
 impl CycleKey {
-    /// The key of `subject` in `namespace`.
+    /// Creates the key of `subject` in `namespace`.
     pub fn new(namespace: impl Into<String>, subject: impl Into<String>) -> Self {
         Self { namespace: namespace.into(), subject: subject.into() }
     }
@@ -43,10 +43,12 @@ impl CycleKey {
     }
 }
 
-/// What tells one claim of a cycle from every other one. A report under another fence than the cycle's is stale.
+/// Tells a claim of a cycle from every other one. A report under another fence than the cycle's is
+/// stale.
 ///
-/// The epoch grows with each claim and each change by a caller. The nonce is random and new for each claim call: after a
-/// failover that lost a claim, the cycle may be claimed again with the same epoch, but never with the same nonce.
+/// The epoch grows with each claim and each change by a caller. The nonce is random and new for
+/// each claim call: after a failover that lost a claim, the cycle can be claimed again with the
+/// same epoch, but not with the same nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[doc(alias = "fencing token")]
 #[non_exhaustive]
@@ -64,11 +66,11 @@ impl Fence {
     }
 }
 
-/// A retry cycle as the scheduler holds it.
+/// A retry cycle, as the scheduler stores it.
 ///
 /// # What happens to it
 ///
-/// [`Cycle::apply`] is this table. *Stale*, *not due*, *leased* and *ended* change nothing.
+/// [`Cycle::apply`] implements this table. *Stale*, *not due*, *leased* and *ended* change nothing.
 ///
 /// | | idle | leased | resolved | exhausted, cancelled |
 /// |---|---|---|---|---|
@@ -85,46 +87,49 @@ impl Fence {
 /// | reschedule | idle, epoch + 1, lapses 0, deferrals 0 | idle, epoch + 1, lapses 0, deferrals 0 | ended | ended |
 /// | reschedule, to reactivate | idle, epoch + 1, lapses 0, deferrals 0 | idle, epoch + 1, lapses 0, deferrals 0 | ended | idle, epoch + 1, used 0, lapses 0, deferrals 0, reactivations + 1 |
 ///
-/// Extend, finish and defer under a fence that is not the cycle's are stale, whatever the state. A cycle that would be idle
-/// with no attempt of its plan left (`used` is the plan's [`max_attempts`](Plan::max_attempts) or more), or whose next one
-/// would be due after the plan's [`last_start`](Plan::last_start), is exhausted instead, at once.
+/// Extend, finish and defer under another fence than the cycle's are stale in every state. A cycle
+/// that would be idle is exhausted instead, at once, when its plan has no attempt left (`used` has
+/// reached [`max_attempts`](Plan::max_attempts)), or when its next attempt would be due after
+/// [`last_start`](Plan::last_start).
 ///
-/// A lease that has run out still holds until somebody claims: the late report of a worker that nobody replaced counts.
-/// Times are whole milliseconds: a clock is rounded down, a wait up.
+/// A lease that ran out still holds until the next claim: the late report of a worker that nobody
+/// replaced counts. Times are whole milliseconds: a clock is rounded down, a wait up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[doc(alias = "job")]
 #[non_exhaustive]
 pub struct Cycle {
-    /// What it is about.
+    /// Identifies it.
     pub key: CycleKey,
-    /// Whose it is, for fairness between tenants.
+    /// The tenant it belongs to, for fairness between tenants.
     pub tenant: String,
-    /// How often it is tried, and how far apart.
+    /// How often it is attempted, and how far apart.
     pub plan: Plan,
-    /// Where it stands.
+    /// Whether it is pending or ended.
     pub state: State,
     /// Grows with each claim and each change by a caller.
     pub epoch: u64,
     /// The nonce of the last claim; zero before the first.
     pub nonce: u64,
-    /// How many attempts ended, over the whole life of the cycle; the running one has the next number.
+    /// Recorded attempts, over the whole life of the cycle. The running attempt has the next
+    /// number.
     pub attempts: u32,
-    /// How many of them count against the plan: those since the cycle was last scheduled or reactivated.
+    /// Recorded attempts since the cycle was last scheduled or reactivated: they count against the
+    /// plan.
     pub used: u32,
-    /// How many claims ended by their lease running out, since an attempt was last recorded or the plan changed.
+    /// Claims whose lease ran out, since an attempt was last recorded or the plan changed.
     pub lapses: u32,
-    /// How often it was deferred since an attempt was last recorded or the plan changed.
+    /// Deferrals since an attempt was last recorded or the plan changed.
     pub deferrals: u32,
-    /// How often it was reactivated after it had ended.
+    /// How often it was reactivated after it ended.
     pub reactivations: u32,
 }
 
-/// Where a cycle stands.
+/// The state of a cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It goes on.
+    /// It has not ended.
     Pending(Activity),
-    /// It is over.
+    /// It has ended.
     #[non_exhaustive]
     Ended {
         /// How.
@@ -141,12 +146,12 @@ pub enum State {
 pub enum Activity {
     /// Waiting for its next attempt.
     Idle {
-        /// When that is due.
+        /// When the attempt is due.
         due: SystemTime,
     },
     /// Being attempted.
     Leased {
-        /// When another worker may take it over.
+        /// When another worker may claim it.
         until: SystemTime,
     },
 }
@@ -156,9 +161,9 @@ pub enum Activity {
 pub enum Ending {
     /// An attempt succeeded.
     Resolved,
-    /// No attempt did, and there are no more; or one found that there is no point in more.
+    /// No attempt succeeded, and there will be no more.
     Exhausted,
-    /// The caller called it off.
+    /// A caller cancelled it.
     Cancelled,
 }
 
@@ -222,22 +227,22 @@ impl fmt::Display for EndReason {
     }
 }
 
-/// What an attempt found.
+/// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// Success: the cycle is resolved.
+    /// It succeeded: the cycle ends resolved.
     Success,
-    /// Failure: the cycle goes on, while its plan has attempts left.
+    /// It failed: the cycle goes on while its plan has attempts left.
     Failure,
-    /// Failure that no further attempt can mend: the cycle is exhausted at once.
+    /// It failed, and no further attempt can help: the cycle ends exhausted.
     Permanent,
-    /// The attempt crashed its workers too often, so a worker recorded it without making it again. The cycle goes on as
-    /// after a failure.
+    /// It crashed its workers too often, so a worker recorded it without making it again. The cycle
+    /// goes on as after a failure.
     Crashed,
 }
 
-/// What happens to a cycle.
+/// Something that happens to a cycle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -280,13 +285,13 @@ pub enum Event {
     Reschedule(Reschedule),
 }
 
-/// What became of an event.
+/// What an event does to a cycle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Transition {
     /// The cycle afterwards.
     pub cycle: Cycle,
-    /// The attempt that ended, to be kept.
+    /// The number of the attempt that ended, to be recorded.
     pub attempt: Option<u32>,
 }
 
@@ -298,25 +303,25 @@ pub enum Refused {
     NotDue,
     /// It is being attempted already.
     Leased,
-    /// It is over.
+    /// It has ended.
     Ended(Ending),
     /// It was claimed, changed or ended since that claim.
     Stale,
 }
 
-/// An attempt that ended.
+/// A recorded attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AttemptRecord {
-    /// From 1, over the whole life of the cycle, without gaps.
+    /// Its number, from 1 and without gaps over the whole life of the cycle.
     pub number: u32,
     /// When it was claimed.
     pub started_at: SystemTime,
     /// When its end was recorded.
     pub finished_at: SystemTime,
-    /// What it found.
+    /// How it ended.
     pub verdict: Verdict,
-    /// What the caller keeps about it.
+    /// What the handler said about it.
     pub detail: Bytes,
 }
 

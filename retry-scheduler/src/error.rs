@@ -8,7 +8,8 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A scheduler could not carry out a verb.
 ///
-/// Opaque: [`kind`](Self::kind) says what to do about it, [`source`](Error::source) keeps the cause.
+/// Opaque: [`kind`](Self::kind) says what to do about it, [`source`](Error::source) keeps the
+/// cause.
 pub struct SchedulerError {
     kind: SchedulerErrorKind,
     source: BoxError,
@@ -18,13 +19,17 @@ pub struct SchedulerError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SchedulerErrorKind {
-    /// The database was not reached, or its answer was lost: whether the verb took effect is unknown.
+    /// The database was not reached, or its answer was lost: whether the verb took effect is
+    /// unknown.
     Unavailable,
-    /// The database was reached, but the scheduler's tables are not there: call `migrate`. The verb did not take effect.
+    /// The database was reached, but the scheduler's tables are not there: call `migrate`. The verb
+    /// did not take effect.
     NotMigrated,
-    /// Somebody else holds a lock on the cycle, or changed it at the same time. The verb did not take effect; repeat it.
+    /// Somebody else holds a lock on the cycle, or changed it at the same time. The verb did not
+    /// take effect; repeat it.
     Conflict,
-    /// The [hook](crate::EndedHook) of an ending failed, so the cycle did not end. The verb did not take effect; repeat it.
+    /// The [hook](crate::EndedHook) of an ending failed, so the cycle did not end. The verb did not
+    /// take effect; repeat it.
     HookFailed,
     /// There is no room. The verb did not take effect.
     Full,

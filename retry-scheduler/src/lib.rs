@@ -1,21 +1,37 @@
-//! Durable retry cycles: work that is tried again, later, until it ends `resolved`, `exhausted` or `cancelled`.
+//! Durable retries: a job is attempted again, later, until it ends resolved, exhausted or
+//! cancelled.
 //!
-//! A *cycle* is what is done about one thing: the validation of one address, the delivery of one message. There is at most
-//! one for each [key](CycleKey). Its [`Plan`] says how often it is tried, how far apart, and until when. A [`Worker`] claims
-//! the cycles that are due, in any number of processes, has a [`Handler`] make the attempts, and records how each ended.
+//! A *cycle* is the retried job: the validation of one address, the delivery of one message. Each
+//! [key](CycleKey) has at most one. A cycle's [`Plan`] says how often it is attempted, how far
+//! apart, and until when. A [`Worker`] claims due cycles, in any number of processes, calls your
+//! [`Handler`] for each attempt, and records how the attempt ended.
 //!
-//! # What it promises, and where that ends
+//! # Guarantees
 //!
-//! | | promised | not |
+//! | | guaranteed | not guaranteed |
 //! |---|---|---|
-//! | attempts | each is made **at least once** and recorded **exactly once**; numbers have no gaps | made only once: a worker that dies after the effect and before the record makes it again. Hand [`Attempt::cycle_key`] to the next service ([which key for which service](Handler#which-key-for-which-service)); or write the effect in the transaction of [`finish_in`](TransactionalScheduler::finish_in), and it happens once |
-//! | a crash | the cycle is claimed by another worker when the lease is over; nothing else is needed | sooner than that |
-//! | a worker that was given up for dead and is not | its report is refused when somebody else has claimed the cycle | that its effects elsewhere did not happen |
-//! | `cancel` and `reschedule` | what was answered is final: an attempt that runs leaves no trace | that it stops at once: its [token](Attempt::token) fires at the next heartbeat |
-//! | times | never before it is due, counted from the end of the attempt before; none begun after the plan's last start | on the dot: no later than the next poll, while a worker is free |
-//! | tenants | whoever has a million due, another's due cycle is claimed within a few calls | an order between cycles of one tenant that are claimed together |
-//! | transactions | with SQLite and PostgreSQL, a cycle that is begun, cancelled, changed or finished in the caller's transaction commits with it | in memory |
-//! | what is kept | as long as the database keeps it; [`MemoryScheduler`] forgets when its process ends | for ever after it ended: a worker deletes cycles that ended 30 days ago, unless [`keep_ended`](WorkerBuilder::keep_ended) says otherwise; `MemoryScheduler` drops them earlier when it needs the room |
+//! | attempts | Each attempt is made **at least once** and recorded **exactly once**. Numbers have no gaps. | That it is made only once: a worker that dies after the effect and before the record makes the attempt again. See [below](#effects-that-must-happen-once). |
+//! | crashes | Another worker claims the cycle when the lease ends. Nothing else has to run. | That this happens sooner. |
+//! | stalled workers | A report is refused after another worker claimed the cycle, even when a failover lost a claim. | That the effects of the stalled worker did not happen. |
+//! | `cancel`, `reschedule` | The answer is final: a running attempt leaves no trace. | That a running attempt stops at once: its [token](Attempt::token) fires at the next heartbeat. |
+//! | times | Attempts never start early. The delay counts from the end of the attempt before. No attempt begins after the plan's last start. | Attempts on the dot: a free worker starts them no later than at its next poll. |
+//! | tenants | However much one tenant has due, another's due cycle is claimed within two calls. | An order between cycles that are claimed together. |
+//! | namespaces | A namespace that is paused, gated or has no handler does not delay any other. | |
+//! | unreadable cycles | A cycle that this version cannot read is set aside and reported. Its neighbours are not affected. | |
+//! | endings | An [`EndedHook`] runs in the transaction that ends a cycle, whoever ends it. | In memory there is no transaction. |
+//! | transactions | With SQLite and PostgreSQL, a cycle that is scheduled, cancelled, changed or finished in your transaction commits with it. | |
+//! | retention | A worker deletes ended cycles after 30 days, unless [`keep_ended`](WorkerBuilder::keep_ended) says otherwise. | `MemoryScheduler` drops ended cycles when it needs room, and forgets all when its process ends. |
+//!
+//! # Effects that must happen once
+//!
+//! An attempt can be made twice, and an attempt that failed may have had its effect: the answer was
+//! lost. So give the next service an idempotency key:
+//!
+//! | the effect | the key | |
+//! |---|---|---|
+//! | must happen once for the cycle: a charge, an order, a message | [`Attempt::cycle_key`] | the same for all attempts |
+//! | must happen once for each attempt, and the service would replay a failure that it stored under the key | [`Attempt::key`] | the same only when this attempt is made again after a crash |
+//! | is in your own database | none | write it in the transaction of [`finish_in`](TransactionalScheduler::finish_in) |
 //!
 //! # Example
 //!
@@ -24,26 +40,23 @@
 //! use std::sync::Arc;
 //! use std::time::Duration;
 //!
-//! use retry_scheduler::{
-//!     Attempt, CycleKey, Done, Ending, MemoryScheduler, NewCycle, Plan, Report, RetryScheduler, Worker, handler_fn,
-//! };
-//! use tokio_util::sync::CancellationToken;
+//! use retry_scheduler::{     Attempt, CycleKey, Done, Ending, MemoryScheduler, NewCycle, Plan,
+//! Report, RetryScheduler, Worker, handler_fn, }; use tokio_util::sync::CancellationToken;
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let scheduler = Arc::new(MemoryScheduler::default());
 //!
-//! // In every process that makes attempts. The third one succeeds here.
-//! let handler = handler_fn(async |attempt: Attempt| {
-//!     Done::Report(if attempt.number() < 3 { Report::failure() } else { Report::success() })
-//! });
-//! let shutdown = CancellationToken::new();
-//! let worker = tokio::spawn(Worker::builder(scheduler.clone(), handler).build().run(shutdown.clone()));
+//! // In every process that makes attempts. The third one succeeds here. let handler =
+//! handler_fn(async |attempt: Attempt| {     Done::Report(if attempt.number() < 3 {
+//! Report::failure() } else { Report::success() }) }); let shutdown = CancellationToken::new(); let
+//! worker = tokio::spawn(Worker::builder(scheduler.clone(),
+//! handler).build().run(shutdown.clone()));
 //!
-//! // Where the work comes from: five attempts, ten minutes apart.
-//! let key = CycleKey::new("webhook", "delivery 17");
-//! let plan = Plan::every(Duration::from_mins(10), 5)?;
-//! scheduler.schedule(NewCycle::new(key.clone(), plan).tenant("account 1").payload("what to deliver")).await?;
+//! // Where the work comes from: at most five attempts, ten minutes apart. let key =
+//! CycleKey::new("webhook", "delivery 17"); let plan = Plan::every(Duration::from_mins(10), 5)?;
+//! scheduler.schedule(NewCycle::new(key.clone(), plan).tenant("account 1").payload("what to
+//! deliver")).await?;
 //!
 //! // An hour later.
 //! tokio::time::sleep(Duration::from_hours(1)).await;
@@ -59,7 +72,7 @@
 //!
 //! # Without a worker
 //!
-//! The verbs are all there is; a worker calls no others. So a loop of one's own can do what it does:
+//! A worker calls nothing but the verbs of [`RetryScheduler`], so you can write a loop of your own:
 //!
 #![cfg_attr(feature = "memory", doc = "```")]
 #![cfg_attr(not(feature = "memory"), doc = "```ignore")]
@@ -105,36 +118,44 @@
 //!
 //! # How it works
 //!
-//! *Claim*: the right to make an attempt. *Lease*: how long a claim holds unless it is renewed. *Epoch*: a number of the cycle
-//! that grows with each claim and each change by the caller; what a worker says under an older one is stale. *Lapse*: a claim
-//! that ended by its lease running out. What happens to a cycle is one table, at [`Cycle`], and one pure function,
-//! [`Cycle::apply`].
+//! A *claim* is the right to make an attempt. A claim holds for a *lease* unless it is extended.
+//! The *fence* of a claim has the cycle's *epoch*, which grows with each claim and each change by a
+//! caller, and a *nonce*, which is new for each claim call. What a worker says under another fence
+//! than the cycle's is stale. A *lapse* is a claim whose lease ran out. [`Cycle`] has the table of
+//! everything that can happen to a cycle, and [`Cycle::apply`] is that table as a pure function.
 //!
-//! One time of a row says when it can be claimed: when it is due, or when its lease is over. So the claim that finds what is
-//! due finds what a dead worker left as well, and there is nothing that has to clean up. Leases go by the scheduler's clock,
-//! which is the database's, never a worker's.
+//! A row has one time at which it can be claimed: when it is due, or when its lease ends. So the
+//! claim that finds due cycles also finds those that a dead worker left, and nothing has to clean
+//! up. Leases go by the scheduler's clock, which is the database's and never a worker's.
 //!
 //! # What it does not do
 //!
-//! It keeps no order between cycles, and starts nothing at a time of day. It does not decide which failures are worth another attempt: the handler says
-//! [`Failure`](Verdict::Failure) or [`Permanent`](Verdict::Permanent). What customers may ask for is
-//! [`account_retry_policy`]'s; [`Plan::of_policy`] makes a plan of it.
+//! It keeps no order between cycles and starts nothing at a time of day. It does not decide which
+//! failures deserve another attempt: the handler reports [`Failure`](Verdict::Failure) or
+//! [`Permanent`](Verdict::Permanent). What customers may ask for is in [`account_retry_policy`],
+//! and [`Plan::of_policy`] makes a plan of it.
+//!
+//! # Operators
+//!
+//! [`CycleAdmin`] lists and counts cycles, pauses namespaces, and cancels, reschedules or runs
+//! cycles now, one or many.
 //!
 //! # Cancel safety
 //!
-//! Any future of a [`RetryScheduler`] may be dropped: its verb has then taken effect whole, or not at all. After a dropped
-//! [`claim_due`](RetryScheduler::claim_due), cycles may be leased to nobody until the lease is over. In a transaction, roll back
-//! after a dropped verb. [`Worker::run`] may be dropped too; its claims are then as after a crash.
+//! You may drop any future of a [`RetryScheduler`]: its verb has then taken effect as a whole, or
+//! not at all. After a dropped [`claim_due`](RetryScheduler::claim_due), cycles may stay leased to
+//! nobody until the lease ends. In a transaction, roll back after you dropped a verb. You may drop
+//! [`Worker::run`] too; its claims are then left as after a crash.
 //!
 //! # Implementing a scheduler
 //!
-//! [`RetryScheduler`] has a numbered contract; with the feature `conformance`, the module `conformance` has a test for each
-//! number.
+//! [`RetryScheduler`] has a numbered contract. The feature `conformance` adds the module
+//! `conformance` with a test for each number.
 //!
 //! # Metrics
 //!
-//! With the feature `metrics`, a [`Worker`] counts on the `metrics` crate. Labels are namespaces and fixed words, never a
-//! subject, a tenant, a payload or a key.
+//! With the feature `metrics`, a [`Worker`] counts on the `metrics` crate. Labels are namespaces
+//! and fixed words, never a subject, a tenant, a payload or a key.
 //!
 //! | name | kind | labels | counts |
 //! |---|---|---|---|
@@ -151,10 +172,11 @@
 //!
 //! # Tracing
 //!
-//! With the feature `tracing`, a [`Worker`] logs on the `tracing` crate: namespace, subject and number of an attempt, never
-//! a payload, a detail, a tenant or an attempt key. A handler runs in the span `attempt`. When the cycle's [`Metadata`] has
-//! a `traceparent` ([W3C Trace Context](https://www.w3.org/TR/trace-context/)), the span has it as a field, so that a layer
-//! can link the attempt to the trace that scheduled the cycle.
+//! With the feature `tracing`, a [`Worker`] logs on the `tracing` crate: namespace, subject and
+//! number of an attempt, never a payload, a detail, a tenant or an attempt key. A handler runs in
+//! the span `attempt`. When the cycle's [`Metadata`] has a `traceparent` ([W3C Trace
+//! Context](https://www.w3.org/TR/trace-context/)), the span has it as a field, so that a layer can
+//! link the attempt to the trace that scheduled the cycle.
 //!
 //! # Features
 //!

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use crate::bounds::check_no_nul;
 use crate::error::SchedulerError;
 
-/// A small ordered map of text to text that travels with a cycle, beside its payload: trace context, for example.
+/// A small ordered map of text to text that travels with a cycle, beside its payload: trace
+/// context, for example.
 ///
 /// ```
 /// use retry_scheduler::Metadata;

@@ -1,4 +1,4 @@
-//! How often and how far apart a cycle's attempts are.
+//! Plans: how often a cycle is attempted, and how far apart.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,13 +6,13 @@ use account_retry_policy::RetryPolicy;
 
 use crate::millis::{duration_ms, whole};
 
-/// How often a cycle is tried, how far apart, and until when.
+/// Says how often a cycle is attempted, how far apart, and until when.
 ///
-/// The next attempt is due one delay after the end of the last, never earlier. After attempt *n* the *n*th delay counts;
-/// after the last delay in the list, that one again. Attempts are counted from where the cycle was last scheduled or
-/// reactivated.
+/// The next attempt is due one delay after the end of the last one, never earlier. After attempt
+/// *n* the *n*th delay applies, and after the last delay in the list that one again. Attempts are
+/// counted since the cycle was last scheduled or reactivated.
 ///
-/// Times are whole milliseconds here: delays are rounded up, a deadline is rounded down.
+/// Times are whole milliseconds: delays are rounded up, a deadline is rounded down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     max_attempts: u32,
@@ -22,48 +22,49 @@ pub struct Plan {
     max_deferrals: u32,
 }
 
-/// Why there is no such plan.
+/// Why a plan is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanError {
-    /// A plan of no attempts is no plan.
+    /// There is no attempt.
     #[error("a plan has at least one attempt")]
     NoAttempts,
-    /// A plan needs a delay, and at most [`Plan::MAX_DELAYS`].
+    /// There is no delay, or there are more than [`Plan::MAX_DELAYS`].
     #[error("a plan has 1 to {} delays", Plan::MAX_DELAYS)]
     Delays,
-    /// A delay is at least one millisecond and at most [`Plan::MAX_DELAY`].
+    /// A delay is shorter than a millisecond or longer than [`Plan::MAX_DELAY`].
     #[error("a delay is 1 ms to 10 years")]
     Delay,
-    /// Jitter shortens a delay by at most all of it.
+    /// The jitter is more than 100 percent.
     #[error("jitter is 0 to 100 percent")]
     Jitter,
 }
 
 impl Plan {
-    /// The most delays a plan can list.
+    /// The largest number of delays in a plan.
     pub const MAX_DELAYS: usize = 64;
     /// The longest delay: ten years.
     pub const MAX_DELAY: Duration = Duration::from_hours(10 * 365 * 24);
-    /// How often an attempt can be deferred, unless [`max_deferrals`](Self::max_deferrals) changes it.
+    /// How often an attempt can be deferred, unless [`max_deferrals`](Self::max_deferrals) changes
+    /// it.
     pub const MAX_DEFERRALS: u32 = 1_000;
     /// The jitter of [`exponential`](Self::exponential), in percent.
     pub const EXPONENTIAL_JITTER: u8 = 50;
 
-    /// `max_attempts` attempts, `interval` apart.
+    /// Creates a plan of `max_attempts` attempts, `interval` apart.
     ///
     /// # Errors
     ///
-    /// When one of them makes no sense.
+    /// When there is no attempt, or when a delay or their number is out of bounds.
     pub fn every(interval: Duration, max_attempts: u32) -> Result<Self, PlanError> {
         Self::delays([interval], max_attempts)
     }
 
-    /// `max_attempts` attempts, this far apart. A backoff is such a list: take as many of its delays as differ.
+    /// Creates a plan of `max_attempts` attempts with these delays between them.
     ///
     /// # Errors
     ///
-    /// When one of them makes no sense.
+    /// When there is no attempt, or when a delay or their number is out of bounds.
     pub fn delays(delays: impl IntoIterator<Item = Duration>, max_attempts: u32) -> Result<Self, PlanError> {
         let delays: Vec<_> = delays.into_iter().take(Self::MAX_DELAYS + 1).collect();
         if max_attempts == 0 {
@@ -85,8 +86,8 @@ impl Plan {
         })
     }
 
-    /// `max_attempts` attempts with exponential backoff: the delays double from `first` up to `longest`, with
-    /// [`EXPONENTIAL_JITTER`](Self::EXPONENTIAL_JITTER).
+    /// Creates a plan of `max_attempts` attempts with exponential backoff: the delays double from
+    /// `first` up to `longest`, with [`EXPONENTIAL_JITTER`](Self::EXPONENTIAL_JITTER).
     ///
     /// ```
     /// use std::time::Duration;
@@ -99,7 +100,8 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// When there is no attempt, when a delay is out of bounds, or when `longest` is shorter than `first`.
+    /// When there is no attempt, when a delay is out of bounds, or when `longest` is shorter than
+    /// `first`.
     pub fn exponential(first: Duration, longest: Duration, max_attempts: u32) -> Result<Self, PlanError> {
         if longest < first {
             return Err(PlanError::Delay);
@@ -110,7 +112,8 @@ impl Plan {
         Ok(Self { jitter_percent: Self::EXPONENTIAL_JITTER, ..plan })
     }
 
-    /// What a customer's policy asks for; `None` where it is disabled. An interval longer than [`Plan::MAX_DELAY`] is that.
+    /// Creates the plan that a customer's policy asks for, or `None` if the policy is disabled. An
+    /// interval longer than [`Plan::MAX_DELAY`] becomes that.
     pub fn of_policy<O>(policy: &RetryPolicy<O>) -> Option<Self> {
         policy.is_enabled().then(|| Self {
             max_attempts: policy.max_retries(),
@@ -121,16 +124,17 @@ impl Plan {
         })
     }
 
-    /// No attempt is begun after this time; one exactly then is.
+    /// Sets the last start: no attempt begins after this time.
     #[must_use]
     pub fn deadline(self, deadline: SystemTime) -> Self {
         Self { deadline: Some(whole(deadline)), ..self }
     }
 
-    /// Sets the jitter: each delay is shortened by a part of up to so many percent, so that cycles that failed together do
-    /// not come back together. Zero unless set.
+    /// Sets the jitter: each delay is shortened by up to this many percent, so that cycles that
+    /// failed together do not come back together. Zero by default.
     ///
-    /// The part depends on the cycle's key, fence and attempts alone: whoever computes it computes the same.
+    /// How much a delay is shortened depends on the cycle's key, fence and attempts alone, so every
+    /// process computes the same. See [`Cycle::delay`](crate::Cycle::delay).
     ///
     /// # Errors
     ///
@@ -142,44 +146,45 @@ impl Plan {
         Ok(Self { jitter_percent: percent, ..self })
     }
 
-    /// Sets how often the cycle can be deferred between two recorded attempts; once more, and it ends exhausted.
-    /// [`MAX_DEFERRALS`](Self::MAX_DEFERRALS) unless set.
+    /// Sets how often the cycle can be deferred between two recorded attempts; one deferral more
+    /// ends it exhausted. [`MAX_DEFERRALS`](Self::MAX_DEFERRALS) by default.
     #[must_use]
     pub fn max_deferrals(self, max_deferrals: u32) -> Self {
         Self { max_deferrals, ..self }
     }
 
-    /// The jitter, in percent.
+    /// Returns the jitter, in percent.
     pub fn jitter_percent(&self) -> u8 {
         self.jitter_percent
     }
 
-    /// How often the cycle can be deferred between two recorded attempts.
+    /// Returns how often the cycle can be deferred between two recorded attempts.
     pub fn deferral_limit(&self) -> u32 {
         self.max_deferrals
     }
 
-    /// How many attempts there are at most.
+    /// Returns the largest number of attempts.
     pub fn max_attempts(&self) -> u32 {
         self.max_attempts
     }
 
-    /// The delays, the last of which repeats.
+    /// Returns the delays, the last of which repeats.
     pub fn delay_list(&self) -> &[Duration] {
         &self.delays
     }
 
-    /// When the last attempt may begin.
+    /// Returns the time after which no attempt begins.
     pub fn last_start(&self) -> Option<SystemTime> {
         self.deadline
     }
 
-    /// Whether an attempt may begin at this time.
+    /// Returns whether an attempt may begin at this time.
     pub fn begins_at(&self, start: SystemTime) -> bool {
         self.deadline.is_none_or(|deadline| start <= deadline)
     }
 
-    /// The delay after so many attempts, without jitter; before the first, the first.
+    /// Returns the delay after this many attempts, without jitter; before the first attempt, the
+    /// first.
     pub fn delay_after(&self, attempts: u32) -> Duration {
         let index =
             usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX).min(self.delays.len() - 1);

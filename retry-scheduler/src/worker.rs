@@ -112,9 +112,10 @@ const STOPPING: Duration = Duration::from_secs(1);
 ///
 /// # Tenants
 ///
-/// While other tenants have due cycles, one tenant has at most [`per_tenant`](WorkerBuilder::per_tenant) attempts at a
-/// time, half of the concurrency by default. A tenant that is alone may have every place. So another tenant that comes waits
-/// for the next free place, however much the first one has due.
+/// While other tenants have due cycles, one tenant has at most
+/// [`per_tenant`](WorkerBuilder::per_tenant) attempts at a time, half of the concurrency by
+/// default. A tenant that is alone may have every place. So another tenant that comes waits for the
+/// next free place, however much the first one has due.
 ///
 /// # Ended cycles
 ///
@@ -122,9 +123,9 @@ const STOPPING: Duration = Duration::from_secs(1);
 ///
 /// # Observability
 ///
-/// [`WorkerHandle::snapshot`] is for health checks. With the features `metrics` and `tracing`, the worker counts and logs;
-/// see the [crate's documentation](crate#metrics). An outage of the database is logged once when it begins, and once when it
-/// is over.
+/// [`WorkerHandle::snapshot`] is for health checks. With the features `metrics` and `tracing`, the
+/// worker counts and logs; see the [crate's documentation](crate#metrics). An outage of the
+/// database is logged once when it begins, and once when it is over.
 #[must_use = "a worker does nothing until it runs"]
 pub struct Worker {
     core: Arc<Core>,
@@ -170,10 +171,11 @@ impl Worker {
 
     /// Works until `shutdown` fires, and then ends what it has begun.
     ///
-    /// It claims no more, and running attempts have the [grace](WorkerBuilder::grace) to end. Then their
-    /// [tokens](Attempt::token) fire. A second later they are dropped, and their claims are given back, so that another worker
-    /// makes the attempts at once; they do not count. Results that are not recorded yet are repeated until the end. Returns
-    /// three seconds after the grace at the latest, whatever hangs: what is left then is as after a crash.
+    /// It claims no more, and running attempts have the [grace](WorkerBuilder::grace) to end. Then
+    /// their [tokens](Attempt::token) fire. A second later they are dropped, and their claims are
+    /// given back, so that another worker makes the attempts at once; they do not count. Results
+    /// that are not recorded yet are repeated until the end. Returns three seconds after the grace
+    /// at the latest, whatever hangs: what is left then is as after a crash.
     ///
     /// # Panics
     ///
@@ -181,8 +183,9 @@ impl Worker {
     ///
     /// # Cancel safety
     ///
-    /// May be dropped at any time: attempts are dropped with it, at their next awaits, and their leases run out; nothing is
-    /// lost. Firing `shutdown` and awaiting the end is better: leases are given back, and results are recorded.
+    /// May be dropped at any time: attempts are dropped with it, at their next awaits, and their
+    /// leases run out; nothing is lost. Firing `shutdown` and awaiting the end is better: leases
+    /// are given back, and results are recorded.
     pub async fn run(self, shutdown: CancellationToken) {
         Run::new(self.core, shutdown).run().await;
     }
@@ -194,13 +197,14 @@ impl fmt::Debug for Worker {
     }
 }
 
-/// The pause after so many failed calls: exponential backoff, capped at 5 s. Without jitter: the calls of one worker that
-/// failed together go together in one call again.
+/// The pause after so many failed calls: exponential backoff, capped at 5 s. Without jitter: the
+/// calls of one worker that failed together go together in one call again.
 fn backoff(failures: u32) -> Duration {
     Backoff::exponential(Duration::from_millis(100), Duration::from_secs(5)).delay(failures)
 }
 
-/// How long a call of the scheduler may take before it counts as failed. It may take effect all the same.
+/// How long a call of the scheduler may take before it counts as failed. It may take effect all the
+/// same.
 fn patience(lease: Duration) -> Duration {
     (lease / 3).max(Duration::from_secs(1))
 }

@@ -20,7 +20,8 @@ impl Cycle {
         Duration::from_millis(u64::try_from(left.max(1)).unwrap_or(u64::MAX))
     }
 
-    /// The delay after the attempt that runs, with this verdict: a failure may have a delay of its own.
+    /// The delay after the attempt that runs, with this verdict: a failure may have a delay of its
+    /// own.
     pub(crate) fn delay_after_attempt(&self, verdict: Verdict, own: Option<Duration>) -> Duration {
         match own {
             Some(own) if verdict == Verdict::Failure => own.min(Plan::MAX_DELAY),
@@ -31,8 +32,8 @@ impl Cycle {
         }
     }
 
-    /// A number spread evenly over cycles, claims and attempts: FNV-1a of what tells them apart, then the finalizer of
-    /// `MurmurHash3`, because FNV leaves the high bits of short texts alike.
+    /// A number spread evenly over cycles, claims and attempts: FNV-1a of what tells them apart,
+    /// then the finalizer of `MurmurHash3`, because FNV leaves the high bits of short texts alike.
     fn spread(&self) -> u64 {
         let numbers = [self.epoch, self.nonce, u64::from(self.attempts)];
         let texts = self.key.namespace.bytes().chain([0]).chain(self.key.subject.bytes());

@@ -65,7 +65,8 @@ impl NewCycle {
     /// # Errors
     ///
     /// [`Invalid`](crate::SchedulerErrorKind::Invalid) when a text is longer than [`MAX_TEXT`](crate::MAX_TEXT) or contains
-    /// a NUL, when the payload is longer than [`MAX_BYTES`](crate::MAX_BYTES), or when the [metadata](Metadata::check) is.
+    /// a NUL, when the payload is longer than [`MAX_BYTES`](crate::MAX_BYTES), or when the
+    /// [metadata](Metadata::check) is.
     pub fn check(&self) -> Result<(), SchedulerError> {
         self.key.check()?;
         check_text("tenant", &self.tenant)?;
@@ -87,7 +88,8 @@ pub struct Reschedule {
 }
 
 impl Reschedule {
-    /// Creates a change to this plan, with the next attempt due at once. It leaves ended cycles as they are.
+    /// Creates a change to this plan, with the next attempt due at once. It leaves ended cycles as
+    /// they are.
     pub fn new(plan: Plan) -> Self {
         Self { plan, next_in: Duration::ZERO, reactivate: false }
     }

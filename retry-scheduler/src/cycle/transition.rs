@@ -11,8 +11,8 @@ use super::{
 use crate::millis::{later, whole};
 
 impl Cycle {
-    /// Returns the cycle that begins at `now`. Where its plan is over before the first attempt is due, it has ended
-    /// exhausted.
+    /// Returns the cycle that begins at `now`. Where its plan is over before the first attempt is
+    /// due, it has ended exhausted.
     pub fn new(new: &NewCycle, now: SystemTime) -> Self {
         let now = whole(now);
         let begun = Self {
@@ -31,7 +31,8 @@ impl Cycle {
         Self { state: begun.due(later(now, new.first_in), now), ..begun }
     }
 
-    /// Returns what an event at `now` makes of this cycle, by the [table](Cycle#what-happens-to-it).
+    /// Returns what an event at `now` makes of this cycle, by the
+    /// [table](Cycle#what-happens-to-it).
     ///
     /// # Errors
     ///
@@ -72,7 +73,8 @@ impl Cycle {
             {
                 cycle.state = State::ended(EndReason::DeferredTooOften, now);
             }
-            // Lapses stay: that the claim was given back says nothing of what an attempt does to its worker.
+            // Lapses stay: that the claim was given back says nothing of what an attempt does to
+            // its worker.
             (Pending(Leased { .. }), Event::Defer { fence, delay }) if fence == self.fence() => {
                 cycle.deferrals = self.deferrals.saturating_add(1);
                 cycle.state = Pending(Idle { due: later(now, delay) });
@@ -128,7 +130,8 @@ impl Cycle {
         }
     }
 
-    /// Why this verdict of the running attempt ends the cycle; `None`: the cycle goes on, if its plan has the time.
+    /// Why this verdict of the running attempt ends the cycle; `None`: the cycle goes on, if its
+    /// plan has the time.
     pub(crate) fn ended_by(&self, verdict: Verdict) -> Option<EndReason> {
         let was_last = self.used.saturating_add(1) >= self.plan.max_attempts();
         match verdict {
@@ -139,7 +142,8 @@ impl Cycle {
         }
     }
 
-    /// Waiting for an attempt at `due`; or exhausted, where the plan has none left or none that late.
+    /// Waiting for an attempt at `due`; or exhausted, where the plan has none left or none that
+    /// late.
     fn due(&self, due: SystemTime, now: SystemTime) -> State {
         if self.used >= self.plan.max_attempts() {
             State::ended(EndReason::AttemptsUsedUp, now)

@@ -22,7 +22,8 @@ use crate::metadata::Metadata;
 pub(crate) use crate::millis::{duration_ms, from_ms, to_ms};
 use crate::plan::Plan;
 
-/// The state of a pending cycle. The SQL texts have it as a literal, so that the partial index is used.
+/// The state of a pending cycle. The SQL texts have it as a literal, so that the partial index is
+/// used.
 pub(crate) const PENDING: i16 = 0;
 
 /// The state of an ended cycle.
@@ -36,7 +37,8 @@ pub(crate) const fn ending_code(ending: Ending) -> i16 {
 
 /// The state that a row says.
 ///
-/// `wake_at` is when a pending cycle is due, or its lease ends if it is `leased`; of an ended one it is not looked at.
+/// `wake_at` is when a pending cycle is due, or its lease ends if it is `leased`; of an ended one
+/// it is not looked at.
 pub(crate) fn state(
     code: i16,
     reason: Option<i16>,

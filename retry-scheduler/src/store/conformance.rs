@@ -1,6 +1,8 @@
-//! One test for each number of the [scheduler's contract](crate::RetryScheduler#the-contract), for anybody's scheduler.
+//! One test for each number of the [scheduler's contract](crate::RetryScheduler#the-contract), for
+//! anybody's scheduler.
 //!
-//! Whoever wrote a scheduler takes this crate with the feature `conformance` as a development dependency, says in a
+//! Whoever wrote a scheduler takes this crate with the feature `conformance` as a development
+//! dependency, says in a
 //! [`Harness`] how the scheduler is opened, and lets [`conformance_tests!`](crate::conformance_tests) write the tests:
 //!
 #![cfg_attr(feature = "memory", doc = "```")]

@@ -22,16 +22,19 @@ use crate::scheduler::{Cancelled, Fenced, Finished, Rescheduled, RetryScheduler,
 ///
 /// For tests, development, and work that may be forgotten when the process ends.
 ///
-/// It is bounded by the number of cycles. A pending cycle is never dropped. When there is no room for a new one, the cycle
-/// that ended first is forgotten, with its attempts: its key is unknown then. While all are pending, `schedule` fails with
+/// It is bounded by the number of cycles. A pending cycle is never dropped. When there is no room
+/// for a new one, the cycle that ended first is forgotten, with its attempts: its key is unknown
+/// then. While all are pending, `schedule` fails with
 /// [`Full`](crate::SchedulerErrorKind::Full). It keeps the latest [`ATTEMPTS_KEPT`](Self::ATTEMPTS_KEPT) attempts of each
 /// cycle; numbers and counts go on.
 ///
-/// Everything is under one lock, which no verb but those for many cycles holds longer than it takes to find and move what
-/// it changes: the logarithm of the number of cycles for each cycle given or changed, and of the number of tenants for each
-/// tenant passed over. Each namespace has its tenants in the order of their first cycles, and each tenant its cycles in the
-/// order in which they can be claimed. So a claim is exactly fair, and what is not selected costs it nothing. Shards would
-/// spread the lock, but a claim, which looks for the longest due of all, would have to take every one of them.
+/// Everything is under one lock, which no verb but those for many cycles holds longer than it takes
+/// to find and move what it changes: the logarithm of the number of cycles for each cycle given or
+/// changed, and of the number of tenants for each tenant passed over. Each namespace has its
+/// tenants in the order of their first cycles, and each tenant its cycles in the order in which
+/// they can be claimed. So a claim is exactly fair, and what is not selected costs it nothing.
+/// Shards would spread the lock, but a claim, which looks for the longest due of all, would have to
+/// take every one of them.
 pub struct MemoryScheduler {
     clock: Arc<dyn Clock>,
     cycles: Mutex<Cycles>,
@@ -68,8 +71,8 @@ impl MemoryScheduler {
         Self { clock: Arc::new(clock), ..self }
     }
 
-    /// Sets a function that is called when a cycle has ended, just after the change and before the verb returns. There is
-    /// no transaction: the ending stands whatever the function does.
+    /// Sets a function that is called when a cycle has ended, just after the change and before the
+    /// verb returns. There is no transaction: the ending stands whatever the function does.
     #[must_use]
     pub fn on_ended(self, function: impl Fn(&Cycle, EndReason) + Send + Sync + 'static) -> Self {
         self.lock().keep_just_ended();
@@ -86,8 +89,8 @@ impl MemoryScheduler {
         self.cycles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a verb under the lock, then tells which cycles it ended. The clock is read under the lock, so that times are in
-    /// the order of events.
+    /// Runs a verb under the lock, then tells which cycles it ended. The clock is read under the
+    /// lock, so that times are in the order of events.
     fn change<T>(&self, verb: impl FnOnce(&mut Cycles, SystemTime) -> T) -> T {
         let mut cycles = self.lock();
         let now = whole(self.clock.now());

@@ -37,7 +37,8 @@ use crate::scheduler::{
 
 /// How long a process waits for another one that is writing.
 const BUSY: Duration = Duration::from_secs(5);
-/// How often a file that another process makes at the same time is opened, and what passes in between.
+/// How often a file that another process makes at the same time is opened, and what passes in
+/// between.
 const OPEN_TRIES: u32 = 20;
 const OPEN_PAUSE: Duration = Duration::from_millis(25);
 /// Takes the lock at once.
@@ -47,9 +48,10 @@ const ACQUIRE: Duration = Duration::from_secs(10);
 
 /// Cycles in a SQLite file, for one machine.
 ///
-/// The pool it is given is the one writer of its process: it has one connection, and all that writes to the file goes
-/// through it, the application's own writes too. So writers of a process queue up, first come first served. Other processes
-/// may have the file open as well; they are waited for.
+/// The pool it is given is the one writer of its process: it has one connection, and all that
+/// writes to the file goes through it, the application's own writes too. So writers of a process
+/// queue up, first come first served. Other processes may have the file open as well; they are
+/// waited for.
 ///
 /// A transaction of the application has the connection until it ends. Inside it only the verbs of
 /// [`TransactionalScheduler`] can go on; any other waits for its end, and in the same task for ever, or until the pool
@@ -69,10 +71,11 @@ struct Shared {
 }
 
 impl SqliteScheduler {
-    /// A scheduler in the file of this pool, which has one connection. [`migrate`](Self::migrate) makes its tables.
+    /// A scheduler in the file of this pool, which has one connection. [`migrate`](Self::migrate)
+    /// makes its tables.
     ///
-    /// The pool should give up waiting for the connection in a bounded time, and the connection for a lock, and writes
-    /// ahead should be on: [`open`](Self::open) shows how.
+    /// The pool should give up waiting for the connection in a bounded time, and the connection for
+    /// a lock, and writes ahead should be on: [`open`](Self::open) shows how.
     pub fn new(pool: SqlitePool) -> Self {
         Self::build(pool, Arc::new(SystemClock), None)
     }
@@ -85,8 +88,8 @@ impl SqliteScheduler {
         Self { shared: Arc::new(Shared { pool, clock, hook, cursors: Cursors::default() }) }
     }
 
-    /// Opens a file, which is made if it is not there, and makes the tables: with a write-ahead log, and so that what was
-    /// answered outlives a loss of power.
+    /// Opens a file, which is made if it is not there, and makes the tables: with a write-ahead
+    /// log, and so that what was answered outlives a loss of power.
     ///
     /// # Errors
     ///
@@ -104,8 +107,8 @@ impl SqliteScheduler {
             .test_before_acquire(false)
             .idle_timeout(None)
             .max_lifetime(None);
-        // Of several that make a new file a write-ahead one at once, SQLite tells all but one that it is locked, whatever
-        // time they would wait.
+        // Of several that make a new file a write-ahead one at once, SQLite tells all but one that
+        // it is locked, whatever time they would wait.
         let mut tries = 1;
         let pool = loop {
             match pool.clone().connect_with(options.clone()).await {
@@ -141,8 +144,8 @@ impl SqliteScheduler {
         Self::build(pool.clone(), Arc::clone(clock), Some(Arc::new(hook)))
     }
 
-    /// Makes the tables, or does nothing where they are made: `retry_subjects`, `retry_cycles`, `retry_attempts`, and
-    /// `retry_scheduler_migrations`, which says so.
+    /// Makes the tables, or does nothing where they are made: `retry_subjects`, `retry_cycles`,
+    /// `retry_attempts`, and `retry_scheduler_migrations`, which says so.
     ///
     /// # Errors
     ///
@@ -183,8 +186,9 @@ impl SqliteScheduler {
     }
 }
 
-/// A verb that writes. It takes the lock before it reads, so that it is not refused later for what another process wrote in
-/// between, and the time after, so that times are in the order of changes. Where its future is dropped, sqlx rolls it back.
+/// A verb that writes. It takes the lock before it reads, so that it is not refused later for what
+/// another process wrote in between, and the time after, so that times are in the order of changes.
+/// Where its future is dropped, sqlx rolls it back.
 macro_rules! transaction {
     ($self:ident, |$changes:ident| $verb:expr) => {{
         let mut connection = $self.connection().await?;

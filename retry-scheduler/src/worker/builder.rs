@@ -62,29 +62,32 @@ impl WorkerBuilder {
         Self { concurrency, ..self }
     }
 
-    /// Sets how many attempts of one tenant run at a time while other tenants have due cycles. A tenant that is alone may
-    /// have every place. From 1 to the concurrency; half of it, rounded up, unless set.
+    /// Sets how many attempts of one tenant run at a time while other tenants have due cycles. A
+    /// tenant that is alone may have every place. From 1 to the concurrency; half of it, rounded
+    /// up, unless set.
     pub fn per_tenant(self, per_tenant: usize) -> Self {
         Self { per_tenant: Some(per_tenant), ..self }
     }
 
-    /// Sets the namespaces that the worker claims from: those its handler knows. It claims from every namespace unless set.
+    /// Sets the namespaces that the worker claims from: those its handler knows. It claims from
+    /// every namespace unless set.
     ///
-    /// Cycles of other namespaces wait for another worker. They are not claimed, so they cost this one nothing, and nothing
-    /// waits behind them.
+    /// Cycles of other namespaces wait for another worker. They are not claimed, so they cost this
+    /// one nothing, and nothing waits behind them.
     pub fn namespaces(self, namespaces: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self { namespaces: Namespaces::only(namespaces), ..self }
     }
 
-    /// Sets how long a claim holds unless it is renewed. The worker renews it after a third of that. After a crash, the
-    /// attempt is made again when the lease has run out. From 100 ms; 30 s unless set.
+    /// Sets how long a claim holds unless it is renewed. The worker renews it after a third of
+    /// that. After a crash, the attempt is made again when the lease has run out. From 100 ms; 30 s
+    /// unless set.
     pub fn lease(self, lease: Duration) -> Self {
         Self { lease, ..self }
     }
 
-    /// Sets how often the worker looks for what others have scheduled, at least. Cycles that this worker knows of, that it is
-    /// [woken](WorkerHandle::wake) for, or that the scheduler [tells it of](RetryScheduler::changed), do not wait for that.
-    /// From 10 ms; 1 s unless set.
+    /// Sets how often the worker looks for what others have scheduled, at least. Cycles that this
+    /// worker knows of, that it is [woken](WorkerHandle::wake) for, or that the scheduler [tells it
+    /// of](RetryScheduler::changed), do not wait for that. From 10 ms; 1 s unless set.
     pub fn poll(self, poll: Duration) -> Self {
         Self { poll, ..self }
     }
@@ -101,16 +104,17 @@ impl WorkerBuilder {
 
     /// Maximum crashes per attempt. When exceeded, the attempt is recorded as failed.
     ///
-    /// An attempt crashes when the lease of its claim runs out and another claim follows: its worker died, or lost the
-    /// lease. After so many crashes, the next worker does not make the attempt. It records
-    /// [`Crashed`](crate::Verdict::Crashed), and the cycle goes on by its plan. From 1; 3 unless set.
+    /// An attempt crashes when the lease of its claim runs out and another claim follows: its
+    /// worker died, or lost the lease. After so many crashes, the next worker does not make the
+    /// attempt. It records [`Crashed`](crate::Verdict::Crashed), and the cycle goes on by its plan.
+    /// From 1; 3 unless set.
     pub fn poison_limit(self, poison_limit: u32) -> Self {
         Self { poison_limit, ..self }
     }
 
-    /// Sets how long ended cycles are kept. The worker deletes older ones with their payloads and attempts, some thousand a
-    /// minute and more while there are more; their keys can be scheduled anew. 30 days unless set; `Duration::MAX` keeps them
-    /// for ever.
+    /// Sets how long ended cycles are kept. The worker deletes older ones with their payloads and
+    /// attempts, some thousand a minute and more while there are more; their keys can be scheduled
+    /// anew. 30 days unless set; `Duration::MAX` keeps them for ever.
     ///
     /// Every worker of a scheduler deletes by its own setting, so give all of them the same.
     #[doc(alias = "retention")]
@@ -118,7 +122,8 @@ impl WorkerBuilder {
         Self { keep_ended, ..self }
     }
 
-    /// Sets the handle of the worker, if something needs it before there is a worker. Each worker needs its own.
+    /// Sets the handle of the worker, if something needs it before there is a worker. Each worker
+    /// needs its own.
     pub fn handle(self, handle: WorkerHandle) -> Self {
         Self { handle, ..self }
     }

@@ -11,14 +11,15 @@ use super::metrics;
 use crate::claim::Namespaces;
 use crate::clock;
 
-/// The shortest and the longest time that a gate closes for. A closure of no time at all would have the worker ask a
-/// service that is down as fast as it can claim.
+/// The shortest and the longest time that a gate closes for. A closure of no time at all would have
+/// the worker ask a service that is down as fast as it can claim.
 const CLOSURES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_hours(24));
 
-/// The gates of one worker; a namespace that is not here is open. Other workers find out for themselves.
+/// The gates of one worker; a namespace that is not here is open. Other workers find out for
+/// themselves.
 ///
-/// The worker does not claim from a namespace whose gate is closed. When the time of a gate is over, one claim is let
-/// through, the probe. The gate stays until a probe has ended with a result.
+/// The worker does not claim from a namespace whose gate is closed. When the time of a gate is
+/// over, one claim is let through, the probe. The gate stays until a probe has ended with a result.
 pub(super) struct Gates {
     gates: Mutex<HashMap<String, Gate>>,
     meter: Arc<Meter>,
@@ -38,7 +39,8 @@ pub(super) enum Admission {
     Wait(Duration),
 }
 
-/// The permission to make one attempt. A probe that is dropped without an answer leaves the finding out to the next.
+/// The permission to make one attempt. A probe that is dropped without an answer leaves the finding
+/// out to the next.
 pub(super) struct Pass {
     gates: Arc<Gates>,
     namespace: String,
@@ -100,7 +102,8 @@ impl Gates {
         without(selected, self.lock().keys())
     }
 
-    /// The namespaces of a selection of which something can be claimed: those that are open, or wait for a probe.
+    /// The namespaces of a selection of which something can be claimed: those that are open, or
+    /// wait for a probe.
     pub(super) fn claimable(&self, selected: &Namespaces) -> Namespaces {
         let gates = self.lock();
         without(selected, gates.iter().filter(|(_, gate)| !gate.is_ripe()).map(|(name, _)| name))
@@ -142,8 +145,8 @@ impl Gate {
 }
 
 impl Pass {
-    /// The attempt ended with a result: its service is there. Only a probe opens a gate: an attempt that began before the
-    /// gate closed has nothing new to say.
+    /// The attempt ended with a result: its service is there. Only a probe opens a gate: an attempt
+    /// that began before the gate closed has nothing new to say.
     pub(super) fn answered(self) {
         if self.probe {
             let mut gates = self.gates.lock();

@@ -14,14 +14,15 @@ use crate::error::{SchedulerError, SchedulerErrorKind};
 
 /// A handle on a [`Worker`](crate::Worker). Its clones are the same handle.
 ///
-/// Get one from [`Worker::handle`](crate::Worker::handle), or create one before the worker, for a handler that needs it:
-/// see [`WorkerBuilder::handle`](crate::WorkerBuilder::handle).
+/// Get one from [`Worker::handle`](crate::Worker::handle), or create one before the worker, for a
+/// handler that needs it: see [`WorkerBuilder::handle`](crate::WorkerBuilder::handle).
 #[derive(Clone, Debug, Default)]
 pub struct WorkerHandle(pub(super) Arc<Meter>);
 
 impl WorkerHandle {
-    /// Makes the worker look for due cycles now, rather than at its next poll. Call it after you scheduled a cycle; if that
-    /// was in a transaction, after the commit. Costs nothing when the worker is busy or gone.
+    /// Makes the worker look for due cycles now, rather than at its next poll. Call it after you
+    /// scheduled a cycle; if that was in a transaction, after the commit. Costs nothing when the
+    /// worker is busy or gone.
     pub fn wake(&self) {
         self.0.wake.notify_one();
     }
@@ -40,19 +41,21 @@ impl WorkerHandle {
 pub struct WorkerSnapshot {
     /// What it is doing.
     pub phase: WorkerPhase,
-    /// How many claims it has: attempts that run, or whose end is being recorded. While the scheduler does not answer,
-    /// ends that wait to be recorded come on top of the concurrency, at most as many again.
+    /// How many claims it has: attempts that run, or whose end is being recorded. While the
+    /// scheduler does not answer, ends that wait to be recorded come on top of the concurrency, at
+    /// most as many again.
     pub running: usize,
     /// How many attempts it makes at a time, at most.
     pub concurrency: usize,
     /// Whether the scheduler was reached by the last call.
     pub reachable: bool,
-    /// How long ago the scheduler answered last, or `None` if it never did. A healthy worker hears from it at least once in
-    /// the longer of its poll and a third of its lease.
+    /// How long ago the scheduler answered last, or `None` if it never did. A healthy worker hears
+    /// from it at least once in the longer of its poll and a third of its lease.
     pub since_answer: Option<Duration>,
     /// How many namespaces have their gate closed, because their service is down.
     pub gates_closed: usize,
-    /// How many due cycles it met that this version of the crate cannot read. A cycle counts each time it is met.
+    /// How many due cycles it met that this version of the crate cannot read. A cycle counts each
+    /// time it is met.
     pub unreadable: u64,
     /// How many ended cycles it deleted.
     pub purged: u64,
@@ -91,8 +94,8 @@ pub struct AttemptCounts {
     pub deferred: u64,
     /// Refused, because somebody else had claimed, changed or ended the cycle by then.
     pub refused: u64,
-    /// Not recorded, because the worker ended first, or because the scheduler says that it makes no sense. The attempt is
-    /// made again.
+    /// Not recorded, because the worker ended first, or because the scheduler says that it makes no
+    /// sense. The attempt is made again.
     pub undelivered: u64,
     /// Ended by a panic. They count as failed too, once that is recorded.
     pub panicked: u64,
@@ -194,7 +197,8 @@ impl Meter {
         }
     }
 
-    /// A call failed. An outage is logged once, until the scheduler answers again: then every call fails.
+    /// A call failed. An outage is logged once, until the scheduler answers again: then every call
+    /// fails.
     pub(super) fn failed(&self, verb: &'static str, error: &SchedulerError) {
         metrics::store_error(verb, error);
         match error.kind() {

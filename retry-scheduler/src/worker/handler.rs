@@ -11,29 +11,25 @@ use crate::claim::{Claimed, Report};
 use crate::cycle::Cycle;
 use crate::metadata::Metadata;
 
-/// Makes the attempts of a [`Worker`](crate::Worker), of all [namespaces](crate::WorkerBuilder::namespaces) that it claims
-/// from. Where there are several, the handler looks at `attempt.cycle().key.namespace`.
+/// Makes the attempts of a [`Worker`](crate::Worker), of all
+/// [namespaces](crate::WorkerBuilder::namespaces) that it claims from. Where there are several, the
+/// handler looks at `attempt.cycle().key.namespace`.
 ///
-/// An attempt is made **at least once**: after a crash or a lost lease it is made again. A handler therefore hands an
-/// idempotency key to the next service, or does its work in the transaction in which it
-/// [records](Done::AlreadyRecorded) the attempt.
+/// An attempt is made **at least once**: after a crash or a lost lease it is made again. A handler
+/// therefore hands an idempotency key to the next service, or does its work in the transaction in
+/// which it [records](Done::AlreadyRecorded) the attempt.
 ///
-/// # Which key for which service
-///
-/// | the next service | key | so |
-/// |---|---|---|
-/// | must do it once, such as a bank that charges or a gateway that sends | [`Attempt::cycle_key`] | an attempt whose answer was lost, and every one after it, is answered with what the first one did |
-/// | has definitely refused the attempt before, and stores refusals under their key | [`Attempt::key`] | each attempt is a new request, and one that is made again after a crash is still the same |
-/// | has no idempotency keys | none | ask it what happened before you repeat a call whose answer was lost |
-///
-/// When in doubt, use the cycle's key. With the attempt's key, a service that did what it was asked and whose answer was
-/// lost does it again.
+/// Which key is the right one for a service, the crate's documentation says under [effects that
+/// must happen once](crate#effects-that-must-happen-once). When in doubt, use the key of the cycle.
+/// With the key of the attempt, a service that did what it was asked, and whose answer was lost,
+/// does it again.
 ///
 /// # Cancel safety
 ///
 /// The future is dropped at one of its awaits when the attempt outlasts
-/// [`attempt_timeout`](crate::WorkerBuilder::attempt_timeout), when it is still running after the shutdown's grace, and when
-/// [`Worker::run`](crate::Worker::run) is dropped. A panic counts as a failed attempt.
+/// [`attempt_timeout`](crate::WorkerBuilder::attempt_timeout), when it is still running after the
+/// shutdown's grace, and when [`Worker::run`](crate::Worker::run) is dropped. A panic counts as a
+/// failed attempt.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
     /// Makes one attempt.
@@ -53,26 +49,30 @@ pub struct Attempt {
 pub enum Done {
     /// The attempt has a result, which the worker records.
     Report(Report),
-    /// The handler recorded the result itself, with [`finish_in`](crate::TransactionalScheduler::finish_in) in a transaction
-    /// of its own. It has committed the transaction, or rolled it back because the answer was
+    /// The handler recorded the result itself, with
+    /// [`finish_in`](crate::TransactionalScheduler::finish_in) in a transaction of its own. It has
+    /// committed the transaction, or rolled it back because the answer was
     /// [`Stale`](crate::Finished::Stale).
     ///
-    /// If nothing was recorded after all, the attempt is made again when the lease has run out, as after a crash.
+    /// If nothing was recorded after all, the attempt is made again when the lease has run out, as
+    /// after a crash.
     AlreadyRecorded,
     /// The service that this namespace is about is down, or overloaded. The attempt does not count.
     ///
-    /// The cycle is due again in `retry_in`. Until then the worker claims nothing of this namespace, so no attempt is spent,
-    /// and other namespaces go on. Then it lets one attempt through; when that ends with a result, the others follow.
+    /// The cycle is due again in `retry_in`. Until then the worker claims nothing of this
+    /// namespace, so no attempt is spent, and other namespaces go on. Then it lets one attempt
+    /// through; when that ends with a result, the others follow.
     #[doc(alias = "circuit breaker")]
     Unavailable {
         /// For how long. From 100 ms to a day.
         retry_in: Duration,
     },
-    /// The attempt was not made, or not to its end. It does not count, and says nothing about other cycles. A handler whose
-    /// [token](Attempt::token) fired returns this.
+    /// The attempt was not made, or not to its end. It does not count, and says nothing about other
+    /// cycles. A handler whose [token](Attempt::token) fired returns this.
     #[doc(alias = "snooze")]
     Deferred {
-        /// When the cycle is due again. Zero is at once, also for this worker unless it is shutting down.
+        /// When the cycle is due again. Zero is at once, also for this worker unless it is shutting
+        /// down.
         retry_in: Duration,
     },
 }
@@ -83,16 +83,17 @@ impl Attempt {
         Self { claimed, token }
     }
 
-    /// Returns the idempotency key of the cycle, which is the same for all its attempts. Use it for a service that must do
-    /// it once, such as a bank. See [which key for which service](Handler#which-key-for-which-service) and
-    /// [`Claimed::cycle_key`].
+    /// Returns the idempotency key of the cycle, which is the same for all its attempts. Use it for
+    /// a service that must do it once, such as a bank. See [effects that must happen
+    /// once](crate#effects-that-must-happen-once) and [`Claimed::cycle_key`].
     #[doc(alias = "idempotency key")]
     pub fn cycle_key(&self) -> String {
         self.claimed.cycle_key()
     }
 
-    /// Returns the idempotency key of this attempt alone, which is the same whenever it is made again after a crash. Use it
-    /// for a service that has definitely refused the attempt before. See [`Claimed::attempt_key`].
+    /// Returns the idempotency key of this attempt alone, which is the same whenever it is made
+    /// again after a crash. Use it for a service that has definitely refused the attempt before.
+    /// See [`Claimed::attempt_key`].
     pub fn key(&self) -> String {
         self.claimed.attempt_key()
     }
@@ -122,11 +123,13 @@ impl Attempt {
         &self.claimed
     }
 
-    /// Returns the token that fires when there is no point in going on: somebody else has claimed, changed or cancelled the
-    /// cycle (known at the next heartbeat, within a third of the lease); the lease ran out because the database was not
-    /// reached; the attempt took too long; or the worker shuts down and its grace is over.
+    /// Returns the token that fires when there is no point in going on: somebody else has claimed,
+    /// changed or cancelled the cycle (known at the next heartbeat, within a third of the lease);
+    /// the lease ran out because the database was not reached; the attempt took too long; or the
+    /// worker shuts down and its grace is over.
     ///
-    /// A handler that ignores it goes on to its end. Its report is then refused, if somebody else has the cycle.
+    /// A handler that ignores it goes on to its end. Its report is then refused, if somebody else
+    /// has the cycle.
     pub fn token(&self) -> &CancellationToken {
         &self.token
     }

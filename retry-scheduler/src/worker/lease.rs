@@ -16,8 +16,8 @@ use crate::clock;
 use crate::error::{SchedulerError, SchedulerErrorKind};
 use crate::scheduler::{Fenced, RetryScheduler};
 
-/// The leases that a worker holds. [`keep`](Self::keep) renews them, each after a third of it, in one call for all that are
-/// due within the next sixth.
+/// The leases that a worker holds. [`keep`](Self::keep) renews them, each after a third of it, in
+/// one call for all that are due within the next sixth.
 pub(super) struct Leases {
     scheduler: Arc<dyn RetryScheduler>,
     meter: Arc<Meter>,
@@ -41,7 +41,8 @@ struct Entry {
     claimed: Claimed,
     /// When to renew it; `None`: somebody else has the cycle.
     next_beat: Option<Instant>,
-    /// Its row was locked by somebody: it is renewed alone, so that the others need not wait for that.
+    /// Its row was locked by somebody: it is renewed alone, so that the others need not wait for
+    /// that.
     alone: bool,
     term: watch::Sender<Term>,
 }
@@ -51,7 +52,8 @@ type Renewals = Vec<(u64, Claimed)>;
 
 #[derive(Clone, Copy, Debug)]
 struct Term {
-    /// The end is counted from before the call that got or renewed the lease, so it is never later than the scheduler's.
+    /// The end is counted from before the call that got or renewed the lease, so it is never later
+    /// than the scheduler's.
     until: Instant,
     taken: bool,
 }
@@ -66,7 +68,8 @@ pub(super) struct Lease<'a> {
 /// How a lease was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loss {
-    /// It could not be renewed in time. The claim holds until somebody else claims the cycle, and renewals go on.
+    /// It could not be renewed in time. The claim holds until somebody else claims the cycle, and
+    /// renewals go on.
     Lapsed,
     /// The cycle was claimed, changed or ended by somebody else.
     Taken,
@@ -109,7 +112,8 @@ impl Leases {
         }
     }
 
-    /// Renews the leases that have run out, before the worker claims again: it must not take over its own attempts.
+    /// Renews the leases that have run out, before the worker claims again: it must not take over
+    /// its own attempts.
     pub(super) async fn recover(&self) -> Result<(), SchedulerError> {
         let now = clock::now();
         if self.lock().entries.values().any(|entry| entry.has_lapsed(now)) {

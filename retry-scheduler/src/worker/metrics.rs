@@ -1,4 +1,5 @@
-//! What the worker counts, on the `metrics` crate. The table in the crate's docs lists the names; a test compares.
+//! What the worker counts, on the `metrics` crate. The table in the crate's docs lists the names; a
+//! test compares.
 
 use std::time::Duration;
 

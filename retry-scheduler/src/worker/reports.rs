@@ -27,8 +27,9 @@ pub(super) type Answer = Result<Finished, SchedulerErrorKind>;
 
 /// The reports of a worker. Those that arrive while a call is under way go together with the next.
 ///
-/// While something is due and no place is free, the loop takes them along with its next claim: one call then records what
-/// ended and claims what follows. Otherwise [`deliver`](Self::deliver) sends them at once.
+/// While something is due and no place is free, the loop takes them along with its next claim: one
+/// call then records what ended and claims what follows. Otherwise [`deliver`](Self::deliver) sends
+/// them at once.
 pub(super) struct Reports {
     scheduler: Arc<dyn RetryScheduler>,
     meter: Arc<Meter>,
@@ -131,7 +132,8 @@ impl Reports {
                 }
                 Err(error) => {
                     self.meter.failed("finish_many", &error);
-                    // One of them may be the reason, and the others must not fail for it: below, each for itself.
+                    // One of them may be the reason, and the others must not fail for it: below,
+                    // each for itself.
                     if error.kind() != SchedulerErrorKind::Invalid {
                         mem::take(&mut batch).fail(error.kind());
                     }
@@ -164,8 +166,8 @@ impl Batch {
         self.0.is_empty()
     }
 
-    /// The tenants whose places become free when the reports are recorded. One that was sent before has no place any
-    /// more: it was given away with the first try.
+    /// The tenants whose places become free when the reports are recorded. One that was sent before
+    /// has no place any more: it was given away with the first try.
     pub(super) fn freed_tenants(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter(|one| one.frees_place).map(|one| one.claimed.cycle.tenant.as_str())
     }

@@ -27,7 +27,8 @@ const CLAIMS: usize = 256;
 /// The first pause when something is due that this worker cannot have; it doubles up to the poll.
 const BLOCKED: Duration = Duration::from_millis(10);
 
-/// How long an unreadable cycle is not logged again, and how many cycles the worker remembers for that.
+/// How long an unreadable cycle is not logged again, and how many cycles the worker remembers for
+/// that.
 const LOG_AGAIN: Duration = Duration::from_mins(10);
 const LOGGED: usize = 1_000;
 
@@ -155,7 +156,8 @@ impl Run {
         self.next(claimed || count > 0).await
     }
 
-    /// Claims one cycle of each namespace whose closure is over, at most `free`. Returns how many there were.
+    /// Claims one cycle of each namespace whose closure is over, at most `free`. Returns how many
+    /// there were.
     async fn probe(&mut self, free: usize) -> Result<usize, SchedulerError> {
         let mut ripe = self.core.gates.ripe(&self.core.config.namespaces);
         let mut probes = 0;
@@ -178,7 +180,8 @@ impl Run {
     /// Records the reports and claims: in one call, if there are both.
     async fn finish_and_claim(&self, batch: Batch, request: ClaimDue) -> Result<Claims, SchedulerError> {
         let Core { scheduler, meter, config, .. } = &*self.core;
-        // Not dropped at a shutdown: what it claims would be leased to nobody. Given up when its leases would be long over.
+        // Not dropped at a shutdown: what it claims would be leased to nobody. Given up when its
+        // leases would be long over.
         if batch.is_empty() {
             let claims = within(2 * config.lease, scheduler.claim_due(request)).await;
             return claims
@@ -190,7 +193,8 @@ impl Run {
             biased;
             answer = &mut call => answer,
             () = sleep(patience(config.lease)) => {
-                // The reports are sent again meanwhile; what this call makes of them is found out then.
+                // The reports are sent again meanwhile; what this call makes of them is found out
+                // then.
                 batch.fail(SchedulerErrorKind::Unavailable);
                 return match call.await {
                     Ok(answer) => answer.claims.inspect(|_| meter.answered()),
@@ -207,8 +211,8 @@ impl Run {
             }
             Err(error) => {
                 meter.failed("finish_and_claim", &error);
-                // One report may be the reason, and the others must not fail for it: sent without a claim, each is tried
-                // alone then.
+                // One report may be the reason, and the others must not fail for it: sent without a
+                // claim, each is tried alone then.
                 if error.kind() == SchedulerErrorKind::Invalid {
                     self.core.reports.send(batch).await;
                 } else {

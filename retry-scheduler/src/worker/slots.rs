@@ -40,8 +40,8 @@ impl Slots {
         metrics::running_changed(1.0);
     }
 
-    /// Waits until a place is free; for ever when all are. Returns in how long the cycle that had it is due again, if that is
-    /// known. Can be dropped and called again.
+    /// Waits until a place is free; for ever when all are. Returns in how long the cycle that had
+    /// it is due again, if that is known. Can be dropped and called again.
     pub(super) async fn freed(&mut self) -> Option<Duration> {
         match self.tasks.join_next_with_id().await {
             Some(joined) => self.left(joined),

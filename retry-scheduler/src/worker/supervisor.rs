@@ -1,5 +1,5 @@
-//! One claim, from its first moment to its last. The worker may be dropped at any await in here: the lease then runs out,
-//! and the attempt is made again, by whoever claims the cycle next.
+//! One claim, from its first moment to its last. The worker may be dropped at any await in here:
+//! the lease then runs out, and the attempt is made again, by whoever claims the cycle next.
 
 mod recording;
 
@@ -23,8 +23,8 @@ const POISONED: &str = "not attempted: the workers that attempted it crashed or 
 const PANICKED: &str = "the handler panicked";
 const TIMED_OUT: &str = "the attempt took too long";
 
-/// Makes the attempt that was claimed, if it may be made, and records its end. Returns in how long the cycle is due again,
-/// if that is known.
+/// Makes the attempt that was claimed, if it may be made, and records its end. Returns in how long
+/// the cycle is due again, if that is known.
 pub(super) async fn supervise(
     core: Arc<Core>,
     claimed: Claimed,
@@ -132,8 +132,8 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Starts the handler in a task of its own: a handler that computes for long then keeps no lease from being renewed,
-    /// and a panic is a value.
+    /// Starts the handler in a task of its own: a handler that computes for long then keeps no
+    /// lease from being renewed, and a panic is a value.
     fn spawn(&self, token: CancellationToken) -> AbortOnDropHandle<Done> {
         let handler = Arc::clone(&self.core.handler);
         let attempt = Attempt::new(self.claimed.clone(), token);

@@ -1,4 +1,5 @@
-//! The worker's events on the `tracing` crate: what happened to which cycle. No payload, detail, tenant or attempt key.
+//! The worker's events on the `tracing` crate: what happened to which cycle. No payload, detail,
+//! tenant or attempt key.
 
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use crate::claim::{Claimed, Unreadable};
 use crate::cycle::CycleKey;
 use crate::error::SchedulerError;
 
-/// Runs a handler in the span of its attempt. The trace that scheduled the cycle is a field of it, if the cycle's metadata
-/// has that (W3C Trace Context).
+/// Runs a handler in the span of its attempt. The trace that scheduled the cycle is a field of it,
+/// if the cycle's metadata has that (W3C Trace Context).
 pub(super) fn in_span<F: Future>(claimed: &Claimed, run: F) -> impl Future<Output = F::Output> + use<F> {
     let CycleKey { namespace, subject } = &claimed.cycle.key;
     let traceparent = claimed.metadata.get("traceparent");

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Core, metrics, trace, within};
 
-/// How often the worker looks for ended cycles to delete, how many it deletes in a call, and the pause between two calls
-/// while there are more. The pause leaves the database to others.
+/// How often the worker looks for ended cycles to delete, how many it deletes in a call, and the
+/// pause between two calls while there are more. The pause leaves the database to others.
 const PURGE_EVERY: Duration = Duration::from_mins(1);
 const PURGE_BATCH: usize = 1_000;
 const PURGE_PAUSE: Duration = Duration::from_millis(100);

@@ -78,7 +78,8 @@ async fn a_service_that_stays_down_is_asked_once_in_each_closure() {
     });
     let running = start(worker(&world.view(), handler).concurrency(1));
     sleep(10 * MINUTE).await;
-    // Each closure begins when the one before has been found to go on: every minute, and a second for the asking.
+    // Each closure begins when the one before has been found to go on: every minute, and a second
+    // for the asking.
     assert!((9..=10).contains(&seen.runs()), "{}", seen.runs());
     running.stop().await;
 }

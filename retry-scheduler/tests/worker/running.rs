@@ -313,7 +313,8 @@ async fn ending_attempts_do_not_make_the_worker_look_where_nothing_is_due() {
     let running = start(worker(&view, seen.handler(lengths)).per_tenant(16).poll(HOUR));
     sleep(MINUTE).await;
     let claims = view.calls(Verb::Claim);
-    // When they are claimed, when there is a place again, and when the leases that were there then would be over.
+    // When they are claimed, when there is a place again, and when the leases that were there then
+    // would be over.
     assert!(claims <= 4, "{claims} claims, for sixteen that were due at once and none after");
     assert_eq!(running.handle.snapshot().attempts.failed, 16);
     running.stop().await;

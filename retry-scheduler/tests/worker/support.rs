@@ -261,7 +261,8 @@ pub(crate) fn failure() -> Done {
     report(Verdict::Failure, "")
 }
 
-/// Lets time pass until it is so, within a day of paused time; then it has been so for no longer than [`STEP`].
+/// Lets time pass until it is so, within a day of paused time; then it has been so for no longer
+/// than [`STEP`].
 pub(crate) async fn until(what: &str, mut so: impl FnMut() -> bool) {
     let begun = now();
     while !so() {

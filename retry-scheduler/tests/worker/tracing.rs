@@ -47,7 +47,8 @@ fn tell(text: Text) {
     TOLD.lock().unwrap().push((thread::current().id(), text.0));
 }
 
-/// Records everything from now on; one recorder for the process, so that no callsite is registered without it.
+/// Records everything from now on; one recorder for the process, so that no callsite is registered
+/// without it.
 fn record() {
     static ONCE: OnceLock<()> = OnceLock::new();
     ONCE.get_or_init(|| {

@@ -80,8 +80,8 @@ impl Watched {
         }
     }
 
-    /// Somebody holds a lock on the cycle of this subject, until it is healed. It is in the namespace [`LOCKED`], which
-    /// claims pass over meanwhile.
+    /// Somebody holds a lock on the cycle of this subject, until it is healed. It is in the
+    /// namespace [`LOCKED`], which claims pass over meanwhile.
     pub(crate) fn lock(&self, subject: &str) {
         self.locked.lock().unwrap().insert(subject.to_owned());
     }

@@ -18,8 +18,9 @@ use crate::scheduler::{Finished, Scheduled};
 /// Where a cycle stands in an order: by time, then by age.
 pub(super) type Place = (i64, u64);
 
-/// Cycles by their keys, and by their places. What [`put`](Self::put) and [`take`](Self::take) keep true: a pending cycle is
-/// in the queues of its namespace, an ended one in `ended`; no namespace is empty.
+/// Cycles by their keys, and by their places. What [`put`](Self::put) and [`take`](Self::take) keep
+/// true: a pending cycle is in the queues of its namespace, an ended one in `ended`; no namespace
+/// is empty.
 pub(super) struct Cycles {
     max: usize,
     forgotten: u64,
@@ -165,8 +166,9 @@ impl Cycles {
         Finished::Recorded(cycle)
     }
 
-    /// Takes the longest due out of the order, one after the other: first of all tenants with room, then, while there is
-    /// room in the answer, of any. In the end puts them back as they became. So none is met twice, whatever its lease.
+    /// Takes the longest due out of the order, one after the other: first of all tenants with room,
+    /// then, while there is room in the answer, of any. In the end puts them back as they became.
+    /// So none is met twice, whatever its lease.
     pub(super) fn claim_due(&mut self, request: &ClaimDue, nonce: u64, now: SystemTime) -> Vec<Claimed> {
         let mut met = Vec::new();
         let mut shares = request.running.clone();
@@ -193,7 +195,8 @@ impl Cycles {
         claimed
     }
 
-    /// Goes through the first due of each tenant, namespace beside namespace, and takes those that `may` be taken.
+    /// Goes through the first due of each tenant, namespace beside namespace, and takes those that
+    /// `may` be taken.
     fn take_due(
         &mut self,
         request: &ClaimDue,
@@ -221,7 +224,8 @@ impl Cycles {
             {
                 met.push((id, entry));
             }
-            // All this tenant has lies behind its front, and what the others have next lies behind theirs.
+            // All this tenant has lies behind its front, and what the others have next lies behind
+            // theirs.
             heads.extend(front(self, name, Excluded(place)));
         }
     }

@@ -254,7 +254,8 @@ pub(super) fn count_text(class: CycleClass) -> String {
     format!("SELECT count(*) FROM (SELECT 1 FROM retry_cycles WHERE namespace = $1 AND {condition} LIMIT $3)")
 }
 
-/// `$1` is the namespace, `$2` the time now, `$3` and `$4` the place to list behind, `$5` the limit, `$6` the tenant.
+/// `$1` is the namespace, `$2` the time now, `$3` and `$4` the place to list behind, `$5` the
+/// limit, `$6` the tenant.
 pub(super) fn list_text(filter: &CycleFilter) -> String {
     let time = if filter.class.ending().is_some() { "ended_at" } else { "wake_at" };
     let tenant = if filter.tenant.is_some() { " AND tenant = $6" } else { "" };

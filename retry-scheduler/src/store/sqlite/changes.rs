@@ -1,5 +1,5 @@
-//! What verbs do to cycles: load, ask the state machine, write. Whoever calls has a transaction open that writes, so
-//! nothing changes in between.
+//! What verbs do to cycles: load, ask the state machine, write. Whoever calls has a transaction
+//! open that writes, so nothing changes in between.
 
 use std::collections::{HashMap, HashSet};
 use std::time::SystemTime;
@@ -149,8 +149,8 @@ impl Changes<'_> {
             .map(|number| AttemptRecord::new(number, started_at, self.now, report.verdict, detail))
     }
 
-    /// Writes at once what tells nobody; what does, one by one, so that a hook that fails is its own report's matter.
-    /// Reports about one cycle are taken in their order.
+    /// Writes at once what tells nobody; what does, one by one, so that a hook that fails is its
+    /// own report's matter. Reports about one cycle are taken in their order.
     pub(super) async fn finish_many(
         &mut self,
         reports: &[(Claimed, Report)],

@@ -1,7 +1,8 @@
 //! Which cycles a claim takes.
 //!
-//! First comes what is due the longest. Where tenants at their share have all of that, tenants behind them are looked for
-//! among those with due cycles; what is then left of the limit goes to the longest due again, whatever their share.
+//! First comes what is due the longest. Where tenants at their share have all of that, tenants
+//! behind them are looked for among those with due cycles; what is then left of the limit goes to
+//! the longest due again, whatever their share.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -29,8 +30,8 @@ const STRIDES: usize = 8;
 /// The milliseconds of a bucket, as a power of two.
 const BUCKET: u32 = 16;
 
-/// Where the next claim looks for tenants, in namespaces where the last one did not come to the end: behind this tenant of
-/// this bucket.
+/// Where the next claim looks for tenants, in namespaces where the last one did not come to the
+/// end: behind this tenant of this bucket.
 pub(super) type Cursors = Mutex<HashMap<String, (i64, String)>>;
 
 /// A claim that is being put together.
@@ -137,7 +138,8 @@ impl Changes<'_> {
         rows.iter().map(|row| get(row, 0)).collect()
     }
 
-    /// Takes due cycles of tenants with room, behind the first ones. Says whether there are no more.
+    /// Takes due cycles of tenants with room, behind the first ones. Says whether there are no
+    /// more.
     async fn select_behind(
         &mut self,
         namespaces: &[String],

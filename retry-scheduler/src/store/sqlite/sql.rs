@@ -93,13 +93,14 @@ pub(super) const DUE: &str = "SELECT due.id, due.tenant FROM json_each($1) AS on
      ON due.id IN (SELECT id FROM retry_cycles WHERE state = 0 AND namespace = one.value AND wake_at <= $2 \
      ORDER BY wake_at LIMIT $3) ORDER BY due.wake_at, due.id LIMIT $3";
 
-/// Tenants in the namespace `$1` with cycles that can be claimed at `$2`, in buckets up to `$3`; but not those in `$4`,
-/// and at most `$8`. Begins behind the tenant `$6` of the bucket `$5`, and looks into the index `$7` times at most: the last
-/// look is answered too.
+/// Tenants in the namespace `$1` with cycles that can be claimed at `$2`, in buckets up to `$3`;
+/// but not those in `$4`, and at most `$8`. Begins behind the tenant `$6` of the bucket `$5`, and
+/// looks into the index `$7` times at most: the last look is answered too.
 ///
-/// A bucket has the cycles of 65 seconds. So a look meets a tenant with cycles that are due, or will be in a minute;
-/// whoever has cycles that are due later is not met, however many they are. The plus signs are for the planner: without
-/// them it compares the tenants of a whole bucket, one by one.
+/// A bucket has the cycles of 65 seconds. So a look meets a tenant with cycles that are due, or
+/// will be in a minute; whoever has cycles that are due later is not met, however many they are.
+/// The plus signs are for the planner: without them it compares the tenants of a whole bucket, one
+/// by one.
 pub(super) const DUE_TENANTS: &str = "WITH RECURSIVE look (id, number) AS ( \
      SELECT (SELECT id FROM retry_cycles WHERE state = 0 AND namespace = $1 AND (bucket, tenant) > ($5, $6) \
      ORDER BY bucket, tenant, wake_at LIMIT 1), 1 \
@@ -111,8 +112,8 @@ pub(super) const DUE_TENANTS: &str = "WITH RECURSIVE look (id, number) AS ( \
      FROM look CROSS JOIN retry_cycles AS seen ON seen.id = look.id \
      WHERE look.number = $7 OR seen.wake_at <= $2 AND seen.tenant NOT IN (SELECT value FROM json_each($4)) LIMIT $8";
 
-/// The first that can be claimed at `$2` of each namespace and tenant in `$1`, as many as are there with them, and at most
-/// `$3` together.
+/// The first that can be claimed at `$2` of each namespace and tenant in `$1`, as many as are there
+/// with them, and at most `$3` together.
 pub(super) const DUE_OF_TENANTS: &str = "SELECT due.id, due.tenant FROM json_each($1) AS one \
      CROSS JOIN retry_cycles AS due ON due.id IN (SELECT id FROM ( \
      SELECT id, row_number() OVER (ORDER BY wake_at) AS number FROM (SELECT id, wake_at FROM retry_cycles \

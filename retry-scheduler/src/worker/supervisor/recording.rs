@@ -1,4 +1,5 @@
-//! How the end of an attempt reaches the scheduler: repeated until it is recorded, or until somebody else has the cycle.
+//! How the end of an attempt reaches the scheduler: repeated until it is recorded, or until
+//! somebody else has the cycle.
 
 use std::time::Duration;
 
@@ -88,7 +89,8 @@ impl Supervisor<'_> {
         }
     }
 
-    /// A report that was refused as stale. Where the answer of an earlier try was lost, that try may be the reason.
+    /// A report that was refused as stale. Where the answer of an earlier try was lost, that try
+    /// may be the reason.
     async fn stale_report(&self, report: &Report, may_have_happened: bool) -> Option<Duration> {
         if may_have_happened && self.is_recorded(report).await {
             self.core.meter.ended(self.claimed, Outcome::of(report.verdict));
@@ -118,7 +120,8 @@ impl Supervisor<'_> {
         })
     }
 
-    /// Whether the cycle waits although its fence is still that of this claim: nobody else can have given it back.
+    /// Whether the cycle waits although its fence is still that of this claim: nobody else can have
+    /// given it back.
     async fn is_deferred(&self) -> bool {
         let claimed = &self.claimed.cycle;
         let scheduler = &self.core.scheduler;
@@ -147,7 +150,8 @@ impl Supervisor<'_> {
         None
     }
 
-    /// Waits before a call is repeated, no longer than until it is known that somebody else has the cycle.
+    /// Waits before a call is repeated, no longer than until it is known that somebody else has the
+    /// cycle.
     async fn pause(&mut self, failures: u32) {
         let until = clock::after(clock::now(), backoff(failures));
         select! {
@@ -179,7 +183,8 @@ struct Repeat {
     failures: u32,
     /// Whether a try may have taken effect, although it failed.
     may_have_happened: bool,
-    /// Whether to try it in a call of its own: it waits for something that the others must not wait for.
+    /// Whether to try it in a call of its own: it waits for something that the others must not wait
+    /// for.
     alone: bool,
 }
 
@@ -194,8 +199,8 @@ impl Repeat {
     }
 }
 
-/// An end that was not recorded yet. Dropped like that, because the worker's time is up or the scheduler refuses it, it
-/// counts as undelivered.
+/// An end that was not recorded yet. Dropped like that, because the worker's time is up or the
+/// scheduler refuses it, it counts as undelivered.
 struct Pending<'a> {
     meter: &'a Meter,
     claimed: &'a Claimed,
