@@ -139,6 +139,10 @@ async fn an_attempt_that_runs_through_an_outage_is_not_made_a_second_time_beside
     sleep(2 * LEASE).await;
     assert_eq!(seen.tokens().len(), 1, "the handler is told that its lease ran out");
     view.heal();
+    view.fail(Verb::Extend, Fault::Down);
+    sleep(MINUTE).await;
+    assert_eq!(seen.runs(), 1, "it does not claim while it could claim its own");
+    view.heal();
     until("its end", || running.handle.snapshot().attempts.succeeded == 1).await;
     assert_eq!(world.recorded(&key).await, [(Verdict::Success, "the first".to_owned())]);
     assert_eq!((seen.runs(), world.cycle(&key).await.lapses), (1, 0));
