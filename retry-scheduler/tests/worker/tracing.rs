@@ -151,3 +151,22 @@ async fn payloads_details_tenants_and_keys_are_never_told() {
     let span = r#"SPAN attempt namespace=kind panic subject=panic number=1 traceparent="00-panic-01""#;
     assert!(count(span) > 0, "{:#?}", told());
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_unreadable_cycle_is_told_once_in_a_while() {
+    record();
+    let (world, seen) = (World::new(), Seen::new());
+    let view = world.view();
+    let running = start(worker(&view, seen.handler(|_| async { success() })));
+    for _ in 0..30 {
+        view.spoil(CycleKey::new("webhook", "bad"));
+        sleep(20 * SECOND).await;
+    }
+    assert_eq!(running.handle.snapshot().unreadable, 30);
+    assert_eq!(count("ERROR message=a due cycle cannot be read"), 1, "{:#?}", told());
+    sleep(10 * MINUTE).await;
+    view.spoil(CycleKey::new("webhook", "bad"));
+    sleep(20 * SECOND).await;
+    assert_eq!(count("ERROR message=a due cycle cannot be read"), 2);
+    running.stop().await;
+}

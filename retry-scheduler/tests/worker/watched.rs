@@ -97,10 +97,8 @@ impl Watched {
     }
 
     fn is_locked(&self, claim: &Claimed) -> Result<(), SchedulerError> {
-        match self.locked.lock().unwrap().contains(&claim.cycle.key.subject) {
-            true => Err(SchedulerError::conflict("locked")),
-            false => Ok(()),
-        }
+        let locked = self.locked.lock().unwrap().contains(&claim.cycle.key.subject);
+        if locked { Err(SchedulerError::conflict("locked")) } else { Ok(()) }
     }
 
     async fn finish_each(&self, reports: Vec<(Claimed, Report)>) -> Vec<Result<Finished, SchedulerError>> {
