@@ -40,23 +40,26 @@
 //! use std::sync::Arc;
 //! use std::time::Duration;
 //!
-//! use retry_scheduler::{     Attempt, CycleKey, Done, Ending, MemoryScheduler, NewCycle, Plan,
-//! Report, RetryScheduler, Worker, handler_fn, }; use tokio_util::sync::CancellationToken;
+//! use retry_scheduler::{
+//!     Attempt, CycleKey, Done, Ending, MemoryScheduler, NewCycle, Plan, Report, RetryScheduler, Worker, handler_fn,
+//! };
+//! use tokio_util::sync::CancellationToken;
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let scheduler = Arc::new(MemoryScheduler::default());
 //!
-//! // In every process that makes attempts. The third one succeeds here. let handler =
-//! handler_fn(async |attempt: Attempt| {     Done::Report(if attempt.number() < 3 {
-//! Report::failure() } else { Report::success() }) }); let shutdown = CancellationToken::new(); let
-//! worker = tokio::spawn(Worker::builder(scheduler.clone(),
-//! handler).build().run(shutdown.clone()));
+//! // In every process that makes attempts. The third one succeeds here.
+//! let handler = handler_fn(async |attempt: Attempt| {
+//!     Done::Report(if attempt.number() < 3 { Report::failure() } else { Report::success() })
+//! });
+//! let shutdown = CancellationToken::new();
+//! let worker = tokio::spawn(Worker::builder(scheduler.clone(), handler).build().run(shutdown.clone()));
 //!
-//! // Where the work comes from: at most five attempts, ten minutes apart. let key =
-//! CycleKey::new("webhook", "delivery 17"); let plan = Plan::every(Duration::from_mins(10), 5)?;
-//! scheduler.schedule(NewCycle::new(key.clone(), plan).tenant("account 1").payload("what to
-//! deliver")).await?;
+//! // Where the work comes from: at most five attempts, ten minutes apart.
+//! let key = CycleKey::new("webhook", "delivery 17");
+//! let plan = Plan::every(Duration::from_mins(10), 5)?;
+//! scheduler.schedule(NewCycle::new(key.clone(), plan).tenant("account 1").payload("what to deliver")).await?;
 //!
 //! // An hour later.
 //! tokio::time::sleep(Duration::from_hours(1)).await;
@@ -132,8 +135,8 @@
 //!
 //! It keeps no order between cycles and starts nothing at a time of day. It does not decide which
 //! failures deserve another attempt: the handler reports [`Failure`](Verdict::Failure) or
-//! [`Permanent`](Verdict::Permanent). What customers may ask for is in [`account_retry_policy`],
-//! and [`Plan::of_policy`] makes a plan of it.
+//! [`Permanent`](Verdict::Permanent). What customers may ask for is in [`account_retry_policy`], and
+//! [`Plan::of_policy`] makes a plan of it.
 //!
 //! # Operators
 //!
