@@ -1,6 +1,7 @@
 //! The loop: claim, start, rest.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,19 +113,18 @@ impl Run {
         if self.core.leases.recover().await.is_err() {
             return self.back_off();
         }
-        let batch = self.core.reports.take();
-        let freed = batch.freed_tenants().count();
-        let mut free = (self.core.config.concurrency + freed).saturating_sub(self.slots.len());
+        let mut batch = self.core.reports.take();
+        let places = self.core.config.concurrency + batch.freed_tenants().count();
+        let mut free = places.saturating_sub(self.slots.len());
         if free == 0 && batch.is_empty() {
             return Rest::UntilFree(Duration::MAX);
         }
         let mut claimed = false;
-        // The places that the batch frees are free when it is recorded.
-        if free > freed {
-            let Ok(probes) = self.probe(free - freed).await else {
-                self.core.reports.send(batch).await;
-                return self.back_off();
-            };
+        let ripe = self.core.gates.ripe(&self.core.config.namespaces);
+        if !ripe.is_empty() && free > 0 {
+            // A probe needs a place, which may be one that the batch frees.
+            self.core.reports.send(mem::take(&mut batch)).await;
+            let Ok(probes) = self.probe(ripe, free).await else { return self.back_off() };
             free -= probes;
             claimed = probes > 0;
         }
@@ -156,10 +156,8 @@ impl Run {
         self.next(claimed || count > 0).await
     }
 
-    /// Claims one cycle of each namespace whose closure is over, at most `free`. Returns how many
-    /// there were.
-    async fn probe(&mut self, free: usize) -> Result<usize, SchedulerError> {
-        let mut ripe = self.core.gates.ripe(&self.core.config.namespaces);
+    /// Claims one cycle of each of these namespaces, at most `free`. Returns how many there were.
+    async fn probe(&mut self, mut ripe: BTreeSet<String>, free: usize) -> Result<usize, SchedulerError> {
         let mut probes = 0;
         while probes < free && !ripe.is_empty() {
             let asked = clock::now();

@@ -279,3 +279,32 @@ async fn a_gate_whose_time_is_over_without_due_cycles_lets_the_first_that_comes_
     assert!(world.age() <= begun + 4 * SECOND);
     running.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_gate_is_probed_in_time_while_another_namespace_has_every_place() {
+    let (world, seen, service) = (World::new(), Seen::new(), Service::default());
+    backlog(&world, "down", 10).await;
+    let asked = service.clone();
+    let handler = seen.handler(move |attempt: Attempt| {
+        let asked = asked.clone();
+        async move {
+            if attempt.cycle().key.namespace == "down" {
+                return asked.ask();
+            }
+            sleep(SECOND).await;
+            success()
+        }
+    });
+    let running = start(worker(&world.view(), handler).concurrency(4));
+    sleep(SECOND).await;
+    service.comes();
+    backlog(&world, "busy", 1_000).await;
+    sleep(MINUTE + 5 * SECOND).await;
+    // Those that were deferred are due later than all of the other namespace.
+    for n in 4..10 {
+        let key = CycleKey::new("down", n.to_string());
+        assert!(world.ending(&key).await.is_some(), "{n}");
+    }
+    assert!(running.handle.snapshot().attempts.succeeded < 500, "the other has not ended");
+    running.crash().await;
+}
