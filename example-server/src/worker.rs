@@ -23,6 +23,7 @@ pub(crate) fn worker(
     grace: Duration,
 ) -> Worker {
     let attempt_timeout = handlers.attempt_timeout;
+    let namespaces: Vec<_> = handlers.of.keys().copied().collect();
     Worker::builder(scheduler, handlers)
         .handle(handle)
         .concurrency(config.concurrency.get())
@@ -30,6 +31,7 @@ pub(crate) fn worker(
         .lease(config.lease())
         .grace(grace)
         .attempt_timeout(attempt_timeout)
+        .namespaces(namespaces)
         .build()
 }
 

@@ -20,7 +20,7 @@
 //! | unreadable cycles | A cycle that this version cannot read is set aside and reported. Its neighbours are not affected. | |
 //! | endings | An [`EndedHook`] runs in the transaction that ends a cycle, whoever ends it. | In memory there is no transaction. |
 //! | transactions | With SQLite and PostgreSQL, a cycle that is scheduled, cancelled, changed or finished in your transaction commits with it. | |
-//! | retention | Cycles stay until [`purge_ended`](RetryScheduler::purge_ended) deletes them, or their database does. | `MemoryScheduler` drops ended cycles when it needs room, and forgets all when its process ends. |
+//! | retention | A worker deletes ended cycles after 30 days, unless [`keep_ended`](WorkerBuilder::keep_ended) says otherwise. | `MemoryScheduler` drops ended cycles when it needs room, and forgets all when its process ends. |
 //!
 //! # Effects that must happen once
 //!
@@ -155,6 +155,32 @@
 //! [`RetryScheduler`] has a numbered contract. The feature `conformance` adds the module
 //! `conformance` with a test for each number.
 //!
+//! # Metrics
+//!
+//! With the feature `metrics`, a [`Worker`] counts on the `metrics` crate. Labels are namespaces
+//! and fixed words, never a subject, a tenant, a payload or a key.
+//!
+//! | name | kind | labels | counts |
+//! |---|---|---|---|
+//! | `retry_scheduler_claimed_total` | counter | `namespace` | claims |
+//! | `retry_scheduler_attempts_total` | counter | `namespace`, `outcome` | claims that ended; outcomes are `succeeded`, `failed`, `permanent`, `crashed`, `already_recorded`, `deferred`, `refused` and `undelivered`, as in [`AttemptCounts`] |
+//! | `retry_scheduler_attempt_duration_seconds` | histogram | `namespace` | how long handlers ran |
+//! | `retry_scheduler_panics_total` | counter | `namespace` | handlers that panicked |
+//! | `retry_scheduler_timeouts_total` | counter | `namespace` | handlers that were stopped because they took too long |
+//! | `retry_scheduler_running` | gauge | | claims that the workers of this process have |
+//! | `retry_scheduler_gates_closed` | gauge | | namespaces whose service is down |
+//! | `retry_scheduler_unreadable_total` | counter | | due cycles that could not be read |
+//! | `retry_scheduler_purged_total` | counter | | ended cycles that were deleted |
+//! | `retry_scheduler_store_errors_total` | counter | `verb`, `kind` | failed calls, by verb and [kind](SchedulerErrorKind) |
+//!
+//! # Tracing
+//!
+//! With the feature `tracing`, a [`Worker`] logs on the `tracing` crate: namespace, subject and
+//! number of an attempt, never a payload, a detail, a tenant or an attempt key. A handler runs in
+//! the span `attempt`. When the cycle's [`Metadata`] has a `traceparent` ([W3C Trace
+//! Context](https://www.w3.org/TR/trace-context/)), the span has it as a field, so that a layer can
+//! link the attempt to the trace that scheduled the cycle.
+//!
 //! # Features
 //!
 //! | feature | |
@@ -162,6 +188,8 @@
 //! | `memory` (default) | `MemoryScheduler` |
 //! | `sqlite` | `SqliteScheduler` |
 //! | `postgres` | `PostgresScheduler` |
+//! | `metrics` | the worker's metrics |
+//! | `tracing` | the worker's events and spans |
 //! | `conformance` | tests for schedulers |
 //!
 //! The minimum supported Rust version is 1.95; raising it is a minor release.

@@ -1,21 +1,32 @@
-//! The worker: claims what is due, has it attempted, records what came of it.
+//! The worker: claims due cycles, has them attempted, and records the results.
 
 mod builder;
 mod gate;
 mod handle;
 mod handler;
 mod lease;
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(not(feature = "metrics"))]
+#[path = "worker/metrics/off.rs"]
+mod metrics;
 mod reports;
 mod run;
 mod slots;
 mod supervisor;
+#[cfg(feature = "tracing")]
 mod trace;
+#[cfg(not(feature = "tracing"))]
+#[path = "worker/trace/off.rs"]
+mod trace;
+mod upkeep;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use account_retry_policy::Backoff;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::builder::Config;
@@ -24,8 +35,10 @@ use self::gate::Gates;
 use self::handle::Meter;
 pub use self::handle::{AttemptCounts, WorkerHandle, WorkerPhase, WorkerSnapshot};
 pub use self::handler::{Attempt, Done, Handler, HandlerFn, handler_fn};
+use self::lease::Leases;
 use self::reports::Reports;
 use self::run::Run;
+use crate::error::SchedulerError;
 use crate::scheduler::RetryScheduler;
 
 /// How long a handler whose token fired at a shutdown may go on.
@@ -34,7 +47,7 @@ const WINDING_DOWN: Duration = Duration::from_secs(1);
 /// How long a handler that is dropped may take to its next await, before it counts as stuck.
 const STOPPING: Duration = Duration::from_secs(1);
 
-/// Claims the cycles that are due, has a [`Handler`] make the attempts, and records how they ended.
+/// Claims due cycles, has a [`Handler`] make the attempts, and records how they ended.
 ///
 /// Any number of workers, in any number of processes, share a scheduler.
 ///
@@ -80,32 +93,39 @@ const STOPPING: Duration = Duration::from_secs(1);
 ///
 /// # What it does with a claim
 ///
-/// | what happens | what becomes of the attempt |
+/// | event | the attempt |
 /// |---|---|
-/// | the handler returns [`Done::Report`] | recorded; reports that end while others are being recorded go in one call |
-/// | [`Done::Settled`] | nothing is left to record |
-/// | [`Done::Unavailable`] | does not count; the cycle and all others of its namespace wait |
+/// | the handler returns [`Done::Report`] | is recorded; reports go together in one call, and with the next claim |
+/// | [`Done::AlreadyRecorded`] | was recorded by the handler |
+/// | [`Done::Unavailable`] | does not count; the cycle waits, and its namespace is not claimed from meanwhile |
 /// | [`Done::Deferred`] | does not count; the cycle waits |
-/// | the handler panics | a failure |
-/// | it takes longer than [`attempt_timeout`](WorkerBuilder::attempt_timeout) | it is dropped: a failure |
-/// | the cycle is cancelled, rescheduled, or claimed by another | the [token](Attempt::token) fires within a third of the lease; what is reported is refused |
-/// | the lease cannot be renewed | the token fires when it is over; what is reported counts if nobody has claimed the cycle since |
-/// | the report cannot be recorded | tried again while the lease lasts, then made again after it |
-/// | the process dies | made again after the lease |
-/// | that for [`poison_limit`](WorkerBuilder::poison_limit) times | not made: a failure |
-/// | the process is asked to end | see [`run`](Self::run) |
+/// | the handler panics | fails |
+/// | it takes longer than [`attempt_timeout`](WorkerBuilder::attempt_timeout) | is dropped, and fails |
+/// | the cycle is cancelled, rescheduled, or claimed by another worker | its [token](Attempt::token) fires within a third of the lease, and its report is refused |
+/// | the lease cannot be renewed | its token fires when the lease has run out; its report counts if nobody has claimed the cycle since |
+/// | the report cannot be recorded | keeps its place; the report is repeated until it is recorded, or until somebody else has claimed the cycle, however long the database is down |
+/// | the process dies | is made again when the lease has run out |
+/// | that happens [`poison_limit`](WorkerBuilder::poison_limit) times | is not made, and recorded as [`Crashed`](crate::Verdict::Crashed) |
+/// | the process is asked to stop | see [`run`](Self::run) |
 ///
 /// The detail of a failure that the worker itself reports is a short text that says which.
 ///
-/// # Between tenants
+/// # Tenants
 ///
-/// One tenant has at most [`per_tenant`](WorkerBuilder::per_tenant) attempts at a time, by default half of them all. So
-/// there is room for the others, however much one has due.
+/// While other tenants have due cycles, one tenant has at most
+/// [`per_tenant`](WorkerBuilder::per_tenant) attempts at a time, half of the concurrency by
+/// default. A tenant that is alone may have every place. So another tenant that comes waits for the
+/// next free place, however much the first one has due.
 ///
-/// # What it tells
+/// # Ended cycles
 ///
-/// On `tracing`: namespace, subject and number of attempts; never payloads, details, tenants or attempt keys. A database
-/// that is not reached is told once, and once when it is again. [`WorkerHandle::snapshot`] is for health checks and metrics.
+/// The worker deletes cycles that ended 30 days ago; see [`keep_ended`](WorkerBuilder::keep_ended).
+///
+/// # Observability
+///
+/// [`WorkerHandle::snapshot`] is for health checks. With the features `metrics` and `tracing`, the
+/// worker counts and logs; see the [crate's documentation](crate#metrics). An outage of the
+/// database is logged once when it begins, and once when it is over.
 #[must_use = "a worker does nothing until it runs"]
 pub struct Worker {
     core: Arc<Core>,
@@ -116,15 +136,16 @@ struct Core {
     scheduler: Arc<dyn RetryScheduler>,
     handler: Arc<dyn Handler>,
     config: Config,
+    leases: Leases,
     reports: Reports,
-    gates: Gates,
+    gates: Arc<Gates>,
     meter: Arc<Meter>,
     /// Fires when the grace of a shutdown is over.
     stop: CancellationToken,
 }
 
 impl Worker {
-    /// A worker on this scheduler, whose attempts this handler makes.
+    /// Returns a builder for a worker on this scheduler. The handler makes the attempts.
     pub fn builder(scheduler: Arc<dyn RetryScheduler>, handler: impl Handler) -> WorkerBuilder {
         WorkerBuilder::new(scheduler, Arc::new(handler))
     }
@@ -137,31 +158,34 @@ impl Worker {
     ) -> Self {
         let WorkerHandle(meter) = handle;
         meter.note(|snapshot| snapshot.concurrency = config.concurrency);
-        let reports = Reports::new(Arc::clone(&scheduler), Arc::clone(&meter));
-        let (gates, stop) = (Gates::default(), CancellationToken::new());
-        Self { core: Arc::new(Core { scheduler, handler, config, reports, gates, meter, stop }) }
+        let leases = Leases::new(Arc::clone(&scheduler), Arc::clone(&meter), config.lease);
+        let reports = Reports::new(Arc::clone(&scheduler), Arc::clone(&meter), patience(config.lease));
+        let (gates, stop) = (Arc::new(Gates::new(Arc::clone(&meter))), CancellationToken::new());
+        Self { core: Arc::new(Core { scheduler, handler, config, leases, reports, gates, meter, stop }) }
     }
 
-    /// To wake it, and to see how it is.
+    /// Returns a handle that wakes the worker and shows how it is.
     pub fn handle(&self) -> WorkerHandle {
         WorkerHandle(Arc::clone(&self.core.meter))
     }
 
     /// Works until `shutdown` fires, and then ends what it has begun.
     ///
-    /// It claims no more, and attempts that are running have the [grace](WorkerBuilder::grace) to end. Then their
-    /// [tokens](Attempt::token) fire; a second later they are dropped, and their claims given back, so that another worker
-    /// makes the attempts at once; they do not count. Returns three seconds after the grace at the latest, whatever hangs:
-    /// what is then left is as after a crash.
+    /// It claims no more, and running attempts have the [grace](WorkerBuilder::grace) to end. Then
+    /// their [tokens](Attempt::token) fire. A second later they are dropped, and their claims are
+    /// given back, so that another worker makes the attempts at once; they do not count. Results
+    /// that are not recorded yet are repeated until the end. Returns three seconds after the grace
+    /// at the latest, whatever hangs: what is left then is as after a crash.
     ///
     /// # Panics
     ///
-    /// When the scheduler panics in `claim_due` or `next_wake`. A panic of the handler is a failed attempt.
+    /// When a verb of the scheduler panics. A panic of the handler is a failed attempt.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped at any time: attempts are dropped with it, at their next awaits, and their leases run out; nothing is
-    /// lost. Firing `shutdown` and awaiting the end is better: leases are given back, and what has ended is recorded.
+    /// May be dropped at any time: attempts are dropped with it, at their next awaits, and their
+    /// leases run out; nothing is lost. Firing `shutdown` and awaiting the end is better: leases
+    /// are given back, and results are recorded.
     pub async fn run(self, shutdown: CancellationToken) {
         Run::new(self.core, shutdown).run().await;
     }
@@ -173,8 +197,22 @@ impl fmt::Debug for Worker {
     }
 }
 
-/// The pause after so many failures of the scheduler's. Without chance in it: the calls of one worker that failed together
-/// go together in one call again.
+/// The pause after so many failed calls: exponential backoff, capped at 5 s. Without jitter: the
+/// calls of one worker that failed together go together in one call again.
 fn backoff(failures: u32) -> Duration {
     Backoff::exponential(Duration::from_millis(100), Duration::from_secs(5)).delay(failures)
+}
+
+/// How long a call of the scheduler may take before it counts as failed. It may take effect all the
+/// same.
+fn patience(lease: Duration) -> Duration {
+    (lease / 3).max(Duration::from_secs(1))
+}
+
+/// Makes a call, which fails when there is no answer in time.
+async fn within<T>(
+    patience: Duration,
+    call: impl Future<Output = Result<T, SchedulerError>>,
+) -> Result<T, SchedulerError> {
+    timeout(patience, call).await.unwrap_or_else(|late| Err(SchedulerError::unavailable(late)))
 }

@@ -16,13 +16,21 @@ mod failures;
 mod fairness;
 #[path = "worker/gates.rs"]
 mod gates;
+#[path = "worker/keys.rs"]
+mod keys;
 #[path = "worker/leases.rs"]
 mod leases;
+#[cfg(feature = "metrics")]
+#[path = "worker/metrics.rs"]
+mod metrics;
 #[path = "worker/outage.rs"]
 mod outage;
 #[path = "worker/poison.rs"]
 mod poison;
 #[path = "worker/running.rs"]
 mod running;
+#[cfg(feature = "tracing")]
 #[path = "worker/tracing.rs"]
 mod tracing;
+#[path = "worker/upkeep.rs"]
+mod upkeep;

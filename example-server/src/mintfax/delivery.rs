@@ -73,7 +73,7 @@ impl Recording for Delivering {
         }
         self.record(attempt, &fax.id, sent).await?;
         fault::point("fax-recorded").await;
-        Ok(Done::Settled)
+        Ok(Done::AlreadyRecorded)
     }
 }
 

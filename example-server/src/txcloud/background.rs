@@ -99,7 +99,7 @@ impl Judging {
         verification.updated_at = now;
         fault::point("txcloud-judged").await;
         self.record(attempt, &verification).await?;
-        Ok(Done::Settled)
+        Ok(Done::AlreadyRecorded)
     }
 
     /// Writes the end. Nothing is written if somebody else has the claim by now: of two ends, the first one counts.

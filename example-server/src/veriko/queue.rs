@@ -91,7 +91,7 @@ impl Recording for Asking {
             validation.queue.map_or(SignedDuration::ZERO, |queue| queue.expires_at.duration_since(now));
         if left <= SignedDuration::ZERO {
             self.record(attempt, validation.id, expire).await?;
-            return Ok(Done::Settled);
+            return Ok(Done::AlreadyRecorded);
         }
         let asking = self.0.ask(&validation.payment, 1);
         let Some(asked) = attempt.token().run_until_cancelled(asking).await else {
@@ -105,7 +105,7 @@ impl Recording for Asking {
         }
         self.record(attempt, validation.id, |validation| verdict::write(validation, asked)).await?;
         fault::point("queue-committed").await;
-        Ok(Done::Settled)
+        Ok(Done::AlreadyRecorded)
     }
 }
 

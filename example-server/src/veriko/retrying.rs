@@ -58,7 +58,7 @@ impl Recording for Retrying {
         fault::point("attempt-running").await;
         self.record(attempt, &validation, asked, started_at).await?;
         fault::point("attempt-committed").await;
-        Ok(Done::Settled)
+        Ok(Done::AlreadyRecorded)
     }
 }
 

@@ -51,7 +51,7 @@ impl Recording for Sending {
         };
         fault::point("webhook-sent").await;
         self.record(attempt, id, &due.endpoint, &receipt).await?;
-        Ok(Done::Settled)
+        Ok(Done::AlreadyRecorded)
     }
 }
 
@@ -94,7 +94,7 @@ impl Sending {
             deliveries::give_up(transaction.connection(), id, DISABLED).await?;
             transaction.commit().await?;
         }
-        Ok(Done::Settled)
+        Ok(Done::AlreadyRecorded)
     }
 }
 

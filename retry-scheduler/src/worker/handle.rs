@@ -1,4 +1,4 @@
-//! What others hold of a worker: they wake it, and see how it is.
+//! The handle of a worker: wakes it, and shows how it is.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,25 +6,28 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::trace;
+use super::{metrics, trace};
+use crate::claim::Claimed;
 use crate::clock;
-use crate::error::SchedulerError;
+use crate::cycle::Verdict;
+use crate::error::{SchedulerError, SchedulerErrorKind};
 
 /// A handle on a [`Worker`](crate::Worker). Its clones are the same handle.
 ///
-/// Made by [`Worker::handle`](crate::Worker::handle), or before the worker, for a handler that has to have it: see
-/// [`WorkerBuilder::handle`](crate::WorkerBuilder::handle).
+/// Get one from [`Worker::handle`](crate::Worker::handle), or create one before the worker, for a
+/// handler that needs it: see [`WorkerBuilder::handle`](crate::WorkerBuilder::handle).
 #[derive(Clone, Debug, Default)]
 pub struct WorkerHandle(pub(super) Arc<Meter>);
 
 impl WorkerHandle {
-    /// Has the worker look at once for what is due, in place of at its next poll. To be called after a cycle was scheduled,
-    /// and after the commit where that was in a transaction. Costs nothing where the worker is busy or gone.
+    /// Makes the worker look for due cycles now, rather than at its next poll. Call it after you
+    /// scheduled a cycle; if that was in a transaction, after the commit. Costs nothing when the
+    /// worker is busy or gone.
     pub fn wake(&self) {
         self.0.wake.notify_one();
     }
 
-    /// How the worker is. Takes a lock for a moment, asks nobody.
+    /// Returns how the worker is. Takes a lock for a moment, and makes no call.
     pub fn snapshot(&self) -> WorkerSnapshot {
         let seen = self.0.lock();
         let since_answer = seen.answered_at.map(|at| clock::now().saturating_duration_since(at));
@@ -32,24 +35,31 @@ impl WorkerHandle {
     }
 }
 
-/// How a worker is: for a health check and for metrics. Counts are since it was built.
+/// How a worker is, for a health check. Counts are since it was built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerSnapshot {
     /// What it is doing.
     pub phase: WorkerPhase,
-    /// How many claims it has: attempts that run, or whose end is being recorded.
+    /// How many claims it has: attempts that run, or whose end is being recorded. While the
+    /// scheduler does not answer, ends that wait to be recorded come on top of the concurrency, at
+    /// most as many again.
     pub running: usize,
-    /// How many it has at most.
+    /// How many attempts it makes at a time, at most.
     pub concurrency: usize,
-    /// Whether the scheduler's last answer was one, and not an error.
+    /// Whether the scheduler was reached by the last call.
     pub reachable: bool,
-    /// How long ago the scheduler answered last; `None`: never. A worker that works hears from it at least once in the longer
-    /// of its poll and a third of its lease.
+    /// How long ago the scheduler answered last, or `None` if it never did. A healthy worker hears
+    /// from it at least once in the longer of its poll and a third of its lease.
     pub since_answer: Option<Duration>,
-    /// How many namespaces it keeps closed, since their service is down.
+    /// How many namespaces have their gate closed, because their service is down.
     pub gates_closed: usize,
-    /// What became of its attempts.
+    /// How many due cycles it met that this version of the crate cannot read. A cycle counts each
+    /// time it is met.
+    pub unreadable: u64,
+    /// How many ended cycles it deleted.
+    pub purged: u64,
+    /// How its attempts ended.
     pub attempts: AttemptCounts,
 }
 
@@ -68,30 +78,69 @@ pub enum WorkerPhase {
     Stopped,
 }
 
-/// What became of the attempts of a worker.
+/// How the attempts of a worker ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AttemptCounts {
     /// Recorded as success.
     pub succeeded: u64,
-    /// Recorded as failure.
+    /// Recorded as failure, or as crashed.
     pub failed: u64,
     /// Recorded as permanent.
     pub permanent: u64,
     /// Recorded by the handler itself.
-    pub settled: u64,
-    /// Given back, to be made later; also what came while a gate was closed.
+    pub already_recorded: u64,
+    /// Given back, to be made later.
     pub deferred: u64,
-    /// Refused, since somebody else had the cycle by then, or recorded before by a call whose answer was lost.
+    /// Refused, because somebody else had claimed, changed or ended the cycle by then.
     pub refused: u64,
-    /// Not recorded, since the scheduler was not reached while the lease lasted.
+    /// Not recorded, because the worker ended first, or because the scheduler says that it makes no
+    /// sense. The attempt is made again.
     pub undelivered: u64,
-    /// Ended by a panic; one of the failed ones too, when that was recorded.
+    /// Ended by a panic. They count as failed too, once that is recorded.
     pub panicked: u64,
-    /// Ended because they took too long; failed ones too.
+    /// Ended because they took too long. They count as failed too.
     pub timed_out: u64,
-    /// Not made, since too many workers had lost the cycle; failed ones too.
+    /// Not made, because the cycle had crashed too many workers. They count as failed too.
     pub poisoned: u64,
+}
+
+/// How a claim ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Succeeded,
+    Failed,
+    Permanent,
+    Crashed,
+    AlreadyRecorded,
+    Deferred,
+    Refused,
+    Undelivered,
+}
+
+impl Outcome {
+    pub(super) fn of(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Success => Self::Succeeded,
+            Verdict::Failure => Self::Failed,
+            Verdict::Permanent => Self::Permanent,
+            Verdict::Crashed => Self::Crashed,
+        }
+    }
+
+    #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "only metrics have names"))]
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Permanent => "permanent",
+            Self::Crashed => "crashed",
+            Self::AlreadyRecorded => "already_recorded",
+            Self::Deferred => "deferred",
+            Self::Refused => "refused",
+            Self::Undelivered => "undelivered",
+        }
+    }
 }
 
 /// The worker's side of a handle.
@@ -118,6 +167,23 @@ impl Meter {
         change(&mut self.lock().snapshot.attempts);
     }
 
+    /// A claim ended.
+    pub(super) fn ended(&self, claimed: &Claimed, outcome: Outcome) {
+        metrics::ended(claimed, outcome);
+        self.count(|attempts| {
+            let count = match outcome {
+                Outcome::Succeeded => &mut attempts.succeeded,
+                Outcome::Failed | Outcome::Crashed => &mut attempts.failed,
+                Outcome::Permanent => &mut attempts.permanent,
+                Outcome::AlreadyRecorded => &mut attempts.already_recorded,
+                Outcome::Deferred => &mut attempts.deferred,
+                Outcome::Refused => &mut attempts.refused,
+                Outcome::Undelivered => &mut attempts.undelivered,
+            };
+            *count += 1;
+        });
+    }
+
     /// The scheduler answered.
     pub(super) fn answered(&self) {
         let recovered = {
@@ -131,17 +197,27 @@ impl Meter {
         }
     }
 
-    /// The scheduler did not. Told once, until it answers again: every call fails in an outage.
+    /// A call failed. An outage is logged once, until the scheduler answers again: then every call
+    /// fails.
     pub(super) fn failed(&self, verb: &'static str, error: &SchedulerError) {
-        let news = {
-            let mut seen = self.lock();
-            seen.snapshot.reachable = false;
-            !std::mem::replace(&mut seen.failing, true)
-        };
-        if news {
-            trace::failing(verb, error);
-        } else {
-            trace::still_failing(verb, error);
+        metrics::store_error(verb, error);
+        match error.kind() {
+            SchedulerErrorKind::Unavailable | SchedulerErrorKind::NotMigrated => {
+                let first = {
+                    let mut seen = self.lock();
+                    seen.snapshot.reachable = false;
+                    !std::mem::replace(&mut seen.failing, true)
+                };
+                if first {
+                    trace::failing(verb, error);
+                } else {
+                    trace::still_failing(verb, error);
+                }
+            }
+            SchedulerErrorKind::Conflict => trace::still_failing(verb, error),
+            SchedulerErrorKind::HookFailed | SchedulerErrorKind::Full | SchedulerErrorKind::Invalid => {
+                trace::refusing(verb, error);
+            }
         }
     }
 

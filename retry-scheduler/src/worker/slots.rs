@@ -1,11 +1,11 @@
-//! The places for attempts, and whose they are.
+//! The places for attempts, and the tenants that have them.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::task::{Id, JoinError, JoinSet};
 
-use super::trace;
+use super::{metrics, trace};
 
 /// The attempts under way. Dropped, it stops them all.
 #[derive(Debug, Default)]
@@ -37,10 +37,11 @@ impl Slots {
         *self.running.entry(tenant.clone()).or_default() += 1;
         let id = self.tasks.spawn(task).id();
         self.tenants.insert(id, tenant);
+        metrics::running_changed(1.0);
     }
 
-    /// Waits until a place is free; in how long the cycle it was taken by is due again, where that is known. Never, where
-    /// all are free. Can be dropped and called again.
+    /// Waits until a place is free; for ever when all are. Returns in how long the cycle that had
+    /// it is due again, if that is known. Can be dropped and called again.
     pub(super) async fn freed(&mut self) -> Option<Duration> {
         match self.tasks.join_next_with_id().await {
             Some(joined) => self.left(joined),
@@ -63,14 +64,23 @@ impl Slots {
                 (error.id(), None)
             }
         };
-        if let Some(tenant) = self.tenants.remove(&id)
-            && let Some(running) = self.running.get_mut(&tenant)
-        {
-            *running -= 1;
-            if *running == 0 {
-                self.running.remove(&tenant);
+        if let Some(tenant) = self.tenants.remove(&id) {
+            metrics::running_changed(-1.0);
+            if let Some(running) = self.running.get_mut(&tenant) {
+                *running -= 1;
+                if *running == 0 {
+                    self.running.remove(&tenant);
+                }
             }
         }
         due_in
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        for _ in self.tenants.keys() {
+            metrics::running_changed(-1.0);
+        }
     }
 }

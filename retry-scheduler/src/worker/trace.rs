@@ -1,17 +1,20 @@
-//! What the worker tells: what happened to which cycle. No payload, no detail, no tenant, no attempt key.
+//! The worker's events on the `tracing` crate: what happened to which cycle. No payload, detail,
+//! tenant or attempt key.
 
 use std::time::Duration;
 
-use tracing::{Span, debug, error, info, info_span, warn};
+use tracing::{Instrument, debug, error, info, info_span, warn};
 
-use crate::claim::Claimed;
+use crate::claim::{Claimed, Unreadable};
 use crate::cycle::CycleKey;
 use crate::error::SchedulerError;
 
-/// The span that a handler runs in.
-pub(super) fn attempt(claimed: &Claimed) -> Span {
+/// Runs a handler in the span of its attempt. The trace that scheduled the cycle is a field of it,
+/// if the cycle's metadata has that (W3C Trace Context).
+pub(super) fn in_span<F: Future>(claimed: &Claimed, run: F) -> impl Future<Output = F::Output> + use<F> {
     let CycleKey { namespace, subject } = &claimed.cycle.key;
-    info_span!("attempt", %namespace, %subject, number = claimed.attempt())
+    let traceparent = claimed.metadata.get("traceparent");
+    run.instrument(info_span!("attempt", %namespace, %subject, number = claimed.attempt(), traceparent))
 }
 
 pub(super) fn started(concurrency: usize, lease: Duration) {
@@ -43,7 +46,7 @@ macro_rules! about {
 }
 
 pub(super) fn poisoned(claimed: &Claimed) {
-    about!(warn, claimed, "not attempted: its workers died, or lost it", lapses = claimed.cycle.lapses);
+    about!(warn, claimed, "not attempted: its workers crashed, or lost it", lapses = claimed.cycle.lapses);
 }
 
 pub(super) fn panicked(claimed: &Claimed) {
@@ -71,7 +74,7 @@ pub(super) fn refused(claimed: &Claimed) {
 }
 
 pub(super) fn undelivered(claimed: &Claimed) {
-    about!(warn, claimed, "not recorded: the attempt is made again when its lease runs out");
+    about!(warn, claimed, "not recorded: the attempt is made again when its lease has run out");
 }
 
 pub(super) fn without_detail(claimed: &Claimed) {
@@ -88,6 +91,24 @@ pub(super) fn deferred(claimed: &Claimed, retry_in: Duration) {
 
 pub(super) fn bug(error: &tokio::task::JoinError) {
     error!(%error, "a call of the scheduler panicked; the lease runs out by itself");
+}
+
+pub(super) fn unreadable(unreadable: &Unreadable) {
+    let (namespace, subject) = match &unreadable.key {
+        Some(key) => (Some(&*key.namespace), Some(&*key.subject)),
+        None => (None, None),
+    };
+    let error = &unreadable.error as &(dyn std::error::Error + 'static);
+    error!(namespace, subject, error, "a due cycle cannot be read; it is set aside");
+}
+
+pub(super) fn purged(cycles: usize) {
+    debug!(cycles, "deleted cycles that ended long ago");
+}
+
+/// The scheduler is there, and refuses a call.
+pub(super) fn refusing(verb: &'static str, error: &SchedulerError) {
+    warn!(verb, error = error as &(dyn std::error::Error + 'static), "the scheduler refuses a call");
 }
 
 pub(super) fn failing(verb: &'static str, error: &SchedulerError) {

@@ -67,6 +67,22 @@ async fn a_tenant_alone_has_all_places() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_tenant_alone_has_the_sixteen_places_of_a_worker_with_nothing_set() {
+    let (world, seen) = (World::new(), Seen::new());
+    for n in 0..100 {
+        world.due("tenant", &n.to_string()).await;
+    }
+    let handler = seen.handler(|_| async {
+        sleep(SECOND).await;
+        success()
+    });
+    let running = start(worker(&world.view(), handler));
+    sleep(SECOND / 2).await;
+    assert_eq!((seen.running(), running.handle.snapshot().running), (16, 16));
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_place_that_a_tenant_frees_is_taken_again_at_once() {
     let (world, seen) = (World::new(), Seen::new());
     for n in 0..6 {

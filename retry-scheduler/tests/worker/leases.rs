@@ -200,3 +200,42 @@ async fn a_claim_that_is_answered_after_its_lease_is_given_back() {
     assert_eq!(seen.tokens()[0], seen.starts()[0].at, "and never ran without a lease");
     running.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_leases_of_all_attempts_are_renewed_in_one_call_for_each_heartbeat() {
+    let (world, seen) = (World::new(), Seen::new());
+    let view = world.view();
+    let running = start(worker(&view, seen.handler(long)).per_tenant(16));
+    for n in 0..16 {
+        world.due("tenant", &n.to_string()).await;
+        running.handle.wake();
+        sleep(SECOND / 4).await;
+    }
+    until("all", || seen.runs() == 16).await;
+    let before = view.calls(Verb::Extend);
+    sleep(5 * MINUTE).await;
+    let calls = view.calls(Verb::Extend) - before;
+    assert!(calls <= 35, "{calls} calls in thirty heartbeats");
+    assert_eq!(view.sizes(Verb::Extend).last(), Some(&16));
+    assert_eq!(seen.tokens().len(), 0);
+    running.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_locked_row_does_not_cost_the_others_their_leases() {
+    let (world, seen) = (World::new(), Seen::new());
+    for n in 0..7 {
+        world.due("tenant", &n.to_string()).await;
+    }
+    world.lockable("tenant", "x").await;
+    let view = world.view();
+    let running = start(worker(&view, seen.handler(long)));
+    sleep(SECOND).await;
+    view.lock("x");
+    sleep(5 * MINUTE).await;
+    assert_eq!(seen.tokens().len(), 1, "that of the locked one");
+    view.heal();
+    until("all ends", || running.handle.snapshot().attempts.succeeded == 8).await;
+    assert_eq!(seen.runs(), 8);
+    running.stop().await;
+}

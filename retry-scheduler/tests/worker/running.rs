@@ -161,13 +161,69 @@ async fn reports_that_arrive_while_others_are_recorded_go_in_one_call() {
     }
     let view = world.view();
     view.fail(Verb::Finish, Fault::Slow(SECOND));
-    let handler = seen.handler(|_| async {
-        sleep(MINUTE).await;
+    let handler = seen.handler(|attempt: Attempt| async move {
+        let n: u32 = attempt.cycle().key.subject.parse().unwrap();
+        sleep(MINUTE + n * Duration::from_millis(10)).await;
         success()
     });
-    let running = start(worker(&view, handler).concurrency(32).per_tenant(32));
+    let running = start(worker(&view, handler).concurrency(64));
     until("all resolved", || running.handle.snapshot().attempts.succeeded == 32).await;
     assert_eq!(view.sizes(Verb::Finish), [1, 31], "one alone, at once; then all that had come meanwhile");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_more_due_than_places_results_are_recorded_and_the_next_claimed_in_one_call() {
+    let (world, seen) = (World::new(), Seen::new());
+    for n in 0..160 {
+        world.due("tenant", &n.to_string()).await;
+    }
+    let view = world.view();
+    let handler = seen.handler(|_| async {
+        sleep(SECOND).await;
+        success()
+    });
+    let running = start(worker(&view, handler));
+    until("all resolved", || running.handle.snapshot().attempts.succeeded == 160).await;
+    assert_by(world.age(), 10 * SECOND);
+    assert_eq!(view.sizes(Verb::FinishAndClaim), [16; 10]);
+    assert_eq!((view.calls(Verb::Finish), seen.peak()), (10, 16));
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_takes_long_does_not_hold_the_reports_back() {
+    let (world, seen) = (World::new(), Seen::new());
+    for n in 0..32 {
+        world.due("tenant", &n.to_string()).await;
+    }
+    let view = world.view();
+    let handler = seen.handler(|attempt: Attempt| async move {
+        let n: u32 = attempt.cycle().key.subject.parse().unwrap();
+        sleep(SECOND * (1 + n)).await;
+        success()
+    });
+    let running = start(worker(&view, handler));
+    sleep(SECOND / 2).await;
+    view.fail(Verb::Claim, Fault::Hang);
+    until("the ends of all that run", || running.handle.snapshot().attempts.succeeded == 16).await;
+    assert!(world.age() <= 17 * SECOND, "{:?}", world.age());
+    running.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_schedule_is_found_at_once_when_the_scheduler_tells() {
+    let (world, seen) = (World::new(), Seen::new());
+    let view = world.view();
+    let running = start(worker(&view, seen.handler(|_| async { success() })).poll(HOUR));
+    for minute in 1..=3_usize {
+        sleep(MINUTE).await;
+        world.due("tenant", &minute.to_string()).await;
+        let told = world.age();
+        view.tell();
+        until("an attempt", || seen.runs() == minute).await;
+        assert_at(seen.starts()[minute - 1].at, told);
+    }
     running.stop().await;
 }
 
@@ -196,7 +252,7 @@ async fn a_report_that_the_scheduler_refuses_does_not_take_others_with_it_and_is
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_handler_settled_itself_is_not_reported_again_and_the_next_attempt_is_in_time() {
+async fn what_the_handler_recorded_itself_is_not_reported_again_and_the_next_attempt_is_in_time() {
     let (world, seen) = (World::new(), Seen::new());
     let key = world.schedule("tenant", "1", Duration::ZERO, Plan::every(20 * SECOND, 2).unwrap()).await;
     let scheduler: Arc<MemoryScheduler> = Arc::clone(&world.scheduler);
@@ -206,12 +262,12 @@ async fn what_the_handler_settled_itself_is_not_reported_again_and_the_next_atte
             let report = Report::failure().detail("mine");
             assert!(matches!(scheduler.finish(attempt.claimed(), report).await, Ok(Finished::Recorded(_))));
             sleep(15 * SECOND).await; // a heartbeat, which finds that the claim is over
-            Done::Settled
+            Done::AlreadyRecorded
         }
     });
     let view = world.view();
     let running = start(worker(&view, handler).poll(HOUR));
-    until("both", || running.handle.snapshot().attempts.settled == 2).await;
+    until("both", || running.handle.snapshot().attempts.already_recorded == 2).await;
     assert_eq!(view.calls(Verb::Finish), 0);
     // Sooner than the lease that the worker knew of would have been over.
     assert_at(seen.starts()[1].at, 20 * SECOND);
@@ -257,7 +313,8 @@ async fn ending_attempts_do_not_make_the_worker_look_where_nothing_is_due() {
     let running = start(worker(&view, seen.handler(lengths)).per_tenant(16).poll(HOUR));
     sleep(MINUTE).await;
     let claims = view.calls(Verb::Claim);
-    // When they are claimed, when there is a place again, and when the leases that were there then would be over.
+    // When they are claimed, when there is a place again, and when the leases that were there then
+    // would be over.
     assert!(claims <= 4, "{claims} claims, for sixteen that were due at once and none after");
     assert_eq!(running.handle.snapshot().attempts.failed, 16);
     running.stop().await;

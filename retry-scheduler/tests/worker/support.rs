@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::now;
-use crate::watched::Watched;
+use crate::watched::{LOCKED, Watched};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MINUTE: Duration = Duration::from_mins(1);
@@ -48,6 +48,12 @@ impl World {
     /// Begins a cycle that is due at once: five attempts, ten minutes apart.
     pub(crate) async fn due(&self, tenant: &str, subject: &str) -> CycleKey {
         self.schedule(tenant, subject, Duration::ZERO, Plan::every(10 * MINUTE, 5).unwrap()).await
+    }
+
+    /// Begins a cycle that is due at once, and that a view can [lock](Watched::lock).
+    pub(crate) async fn lockable(&self, tenant: &str, subject: &str) -> CycleKey {
+        let plan = Plan::every(10 * MINUTE, 5).unwrap();
+        self.schedule_key(CycleKey::new(LOCKED, subject), tenant, Duration::ZERO, plan).await
     }
 
     pub(crate) async fn schedule(
@@ -255,7 +261,8 @@ pub(crate) fn failure() -> Done {
     report(Verdict::Failure, "")
 }
 
-/// Lets time pass until it is so, within a day of paused time; then it has been so for no longer than [`STEP`].
+/// Lets time pass until it is so, within a day of paused time; then it has been so for no longer
+/// than [`STEP`].
 pub(crate) async fn until(what: &str, mut so: impl FnMut() -> bool) {
     let begun = now();
     while !so() {

@@ -5,7 +5,7 @@ use std::sync::{Mutex, OnceLock};
 use std::thread::{self, ThreadId};
 
 use bytes::Bytes;
-use retry_scheduler::{Attempt, CycleKey, Done, NewCycle, Plan, Report, RetryScheduler, Verdict};
+use retry_scheduler::{Attempt, CycleKey, Done, Metadata, NewCycle, Plan, Report, RetryScheduler, Verdict};
 use tokio::time::sleep;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
@@ -47,7 +47,8 @@ fn tell(text: Text) {
     TOLD.lock().unwrap().push((thread::current().id(), text.0));
 }
 
-/// Records everything from now on; one recorder for the process, so that no callsite is registered without it.
+/// Records everything from now on; one recorder for the process, so that no callsite is registered
+/// without it.
 fn record() {
     static ONCE: OnceLock<()> = OnceLock::new();
     ONCE.get_or_init(|| {
@@ -102,7 +103,9 @@ async fn payloads_details_tenants_and_keys_are_never_told() {
         let plan = Plan::every(MINUTE, 3).unwrap();
         let (key, tenant) = (CycleKey::new(format!("kind {subject}"), subject), "TENANT".to_owned());
         let payload = Bytes::from("PAYLOAD");
-        let new = NewCycle::new(key, plan).tenant(tenant).payload(payload);
+        let metadata =
+            Metadata::from([("traceparent", format!("00-{subject}-01")), ("note", "NOTE".to_owned())]);
+        let new = NewCycle::new(key, plan).tenant(tenant).payload(payload).metadata(metadata);
         world.scheduler.schedule(new).await.unwrap();
     }
     let handler = seen.handler(|attempt: Attempt| async move {
@@ -131,7 +134,7 @@ async fn payloads_details_tenants_and_keys_are_never_told() {
     let handle = running.handle.clone();
     until("a time-out", || handle.snapshot().attempts.timed_out > 0).await;
     running.stop().await;
-    for secret in ["TENANT", "PAYLOAD", "DETAIL", "MESSAGE", ":success:"] {
+    for secret in ["TENANT", "PAYLOAD", "DETAIL", "MESSAGE", "NOTE", ":success:"] {
         assert_eq!(count(secret), 0, "{secret}");
     }
     for event in [
@@ -145,5 +148,25 @@ async fn payloads_details_tenants_and_keys_are_never_told() {
     ] {
         assert!(count(event) > 0, "{event} in {:#?}", told());
     }
-    assert!(count("SPAN attempt namespace=kind panic subject=panic number=1") > 0, "{:#?}", told());
+    let span = r#"SPAN attempt namespace=kind panic subject=panic number=1 traceparent="00-panic-01""#;
+    assert!(count(span) > 0, "{:#?}", told());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unreadable_cycle_is_told_once_in_a_while() {
+    record();
+    let (world, seen) = (World::new(), Seen::new());
+    let view = world.view();
+    let running = start(worker(&view, seen.handler(|_| async { success() })));
+    for _ in 0..30 {
+        view.spoil(CycleKey::new("webhook", "bad"));
+        sleep(20 * SECOND).await;
+    }
+    assert_eq!(running.handle.snapshot().unreadable, 30);
+    assert_eq!(count("ERROR message=a due cycle cannot be read"), 1, "{:#?}", told());
+    sleep(10 * MINUTE).await;
+    view.spoil(CycleKey::new("webhook", "bad"));
+    sleep(20 * SECOND).await;
+    assert_eq!(count("ERROR message=a due cycle cannot be read"), 2);
+    running.stop().await;
 }

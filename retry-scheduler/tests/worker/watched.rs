@@ -1,15 +1,17 @@
 //! A worker's way to the scheduler, on which calls are counted and can be made to fail.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::pending;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use retry_scheduler::{
-    AttemptRecord, Cancelled, ClaimDue, Claimed, Claims, Cycle, CycleKey, Fenced, Finished, MemoryScheduler,
-    Namespaces, NewCycle, Report, Reschedule, Rescheduled, RetryScheduler, Scheduled, SchedulerError,
+    AttemptRecord, Cancelled, ClaimDue, Claimed, Claims, Cycle, CycleKey, Fenced, Finished,
+    FinishedAndClaimed, MemoryScheduler, Namespaces, NewCycle, Report, Reschedule, Rescheduled,
+    RetryScheduler, Scheduled, SchedulerError, Unreadable,
 };
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,7 +21,17 @@ pub(crate) enum Verb {
     Finish,
     Defer,
     NextWake,
+    /// `get` and `attempts`.
+    Look,
+    Purge,
+    /// `finish_and_claim`, which is one of `Finish` and one of `Claim` too.
+    FinishAndClaim,
 }
+
+pub(crate) const LOCKED: &str = "locked";
+
+const VERBS: [Verb; 7] =
+    [Verb::Claim, Verb::Extend, Verb::Finish, Verb::Defer, Verb::NextWake, Verb::Look, Verb::Purge];
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
@@ -41,11 +53,21 @@ pub(crate) struct Watched {
     pub(crate) inner: Arc<MemoryScheduler>,
     faults: Arc<Mutex<HashMap<Verb, Fault>>>,
     calls: Arc<Mutex<Vec<(Verb, usize)>>>,
+    locked: Arc<Mutex<HashSet<String>>>,
+    unreadable: Arc<Mutex<Vec<CycleKey>>>,
+    changed: Arc<Notify>,
 }
 
 impl Watched {
     pub(crate) fn new(inner: Arc<MemoryScheduler>) -> Self {
-        Self { inner, faults: Arc::default(), calls: Arc::default() }
+        Self {
+            inner,
+            faults: Arc::default(),
+            calls: Arc::default(),
+            locked: Arc::default(),
+            unreadable: Arc::default(),
+            changed: Arc::default(),
+        }
     }
 
     pub(crate) fn fail(&self, verb: Verb, fault: Fault) {
@@ -53,13 +75,46 @@ impl Watched {
     }
 
     pub(crate) fn fail_all(&self, fault: Fault) {
-        for verb in [Verb::Claim, Verb::Extend, Verb::Finish, Verb::Defer, Verb::NextWake] {
+        for verb in VERBS {
             self.fail(verb, fault);
         }
     }
 
+    /// Somebody holds a lock on the cycle of this subject, until it is healed. It is in the
+    /// namespace [`LOCKED`], which claims pass over meanwhile.
+    pub(crate) fn lock(&self, subject: &str) {
+        self.locked.lock().unwrap().insert(subject.to_owned());
+    }
+
+    /// The next claim meets this cycle, and cannot read it.
+    pub(crate) fn spoil(&self, key: CycleKey) {
+        self.unreadable.lock().unwrap().push(key);
+    }
+
+    /// Tells the worker that somebody has scheduled something.
+    pub(crate) fn tell(&self) {
+        self.changed.notify_one();
+    }
+
+    fn is_locked(&self, claim: &Claimed) -> Result<(), SchedulerError> {
+        let locked = self.locked.lock().unwrap().contains(&claim.cycle.key.subject);
+        if locked { Err(SchedulerError::conflict("locked")) } else { Ok(()) }
+    }
+
+    async fn finish_each(&self, reports: Vec<(Claimed, Report)>) -> Vec<Result<Finished, SchedulerError>> {
+        let mut answers = Vec::new();
+        for (claim, report) in reports {
+            answers.push(match self.is_locked(&claim) {
+                Ok(()) => self.inner.finish(&claim, report).await,
+                Err(error) => Err(error),
+            });
+        }
+        answers
+    }
+
     pub(crate) fn heal(&self) {
         self.faults.lock().unwrap().clear();
+        self.locked.lock().unwrap().clear();
     }
 
     /// How many reports, or whatever it is, each call of this verb had.
@@ -107,23 +162,57 @@ impl RetryScheduler for Watched {
         self.inner.schedule(new).await
     }
 
-    async fn claim_due(&self, request: ClaimDue) -> Result<Claims, SchedulerError> {
-        self.pass(Verb::Claim, request.limit, self.inner.claim_due(request)).await
+    async fn claim_due(&self, mut request: ClaimDue) -> Result<Claims, SchedulerError> {
+        if !self.locked.lock().unwrap().is_empty() {
+            request = request.namespaces(Namespaces::except([LOCKED]));
+        }
+        let mut claims = self.pass(Verb::Claim, request.limit, self.inner.claim_due(request)).await?;
+        let spoilt = std::mem::take(&mut *self.unreadable.lock().unwrap());
+        claims.unreadable.extend(
+            spoilt.into_iter().map(|key| Unreadable::new(Some(key), SchedulerError::invalid("a newer plan"))),
+        );
+        Ok(claims)
     }
 
     async fn extend(&self, claim: &Claimed, lease: Duration) -> Result<Fenced, SchedulerError> {
-        self.pass(Verb::Extend, 1, self.inner.extend(claim, lease)).await
+        let call = async {
+            self.is_locked(claim)?;
+            self.inner.extend(claim, lease).await
+        };
+        self.pass(Verb::Extend, 1, call).await
+    }
+
+    async fn extend_many(&self, claims: &[Claimed], lease: Duration) -> Result<Vec<Fenced>, SchedulerError> {
+        let call = async {
+            claims.iter().try_for_each(|claim| self.is_locked(claim))?;
+            self.inner.extend_many(claims, lease).await
+        };
+        self.pass(Verb::Extend, claims.len(), call).await
     }
 
     async fn finish(&self, claim: &Claimed, report: Report) -> Result<Finished, SchedulerError> {
-        self.pass(Verb::Finish, 1, self.inner.finish(claim, report)).await
+        let call = async {
+            self.is_locked(claim)?;
+            self.inner.finish(claim, report).await
+        };
+        self.pass(Verb::Finish, 1, call).await
     }
 
     async fn finish_many(
         &self,
         reports: Vec<(Claimed, Report)>,
     ) -> Result<Vec<Result<Finished, SchedulerError>>, SchedulerError> {
-        self.pass(Verb::Finish, reports.len(), self.inner.finish_many(reports)).await
+        self.pass(Verb::Finish, reports.len(), async { Ok(self.finish_each(reports).await) }).await
+    }
+
+    async fn finish_and_claim(
+        &self,
+        reports: Vec<(Claimed, Report)>,
+        request: ClaimDue,
+    ) -> Result<FinishedAndClaimed, SchedulerError> {
+        self.calls.lock().unwrap().push((Verb::FinishAndClaim, reports.len()));
+        let finished = self.finish_many(reports).await?;
+        Ok(FinishedAndClaimed::new(finished, self.claim_due(request).await))
     }
 
     async fn defer(&self, claim: &Claimed, delay: Duration) -> Result<Fenced, SchedulerError> {
@@ -139,7 +228,7 @@ impl RetryScheduler for Watched {
     }
 
     async fn get(&self, key: &CycleKey) -> Result<Option<Cycle>, SchedulerError> {
-        self.inner.get(key).await
+        self.pass(Verb::Look, 1, self.inner.get(key)).await
     }
 
     async fn attempts(
@@ -148,7 +237,7 @@ impl RetryScheduler for Watched {
         after: u32,
         limit: usize,
     ) -> Result<Vec<AttemptRecord>, SchedulerError> {
-        self.inner.attempts(key, after, limit).await
+        self.pass(Verb::Look, 1, self.inner.attempts(key, after, limit)).await
     }
 
     async fn next_wake(&self, namespaces: &Namespaces) -> Result<Option<Duration>, SchedulerError> {
@@ -156,6 +245,10 @@ impl RetryScheduler for Watched {
     }
 
     async fn purge_ended(&self, older_than: Duration, limit: usize) -> Result<usize, SchedulerError> {
-        self.inner.purge_ended(older_than, limit).await
+        self.pass(Verb::Purge, limit, self.inner.purge_ended(older_than, limit)).await
+    }
+
+    async fn changed(&self) {
+        self.changed.notified().await;
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::SignedDuration;
 use private_postgres::shared_database;
-use retry_scheduler::{ClaimDue, Claimed, Handler as _};
+use retry_scheduler::{ClaimDue, Claimed, Handler as _, Verdict};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -113,7 +113,7 @@ async fn what_was_accepted_is_judged_and_its_cycle_ends_with_it() {
         let id = setup.accepted(SignedDuration::ZERO).await;
         assert_eq!(setup.status(&id).await, VerificationStatus::Pending);
         let done = setup.attempt(setup.claim().await).await;
-        assert!(matches!(done, Done::Settled), "{done:?}");
+        assert!(matches!(done, Done::AlreadyRecorded), "{done:?}");
         assert_eq!(setup.status(&id).await, VerificationStatus::Failed, "tampered with");
         assert!(setup.is_over(&id).await);
     }
@@ -130,7 +130,7 @@ async fn an_engine_that_fails_is_asked_again_for_an_hour() {
 
         let late = setup.accepted(SignedDuration::from_mins(61)).await;
         let done = setup.attempt(setup.claim().await).await;
-        assert!(matches!(done, Done::Settled), "{done:?}");
+        assert!(matches!(done, Done::AlreadyRecorded), "{done:?}");
         assert_eq!(
             (setup.status(&late).await, setup.is_over(&late).await),
             (VerificationStatus::Failed, true)

@@ -78,7 +78,7 @@ async fn a_verdict_ends_the_wait_and_begins_the_retries_that_were_intended() {
         ] {
             let id = setup.queued(JUST_NOW, RetryState::Intended { policy: policy(3, &[outcomes]) }).await;
             setup.will_answer([answer]);
-            assert!(matches!(setup.asks(setup.claim().await.unwrap()).await, Done::Settled));
+            assert!(matches!(setup.asks(setup.claim().await.unwrap()).await, Done::AlreadyRecorded));
             let shown = setup.shown(id).await;
             assert_eq!((shown.status, shown.banxico_status), (status, answer.banxico_status()));
             assert!(shown.completed_at.is_some() && shown.processing_time_ms.is_some());
@@ -105,7 +105,7 @@ async fn of_two_that_ask_at_once_one_is_recorded() {
         let late = setup.claim().await.unwrap();
         setup.clock.advance(LEASE + Duration::from_secs(1));
         let next = setup.claim().await.unwrap();
-        assert!(matches!(setup.asks(next).await, Done::Settled));
+        assert!(matches!(setup.asks(next).await, Done::AlreadyRecorded));
         let before = setup.shown(id).await;
         assert_eq!(before.status, Status::Valid);
 
@@ -137,7 +137,7 @@ async fn one_that_is_due_too_late_expires_and_nobody_is_asked() {
         let intended = RetryState::Intended { policy: policy(3, &["error"]) };
         for (retry_state, retried) in [(RetryState::None, false), (intended, true)] {
             let id = setup.queued(SignedDuration::from_hours(1), retry_state).await;
-            assert!(matches!(setup.asks(setup.claim().await.unwrap()).await, Done::Settled));
+            assert!(matches!(setup.asks(setup.claim().await.unwrap()).await, Done::AlreadyRecorded));
             let shown = setup.shown(id).await;
             assert_eq!((shown.status, shown.banxico_status), (Status::Error, BanxicoStatus::Pending));
             assert_eq!(shown.error_code.as_deref(), Some("ttl_expired"));
@@ -163,7 +163,7 @@ async fn one_that_banxico_has_no_time_for_is_asked_about_again() {
             let shown = setup.shown(id).await;
             assert_eq!((shown.status, shown.etag_version), (Status::Processing, 1));
         }
-        assert!(matches!(setup.asks(claimed).await, Done::Settled));
+        assert!(matches!(setup.asks(claimed).await, Done::AlreadyRecorded));
         assert_eq!(setup.shown(id).await.status, Status::Valid);
     }
 }

@@ -1,6 +1,6 @@
 //! Attempts against what else can happen to their cycles meanwhile, on both databases.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::{Mutex, PoisonError};
 
@@ -216,7 +216,7 @@ async fn a_verdict_moves_the_validation_and_its_cycle_on_together() {
         ] {
             let id = setup.validation(3, &[outcomes], &caps()).await;
             setup.will_answer([answer]);
-            assert!(matches!(setup.attempt(setup.claim_next().await).await, Done::Settled));
+            assert!(matches!(setup.attempt(setup.claim_next().await).await, Done::AlreadyRecorded));
 
             let shown = setup.shown(id).await;
             assert_eq!((shown.status, shown.etag_version), (status, 2), "{answer:?}");
@@ -262,7 +262,7 @@ async fn a_verdict_that_comes_after_a_cancel_changes_nothing() {
         assert!(matches!(cancelled.retry_state, RetryState::Ended { ending: Ending::Cancelled, .. }));
 
         setup.will_answer([Answer::Valid]);
-        assert!(matches!(setup.attempt(claimed).await, Done::Settled));
+        assert!(matches!(setup.attempt(claimed).await, Done::AlreadyRecorded));
         assert_eq!(setup.shown(id).await, cancelled);
         assert_eq!(setup.history(id).await, []);
     }
@@ -413,7 +413,7 @@ async fn what_is_beyond_the_days_allowance_waits_for_the_next_day() {
         let id = setup.validation(5, &["not_found"], &two_a_day).await;
         setup.will_answer([Answer::NotFound; 3]);
         for _ in 0..2 {
-            assert!(matches!(setup.attempt(setup.claim_next().await).await, Done::Settled));
+            assert!(matches!(setup.attempt(setup.claim_next().await).await, Done::AlreadyRecorded));
         }
         let claimed = setup.claim_next().await;
         let Done::Deferred { retry_in } = setup.attempt(claimed.clone()).await else { panic!("it was made") };
@@ -455,7 +455,7 @@ async fn whatever_happens_at_once_the_validation_says_what_its_cycle_is() {
                 }));
             }
             let done = attempt.await.unwrap();
-            assert!(matches!(done, Done::Settled), "round {round}: {done:?}");
+            assert!(matches!(done, Done::AlreadyRecorded), "round {round}: {done:?}");
             for other in others {
                 other.await.unwrap();
             }
