@@ -24,7 +24,7 @@ use std::{env, fs};
 use private_postgres::{Postgres, psql};
 use retry_scheduler::{
     ClaimDue, Claimed, CycleKey, Finished, MemoryScheduler, NewCycle, Plan, PostgresScheduler, Report,
-    RetryScheduler, SqliteScheduler,
+    RetryScheduler, SchedulerErrorKind, SqliteScheduler,
 };
 use sqlx::{Executor, PgPool};
 
@@ -211,12 +211,20 @@ async fn churn<S: RetryScheduler>(
             // Where nothing is waited for, a task cannot be ended from outside.
             let mut reports: Vec<(Claimed, Report)> = Vec::new();
             while !over.load(Ordering::Relaxed) {
-                let count = reports.len();
-                let answer = scheduler.finish_and_claim(reports, ask(batch, per_tenant)).await.unwrap();
-                let recorded = |answer: &Result<_, _>| matches!(answer, Ok(Finished::Recorded(_)));
-                assert!(answer.finished.iter().all(recorded), "{:?}", answer.finished);
-                finished.fetch_add(count, Ordering::Relaxed);
-                reports = answer.claims.unwrap().into_iter().map(|claim| (claim, failure())).collect();
+                let answer =
+                    scheduler.finish_and_claim(reports.clone(), ask(batch, per_tenant)).await.unwrap();
+                let mut again = Vec::new();
+                for (answer, report) in answer.finished.into_iter().zip(reports) {
+                    match answer {
+                        Ok(Finished::Recorded(_)) => {
+                            finished.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(error) if error.kind() == SchedulerErrorKind::Conflict => again.push(report),
+                        other => panic!("{other:?}"),
+                    }
+                }
+                reports = again;
+                reports.extend(answer.claims.unwrap().into_iter().map(|claim| (claim, failure())));
                 if reports.is_empty() {
                     // All of a few are leased to the others.
                     tokio::task::yield_now().await;

@@ -24,7 +24,7 @@ use crate::store::codec;
 const TRIES: usize = 16;
 
 /// How long each look at what is locked waits. A claim can hold what it met and cannot have until it commits.
-const PAUSES: [Duration; 7] = [
+const PAUSES: [Duration; 9] = [
     Duration::ZERO,
     Duration::from_millis(2),
     Duration::from_millis(5),
@@ -32,6 +32,8 @@ const PAUSES: [Duration; 7] = [
     Duration::from_millis(50),
     Duration::from_millis(100),
     Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(400),
 ];
 
 /// The answers to reports.
