@@ -85,7 +85,7 @@ struct Group {
 #[derive(Debug)]
 pub struct Member {
     /// `None` when the connection was given away.
-    seat: Option<Seat>,
+    seat: Option<Box<Seat>>,
     savepoint: String,
 }
 
@@ -136,7 +136,10 @@ impl Groups {
             Ok((connection, Seat { turn, group }))
         });
         let (connection, seat) = acquired.await.map_err(|_| Error::PoolTimedOut)??;
-        Ok((connection, Member { seat: Some(seat), savepoint: format!("co_commit_{}", mark.as_str()) }))
+        Ok((
+            connection,
+            Member { seat: Some(Box::new(seat)), savepoint: format!("co_commit_{}", mark.as_str()) },
+        ))
     }
 
     async fn turn(&self) -> Result<Turn, Error> {
@@ -311,7 +314,7 @@ impl Member {
         let (Some(connection), Some(seat)) = (slot.take(), self.seat.take()) else {
             return Err(CommitError::RolledBack(Error::PoolClosed));
         };
-        let Seat { turn, mut group } = seat;
+        let Seat { turn, mut group } = *seat;
         let (sender, ended) = oneshot::channel();
         group.members.push(sender);
         let is_counted = depth::<Sqlite>(&connection) == 1;
@@ -350,7 +353,8 @@ impl Member {
     }
 
     async fn fail(&mut self, slot: &mut Option<PoolConnection<Sqlite>>, error: Error) {
-        let (Some(connection), Some(Seat { turn, group })) = (slot.take(), self.seat.take()) else { return };
+        let (Some(connection), Some(seat)) = (slot.take(), self.seat.take()) else { return };
+        let Seat { turn, group } = *seat;
         turn.keep_apart();
         let runtime = group.runtime.clone();
         // In a task of its own, because it must not be dropped half way.
@@ -359,7 +363,9 @@ impl Member {
 
     /// Returns whether somebody waits for the writer and may join.
     async fn takes_more(&self, slot: &mut Option<PoolConnection<Sqlite>>) -> bool {
-        let Some(Seat { turn: Turn { groups: Some(groups), .. }, group }) = &self.seat else { return false };
+        let Some(Seat { turn: Turn { groups: Some(groups), .. }, group }) = self.seat.as_deref() else {
+            return false;
+        };
         if group.members.len() + 1 >= MEMBERS || now() >= after(group.began, AGE) {
             return false;
         }
