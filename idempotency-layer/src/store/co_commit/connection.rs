@@ -197,16 +197,6 @@ pub(super) async fn commit<DB: Database>(
 
 const SAVEPOINT_LEFT: &str = "a savepoint of the handler is open, or was dropped half way";
 
-/// Queues a ROLLBACK if sqlx counts one transaction, and that is ours. sqlx sends it with the ping that it makes before it puts
-/// the connection back into the pool.
-pub(super) fn queue_roll_back<DB: Database>(connection: &mut DB::Connection) -> bool {
-    let is_ours = depth::<DB>(connection) == 1;
-    if is_ours {
-        DB::TransactionManager::start_rollback(connection);
-    }
-    is_ours
-}
-
 /// Sends ROLLBACK.
 pub(super) async fn roll_back<DB: Database>(connection: &mut DB::Connection) -> Result<(), sqlx::Error> {
     DB::TransactionManager::rollback(connection).await

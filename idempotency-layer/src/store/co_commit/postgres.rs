@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
-use sqlx::{AssertSqlSafe, Connection, Error, Executor, PgConnection, PgPool, Postgres};
+use sqlx::{AssertSqlSafe, Connection, Database, Error, Executor, PgConnection, PgPool, Postgres};
+use sqlx_core::transaction::TransactionManager as _;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
-use super::connection::{begin_with, commit, depth, queue_roll_back, roll_back};
+use super::connection::{begin_with, commit, depth, roll_back};
 use super::database::private::{ClaimStatements, Statements};
 use super::database::{Claims, CommitError, CompletedClaim, Mark, Written};
 use crate::error::StoreError;
@@ -135,8 +136,14 @@ impl ClaimStatements for Postgres {
         transaction::read(connection, names, mark, request.record).await
     }
 
+    /// Queues a ROLLBACK if sqlx counts one transaction, and that is ours. sqlx sends it with the ping that it makes before it
+    /// puts the connection back into the pool.
     fn queue_roll_back(connection: &mut PgConnection) -> bool {
-        queue_roll_back::<Self>(connection)
+        let is_ours = depth::<Self>(connection) == 1;
+        if is_ours {
+            <Self as Database>::TransactionManager::start_rollback(connection);
+        }
+        is_ours
     }
 
     /// The lock and the mark stay, because they are older than the savepoint.
