@@ -162,6 +162,7 @@ pub enum Ending {
     /// An attempt succeeded.
     Resolved,
     /// No attempt succeeded, and there will be no more.
+    #[doc(alias = "discarded")]
     Exhausted,
     /// A caller cancelled it.
     Cancelled,

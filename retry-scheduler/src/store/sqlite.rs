@@ -46,16 +46,21 @@ const BEGIN: &str = "BEGIN IMMEDIATE";
 /// How long a verb waits for the connection.
 const ACQUIRE: Duration = Duration::from_secs(10);
 
-/// Cycles in a SQLite file, for one machine.
+/// Keeps cycles in a SQLite file, for the processes of one machine.
 ///
-/// The pool it is given is the one writer of its process: it has one connection, and all that
-/// writes to the file goes through it, the application's own writes too. So writers of a process
-/// queue up, first come first served. Other processes may have the file open as well; they are
-/// waited for.
+/// The pool is the only writer of its process: it has one connection, and everything that writes to
+/// the file goes through it, including the application's own writes. So writers of a process queue
+/// up. Other processes may have the file open too; a writer waits for them, and fails with
+/// [`Conflict`](SchedulerErrorKind::Conflict) after some seconds.
 ///
-/// A transaction of the application has the connection until it ends. Inside it only the verbs of
-/// [`TransactionalScheduler`] can go on; any other waits for its end, and in the same task for ever, or until the pool
-/// gives up.
+/// A transaction of the application has the connection until it ends. Only the verbs of
+/// [`TransactionalScheduler`] work inside it. Any other verb waits for its end: in the same task that
+/// is for ever, or until the pool gives up.
+///
+/// Time is the machine's clock, read after the write lock is taken.
+///
+/// Each verb is one transaction. When its future is dropped, the transaction is rolled back: a claim
+/// that nobody received leaves no lease and no lapse, unless it was dropped during the commit itself.
 ///
 /// A clone is the same scheduler.
 #[derive(Clone)]
@@ -71,11 +76,11 @@ struct Shared {
 }
 
 impl SqliteScheduler {
-    /// A scheduler in the file of this pool, which has one connection. [`migrate`](Self::migrate)
-    /// makes its tables.
+    /// Creates a scheduler in the file of this pool, which must have one connection.
+    /// [`migrate`](Self::migrate) creates its tables.
     ///
-    /// The pool should give up waiting for the connection in a bounded time, and the connection for
-    /// a lock, and writes ahead should be on: [`open`](Self::open) shows how.
+    /// Bound the time that the pool waits for its connection and the connection for a lock, and turn
+    /// the write-ahead log on, as [`open`](Self::open) does.
     pub fn new(pool: SqlitePool) -> Self {
         Self::build(pool, Arc::new(SystemClock), None)
     }
@@ -88,12 +93,12 @@ impl SqliteScheduler {
         Self { shared: Arc::new(Shared { pool, clock, hook, cursors: Cursors::default() }) }
     }
 
-    /// Opens a file, which is made if it is not there, and makes the tables: with a write-ahead
-    /// log, and so that what was answered outlives a loss of power.
+    /// Opens a file, and creates it and its tables if they do not exist. The file has a write-ahead
+    /// log, and what was answered survives a loss of power.
     ///
     /// # Errors
     ///
-    /// When the file cannot be opened, or is no SQLite file.
+    /// When the file cannot be opened, or is not a SQLite file.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, SchedulerError> {
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -144,8 +149,8 @@ impl SqliteScheduler {
         Self::build(pool.clone(), Arc::clone(clock), Some(Arc::new(hook)))
     }
 
-    /// Makes the tables, or does nothing where they are made: `retry_subjects`, `retry_cycles`,
-    /// `retry_attempts`, and `retry_scheduler_migrations`, which says so.
+    /// Creates the tables, or brings those of an earlier version up to date: `retry_subjects`,
+    /// `retry_cycles`, `retry_attempts`, `retry_paused_namespaces`, and `retry_scheduler_migrations`.
     ///
     /// # Errors
     ///
@@ -167,7 +172,7 @@ impl SqliteScheduler {
         Ok(())
     }
 
-    /// The pool, for what else the application writes to the file.
+    /// Returns the pool, for the application's own writes to the file.
     pub fn pool(&self) -> &SqlitePool {
         &self.shared.pool
     }

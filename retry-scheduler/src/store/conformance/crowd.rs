@@ -58,6 +58,29 @@ pub(super) async fn share<H: Harness>(probe: &Probe<'_, H>) {
         );
         probe.same(&seen, &wanted, what);
     }
+    room_behind(probe).await;
+}
+
+/// What a tenant with room has due behind the first ones is not overlooked because its first is among them.
+async fn room_behind<H: Harness>(probe: &Probe<'_, H>) {
+    probe.clear().await;
+    let order = ["a", "a", "a", "a", "b", "a", "a", "b", "b"];
+    for tenant in order {
+        probe.schedule(&NewCycle { tenant: tenant.into(), ..probe.new_cycle() }).await;
+        probe.advance(MS);
+    }
+    let mut running = HashMap::new();
+    for (limit, wanted) in [(5, [3, 2]), (0, [3, 2]), (10, [6, 3])] {
+        let ask = ClaimDue::new(limit, LEASE).per_tenant(2).running(running.clone());
+        let claims = probe.claim_due(ask).await;
+        count(&mut running, &claims);
+        let seen = ["a", "b"].map(|tenant| running.get(tenant).copied().unwrap_or_default());
+        probe.same(
+            &seen,
+            &wanted,
+            format_args!("what runs of two tenants with a share of 2, and {limit} more,"),
+        );
+    }
 }
 
 pub(super) async fn fairness<H: Harness>(probe: &Probe<'_, H>) {

@@ -40,6 +40,8 @@ struct Selection {
     per_tenant: usize,
     running: HashMap<String, usize>,
     taken: Vec<i64>,
+    /// How many of them each tenant has.
+    taken_of: HashMap<String, usize>,
     /// The longest due, in their order, of tenants without room.
     passed_over: Vec<i64>,
 }
@@ -53,11 +55,18 @@ impl Selection {
         self.per_tenant.saturating_sub(self.running.get(tenant).copied().unwrap_or(0))
     }
 
+    /// How many of the tenant's first due cycles there may be: those that were taken already, and as many as it has room
+    /// for.
+    fn reach(&self, tenant: &str) -> usize {
+        self.room(tenant).saturating_add(self.taken_of.get(tenant).copied().unwrap_or(0))
+    }
+
     /// Takes it if its tenant has room.
     fn take(&mut self, id: i64, tenant: String) -> bool {
         let fits = self.left() > 0 && self.room(&tenant) > 0;
         if fits {
             self.taken.push(id);
+            *self.taken_of.entry(tenant.clone()).or_default() += 1;
             *self.running.entry(tenant).or_default() += 1;
         }
         fits
@@ -94,6 +103,7 @@ impl Changes<'_> {
             per_tenant: request.per_tenant,
             running: request.running.clone(),
             taken: Vec::new(),
+            taken_of: HashMap::new(),
             passed_over: Vec::new(),
         };
         let due = query(sql::DUE)
@@ -157,7 +167,7 @@ impl Changes<'_> {
             }
             let rooms: Vec<_> = tenants
                 .iter()
-                .map(|(namespace, tenant)| json!([namespace, tenant, count_column(selection.room(tenant))]))
+                .map(|(namespace, tenant)| json!([namespace, tenant, count_column(selection.reach(tenant))]))
                 .collect();
             let due = query(sql::DUE_OF_TENANTS)
                 .bind(json!(rooms).to_string())
