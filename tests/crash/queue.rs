@@ -85,7 +85,7 @@ fn check(server: &Server, database: &Database, accepted: &BTreeMap<String, Respo
     // Each ended by one verdict.
     assert_eq!(
         cycles(
-            "SELECT subject FROM retry_subjects JOIN retry_cycles USING (id) WHERE namespace = 'queue' AND state = 1"
+            "SELECT subject FROM retry_subjects JOIN retry_cycles USING (id) WHERE retry_subjects.namespace = 'queue' AND state = 1"
         ),
         accepted.len()
     );
