@@ -16,6 +16,9 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    // This workspace builds reqwest without a provider of cryptography. The feature `rustls` of reqwest has one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+
     let retries = Retries::new()
         .deadline(Duration::from_secs(30))
         .on_try(|event| eprintln!("try {}: {:?}, {:?}", event.number, event.outcome, event.next));
