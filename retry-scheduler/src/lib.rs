@@ -15,7 +15,7 @@
 //! | stalled workers | A report is refused after another worker claimed the cycle, even when a failover lost a claim. | That the effects of the stalled worker did not happen. |
 //! | `cancel`, `reschedule` | The answer is final: a running attempt leaves no trace. | That a running attempt stops at once: its [token](Attempt::token) fires at the next heartbeat. |
 //! | times | Attempts never start early. The delay counts from the end of the attempt before. No attempt begins after the plan's last start. | Attempts on the dot: a free worker starts them no later than at its next poll. |
-//! | tenants | However much one tenant has due, another's due cycle is claimed within two calls. | An order between cycles that are claimed together. |
+//! | tenants | However much one tenant has due, another's due cycle is claimed within two calls. | An order between cycles that are claimed together. On PostgreSQL, two calls are enough for about three days of backlog. |
 //! | namespaces | A namespace that is paused, gated or has no handler does not delay any other. | |
 //! | unreadable cycles | A cycle that this version cannot read is set aside and reported. Its neighbours are not affected. | |
 //! | endings | An [`EndedHook`] runs in the transaction that ends a cycle, whoever ends it. | In memory there is no transaction. |

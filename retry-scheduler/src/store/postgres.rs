@@ -63,8 +63,11 @@ use alone;
 /// isolation to READ COMMITTED and their search path to that of the pool's connections; what else the pool does
 /// `after_connect` is not done on them. A pooler between them and the server has to pool sessions, not transactions.
 ///
+/// Behind tenants at their share, a call walks through 2,048 spans of 65 seconds in which a tenant has something due. So a
+/// tenant with a longer backlog, more than a day and a half, delays the cycles of others by one call for each further 2,048.
+///
 /// A clone is the same scheduler. Each handle made with [`new`](Self::new) may take some seconds to find a cycle that a
-/// transaction wrote long before it committed.
+/// transaction wrote long before it committed, or whose claim a failover lost.
 ///
 /// # Transactions
 ///

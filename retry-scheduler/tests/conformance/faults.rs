@@ -135,7 +135,7 @@ faults! {
     /// A running attempt has the last word over a cancel.
     CancelUnfenced => [19, 10, 16, 20, 26, 30, 42, 48];
     /// A cancel waits for the running attempt.
-    CancelWaits => [19, 7, 9, 10, 16, 18, 20, 26, 28, 30, 39, 42];
+    CancelWaits => [19, 5, 7, 9, 10, 16, 18, 20, 26, 28, 30, 39, 42];
     /// A cancelled cycle keeps no attempts.
     CancelDropsAttempts => [19, 16, 20, 25];
     /// What has ended is cancelled too.

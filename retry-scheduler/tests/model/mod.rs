@@ -50,6 +50,11 @@ pub(crate) trait Operated: RetryScheduler {
 
     /// Puts an idle cycle back as it was, as a failover that lost a claim does. Returns whether it can.
     async fn restore(&self, before: &Cycle) -> bool;
+
+    /// How long after that the scheduler may overlook it.
+    fn overlooks_restored_for(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 struct World<'a, S> {
@@ -443,6 +448,7 @@ impl<S: Operated> World<'_, S> {
             && self.handle().restore(cycle).await
         {
             self.known.insert(self.subject(&claim.cycle.key), known.clone());
+            self.clock.advance(self.handle().overlooks_restored_for());
         }
     }
 

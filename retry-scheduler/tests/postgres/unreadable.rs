@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use private_postgres::psql;
 use retry_scheduler::conformance::Harness;
-use retry_scheduler::{ClaimDue, RetryScheduler, SchedulerErrorKind};
+use retry_scheduler::{Activity, ClaimDue, RetryScheduler, SchedulerErrorKind, State};
+use sqlx::PgPool;
 
 use crate::OnServer;
 use crate::known_faults::{ask, key, new};
@@ -58,9 +59,49 @@ async fn more_unreadable_rows_than_a_claim_takes_do_not_stop_what_is_behind_them
     panic!("not found; {unreadable} were set aside");
 }
 
-/// The answer was on its way, and nobody was there to take it.
+/// The server carries the statement out, although its caller has gone. It is not committed.
 #[tokio::test]
-async fn a_claim_whose_caller_went_away_was_never_made() {
+async fn a_claim_that_is_dropped_during_its_statement_was_never_made() {
+    let harness = OnServer::new().await;
+    let (scheduler, pool) = (harness.scheduler().await, &harness.database.pool);
+    scheduler.schedule(new("1", "tenant")).await.unwrap();
+    let waits = "CREATE FUNCTION wait_for_the_test() RETURNS trigger LANGUAGE plpgsql AS $$ \
+         BEGIN PERFORM pg_advisory_xact_lock(17); RETURN new; END $$; \
+         CREATE TRIGGER waits BEFORE UPDATE ON retry_cycles FOR EACH ROW EXECUTE FUNCTION wait_for_the_test()";
+    sqlx::raw_sql(waits).execute(pool).await.unwrap();
+    for round in 0..5 {
+        let mut test = pool.acquire().await.unwrap();
+        sqlx::query("SELECT pg_advisory_lock(17)").execute(&mut *test).await.unwrap();
+        let claimer = harness.scheduler().await;
+        let claim = tokio::spawn(async move { claimer.claim_due(ask(10, 10)).await });
+        waiting_claims(pool, 1).await;
+        claim.abort();
+        assert!(claim.await.unwrap_err().is_cancelled());
+        sqlx::query("SELECT pg_advisory_unlock(17)").execute(&mut *test).await.unwrap();
+        waiting_claims(pool, 0).await;
+        let cycle = scheduler.get(&key("1")).await.unwrap().unwrap();
+        assert_eq!((cycle.epoch, cycle.lapses, cycle.attempts), (0, 0, 0), "in round {round}");
+        assert!(matches!(cycle.state, State::Pending(Activity::Idle { .. })), "{cycle:?}");
+    }
+}
+
+/// Waits until this many other connections of the database are in a transaction or a statement.
+async fn waiting_claims(pool: &PgPool, wanted: i64) {
+    let busy = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle' \
+         AND query NOT LIKE '%pg_stat_activity%' AND ($1 = 0 OR wait_event = 'advisory')";
+    for _ in 0..2_000 {
+        let busy: i64 = sqlx::query_scalar(busy).bind(wanted).fetch_one(pool).await.unwrap();
+        if busy == wanted {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("there are not {wanted} claims under way");
+}
+
+/// A claim that is dropped at any await is given again soon, whole, and nothing of it hangs.
+#[tokio::test]
+async fn after_a_claim_was_dropped_at_any_await_the_next_one_is_given_the_cycle() {
     let harness = OnServer::new().await;
     let scheduler = harness.scheduler().await;
     scheduler.schedule(new("1", "tenant")).await.unwrap();

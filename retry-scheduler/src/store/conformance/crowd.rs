@@ -10,6 +10,8 @@ use crate::cycle::{NewCycle, Verdict};
 
 /// As often as is asked before a tenant counts as starving.
 const CALLS: usize = 32;
+/// Longer than the spans of time that a scheduler may take together.
+const MINUTES: Duration = Duration::from_mins(3);
 /// The tenant with many cycles.
 const GREEDY: &str = "greedy";
 
@@ -59,6 +61,43 @@ pub(super) async fn share<H: Harness>(probe: &Probe<'_, H>) {
         probe.same(&seen, &wanted, what);
     }
     room_behind(probe).await;
+    due_far_apart(probe).await;
+    nobody_waits(probe).await;
+}
+
+/// Due cycles of a tenant with room that lie minutes apart, behind those of a tenant without.
+async fn due_far_apart<H: Harness>(probe: &Probe<'_, H>) {
+    probe.clear().await;
+    for tenant in ["a", "a", "a", "a", "a", "b", "b", "b"] {
+        probe.schedule(&NewCycle { tenant: tenant.into(), ..probe.new_cycle() }).await;
+        probe.advance(MINUTES);
+    }
+    let mut running = HashMap::from([("a".to_owned(), 4)]);
+    let ask = ClaimDue::new(4, LEASE).per_tenant(4).running(running.clone());
+    count(&mut running, &probe.claim_due(ask).await);
+    let seen = ["a", "b"].map(|tenant| running.get(tenant).copied().unwrap_or_default());
+    probe.same(&seen, &[5, 3], "what runs of two tenants, one at a share of 4, and 4 more,");
+}
+
+/// A tenant with cycles that run, and others that are due soon, waits for nothing.
+async fn nobody_waits<H: Harness>(probe: &Probe<'_, H>) {
+    probe.clear().await;
+    for _ in 0..3 {
+        let new = NewCycle { tenant: "b".into(), ..probe.new_cycle() };
+        probe.schedule(&new).await;
+        probe.claim_for(&new.key, 100 * MINUTES, "of the tenant that waits for nothing").await;
+        probe.advance(MINUTES);
+    }
+    for _ in 0..5 {
+        probe.schedule(&NewCycle { tenant: "a".into(), ..probe.new_cycle() }).await;
+    }
+    for seconds in 1..4 {
+        let first_in = seconds * Duration::from_secs(1);
+        probe.schedule(&NewCycle { tenant: "b".into(), first_in, ..probe.new_cycle() }).await;
+    }
+    let ask = ClaimDue::new(3, LEASE).per_tenant(4).running(HashMap::from([("a".to_owned(), 4)]));
+    let claims = probe.claim_due(ask).await;
+    probe.same(&claims.len(), &3, "cycles of a tenant at its share, while nobody else waits,");
 }
 
 /// What a tenant with room has due behind the first ones is not overlooked because its first is among them.

@@ -21,6 +21,9 @@ use crate::store::codec;
 /// How many groups of due cycles, those of a tenant in a bucket of 65 seconds, one claim goes through.
 const STEPS: usize = 2_048;
 
+/// How often one step of a claim comes back for tenants that have something due in more than one group.
+const ROUNDS: usize = 16;
+
 /// Of more namespaces than this, those with something due are found first.
 const FEW_NAMESPACES: usize = 4;
 
@@ -250,60 +253,86 @@ impl PostgresScheduler {
                 .bind(tenant)
                 .bind(limit(steps));
             let rows = due.fetch_all(&mut *connection).await.map_err(failed)?;
-            let groups = rows.iter().map(|row| Ok((column(row, 0)?, column(row, 1)?)));
-            let groups = groups.collect::<Result<Vec<(i64, String)>, SchedulerError>>()?;
+            let groups = rows.iter().map(|row| Ok((column(row, 0)?, column(row, 1)?, column(row, 2)?)));
+            let groups = groups.collect::<Result<Vec<(i64, String, bool)>, SchedulerError>>()?;
             let end = groups.len() < steps;
             steps -= groups.len().min(steps);
-
-            let mut met = HashSet::new();
-            let (mut buckets, mut tenants, mut rooms) = (Vec::new(), Vec::new(), Vec::new());
-            for (bucket, tenant) in &groups {
-                match shares.room(tenant) {
-                    0 => {}
-                    room if met.insert(tenant) => {
-                        buckets.push(*bucket);
-                        tenants.push(tenant.as_str());
-                        rooms.push(limit(room));
-                    }
-                    // It is given more by a later call, if it has room then.
-                    _ => nobody_left = false,
-                }
-            }
             walk.at = match groups.last() {
-                Some((bucket, tenant)) if !end => Some((namespace.clone(), *bucket, behind(tenant))),
+                Some((bucket, tenant, _)) if !end => Some((namespace.clone(), *bucket, behind(tenant))),
                 _ => Some((behind(namespace), 0, String::new())),
             };
-            if !tenants.is_empty() {
-                let claim = query(sql::CLAIM_OF)
-                    .bind(self.now())
-                    .bind(shares.lease())
-                    .bind(limit(shares.limit))
-                    .bind(shares.nonce())
-                    .bind(vec![namespace.as_str(); tenants.len()])
-                    .bind(&buckets)
-                    .bind(&tenants)
-                    .bind(&rooms);
-                let rows = claim.fetch_all(&mut *connection).await.map_err(failed)?;
-                if !rows.is_empty() {
-                    walk.found = true;
-                    walk.alone = false;
-                }
-                let before = batch.claimed.len();
-                batch.take(&rows, shares)?;
-                if shares.limit == 0 {
-                    let given = &batch.claimed[before..];
-                    let last = groups
-                        .iter()
-                        .rev()
-                        .find(|(_, tenant)| given.iter().any(|claim| claim.cycle.tenant == *tenant));
-                    walk.at = last.map(|(bucket, tenant)| (namespace.clone(), *bucket, behind(tenant)));
+            let mut waiting: Vec<_> = groups.iter().filter(|group| group.2).collect();
+            for _ in 0..ROUNDS {
+                waiting =
+                    self.claim_groups(connection, shares, namespace, &waiting, &mut walk, batch).await?;
+                if waiting.is_empty() || shares.limit == 0 {
                     break;
                 }
+            }
+            // What is left is given by a later call.
+            nobody_left &= waiting.is_empty();
+            if shares.limit == 0 {
+                break;
             }
         }
         let alone = (over || walk.alone) && nobody_left && shares.limit > 0;
         *self.walk() = walk;
         Ok(alone)
+    }
+
+    /// Claims what is due of these groups: of each tenant with room, from its first group. Returns the other groups of tenants
+    /// that still have room.
+    async fn claim_groups<'g>(
+        &self,
+        connection: &mut PgConnection,
+        shares: &mut Shares,
+        namespace: &str,
+        groups: &[&'g (i64, String, bool)],
+        walk: &mut Walk,
+        batch: &mut Batch,
+    ) -> Result<Vec<&'g (i64, String, bool)>, SchedulerError> {
+        let mut met = HashSet::new();
+        let (mut buckets, mut tenants, mut rooms, mut later) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for group @ (bucket, tenant, _) in groups.iter().copied() {
+            match shares.room(tenant) {
+                0 => {}
+                room if met.insert(tenant) => {
+                    buckets.push(*bucket);
+                    tenants.push(tenant.as_str());
+                    rooms.push(limit(room));
+                }
+                _ => later.push(group),
+            }
+        }
+        if tenants.is_empty() {
+            return Ok(later);
+        }
+        let claim = query(sql::CLAIM_OF)
+            .bind(self.now())
+            .bind(shares.lease())
+            .bind(limit(shares.limit))
+            .bind(shares.nonce())
+            .bind(vec![namespace; tenants.len()])
+            .bind(&buckets)
+            .bind(&tenants)
+            .bind(&rooms);
+        let rows = claim.fetch_all(connection).await.map_err(failed)?;
+        if !rows.is_empty() {
+            walk.found = true;
+            walk.alone = false;
+        }
+        let before = batch.claimed.len();
+        batch.take(&rows, shares)?;
+        if shares.limit == 0 {
+            // The next call goes on behind the last tenant that was given something.
+            let given = &batch.claimed[before..];
+            let is_given = |tenant: &str| given.iter().any(|claim| claim.cycle.tenant == tenant);
+            let last = groups.iter().rev().find(|(_, tenant, _)| is_given(tenant));
+            walk.at = last.map(|(bucket, tenant, _)| (namespace.to_owned(), *bucket, behind(tenant)));
+        }
+        later.retain(|(_, tenant, _)| shares.room(tenant) > 0);
+        Ok(later)
     }
 }
 

@@ -207,7 +207,7 @@ pub(super) const EXTEND: &str = concat!(
     held!("$5", "$6")
 );
 
-/// What somebody else has locked is waited for, in the order of the rows, which everybody keeps to.
+/// Leaves out rows that somebody else has locked. The caller extends those one by one, and waits for them.
 pub(super) const EXTEND_MANY: &str = concat!(
     "WITH ",
     clock!(),
@@ -314,8 +314,9 @@ pub(super) const PURGE_ENDED: &str = concat!(
      SELECT count(*) FROM cycle"
 );
 
-/// Tenants with something due, from bucket `$3` and tenant `$4` on, at most `$5`; each by one look into the index. A bucket
-/// is 65 seconds. Of the last one, which goes on, what is not due yet is met too.
+/// Tenants with something due, from bucket `$3` and tenant `$4` on, at most `$5`, each found by one look into the index. A
+/// bucket is 65 seconds. The index also has tenants whose cycles of a bucket are all leased, and in the latest bucket those
+/// whose cycles are not due yet. The last column says whether anything can be claimed.
 pub(super) const DUE_TENANTS: &str = concat!(
     "WITH RECURSIVE ",
     clock!(),
@@ -327,7 +328,9 @@ pub(super) const DUE_TENANTS: &str = concat!(
      SELECT wake_at >> 16 AS bucket, tenant FROM retry_cycles WHERE state = 0 AND namespace = $2 \
      AND ((wake_at >> 16), tenant) > (step.bucket, step.tenant) AND (wake_at >> 16) <= (SELECT now >> 16 FROM clock) \
      ORDER BY wake_at >> 16, tenant, wake_at LIMIT 1) AS next) \
-     SELECT bucket, tenant FROM step LIMIT $5"
+     SELECT bucket, tenant, EXISTS (SELECT FROM retry_cycles WHERE state = 0 AND namespace = $2 \
+     AND (wake_at >> 16) = bucket AND retry_cycles.tenant = step.tenant AND wake_at <= now \
+     AND (lease_until IS NULL OR lease_until <= now)) FROM step, clock LIMIT $5"
 );
 
 /// What is due longest of each tenant in `$7`, in the namespace `$5` and the bucket `$6` of the same place, at most as
@@ -364,8 +367,8 @@ pub(super) const NEXT_WAKE: &str = concat!(
 /// that is not null. What somebody else is claiming or changing is left out.
 ///
 /// The index has the rows of each namespace in order; they are merged as they are read, and each is locked as it comes,
-/// until there are enough; what this call has claimed before, for a lease of zero maybe, is not met again. A row that changed since it was read is looked at again when it is locked. It is met again by
-/// its place: it is locked, so nobody moves it.
+/// until there are enough. A row that this call has claimed already (its lease may be zero) is not met again. A row that
+/// changed since it was read is checked again when it is locked, and then found by its place: nobody moves a locked row.
 pub(super) fn claim(namespaces: usize) -> &'static str {
     static TEXTS: LazyLock<Vec<String>> = LazyLock::new(|| {
         SIZES.iter().map(|size| format!("{} {}", front(*size, "", "chosen"), claimed!(""))).collect()
