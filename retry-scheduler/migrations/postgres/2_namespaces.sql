@@ -25,7 +25,8 @@ ALTER TABLE retry_cycles
     ADD COLUMN deferrals     bigint   NOT NULL DEFAULT 0,
     -- In percent.
     ADD COLUMN jitter        smallint NOT NULL DEFAULT 0,
-    ADD COLUMN max_deferrals bigint   NOT NULL DEFAULT 1000;
+    -- Cycles that were there before have no bound.
+    ADD COLUMN max_deferrals bigint   NOT NULL DEFAULT 4294967295;
 
 -- A claim writes the new versions of its rows into the same pages, if all of a page find room there.
 ALTER TABLE retry_cycles SET (fillfactor = 50);

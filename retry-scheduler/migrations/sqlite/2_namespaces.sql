@@ -10,7 +10,8 @@ ALTER TABLE retry_cycles ADD COLUMN reason INTEGER;
 ALTER TABLE retry_cycles ADD COLUMN deferrals INTEGER NOT NULL DEFAULT 0;
 -- In percent.
 ALTER TABLE retry_cycles ADD COLUMN jitter INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE retry_cycles ADD COLUMN max_deferrals INTEGER NOT NULL DEFAULT 1000;
+-- Cycles that were there before have no bound.
+ALTER TABLE retry_cycles ADD COLUMN max_deferrals INTEGER NOT NULL DEFAULT 4294967295;
 -- Of 65 seconds. Nearly all of those that are due lie in buckets that are over.
 ALTER TABLE retry_cycles ADD COLUMN bucket INTEGER GENERATED ALWAYS AS (wake_at >> 16) VIRTUAL;
 
