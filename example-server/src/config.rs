@@ -198,6 +198,12 @@ impl Veriko {
             Plan::Pro => &self.pro,
         }
     }
+
+    /// The age up to which a validation of any account can be retried.
+    pub(crate) fn longest_age(&self) -> Duration {
+        let age = [&self.free, &self.basic, &self.pro].map(|terms| terms.caps.max_age_seconds());
+        Duration::from_secs(age.into_iter().max().unwrap_or_default().into())
+    }
 }
 
 /// A configuration the server does not start with.
@@ -323,6 +329,28 @@ pub(crate) mod tests {
             assert_eq!((caps.max_age_seconds(), caps.max_reactivations()), (7 * 86_400, 3));
             assert!(config.veriko.terms(plan).monthly_quota > 0);
             assert_eq!((caps.max_pending_per_user(), caps.max_dispatched_per_day_per_user()), (1000, 10_000));
+        }
+    }
+
+    #[tokio::test]
+    async fn cycles_are_kept_as_long_as_a_validation_of_any_plan_can_be_retried() {
+        let week = Duration::from_hours(7 * 24);
+        assert_eq!(Config::load(None).unwrap().veriko.longest_age(), week);
+        let config = load("[veriko.plans.basic]\nmax_age_seconds = 5184000").unwrap();
+        assert_eq!(config.veriko.longest_age(), Duration::from_hours(60 * 24));
+        for (at_least, kept) in [(week, Duration::from_hours(30 * 24)), (60 * week, 60 * week)] {
+            let mut handlers = crate::worker::Handlers::default();
+            handlers.keep_ended(at_least);
+            let pool = sqlx::SqlitePool::connect_lazy("sqlite::memory:").unwrap();
+            let scheduler = Arc::new(retry_scheduler::SqliteScheduler::new(pool));
+            let worker = crate::worker::worker(
+                scheduler,
+                retry_scheduler::WorkerHandle::default(),
+                handlers,
+                &config.scheduler,
+                Duration::ZERO,
+            );
+            assert!(format!("{worker:?}").contains(&format!("keep_ended: {kept:?}")), "{worker:?}");
         }
     }
 

@@ -181,6 +181,8 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     let recogniser = Arc::clone(&api.recogniser);
     tokio::spawn(async move { recogniser.prepare().await });
     veriko::attempts(&api, &mut handlers);
+    // A validation whose retries ended can be retried again, under the counts of its cycle.
+    handlers.keep_ended(terms.longest_age());
     let engines = txcloud::engines::Engines::sandbox();
     let told = telling(options, &api, &sealer)?;
     let checks = txcloud::Api::new(database.clone(), api.worker.clone(), engines, told, &config.txcloud);

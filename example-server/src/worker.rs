@@ -22,7 +22,7 @@ pub(crate) fn worker(
     config: &Scheduler,
     grace: Duration,
 ) -> Worker {
-    let attempt_timeout = handlers.attempt_timeout;
+    let (attempt_timeout, keep_ended) = (handlers.attempt_timeout, handlers.keep_ended.max(KEEP_ENDED));
     let namespaces: Vec<_> = handlers.of.keys().copied().collect();
     Worker::builder(scheduler, handlers)
         .handle(handle)
@@ -31,6 +31,7 @@ pub(crate) fn worker(
         .lease(config.lease())
         .grace(grace)
         .attempt_timeout(attempt_timeout)
+        .keep_ended(keep_ended)
         .namespaces(namespaces)
         .build()
 }
@@ -50,7 +51,12 @@ pub(crate) struct Handlers {
     of: HashMap<&'static str, Arc<dyn Handler>>,
     /// The longest that an attempt of any of them takes.
     attempt_timeout: Duration,
+    /// The longest that any of them needs a cycle after its end, where that is longer than the worker keeps it anyway.
+    keep_ended: Duration,
 }
+
+/// How long the worker keeps ended cycles at least.
+const KEEP_ENDED: Duration = Duration::from_hours(30 * 24);
 
 impl Handlers {
     /// One more kind of work; an attempt takes `attempt_timeout` at the most.
@@ -62,6 +68,11 @@ impl Handlers {
     ) {
         self.of.insert(namespace, Arc::new(handler));
         self.attempt_timeout = self.attempt_timeout.max(attempt_timeout);
+    }
+
+    /// Keeps ended cycles for at least this long.
+    pub(crate) fn keep_ended(&mut self, at_least: Duration) {
+        self.keep_ended = self.keep_ended.max(at_least);
     }
 }
 

@@ -50,7 +50,9 @@ impl TryFrom<Vec<f64>> for Tries {
         let tries = u32::try_from(delays.len()).unwrap_or(u32::MAX).saturating_add(1);
         // One that is never made again has no delay, of which a plan must have one.
         let delays = if delays.is_empty() { vec![Duration::from_secs(1)] } else { delays };
-        Plan::delays(delays, tries).map(Self).map_err(|fault| fault.to_string())
+        let plan = Plan::delays(delays, tries).map_err(|fault| fault.to_string())?;
+        // A delivery that could not be tried is tried later, however often that is.
+        Ok(Self(plan.max_deferrals(u32::MAX)))
     }
 }
 
@@ -72,6 +74,7 @@ mod tests {
             let plan = plan(delays).unwrap();
             let expected: Vec<_> = expected.iter().copied().map(Duration::from_millis).collect();
             assert_eq!((plan.delay_list(), plan.max_attempts()), (&expected[..], tries), "{delays}");
+            assert_eq!(plan.deferral_limit(), u32::MAX, "a delivery that could not be tried is not given up");
         }
         for delays in ["[-1]", "[nan]", "[1e300]", "60", "[\"60\"]"] {
             let fault = plan(delays).unwrap_err();

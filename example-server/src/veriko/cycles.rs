@@ -40,7 +40,8 @@ pub(super) fn change(created_at: Timestamp, policy: &RetryPolicy, caps: &Caps) -
 
 fn plan(created_at: Timestamp, policy: &RetryPolicy, terms: Terms) -> Option<Plan> {
     let last_start = end_of_life(created_at, terms);
-    Plan::of_policy(policy).map(|plan| plan.deadline(last_start.into()))
+    // An attempt that could not be made does not count, however often that is: the deadline ends it.
+    Plan::of_policy(policy).map(|plan| plan.deadline(last_start.into()).max_deferrals(u32::MAX))
 }
 
 /// When a validation is too old to be retried.

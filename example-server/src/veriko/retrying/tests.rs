@@ -174,6 +174,9 @@ impl Setup {
         assert_eq!(shown.retry_state, cycles::state(&cycle, policy, &shown.retry_state));
         let plan = retry_scheduler::Plan::of_policy(policy).unwrap();
         assert_eq!(cycle.plan.max_attempts(), plan.max_attempts(), "the policy that the cycle goes by");
+        // What keeps attempts from being made uses none of them up. The deadline ends that.
+        assert_eq!(cycle.plan.deferral_limit(), u32::MAX);
+        assert!(cycle.plan.last_start().is_some());
         let numbers: Vec<_> = self.history(id).await.iter().map(|attempt| attempt.number).collect();
         assert_eq!(numbers, (1..=cycle.attempts).collect::<Vec<_>>());
     }
