@@ -12,7 +12,7 @@ use super::event::TryOutcome;
 /// Beginnings of messages about mistakes that another try does not mend, from errors whose types are private or belong to a
 /// crate that may not be there: hyper-util's and hyper-rustls' connectors, rustls, OpenSSL. A match decides only that a
 /// request is not sent again, so a wrong one never runs a request twice.
-const PERMANENT: [&str; 17] = [
+const PERMANENT: [&str; 16] = [
     "invalid URL, ",
     "unsupported scheme",
     "missing scheme",
@@ -29,8 +29,10 @@ const PERMANENT: [&str; 17] = [
     "received fatal alert: UnrecognisedName",
     "received fatal alert: ProtocolVersion",
     "received fatal alert: HandshakeFailure",
-    "certificate verify failed",
 ];
+
+/// OpenSSL's message about a certificate begins with numbers.
+const OPENSSL_PERMANENT: &str = "certificate verify failed";
 
 /// Classifies the error of a boxed service.
 pub(super) fn classify(error: &BoxError) -> TryOutcome {
@@ -98,8 +100,7 @@ fn is_permanent(error: &(dyn Error + 'static)) -> bool {
         return true;
     }
     let message = error.to_string();
-    // OpenSSL's message begins with numbers.
-    PERMANENT.iter().any(|beginning| message.starts_with(beginning)) || message.contains(PERMANENT[16])
+    PERMANENT.iter().any(|beginning| message.starts_with(beginning)) || message.contains(OPENSSL_PERMANENT)
 }
 
 /// Whether the error shows that the server did not process the request.

@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, EnumAccess, IgnoredAny, MapAccess
 use super::{Entries, Entry, FieldValue, RetryPolicyInput};
 
 /// The key under which `serde_json` passes on a number as a map, with its feature `arbitrary_precision`, which any crate
-/// of a build can switch on for all. Input can hold the same name: see [`Key`] for how the two are told apart.
+/// of a build can switch on for all. Input can hold the same name: [`Key`] distinguishes the two.
 const NUMBER: &str = "$serde_json::private::Number";
 
 pub(super) fn input<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RetryPolicyInput, D::Error> {
