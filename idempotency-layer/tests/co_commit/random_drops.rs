@@ -56,7 +56,7 @@ impl Random {
         self.below(bound) == 0
     }
 
-    /// Runs the future, or drops it half way in one of so many cases.
+    /// Runs the future, or drops it half way. The latter has a chance of one in `bound`.
     async fn maybe<F: Future>(&mut self, bound: u64, future: F) -> Option<F::Output> {
         if self.one_in(bound) {
             let polls = 1 + usize::try_from(self.below(3)).unwrap();

@@ -1,4 +1,4 @@
-//! Transactions of SQLite that share a commit: all of them are committed, or none, and nobody is told before that.
+//! SQLite transactions that share a commit. All of them commit or none, and no response leaves before.
 
 use std::time::Duration;
 
@@ -343,7 +343,7 @@ async fn a_member_in_other_hands_is_not_answered_and_leaves_the_others_committed
     assert_eq!(Sqlite::rows(&pool).await, ["row 1"]);
 }
 
-/// Not even that it was refused is told, when what it has read was never there.
+/// A refusal that is based on rows that were never committed is not sent either.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_read_what_is_then_rolled_back_is_not_answered_by_it() {
     for is_stored in [false, true] {

@@ -67,8 +67,7 @@ impl<DB: CoCommitDatabase> LentConnection<DB> {
         (&mut *connection, self.guard.as_mut().expect(THERE), &self.mark)
     }
 
-    /// Returns whether the transaction may have read rows that are not committed yet. Then nothing is told of it before its
-    /// end.
+    /// Returns whether the transaction may have read rows that are not committed yet. If so, no response leaves before its end.
     pub(super) fn reads_uncommitted(&self) -> bool {
         self.guard.as_ref().is_some_and(DB::reads_uncommitted)
     }

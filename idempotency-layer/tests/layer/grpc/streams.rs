@@ -1,4 +1,4 @@
-//! Streams of gRPC: how they are told from unary calls, and how they pass.
+//! gRPC streams: the layer distinguishes them from unary calls and passes them on.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -210,9 +210,9 @@ impl State {
 }
 
 impl Turn {
-    /// Gives the open transaction to the next who waits; where nobody does, has it committed.
+    /// Gives the open transaction to the next request that waits. If none does, commits it in a task.
     ///
-    /// Nothing is awaited here, so whoever calls it cannot be dropped half way.
+    /// This does not await, so a caller that is dropped has done all of it or nothing.
     fn pass_on(mut self, mut open: Open, takes_more: bool) {
         let groups = self.groups.clone().filter(|_| takes_more);
         while let Some(next) = groups.as_ref().and_then(|groups| groups.lock().next()) {
