@@ -107,8 +107,8 @@ async fn postgres() {
         psql(
             &url,
             &format!(
-                "INSERT INTO retry_subjects (namespace, subject, payload) \
-             SELECT 'bench', md5(n::text)::uuid, decode(repeat('00', 200), 'hex') FROM generate_series(1, {pending}) AS n"
+                "INSERT INTO retry_subjects (namespace, subject, owner, payload) \
+             SELECT 'bench', md5(n::text)::uuid, 'tenant ' || n % {TENANTS}, decode(repeat('00', 200), 'hex') FROM generate_series(1, {pending}) AS n"
             ),
         );
         psql(

@@ -70,7 +70,7 @@ async fn show(scheduler: &dyn CycleAdmin) -> Result<(), Box<dyn Error>> {
             counts.namespace, counts.paused, counts.due, counts.waiting, counts.leased, counts.resolved
         );
         let due = CycleFilter::new(CycleClass::Due).namespace(counts.namespace);
-        // A page of a hundred; the next one begins behind the last key of this one.
+        // A page of a hundred, which says in `next` where the next one begins.
         for cycle in scheduler.list(&due, None, 100).await? {
             println!("  due: {} of {}, {} attempts made", cycle.key.subject, cycle.tenant, cycle.attempts);
         }

@@ -1,6 +1,7 @@
 //! The verbs of operators.
 
 use std::collections::BTreeSet;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,22 +22,28 @@ use crate::scheduler::RetryScheduler;
 /// 44. **Pause.** `claim_due` gives nothing of a paused namespace, and `next_wake` does not count
 ///     it. Running attempts go on, and cycles can be scheduled.
 /// 45. **List.** `list` gives every cycle that matches once, page by page and namespace by
-///     namespace: pending cycles ordered by the time at which they can be claimed, ended ones by
-///     their ends, and cycles of the same time by age.
+///     namespace: idle cycles in the order in which they are due, ended ones in the order in which
+///     they ended, and cycles of the same time by age. A leased cycle stands where it was due or
+///     where its lease ends. A cycle that cannot be read is reported, and ends no list.
 /// 46. **Counts.** `counts` answers each namespace that has cycles or is paused, in order, with the
 ///     number of cycles of each class and for how long the longest due could have been claimed.
 /// 47. **Run now.** After `run_now` a waiting cycle is due now, and a due one stays due as it was;
 ///     nothing else of it changes. A leased or ended cycle stays as it is.
 /// 48. **Many changes.** `cancel_many` and `reschedule_many` do to at most `limit` matching cycles
-///     what the verbs for one would do, and nothing to others.
+///     what the verbs for one would do, and nothing to others. A matching cycle that could not be
+///     changed, because it is locked or cannot be read, is reported.
 #[async_trait]
 pub trait CycleAdmin: RetryScheduler {
     /// Lists at most `limit` cycles that match, namespace by namespace, behind the cycle `after`.
-    /// Within a namespace, pending cycles come in the order in which they can be claimed, ended
-    /// ones in the order in which they ended.
+    /// Within a namespace, pending cycles come in the order in which they are due, ended ones in
+    /// the order in which they ended.
     ///
-    /// To page, hand in the key of the last cycle of the page before. A cycle that changes between
-    /// two pages may be listed twice or not at all.
+    /// To page, hand in the [`next`](CyclePage::next) of the page before. A cycle that changes
+    /// between two pages may be listed twice or not at all.
+    ///
+    /// `PostgresScheduler` has no index of leased cycles, so that a claim changes no index. It
+    /// looks for them among those that are due: a list of leased cycles takes longer, the more is
+    /// due.
     ///
     /// # Errors
     ///
@@ -46,7 +53,7 @@ pub trait CycleAdmin: RetryScheduler {
         filter: &CycleFilter,
         after: Option<&CycleKey>,
         limit: usize,
-    ) -> Result<Vec<Cycle>, SchedulerError>;
+    ) -> Result<CyclePage, SchedulerError>;
 
     /// Counts the cycles of each namespace that has any, or that is paused, ordered by namespace.
     async fn counts(&self) -> Result<Vec<NamespaceCounts>, SchedulerError>;
@@ -144,6 +151,50 @@ impl CycleFilter {
     }
 }
 
+/// A part of a list of cycles. It dereferences to its cycles.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct CyclePage {
+    /// The cycles, in the order of the list.
+    pub cycles: Vec<Cycle>,
+    /// The cycles of this page that this version of the crate cannot read.
+    pub unreadable: Vec<Unreadable>,
+    /// What to hand in as `after` for the page behind this one; `None` at the end of the list.
+    pub next: Option<CycleKey>,
+}
+
+impl CyclePage {
+    /// Creates a page of so many rows at most. Each has its key, and the cycle if it could be read.
+    pub fn new(rows: Vec<(CycleKey, Result<Cycle, Unreadable>)>, limit: usize) -> Self {
+        let next = (rows.len() >= limit).then(|| rows.last().map(|(key, _)| key.clone())).flatten();
+        let mut page = Self { next, ..Self::default() };
+        for (_, row) in rows {
+            match row {
+                Ok(cycle) => page.cycles.push(cycle),
+                Err(unreadable) => page.unreadable.push(unreadable),
+            }
+        }
+        page
+    }
+}
+
+impl Deref for CyclePage {
+    type Target = Vec<Cycle>;
+
+    fn deref(&self) -> &Vec<Cycle> {
+        &self.cycles
+    }
+}
+
+impl IntoIterator for CyclePage {
+    type Item = Cycle;
+    type IntoIter = std::vec::IntoIter<Cycle>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.cycles.into_iter()
+    }
+}
+
 /// How many cycles a namespace has. Each count stops at [`NamespaceCounts::MAX`], so that counting
 /// takes a bounded time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -157,7 +208,8 @@ pub struct NamespaceCounts {
     pub due: usize,
     /// Cycles whose next attempt is due later.
     pub waiting: usize,
-    /// Cycles that are being attempted.
+    /// Cycles that are being attempted. `PostgresScheduler` finds them among the first
+    /// [`MAX`](Self::MAX) that are due or leased; behind so many it counts none.
     pub leased: usize,
     /// Cycles that ended resolved and were not purged.
     pub resolved: usize,
@@ -199,7 +251,8 @@ pub enum RunNow {
 pub struct Changed {
     /// How many cycles it changed.
     pub changed: usize,
-    /// The cycles that match and could not be changed, each with the reason.
+    /// The cycles that match and could not be changed, each with the reason: it cannot be read, its
+    /// [`EndedHook`](crate::EndedHook) failed, or somebody else has it locked ([`Conflict`](crate::SchedulerErrorKind::Conflict)).
     pub failed: Vec<Unreadable>,
 }
 
@@ -217,7 +270,7 @@ impl<S: CycleAdmin + ?Sized> CycleAdmin for Arc<S> {
         filter: &CycleFilter,
         after: Option<&CycleKey>,
         limit: usize,
-    ) -> Result<Vec<Cycle>, SchedulerError> {
+    ) -> Result<CyclePage, SchedulerError> {
         S::list(self, filter, after, limit).await
     }
 

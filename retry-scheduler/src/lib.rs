@@ -212,7 +212,7 @@ mod scheduler;
 mod store;
 mod worker;
 
-pub use crate::admin::{Changed, CycleAdmin, CycleClass, CycleFilter, NamespaceCounts, RunNow};
+pub use crate::admin::{Changed, CycleAdmin, CycleClass, CycleFilter, CyclePage, NamespaceCounts, RunNow};
 pub use crate::bounds::{MAX_BYTES, MAX_TEXT};
 pub use crate::claim::{ClaimDue, Claimed, Claims, Namespaces, Report, Unreadable};
 pub use crate::clock::{Clock, ManualClock, MonotonicClock, SystemClock};

@@ -114,9 +114,10 @@ use crate::error::SchedulerError;
 ///
 /// Where the numbers meet: a claim that comes too late for the last start (15) ends the cycle
 /// instead of giving it, so an answer can be empty while cycles are due; ask again. A transaction
-/// that commits late leaves a cycle that was due before others that are given already; a scheduler
-/// may take a few seconds to find it (4, 6). A cycle whose lease ran out is due since it was first
-/// claimed, or since the lease ended (4). The order of the cycles in one answer means nothing. A
+/// that commits late leaves a cycle that was due before others that are given already. A scheduler
+/// may take a few seconds to find such a cycle, one whose lease ran out, one whose claim a failover
+/// lost, and a namespace that another process resumed or used for the first time (4, 6). A cycle
+/// whose lease ran out is due since it was first claimed, or since the lease ended (4). The order of the cycles in one answer means nothing. A
 /// scheduler may keep only the latest few hundred attempts of a cycle (16). Leases and delays of up
 /// to ten years are kept to.
 ///

@@ -1,6 +1,8 @@
 //! The scheduler in PostgreSQL: each handle has connections of its own, as processes on one server have.
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+#[path = "postgres/admin.rs"]
+mod admin;
 #[path = "postgres/claims.rs"]
 mod claims;
 #[path = "postgres/crash.rs"]
@@ -123,7 +125,7 @@ impl model::Operated for PostgresScheduler {
         restore(self.pool(), before).await
     }
 
-    fn overlooks_restored_for(&self) -> Duration {
+    fn overlooks_for(&self) -> Duration {
         BETWEEN_SWEEPS
     }
 }

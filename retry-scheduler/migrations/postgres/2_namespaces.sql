@@ -1,7 +1,14 @@
 -- Selection by namespace, leases beside the due time, fences with nonces, reasons of endings, bounds on deferrals, jitter,
 -- metadata.
 
-ALTER TABLE retry_subjects ADD COLUMN metadata text COLLATE "C" NOT NULL DEFAULT '';
+ALTER TABLE retry_subjects
+    ADD COLUMN metadata text COLLATE "C" NOT NULL DEFAULT '',
+    -- The tenant of its cycle. It never changes, so the index is only ever added to.
+    ADD COLUMN owner    text COLLATE "C";
+UPDATE retry_subjects SET owner = retry_cycles.tenant FROM retry_cycles WHERE retry_cycles.id = retry_subjects.id;
+ALTER TABLE retry_subjects ALTER COLUMN owner SET NOT NULL;
+-- Lists of one tenant's cycles.
+CREATE INDEX retry_subjects_owner ON retry_subjects (namespace, owner, id);
 
 -- Every namespace that ever had a cycle.
 CREATE TABLE retry_namespaces (

@@ -39,6 +39,7 @@ CREATE INDEX retry_cycles_due_tenants ON retry_cycles (namespace, bucket, tenant
 CREATE INDEX retry_cycles_leased ON retry_cycles (namespace, wake_at) WHERE state = 0 AND claimed_at IS NOT NULL;
 -- What has ended, until it is purged.
 CREATE INDEX retry_cycles_ended ON retry_cycles (namespace, state, ended_at) WHERE state <> 0;
+CREATE INDEX retry_cycles_ended_of_tenant ON retry_cycles (namespace, tenant, state, ended_at) WHERE state <> 0;
 
 CREATE TABLE retry_paused_namespaces (
     namespace TEXT PRIMARY KEY

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use retry_scheduler::{
-    Activity, Changed, Cycle, CycleAdmin, CycleClass, CycleFilter, CycleKey, EndReason, Ending, Event,
-    NamespaceCounts, Refused, Reschedule, RunNow, SchedulerError, State,
+    Activity, Changed, Cycle, CycleAdmin, CycleClass, CycleFilter, CycleKey, CyclePage, EndReason, Ending,
+    Event, NamespaceCounts, Refused, Reschedule, RunNow, SchedulerError, State, Unreadable,
 };
 
 use super::{Answer, Row, Rows, Wrong};
@@ -47,17 +47,26 @@ impl Wrong {
         let keys: Vec<_> = self.listed(&rows, filter).iter().map(|row| row.cycle.key.clone()).collect();
         let limit = if self.is(Fault::ManyWithoutLimit) { usize::MAX } else { limit };
         let mut count = 0;
+        let mut failed = Vec::new();
         for key in keys.into_iter().take(limit) {
             let Some(row) = rows.rows.get_mut(&self.name(&key)) else { continue };
-            count += usize::from(self.apply(row, event.clone()).is_ok());
+            if row.spoilt {
+                failed.push(spoilt(&key));
+            } else {
+                count += usize::from(self.apply(row, event.clone()).is_ok());
+            }
         }
-        Ok(Changed::new(count))
+        let mut changed = Changed::new(count);
+        if !self.is(Fault::UnchangedUntold) {
+            changed.failed = failed;
+        }
+        Ok(changed)
     }
 }
 
 #[async_trait]
 impl CycleAdmin for Wrong {
-    async fn list(&self, filter: &CycleFilter, after: Option<&CycleKey>, limit: usize) -> Answer<Vec<Cycle>> {
+    async fn list(&self, filter: &CycleFilter, after: Option<&CycleKey>, limit: usize) -> Answer<CyclePage> {
         let rows = self.lock().await;
         let listed = self.listed(&rows, filter);
         let behind = match after {
@@ -67,7 +76,14 @@ impl CycleAdmin for Wrong {
                 place.ok_or_else(|| SchedulerError::invalid("unknown"))? + 1
             }
         };
-        Ok(listed.into_iter().skip(behind).take(limit).map(|row| row.cycle.clone()).collect())
+        let page = listed.into_iter().skip(behind).take(limit);
+        let rows = page.map(|row| {
+            let key = row.cycle.key.clone();
+            let cycle = if row.spoilt { Err(spoilt(&key)) } else { Ok(row.cycle.clone()) };
+            (key, cycle)
+        });
+        let rows = rows.filter(|(_, row)| row.is_ok() || !self.is(Fault::UnreadableEndsList));
+        Ok(CyclePage::new(rows.collect(), limit))
     }
 
     async fn counts(&self) -> Answer<Vec<NamespaceCounts>> {
@@ -131,6 +147,10 @@ impl CycleAdmin for Wrong {
     ) -> Answer<Changed> {
         self.change_many(filter, Event::Reschedule(change), limit).await
     }
+}
+
+fn spoilt(key: &CycleKey) -> Unreadable {
+    Unreadable::new(Some(key.clone()), SchedulerError::invalid("it is spoilt"))
 }
 
 fn time(cycle: &Cycle) -> SystemTime {

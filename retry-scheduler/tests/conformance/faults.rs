@@ -179,9 +179,9 @@ faults! {
     BatchFails => [24];
 
     /// The namespace is not part of the key.
-    SubjectOnly => [25, 33, 34];
+    SubjectOnly => [25, 33, 34, 45, 48];
     /// The key is one text with a colon.
-    JoinedWithColon => [25, 33, 34];
+    JoinedWithColon => [25, 33, 34, 45, 48];
     /// Keys do not mind case.
     CaseFolded => [25];
     /// Keys are trimmed.
@@ -264,6 +264,10 @@ faults! {
 
     /// A list is by age.
     ListedByAge => [45];
+    /// A page of cycles that cannot be read looks like the end of the list.
+    UnreadableEndsList => [45];
+    /// A cycle that could not be changed is left out silently.
+    UnchangedUntold => [48];
 
     /// What is being attempted is counted as waiting.
     LeasedCountedAsWaiting => [46];

@@ -35,6 +35,7 @@ pub(crate) async fn run<S: Operated>(handles: [S; 2], clock: &ManualClock, steps
         claims: Vec::new(),
         given: 0,
         paused: BTreeSet::new(),
+        spaces: BTreeSet::new(),
     };
     world.sweep().await;
     for step in steps {
@@ -51,8 +52,9 @@ pub(crate) trait Operated: RetryScheduler {
     /// Puts an idle cycle back as it was, as a failover that lost a claim does. Returns whether it can.
     async fn restore(&self, before: &Cycle) -> bool;
 
-    /// How long after that the scheduler may overlook it.
-    fn overlooks_restored_for(&self) -> Duration {
+    /// How long a claim may overlook such a cycle, one whose lease has run out, and a namespace that another handle resumed or
+    /// used for the first time.
+    fn overlooks_for(&self) -> Duration {
         Duration::ZERO
     }
 }
@@ -67,6 +69,8 @@ struct World<'a, S> {
     claims: Vec<(usize, Claimed)>,
     given: usize,
     paused: BTreeSet<String>,
+    /// The namespaces that had a cycle.
+    spaces: BTreeSet<String>,
 }
 
 /// What must be known of a cycle.
@@ -213,10 +217,11 @@ impl<S: Operated> World<'_, S> {
                 let namespace = self.space(space);
                 if self.handle().set_paused(&namespace, paused).await {
                     if paused {
-                        self.paused.insert(namespace)
+                        self.paused.insert(namespace);
                     } else {
-                        self.paused.remove(&namespace)
-                    };
+                        self.paused.remove(&namespace);
+                        self.clock.advance(self.handles[0].overlooks_for());
+                    }
                 }
             }
             Step::Purge { older_than } => self.purge(older_than).await,
@@ -230,8 +235,7 @@ impl<S: Operated> World<'_, S> {
                 }
                 let now = self.now();
                 let open = self.known.iter().filter(|(subject, _)| self.is_open(**subject, &Namespaces::All));
-                let left =
-                    open.map(|(_, known)| known).find(|known| known.wake().is_some_and(|at| at <= now));
+                let left = open.map(|(_, known)| known).find(|known| self.must_be_found(known, now));
                 assert!(left.is_none(), "never given: {left:?}");
             }
             Step::Extend { claim, lease } => {
@@ -334,6 +338,9 @@ impl<S: Operated> World<'_, S> {
         known.wait_until(now + first_in, now);
         self.known.insert(subject, known);
         self.agree(subject, &cycle);
+        if self.spaces.insert(cycle.key.namespace) {
+            self.clock.advance(self.handles[0].overlooks_for());
+        }
     }
 
     async fn reschedule(&mut self, subject: u8, of: &PlanOf, next_in: u64, reactivate: bool) {
@@ -411,7 +418,7 @@ impl<S: Operated> World<'_, S> {
         }
         let share = |tenant: &str| shares.get(tenant).copied().unwrap_or_default();
         let left = self.known.iter().filter(|(subject, _)| self.is_open(**subject, &request.namespaces));
-        let left = left.filter(|(_, known)| known.wake().is_some_and(|wake| wake <= now));
+        let left = left.filter(|(_, known)| self.must_be_found(known, now));
         let left: Vec<_> =
             left.map(|(subject, known)| (tenant(*subject), known.wake().unwrap_or_default())).collect();
         // While somebody with room waits, nobody has more than their share, nor what is due later.
@@ -422,6 +429,17 @@ impl<S: Operated> World<'_, S> {
         });
         let good = good && (count == request.limit || left.is_empty());
         assert!(good || request.limit == 0, "{request:?} at {now} left {:?}", self.known);
+    }
+
+    /// Whether a claim with room for it gives this cycle.
+    fn must_be_found(&self, known: &Known, now: u64) -> bool {
+        match known.phase {
+            Phase::Waiting { due } => due <= now,
+            Phase::Running { until, .. } => {
+                until + millis(UNIX_EPOCH + self.handles[0].overlooks_for()) <= now
+            }
+            Phase::Over { .. } => false,
+        }
     }
 
     /// All namespaces, or one of the run's.
@@ -448,7 +466,7 @@ impl<S: Operated> World<'_, S> {
             && self.handle().restore(cycle).await
         {
             self.known.insert(self.subject(&claim.cycle.key), known.clone());
-            self.clock.advance(self.handle().overlooks_restored_for());
+            self.clock.advance(self.handles[0].overlooks_for());
         }
     }
 

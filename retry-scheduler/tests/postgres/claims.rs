@@ -1,6 +1,6 @@
 //! Claims of several processes, and of transactions that commit late.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -137,6 +137,33 @@ async fn what_its_tenant_had_no_room_for_is_not_lost_below_the_floor() {
     }
     // There is room for all of them now, so that one look is all there is.
     assert_eq!(scheduler.claim_due(ask(4, 10)).await.unwrap().len(), 3);
+}
+
+/// A sweep that meets only what its tenants have no room for says where that is.
+#[tokio::test]
+async fn what_lapsed_below_the_floor_of_a_tenant_at_its_share_is_found_when_nobody_else_waits() {
+    let harness = OnServer::new().await;
+    let scheduler = harness.scheduler().await;
+    scheduler.schedule(new("lapsed", "tenant")).await.unwrap();
+    assert_eq!(scheduler.claim_due(ask(1, 1)).await.unwrap().len(), 1);
+    for n in 0..20 {
+        harness.clock().advance(Duration::from_millis(1));
+        scheduler.schedule(new(&format!("{n}"), "tenant")).await.unwrap();
+        assert_eq!(scheduler.claim_due(ask(1, 1)).await.unwrap().len(), 1);
+    }
+    harness.clock().advance(9 * SWEEP);
+    for n in 20..30 {
+        scheduler.schedule(new(&format!("{n}"), "tenant")).await.unwrap();
+        assert_eq!(scheduler.claim_due(ask(1, 1)).await.unwrap().len(), 1);
+    }
+    harness.clock().advance(SWEEP);
+    for shares in [0, 4] {
+        harness.clock().advance(SWEEP);
+        let request = ask(1, shares).running(HashMap::from([("tenant".to_owned(), 4)]));
+        let claims = scheduler.claim_due(request).await.unwrap();
+        let lapses = claims.iter().map(|claim| claim.cycle.lapses).collect::<Vec<_>>();
+        assert_eq!(lapses, [1], "with a share of {shares}");
+    }
 }
 
 #[tokio::test]

@@ -50,7 +50,7 @@ pub(super) async fn list<H: AdminHarness>(probe: &Probe<'_, H>) {
             let listed = pages(probe, &CycleFilter::new(*class), limit).await;
             let keys: Vec<_> = listed.iter().map(|cycle| cycle.key.clone()).collect();
             let what = format!("the list of {class:?} in pages of {limit}");
-            probe.same(&keys, wanted, what);
+            probe.same(&world.in_order(keys), &world.in_order(wanted.clone()), what);
             for cycle in &listed {
                 probe.is(cycle, "as it was listed").await;
             }
@@ -59,7 +59,8 @@ pub(super) async fn list<H: AdminHarness>(probe: &Probe<'_, H>) {
             let filter = CycleFilter::new(*class).namespace(namespace);
             let keys: Vec<_> = pages(probe, &filter, 2).await.into_iter().map(|cycle| cycle.key).collect();
             let of_it = wanted.iter().filter(|key| key.namespace == namespace).cloned().collect::<Vec<_>>();
-            probe.same(&keys, &of_it, format!("the list of {class:?} in namespace {namespace}"));
+            let what = format!("the list of {class:?} in namespace {namespace}");
+            probe.same(&world.in_order(keys), &world.in_order(of_it), what);
         }
         for tenant in ["one", "two"] {
             let filter = CycleFilter::new(*class).tenant(tenant);
@@ -73,19 +74,76 @@ pub(super) async fn list<H: AdminHarness>(probe: &Probe<'_, H>) {
     let filter = CycleFilter::new(CycleClass::Pending);
     let answer = probe.handle().list(&filter, Some(&unknown), 10).await;
     probe.ensure(answer.is_err(), format_args!("the list behind an unknown cycle was {answer:?}"));
+    list_unreadable(probe).await;
 }
 
 async fn pages<H: AdminHarness>(probe: &Probe<'_, H>, filter: &CycleFilter, limit: usize) -> Vec<Cycle> {
-    let mut all: Vec<Cycle> = Vec::new();
+    let (mut all, mut after) = (Vec::new(), None);
     loop {
-        let after = all.last().map(|cycle| cycle.key.clone());
         let page = probe.unfailing(probe.handle().list(filter, after.as_ref(), limit).await, "list");
-        probe.ensure(page.len() <= limit, format_args!("a page of {limit} had {}", page.len()));
-        if page.is_empty() || all.len() > 100 {
+        let count = page.len() + page.unreadable.len();
+        probe.ensure(count <= limit, format_args!("a page of {limit} had {count}"));
+        after.clone_from(&page.next);
+        all.extend(page);
+        if after.is_none() || all.len() > 100 {
             return all;
         }
-        all.extend(page);
     }
+}
+
+/// What cannot be read is told, and does not look like the end of the list.
+async fn list_unreadable<H: AdminHarness>(probe: &Probe<'_, H>) {
+    let Some(Spoilt { filter, unreadable: spoilt, readable }) = spoil(probe).await else { return };
+    let (mut seen, mut told, mut after) = (Vec::new(), Vec::new(), None);
+    for _ in 0..5 {
+        let page = probe.unfailing(probe.handle().list(&filter, after.as_ref(), 1).await, "list");
+        seen.extend(page.cycles.into_iter().map(|cycle| cycle.key));
+        told.extend(page.unreadable.into_iter().filter_map(|unreadable| unreadable.key));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    probe.same(&seen, &vec![readable], "the cycles in pages of 1 behind two that cannot be read");
+    probe.same(&told, &spoilt, "the cycles that a list cannot read");
+    for key in &spoilt {
+        probe.harness.mend(key).await;
+    }
+}
+
+async fn change_unreadable<H: AdminHarness>(probe: &Probe<'_, H>) {
+    let Some(Spoilt { filter, unreadable: spoilt, .. }) = spoil(probe).await else { return };
+    let answer = probe.unfailing(probe.handle().cancel_many(&filter, 100).await, "cancel_many");
+    let failed = answer.failed.iter().filter_map(|unreadable| unreadable.key.clone()).collect::<Vec<_>>();
+    probe.same(&(answer.changed, &failed), &(1, &spoilt), "what cancel_many changed and could not change");
+    for key in &spoilt {
+        probe.harness.mend(key).await;
+    }
+}
+
+/// Cycles of one namespace: two that cannot be read, and one behind them.
+struct Spoilt {
+    filter: CycleFilter,
+    unreadable: Vec<CycleKey>,
+    readable: CycleKey,
+}
+
+async fn spoil<H: AdminHarness>(probe: &Probe<'_, H>) -> Option<Spoilt> {
+    probe.clear().await;
+    let mut spoilt = Vec::new();
+    for _ in 0..2 {
+        let new = of(probe, "spoilt", "one");
+        probe.schedule(&new).await;
+        if !probe.harness.spoil(&new.key).await {
+            return None;
+        }
+        probe.advance(MS);
+        spoilt.push(new.key);
+    }
+    let new = of(probe, "spoilt", "one");
+    probe.schedule(&new).await;
+    let filter = CycleFilter::new(CycleClass::Pending).namespace("spoilt");
+    Some(Spoilt { filter, unreadable: spoilt, readable: new.key })
 }
 
 pub(super) async fn counts<H: AdminHarness>(probe: &Probe<'_, H>) {
@@ -193,6 +251,7 @@ pub(super) async fn change_many<H: AdminHarness>(probe: &Probe<'_, H>) {
         let answer = probe.unfailing(answer, "reschedule_many").changed;
         probe.same(&answer, &wanted, format!("how many are changed with reactivate {reactivate}"));
     }
+    change_unreadable(probe).await;
 }
 
 /// Cycles of all classes.
@@ -263,6 +322,23 @@ impl World {
             *keys = placed.into_iter().map(|(.., key)| key).collect();
         }
         Self { classes, cycles, running }
+    }
+
+    /// What is said of the order: the leased cycles of a namespace, and the order of the others.
+    fn in_order(&self, keys: Vec<CycleKey>) -> Vec<(String, BTreeSet<CycleKey>, Vec<CycleKey>)> {
+        let mut all: Vec<(String, BTreeSet<CycleKey>, Vec<CycleKey>)> = Vec::new();
+        for key in keys {
+            if all.last().is_none_or(|(namespace, ..)| *namespace != key.namespace) {
+                all.push((key.namespace.clone(), BTreeSet::new(), Vec::new()));
+            }
+            let Some((_, leased, others)) = all.last_mut() else { continue };
+            if self.running.iter().any(|claim| claim.cycle.key == key) {
+                leased.insert(key);
+            } else {
+                others.push(key);
+            }
+        }
+        all
     }
 
     fn tenant(&self, key: &CycleKey) -> &str {

@@ -96,13 +96,15 @@ const SENTENCES: [&str; 48] = [
      verb answers.",
     "Pause. claim_due gives nothing of a paused namespace, and next_wake does not count it. Running \
      attempts go on, and cycles can be scheduled.",
-    "List. list gives every cycle that matches once, page by page and namespace by namespace: pending \
-     cycles ordered by the time at which they can be claimed, ended ones by their ends, and cycles of the \
-     same time by age.",
+    "List. list gives every cycle that matches once, page by page and namespace by namespace: idle \
+     cycles in the order in which they are due, ended ones in the order in which they ended, and cycles \
+     of the same time by age. A leased cycle stands where it was due or where its lease ends. A cycle \
+     that cannot be read is reported, and ends no list.",
     "Counts. counts answers each namespace that has cycles or is paused, in order, with the number of \
      cycles of each class and for how long the longest due could have been claimed.",
     "Run now. After run_now a waiting cycle is due now, and a due one stays due as it was; nothing else \
      of it changes. A leased or ended cycle stays as it is.",
     "Many changes. cancel_many and reschedule_many do to at most limit matching cycles what the verbs for \
-     one would do, and nothing to others.",
+     one would do, and nothing to others. A matching cycle that could not be changed, because it is \
+     locked or cannot be read, is reported.",
 ];

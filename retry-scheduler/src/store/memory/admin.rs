@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::MemoryScheduler;
 use super::cycles::Cycles;
-use crate::admin::{Changed, CycleAdmin, CycleClass, CycleFilter, NamespaceCounts, RunNow};
+use crate::admin::{Changed, CycleAdmin, CycleClass, CycleFilter, CyclePage, NamespaceCounts, RunNow};
 use crate::bounds::check_text;
 use crate::cycle::{Activity, Cycle, CycleKey, Event, Refused, Reschedule, State};
 use crate::error::SchedulerError;
@@ -20,7 +20,7 @@ impl CycleAdmin for MemoryScheduler {
         filter: &CycleFilter,
         after: Option<&CycleKey>,
         limit: usize,
-    ) -> Result<Vec<Cycle>, SchedulerError> {
+    ) -> Result<CyclePage, SchedulerError> {
         after.map_or(Ok(()), CycleKey::check)?;
         let cycles = self.lock();
         let now = whole(self.clock.now());
@@ -30,7 +30,8 @@ impl CycleAdmin for MemoryScheduler {
         };
         let mut listed = matching(&cycles, filter, now);
         listed.retain(|(place, _)| after.as_ref().is_none_or(|after| place > after));
-        Ok(listed.into_iter().take(limit).map(|(_, cycle)| cycle.clone()).collect())
+        let rows = listed.into_iter().take(limit).map(|(_, cycle)| (cycle.key.clone(), Ok(cycle.clone())));
+        Ok(CyclePage::new(rows.collect(), limit))
     }
 
     async fn counts(&self) -> Result<Vec<NamespaceCounts>, SchedulerError> {

@@ -114,10 +114,10 @@ impl PostgresScheduler {
         batch: &mut Batch,
     ) -> Result<Vec<String>, SchedulerError> {
         let known = &self.shared.namespaces;
-        let (namespaces, complete) = known.select(connection, shares.namespaces()).await?;
+        let (namespaces, complete) = known.select(connection, shares.namespaces(), self.elapsed()).await?;
         let mut looked_at = self.look_at(connection, shares, sweep, &namespaces, batch).await?;
         if shares.limit > 0 && !complete {
-            let mut more = known.read(connection).await?;
+            let mut more = known.read(connection, self.elapsed()).await?;
             more.retain(|namespace| {
                 shares.namespaces().contains(namespace) && !namespaces.contains(namespace)
             });
@@ -148,6 +148,9 @@ impl PostgresScheduler {
                 if found.is_some_and(|found| found.full) {
                     sweep.swept(found.unwrap_or_default());
                 }
+                if found.is_none() {
+                    self.stay_below_what_waits(connection, namespaces, from, Some(to - 1)).await?;
+                }
             }
             if shares.limit == 0 {
                 break;
@@ -155,6 +158,9 @@ impl PostgresScheduler {
             let all = sweep.look == Look::All && !sweep.ended;
             let floors = if all { vec![0; namespaces.len()] } else { self.floor().of(namespaces) };
             let Some(found) = self.front(connection, shares, namespaces, &floors, None, batch).await? else {
+                if all {
+                    self.stay_below_what_waits(connection, namespaces, 0, None).await?;
+                }
                 continue;
             };
             if all {
@@ -164,6 +170,23 @@ impl PostgresScheduler {
             }
         }
         Ok(namespaces)
+    }
+
+    /// Lowers the floor to the first cycle that can be claimed from `from` to `till`, because a sweep met only cycles of tenants
+    /// without room. The looks by tenant, and with the shares lifted, begin at the floor.
+    async fn stay_below_what_waits(
+        &self,
+        connection: &mut PgConnection,
+        namespaces: &[String],
+        from: i64,
+        till: Option<i64>,
+    ) -> Result<(), SchedulerError> {
+        let first = query(sql::FIRST_DUE).bind(self.now()).bind(namespaces).bind(from).bind(till);
+        let left: Option<i64> = column(&first.fetch_one(connection).await.map_err(failed)?, 0)?;
+        if left.is_some() {
+            self.floor().lower(Found { namespaces, left, ..Found::default() }, self.elapsed());
+        }
+        Ok(())
     }
 
     /// Those of many namespaces that have something due: a look at a front costs more than that.

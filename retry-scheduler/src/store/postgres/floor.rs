@@ -156,8 +156,11 @@ impl Floor {
     /// A look from the start found this: the floor goes down to where it ended.
     pub(super) fn lower(&mut self, found: Found<'_>, now: Duration) {
         let last = if found.full { found.left.or(found.last) } else { found.left };
-        for namespace in found.namespaces {
-            if let (Some(last), Some(front)) = (last, self.fronts.get_mut(namespace)) {
+        if let Some(last) = last {
+            let base = self.base;
+            for namespace in found.namespaces {
+                let front = self.fronts.entry(namespace.clone()).or_default();
+                front.at = front.at.max(base);
                 front.lower(last);
             }
         }

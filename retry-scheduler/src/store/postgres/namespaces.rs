@@ -8,13 +8,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::{PgConnection, query};
-use tokio::time::Instant;
 
 use super::errors::failed;
 use super::rows::get as column;
 use super::sql;
 use crate::claim::Namespaces;
-use crate::clock;
 use crate::error::SchedulerError;
 
 /// How long a list of namespaces is taken for complete by a claim that finds enough in it.
@@ -31,7 +29,7 @@ pub(super) struct Known {
 struct State {
     registered: HashSet<String>,
     /// Those that are not paused, and when they were read.
-    list: Option<(Instant, Vec<String>)>,
+    list: Option<(Duration, Vec<String>)>,
 }
 
 impl Known {
@@ -66,32 +64,38 @@ impl Known {
         self.with(|state| state.list = None);
     }
 
-    /// The namespaces of a selection, and whether they are as they are in the table now.
+    /// The namespaces of a selection, and whether they are as they are in the table now. `now` is the time by the clock that
+    /// the floor is asked with.
     pub(super) async fn select(
         &self,
         connection: &mut PgConnection,
         selection: &Namespaces,
+        now: Duration,
     ) -> Result<(Vec<String>, bool), SchedulerError> {
         if let Namespaces::Only(these) = selection {
             return Ok((these.iter().cloned().collect(), true));
         }
-        let now = clock::now();
         let fresh = self.with(|state| {
-            state.list.as_ref().filter(|(read, _)| now < *read + FRESH).map(|(_, list)| list.clone())
+            let fresh = state.list.as_ref().filter(|(read, _)| *read <= now && now < *read + FRESH);
+            fresh.map(|(_, list)| list.clone())
         });
         let (mut list, complete) = match fresh {
             Some(list) => (list, false),
-            None => (self.read(connection).await?, true),
+            None => (self.read(connection, now).await?, true),
         };
         list.retain(|namespace| selection.contains(namespace));
         Ok((list, complete))
     }
 
-    /// The namespaces that are not paused, as the table has them now.
-    pub(super) async fn read(&self, connection: &mut PgConnection) -> Result<Vec<String>, SchedulerError> {
+    /// The namespaces that are not paused, as the table has them `now`.
+    pub(super) async fn read(
+        &self,
+        connection: &mut PgConnection,
+        now: Duration,
+    ) -> Result<Vec<String>, SchedulerError> {
         let rows = query(sql::NAMESPACES).fetch_all(connection).await.map_err(failed)?;
         let list: Vec<String> = rows.iter().map(|row| column(row, 0)).collect::<Result<_, _>>()?;
-        self.with(|state| state.list = Some((clock::now(), list.clone())));
+        self.with(|state| state.list = Some((now, list.clone())));
         Ok(list)
     }
 

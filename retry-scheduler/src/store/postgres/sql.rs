@@ -96,8 +96,8 @@ macro_rules! new_cycles {
             ", new (namespace, subject, tenant, max_attempts, delays, last_start, jitter, max_deferrals, first_in, \
              payload, metadata) AS MATERIALIZED (",
             $new,
-            "), subject AS (INSERT INTO retry_subjects (namespace, subject, payload, metadata) \
-             SELECT namespace, subject, payload, metadata FROM new ORDER BY namespace, subject \
+            "), subject AS (INSERT INTO retry_subjects (namespace, subject, owner, payload, metadata) \
+             SELECT namespace, subject, tenant, payload, metadata FROM new ORDER BY namespace, subject \
              ON CONFLICT (namespace, subject) DO NOTHING RETURNING *), \
              cycle AS (INSERT INTO retry_cycles (id, namespace, tenant, max_attempts, delays, last_start, jitter, \
              max_deferrals, wake_at, state, reason, ended_at) \
@@ -143,8 +143,16 @@ pub(super) const RESUME: &str = "UPDATE retry_namespaces SET paused = false WHER
 pub(super) const ALL_NAMESPACES: &str = "SELECT namespace, paused FROM retry_namespaces ORDER BY namespace";
 
 /// Where a cycle stands in a list of its class.
-pub(super) const PLACE: &str = "SELECT CASE WHEN state = 0 THEN greatest(wake_at, lease_until) ELSE ended_at END, id \
+pub(super) const PLACE: &str = "SELECT CASE WHEN state = 0 THEN wake_at ELSE ended_at END, id \
      FROM retry_subjects JOIN retry_cycles USING (id) WHERE retry_subjects.namespace = $1 AND subject = $2";
+
+/// How many cycles a tenant has in a namespace, counted up to `$3`.
+pub(super) const COUNT_OF_TENANT: &str = "SELECT count(*) FROM \
+     (SELECT FROM retry_subjects WHERE namespace = $1 AND owner = $2 LIMIT $3) AS of_tenant";
+
+/// Locks those of the ids in `$1` that nobody else has locked.
+pub(super) const LOCK: &str =
+    "SELECT id FROM retry_cycles WHERE id = ANY ($1::bigint[]) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED";
 
 /// `$2` and `$3` twice: `RETURNING` knows no other table. A lease that has run out is one still.
 pub(super) const RUN_NOW: &str = concat!(
@@ -361,6 +369,15 @@ pub(super) const NEXT_WAKE: &str = concat!(
      (SELECT wake_at FROM retry_cycles WHERE state = 0 AND namespace = of_namespace AND wake_at >= floor \
      AND wake_at > now ORDER BY wake_at LIMIT 1)) - now) AS wait) AS first \
      WHERE NOT EXISTS (SELECT FROM retry_namespaces WHERE namespace = of_namespace AND paused)"
+);
+
+/// When the first cycle was due that can be claimed, in the namespaces `$2`, from `$3` up to `$4` if that is not null.
+pub(super) const FIRST_DUE: &str = concat!(
+    "WITH ",
+    clock!(),
+    " SELECT min(first.wake_at) FROM clock, unnest($2::text[]) AS space (of_namespace) CROSS JOIN LATERAL (\
+     SELECT wake_at FROM retry_cycles WHERE state = 0 AND namespace = of_namespace AND wake_at >= $3 \
+     AND wake_at <= least($4, now) AND (lease_until IS NULL OR lease_until <= now) ORDER BY wake_at LIMIT 1) AS first"
 );
 
 /// What is due longest in a number of namespaces, at most `$3`: of each in `$5` from the floor in `$6` on, up to `$7` if

@@ -5,6 +5,8 @@ use sqlx::{AssertSqlSafe, Row, query};
 
 use super::*;
 
+mod lists;
+
 const FEW: usize = 2_000;
 const MANY: usize = 100_000;
 
@@ -26,8 +28,8 @@ fn fill(url: &str, cycles: usize) {
         &format!(
             "ALTER TABLE retry_cycles SET (autovacuum_enabled = off); \
              ALTER TABLE retry_subjects SET (autovacuum_enabled = off); \
-             INSERT INTO retry_subjects (namespace, subject, payload) \
-             SELECT 'test', md5(n::text), '' FROM generate_series(1, {cycles}) AS n; \
+             INSERT INTO retry_subjects (namespace, subject, owner, payload) \
+             SELECT 'test', md5(n::text), 'tenant ' || n % 10, '' FROM generate_series(1, {cycles}) AS n; \
              INSERT INTO retry_namespaces VALUES ('test') ON CONFLICT DO NOTHING; \
              INSERT INTO retry_cycles (id, namespace, tenant, max_attempts, delays, wake_at) \
              SELECT id, namespace, 'tenant ' || id % 10, 1000, '3600000', \
@@ -184,7 +186,7 @@ async fn among_100_000_tenants_with_pending_cycles_the_one_with_a_due_one_is_fou
     psql(
         &url,
         "INSERT INTO retry_namespaces VALUES ('test') ON CONFLICT DO NOTHING; \
-         INSERT INTO retry_subjects (namespace, subject, payload) SELECT 'test', n::text, '' FROM generate_series(1, 102000) n; \
+         INSERT INTO retry_subjects (namespace, subject, owner, payload) SELECT 'test', n::text, '', '' FROM generate_series(1, 102000) n; \
          INSERT INTO retry_cycles (id, namespace, tenant, max_attempts, delays, wake_at) SELECT id, 'test', \
          CASE WHEN id <= 100000 THEN 'm' || lpad(id::text, 8, '0') ELSE 'big' END, 5, '1000', \
          floor(extract(epoch FROM now()) * 1000) + CASE WHEN id <= 100000 THEN 86400000 ELSE -100000 - id END FROM retry_subjects",
@@ -230,7 +232,7 @@ async fn a_sweep_that_takes_too_long_ends_no_claim() {
          $$ BEGIN IF at < 1000 THEN PERFORM pg_sleep(3); END IF; RETURN true; END $$; \
          ALTER TABLE retry_cycles ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; \
          CREATE POLICY slow ON retry_cycles USING (slow(wake_at)); \
-         INSERT INTO retry_subjects (namespace, subject, payload) VALUES ('test', 'below', ''); \
+         INSERT INTO retry_subjects (namespace, subject, owner, payload) VALUES ('test', 'below', 'tenant', ''); \
          INSERT INTO retry_cycles (id, namespace, tenant, max_attempts, delays, wake_at) \
          SELECT id, 'test', 't', 5, '1000', 5 FROM retry_subjects WHERE subject = 'below'; \
          CREATE ROLE careful LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO careful; \

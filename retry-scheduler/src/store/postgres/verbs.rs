@@ -267,7 +267,7 @@ impl PostgresScheduler {
         let namespaces = if let Namespaces::Only(these) = namespaces {
             these.iter().cloned().collect()
         } else {
-            let mut list = self.shared.namespaces.read(connection).await?;
+            let mut list = self.shared.namespaces.read(connection, self.elapsed()).await?;
             list.retain(|namespace| namespaces.contains(namespace));
             list
         };

@@ -5,16 +5,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::json;
-use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Connection, query};
 
 use super::changes::Changes;
-use super::rows::{COLUMNS, Row, count_column, get, load, read};
+use super::rows::{COLUMNS, Row, count_column, get, read};
 use super::{SqliteScheduler, failed, sql};
-use crate::admin::{Changed, CycleAdmin, CycleClass, CycleFilter, NamespaceCounts, RunNow};
+use crate::admin::{Changed, CycleAdmin, CycleClass, CycleFilter, CyclePage, NamespaceCounts, RunNow};
 use crate::bounds::check_text;
 use crate::claim::Unreadable;
-use crate::cycle::{Cycle, CycleKey, Event, Refused, Reschedule, State};
+use crate::cycle::{CycleKey, Event, Refused, Reschedule};
 use crate::error::SchedulerError;
 use crate::store::codec;
 
@@ -24,6 +23,13 @@ const BATCH: usize = 256;
 /// Where a cycle stands in a list: by namespace, then by time, then by age.
 type Place = (String, i64, i64);
 
+/// A cycle of a list.
+struct Listed {
+    place: Place,
+    key: CycleKey,
+    row: Result<Row, Unreadable>,
+}
+
 #[async_trait]
 impl CycleAdmin for SqliteScheduler {
     async fn list(
@@ -31,7 +37,7 @@ impl CycleAdmin for SqliteScheduler {
         filter: &CycleFilter,
         after: Option<&CycleKey>,
         limit: usize,
-    ) -> Result<Vec<Cycle>, SchedulerError> {
+    ) -> Result<CyclePage, SchedulerError> {
         after.map_or(Ok(()), CycleKey::check)?;
         let mut connection = self.connection().await?;
         let mut changes = self.changes(&mut connection);
@@ -40,7 +46,8 @@ impl CycleAdmin for SqliteScheduler {
             None => None,
         };
         let found = changes.matching(filter, after, limit).await?;
-        Ok(found.into_iter().filter_map(|(_, row)| Some(row.ok()?.cycle)).collect())
+        let rows = found.into_iter().map(|listed| (listed.key, listed.row.map(|row| row.cycle)));
+        Ok(CyclePage::new(rows.collect(), limit))
     }
 
     async fn counts(&self) -> Result<Vec<NamespaceCounts>, SchedulerError> {
@@ -122,11 +129,11 @@ impl SqliteScheduler {
             let mut changes = self.changes(&mut transaction);
             let batch = BATCH.min(limit - answer.changed);
             let found = changes.matching(filter, after.take(), batch).await?;
-            let last = found.last().map(|(place, _)| place.clone());
-            for (place, row) in found {
+            let last = found.last().map(|listed| listed.place.clone());
+            for listed in found {
                 // A cycle that was put off may come again, further on.
-                if met.insert(place.2) {
-                    changes.change_one(row, event, &mut answer).await;
+                if met.insert(listed.place.2) {
+                    changes.change_one(listed.row, event, &mut answer).await;
                 }
             }
             transaction.commit().await.map_err(failed)?;
@@ -152,13 +159,10 @@ impl Changes<'_> {
     }
 
     async fn place_of(&mut self, key: &CycleKey) -> Result<Place, SchedulerError> {
-        let row = load(self.connection, key).await?;
+        let place = query(sql::PLACE).bind(&key.namespace).bind(&key.subject);
+        let row = place.fetch_optional(&mut *self.connection).await.map_err(failed)?;
         let row = row.ok_or_else(|| SchedulerError::invalid("the cycle to list behind is unknown"))?;
-        let time = match row.cycle.state {
-            State::Pending(activity) => activity.wake(),
-            State::Ended { at, .. } => at,
-        };
-        Ok((row.cycle.key.namespace, codec::to_ms(time), row.id))
+        Ok((key.namespace.clone(), get(&row, 0)?, get(&row, 1)?))
     }
 
     /// The first cycles that match, behind a place.
@@ -167,7 +171,7 @@ impl Changes<'_> {
         filter: &CycleFilter,
         after: Option<Place>,
         limit: usize,
-    ) -> Result<Vec<(Place, Result<Row, Unreadable>)>, SchedulerError> {
+    ) -> Result<Vec<Listed>, SchedulerError> {
         let mut names = match &filter.namespace {
             Some(name) => vec![name.clone()],
             None if filter.class.ending().is_some() => self.names(sql::ENDED_NAMESPACES).await?,
@@ -189,7 +193,9 @@ impl Changes<'_> {
                 .bind(count_column(limit - found.len()))
                 .bind(filter.tenant.as_deref());
             for row in list.fetch_all(&mut *self.connection).await.map_err(failed)? {
-                found.push((place(&row, &name)?, read(&row)));
+                let place = (name.clone(), get(&row, COLUMNS)?, get(&row, 0)?);
+                let key = CycleKey::new(name.as_str(), get::<String>(&row, 2)?);
+                found.push(Listed { place, key, row: read(&row) });
             }
             if found.len() >= limit {
                 break;
@@ -279,8 +285,4 @@ fn class_condition(class: CycleClass) -> &'static str {
         CycleClass::Exhausted => "state <> 0 AND state = 2",
         CycleClass::Cancelled => "state <> 0 AND state = 3",
     }
-}
-
-fn place(row: &SqliteRow, namespace: &str) -> Result<Place, SchedulerError> {
-    Ok((namespace.to_owned(), get(row, COLUMNS)?, get(row, 0)?))
 }

@@ -127,6 +127,11 @@ pub(super) const SET_ASIDE: &str =
 pub(super) const FIRST_WAKE: &str =
     "SELECT wake_at FROM retry_cycles WHERE state = 0 AND namespace = $1 ORDER BY wake_at LIMIT 1";
 
+/// Where the cycle of a key stands in a list.
+pub(super) const PLACE: &str = "SELECT CASE WHEN state = 0 THEN wake_at ELSE ended_at END, retry_cycles.id FROM retry_subjects \
+     CROSS JOIN retry_cycles ON retry_cycles.id = retry_subjects.id \
+     WHERE retry_subjects.namespace = $1 AND subject = $2";
+
 /// Cycles of the namespace `$1` that ended in the state `$2` until `$3`.
 pub(super) const ENDED: &str = "SELECT id FROM retry_cycles WHERE state <> 0 AND namespace = $1 AND state = $2 \
      AND ended_at <= $3 ORDER BY ended_at LIMIT $4";
