@@ -1,6 +1,6 @@
 //! Cycles claimed and finished a second, on each scheduler, with few and with many pending, one by one and by the hundred.
 //!
-//! `cargo bench -p retry-scheduler --all-features`; with `-- postgres`, `sqlite` or `memory` only that. Every figure is of
+//! `cargo bench -p retry-scheduler --all-features`; with `-- postgres`, `operators`, `sqlite` or `memory` only that. Every figure is of
 //! this machine at this moment: the ratios mean something. They are to the first line for that size of batch, and on
 //! PostgreSQL to what pgbench reaches with the least that a cycle can be.
 //!
@@ -12,6 +12,8 @@
 
 #[path = "scheduler/cpu.rs"]
 mod cpu;
+#[path = "scheduler/operators.rs"]
+mod operators;
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -49,7 +51,9 @@ async fn main() {
         sqlite().await;
     }
     if wants("postgres") {
-        postgres().await;
+        postgres(true).await;
+    } else if wants("operators") {
+        postgres(false).await;
     }
 }
 
@@ -91,7 +95,8 @@ async fn sqlite() {
     }
 }
 
-async fn postgres() {
+/// What operators and the purge cost; and, if wanted, the claims.
+async fn postgres(claims: bool) {
     let postgres = Postgres::start_with(&["shared_buffers=512MB", "max_wal_size=8GB"]);
     // Ten million take some 8 GB.
     let sizes: &[usize] = match env::var_os("BENCH_TEN_MILLION") {
@@ -121,6 +126,15 @@ async fn postgres() {
             ),
         );
         psql(&url, "VACUUM ANALYZE");
+    }
+    for &pending in sizes {
+        let name = format!("operators_{pending}");
+        psql(&postgres.url(), &format!("CREATE DATABASE {name} TEMPLATE {}", template(pending)));
+        operators::measure(&postgres.url_of(&name), pending).await;
+        psql(&postgres.url(), &format!("DROP DATABASE {name} WITH (FORCE)"));
+    }
+    if !claims {
+        return;
     }
     let mut table = Table::new("PostgreSQL");
     prepare_one_by_one(&postgres);

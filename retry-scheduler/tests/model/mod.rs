@@ -184,7 +184,7 @@ impl<S: Operated> World<'_, S> {
             self.handle().set_paused(&namespace, false).await;
         }
         while let Some(wait) = self.handle().next_wake(&Namespaces::All).await.unwrap() {
-            self.clock.advance(wait);
+            self.clock.advance(wait + self.handles[0].overlooks_for());
             for claim in self.handle().claim_due(ask(100, 5_000)).await.unwrap() {
                 self.handle().cancel(&claim.cycle.key).await.unwrap();
             }
