@@ -11,7 +11,7 @@
 //! | | guaranteed | not guaranteed |
 //! |---|---|---|
 //! | attempts | Each attempt is made **at least once** and recorded **exactly once**. Numbers have no gaps. | That it is made only once: a worker that dies after the effect and before the record makes the attempt again. See [below](#effects-that-must-happen-once). |
-//! | crashes | Another worker claims the cycle when the lease ends. Nothing else has to run. | That this happens sooner. |
+//! | crashes | Another worker claims the cycle when the lease ends; on PostgreSQL within three seconds of that. Nothing else has to run. | That this happens sooner. |
 //! | stalled workers | A report is refused after another worker claimed the cycle, even when a failover lost a claim. | That the effects of the stalled worker did not happen. |
 //! | `cancel`, `reschedule` | The answer is final: a running attempt leaves no trace. | That a running attempt stops at once: its [token](Attempt::token) fires at the next heartbeat. |
 //! | times | Attempts never start early. The delay counts from the end of the attempt before. No attempt begins after the plan's last start. | Attempts on the dot: a free worker starts them no later than at its next poll. |
@@ -127,9 +127,9 @@
 //! than the cycle's is stale. A *lapse* is a claim whose lease ran out. [`Cycle`] has the table of
 //! everything that can happen to a cycle, and [`Cycle::apply`] is that table as a pure function.
 //!
-//! A row has one time at which it can be claimed: when it is due, or when its lease ends. So the
-//! claim that finds due cycles also finds those that a dead worker left, and nothing has to clean
-//! up. Leases go by the scheduler's clock, which is the database's and never a worker's.
+//! The claim that finds due cycles also finds those whose lease has ended, so nothing has to clean
+//! up after a dead worker. Leases go by the scheduler's clock, which is the database's and never a
+//! worker's.
 //!
 //! # What it does not do
 //!
