@@ -13,6 +13,8 @@ macro_rules! on_both {
 mod database;
 #[path = "co_commit/proxy.rs"]
 mod proxy;
+#[path = "co_commit/random.rs"]
+mod random;
 #[path = "co_commit/rig.rs"]
 mod rig;
 
