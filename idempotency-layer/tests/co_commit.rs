@@ -44,6 +44,8 @@ mod session;
 mod sqlite;
 #[path = "co_commit/sqlite_shared_commits.rs"]
 mod sqlite_shared_commits;
+#[path = "co_commit/sqlite_unknown_commits.rs"]
+mod sqlite_unknown_commits;
 
 use std::time::Duration;
 
