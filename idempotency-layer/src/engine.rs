@@ -11,6 +11,7 @@ mod callee;
 mod capture;
 mod claimed;
 mod context;
+mod ended;
 mod give_up;
 mod lease;
 mod reconcile;
@@ -30,7 +31,8 @@ use tower_service::Service;
 use self::admission::{Asked, Granted, NotAsked};
 use self::call::{is_call, judge_call};
 use self::callee::Callee;
-use self::claimed::{ClaimedRun, Ended};
+use self::claimed::ClaimedRun;
+use self::ended::Ended;
 use self::lease::Lease;
 use self::transactional::TransactionalRun;
 use crate::body::{ReplayBody, Replayable};
@@ -301,6 +303,18 @@ impl<St: Store> Engine<St> {
         let transaction = St::offer_transaction(&self.config.store, request.extensions_mut());
         let unclaimed = Unclaimed::new(&self.config, why);
         run_without_key(self.config.clone(), transaction, unclaimed, inner.call(request)).await
+    }
+
+    /// Waits until the service is ready. Returns `None` once it is.
+    async fn wait_until_ready<S, Q, R>(&self, inner: &mut Callee<S>) -> Option<Ended<R, S::Error>>
+    where
+        S: Service<Q> + Clone,
+    {
+        match self.unless_cancelled(pin!(inner.wait_until_ready())).await {
+            Some(Ok(())) => None,
+            Some(Err(error)) => Some(Ended::NotReady(error)),
+            None => Some(Ended::Cancelled),
+        }
     }
 
     /// Drives a future to its end. Returns `None` if the request is cancelled first, because its client

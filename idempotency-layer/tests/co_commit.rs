@@ -13,6 +13,8 @@ macro_rules! on_both {
 mod database;
 #[path = "co_commit/proxy.rs"]
 mod proxy;
+#[path = "co_commit/random.rs"]
+mod random;
 #[path = "co_commit/rig.rs"]
 mod rig;
 
@@ -42,6 +44,8 @@ mod session;
 mod sqlite;
 #[path = "co_commit/sqlite_shared_commits.rs"]
 mod sqlite_shared_commits;
+#[path = "co_commit/sqlite_unknown_commits.rs"]
+mod sqlite_unknown_commits;
 
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use http::{HeaderMap, Response};
 
 use super::Engine;
 use super::call::{Content, JudgedCall, is_call, judge_call};
-use super::claimed::Ended;
+use super::ended::Ended;
 use crate::body::{self, Read, ReplayBody, Replayable};
 use crate::contract::Disposition;
 use crate::handler_error;

@@ -10,7 +10,8 @@ use http::Response;
 use tower_service::Service;
 
 use super::callee::Callee;
-use super::lease::{Lease, Panic};
+use super::ended::Ended;
+use super::lease::Lease;
 use crate::body::Replayable;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::orphan::Orphan;
@@ -28,27 +29,6 @@ pub(super) struct ClaimedRun<'a, St> {
     pub(super) upload: Option<Arc<AtomicBool>>,
 }
 
-/// How a run ended.
-pub(super) enum Ended<R, E> {
-    /// With a response that is stored or leaves a tombstone.
-    Stored {
-        response: Response<R>,
-        outcome: Outcome,
-        /// Whether the handler's rows commit with this response.
-        commits: bool,
-    },
-    /// With a response that is not stored. A retry runs.
-    NotStored(Response<R>),
-    /// With the service's own error.
-    Failed(E),
-    /// With the service's own error while it became ready.
-    NotReady(E),
-    /// With a panic.
-    Panicked(Panic),
-    /// The client disconnected under [`OnDisconnect::Cancel`](crate::OnDisconnect::Cancel).
-    Cancelled,
-}
-
 impl<St: Store> ClaimedRun<'_, St> {
     /// Reconciles an orphan, waits for a service that is not ready, and ends a cancelled request.
     ///
@@ -64,16 +44,18 @@ impl<St: Store> ClaimedRun<'_, St> {
         S: Service<Q> + Clone,
         R: Replayable,
     {
+        let engine = self.lease.engine;
         let mut ended = None;
         if let Some(orphan) = orphan {
             inner.give_readiness_back();
-            let reconciled = self.lease.keep_during(Box::pin(self.lease.engine.reconcile(orphan))).await;
+            let reconciled = self.lease.keep_during(Box::pin(engine.reconcile(orphan))).await;
             ended = reconciled.unwrap_or_else(|panic| Some(Ended::Panicked(panic)));
         }
         if ended.is_none() && !inner.is_ready() {
-            ended = self.lease.wait_until_ready(inner).await;
+            let ready = self.lease.keep_during(Box::pin(engine.wait_until_ready(inner))).await;
+            ended = ready.unwrap_or_else(|panic| Some(Ended::Panicked(panic)));
         }
-        if ended.is_none() && self.lease.engine.cancellation.is_cancelled() {
+        if ended.is_none() && engine.cancellation.is_cancelled() {
             ended = Some(Ended::Cancelled);
         }
         match ended {

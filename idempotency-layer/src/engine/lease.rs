@@ -1,6 +1,5 @@
 //! A leased claim and its operations: renew, complete, abandon, release.
 
-use std::any::Any;
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -8,14 +7,11 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until};
-use tower_service::Service;
-
 use http::Response;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Engine;
-use super::callee::Callee;
-use super::claimed::Ended;
+use super::ended::Panic;
 use super::give_up::{GiveUp, GivenUp};
 use crate::body::Replayable;
 use crate::clock::{after, now};
@@ -28,8 +24,6 @@ const COMPLETION_PAUSES: [Duration; 3] =
     [Duration::from_millis(20), Duration::from_millis(200), Duration::from_secs(1)];
 /// The longest pause before a renewal is tried again.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
-
-pub(super) type Panic = Box<dyn Any + Send>;
 
 /// A claim on the record of a request. It holds until the lease ends.
 pub(super) struct Lease<'a, St> {
@@ -81,20 +75,6 @@ impl<St: Store> Lease<'_, St> {
                     next = after(now(), (lease / 10).min(RENEWAL_PAUSE));
                 }
             }
-        }
-    }
-
-    /// Waits until the service is ready, and renews the lease meanwhile. Returns `None` once it is ready.
-    pub(super) async fn wait_until_ready<S, Q, R>(&self, inner: &mut Callee<S>) -> Option<Ended<R, S::Error>>
-    where
-        S: Service<Q> + Clone,
-    {
-        let ready = pin!(inner.wait_until_ready());
-        match self.keep_during(self.engine.unless_cancelled(ready)).await {
-            Ok(Some(Ok(()))) => None,
-            Ok(Some(Err(error))) => Some(Ended::NotReady(error)),
-            Ok(None) => Some(Ended::Cancelled),
-            Err(panic) => Some(Ended::Panicked(panic)),
         }
     }
 

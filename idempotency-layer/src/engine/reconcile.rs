@@ -1,6 +1,6 @@
 //! Reconciles orphans.
 
-use super::claimed::Ended;
+use super::ended::Ended;
 use super::{Engine, body_of};
 use crate::body::Replayable;
 use crate::orphan::{OnOrphan, Orphan, Reconciled};

@@ -11,8 +11,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tower_service::Service;
 
 use super::callee::Callee;
-use super::claimed::Ended;
-use super::lease::{Lease, Panic};
+use super::ended::{Ended, Panic};
+use super::lease::Lease;
 use super::{Engine, head_of};
 use crate::body::Replayable;
 use crate::clock::{after, now};
@@ -76,14 +76,7 @@ impl<'a, St: Store> TransactionalRun<'a, St> {
             ended = within_time(self.until, Box::pin(engine.reconcile(orphan))).await;
         }
         if ended.is_none() && !inner.is_ready() {
-            let ready = Box::pin(async {
-                match engine.unless_cancelled(pin!(inner.wait_until_ready())).await {
-                    Some(Ok(())) => None,
-                    Some(Err(error)) => Some(Ended::NotReady(error)),
-                    None => Some(Ended::Cancelled),
-                }
-            });
-            ended = within_time(self.until, ready).await;
+            ended = within_time(self.until, Box::pin(engine.wait_until_ready(&mut inner))).await;
         }
         if ended.is_none() && engine.cancellation.is_cancelled() {
             ended = Some(RunEnded::In(Ended::Cancelled));

@@ -27,6 +27,7 @@ use tokio::time::sleep;
 
 use self::checkpoints::{Checkpoints, LOG_PAGES};
 use self::error::{is_busy, store_error};
+use self::lent::Lent;
 use self::statements::TEXTS;
 use self::verbs::Verbs;
 use super::batch::Op;
@@ -328,14 +329,16 @@ pub(crate) async fn complete_in(
     writer::complete(connection, record, fence, outcome).await.map_err(store_error)
 }
 
-/// Returns whether the record was completed under this fence. Waits for the end of every transaction that is about to do so.
-/// The connection is in no transaction.
-pub(crate) async fn settled_in(
-    connection: &mut SqliteConnection,
+/// Returns whether the record was completed under this fence. Waits for the end of every transaction that is about to do so:
+/// its connection may be closed, and its COMMIT still on its way to the disk.
+pub(crate) async fn is_settled(
+    pool: &SqlitePool,
     record: RecordId,
     fence: Fence,
 ) -> Result<bool, StoreError> {
-    writer::settled(connection, record, fence).await.map_err(store_error)
+    let mut lent = Lent::new(pool.acquire().await.map_err(StoreError::unavailable)?);
+    let rows = lent.transaction(packed::held(&TEXTS.settled, record, fence)).await.map_err(store_error)?;
+    Ok(!rows.is_empty())
 }
 
 /// Opens the pool's connection and returns whether its database is a file.

@@ -10,6 +10,8 @@ mod postgres;
 pub(crate) mod raw;
 #[path = "in_transaction/round_trips.rs"]
 mod round_trips;
+#[path = "in_transaction/shared_commits.rs"]
+mod shared_commits;
 #[path = "in_transaction/sqlite.rs"]
 mod sqlite;
 

@@ -1,7 +1,6 @@
 //! Random drops at every await of a request and its handler: no connection of the pool is left inside a transaction, and every
 //! answer is true.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
 
 use idempotency_layer::{CoCommit, OnDisconnect, RejectionKind};
@@ -9,6 +8,7 @@ use sqlx::{Postgres, Sqlite};
 use tokio::sync::oneshot;
 
 use crate::database::{Bench, open_sqlite};
+use crate::random::Random;
 use crate::rig::{self, Answer, Count, Rig, builder, dropped_after, request, send};
 
 const WORKERS: u64 = 4;
@@ -40,32 +40,6 @@ async fn random_drops_do_not_lose_a_database_in_memory() {
     assert_eq!(written, 500);
 }
 
-/// `SplitMix64`.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-
-    fn one_in(&mut self, bound: u64) -> bool {
-        self.below(bound) == 0
-    }
-
-    /// Runs the future, or drops it half way. The latter has a chance of one in `bound`.
-    async fn maybe<F: Future>(&mut self, bound: u64, future: F) -> Option<F::Output> {
-        if self.one_in(bound) {
-            let polls = 1 + usize::try_from(self.below(3)).unwrap();
-            return dropped_after(polls, future).await;
-        }
-        Some(future.await)
-    }
-}
-
 /// The actions of a handler.
 #[derive(Debug, Default)]
 struct Log {
@@ -85,9 +59,8 @@ struct Log {
 type SharedLog = Arc<Mutex<Log>>;
 
 async fn drop_at_random<DB: Bench>(rig: Rig<DB>, rounds: u64, has_beside: bool) {
-    let seed = std::env::var("TEST_SEED").ok().map(|seed| seed.parse().unwrap());
-    let seed = seed.unwrap_or_else(|| RandomState::new().hash_one("seed"));
-    eprintln!("TEST_SEED={seed}");
+    let seed = Random::seed();
+    eprintln!("SEED={seed}");
     let rig = Arc::new(rig);
     DB::insert(&mut *rig.pool.acquire().await.unwrap(), THERE).await.unwrap();
     let workers = (0..WORKERS).map(|worker| {
@@ -138,7 +111,7 @@ async fn round<DB: Bench>(rig: &Rig<DB>, number: u64, mut random: Random) -> (Sh
     let (tell, told) = oneshot::channel();
     let (leaves_at, tell) = (random.below(6), Arc::new(Mutex::new(Some(tell))));
     let (polls, seed, status) =
-        (1 + random.below(20), random.below(u64::MAX), if random.one_in(3) { 503 } else { 201 });
+        (1 + random.below(20), random.next(), if random.one_in(3) { 503 } else { 201 });
     let leaves = random.below(4);
     let written = log.clone();
     let service = rig.serve(&Count::default(), move |run, co_commit| {
@@ -157,7 +130,7 @@ async fn round<DB: Bench>(rig: &Rig<DB>, number: u64, mut random: Random) -> (Sh
     });
     let answered = send(&service, request(keyed, &format!("key-{number}")));
     let answer = match leaves {
-        0 => dropped_after(usize::try_from(polls).unwrap(), answered).await,
+        0 => dropped_after(polls, answered).await,
         1 => tokio::select! {
             answer = answered => Some(answer),
             Ok(()) = told => None,
@@ -173,7 +146,7 @@ async fn handle<DB: Bench>(
     mut random: Random,
     co_commit: &CoCommit<DB>,
     log: &SharedLog,
-    comes_to: impl Fn(u64) + Send,
+    comes_to: impl Fn(usize) + Send,
 ) -> bool {
     for step in 0..=random.below(6) {
         comes_to(step);

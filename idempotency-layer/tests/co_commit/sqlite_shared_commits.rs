@@ -143,7 +143,7 @@ async fn a_refusal_among_others_leaves_its_record_and_no_row() {
 
 /// How a handler ends a group that it is in.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Failure {
+pub(crate) enum Failure {
     OrRollback,
     Rollback,
     Commit,
@@ -153,10 +153,10 @@ enum Failure {
 }
 
 impl Failure {
-    const ALL: [Self; 5] =
+    pub(crate) const ALL: [Self; 5] =
         [Self::OrRollback, Self::Rollback, Self::Commit, Self::AtTheCommit, Self::SavepointLeft];
 
-    async fn happens(self, connection: &mut sqlx::SqliteConnection) {
+    pub(crate) async fn happens(self, connection: &mut sqlx::SqliteConnection) {
         match self {
             Self::OrRollback => {
                 let twice = "INSERT OR ROLLBACK INTO parents VALUES (1), (1)";

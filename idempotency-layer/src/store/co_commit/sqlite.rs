@@ -113,8 +113,7 @@ impl Statements for Sqlite {
     const ELSEWHERE_IS_ROLLED_BACK: bool = true;
 
     async fn is_completed(home: &SqliteHome, record: RecordId, fence: Fence) -> Result<bool, StoreError> {
-        let mut connection = home.pool.acquire().await.map_err(StoreError::unavailable)?;
-        sqlite::settled_in(&mut connection, record, fence).await
+        sqlite::is_settled(&home.pool, record, fence).await
     }
 }
 
@@ -157,10 +156,8 @@ impl ClaimStatements for Sqlite {
         }
     }
 
-    /// Reads with the writer: after the end of every transaction of this process.
     async fn look_up(home: &SqliteHome, request: &ClaimRequest) -> Result<Option<Seen>, StoreError> {
-        let mut connection = home.pool.acquire().await.map_err(StoreError::unavailable)?;
-        transaction::read(&mut connection, request.record).await.map_err(StoreError::unavailable)
+        transaction::read_settled(&home.pool, request.record).await.map_err(StoreError::unavailable)
     }
 }
 

@@ -4,9 +4,10 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection, query};
+use sqlx::{Row, SqliteConnection, SqlitePool, query};
 
 use super::error::store_error;
+use super::lent::Lent;
 use super::packed::millis;
 use super::state;
 use super::statements::NOW;
@@ -26,6 +27,9 @@ FROM idempotency_records WHERE record = $1",
         response = state::RESPONSE
     )
 });
+
+/// The same, after the end of every transaction that is about to write it, because it takes the write lock.
+static SETTLED: LazyLock<String> = LazyLock::new(|| format!("BEGIN IMMEDIATE;\n{};\nCOMMIT", *SEEN));
 
 /// `$1` record, `$2` token, `$3` fingerprint, `$4` time to live, `$5` attempt, `$6` outcome, `$7` orphan, `$8` response,
 /// `$9` and `$10` fence and state as they were read, `$11` whether the record is a new one.
@@ -52,6 +56,14 @@ pub(crate) async fn read(
 ) -> Result<Option<Seen>, sqlx::Error> {
     let row = query(SEEN.as_str()).bind(&record.as_bytes()[..]).fetch_optional(connection).await?;
     row.as_ref().map(seen_of).transpose()
+}
+
+/// Reads a record after the end of every transaction that is about to write it. The connection of such a transaction may be
+/// closed, and its COMMIT still on its way to the disk.
+pub(crate) async fn read_settled(pool: &SqlitePool, record: RecordId) -> Result<Option<Seen>, sqlx::Error> {
+    let mut lent = Lent::new(pool.acquire().await?);
+    let rows = lent.transaction(query(SETTLED.as_str()).bind(record.as_bytes().to_vec())).await?;
+    rows.first().map(seen_of).transpose()
 }
 
 /// Writes a complete record within the transaction.

@@ -8,7 +8,7 @@ use sqlx::{SqliteConnection, SqlitePool};
 use super::answers::{claim, replies, unanswered};
 use super::checkpoints::Checkpoints;
 use super::error::{is_busy, store_error};
-use super::lent::{Lent, undo};
+use super::lent::Lent;
 use super::packed::{self, Packed};
 use super::statements::TEXTS;
 use crate::clock::{after, now};
@@ -115,19 +115,4 @@ async fn together(lent: &mut Lent, ops: &[Op]) -> Result<Replies, sqlx::Error> {
     let mut packed = Packed::new(ops);
     let rows = lent.transaction(packed.call()).await?;
     Ok(replies(ops, &packed, &rows))
-}
-
-/// Returns whether the record was completed. The connection is in no transaction.
-pub(super) async fn settled(
-    connection: &mut SqliteConnection,
-    record: RecordId,
-    fence: Fence,
-) -> Result<bool, sqlx::Error> {
-    match packed::held(&TEXTS.settled, record, fence).fetch_all(&mut *connection).await {
-        Ok(rows) => Ok(!rows.is_empty()),
-        Err(error) => {
-            undo(connection).await?;
-            Err(error)
-        }
-    }
 }

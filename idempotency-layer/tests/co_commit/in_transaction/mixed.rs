@@ -1,7 +1,6 @@
 //! Leased claims and claims in the transaction on the same records, as in a rolling deployment.
 
 use std::fmt::Write as _;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,31 +13,8 @@ use tokio::time::sleep;
 
 use super::raw::{self, InTransaction, ask, claim, hasty, outcome, rival};
 use crate::database::Bench;
+use crate::random::Random;
 use crate::rig::{self, Count, Rig, Service, now, post, send};
-
-/// Reproducible random numbers (`SplitMix64`).
-#[derive(Clone, Debug)]
-struct Random(u64);
-
-impl Random {
-    /// Takes the seed from `SEED`, or a new one. A history that fails prints its seed, and is the first of a run with it.
-    fn seed() -> u64 {
-        let new = || RandomState::new().hash_one(0);
-        std::env::var("SEED").map_or_else(|_| new(), |seed| seed.parse().unwrap())
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ (bits >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).unwrap()
-    }
-}
 
 /// What a client holds.
 enum Actor {
