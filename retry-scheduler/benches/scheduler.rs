@@ -1,6 +1,6 @@
 //! Cycles claimed and finished a second, on each scheduler, with few and with many pending, one by one and by the hundred.
 //!
-//! `cargo bench -p retry-scheduler --all-features`; with `-- postgres`, `operators`, `sqlite` or `memory` only that. Every figure is of
+//! `cargo bench -p retry-scheduler --all-features`; with `-- postgres`, `operators`, `notices`, `sqlite` or `memory` only that. Every figure is of
 //! this machine at this moment: the ratios mean something. They are to the first line for that size of batch, and on
 //! PostgreSQL to what pgbench reaches with the least that a cycle can be.
 //!
@@ -12,6 +12,8 @@
 
 #[path = "scheduler/cpu.rs"]
 mod cpu;
+#[path = "scheduler/notices.rs"]
+mod notices;
 #[path = "scheduler/operators.rs"]
 mod operators;
 
@@ -33,8 +35,8 @@ use sqlx::{Executor, PgPool};
 const FEW: usize = 10_000;
 const MANY: usize = 1_000_000;
 const TENANTS: usize = 100;
-/// As many as a scheduler has connections.
-const LOOPS: usize = PostgresScheduler::CONNECTIONS;
+/// As many as a scheduler has connections for verbs.
+const LOOPS: usize = PostgresScheduler::CONNECTIONS - 1;
 const PAYLOAD: &[u8] = &[b'p'; 200];
 const DETAIL: &[u8] = b"not found";
 /// Each figure is of so long, after as long again that is not counted.
@@ -54,6 +56,9 @@ async fn main() {
         postgres(true).await;
     } else if wants("operators") {
         postgres(false).await;
+    }
+    if wants("notices") {
+        notices::notices().await;
     }
 }
 

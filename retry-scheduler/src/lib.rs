@@ -14,7 +14,7 @@
 //! | crashes | Another worker claims the cycle when the lease ends; on PostgreSQL within three seconds of that. Nothing else has to run. | That this happens sooner. |
 //! | stalled workers | A report is refused after another worker claimed the cycle, even when a failover lost a claim. | That the effects of the stalled worker did not happen. |
 //! | `cancel`, `reschedule` | The answer is final: a running attempt leaves no trace. | That a running attempt stops at once: its [token](Attempt::token) fires at the next heartbeat. |
-//! | times | Attempts never start early. The delay counts from the end of the attempt before. No attempt begins after the plan's last start. | Attempts on the dot: a free worker starts them no later than at its next poll. |
+//! | times | Attempts never start early. The delay counts from the end of the attempt before. No attempt begins after the plan's last start. A free worker starts what is due no later than at its next poll. | Attempts on the dot. On PostgreSQL, workers of other processes are told of a new cycle and normally start it within 50 ms, but a notice can be lost. |
 //! | tenants | However much one tenant has due, another's due cycle is claimed within two calls. | An order between cycles that are claimed together. On PostgreSQL, two calls are enough for about three days of backlog. |
 //! | namespaces | A namespace that is paused, gated or has no handler does not delay any other. | |
 //! | unreadable cycles | A cycle that this version cannot read is set aside and reported. Its neighbours are not affected. | |

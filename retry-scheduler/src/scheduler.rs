@@ -226,9 +226,10 @@ pub trait RetryScheduler: Send + Sync + 'static {
     /// many there were.
     async fn purge_ended(&self, older_than: Duration, limit: usize) -> Result<usize, SchedulerError>;
 
-    /// Waits until another process may have scheduled something that is due. It may be wrong, and
-    /// it may miss some: it is a hint to claim earlier than the next poll. By default it waits for
-    /// ever.
+    /// Waits until another process may have scheduled something that is due, or becomes due before
+    /// the next cycle that the caller knows of. It may be wrong, and it may miss some: it is a hint
+    /// to claim, and to ask for the [next wake](Self::next_wake) again, earlier than the next poll.
+    /// Any number of callers may wait. By default it waits for ever.
     ///
     /// # Cancel safety
     ///

@@ -15,6 +15,8 @@ mod known_faults;
 mod locks;
 #[path = "model/mod.rs"]
 mod model;
+#[path = "postgres/notices.rs"]
+mod notices;
 #[path = "postgres/sessions.rs"]
 mod sessions;
 #[path = "postgres/statements.rs"]

@@ -7,6 +7,7 @@ mod errors;
 mod floor;
 mod home;
 mod namespaces;
+mod notices;
 mod rows;
 mod shares;
 mod sql;
@@ -27,6 +28,7 @@ use self::claims::Walk;
 use self::connections::{Connections, within};
 use self::floor::Floor;
 use self::namespaces::Known;
+use self::notices::{Notices, SOON};
 use self::turns::{Turn, say};
 use super::codec;
 use super::migrations::migrator;
@@ -70,6 +72,21 @@ use alone;
 /// were due before the latest ones it met. Until then it can overlook a cycle whose lease has run out, one whose transaction
 /// took long to commit, and one whose claim a failover lost.
 ///
+/// # Notices
+///
+/// When a handle schedules, reschedules, resumes or runs now what is due within an hour, it tells the other handles by
+/// `NOTIFY`, and the [workers](crate::Worker) on them start the attempt when it is due, normally within 50 ms. The verbs
+/// inside a transaction tell it after the commit; for a transaction that is open for longer than half a second, that takes
+/// up to a sixteenth of its time, and one that is open for longer than a minute is not told. A notice is sent in a
+/// transaction of its own, so no verb and no commit waits for it.
+///
+/// A notice is a hint, and a worker still has to poll: a process may die between its commit and its notice, and a
+/// connection may be lost. Each notice costs each worker that is at rest one claim. A pooler of transactions delivers no
+/// notices; workers behind one only poll.
+///
+/// Notices have a connection of their own, opened with the first one or with the first call of
+/// [`changed`](RetryScheduler::changed), and opened again when it is lost. Tables in another schema have other notices.
+///
 /// # Transactions
 ///
 /// The verbs of [`TransactionalScheduler`] run on the caller's connection, with whatever isolation its transaction has.
@@ -84,7 +101,8 @@ pub struct PostgresScheduler {
 
 struct Shared {
     pool: PgPool,
-    connections: Connections,
+    connections: Arc<Connections>,
+    notices: Notices,
     clock: Option<Arc<dyn Clock>>,
     hook: Option<Arc<dyn EndedHook<PgConnection>>>,
     /// What the floor counts time from.
@@ -95,8 +113,8 @@ struct Shared {
 }
 
 impl PostgresScheduler {
-    /// The most connections of its own.
-    pub const CONNECTIONS: usize = connections::MOST;
+    /// The most connections of its own: eight for verbs, and one for [notices](Self#notices).
+    pub const CONNECTIONS: usize = connections::MOST + 1;
 
     /// A scheduler in the database that this pool connects to. [`migrate`](Self::migrate) makes its tables.
     pub fn new(pool: PgPool) -> Self {
@@ -120,8 +138,10 @@ impl PostgresScheduler {
         clock: Option<Arc<dyn Clock>>,
         hook: Option<Arc<dyn EndedHook<PgConnection>>>,
     ) -> Self {
+        let connections = Arc::new(Connections::new(pool.clone()));
         let shared = Shared {
-            connections: Connections::new(pool.clone()),
+            notices: Notices::new(Arc::clone(&connections)),
+            connections,
             pool,
             clock,
             hook,
@@ -179,20 +199,22 @@ impl PostgresScheduler {
         self.shared.walk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks a connection that is lent, and that the namespaces are known to all who claim.
+    /// Checks a connection that is lent, and that the namespaces are known to all who claim. Returns the number of the
+    /// transaction, if `numbered`.
     async fn borrow(
         &self,
         connection: &mut PgConnection,
         namespace: Option<&str>,
-    ) -> Result<(), SchedulerError> {
+        numbered: bool,
+    ) -> Result<Option<u64>, SchedulerError> {
         let home = self.shared.connections.home_beside(connection).await?;
-        home::check(connection, home).await?;
+        let transaction = home::check(connection, home, numbered).await?;
         let new = self.shared.namespaces.unregistered(namespace);
         if !new.is_empty() {
             // Not in the caller's transaction: others would wait for its end.
             alone!(self, |connection| self.shared.namespaces.register(connection, new))?;
         }
-        Ok(())
+        Ok(transaction)
     }
 }
 
@@ -216,12 +238,16 @@ impl RetryScheduler for PostgresScheduler {
     async fn schedule(&self, new: NewCycle) -> Result<Scheduled, SchedulerError> {
         new.check()?;
         let unregistered = self.shared.namespaces.unregistered([new.key.namespace.as_str()]);
-        ending!(self, |connection| async {
+        let scheduled = ending!(self, |connection| async {
             if !unregistered.is_empty() {
                 self.shared.namespaces.register(connection, unregistered).await?;
             }
             self.schedule_on(connection, &new).await
-        })
+        })?;
+        if is_new(&scheduled) {
+            self.shared.notices.due_in(new.first_in);
+        }
+        Ok(scheduled)
     }
 
     async fn schedule_many(&self, new: Vec<NewCycle>) -> Result<Vec<Scheduled>, SchedulerError> {
@@ -230,7 +256,7 @@ impl RetryScheduler for PostgresScheduler {
         }
         let unregistered =
             self.shared.namespaces.unregistered(new.iter().map(|new| new.key.namespace.as_str()));
-        alone!(self, |connection| async {
+        let answers = alone!(self, |connection| async {
             if !unregistered.is_empty() {
                 self.shared.namespaces.register(connection, unregistered).await?;
             }
@@ -238,7 +264,12 @@ impl RetryScheduler for PostgresScheduler {
             let answers = self.schedule_many_on(connection, &new).await?;
             say(connection, "COMMIT").await?;
             Ok(answers)
-        })
+        })?;
+        let begun = answers.iter().zip(&new).filter(|(answer, _)| is_new(answer));
+        if let Some(first_in) = begun.map(|(_, new)| new.first_in).min() {
+            self.shared.notices.due_in(first_in);
+        }
+        Ok(answers)
     }
 
     async fn claim_due(&self, request: ClaimDue) -> Result<Claims, SchedulerError> {
@@ -288,7 +319,11 @@ impl RetryScheduler for PostgresScheduler {
 
     async fn reschedule(&self, key: &CycleKey, change: Reschedule) -> Result<Rescheduled, SchedulerError> {
         key.check()?;
-        ending!(self, |connection| self.reschedule_on(connection, key, &change))
+        let rescheduled = ending!(self, |connection| self.reschedule_on(connection, key, &change))?;
+        if is_due_again(&rescheduled) {
+            self.shared.notices.due_in(change.next_in);
+        }
+        Ok(rescheduled)
     }
 
     async fn get(&self, key: &CycleKey) -> Result<Option<Cycle>, SchedulerError> {
@@ -313,6 +348,12 @@ impl RetryScheduler for PostgresScheduler {
     async fn purge_ended(&self, older_than: Duration, limit: usize) -> Result<usize, SchedulerError> {
         alone!(self, |connection| self.purge_ended_on(connection, older_than, limit))
     }
+
+    async fn changed(&self) {
+        if self.shared.notices.heard().await {
+            self.floor().sweep_early();
+        }
+    }
 }
 
 #[async_trait]
@@ -323,8 +364,15 @@ impl TransactionalScheduler<PgConnection> for PostgresScheduler {
         new: NewCycle,
     ) -> Result<Scheduled, SchedulerError> {
         new.check()?;
-        self.borrow(connection, Some(&new.key.namespace)).await?;
-        self.schedule_on(connection, &new).await
+        let told = new.first_in <= SOON;
+        let transaction = self.borrow(connection, Some(&new.key.namespace), told).await?;
+        let scheduled = self.schedule_on(connection, &new).await?;
+        if let Some(transaction) = transaction
+            && is_new(&scheduled)
+        {
+            self.shared.notices.due_after(transaction, new.first_in);
+        }
+        Ok(scheduled)
     }
 
     async fn finish_in(
@@ -334,7 +382,7 @@ impl TransactionalScheduler<PgConnection> for PostgresScheduler {
         report: Report,
     ) -> Result<Finished, SchedulerError> {
         report.check()?;
-        self.borrow(connection, None).await?;
+        self.borrow(connection, None, false).await?;
         self.finish_on(connection, claim, &report).await
     }
 
@@ -344,7 +392,7 @@ impl TransactionalScheduler<PgConnection> for PostgresScheduler {
         key: &CycleKey,
     ) -> Result<Cancelled, SchedulerError> {
         key.check()?;
-        self.borrow(connection, None).await?;
+        self.borrow(connection, None, false).await?;
         self.cancel_on(connection, key).await
     }
 
@@ -355,8 +403,14 @@ impl TransactionalScheduler<PgConnection> for PostgresScheduler {
         change: Reschedule,
     ) -> Result<Rescheduled, SchedulerError> {
         key.check()?;
-        self.borrow(connection, None).await?;
-        self.reschedule_on(connection, key, &change).await
+        let transaction = self.borrow(connection, None, change.next_in <= SOON).await?;
+        let rescheduled = self.reschedule_on(connection, key, &change).await?;
+        if let Some(transaction) = transaction
+            && is_due_again(&rescheduled)
+        {
+            self.shared.notices.due_after(transaction, change.next_in);
+        }
+        Ok(rescheduled)
     }
 
     async fn get_in(
@@ -365,8 +419,21 @@ impl TransactionalScheduler<PgConnection> for PostgresScheduler {
         key: &CycleKey,
     ) -> Result<Option<Cycle>, SchedulerError> {
         key.check()?;
-        self.borrow(connection, None).await?;
+        self.borrow(connection, None, false).await?;
         verbs::get(connection, key).await
+    }
+}
+
+/// Whether a cycle begins, and has not ended already.
+fn is_new(scheduled: &Scheduled) -> bool {
+    matches!(scheduled, Scheduled::New(cycle) if cycle.ending().is_none())
+}
+
+/// Whether a cycle goes on.
+fn is_due_again(rescheduled: &Rescheduled) -> bool {
+    match rescheduled {
+        Rescheduled::Changed(cycle) | Rescheduled::Reactivated(cycle) => cycle.ending().is_none(),
+        Rescheduled::Ended(_) | Rescheduled::Unknown => false,
     }
 }
 

@@ -76,7 +76,7 @@ impl CycleAdmin for PostgresScheduler {
     }
 
     async fn resume(&self, namespace: &str) -> Result<bool, SchedulerError> {
-        self.set_paused(namespace, sql::RESUME).await
+        self.set_paused(namespace, sql::RESUME).await.inspect(|_| self.shared.notices.overdue())
     }
 
     async fn paused(&self) -> Result<BTreeSet<String>, SchedulerError> {
@@ -97,6 +97,7 @@ impl CycleAdmin for PostgresScheduler {
         alone!(self, |connection| async {
             let run_now = query(sql::RUN_NOW).bind(self.now()).bind(&key.namespace).bind(&key.subject);
             if let Some(row) = run_now.fetch_optional(&mut *connection).await.map_err(failed)? {
+                self.shared.notices.overdue();
                 return Ok(RunNow::Due(cycle(&row)?));
             }
             let Some((cycle, now)) = self.read(connection, key).await? else { return Ok(RunNow::Unknown) };
@@ -169,6 +170,9 @@ impl PostgresScheduler {
                     }
                 }
                 say(connection, "COMMIT").await?;
+                if let (Event::Reschedule(change), 1..) = (event, answer.changed) {
+                    self.shared.notices.due_in(change.next_in);
+                }
                 Ok(last)
             })?;
             let Some(last) = last else { break };

@@ -19,7 +19,7 @@ use crate::error::{SchedulerError, SchedulerErrorKind};
 pub(super) const MOST: usize = 8;
 
 /// How long a verb waits for its turn and for a new connection, and how long for an answer.
-const REACH: Duration = Duration::from_secs(10);
+pub(super) const REACH: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// Every statement finds its rows through an index, in the order of that index. A plan is made once for a connection, maybe
@@ -73,6 +73,11 @@ impl Connections {
     pub(super) async fn connect(&self) -> Result<PgConnection, SchedulerError> {
         let home = self.home().await?;
         open(&self.pool.connect_options(), home).await.map_err(failed)
+    }
+
+    /// Returns how the connections of the pool are opened.
+    pub(super) fn options(&self) -> PgConnectOptions {
+        PgConnectOptions::clone(&self.pool.connect_options())
     }
 
     /// Returns where the tables are, as a connection of the pool says.

@@ -54,6 +54,8 @@ struct Sweep {
     /// When the latest one began, and the earliest time for the next one.
     began: Duration,
     next: Duration,
+    /// The earliest time that leaves sweeps their share of the time.
+    earliest: Duration,
     /// What is left of this round: everything due before this. `None`: a round begins.
     below: Option<i64>,
     /// How much of it one sweep takes. `None`: all of it, and what is above the floor too.
@@ -173,6 +175,7 @@ impl Floor {
         let took = now.saturating_sub(sweep.began);
         let pause = took.saturating_mul(SWEEP_SHARE - 1);
         sweep.running = false;
+        sweep.earliest = now + pause;
         match look {
             Look::Floor => {}
             Look::All => sweep.next = now + pause.max(SWEEP),
@@ -196,6 +199,7 @@ impl Floor {
         let took = now.saturating_sub(self.sweep.began);
         self.sweep.running = false;
         self.sweep.next = now + took.saturating_mul(SWEEP_SHARE - 1).max(SWEEP);
+        self.sweep.earliest = self.sweep.next;
         match look {
             Look::Floor => {}
             Look::All => {
@@ -214,6 +218,12 @@ impl Floor {
     /// Something below the floor can be due soon, by this handle's doing: the next look is a sweep.
     pub(super) fn sweep_soon(&mut self) {
         self.sweep.next = self.sweep.began;
+    }
+
+    /// Something below the floor can be due, by somebody else's doing: the next look is a sweep, if sweeps have not had
+    /// their share of the time.
+    pub(super) fn sweep_early(&mut self) {
+        self.sweep.next = self.sweep.next.min(self.sweep.earliest);
     }
 }
 

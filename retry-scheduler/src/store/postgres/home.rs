@@ -15,6 +15,14 @@ pub(super) struct Home {
     pub(super) cycles: i64,
 }
 
+impl Home {
+    /// The channel for notices. It is that of the table, so that schedulers with other tables in the same database do not
+    /// hear it.
+    pub(super) fn channel(&self) -> String {
+        format!("retry_scheduler_{}", self.cycles)
+    }
+}
+
 /// Asks a connection of the pool.
 pub(super) async fn of(connection: &mut PgConnection) -> Result<Home, SchedulerError> {
     let row = query(
@@ -33,17 +41,24 @@ pub(super) async fn of(connection: &mut PgConnection) -> Result<Home, SchedulerE
 }
 
 /// Checks a connection that a caller lends: what is written on it must commit with the caller's transaction, to the tables
-/// that the scheduler's own connections claim from.
+/// that the scheduler's own connections claim from. Returns the number of the transaction, if `numbered`: it has one then.
 ///
 /// # Errors
 ///
 /// `Invalid` when the connection has no transaction open, or finds other tables.
-pub(super) async fn check(connection: &mut PgConnection, home: &Home) -> Result<(), SchedulerError> {
+pub(super) async fn check(
+    connection: &mut PgConnection,
+    home: &Home,
+    numbered: bool,
+) -> Result<Option<u64>, SchedulerError> {
     // Outside of a transaction there are no savepoints. What the client believes of its connection is not asked.
-    let row = raw_sql(
+    let row = raw_sql(if numbered {
         "SAVEPOINT retry_scheduler; RELEASE SAVEPOINT retry_scheduler; \
-         SELECT to_regclass('retry_cycles')::oid::bigint",
-    )
+         SELECT to_regclass('retry_cycles')::oid::bigint, pg_current_xact_id()::text"
+    } else {
+        "SAVEPOINT retry_scheduler; RELEASE SAVEPOINT retry_scheduler; \
+         SELECT to_regclass('retry_cycles')::oid::bigint, NULL::text"
+    })
     .fetch_one(connection)
     .await
     .map_err(|error| match &error {
@@ -56,7 +71,8 @@ pub(super) async fn check(connection: &mut PgConnection, home: &Home) -> Result<
     })?;
     let cycles: Option<i64> = row.try_get(0).map_err(failed)?;
     if cycles == Some(home.cycles) {
-        return Ok(());
+        let number: Option<String> = row.try_get(1).map_err(failed)?;
+        return Ok(number.and_then(|number| number.parse().ok()));
     }
     Err(SchedulerError::invalid(format!(
         "this connection finds other tables than the scheduler, whose search path is {}",

@@ -42,6 +42,7 @@ fn fill(url: &str, cycles: usize) {
 /// What the server counted, with all that the scheduler's connections and others did: they report it when they close.
 async fn counted(url: &str, scheduler: &PostgresScheduler, query: &str) -> String {
     scheduler.shared.connections.close().await;
+    scheduler.shared.notices.close().await;
     let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
          AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND state <> 'idle in transaction' \
          AND query NOT LIKE '%to_regclass%'";
