@@ -342,9 +342,9 @@ pub(crate) mod tests {
             let mut handlers = crate::worker::Handlers::default();
             handlers.keep_ended(at_least);
             let pool = sqlx::SqlitePool::connect_lazy("sqlite::memory:").unwrap();
-            let scheduler = Arc::new(retry_scheduler::SqliteScheduler::new(pool));
+            let cycles = crate::cycles::Cycles::Sqlite(retry_scheduler::SqliteScheduler::new(pool));
             let worker = crate::worker::worker(
-                scheduler,
+                &cycles,
                 retry_scheduler::WorkerHandle::default(),
                 handlers,
                 &config.scheduler,

@@ -3,13 +3,18 @@
 use std::sync::Arc;
 
 use retry_scheduler::{
-    Cancelled, Claimed, Cycle, CycleKey, Finished, NewCycle, PostgresScheduler, Report, Reschedule,
-    Rescheduled, RetryScheduler, Scheduled, SchedulerError, SqliteScheduler, TransactionalScheduler,
+    AttemptRecord, Cancelled, Claimed, Cycle, CycleKey, EndedHook, Finished, NewCycle, PostgresScheduler,
+    Report, Reschedule, Rescheduled, RetryScheduler, Scheduled, SchedulerError, SqliteScheduler,
+    TransactionalScheduler,
 };
+use sqlx::{PgConnection, SqliteConnection};
 
 use crate::db::{Connection, Database};
 
-/// The scheduler of either database.
+/// The scheduler of either database, for the transactions of this program.
+///
+/// Whoever ends a cycle in one of them writes what that means into the rows there, together with what it knows and the
+/// scheduler does not, so no hook is called. Everybody else ends cycles through [`Cycles::scheduler`].
 #[derive(Debug, Clone)]
 pub(crate) enum Cycles {
     Sqlite(SqliteScheduler),
@@ -35,11 +40,15 @@ impl Cycles {
         }
     }
 
-    /// For a worker, and for looking outside of a transaction.
-    pub(crate) fn scheduler(&self) -> Arc<dyn RetryScheduler> {
+    /// The scheduler for whoever changes cycles outside of those transactions, such as the worker. The hook is called in
+    /// the transaction of every verb that ends one.
+    pub(crate) fn scheduler(
+        &self,
+        hook: impl EndedHook<SqliteConnection> + EndedHook<PgConnection>,
+    ) -> Arc<dyn RetryScheduler> {
         match self {
-            Self::Sqlite(scheduler) => Arc::new(scheduler.clone()),
-            Self::Postgres(scheduler) => Arc::new(scheduler.clone()),
+            Self::Sqlite(scheduler) => Arc::new(scheduler.clone().on_ended(hook)),
+            Self::Postgres(scheduler) => Arc::new(scheduler.clone().on_ended(hook)),
         }
     }
 
@@ -83,5 +92,15 @@ impl Cycles {
         key: &CycleKey,
     ) -> Result<Option<Cycle>, SchedulerError> {
         within!(self, connection, |scheduler, c| scheduler.get_in(c, key))
+    }
+
+    /// Returns the recorded attempts with numbers above `after`.
+    pub(crate) async fn attempts_in(
+        &self,
+        connection: Connection<'_>,
+        key: &CycleKey,
+        after: u32,
+    ) -> Result<Vec<AttemptRecord>, SchedulerError> {
+        within!(self, connection, |scheduler, c| scheduler.attempts_in(c, key, after, usize::MAX))
     }
 }

@@ -192,8 +192,7 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     faxes.check_secrets().await?;
     mintfax::attempts(&faxes, &mut handlers);
     let to_end = grace.saturating_sub(TO_HAND_BACK);
-    let worker =
-        worker::worker(api.cycles.scheduler(), api.worker.clone(), handlers, &config.scheduler, to_end);
+    let worker = worker::worker(&api.cycles, api.worker.clone(), handlers, &config.scheduler, to_end);
     let health = ops::Health { database: database.clone(), worker: worker.handle() };
     if !options.demo && accounts::are_none(database).await? {
         tracing::warn!(

@@ -9,7 +9,6 @@ mod delivery;
 mod endpoint;
 mod in_flight;
 mod letters;
-mod overdue;
 mod post;
 mod secrets;
 mod sending;
@@ -35,7 +34,7 @@ use crate::cycles::Cycles;
 use crate::db::{Connection, Database};
 use crate::outbound::{Outbound, Rules};
 use crate::seal::{SealError, Sealer};
-use crate::worker::{Handlers, Recorded};
+use crate::worker::Handlers;
 
 /// What the scheduler calls this kind of work.
 const NAMESPACE: &str = "webhook";
@@ -106,7 +105,7 @@ impl Webhooks {
     /// Adds what sends deliveries to what is due, when so many attempts are made at a time.
     pub(crate) fn attempts(self: &Arc<Self>, handlers: &mut Handlers, concurrency: usize) {
         self.in_flight.bound(concurrency);
-        handlers.add(NAMESPACE, Recorded(Sending(Arc::clone(self))), self.timeout.saturating_add(TO_RECORD));
+        handlers.record(NAMESPACE, Sending(Arc::clone(self)), self.timeout.saturating_add(TO_RECORD));
     }
 
     /// Whether the secrets that are kept can be opened with the keys there are.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +11,20 @@ use async_trait::async_trait;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
-use retry_scheduler::{Attempt, CycleKey, Done, Handler, RetryScheduler, Worker, WorkerHandle};
+use futures_util::FutureExt;
+use retry_scheduler::{
+    Attempt, Cycle, CycleKey, Done, EndReason, EndedHook, Handler, Report, Worker, WorkerHandle,
+};
+use sqlx::{PgConnection, SqliteConnection};
+use tokio::time::timeout;
 
 use crate::config::Scheduler;
+use crate::cycles::Cycles;
+use crate::db::Connection;
 
 /// A worker as the configuration has it; attempts that run may take the grace to end when it is told to stop.
 pub(crate) fn worker(
-    scheduler: Arc<dyn RetryScheduler>,
+    cycles: &Cycles,
     handle: WorkerHandle,
     handlers: Handlers,
     config: &Scheduler,
@@ -24,13 +32,14 @@ pub(crate) fn worker(
 ) -> Worker {
     let (attempt_timeout, keep_ended) = (handlers.attempt_timeout, handlers.keep_ended.max(KEEP_ENDED));
     let namespaces: Vec<_> = handlers.of.keys().copied().collect();
-    Worker::builder(scheduler, handlers)
+    Worker::builder(cycles.scheduler(handlers.endings()), handlers)
         .handle(handle)
         .concurrency(config.concurrency.get())
         .poll(config.poll())
         .lease(config.lease())
         .grace(grace)
         .attempt_timeout(attempt_timeout)
+        .poison_limit(POISON_LIMIT)
         .keep_ended(keep_ended)
         .namespaces(namespaces)
         .build()
@@ -49,6 +58,7 @@ pub(crate) async fn wake(request: Request, next: Next) -> Response {
 #[derive(Default)]
 pub(crate) struct Handlers {
     of: HashMap<&'static str, Arc<dyn Handler>>,
+    recording: HashMap<&'static str, Arc<dyn Recording>>,
     /// The longest that an attempt of any of them takes.
     attempt_timeout: Duration,
     /// The longest that any of them needs a cycle after its end, where that is longer than the worker keeps it anyway.
@@ -59,7 +69,7 @@ pub(crate) struct Handlers {
 const KEEP_ENDED: Duration = Duration::from_hours(30 * 24);
 
 impl Handlers {
-    /// One more kind of work; an attempt takes `attempt_timeout` at the most.
+    /// One more kind of work, whose end nobody needs to be told of; an attempt takes `attempt_timeout` at the most.
     pub(crate) fn add(
         &mut self,
         namespace: &'static str,
@@ -70,9 +80,27 @@ impl Handlers {
         self.attempt_timeout = self.attempt_timeout.max(attempt_timeout);
     }
 
+    /// One more kind of work that records its attempts itself; one takes `attempt_timeout` at the most.
+    pub(crate) fn record(
+        &mut self,
+        namespace: &'static str,
+        recording: impl Recording + 'static,
+        attempt_timeout: Duration,
+    ) {
+        let recording: Arc<dyn Recording> = Arc::new(recording);
+        let recorded = Recorded { recording: Arc::clone(&recording), attempt_timeout };
+        self.add(namespace, recorded, attempt_timeout.saturating_add(TO_RECORD));
+        self.recording.insert(namespace, recording);
+    }
+
     /// Keeps ended cycles for at least this long.
     pub(crate) fn keep_ended(&mut self, at_least: Duration) {
         self.keep_ended = self.keep_ended.max(at_least);
+    }
+
+    /// Who is told of the end of a cycle.
+    pub(crate) fn endings(&self) -> Endings {
+        Endings(self.recording.clone())
     }
 }
 
@@ -81,22 +109,62 @@ impl Handlers {
 pub(crate) trait Recording: Send + Sync {
     /// With a fault it could not be written.
     async fn make(&self, attempt: &Attempt) -> Result<Done, Fault>;
+
+    /// Records an attempt that has no outcome: it panicked, took too long, or crashed its processes. Not needed where no
+    /// row shows single attempts: the worker then records it.
+    async fn record_without_outcome(&self, _: &Attempt, report: Report) -> Result<Done, Fault> {
+        Ok(Done::Report(report))
+    }
+
+    /// Writes what the end of a cycle means, in the transaction that ends it: called where the scheduler or an operator
+    /// ended it. The cycle is locked. Not needed where only [`make`](Self::make) ends cycles.
+    ///
+    /// With a fault the cycle does not end, and whoever ended it tries again.
+    async fn ended(&self, _: Connection<'_>, _: &Cycle, _: EndReason) -> Result<(), Fault> {
+        Ok(())
+    }
 }
 
 /// What keeps something from being done for now.
 pub(crate) type Fault = Box<dyn Error + Send + Sync>;
 
-/// Has an attempt that could not be written made again.
-#[derive(Debug)]
-pub(crate) struct Recorded<T>(pub(crate) T);
+/// Sees to it that an attempt is recorded, whatever becomes of it: one without an outcome as a failure, and one that could
+/// not be written is made again.
+///
+/// The worker would record panics and time-outs, too, but in a transaction of its own, and the rows that show the attempt
+/// would not know of it. It is left with what happens while this here fails: [`Endings`] tells of the last attempt of a
+/// cycle, and the next attempt of the others before it.
+pub(crate) struct Recorded {
+    pub(crate) recording: Arc<dyn Recording>,
+    pub(crate) attempt_timeout: Duration,
+}
 
-/// When it is.
+/// When an attempt that could not be written is made again.
 pub(crate) const AGAIN: Duration = Duration::from_secs(5);
+/// How long it may take to record an attempt without an outcome.
+const TO_RECORD: Duration = Duration::from_secs(10);
+
+/// After how many processes that died in it, or lost their leases, an attempt is not made again.
+pub(crate) const CRASHES: u32 = 3;
+/// When the worker records it without asking anybody: recording it must have crashed processes, too.
+const POISON_LIMIT: u32 = 2 * CRASHES;
 
 #[async_trait]
-impl<T: Recording + 'static> Handler for Recorded<T> {
+impl Handler for Recorded {
     async fn attempt(&self, attempt: Attempt) -> Done {
-        match self.0.make(&attempt).await {
+        let made = if attempt.cycle().lapses >= CRASHES {
+            self.without_outcome(&attempt, "crashed", Report::crashed()).await
+        } else {
+            // What a panic leaves half done is this attempt's own: a transaction, which is rolled back.
+            let making = AssertUnwindSafe(self.recording.make(&attempt)).catch_unwind();
+            match timeout(self.attempt_timeout, making).await {
+                Ok(Ok(made)) => made,
+                Ok(Err(_)) => self.without_outcome(&attempt, "panicked", Report::failure()).await,
+                // Where its commit took effect after all, the report is stale.
+                Err(_) => self.without_outcome(&attempt, "timed_out", Report::failure()).await,
+            }
+        };
+        match made {
             Ok(done) => done,
             Err(fault) => {
                 let CycleKey { namespace, subject } = &attempt.cycle().key;
@@ -110,6 +178,54 @@ impl<T: Recording + 'static> Handler for Recorded<T> {
                 Done::Deferred { retry_in: AGAIN }
             }
         }
+    }
+}
+
+impl Recorded {
+    async fn without_outcome(
+        &self,
+        attempt: &Attempt,
+        why: &'static str,
+        report: Report,
+    ) -> Result<Done, Fault> {
+        let CycleKey { namespace, subject } = &attempt.cycle().key;
+        tracing::error!(namespace, subject, why, "an attempt came to nothing, and counts as failed");
+        metrics::counter!(WITHOUT_OUTCOME, "namespace" => namespace.clone(), "why" => why).increment(1);
+        self.recording.record_without_outcome(attempt, report.detail(why)).await
+    }
+}
+
+/// Attempts that panicked, took too long, or crashed their processes.
+pub(crate) const WITHOUT_OUTCOME: &str = "attempts_without_outcome_total";
+
+/// Tells those whose cycle ended, by its namespace. This is called where they did not end it themselves.
+pub(crate) struct Endings(HashMap<&'static str, Arc<dyn Recording>>);
+
+impl Endings {
+    async fn tell(&self, connection: Connection<'_>, cycle: &Cycle, reason: EndReason) -> Result<(), Fault> {
+        match self.0.get(cycle.key.namespace.as_str()) {
+            Some(recording) => recording.ended(connection, cycle, reason).await,
+            None => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl EndedHook<SqliteConnection> for Endings {
+    async fn on_ended(
+        &self,
+        c: &mut SqliteConnection,
+        cycle: &Cycle,
+        reason: EndReason,
+    ) -> Result<(), Fault> {
+        self.tell(Connection::Sqlite(c), cycle, reason).await
+    }
+}
+
+#[async_trait]
+impl EndedHook<PgConnection> for Endings {
+    async fn on_ended(&self, c: &mut PgConnection, cycle: &Cycle, reason: EndReason) -> Result<(), Fault> {
+        self.tell(Connection::Postgres(c), cycle, reason).await
     }
 }
 
@@ -131,3 +247,6 @@ impl fmt::Debug for Handlers {
         f.debug_set().entries(self.of.keys()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -288,6 +288,17 @@ pub trait TransactionalScheduler<C: Send>: RetryScheduler {
 
     /// [`RetryScheduler::get`], inside the transaction; no lock is taken.
     async fn get_in(&self, connection: &mut C, key: &CycleKey) -> Result<Option<Cycle>, SchedulerError>;
+
+    /// [`RetryScheduler::attempts`], inside the transaction; no lock is taken. An
+    /// [`EndedHook`](crate::EndedHook) reads with it what the cycle came to, the attempt that ended
+    /// it included.
+    async fn attempts_in(
+        &self,
+        connection: &mut C,
+        key: &CycleKey,
+        after: u32,
+        limit: usize,
+    ) -> Result<Vec<AttemptRecord>, SchedulerError>;
 }
 
 #[async_trait]

@@ -29,4 +29,5 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("txcloud documents", include_str!("../../migrations/0010_txcloud_documents.sql")),
     ("mintfax secrets", include_str!("../../migrations/0011_mintfax_secrets.sql")),
     ("signing secrets", include_str!("../../migrations/0012_signing_secrets.sql")),
+    ("no overdue", include_str!("../../migrations/0013_no_overdue.sql")),
 ];

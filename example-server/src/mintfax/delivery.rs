@@ -20,7 +20,7 @@ use super::fax::{Fax, FaxId, Status};
 use super::store::{balances, faxes};
 use crate::accounts::Environment;
 use crate::db::{Connection, Transaction};
-use crate::worker::{Fault, Handlers, Recorded, Recording};
+use crate::worker::{Fault, Handlers, Recording};
 use crate::{clock, fault};
 
 /// What the scheduler calls this kind of work.
@@ -41,7 +41,7 @@ pub(super) async fn schedule(api: &Api, connection: Connection<'_>, fax: &Fax) -
 /// Adds what makes the attempts.
 pub(super) fn attempts(api: &Arc<Api>, handlers: &mut Handlers) {
     let longest = api.config.carrier_timeout_seconds.saturating_add(TO_RECORD);
-    handlers.add(NAMESPACE, Recorded(Delivering(Arc::clone(api))), longest);
+    handlers.record(NAMESPACE, Delivering(Arc::clone(api)), longest);
 }
 
 /// Makes one attempt.

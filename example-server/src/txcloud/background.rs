@@ -18,7 +18,7 @@ use super::identity::{judge, seen_before};
 use super::store::{documents, verifications};
 use super::verification::{Outcome, Verification};
 use crate::db::Work;
-use crate::worker::{Fault, Handlers, Recorded, Recording};
+use crate::worker::{Fault, Handlers, Recording};
 use crate::{clock, fault};
 
 /// What the scheduler calls this kind of work.
@@ -47,7 +47,7 @@ pub(super) async fn accept(
 
 /// Adds what judges them.
 pub(super) fn attempts(api: &Arc<Api>, handlers: &mut Handlers) {
-    handlers.add(NAMESPACE, Recorded(Judging(Arc::clone(api))), ATTEMPT);
+    handlers.record(NAMESPACE, Judging(Arc::clone(api)), ATTEMPT);
 }
 
 /// It has no end: the attempt that finds a verification too old ends it. What it carries is the URL that is told then, if there

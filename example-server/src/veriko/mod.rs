@@ -97,10 +97,5 @@ pub(crate) fn routes() -> Vec<Route<Arc<Api>>> {
 
 /// Keeps in order what no request does, for ever.
 pub(crate) async fn keep_up(api: &Api) {
-    tokio::join!(
-        retrying::keep_up(api),
-        usage::keep_up(api),
-        Box::pin(api.webhooks.keep_up()),
-        Box::pin(images::keep_up(api)),
-    );
+    tokio::join!(usage::keep_up(api), Box::pin(images::keep_up(api)));
 }

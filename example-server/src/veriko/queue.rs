@@ -25,7 +25,7 @@ use super::verdict;
 use super::webhooks::tell_verdict;
 use crate::cep;
 use crate::db::Work;
-use crate::worker::{Fault, Handlers, Recorded, Recording};
+use crate::worker::{Fault, Handlers, Recording};
 use crate::{clock, fault};
 
 /// What the scheduler calls this kind of work.
@@ -64,7 +64,7 @@ pub(super) async fn enqueue(
 
 /// Adds what asks about the validations in the queue.
 pub(super) fn attempts(api: &Arc<Api>, handlers: &mut Handlers) {
-    handlers.add(NAMESPACE, Recorded(Asking(Arc::clone(api))), api.cep_timeout.saturating_add(TO_RECORD));
+    handlers.record(NAMESPACE, Asking(Arc::clone(api)), api.cep_timeout.saturating_add(TO_RECORD));
 }
 
 /// It has no end: the attempt that finds a validation expired ends it.

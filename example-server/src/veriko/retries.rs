@@ -16,12 +16,13 @@ use super::envelope::{Context, Document};
 use super::errors::Failure;
 use super::model::{Caps, RetryPolicy};
 use super::retry_policy::{input, refusal};
+use super::retrying::complete_history;
 use super::store::validations;
 use super::user::User;
 use super::validate::room_in;
 use super::validation::{Ending, Entity, RetryState, RetryStateAttributes, Validation};
 use super::webhooks::tell_retry;
-use super::{described, retrying, verdict};
+use super::{described, verdict};
 use crate::db::{Connection, Work};
 use crate::{clock, fault};
 
@@ -47,7 +48,6 @@ pub(super) async fn change(
         let id = Validation::parse_id(&id)?;
         let policy: RetryPolicyInput = input(&body);
         let policy = policy.parse(user.caps()).map_err(refusal)?;
-        retrying::catch_up_one(&api, id).await.map_err(|fault| Failure::unavailable(&*fault))?;
         let mut transaction = work.begin().await?;
         let mut validation = locked(transaction.connection(), &user, id).await?;
         if policy.is_enabled() {
@@ -79,7 +79,6 @@ pub(super) async fn cancel(
 ) -> Response {
     let cancelled = async {
         let id = Validation::parse_id(&id)?;
-        retrying::catch_up_one(&api, id).await.map_err(|fault| Failure::unavailable(&*fault))?;
         let mut transaction = work.begin().await?;
         let mut validation = locked(transaction.connection(), &user, id).await?;
         if !call_off(&api, transaction.connection(), &mut validation).await? {
@@ -124,11 +123,11 @@ pub(super) async fn enable(
     }
     let Some(change) = cycles::change(created_at, policy, caps) else { return Ok(()) };
     let mut begun = true;
-    // What the row says of the cycle may be a moment behind: what the scheduler says counts.
     validation.retry_state =
         match api.cycles.reschedule_in(connection.again(), &cycles::key(id), change).await? {
             Rescheduled::Changed(cycle) => {
                 begun = false;
+                complete_history::<Failure>(api, connection.again(), validation, cycle.attempts).await?;
                 cycles::state(&cycle, policy, &RetryState::None)
             }
             Rescheduled::Reactivated(cycle) => {
@@ -166,13 +165,6 @@ async fn disable(
         validation.retry_state = RetryState::None;
         return Ok(validations::update(connection, validation).await?);
     }
-    // It may have ended otherwise, which the row does not say yet.
-    let before = &validation.retry_state;
-    if let RetryState::Active { policy, .. } = before
-        && let Some(cycle) = api.cycles.get_in(connection, &cycles::key(validation.id)).await?
-    {
-        validation.retry_state = cycles::state(&cycle, policy, before);
-    }
     Ok(())
 }
 
@@ -187,6 +179,7 @@ pub(super) async fn call_off(
     else {
         return Ok(false);
     };
+    complete_history::<Failure>(api, connection.again(), validation, cycle.attempts).await?;
     let before = &validation.retry_state;
     let policy =
         before.policy().ok_or_else(|| SchedulerError::invalid("a cycle of a validation without a policy"))?;

@@ -1,15 +1,15 @@
 //! What makes the retries of validations.
 
-mod overdue;
+mod history;
 
-pub(super) use overdue::catch_up_one;
+pub(super) use history::complete as complete_history;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use retry_scheduler::{Cycle, Done, Finished, Report, Verdict};
+use retry_scheduler::{Cycle, Done, EndReason, Finished, Report, Verdict};
 use uuid::Uuid;
 
 use super::api::{Api, Asked};
@@ -19,23 +19,22 @@ use super::store::{attempts, validations};
 use super::validation::{Attempt, RetryState, Status, Validation};
 use super::verdict;
 use super::webhooks::tell_retry;
-use crate::worker::{Fault, Handlers, Recorded, Recording};
+use crate::db::Connection;
+use crate::worker::{Fault, Handlers, Recording};
 use crate::{clock, fault};
 
 /// Adds what makes the retries.
 pub(super) fn attempts(api: &Arc<Api>, handlers: &mut Handlers) {
-    handlers.add(NAMESPACE, Recorded(Retrying(Arc::clone(api))), api.cep_timeout.saturating_add(TO_RECORD));
-}
-
-/// Keeps validations in line with their cycles, for ever.
-pub(crate) async fn keep_up(api: &Api) {
-    overdue::keep_up(api).await;
+    handlers.record(NAMESPACE, Retrying(Arc::clone(api)), api.cep_timeout.saturating_add(TO_RECORD));
 }
 
 /// How long it may take an attempt to find out what it is about and to record what came of it, beside the asking.
 const TO_RECORD: Duration = Duration::from_secs(30);
 
 /// Makes one attempt: asks, and writes what came of it into the validation, in the transaction that moves its cycle on.
+///
+/// Between two attempts a validation shows the time at which the next one is due, also of one that waits for its account's
+/// allowance. Only where an attempt could not be written, or was stopped with its worker, does it stay due when it was.
 #[derive(Debug)]
 struct Retrying(Arc<Api>);
 
@@ -56,9 +55,49 @@ impl Recording for Retrying {
             return Ok(Done::Deferred { retry_in: Duration::ZERO });
         };
         fault::point("attempt-running").await;
-        self.record(attempt, &validation, asked, started_at).await?;
+        self.record(attempt, validation.id, asked, started_at).await?;
         fault::point("attempt-committed").await;
         Ok(Done::AlreadyRecorded)
+    }
+
+    async fn record_without_outcome(
+        &self,
+        attempt: &retry_scheduler::Attempt,
+        report: Report,
+    ) -> Result<Done, Fault> {
+        let Ok(id) = Uuid::try_parse(&attempt.cycle().key.subject) else { return Ok(Done::Report(report)) };
+        let mut transaction = self.0.database.begin().await?;
+        let Some(mut validation) = validations::lock(transaction.connection(), None, id).await? else {
+            return Ok(Done::Report(report));
+        };
+        let finished = self.0.cycles.finish_in(transaction.connection(), attempt.claimed(), report).await?;
+        if let Finished::Recorded(cycle) = finished {
+            history::follow(&self.0, transaction.connection(), &mut validation, &cycle).await?;
+            transaction.commit().await?;
+            self.0.worker.wake();
+        }
+        Ok(Done::AlreadyRecorded)
+    }
+
+    /// Exhausted by the worker (too late for another attempt, or a last one that it recorded alone), or cancelled by an
+    /// operator.
+    async fn ended(
+        &self,
+        mut connection: Connection<'_>,
+        cycle: &Cycle,
+        reason: EndReason,
+    ) -> Result<(), Fault> {
+        let Ok(id) = Uuid::try_parse(&cycle.key.subject) else { return Ok(()) };
+        // Who has the validation may wait for the cycle, which is locked here. Waiting for each other, neither would end.
+        validations::refuse_locked(connection.again(), id).await?;
+        let Some(mut validation) = validations::lock(connection.again(), None, id).await? else {
+            return Ok(());
+        };
+        history::follow(&self.0, connection, &mut validation, cycle).await?;
+        tracing::info!(validation = %id, %reason, "retries ended without an attempt");
+        // A moment early, as this commits later: what comes too early for it, the next poll finds.
+        self.0.worker.wake();
+        Ok(())
     }
 }
 
@@ -84,7 +123,35 @@ impl Retrying {
         let charged =
             usage::charge(transaction.connection(), account, Allowance::Retries, now, granted).await?;
         transaction.commit().await?;
-        Ok((!charged).then(|| usage::end_of_day(now).duration_since(now).unsigned_abs()))
+        if charged {
+            return Ok(None);
+        }
+        let end_of_day = usage::end_of_day(now);
+        self.postpone(attempt, validation.id, end_of_day).await?;
+        Ok(Some(end_of_day.duration_since(now).unsigned_abs()))
+    }
+
+    /// Shows that the attempt is due later. The worker defers it after that. Where the process dies in between, the cycle
+    /// is claimed again when its lease ends, and deferred to the same moment.
+    async fn postpone(
+        &self,
+        attempt: &retry_scheduler::Attempt,
+        id: Uuid,
+        until: Timestamp,
+    ) -> Result<(), Fault> {
+        let mut transaction = self.0.database.begin().await?;
+        let validation = validations::lock(transaction.connection(), None, id).await?;
+        let cycle = self.0.cycles.get_in(transaction.connection(), &attempt.cycle().key).await?;
+        let is_held = cycle.is_some_and(|cycle| cycle.fence() == attempt.claimed().fence());
+        let Some(mut validation) = validation.filter(|_| is_held) else { return Ok(()) };
+        if let RetryState::Active { next_attempt_at, .. } = &mut validation.retry_state
+            && *next_attempt_at < until
+        {
+            *next_attempt_at = until;
+            validations::update(transaction.connection(), &mut validation).await?;
+            transaction.commit().await?;
+        }
+        Ok(())
     }
 
     /// Nothing is written if somebody else has the cycle by now, has changed it or ended it: a verdict that comes after
@@ -92,17 +159,10 @@ impl Retrying {
     async fn record(
         &self,
         attempt: &retry_scheduler::Attempt,
-        loaded: &Validation,
+        id: Uuid,
         asked: Asked,
         started_at: Timestamp,
     ) -> Result<(), Fault> {
-        let id = loaded.id;
-        // Asked for outside of the transaction, which on SQLite has the one connection there is for it.
-        let earlier = if overdue::known(loaded) < attempt.cycle().attempts {
-            self.0.cycles.scheduler().attempts(&attempt.cycle().key, 0, usize::MAX).await?
-        } else {
-            Vec::new()
-        };
         let mut transaction = self.0.database.begin().await?;
         let Some(mut validation) = validations::lock(transaction.connection(), None, id).await? else {
             return Err("the validation is gone".into());
@@ -110,10 +170,8 @@ impl Retrying {
         let report = Report::new(judge(&asked, &validation.retry_state));
         let finished = self.0.cycles.finish_in(transaction.connection(), attempt.claimed(), report).await?;
         let Finished::Recorded(cycle) = finished else { return Ok(()) };
-        // Those before it that the scheduler ended by itself, and nobody has looked for yet: a history has no gaps.
-        for attempt in overdue::missing(&validation, &earlier) {
-            attempts::append(transaction.connection(), id, &attempt).await?;
-        }
+        let before = cycle.attempts.saturating_sub(1);
+        complete_history::<Fault>(&self.0, transaction.connection(), &validation, before).await?;
         let made = apply(&mut validation, &cycle, asked, (attempt.claimed().claimed_at, started_at));
         validations::update(transaction.connection(), &mut validation).await?;
         attempts::append(transaction.connection(), id, &made).await?;

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use retry_scheduler::{Activity, Attempt, Cycle, Done, Finished, Report, State, Verdict};
+use retry_scheduler::{Activity, Attempt, Cycle, Done, EndReason, Finished, Report, State, Verdict};
 
 use super::store::{deliveries, endpoints};
 use super::{DeliveryId, DeliveryStatus, Message, Receipt, Webhooks};
+use crate::db::Connection;
 use crate::worker::{Fault, Recording};
 use crate::{clock, fault};
 
@@ -18,6 +19,8 @@ const SEALED: Duration = Duration::from_mins(1);
 
 /// What is said of one that is given up before it is sent.
 const DISABLED: &str = "the endpoint is disabled";
+/// What is said of one whose cycle ended without an outcome.
+const UNSENT: &str = "it could not be sent";
 
 /// Makes one try, and writes what came of it in the transaction that moves its cycle on.
 #[derive(Debug)]
@@ -52,6 +55,13 @@ impl Recording for Sending {
         fault::point("webhook-sent").await;
         self.record(attempt, id, &due.endpoint, &receipt).await?;
         Ok(Done::AlreadyRecorded)
+    }
+
+    /// A try without an outcome is nothing that the receiver did, so the worker records it, and the delivery shows the next
+    /// one. Where it was the last, or an operator cancelled the cycle, nothing sends the delivery any more.
+    async fn ended(&self, connection: Connection<'_>, cycle: &Cycle, _: EndReason) -> Result<(), Fault> {
+        let Some(id) = cycle.key.subject.parse().ok().map(DeliveryId) else { return Ok(()) };
+        Ok(deliveries::give_up(connection, id, UNSENT).await?)
     }
 }
 

@@ -12,7 +12,7 @@ pub(crate) fn webhooks(database: &Database) -> Arc<Webhooks> {
 }
 
 /// Each database with an endpoint of `demo`, and a delivery to it.
-async fn setup(url: &str) -> (Arc<Webhooks>, DeliveryId) {
+async fn setup(url: &str) -> (Arc<Webhooks>, Delivery) {
     let database = Database::open(url).await.unwrap();
     let webhooks = webhooks(&database);
     let now = clock::timestamp();
@@ -37,27 +37,36 @@ async fn setup(url: &str) -> (Arc<Webhooks>, DeliveryId) {
     let news = News { account: &account, event: "happened", subject: "something" };
     webhooks.announce(transaction.connection(), news, || "{}".into()).await.unwrap();
     transaction.commit().await.unwrap();
-    let listed = open(&webhooks).await;
-    (webhooks, *listed.last().unwrap())
+    let [delivery] = &all(&webhooks, &account).await[..] else { panic!("one was announced") };
+    (webhooks, delivery.clone())
 }
 
-async fn open(webhooks: &Webhooks) -> Vec<DeliveryId> {
+async fn all(webhooks: &Webhooks, account: &str) -> Vec<Delivery> {
     let mut reader = webhooks.database.read().await.unwrap();
-    deliveries::overdue(reader.connection(), i64::MAX, DeliveryId(0), 100).await.unwrap()
+    let wanted = deliveries::Wanted::default();
+    deliveries::page(reader.connection(), account, &wanted, (100, 0)).await.unwrap().0
 }
 
 #[tokio::test]
 async fn a_delivery_whose_cycle_ended_without_it_is_given_up_and_no_other() {
     for url in ["sqlite::memory:".to_owned(), private_postgres::shared_database()] {
-        let (webhooks, id) = setup(&url).await;
-        webhooks.catch_up(i64::MAX).await.unwrap();
-        assert_eq!(open(&webhooks).await, [id], "its cycle is pending");
-        let key = CycleKey::new(NAMESPACE, id.to_string());
-        webhooks.cycles.scheduler().cancel(&key).await.unwrap();
-        webhooks.catch_up(0).await.unwrap();
-        assert_eq!(open(&webhooks).await, [id], "it may be under way");
-        webhooks.catch_up(i64::MAX).await.unwrap();
-        assert_eq!(open(&webhooks).await, []);
+        let (webhooks, delivery) = setup(&url).await;
+        let account = delivery.endpoint.clone();
+        let news = News { account: &account, event: "happened", subject: "something else" };
+        let mut transaction = webhooks.database.begin().await.unwrap();
+        webhooks.announce(transaction.connection(), news, || "{}".into()).await.unwrap();
+        transaction.commit().await.unwrap();
+
+        let mut handlers = Handlers::default();
+        webhooks.attempts(&mut handlers, 1);
+        let scheduler = webhooks.cycles.scheduler(handlers.endings());
+        let key = CycleKey::new(NAMESPACE, delivery.id.to_string());
+        let _ = scheduler.cancel(&key).await.unwrap();
+        for shown in all(&webhooks, &account).await {
+            let expected =
+                if shown.id == delivery.id { DeliveryStatus::Failed } else { DeliveryStatus::Pending };
+            assert_eq!(shown.status, expected);
+        }
     }
 }
 

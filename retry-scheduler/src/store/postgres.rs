@@ -422,6 +422,18 @@ impl TransactionalScheduler<PgConnection> for PostgresScheduler {
         self.borrow(connection, None, false).await?;
         verbs::get(connection, key).await
     }
+
+    async fn attempts_in(
+        &self,
+        connection: &mut PgConnection,
+        key: &CycleKey,
+        after: u32,
+        limit: usize,
+    ) -> Result<Vec<AttemptRecord>, SchedulerError> {
+        key.check()?;
+        self.borrow(connection, None).await?;
+        verbs::attempts(connection, key, after, limit).await
+    }
 }
 
 /// Whether a cycle begins, and has not ended already.

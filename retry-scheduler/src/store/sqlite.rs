@@ -371,6 +371,17 @@ impl TransactionalScheduler<SqliteConnection> for SqliteScheduler {
         key.check()?;
         Ok(load(connection, key).await?.map(|row| row.cycle))
     }
+
+    async fn attempts_in(
+        &self,
+        connection: &mut SqliteConnection,
+        key: &CycleKey,
+        after: u32,
+        limit: usize,
+    ) -> Result<Vec<AttemptRecord>, SchedulerError> {
+        key.check()?;
+        rows::attempts(connection, key, after, limit).await
+    }
 }
 
 /// An error of the driver. What it says of the database goes into the source, not into the message.

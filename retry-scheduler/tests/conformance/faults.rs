@@ -196,6 +196,8 @@ faults! {
     CommitLosesAttempt => [27];
     /// A transaction does not see what it wrote.
     TransactionBlind => [27, 28];
+    /// A transaction does not see the attempts that it recorded.
+    AttemptsBlind => [27, 28];
     /// A rollback rolls nothing back.
     RollbackKeeps => [28, 29, 30, 31];
     /// A rollback forgets the attempts only.

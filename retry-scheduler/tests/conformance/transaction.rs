@@ -146,4 +146,24 @@ impl TransactionalScheduler<Connection> for Wrong {
         }
         connection.on(|wrong, rows| Ok(rows.rows.get(&wrong.name(key)).map(|row| row.cycle.clone()))).await
     }
+
+    async fn attempts_in(
+        &self,
+        connection: &mut Connection,
+        key: &CycleKey,
+        after: u32,
+        limit: usize,
+    ) -> Answer<Vec<retry_scheduler::AttemptRecord>> {
+        let committed = self.is(Fault::AttemptsBlind);
+        let list = |attempts: &[retry_scheduler::AttemptRecord]| {
+            attempts.iter().filter(|attempt| attempt.number > after).take(limit).cloned().collect()
+        };
+        if committed && let Some(before) = &connection.before {
+            return Ok(before.rows.get(key).map_or_else(Vec::new, |row| list(&row.attempts)));
+        }
+        let read = |wrong: &Wrong, rows: &mut Rows| {
+            rows.rows.get(&wrong.name(key)).map_or_else(Vec::new, |row| list(&row.attempts))
+        };
+        Ok(connection.on(read).await)
+    }
 }

@@ -43,7 +43,14 @@ impl Setup {
 
     async fn claim(&self) -> Claimed {
         let due = ClaimDue::new(1, Duration::from_secs(30));
-        self.api.cycles.scheduler().claim_due(due).await.unwrap().pop().expect("it is due")
+        self.api
+            .cycles
+            .scheduler(Handlers::default().endings())
+            .claim_due(due)
+            .await
+            .unwrap()
+            .pop()
+            .expect("it is due")
     }
 
     fn attempt(claimed: &Claimed) -> Attempt {

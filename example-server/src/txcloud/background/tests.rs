@@ -87,13 +87,13 @@ impl Setup {
 
     async fn claim_for(&self, lease: Duration) -> Option<Claimed> {
         let due = ClaimDue::new(1, lease);
-        self.api.cycles.scheduler().claim_due(due).await.unwrap().pop()
+        self.api.cycles.scheduler(Handlers::default().endings()).claim_due(due).await.unwrap().pop()
     }
 
     async fn attempt(&self, claimed: Claimed) -> Done {
-        Recorded(Judging(Arc::clone(&self.api)))
-            .attempt(Attempt::new(claimed, CancellationToken::new()))
-            .await
+        let mut handlers = Handlers::default();
+        attempts(&self.api, &mut handlers);
+        handlers.attempt(Attempt::new(claimed, CancellationToken::new())).await
     }
 
     async fn status(&self, id: &str) -> VerificationStatus {
@@ -102,7 +102,14 @@ impl Setup {
     }
 
     async fn is_over(&self, id: &str) -> bool {
-        let cycle = self.api.cycles.scheduler().get(&CycleKey::new(NAMESPACE, id)).await.unwrap().unwrap();
+        let cycle = self
+            .api
+            .cycles
+            .scheduler(Handlers::default().endings())
+            .get(&CycleKey::new(NAMESPACE, id))
+            .await
+            .unwrap()
+            .unwrap();
         matches!(cycle.state, retry_scheduler::State::Ended { .. })
     }
 }

@@ -1,6 +1,6 @@
 //! What can happen to a validation in the queue, on both databases.
 
-use retry_scheduler::{Claimed, Handler as _, RetryScheduler as _};
+use retry_scheduler::Claimed;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -45,7 +45,7 @@ impl Setup {
     }
 
     async fn asks(&self, claimed: Claimed) -> Done {
-        Recorded(Asking(Arc::clone(&self.api))).attempt(Attempt::new(claimed, CancellationToken::new())).await
+        self.attempt(claimed).await
     }
 
     fn times_asked(&self) -> usize {
@@ -53,14 +53,13 @@ impl Setup {
     }
 
     async fn is_over(&self, id: Uuid) -> bool {
-        let scheduler = self.api.cycles.scheduler();
-        let cycle = scheduler.get(&CycleKey::new(NAMESPACE, id.to_string())).await.unwrap().unwrap();
+        let cycle = self.scheduler.get(&CycleKey::new(NAMESPACE, id.to_string())).await.unwrap().unwrap();
         matches!(cycle.state, retry_scheduler::State::Ended { .. })
     }
 
     /// Whether the scheduler has a cycle of retries for it.
     async fn is_retried(&self, id: Uuid) -> bool {
-        self.api.cycles.scheduler().get(&cycles::key(id)).await.unwrap().is_some()
+        self.scheduler.get(&cycles::key(id)).await.unwrap().is_some()
     }
 }
 

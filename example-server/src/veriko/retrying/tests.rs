@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 use std::future::pending;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use account_retry_policy::{Defaults, Plan, RetryPolicyInput};
 use private_postgres::shared_database;
-use retry_scheduler::{ClaimDue, Claimed, Handler as _, ManualClock};
+use retry_scheduler::{
+    ClaimDue, Claimed, Handler as _, ManualClock, Namespaces, RetryScheduler, SchedulerErrorKind,
+};
 use tokio::sync::Notify;
-
-use super::overdue::{catch_up, catch_up_one};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -22,6 +23,8 @@ use crate::veriko::payment::restore;
 use crate::veriko::retries::{call_off, enable};
 use crate::veriko::validation::{Ending, KeptCep, Kind};
 use crate::veriko::{Caps, Outcome, RetryPolicy};
+use crate::webhooks::store::{deliveries, endpoints};
+use crate::webhooks::{Endpoint, EndpointStatus};
 use crate::worker;
 
 const INTERVAL: Duration = Duration::from_mins(10);
@@ -31,6 +34,7 @@ pub(in crate::veriko) const LEASE: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(in crate::veriko) struct Scripted {
     answers: Mutex<VecDeque<Answer>>,
+    panics: AtomicBool,
     pub(in crate::veriko) asked: Mutex<Vec<u32>>,
     begun: Notify,
 }
@@ -43,6 +47,7 @@ impl Provider for Scripted {
             self.answers.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
         };
         self.begun.notify_one();
+        assert!(!self.panics.load(Ordering::Relaxed), "as it was told to");
         match answer {
             Some(answer) => answer.into(),
             None => pending().await,
@@ -55,6 +60,9 @@ pub(in crate::veriko) struct Setup {
     pub(in crate::veriko) api: Arc<Api>,
     pub(in crate::veriko) clock: ManualClock,
     pub(in crate::veriko) provider: Arc<Scripted>,
+    handlers: Arc<Handlers>,
+    /// That of the worker.
+    pub(in crate::veriko) scheduler: Arc<dyn RetryScheduler>,
 }
 
 impl Setup {
@@ -70,7 +78,10 @@ impl Setup {
         let sealer = Arc::new(Sealer::new(None, None).unwrap());
         let mut api = Api::new(database, &Config::load(None).unwrap().veriko, webhooks, sealer).unwrap();
         (api.cycles, api.provider) = (cycles, Arc::clone(&provider) as _);
-        Self { api: Arc::new(api), clock, provider }
+        let (api, mut handlers) = (Arc::new(api), Handlers::default());
+        crate::veriko::attempts(&api, &mut handlers);
+        let scheduler = api.cycles.scheduler(handlers.endings());
+        Self { api, clock, provider, handlers: Arc::new(handlers), scheduler }
     }
 
     pub(in crate::veriko) async fn on_both() -> [Self; 2] {
@@ -130,10 +141,10 @@ impl Setup {
         attempts::of(reader.connection(), id).await.unwrap()
     }
 
-    /// The cycle that is due next, when it is.
+    /// The cycle that is due next, when it is; deliveries aside.
     pub(in crate::veriko) async fn claim(&self) -> Option<Claimed> {
-        let due = ClaimDue::new(1, LEASE);
-        self.api.cycles.scheduler().claim_due(due).await.unwrap().pop()
+        let due = ClaimDue::new(1, LEASE).namespaces(Namespaces::except(["webhook"]));
+        self.scheduler.claim_due(due).await.unwrap().pop()
     }
 
     async fn claim_next(&self) -> Claimed {
@@ -141,8 +152,8 @@ impl Setup {
         self.claim().await.expect("it is due")
     }
 
-    fn attempt(&self, claimed: Claimed) -> impl Future<Output = Done> + Send + 'static {
-        let handler = Recorded(Retrying(Arc::clone(&self.api)));
+    pub(in crate::veriko) fn attempt(&self, claimed: Claimed) -> impl Future<Output = Done> + Send + 'static {
+        let handler = Arc::clone(&self.handlers);
         async move { handler.attempt(retry_scheduler::Attempt::new(claimed, CancellationToken::new())).await }
     }
 
@@ -166,10 +177,41 @@ impl Setup {
         true
     }
 
+    /// Has an endpoint told of everything that happens to retries.
+    async fn subscribe(&self) {
+        let id = Uuid::now_v7();
+        let now = clock::timestamp();
+        let endpoint = Endpoint {
+            id,
+            account: "acme".into(),
+            url: "http://127.0.0.1:9/".into(),
+            events: ["scheduled", "resolved", "exhausted"].map(|of| format!("validation.retry.{of}")).into(),
+            description: None,
+            status: EndpointStatus::Active,
+            secret: self.api.webhooks.seal(&id.to_string(), "secret").unwrap(),
+            secret_hint: String::new(),
+            consecutive_failures: 0,
+            last_delivery_at: None,
+            created_at: now,
+            updated_at: now,
+        };
+        let mut transaction = self.api.database.begin().await.unwrap();
+        assert!(endpoints::insert(transaction.connection(), &endpoint, 1).await.unwrap());
+        transaction.commit().await.unwrap();
+    }
+
+    /// What the endpoint is told of this validation, the first first.
+    async fn told(&self, id: Uuid) -> Vec<String> {
+        let mut reader = self.api.database.read().await.unwrap();
+        let of = deliveries::Wanted { subject: Some(id.to_string()), ..Default::default() };
+        let (page, _) = deliveries::page(reader.connection(), "acme", &of, (100, 0)).await.unwrap();
+        page.into_iter().rev().map(|delivery| delivery.event).collect()
+    }
+
     /// The validation says what its cycle is, and its history is whole.
     async fn agrees(&self, id: Uuid) {
         let shown = self.shown(id).await;
-        let cycle = self.api.cycles.scheduler().get(&cycles::key(id)).await.unwrap().unwrap();
+        let cycle = self.scheduler.get(&cycles::key(id)).await.unwrap().unwrap();
         let policy = shown.retry_state.policy().unwrap();
         assert_eq!(shown.retry_state, cycles::state(&cycle, policy, &shown.retry_state));
         let plan = retry_scheduler::Plan::of_policy(policy).unwrap();
@@ -311,7 +353,7 @@ async fn an_attempt_that_is_told_to_stop_is_given_back() {
     let before = setup.shown(id).await;
     let token = CancellationToken::new();
     let attempt = retry_scheduler::Attempt::new(setup.claim_next().await, token.clone());
-    let handler = Recorded(Retrying(Arc::clone(&setup.api)));
+    let handler = Arc::clone(&setup.handlers);
     let stop = async {
         setup.provider.begun.notified().await;
         token.cancel();
@@ -332,22 +374,21 @@ async fn an_attempt_that_cannot_be_recorded_is_made_again() {
 }
 
 #[tokio::test]
-async fn what_the_worker_does_by_itself_shows_in_the_validation() {
+async fn an_attempt_without_an_outcome_shows_in_the_validation_at_once() {
     for setup in Setup::on_both().await {
+        setup.subscribe().await;
         let id = setup.validation(3, &["not_found"], &caps()).await;
-        let scheduler = setup.api.cycles.scheduler();
-        let failed = Report::failure().detail("the handler panicked");
-        setup.will_answer([Answer::NotFound]);
-        for (number, by_itself) in [(1, true), (2, false), (3, true)] {
-            let claimed = setup.claim_next().await;
-            if by_itself {
-                let Finished::Recorded(_) = scheduler.finish(&claimed, failed.clone()).await.unwrap() else {
-                    panic!("it is the only one")
-                };
-            } else {
-                setup.attempt(claimed).await;
+        setup.will_answer([Answer::NotFound, Answer::NotFound]);
+        for number in 1..=3 {
+            let mut claimed = setup.claim_next().await;
+            if number == 3 {
+                for _ in 0..worker::CRASHES {
+                    setup.clock.advance(LEASE);
+                    claimed = setup.claim().await.expect("whoever had it crashed");
+                }
             }
-            catch_up(&setup.api, Timestamp::MAX).await.unwrap();
+            setup.provider.panics.store(number == 1, Ordering::Relaxed);
+            assert!(matches!(setup.attempt(claimed).await, Done::AlreadyRecorded));
             let shown = setup.shown(id).await;
             assert_eq!(shown.etag_version, 1 + number, "one version each");
             assert_eq!(shown.status, Status::NotFound);
@@ -358,55 +399,111 @@ async fn what_the_worker_does_by_itself_shows_in_the_validation() {
             matches!(shown.retry_state, RetryState::Ended { ending: Ending::Exhausted, .. }),
             "{shown:?}"
         );
-        let told: Vec<_> =
+        let history: Vec<_> =
             setup.history(id).await.into_iter().map(|a| (a.new_status, a.error_code)).collect();
         let (internal, found) = ((None, Some("internal".to_owned())), (Some(Status::NotFound), None));
-        assert_eq!(told, [internal.clone(), found, internal]);
+        assert_eq!(history, [internal.clone(), found, internal]);
+        assert_eq!(setup.provider.asked.lock().unwrap().len(), 2, "what crashed is not tried again");
+        let [first, second, last] = &setup.told(id).await[..] else { panic!("told of each") };
+        assert_eq!(
+            [first, second, last].map(|event| &event["validation.retry.".len()..]),
+            ["scheduled", "scheduled", "exhausted"]
+        );
     }
 }
 
 #[tokio::test]
-async fn who_calls_retries_off_leaves_no_gap_in_their_history() {
+async fn a_last_attempt_that_the_worker_recorded_alone_ends_the_validations_retries_as_well() {
     for setup in Setup::on_both().await {
-        let id = setup.validation(3, &["not_found"], &caps()).await;
-        let failed = Report::failure().detail("the handler panicked");
-        let claimed = setup.claim_next().await;
-        let _ = setup.api.cycles.scheduler().finish(&claimed, failed).await.unwrap();
-        catch_up_one(&setup.api, id).await.unwrap();
-        assert!(setup.cancel(id).await);
+        setup.subscribe().await;
+        let id = setup.validation(2, &["not_found"], &caps()).await;
+        for number in 1..=2 {
+            let claimed = setup.claim_next().await;
+            let finished = setup.scheduler.finish(&claimed, Report::crashed()).await.unwrap();
+            assert!(matches!(finished, Finished::Recorded(_)), "{finished:?}");
+            assert_eq!(setup.shown(id).await.etag_version, number, "only the last one ends them");
+        }
         setup.agrees(id).await;
+        let shown = setup.shown(id).await;
+        assert!(
+            matches!(
+                shown.retry_state,
+                RetryState::Ended { ending: Ending::Exhausted, attempts_completed: 2, .. }
+            ),
+            "{shown:?}"
+        );
+        assert_eq!(setup.told(id).await, ["validation.retry.exhausted"]);
+    }
+}
+
+#[tokio::test]
+async fn a_history_has_no_gap_after_attempts_that_the_worker_recorded_alone() {
+    for setup in Setup::on_both().await {
+        for what in ["an attempt", "a change", "a cancel"] {
+            let id = setup.validation(3, &["not_found"], &caps()).await;
+            let _ = setup.scheduler.finish(&setup.claim_next().await, Report::failure()).await.unwrap();
+            assert_eq!(setup.shown(id).await.etag_version, 1, "it does not know yet");
+            match what {
+                "an attempt" => {
+                    setup.will_answer([Answer::NotFound]);
+                    setup.attempt(setup.claim_next().await).await;
+                }
+                "a change" => assert!(setup.change(id, &policy(2, &["not_found"])).await),
+                _ => assert!(setup.cancel(id).await),
+            }
+            setup.agrees(id).await;
+            setup.cancel(id).await;
+        }
     }
 }
 
 #[tokio::test]
 async fn a_cycle_that_outlived_its_validation_is_shown_as_exhausted() {
     for setup in Setup::on_both().await {
+        setup.subscribe().await;
         let id = setup.validation(3, &["not_found"], &caps()).await;
         setup.clock.advance(Duration::from_hours(8 * 24));
         assert!(setup.claim().await.is_none(), "it is too late for any attempt");
-        catch_up(&setup.api, Timestamp::MAX).await.unwrap();
         let shown = setup.shown(id).await;
         let RetryState::Ended { ending: Ending::Exhausted, attempts_completed: 0, .. } = shown.retry_state
         else {
             panic!("{shown:?}")
         };
         setup.agrees(id).await;
+        assert_eq!(setup.told(id).await, ["validation.retry.exhausted"]);
     }
 }
 
 #[tokio::test]
-async fn what_only_waits_for_its_turn_stays_as_it_is() {
+async fn a_cycle_that_an_operator_cancels_is_shown_as_cancelled_and_told_nobody() {
     for setup in Setup::on_both().await {
-        let mut waiting = Vec::new();
-        for _ in 0..3 {
-            waiting.push(setup.validation(3, &["not_found"], &caps()).await);
-        }
-        setup.claim_next().await;
-        catch_up(&setup.api, Timestamp::MAX).await.unwrap();
-        for id in waiting {
-            assert_eq!(setup.shown(id).await.etag_version, 1, "one runs, the others are due");
-        }
+        setup.subscribe().await;
+        let id = setup.validation(3, &["not_found"], &caps()).await;
+        let _ = setup.scheduler.cancel(&cycles::key(id)).await.unwrap();
+        let shown = setup.shown(id).await;
+        assert!(
+            matches!(shown.retry_state, RetryState::Ended { ending: Ending::Cancelled, .. }),
+            "{shown:?}"
+        );
+        setup.agrees(id).await;
+        assert_eq!(setup.told(id).await, [""; 0]);
     }
+}
+
+/// Whoever has the validation may be about to wait for the cycle.
+#[tokio::test]
+async fn a_cycle_does_not_end_while_somebody_has_its_validation_nor_does_it_wait_for_them() {
+    let setup = Setup::on(&shared_database()).await;
+    let id = setup.validation(3, &["not_found"], &caps()).await;
+    let mut transaction = setup.api.database.begin().await.unwrap();
+    validations::lock(transaction.connection(), None, id).await.unwrap().unwrap();
+    let error = setup.scheduler.cancel(&cycles::key(id)).await.unwrap_err();
+    assert_eq!(error.kind(), SchedulerErrorKind::HookFailed);
+    drop(transaction);
+    setup.agrees(id).await;
+    // Until the rollback has reached the server.
+    while setup.scheduler.cancel(&cycles::key(id)).await.is_err() {}
+    setup.agrees(id).await;
 }
 
 #[tokio::test]
@@ -423,17 +520,21 @@ async fn what_is_beyond_the_days_allowance_waits_for_the_next_day() {
         assert!(retry_in <= Duration::from_hours(24) && !retry_in.is_zero(), "{retry_in:?}");
         assert_eq!(setup.provider.asked.lock().unwrap().len(), 2, "nobody was asked");
 
-        // As the worker does.
-        let _ = setup.api.cycles.scheduler().defer(&claimed, retry_in).await.unwrap();
-        catch_up(&setup.api, Timestamp::MAX).await.unwrap();
         let shown = setup.shown(id).await;
-        let due = cycles::timestamp(retry_scheduler::Clock::now(&setup.clock) + retry_in);
+        let end_of_day = usage::end_of_day(clock::timestamp());
         assert!(
             matches!(shown.retry_state, RetryState::Active { attempts_completed: 2, next_attempt_at, .. }
-                if next_attempt_at.as_second() == due.as_second()),
+                if next_attempt_at == end_of_day),
             "{shown:?}"
         );
-        setup.agrees(id).await;
+        // Once more, after a crash: there is nothing new to show.
+        setup.attempt(claimed.clone()).await;
+        assert_eq!(setup.shown(id).await, shown);
+        // Nor is there to who does not hold the cycle any more.
+        assert!(setup.cancel(id).await);
+        let cancelled = setup.shown(id).await;
+        setup.attempt(claimed).await;
+        assert_eq!(setup.shown(id).await, cancelled);
     }
 }
 
@@ -452,7 +553,8 @@ async fn whatever_happens_at_once_the_validation_says_what_its_cycle_is() {
                 others.push(tokio::spawn(async move {
                     match n {
                         0 => setup.cancel(id).await,
-                        1 => catch_up(&setup.api, Timestamp::MAX).await.is_ok(),
+                        // An operator: refused while one of the others has the validation.
+                        1 => setup.scheduler.cancel(&cycles::key(id)).await.is_ok(),
                         _ => setup.change(id, &policy(n + 1, &["not_found"])).await,
                     }
                 }));

@@ -131,6 +131,18 @@ pub(in crate::veriko) async fn lock(
     row.map(Validation::try_from).transpose()
 }
 
+/// Fails where somebody else has [locked](lock) it, for who must not wait for them. On SQLite nobody else has: there is one
+/// writer.
+pub(in crate::veriko) async fn refuse_locked(connection: Connection<'_>, id: Uuid) -> sqlx::Result<()> {
+    match connection {
+        Connection::Sqlite(_) => Ok(()),
+        Connection::Postgres(connection) => {
+            let lock = sqlx::query("SELECT 1 FROM validations WHERE id = $1 FOR NO KEY UPDATE NOWAIT");
+            lock.bind(id.to_string()).execute(connection).await.map(drop)
+        }
+    }
+}
+
 /// Writes what an answer, or a change of its retries, made of a validation that is [locked](lock), under its next version.
 pub(in crate::veriko) async fn update(
     mut connection: Connection<'_>,
@@ -194,26 +206,6 @@ pub(in crate::veriko) async fn list(
     })?;
     let validations = rows.into_iter().map(Validation::try_from).collect::<sqlx::Result<_>>()?;
     Ok((validations, column(total)?))
-}
-
-/// Those whose next attempt was due before this time and is not recorded, the longest due first, from behind `after` on.
-pub(in crate::veriko) async fn overdue(
-    connection: Connection<'_>,
-    before: Timestamp,
-    after: (Timestamp, Uuid),
-    limit: u32,
-) -> sqlx::Result<Vec<Validation>> {
-    let rows: Vec<Row> = on!(connection, c => sqlx::query_as(concat!(
-        "SELECT ", columns!(), " FROM validations
-         WHERE retry_state = 'pending' AND retry_next_at < $1 AND (retry_next_at, id) > ($2, $3)
-         ORDER BY retry_next_at, id LIMIT $4",
-    ))
-    .bind(before.as_millisecond())
-    .bind(after.0.as_millisecond())
-    .bind(after.1.to_string())
-    .bind(i64::from(limit))
-    .fetch_all(c).await)?;
-    rows.into_iter().map(Validation::try_from).collect()
 }
 
 /// A list with commas around each, or none.

@@ -195,21 +195,6 @@ pub(in crate::webhooks) async fn record(
     .execute(c).await.map(drop))
 }
 
-/// Those that were due before this time and are not over, from behind `after` on.
-pub(in crate::webhooks) async fn overdue(
-    connection: Connection<'_>,
-    before_ms: i64,
-    after: DeliveryId,
-    limit: u32,
-) -> sqlx::Result<Vec<DeliveryId>> {
-    let ids: Vec<i64> = on!(connection, c => sqlx::query_scalar(
-        "SELECT id FROM webhook_deliveries
-         WHERE status IN ('pending', 'retrying') AND COALESCE(next_retry_at, created_at) < $1 AND id > $2
-         ORDER BY id LIMIT $3",
-    ).bind(before_ms).bind(after.0).bind(i64::from(limit)).fetch_all(c).await)?;
-    Ok(ids.into_iter().map(DeliveryId).collect())
-}
-
 /// One whose endpoint is gone goes too; of any other that is not over, nothing more is sent.
 pub(in crate::webhooks) async fn give_up(
     mut connection: Connection<'_>,

@@ -243,7 +243,13 @@ impl Run {
             probe.fail(format_args!("finish_in of a running attempt was {answer:?}"))
         };
         let seen = probe.unfailing(scheduler.get_in(connection, &cycle.key).await, "get_in");
+        let number = cycle.attempts;
         probe.same(&seen, &Some(cycle), "a cycle in the transaction that finished its attempt");
+        let attempts = scheduler.attempts_in(connection, &claim.cycle.key, 0, usize::MAX).await;
+        let numbers: Vec<_> =
+            probe.unfailing(attempts, "attempts_in").iter().map(|attempt| attempt.number).collect();
+        let recorded = (1..=number).collect();
+        probe.same(&numbers, &recorded, "the attempts in the transaction that recorded the last one");
         let answer = scheduler.finish_in(connection, claim, report(Verdict::Failure)).await;
         probe.same(&probe.unfailing(answer, "finish_in"), &Finished::Stale, "finish_in for the second time");
     }
