@@ -431,7 +431,7 @@ impl TransactionalScheduler<PgConnection> for PostgresScheduler {
         limit: usize,
     ) -> Result<Vec<AttemptRecord>, SchedulerError> {
         key.check()?;
-        self.borrow(connection, None).await?;
+        self.borrow(connection, None, false).await?;
         verbs::attempts(connection, key, after, limit).await
     }
 }
