@@ -47,8 +47,8 @@ pub trait ClaimsInTransaction: Store {
 
     /// Begins a transaction and asks for the right to run in it.
     ///
-    /// If the database supports it, it ends a transaction whose client is silent for `transaction_time`. `request.lease` is not
-    /// used.
+    /// If the database supports it, it ends a transaction whose client is silent for longer than `transaction_time`.
+    /// `request.lease` is not used.
     fn claim_in_transaction(
         &self,
         request: ClaimRequest,

@@ -22,6 +22,10 @@ use crate::store::co_commit::{CompletedClaim, Written};
 use crate::store::seen::{Seen, SeenState};
 use crate::store::{Checkpoint, ClaimToken, Fence, Outcome, RecordId, Tombstone};
 
+/// How long the server waits for a silent client beyond `transaction_time`. The layer rolls back at that time. If the server
+/// ended the session in the same moment, its locks would still be there when the request is answered.
+const SILENT_FOR: Duration = Duration::from_millis(500);
+
 /// The statements, built once for each store.
 #[derive(Debug)]
 pub(crate) struct Names {
@@ -79,11 +83,11 @@ impl Names {
     ///
     /// - The level is READ COMMITTED, because a claim must see what was committed before it got the lock. After this text the
     ///   handler cannot change it (error 25001).
-    /// - If the client is gone, the server ends the transaction: within a second if a statement runs, and after
-    ///   `transaction_time` if the client is silent.
+    /// - If the client is gone, the server ends the transaction: within a second if a statement runs, and
+    ///   [`SILENT_FOR`] after `transaction_time` if the client is silent.
     /// - The mark is empty if somebody else has the lock. It is set before the savepoint, so a rollback to that keeps it.
     pub(crate) fn begin_claim(&self, mark: &str, record: RecordId, transaction_time: Duration) -> String {
-        let millis = transaction_time.as_millis().clamp(1, i32::MAX as u128);
+        let millis = transaction_time.saturating_add(SILENT_FOR).as_millis().min(i32::MAX as u128);
         let checks =
             if self.checks_clients { "SET LOCAL client_connection_check_interval = '1s'; " } else { "" };
         let lock = self.lock_of(record);
