@@ -15,11 +15,12 @@ use pin_project_lite::pin_project;
 
 use crate::error::BoxError;
 
-/// A body that the layer can replace: it reads the body to hash or store it, and passes on another one of the same type.
+/// A body that the layer can replace: it reads the body to hash or store it, and passes on another
+/// one of the same type.
 ///
-/// The type is the same on both sides of the layer, so a request that the layer does not look at passes untouched and
-/// without an allocation. Wrap a body that cannot be made from bytes, such as hyper's `Incoming`, in a [`ReplayBody`]
-/// outside the layer.
+/// The type is the same on both sides of the layer, so a request that the layer does not look at
+/// passes untouched and without an allocation. Wrap a body that cannot be made from bytes, such as
+/// hyper's `Incoming`, in a [`ReplayBody`] outside the layer.
 #[diagnostic::on_unimplemented(
     message = "the idempotency layer cannot make a body of type `{Self}`",
     note = "for axum's bodies enable the feature `axum` of `idempotency-layer`, for tonic's the feature `tonic`",
@@ -31,12 +32,12 @@ pub trait Replayable: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + Send +
 }
 
 pin_project! {
-    /// A body that the layer has read completely or in part. It yields the bytes that were read, then the rest, then the
-    /// trailers.
+    /// A body that the layer has read completely or in part. It yields the bytes that were read,
+    /// then the rest, then the trailers.
     ///
-    /// It is also the wrapper for bodies that cannot be made from bytes, such as hyper's. Do not wrap axum's bodies; enable
-    /// the feature `axum` instead. Without it the layer sees the path that `nest` has stripped, under which two
-    /// resources look the same.
+    /// It is also the wrapper for bodies that cannot be made from bytes, such as hyper's. Do not
+    /// wrap axum's bodies; enable the feature `axum` instead. Without it the layer sees the path
+    /// that `nest` has stripped, under which two resources look the same.
     ///
     /// ```
     /// use hyper::body::Incoming;
@@ -67,7 +68,8 @@ impl<B> ReplayBody<B> {
         Self { data: None, rest: Some(body), trailers: None, broke_off: None }
     }
 
-    /// Wraps a body that was not read yet. Sets `broke_off` if the body breaks off while it is read.
+    /// Wraps a body that was not read yet. Sets `broke_off` if the body breaks off while it is
+    /// read.
     pub(crate) fn watched(body: B, broke_off: Arc<AtomicBool>) -> Self {
         Self { broke_off: Some(broke_off), ..Self::new(body) }
     }
@@ -228,8 +230,8 @@ pub(crate) async fn read<B: Replayable>(body: &mut B, limit: usize) -> Read {
     Read::Whole(read.into_bytes(), trailers)
 }
 
-/// Distinguishes a length limit outside the layer from a body that broke off. Middleware and frameworks
-/// wrap the error of a limit, so all of its sources are checked.
+/// Distinguishes a length limit outside the layer from a body that broke off. Middleware and
+/// frameworks wrap the error of a limit, so all of its sources are checked.
 pub(crate) fn failed(error: BoxError) -> Read {
     let mut cause: Option<&(dyn Error + 'static)> = Some(&*error);
     while let Some(error_or_cause) = cause {

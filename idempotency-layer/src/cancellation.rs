@@ -1,4 +1,5 @@
-//! The state that the future of a request shares with its engine, because the future may be dropped.
+//! The state that the future of a request shares with its engine, because the future may be
+//! dropped.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -6,7 +7,8 @@ use tokio::sync::Notify;
 
 /// Whether a request holds a claim, and whether its client disconnected.
 ///
-/// The engine writes the former, and the response future reads it when it is dropped. The latter goes the other way.
+/// The engine writes the former, and the response future reads it when it is dropped. The latter
+/// goes the other way.
 #[derive(Debug, Default)]
 pub(crate) struct CancellationState {
     holds_claim: AtomicBool,

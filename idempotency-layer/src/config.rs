@@ -51,8 +51,8 @@ pub(crate) struct InTransaction<St> {
     pub(crate) time: Duration,
 }
 
-/// [`ClaimsInTransaction::claim_in_transaction`](crate::ClaimsInTransaction::claim_in_transaction) as a
-/// pointer, so that the layer does not require the trait of every store.
+/// [`ClaimsInTransaction::claim_in_transaction`](crate::ClaimsInTransaction::claim_in_transaction)
+/// as a pointer, so that the layer does not require the trait of every store.
 pub(crate) type ClaimIn<St> =
     fn(
         &St,
@@ -70,28 +70,32 @@ pub enum OnDisconnect {
     /// The request finishes on the runtime, and a retry gets its response.
     #[default]
     Finish,
-    /// The layer drops the handler at its next await, or the response that it is reading. Then it releases the claim, and a
-    /// retry runs the handler again. Use it for handlers that leave nothing behind when they are dropped.
+    /// The layer drops the handler at its next await, or the response that it is reading. Then it
+    /// releases the claim, and a retry runs the handler again. Use it for handlers that leave
+    /// nothing behind when they are dropped.
     Cancel,
 }
 
-/// What to do with a keyed request while the store is not reached ([`StoreErrorKind::Unavailable`]).
+/// What to do with a keyed request while the store is not reached
+/// ([`StoreErrorKind::Unavailable`]).
 ///
-/// If the store is reached but is full, or cannot read the record, the layer answers 503 under either policy.
+/// If the store is reached but is full, or cannot read the record, the layer answers 503 under
+/// either policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnStoreFailure {
-    /// The layer answers 503. A request that cannot be recorded does not run, and a response that was not recorded is
-    /// not sent.
+    /// The layer answers 503. A request that cannot be recorded does not run, and a response that
+    /// was not recorded is not sent.
     #[default]
     Refuse,
-    /// The request runs as if it had no key, and a response that could not be recorded is sent nevertheless. A retry
-    /// may run again.
+    /// The request runs as if it had no key, and a response that could not be recorded is sent
+    /// nevertheless. A retry may run again.
     PassThrough,
 }
 
 impl<St> Config<St> {
-    /// Returns whether a request runs without the store. A store that answers that it is full was reached.
+    /// Returns whether a request runs without the store. A store that answers that it is full was
+    /// reached.
     pub(crate) fn passes_through(&self, error: &StoreError) -> bool {
         self.on_store_failure == OnStoreFailure::PassThrough && error.kind() == StoreErrorKind::Unavailable
     }

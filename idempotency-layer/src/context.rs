@@ -17,7 +17,8 @@ use crate::fingerprint::Fingerprint;
 use crate::key::Key;
 use crate::store::{Checkpoint, Fenced, RecordId, Run};
 
-/// The handler's view of its key: an extension of every request that runs under a claim, and an extractor of axum.
+/// The handler's view of its key: an extension of every request that runs under a claim, and an
+/// extractor of axum.
 ///
 /// A request without a key, or one that the layer does not look at, has none.
 ///
@@ -44,35 +45,41 @@ impl Idempotency {
         Self(request)
     }
 
-    /// Returns the key that the client sent. Keep it out of logs: clients put meaning into their keys.
+    /// Returns the key that the client sent. Keep it out of logs: clients put meaning into their
+    /// keys.
     pub fn key(&self) -> &Key {
         self.0.key()
     }
 
     /// Returns the number of claims of this request, including this one: 1 on a first run.
     ///
-    /// The count belongs to the record, and starts again when the record is forgotten. A run that ends without a stored
-    /// response, such as a 503, is forgotten if it left no [`checkpoint`](Self::checkpoint), so the next attempt is 1 again.
-    /// If it left one, the count goes on. It also goes on after a run whose process died, and it does not say whether that
+    /// The count belongs to the record, and starts again when the record is forgotten. A run that
+    /// ends without a stored response, such as a 503, is forgotten if it left no
+    /// [`checkpoint`](Self::checkpoint), so the next attempt is 1 again. If it left one, the count
+    /// goes on. It also goes on after a run whose process died, and it does not say whether that
     /// run reached the handler.
     pub fn attempt(&self) -> u32 {
         self.0.run().attempt
     }
 
-    /// Returns a key for the next service: 64 hexadecimal digits that tell nothing of the client's key.
+    /// Returns a key for the next service: 64 hexadecimal digits that tell nothing of the client's
+    /// key.
     ///
-    /// It is the same on every attempt of this request, and different for each `label`. It depends on the request's
-    /// [`Fingerprint`]: once the record is forgotten, the client may use its key for another request, which then gets other
-    /// derived keys. So the next service does not mistake one request for the other.
+    /// It is the same on every attempt of this request, and different for each `label`. It depends
+    /// on the request's [`Fingerprint`]: once the record is forgotten, the client may use its key
+    /// for another request, which then gets other derived keys. So the next service does not
+    /// mistake one request for the other.
     ///
-    /// A retry gets other keys if a deploy changed the contract's [`FingerprintMode`](crate::FingerprintMode) since the first
-    /// attempt. Under [`FingerprintMode::None`](crate::FingerprintMode::None), every request with the key has the same ones.
+    /// A retry gets other keys if a deploy changed the contract's
+    /// [`FingerprintMode`](crate::FingerprintMode) since the first attempt. Under
+    /// [`FingerprintMode::None`](crate::FingerprintMode::None), every request with the key has the
+    /// same ones.
     pub fn derive(&self, label: &str) -> String {
         hex(&self.digest(label))
     }
 
-    /// Returns a key for the next service in the form of a UUID, for services that ask for one. It changes when
-    /// [`derive`](Self::derive)'s does.
+    /// Returns a key for the next service in the form of a UUID, for services that ask for one. It
+    /// changes when [`derive`](Self::derive)'s does.
     ///
     /// It is a UUID of version 8 (RFC 9562, section 5.8), with 122 bits of a SHA-256 digest.
     ///
@@ -102,17 +109,18 @@ impl Idempotency {
         self.0.run().checkpoint.as_ref()
     }
 
-    /// Records that a step was done, in place of the previous checkpoint. The next attempt, after a crash or after a
-    /// response that was not stored, finds it in [`recovered`](Self::recovered).
+    /// Records that a step was done, in place of the previous checkpoint. The next attempt, after a
+    /// crash or after a response that was not stored, finds it in [`recovered`](Self::recovered).
     ///
-    /// The step and its checkpoint are not atomic: after a crash between them, the next attempt repeats the step. Give a
-    /// [derived](Self::derive) key to the service that carries it out.
+    /// The step and its checkpoint are not atomic: after a crash between them, the next attempt
+    /// repeats the step. Give a [derived](Self::derive) key to the service that carries it out.
     ///
     /// # Errors
     ///
     /// - [`Stale`](CheckpointError::Stale) if another run holds the claim. Stop then.
-    /// - [`Store`](CheckpointError::Store) if the store was not reached, and always in a
-    ///   [claim in the transaction](crate::Builder::claim_in_transaction), whose checkpoint could not outlive it.
+    /// - [`Store`](CheckpointError::Store) if the store was not reached, and always in a [claim in
+    ///   the transaction](crate::Builder::claim_in_transaction), whose checkpoint could not outlive
+    ///   it.
     ///
     /// # Cancel safety
     ///

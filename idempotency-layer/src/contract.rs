@@ -27,8 +27,9 @@ use crate::rejection::{Rejection, RejectionKind};
 
 /// What an API promises about its idempotency keys.
 ///
-/// A contract states what a key looks like, what it is bound to, which requests and responses it concerns, and how
-/// rejections are written. Start from a preset. Every setter takes the contract by value and returns it:
+/// A contract states what a key looks like, what it is bound to, which requests and responses it
+/// concerns, and how rejections are written. Start from a preset. Every setter takes the contract
+/// by value and returns it:
 ///
 /// ```
 /// use std::time::Duration;
@@ -64,8 +65,8 @@ use crate::rejection::{Rejection, RejectionKind};
 /// | error body | `{"errors":[…]}` | `{"error":"…"}` | `{"error":{…}}` | `application/problem+json` | `{"error":{…}}` |
 /// | kept for | 24 h | 24 h | 24 h | 24 h | 24 h |
 ///
-/// "Compared" names what must be equal for a retry to be the same request, besides method, path and query.
-/// [`grpc`](Self::grpc), for gRPC services, has its own tables.
+/// "Compared" names what must be equal for a retry to be the same request, besides method, path and
+/// query. [`grpc`](Self::grpc), for gRPC services, has its own tables.
 #[derive(Clone)]
 pub struct Contract {
     pub(crate) header: HeaderName,
@@ -124,8 +125,8 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The header with which most APIs mark a replay.
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// The headers that are never replayed, because they belong to one connection, moment, session or login (RFC 9110,
-/// sections 7.6.1, 6.6.1 and 11; RFC 6265).
+/// The headers that are never replayed, because they belong to one connection, moment, session or
+/// login (RFC 9110, sections 7.6.1, 6.6.1 and 11; RFC 6265).
 const OMITTED: [HeaderName; 13] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -188,8 +189,8 @@ impl Contract {
         self
     }
 
-    /// Sets the methods that the layer looks at. On other methods the header means nothing, and handlers are offered no
-    /// transaction.
+    /// Sets the methods that the layer looks at. On other methods the header means nothing, and
+    /// handlers are offered no transaction.
     #[must_use]
     pub fn methods(mut self, methods: &[Method]) -> Self {
         self.methods = Some(methods.to_vec());
@@ -203,7 +204,8 @@ impl Contract {
         self
     }
 
-    /// Sets how requests with the same key are compared. With [`FingerprintMode::None`] the layer does not read the body.
+    /// Sets how requests with the same key are compared. With [`FingerprintMode::None`] the layer
+    /// does not read the body.
     #[must_use]
     pub fn fingerprint(mut self, mode: FingerprintMode) -> Self {
         self.fingerprint = mode;
@@ -252,14 +254,16 @@ impl Contract {
         self
     }
 
-    /// Excludes a header of the response from the record, such as the remaining requests of a rate limit.
+    /// Excludes a header of the response from the record, such as the remaining requests of a rate
+    /// limit.
     #[must_use]
     pub fn omit_header(mut self, name: HeaderName) -> Self {
         self.omitted.insert(name);
         self
     }
 
-    /// Stores a header that presets exclude, such as `Date`, `Set-Cookie`, or a header of authentication.
+    /// Stores a header that presets exclude, such as `Date`, `Set-Cookie`, or a header of
+    /// authentication.
     #[must_use]
     pub fn keep_header(mut self, name: &HeaderName) -> Self {
         self.omitted.remove(name);
@@ -268,23 +272,24 @@ impl Contract {
 
     /// Sets how long a record is kept after its first claim: 24 h in every preset.
     ///
-    /// It must be longer than a handler can take. A record that expires before it is completed replays nothing.
+    /// It must be longer than a handler can take. A record that expires before it is completed
+    /// replays nothing.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
     }
 
-    /// Sets the page where clients read about keys. Every rejection carries `Link: <uri>; rel="describedby"`, and problem
-    /// details carry the URI as their `type`.
+    /// Sets the page where clients read about keys. Every rejection carries
+    /// `Link: <uri>; rel="describedby"`, and problem details carry the URI as their `type`.
     #[must_use]
     pub fn documentation(mut self, uri: Uri) -> Self {
         self.documentation = Some(uri);
         self
     }
 
-    /// Sets the function that renders a rejection as a response. The layer adds `Retry-After`, the link to the
-    /// documentation, the replay mark and the echo.
+    /// Sets the function that renders a rejection as a response. The layer adds `Retry-After`, the
+    /// link to the documentation, the replay mark and the echo.
     #[must_use]
     pub fn rejection(
         mut self,

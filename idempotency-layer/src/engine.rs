@@ -71,7 +71,8 @@ pub(crate) fn admit<St, B, R: Replayable>(
     mut request: Request<B>,
 ) -> Admission<St, B, R> {
     let contract = &config.contract;
-    // An outer layer has claimed this request already. A second claim would find that one in flight.
+    // An outer layer has claimed this request already. A second claim would find that one in
+    // flight.
     if !contract.concerns(request.method()) || request.extensions().get::<Idempotency>().is_some() {
         return Admission::Bypass(request);
     }
@@ -208,9 +209,8 @@ impl<St: Store> Engine<St> {
         async move {
             let mut inner = Callee::ready(inner);
             // Dropped here while reading or waiting: this request holds no claim. Killed here while
-            // claiming: at worst the claim becomes an orphan.
-            // The block ends the life of everything about the claim. Whatever outlived it would take
-            // room in the future of every request.
+            // claiming: at worst the claim becomes an orphan. The block ends the life of everything
+            // about the claim. Whatever outlived it would take room in the future of every request.
             let next = {
                 let mut asking = pin!(self.ask_for_claim(&mut request));
                 let asked = poll_fn(|cx| {
@@ -253,8 +253,8 @@ impl<St: Store> Engine<St> {
             claimed.upload = self.watch_upload(&mut request);
             request.extensions_mut().insert(self.context());
             claimed.transaction = St::offer_transaction(&self.config.store, request.extensions_mut());
-            // The handler's future has its own box because its size is unknown, and a replay does not
-            // need it. A panic in `call` is treated like a panic in the future.
+            // The handler's future has its own box because its size is unknown, and a replay does
+            // not need it. A panic in `call` is treated like a panic in the future.
             match catch_unwind(AssertUnwindSafe(move || Box::pin(inner.call(request)))) {
                 Ok(handler) => claimed.run(handler).await,
                 Err(panic) => Box::pin(claimed.settle(Ended::Panicked(panic))).await,
@@ -317,8 +317,8 @@ impl<St: Store> Engine<St> {
         }
     }
 
-    /// Drives a future to its end. Returns `None` if the request is cancelled first, because its client
-    /// disconnected under [`OnDisconnect::Cancel`].
+    /// Drives a future to its end. Returns `None` if the request is cancelled first, because its
+    /// client disconnected under [`OnDisconnect::Cancel`].
     fn unless_cancelled<F: Future + Unpin>(&self, mut future: F) -> impl Future<Output = Option<F::Output>> {
         let cancels = self.config.on_disconnect == OnDisconnect::Cancel;
         let mut cancelled = cancels.then(|| Box::pin(self.cancellation.cancelled()));
@@ -330,7 +330,8 @@ impl<St: Store> Engine<St> {
         })
     }
 
-    /// Answers a request that does not run: the record is finished, or another request holds the claim.
+    /// Answers a request that does not run: the record is finished, or another request holds the
+    /// claim.
     fn answer_without_running<R: Replayable>(&self, claim: &Claim) -> Response<R> {
         match claim {
             Claim::Replay { response, expires_in } => self.replay(response, *expires_in),

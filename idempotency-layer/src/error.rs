@@ -7,7 +7,8 @@ pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// An error of a store.
 ///
-/// [`kind`](Self::kind) returns what the caller can conclude from it, and [`source`](Error::source) the cause.
+/// [`kind`](Self::kind) returns what the caller can conclude from it, and [`source`](Error::source)
+/// the cause.
 pub struct StoreError {
     kind: StoreErrorKind,
     source: Option<BoxError>,
@@ -17,15 +18,15 @@ pub struct StoreError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// The store was not reached, or its answer was lost. It is unknown whether the verb took effect. It is safe to repeat
-    /// it with the same token or fence.
+    /// The store was not reached, or its answer was lost. It is unknown whether the verb took
+    /// effect. It is safe to repeat it with the same token or fence.
     Unavailable,
     /// The store has no room. The verb did not take effect.
     Full,
     /// The store cannot read or hold this record. The verb did not take effect.
     Invalid,
-    /// The handler's transaction could not be committed and was rolled back, because a statement in it or a constraint had
-    /// failed.
+    /// The handler's transaction could not be committed and was rolled back, because a statement in
+    /// it or a constraint had failed.
     RolledBack,
 }
 

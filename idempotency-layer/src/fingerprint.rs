@@ -13,8 +13,8 @@ use crate::key::Bind;
 
 /// Which requests under one key count as the same request.
 ///
-/// Method, original path and query are compared byte for byte, also if the key is not [bound](crate::Bind) to them. No
-/// query equals an empty query.
+/// Method, original path and query are compared byte for byte, also if the key is not
+/// [bound](crate::Bind) to them. No query equals an empty query.
 ///
 /// | | the same request has | not distinguished |
 /// |---|---|---|
@@ -22,31 +22,33 @@ use crate::key::Bind;
 /// | [`Canonical`](Self::Canonical) | the same method, path, query and content of the body | headers, two types of JSON, two types of multipart |
 /// | [`None`](Self::None) | any request with the key | everything |
 ///
-/// No header is part of a fingerprint, not even `Content-Type` or `Content-Encoding`, because a proxy may rewrite them between
-/// two tries.
+/// No header is part of a fingerprint, not even `Content-Type` or `Content-Encoding`, because a
+/// proxy may rewrite them between two tries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FingerprintMode {
-    /// Compares the bytes of the body, in one pass and without an allocation. For clients whose retries send the same
-    /// bytes.
+    /// Compares the bytes of the body, in one pass and without an allocation. For clients whose
+    /// retries send the same bytes.
     #[default]
     Raw,
     /// Compares the content of the body. For clients that serialise the body again for each try.
     ///
-    /// - `application/json` and `+json`: the order of members and white space are ignored. Strings are compared by value
-    ///   (`"\u0041"` equals `"A"`), numbers by their text: 10000000000000001 differs from 10000000000000000, and 1.0, 1
-    ///   and 1e0 are three numbers, because a handler may distinguish them.
-    /// - `multipart/*`: the boundary, the preamble and the epilogue are ignored. Parts are compared byte for byte and in
-    ///   their order.
-    /// - Every other body is compared byte for byte. So are bodies that do not parse, JSON with a repeated name in an
-    ///   object or nested deeper than 128, a body with a `Content-Encoding`, and a request with two `Content-Type` fields:
-    ///   parsers may disagree about their content.
+    /// - `application/json` and `+json`: the order of members and white space are ignored. Strings
+    ///   are compared by value (`"\u0041"` equals `"A"`), numbers by their text: 10000000000000001
+    ///   differs from 10000000000000000, and 1.0, 1 and 1e0 are three numbers, because a handler
+    ///   may distinguish them.
+    /// - `multipart/*`: the boundary, the preamble and the epilogue are ignored. Parts are compared
+    ///   byte for byte and in their order.
+    /// - Every other body is compared byte for byte. So are bodies that do not parse, JSON with a
+    ///   repeated name in an object or nested deeper than 128, a body with a `Content-Encoding`,
+    ///   and a request with two `Content-Type` fields: parsers may disagree about their content.
     Canonical,
     /// Compares nothing: every request with the key is the same request.
     None,
 }
 
-/// The fingerprint of a request: a scheme, which names the algorithm and its version, and a SHA-256 digest.
+/// The fingerprint of a request: a scheme, which names the algorithm and its version, and a SHA-256
+/// digest.
 ///
 /// The layer computes it. A store keeps the bytes of [`to_bytes`](Self::to_bytes) and compares with
 /// [`matches`](Self::matches).
@@ -73,11 +75,13 @@ impl Fingerprint {
 
     /// Returns whether the two stand for the same request.
     ///
-    /// Fingerprints of different schemes cannot be compared and match. [`NONE`](Self::NONE) matches every other.
+    /// Fingerprints of different schemes cannot be compared and match. [`NONE`](Self::NONE) matches
+    /// every other.
     ///
-    /// Schemes differ if a deploy changed the mode or the algorithm between a request and its retry. If the layer refused
-    /// that retry, the client would take a new key, and the effect would happen twice. A wrong replay is less likely: it needs
-    /// a client that uses one key for two requests during the deploy.
+    /// Schemes differ if a deploy changed the mode or the algorithm between a request and its
+    /// retry. If the layer refused that retry, the client would take a new key, and the effect
+    /// would happen twice. A wrong replay is less likely: it needs a client that uses one key for
+    /// two requests during the deploy.
     ///
     /// `==` is stricter: it compares the bytes.
     pub fn matches(&self, other: &Self) -> bool {
@@ -91,15 +95,16 @@ impl Fingerprint {
         bytes
     }
 
-    /// Returns the fingerprint that a store kept. Every value is valid. A scheme that this version does not know matches as
-    /// described at [`matches`](Self::matches).
+    /// Returns the fingerprint that a store kept. Every value is valid. A scheme that this version
+    /// does not know matches as described at [`matches`](Self::matches).
     pub fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
         let [scheme, digest @ ..] = bytes;
         Self { scheme, digest }
     }
 }
 
-/// Shows the scheme and the first four bytes: enough to tell two apart in a log, but too few to find a body by.
+/// Shows the scheme and the first four bytes: enough to tell two apart in a log, but too few to
+/// find a body by.
 impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Fingerprint({}:", self.scheme)?;
@@ -110,10 +115,11 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// Computes the fingerprint of a request. `Raw` copies and allocates nothing; `Canonical` takes memory in proportion to
-/// the body.
+/// Computes the fingerprint of a request. `Raw` copies and allocates nothing; `Canonical` takes
+/// memory in proportion to the body.
 ///
-/// If the key is bound to method and path, they are left out, because the record's name covers them.
+/// If the key is bound to method and path, they are left out, because the record's name covers
+/// them.
 pub(crate) fn fingerprint(
     mode: FingerprintMode,
     bind: Bind,
@@ -141,11 +147,13 @@ pub(crate) fn fingerprint(
     Fingerprint { scheme, digest: hasher.finalize().into() }
 }
 
-/// The first byte of a fingerprint. Records outlive a deploy, so a change to the hashed input needs a new number.
+/// The first byte of a fingerprint. Records outlive a deploy, so a change to the hashed input needs
+/// a new number.
 mod scheme {
     pub(super) const NONE: u8 = 0;
     pub(super) const RAW: u8 = 1;
-    /// Also for a body that has no canonical form, so that its bytes never match the canonical form of another body.
+    /// Also for a body that has no canonical form, so that its bytes never match the canonical form
+    /// of another body.
     pub(super) const CANONICAL: u8 = 2;
     /// Without method and path, to which the record's name is bound.
     pub(super) const RAW_OF_ENDPOINT: u8 = 3;
@@ -161,7 +169,8 @@ struct Target<'a> {
     query: &'a str,
 }
 
-/// The form of the body. It is hashed too, so that the bytes of one body never equal the canonical form of another.
+/// The form of the body. It is hashed too, so that the bytes of one body never equal the canonical
+/// form of another.
 #[derive(Clone, Copy)]
 enum Form {
     Raw = 0,

@@ -24,9 +24,10 @@ pin_project! {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped while its request holds a claim, it moves to the runtime that polled it. There it finishes,
-    /// or cancels the handler and releases the claim, depending on [`OnDisconnect`]. If that runtime is gone, the claim ends
-    /// with its lease, and the record is an orphan.
+    /// If the future is dropped while its request holds a claim, it moves to the runtime that
+    /// polled it. There it finishes, or cancels the handler and releases the claim, depending on
+    /// [`OnDisconnect`]. If that runtime is gone, the claim ends with its lease, and the record is
+    /// an orphan.
     pub struct ResponseFuture<F, R, E>
     where
         R: Send,
@@ -64,7 +65,8 @@ impl<F, R: Send + 'static, E: Send + 'static> ResponseFuture<F, R, E> {
         Self { state: State::Rejected { response: Some(response) } }
     }
 
-    /// Makes the future of a request without a key. If it is dropped, its transaction is rolled back.
+    /// Makes the future of a request without a key. If it is dropped, its transaction is rolled
+    /// back.
     pub(crate) fn without_key(future: impl Future<Output = Result<Response<R>, E>> + Send + 'static) -> Self {
         Self { state: State::WithoutKey { future: Box::pin(future) } }
     }
@@ -127,8 +129,9 @@ trait Detachable: Send + Sync {
     /// Returns the tracker of the requests whose client disconnected.
     fn detached(&self) -> &TaskTracker;
 
-    /// Returns how many requests may run without a client before this one is rolled back when its client
-    /// disconnects. `None` if it always runs to its end: only a claim in the transaction can be dropped.
+    /// Returns how many requests may run without a client before this one is rolled back when its
+    /// client disconnects. `None` if it always runs to its end: only a claim in the transaction can
+    /// be dropped.
     fn drops_beyond(&self) -> Option<usize>;
 
     /// Lets waiters ask the store again.
@@ -168,7 +171,8 @@ struct Engaged<R: Send + 'static, E: Send + 'static> {
 
 impl<R: Send + 'static, E: Send + 'static> Engaged<R, E> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<R>, E>> {
-        // Taken out while it is polled, so that a future that panicked is not polled again in `drop`.
+        // Taken out while it is polled, so that a future that panicked is not polled again in
+        // `drop`.
         let Some(mut future) = self.future.take() else { return Poll::Pending };
         let poll = future.as_mut().poll(cx);
         if poll.is_pending() {
@@ -181,7 +185,8 @@ impl<R: Send + 'static, E: Send + 'static> Engaged<R, E> {
     }
 }
 
-/// The client disconnected. If the future holds a claim or may hold one, it finishes on the runtime.
+/// The client disconnected. If the future holds a claim or may hold one, it finishes on the
+/// runtime.
 impl<R: Send + 'static, E: Send + 'static> Drop for Engaged<R, E> {
     fn drop(&mut self) {
         let Some(future) = self.future.take() else { return };
@@ -199,8 +204,8 @@ impl<R: Send + 'static, E: Send + 'static> Drop for Engaged<R, E> {
         if self.request.cancels() {
             cancellation.cancel();
         }
-        // Its timers and connections belong to the runtime that polled it, so it finishes there even if
-        // it is dropped elsewhere.
+        // Its timers and connections belong to the runtime that polled it, so it finishes there
+        // even if it is dropped elsewhere.
         if let Some(runtime) = self.runtime.take().or_else(|| Handle::try_current().ok()) {
             self.request.detached().spawn_on(
                 async move {

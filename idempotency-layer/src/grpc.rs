@@ -1,7 +1,8 @@
 //! The parts of gRPC over HTTP/2 that the layer needs: messages, streams and statuses.
 //!
-//! Sources: [PROTOCOL-HTTP2](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md) for the framing and the place
-//! of the status, [statuscodes](https://github.com/grpc/grpc/blob/master/doc/statuscodes.md) for its values.
+//! Sources: [PROTOCOL-HTTP2](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md) for
+//! the framing and the place of the status,
+//! [statuscodes](https://github.com/grpc/grpc/blob/master/doc/statuscodes.md) for its values.
 
 use std::mem;
 use std::time::Duration;
@@ -14,10 +15,12 @@ use tokio::time::timeout_at;
 use crate::body::{self, Buffer, Read, Replayable};
 use crate::clock::{after, now};
 
-/// How long a body may stay open before its first message, or after it, until the call counts as a stream.
+/// How long a body may stay open before its first message, or after it, until the call counts as a
+/// stream.
 ///
-/// A client sends the end of a unary call together with its message, so a longer wait means a stream, or several lost
-/// packets. Each streaming call with a key waits this long at its beginning.
+/// A client sends the end of a unary call together with its message, so a longer wait means a
+/// stream, or several lost packets. Each streaming call with a key waits this long at its
+/// beginning.
 const STREAM_GRACE: Duration = Duration::from_secs(2);
 
 /// The outcome of a call, in headers or trailers.
@@ -26,8 +29,8 @@ pub(crate) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// The compressed flag and the length in front of each message.
 const PREFIX: usize = 5;
 
-/// Returns whether the content type is `application/grpc`, perhaps with a format such as `+proto`. gRPC-Web is another
-/// protocol.
+/// Returns whether the content type is `application/grpc`, perhaps with a format such as `+proto`.
+/// gRPC-Web is another protocol.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
@@ -44,10 +47,12 @@ pub(crate) enum Call {
     Streaming(Bytes),
 }
 
-/// Reads the body of a call of at most `limit` bytes, to its end or until it is known to be a stream.
+/// Reads the body of a call of at most `limit` bytes, to its end or until it is known to be a
+/// stream.
 ///
-/// It is a stream if a second message begins, if the body stays open for [`STREAM_GRACE`] before the first message or after
-/// it, or if it does not consist of messages. Once a message has begun, there is no limit of time, as for any other body.
+/// It is a stream if a second message begins, if the body stays open for [`STREAM_GRACE`] before
+/// the first message or after it, or if it does not consist of messages. Once a message has begun,
+/// there is no limit of time, as for any other body.
 ///
 /// # Cancel safety
 ///
@@ -96,8 +101,9 @@ pub(crate) async fn read<B: Replayable>(body: &mut B, limit: usize) -> Call {
 
 /// Applies a rule for HTTP responses to the response of a call, and returns its result.
 ///
-/// The rule sees the status that [`http_status`] gives to the outcome, and finds `grpc-status` among the headers even if it
-/// came in the trailers. Returns `None` if the response has no outcome.
+/// The rule sees the status that [`http_status`] gives to the outcome, and finds `grpc-status`
+/// among the headers even if it came in the trailers. Returns `None` if the response has no
+/// outcome.
 pub(crate) fn judge<T>(
     parts: &mut response::Parts,
     trailers: Option<&HeaderMap>,
@@ -127,8 +133,8 @@ pub(crate) fn judge<T>(
 }
 
 /// Returns the HTTP status that corresponds to a `grpc-status`: that of
-/// [google.rpc.Code](https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto), except for `CANCELLED`
-/// and `ABORTED`, which a retry can change.
+/// [google.rpc.Code](https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto),
+/// except for `CANCELLED` and `ABORTED`, which a retry can change.
 fn http_status(code: &HeaderValue) -> StatusCode {
     let code = code.to_str().ok().and_then(|code| code.parse::<u8>().ok());
     match code {
@@ -166,12 +172,14 @@ struct FirstMessage {
 }
 
 impl FirstMessage {
-    /// Returns whether nothing was read yet, or the whole message. Here a unary call may end, and a stream may wait.
+    /// Returns whether nothing was read yet, or the whole message. Here a unary call may end, and a
+    /// stream may wait.
     fn is_at_boundary(&self) -> bool {
         self.prefix == 0 || self.prefix == PREFIX && self.left == 0
     }
 
-    /// Reads further data. Returns `false` if it exceeds one message, or is not a message: the compressed flag must be 0 or 1.
+    /// Reads further data. Returns `false` if it exceeds one message, or is not a message: the
+    /// compressed flag must be 0 or 1.
     fn advance(&mut self, data: &[u8]) -> bool {
         let (prefix, message) = data.split_at(data.len().min(PREFIX - self.prefix));
         for &byte in prefix {

@@ -1,7 +1,8 @@
 //! Responses of extractors that failed, rendered by the contract.
 //!
-//! An extractor knows neither the contract nor why a request has no claim. It returns a generic response with a
-//! [`HandlerError`] in its extensions. The layer replaces this response by one of its contract.
+//! An extractor knows neither the contract nor why a request has no claim. It returns a generic
+//! response with a [`HandlerError`] in its extensions. The layer replaces this response by one of
+//! its contract.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -117,7 +118,8 @@ impl Unclaimed {
     }
 }
 
-/// Returns the response to a keyed request, or the contract's response if it carries a [`HandlerError`].
+/// Returns the response to a keyed request, or the contract's response if it carries a
+/// [`HandlerError`].
 pub(crate) fn answer<R: Replayable>(contract: &Contract, key: &Key, response: Response<R>) -> Response<R> {
     match response.extensions().get::<HandlerError>() {
         None => response,

@@ -77,7 +77,8 @@ enum Form {
 }
 
 impl KeySyntax {
-    /// Accepts any header value of `length` characters. A value that is not UTF-8 is counted in bytes.
+    /// Accepts any header value of `length` characters. A value that is not UTF-8 is counted in
+    /// bytes.
     pub const fn opaque(length: RangeInclusive<usize>) -> Self {
         Self { length, form: Form::Opaque }
     }
@@ -92,13 +93,15 @@ impl KeySyntax {
         Self { length, form: Form::Bytes(allowed) }
     }
 
-    /// Accepts a structured-field String (RFC 9651, section 3.3.3) in its quotes: `"8e03978e"`. `length` counts the
-    /// characters between the quotes. Parameters after the String are ignored, as the RFC requires for unknown ones.
+    /// Accepts a structured-field String (RFC 9651, section 3.3.3) in its quotes: `"8e03978e"`.
+    /// `length` counts the characters between the quotes. Parameters after the String are ignored,
+    /// as the RFC requires for unknown ones.
     pub const fn structured(length: RangeInclusive<usize>) -> Self {
         Self { length, form: Form::Structured { bare_too: false } }
     }
 
-    /// Also accepts the key without quotes, as most clients send it: `8e03978e` is the same key as `"8e03978e"`.
+    /// Also accepts the key without quotes, as most clients send it: `8e03978e` is the same key as
+    /// `"8e03978e"`.
     ///
     /// Has no effect on other syntaxes than [`structured`](Self::structured).
     #[must_use]
@@ -113,8 +116,8 @@ impl KeySyntax {
     ///
     /// # Errors
     ///
-    /// If the header was sent twice or its value is not a valid key. A client that sends a broken key believes that it is
-    /// protected, so this is not the same as no key.
+    /// If the header was sent twice or its value is not a valid key. A client that sends a broken
+    /// key believes that it is protected, so this is not the same as no key.
     pub(crate) fn parse(&self, headers: &HeaderMap, name: &HeaderName) -> Result<Option<Key>, InvalidKey> {
         let mut values = headers.get_all(name).iter();
         let Some(value) = values.next() else { return Ok(None) };
@@ -193,8 +196,8 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
 
-/// Returns whether each byte stands for itself in a structured-field String (RFC 9651, section 4.2.5). The loop has no early
-/// exit, so that the compiler can vectorise it.
+/// Returns whether each byte stands for itself in a structured-field String (RFC 9651,
+/// section 4.2.5). The loop has no early exit, so that the compiler can vectorise it.
 fn are_plain(bytes: &[u8]) -> bool {
     let is_plain = |byte: u8| matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~');
     bytes.iter().fold(true, |all, byte| all & is_plain(*byte))

@@ -18,9 +18,11 @@ use crate::service::IdempotencyService;
 use crate::store::{ClaimsInTransaction, Store};
 use crate::wait::Waiters;
 
-/// A [`Layer`] that makes a retried request happen once. Build it with [`IdempotencyLayer::builder`].
+/// A [`Layer`] that makes a retried request happen once. Build it with
+/// [`IdempotencyLayer::builder`].
 ///
-/// It is cheap to clone. Clones share the store, the waiting requests and the requests without a client.
+/// It is cheap to clone. Clones share the store, the waiting requests and the requests without a
+/// client.
 pub struct IdempotencyLayer<St> {
     pub(crate) config: Arc<Config<St>>,
 }
@@ -35,8 +37,8 @@ pub struct Scoped(());
 
 /// Builds an [`IdempotencyLayer`].
 ///
-/// [`build`](Self::build) is available after [`scope`](Self::scope) or [`single_tenant`](Self::single_tenant). This does not
-/// compile:
+/// [`build`](Self::build) is available after [`scope`](Self::scope) or
+/// [`single_tenant`](Self::single_tenant). This does not compile:
 ///
 /// ```compile_fail,E0599
 /// use idempotency_layer::{IdempotencyLayer, MemoryStore};
@@ -63,7 +65,8 @@ pub struct Builder<St, S> {
 impl<St: Store> IdempotencyLayer<St> {
     /// Starts building a layer that keeps its records in `store`.
     ///
-    /// Defaults: [`Contract::ietf`], a lease of 30 s, no waiting, at most 2 MiB of a request and 1 MiB of a response.
+    /// Defaults: [`Contract::ietf`], a lease of 30 s, no waiting, at most 2 MiB of a request and 1
+    /// MiB of a response.
     pub fn builder(store: St) -> Builder<St, Unscoped> {
         Builder {
             config: Config {
@@ -90,10 +93,12 @@ impl<St: Store> IdempotencyLayer<St> {
         }
     }
 
-    /// Waits until every request whose client disconnected has finished, and every pending claim has been given back.
+    /// Waits until every request whose client disconnected has finished, and every pending claim
+    /// has been given back.
     ///
-    /// Call it after the server has taken its last request and before the program ends. Set a time-out, because the call does
-    /// not return while claims cannot be given back to a store that is down.
+    /// Call it after the server has taken its last request and before the program ends. Set a
+    /// time-out, because the call does not return while claims cannot be given back to a store that
+    /// is down.
     ///
     /// # Cancel safety
     ///
@@ -107,8 +112,8 @@ impl<St: Store> IdempotencyLayer<St> {
         given_up.wait().await;
     }
 
-    /// Returns the number of running requests whose client disconnected, plus the number of claims that are being given back
-    /// in the background.
+    /// Returns the number of running requests whose client disconnected, plus the number of claims
+    /// that are being given back in the background.
     pub fn detached(&self) -> usize {
         self.config.detached.len() + self.config.given_up.len()
     }
@@ -135,11 +140,11 @@ impl<St> fmt::Debug for IdempotencyLayer<St> {
 }
 
 impl<St> Builder<St, Unscoped> {
-    /// Sets the function that returns the principal that a key belongs to. It reads the head of the request, usually an
-    /// extension that authentication has put there.
+    /// Sets the function that returns the principal that a key belongs to. It reads the head of the
+    /// request, usually an extension that authentication has put there.
     ///
-    /// If it returns `None`, a keyed request is answered 500 and nothing runs. So put authentication outside this layer,
-    /// and let it refuse clients it does not know.
+    /// If it returns `None`, a keyed request is answered 500 and nothing runs. So put
+    /// authentication outside this layer, and let it refuse clients it does not know.
     pub fn scope(
         mut self,
         scope: impl Fn(&Parts) -> Option<Scope> + Send + Sync + 'static,
@@ -148,8 +153,8 @@ impl<St> Builder<St, Unscoped> {
         Builder { config: self.config, scoped: PhantomData }
     }
 
-    /// Treats all clients as one: any client that sends a key gets the response stored under it. Use it only for a service
-    /// with one client.
+    /// Treats all clients as one: any client that sends a key gets the response stored under it.
+    /// Use it only for a service with one client.
     pub fn single_tenant(self) -> Builder<St, Scoped> {
         self.scope(|_| Some(Scope::of("")))
     }
@@ -162,8 +167,9 @@ impl<St, S> Builder<St, S> {
         self
     }
 
-    /// Sets which requests the layer looks at, among those of the contract's methods: all of them unless set. On other
-    /// requests the key means nothing, and their handlers are offered no transaction.
+    /// Sets which requests the layer looks at, among those of the contract's methods: all of them
+    /// unless set. On other requests the key means nothing, and their handlers are offered no
+    /// transaction.
     pub fn when(mut self, when: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
         self.config.when = Some(Box::new(when));
         self
@@ -171,55 +177,59 @@ impl<St, S> Builder<St, S> {
 
     /// Sets how long a claim holds after its process died: 30 s unless set, at least 10 ms.
     ///
-    /// While a handler runs, the layer renews the lease every third of this time, counted from its call to the store. It repeats a
-    /// failed renewal within a second.
+    /// While a handler runs, the layer renews the lease every third of this time, counted from its
+    /// call to the store. It repeats a failed renewal within a second.
     ///
-    /// A retry after a crash waits for the rest of the lease, so a short lease recovers sooner. If the lease is too short, a
-    /// busy runtime renews too late, loses the claim, and a handler may run twice. A handler that blocks its thread prevents
-    /// the renewal: move such work to `spawn_blocking`.
+    /// A retry after a crash waits for the rest of the lease, so a short lease recovers sooner. If
+    /// the lease is too short, a busy runtime renews too late, loses the claim, and a handler may
+    /// run twice. A handler that blocks its thread prevents the renewal: move such work to
+    /// `spawn_blocking`.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.config.lease = lease.max(Duration::from_millis(10));
         self
     }
 
-    /// Sets how long a request waits for the response of another one with the same key before it is answered 409. Zero, the
-    /// default, means that it does not wait.
+    /// Sets how long a request waits for the response of another one with the same key before it is
+    /// answered 409. Zero, the default, means that it does not wait.
     pub fn wait(mut self, at_most: Duration) -> Self {
         self.config.wait = at_most;
         self
     }
 
-    /// Sets how many requests may [`wait`](Self::wait) at a time: 1024 unless set. Each holds its request in memory. Beyond
-    /// that, a duplicate is answered 409 at once.
+    /// Sets how many requests may [`wait`](Self::wait) at a time: 1024 unless set. Each holds its
+    /// request in memory. Beyond that, a duplicate is answered 409 at once.
     pub fn max_waiters(mut self, waiters: usize) -> Self {
         self.config.max_waiters = waiters;
         self
     }
 
-    /// Sets how many requests whose client disconnected may be running at a time: 1024 unless set. While that many are
-    /// running, keyed requests are answered 503 ([`RejectionKind::Overloaded`](crate::RejectionKind::Overloaded)) before
-    /// they claim anything.
+    /// Sets how many requests whose client disconnected may be running at a time: 1024 unless set.
+    /// While that many are running, keyed requests are answered 503
+    /// ([`RejectionKind::Overloaded`](crate::RejectionKind::Overloaded)) before they claim
+    /// anything.
     ///
-    /// A concurrency limit outside the layer no longer counts a request whose client disconnected, although its handler still
-    /// runs. So the handlers of keyed requests that run at a time are at most that limit plus this bound. A limit inside the
-    /// layer counts every handler.
+    /// A concurrency limit outside the layer no longer counts a request whose client disconnected,
+    /// although its handler still runs. So the handlers of keyed requests that run at a time are at
+    /// most that limit plus this bound. A limit inside the layer counts every handler.
     ///
-    /// With [`claim_in_transaction`](Self::claim_in_transaction) no request is refused: a handler beyond this bound ends
-    /// with its client, and its transaction is rolled back.
+    /// With [`claim_in_transaction`](Self::claim_in_transaction) no request is refused: a handler
+    /// beyond this bound ends with its client, and its transaction is rolled back.
     pub fn max_detached(mut self, requests: usize) -> Self {
         self.config.max_detached = requests;
         self
     }
 
-    /// Sets the longest request body in bytes: 2 MiB unless set. A longer one is answered 413. It has no effect with
-    /// [`FingerprintMode::None`](crate::FingerprintMode::None), because the layer does not read bodies then.
+    /// Sets the longest request body in bytes: 2 MiB unless set. A longer one is answered 413. It
+    /// has no effect with [`FingerprintMode::None`](crate::FingerprintMode::None), because the
+    /// layer does not read bodies then.
     pub fn max_request_bytes(mut self, bytes: usize) -> Self {
         self.config.max_request_bytes = bytes;
         self
     }
 
-    /// Sets the longest response body that is stored, in bytes: 1 MiB unless set. A longer one reaches its client complete,
-    /// and retries are answered 409: the request was processed, and its response cannot be repeated.
+    /// Sets the longest response body that is stored, in bytes: 1 MiB unless set. A longer one
+    /// reaches its client complete, and retries are answered 409: the request was processed, and
+    /// its response cannot be repeated.
     pub fn max_response_bytes(mut self, bytes: usize) -> Self {
         self.config.max_response_bytes = bytes;
         self
@@ -228,12 +238,14 @@ impl<St, S> Builder<St, S> {
     /// Sets which responses commit the rows that the handler wrote through `CoCommit`:
     /// [`Classifier::success_or_redirect`] unless set.
     ///
-    /// The rows of every other response are rolled back. If the contract stores that response, it is stored alone. So a
-    /// handler that writes and then answers 409 leaves no row, and its retries get the 409. A response that is not
-    /// stored never commits. `CoCommit::keep_on_error` commits the rows of one request with any response that is stored.
+    /// The rows of every other response are rolled back. If the contract stores that response, it
+    /// is stored alone. So a handler that writes and then answers 409 leaves no row, and its
+    /// retries get the 409. A response that is not stored never commits. `CoCommit::keep_on_error`
+    /// commits the rows of one request with any response that is stored.
     ///
-    /// The rule is the same for requests with and without a key. It reads the head of the response. A
-    /// [`Disposition`](crate::Disposition) among the extensions of the response decides about storing only.
+    /// The rule is the same for requests with and without a key. It reads the head of the response.
+    /// A [`Disposition`](crate::Disposition) among the extensions of the response decides about
+    /// storing only.
     ///
     /// ```
     /// use idempotency_layer::{Classifier, IdempotencyLayer, MemoryStore};
@@ -248,11 +260,13 @@ impl<St, S> Builder<St, S> {
         self
     }
 
-    /// Makes the transaction the claim: one commit in all, no lease, and nothing left by a run that dies.
+    /// Makes the transaction the claim: one commit in all, no lease, and nothing left by a run that
+    /// dies.
     ///
-    /// The layer begins the transaction before it calls the handler and takes the record's lock in it. After the handler, it
-    /// writes the completed record and commits. The method exists for stores that implement
-    /// [`ClaimsInTransaction`](crate::ClaimsInTransaction): `PostgresStore`, `SqliteStore`, and `Layered` around them.
+    /// The layer begins the transaction before it calls the handler and takes the record's lock in
+    /// it. After the handler, it writes the completed record and commits. The method exists for
+    /// stores that implement [`ClaimsInTransaction`](crate::ClaimsInTransaction): `PostgresStore`,
+    /// `SqliteStore`, and `Layered` around them.
     ///
     /// | | leased (default) | in the transaction |
     /// |---|---|---|
@@ -267,13 +281,14 @@ impl<St, S> Builder<St, S> {
     /// | two handlers of one record at a time | after a lost lease only | never, except beside a leased run that lost its lease |
     /// | two commits of one record | never | never |
     ///
-    /// - If a run dies after it has called another service, the next run does **not** learn of it. Give such calls
-    ///   [derived](crate::Idempotency::derive) keys, or use leased claims.
-    /// - Each run holds a connection, so at most three quarters of the pool's connections run handlers at a time. Other
-    ///   requests wait for the pool's acquire time-out, and are then answered 503.
+    /// - If a run dies after it has called another service, the next run does **not** learn of it.
+    ///   Give such calls [derived](crate::Idempotency::derive) keys, or use leased claims.
+    /// - Each run holds a connection, so at most three quarters of the pool's connections run
+    ///   handlers at a time. Other requests wait for the pool's acquire time-out, and are then
+    ///   answered 503.
     /// - Both ways to claim may meet on one record, as in a rolling deployment.
-    /// - PostgreSQL: the isolation level is READ COMMITTED. After `kill -9` a retry runs at once, or within about a second if
-    ///   the server was inside a statement.
+    /// - PostgreSQL: the isolation level is READ COMMITTED. After `kill -9` a retry runs at once,
+    ///   or within about a second if the server was inside a statement.
     /// - SQLite: every other writer of the file waits while the handler runs.
     ///
     /// A store that shares no database with handlers does not compile:
@@ -304,8 +319,9 @@ impl<St, S> Builder<St, S> {
         self
     }
 
-    /// Sets how long a [claim in the transaction](Self::claim_in_transaction) may take, from its beginning to the captured
-    /// response: 30 s on PostgreSQL and 5 s on SQLite unless set, at least 10 ms.
+    /// Sets how long a [claim in the transaction](Self::claim_in_transaction) may take, from its
+    /// beginning to the captured response: 30 s on PostgreSQL and 5 s on SQLite unless set, at
+    /// least 10 ms.
     ///
     /// After that, the layer drops the handler, rolls back, and answers 503. Call it after
     /// [`claim_in_transaction`](Self::claim_in_transaction); it has no effect before.
@@ -316,8 +332,8 @@ impl<St, S> Builder<St, S> {
         self
     }
 
-    /// Sets what to do with a claim whose run ended without an outcome, by a crash, a panic, or an error of the service:
-    /// [`OnOrphan::Rerun`] unless set.
+    /// Sets what to do with a claim whose run ended without an outcome, by a crash, a panic, or an
+    /// error of the service: [`OnOrphan::Rerun`] unless set.
     pub fn on_orphan(mut self, policy: OnOrphan) -> Self {
         self.config.on_orphan = policy;
         self
@@ -329,7 +345,8 @@ impl<St, S> Builder<St, S> {
         self
     }
 
-    /// Sets what to do with a keyed request while the store is not reached: [`OnStoreFailure::Refuse`] unless set.
+    /// Sets what to do with a keyed request while the store is not reached:
+    /// [`OnStoreFailure::Refuse`] unless set.
     pub fn on_store_failure(mut self, policy: OnStoreFailure) -> Self {
         self.config.on_store_failure = policy;
         self
@@ -343,9 +360,11 @@ impl<St> Builder<St, Scoped> {
     ///
     /// With [`claim_in_transaction`](Self::claim_in_transaction), if the contract
     ///
-    /// - compares nothing ([`FingerprintMode::None`](crate::FingerprintMode::None)), because the layer would begin the
-    ///   transaction before it has read the body, and a slow upload would hold the transaction, or
-    /// - has a [`ttl`](Contract::ttl) that is not longer than the [`transaction_time`](Self::transaction_time).
+    /// - compares nothing ([`FingerprintMode::None`](crate::FingerprintMode::None)), because the
+    ///   layer would begin the transaction before it has read the body, and a slow upload would
+    ///   hold the transaction, or
+    /// - has a [`ttl`](Contract::ttl) that is not longer than the
+    ///   [`transaction_time`](Self::transaction_time).
     pub fn build(self) -> IdempotencyLayer<St> {
         if let Some(in_transaction) = &self.config.in_transaction {
             let contract = &self.config.contract;

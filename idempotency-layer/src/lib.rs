@@ -1,9 +1,9 @@
 //! A [Tower](tower_layer) layer for the `Idempotency-Key` header: a retried request happens once.
 //!
 //! A client that receives no response cannot know whether its request was carried out. It sends the
-//! request again with the same key. This layer runs the handler once and answers every retry with the
-//! response of that run, byte for byte. It works with axum, hyper and tonic: it wraps any service from
-//! `http::Request<B>` to `http::Response<R>`.
+//! request again with the same key. This layer runs the handler once and answers every retry with
+//! the response of that run, byte for byte. It works with axum, hyper and tonic: it wraps any
+//! service from `http::Request<B>` to `http::Response<R>`.
 //!
 //! With a PostgreSQL or SQLite store, a handler can also write its own rows in the transaction that
 //! stores the response. Rows and response are then committed together, or not at all.
@@ -32,8 +32,8 @@
 //! ```
 //!
 //! The scope is the principal that a key belongs to. It has no default: without one, `build` is not
-//! available. The layer reads keys on the methods of its contract, which are POST and PATCH here. Use
-//! [`Contract::methods`] to change that.
+//! available. The layer reads keys on the methods of its contract, which are POST and PATCH here.
+//! Use [`Contract::methods`] to change that.
 //!
 //! Add the layer inside authentication, because it needs the principal, and outside rate limits and
 //! quotas, because a replay should not spend them. See [Order of layers](#order-of-layers).
@@ -41,9 +41,9 @@
 //! # Co-commit: rows and response in one transaction
 //!
 //! [`PostgresStore`] and [`SqliteStore`] offer each handler a transaction of their database, a
-//! [`CoCommit`]. **It commits on success.** The handler's rows are committed together with the stored
-//! response if that is a 2xx or 3xx. On any other response they are rolled back. If the contract stores
-//! that response, such as a 409, it is stored alone.
+//! [`CoCommit`]. **It commits on success.** The handler's rows are committed together with the
+//! stored response if that is a 2xx or 3xx. On any other response they are rolled back. If the
+//! contract stores that response, such as a 409, it is stored alone.
 //!
 #![cfg_attr(all(feature = "axum", feature = "sqlite"), doc = "```")]
 #![cfg_attr(not(all(feature = "axum", feature = "sqlite")), doc = "```ignore")]
@@ -69,14 +69,14 @@
 //! }
 //! ```
 //!
-//! [`Builder::commits`] changes which responses commit, and [`CoCommit`] describes the handler's side. A
-//! complete program is in `examples/orders.rs`.
+//! [`Builder::commits`] changes which responses commit, and [`CoCommit`] describes the handler's
+//! side. A complete program is in `examples/orders.rs`.
 //!
 //! # What it promises, and where that ends
 //!
-//! Four tables state the promises: for rows written through [`CoCommit`], for every other effect of a
-//! handler, for claims in the transaction, and for the cost. They hold as long as the store keeps its
-//! records.
+//! Four tables state the promises: for rows written through [`CoCommit`], for every other effect of
+//! a handler, for claims in the transaction, and for the cost. They hold as long as the store keeps
+//! its records.
 //!
 //! ## Rows written through `CoCommit`
 //!
@@ -106,17 +106,17 @@
 //! | a request without a key | the same rules decide | a new run: it is another request |
 //! | [`OnStoreFailure::PassThrough`], and the store is not reached | as without a key | as without a key |
 //!
-//! "A new run" after a 503 assumes [`OnOrphan::Rerun`], the default. Under [`OnOrphan::Halt`] a leased
-//! run that was rolled back is not run again.
+//! "A new run" after a 503 assumes [`OnOrphan::Rerun`], the default. Under [`OnOrphan::Halt`] a
+//! leased run that was rolled back is not run again.
 //!
-//! The transaction is offered to the requests that the layer looks at: those of the contract's methods
-//! for which [`Builder::when`] holds, with or without a key. All other requests, such as a GET, pass
-//! untouched and find no [`CoCommit`].
+//! The transaction is offered to the requests that the layer looks at: those of the contract's
+//! methods for which [`Builder::when`] holds, with or without a key. All other requests, such as a
+//! GET, pass untouched and find no [`CoCommit`].
 //!
 //! ## Any other effect
 //!
-//! "Once" means that the handler runs once. "Again" means that a retry runs the handler again, so that
-//! its effects happen **at least once**.
+//! "Once" means that the handler runs once. "Again" means that a retry runs the handler again, so
+//! that its effects happen **at least once**.
 //!
 //! | what happens | [`OnOrphan::Rerun`] (default) | [`OnOrphan::Halt`] | [`OnOrphan::Reconcile`] |
 //! |---|---|---|---|
@@ -138,15 +138,15 @@
 //! | the store is full, or cannot read the record | not run, 503 | not run, 503 | not run, 503 |
 //! | [`MemoryStore`]: the process ends, or a record is [evicted early](MemoryStats::evicted_early) | again | again | again |
 //!
-//! For effects outside the store's database, [`Idempotency`] gives the handler a
-//! [derived key](Idempotency::derive) for the next service, and [checkpoints](Idempotency::checkpoint)
-//! that the next attempt finds.
+//! For effects outside the store's database, [`Idempotency`] gives the handler a [derived
+//! key](Idempotency::derive) for the next service, and [checkpoints](Idempotency::checkpoint) that
+//! the next attempt finds.
 //!
 //! ## Claims in the transaction
 //!
-//! By default a claim is *leased*: it is committed before the handler runs, and renewed while it runs.
-//! That suits handlers that call other services. With [`Builder::claim_in_transaction`] the handler's
-//! transaction *is* the claim, which suits handlers that only write to the database.
+//! By default a claim is *leased*: it is committed before the handler runs, and renewed while it
+//! runs. That suits handlers that call other services. With [`Builder::claim_in_transaction`] the
+//! handler's transaction *is* the claim, which suits handlers that only write to the database.
 //!
 //! | what happens | leased claim | claim in the transaction |
 //! |---|---|---|
@@ -174,8 +174,8 @@
 //!
 //! # Another API's contract
 //!
-//! A [`Contract`] states what a key looks like, what it is bound to, which responses are stored, and how
-//! errors are written. Six contracts are ready. Your own is made with the same setters:
+//! A [`Contract`] states what a key looks like, what it is bound to, which responses are stored,
+//! and how errors are written. Six contracts are ready. Your own is made with the same setters:
 //!
 //! ```
 //! use std::time::Duration;
@@ -202,10 +202,10 @@
 //!
 //! # gRPC
 //!
-//! [`Contract::grpc`] is the contract of a gRPC service. The key is the metadata `idempotency-key`, the
-//! outcome of a call is its `grpc-status`, and a rejection is a status that every gRPC client
-//! understands. With the feature `tonic`, add the layer to a tonic server inside the interceptor that
-//! authenticates:
+//! [`Contract::grpc`] is the contract of a gRPC service. The key is the metadata `idempotency-key`,
+//! the outcome of a call is its `grpc-status`, and a rejection is a status that every gRPC client
+//! understands. With the feature `tonic`, add the layer to a tonic server inside the interceptor
+//! that authenticates:
 //!
 //! ```
 //! use idempotency_layer::{Contract, IdempotencyLayer, MemoryStore, Scope};
@@ -231,8 +231,8 @@
 //! | client streaming, bidirectional | passes as without a key |
 //!
 //! The layer distinguishes streams from unary calls by counting messages, with a short wait.
-//! [`Contract::grpc`] describes that and lists every status. `examples/payments.rs` is a complete server
-//! with a client.
+//! [`Contract::grpc`] describes that and lists every status. `examples/payments.rs` is a complete
+//! server with a client.
 //!
 //! # Order of layers
 //!
@@ -276,40 +276,40 @@
 //! A request passes untouched if it has no key, or if the contract ([`Contract::methods`]) or
 //! [`Builder::when`] leaves it out.
 //!
-//! For a keyed request, the layer reads the body, computes its fingerprint and claims the record, in one
-//! call of the store. If the claim is granted, the layer runs the handler, renews the lease meanwhile,
-//! and completes the record with the response under its fence, in one more call. If another request has
-//! already completed the record, the layer replays the stored response. If another request is still
-//! running, the layer answers 409, or waits first (see [`Builder::wait`]). A run that lost its claim has
-//! an old fence, so the store refuses whatever it writes.
+//! For a keyed request, the layer reads the body, computes its fingerprint and claims the record,
+//! in one call of the store. If the claim is granted, the layer runs the handler, renews the lease
+//! meanwhile, and completes the record with the response under its fence, in one more call. If
+//! another request has already completed the record, the layer replays the stored response. If
+//! another request is still running, the layer answers 409, or waits first (see [`Builder::wait`]).
+//! A run that lost its claim has an old fence, so the store refuses whatever it writes.
 //!
 //! ## What is stored
 //!
-//! The layer reads a response that is to be stored to its end before it sends the first byte. It stores
-//! status, headers, body and trailers. It does not store hop-by-hop headers, `Date`, `Set-Cookie`, the
-//! headers of authentication, or extensions.
+//! The layer reads a response that is to be stored to its end before it sends the first byte. It
+//! stores status, headers, body and trailers. It does not store hop-by-hop headers, `Date`,
+//! `Set-Cookie`, the headers of authentication, or extensions.
 //!
-//! A `text/event-stream` is neither read nor stored. The same holds for a stream of lines, JSON values or
-//! parts of unknown length: `application/x-ndjson`, `application/ndjson`, `application/jsonl`,
-//! `application/json-seq`, `application/stream+json` and `multipart/x-mixed-replace`. Such a stream
-//! reaches its client while it is produced, and leaves a tombstone. An interim response (1xx) is passed
-//! on, and its key is free again.
+//! A `text/event-stream` is neither read nor stored. The same holds for a stream of lines, JSON
+//! values or parts of unknown length: `application/x-ndjson`, `application/ndjson`,
+//! `application/jsonl`, `application/json-seq`, `application/stream+json` and
+//! `multipart/x-mixed-replace`. Such a stream reaches its client while it is produced, and leaves a
+//! tombstone. An interim response (1xx) is passed on, and its key is free again.
 //!
-//! Under [`FingerprintMode::None`] the handler reads the request body while it arrives. If the handler
-//! sees that body break off, its response is sent but not stored, and its rows are rolled back. A
-//! response can be stored if the handler stops reading before the body shows an error.
+//! Under [`FingerprintMode::None`] the handler reads the request body while it arrives. If the
+//! handler sees that body break off, its response is sent but not stored, and its rows are rolled
+//! back. A response can be stored if the handler stops reading before the body shows an error.
 //!
 //! ## Readiness, leases and lost calls
 //!
-//! The layer is ready when the service behind it is. If the body or the claim is not available at once,
-//! the layer gives this readiness back, for example the permit of a concurrency limit. It waits for the
-//! service again when it holds the claim. So slow uploads, a slow store and waiting requests hold no
-//! permit.
+//! The layer is ready when the service behind it is. If the body or the claim is not available at
+//! once, the layer gives this readiness back, for example the permit of a concurrency limit. It
+//! waits for the service again when it holds the claim. So slow uploads, a slow store and waiting
+//! requests hold no permit.
 //!
-//! The layer counts a lease from the time of its call to the store. It repeats a failed renewal within a
-//! second, so an outage that is shorter than the rest of the lease loses nothing. If it cannot give a
-//! claim back, it tries again in the background, with exponential backoff and jitter (from 100 ms up to
-//! 10 s), for at most 1024 claims at a time.
+//! The layer counts a lease from the time of its call to the store. It repeats a failed renewal
+//! within a second, so an outage that is shorter than the rest of the lease loses nothing. If it
+//! cannot give a claim back, it tries again in the background, with exponential backoff and jitter
+//! (from 100 ms up to 10 s), for at most 1024 claims at a time.
 //!
 //! ## What other middleware sees
 //!
@@ -318,27 +318,28 @@
 //!
 //! # What it does not do
 //!
-//! - It does not make an effect outside the store's database atomic with its record. A process can die
-//!   between such an effect and its record; the tables above say what follows.
+//! - It does not make an effect outside the store's database atomic with its record. A process can
+//!   die between such an effect and its record; the tables above say what follows.
 //! - It does not keep the requests of one client in order.
-//! - It does not compress, encrypt or redact what it stores. Keep secrets out of stored responses, or
-//!   give those responses [`Disposition::Release`].
+//! - It does not compress, encrypt or redact what it stores. Keep secrets out of stored responses,
+//!   or give those responses [`Disposition::Release`].
 //!
 //! # Cancel safety
 //!
-//! The response future may be dropped at any time, on any thread. If the request holds no claim, nothing
-//! is left behind. If it holds one, the future moves to the tokio runtime that polled it and finishes
-//! there. At most [`Builder::max_detached`] requests do so before new ones are refused.
-//! [`IdempotencyLayer::shutdown`] waits for them.
+//! The response future may be dropped at any time, on any thread. If the request holds no claim,
+//! nothing is left behind. If it holds one, the future moves to the tokio runtime that polled it
+//! and finishes there. At most [`Builder::max_detached`] requests do so before new ones are
+//! refused. [`IdempotencyLayer::shutdown`] waits for them.
 //!
 //! A request that finishes on the runtime keeps its `tracing` span, but not the task-locals of its
-//! caller. A handler that needs them after its first await must read them before it, or set them inside
-//! the layer.
+//! caller. A handler that needs them after its first await must read them before it, or set them
+//! inside the layer.
 //!
 //! # Implementing a store
 //!
-//! [`Store`] has a numbered contract. The feature `conformance` adds the module [`conformance`], which
-//! has a test for each number. If your program chooses its store at run time, wrap it in [`AnyStore`].
+//! [`Store`] has a numbered contract. The feature `conformance` adds the module [`conformance`],
+//! which has a test for each number. If your program chooses its store at run time, wrap it in
+//! [`AnyStore`].
 //!
 //! # Features
 //!
@@ -353,31 +354,31 @@
 //! | `tracing` | events on the `tracing` crate |
 //! | `conformance` | tests for stores |
 //!
-//! An axum router does not accept the layer without the feature `axum`, because the layer could not see
-//! the path that `nest` strips. The compiler reports it.
+//! An axum router does not accept the layer without the feature `axum`, because the layer could not
+//! see the path that `nest` strips. The compiler reports it.
 //!
 //! # sqlx
 //!
 //! With `postgres` or `sqlite`, sqlx 0.9 is part of this crate's API: you pass a pool in and get
-//! connections out. It is re-exported as `idempotency_layer::sqlx`, and your own dependency on sqlx 0.9
-//! is the same crate. A version of sqlx that is incompatible with 0.9 comes with an incompatible version
-//! of this crate.
+//! connections out. It is re-exported as `idempotency_layer::sqlx`, and your own dependency on
+//! sqlx 0.9 is the same crate. A version of sqlx that is incompatible with 0.9 comes with an
+//! incompatible version of this crate.
 //!
-//! This crate enables no TLS in sqlx. For a connection to PostgreSQL over a network, choose a TLS library
-//! and its root certificates:
+//! This crate enables no TLS in sqlx. For a connection to PostgreSQL over a network, choose a TLS
+//! library and its root certificates:
 //!
 //! ```toml
 //! sqlx = { version = "0.9", default-features = false, features = ["tls-rustls-ring-native-roots"] }
 //! ```
 //!
-//! (or `tls-rustls-aws-lc-rs`, `tls-rustls-ring-webpki`, `tls-native-tls`), and require it in the URL:
-//! `postgres://…?sslmode=verify-full`. sqlx's default, `prefer`, falls back to plain text if there is no
-//! TLS, and accepts any certificate if there is.
+//! (or `tls-rustls-aws-lc-rs`, `tls-rustls-ring-webpki`, `tls-native-tls`), and require it in the
+//! URL: `postgres://…?sslmode=verify-full`. sqlx's default, `prefer`, falls back to plain text if
+//! there is no TLS, and accepts any certificate if there is.
 //!
 //! # Minimum supported Rust version
 //!
-//! 1.88, or 1.94 with `postgres` or `sqlite`, because sqlx 0.9 requires it. Raising either is a minor
-//! release.
+//! 1.88, or 1.94 with `postgres` or `sqlite`, because sqlx 0.9 requires it. Raising either is a
+//! minor release.
 //!
 #![cfg_attr(any(feature = "postgres", feature = "sqlite"), doc = "[`CoCommit`]: crate::CoCommit")]
 #![cfg_attr(not(any(feature = "postgres", feature = "sqlite")), doc = "[`CoCommit`]: #features")]

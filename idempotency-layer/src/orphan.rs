@@ -10,15 +10,15 @@ use http::request::Parts;
 
 use crate::context::Idempotency;
 
-/// What to do with a claim whose run ended without an outcome: its process died, it panicked, or the service failed. Such a
-/// run may have had effects.
+/// What to do with a claim whose run ended without an outcome: its process died, it panicked, or
+/// the service failed. Such a run may have had effects.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum OnOrphan {
     /// The next request with the key runs the handler again.
     ///
-    /// Use it if every effect is safe to repeat: rows in the transaction, or calls with a [derived](Idempotency::derive)
-    /// key.
+    /// Use it if every effect is safe to repeat: rows in the transaction, or calls with a
+    /// [derived](Idempotency::derive) key.
     Rerun,
     /// Nothing runs again. Retries get 409 with [`Tombstone::Unknown`](crate::Tombstone::Unknown).
     Halt,
@@ -27,10 +27,11 @@ pub enum OnOrphan {
 }
 
 impl OnOrphan {
-    /// Calls a function to find out what the run did, for example by asking the bank for the charge with the
-    /// [derived](Idempotency::derive) key.
+    /// Calls a function to find out what the run did, for example by asking the bank for the charge
+    /// with the [derived](Idempotency::derive) key.
     ///
-    /// The function runs under the claim of the request that found the orphan. If it panics, the record stays an orphan.
+    /// The function runs under the claim of the request that found the orphan. If it panics, the
+    /// record stays an orphan.
     ///
     /// ```
     /// use http::Response;
@@ -73,7 +74,8 @@ impl fmt::Debug for Orphan {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Reconciled {
-    /// The request was carried out. This response is stored and replayed as if the handler had returned it.
+    /// The request was carried out. This response is stored and replayed as if the handler had
+    /// returned it.
     Response(Response<Bytes>),
     /// The request was not carried out, or may be repeated. The handler runs.
     Rerun,

@@ -13,9 +13,10 @@ use crate::store::Tombstone;
 
 /// Why the layer answered in place of the handler.
 ///
-/// The response carries it as an extension, so that middleware outside the layer can render it again, in the client's
-/// language or with a request id. Use [`Contract::rejection`](crate::Contract::rejection) if this value is all that the
-/// rendering needs.
+/// The response carries it as an extension, so that middleware outside the layer can render it
+/// again, in the client's language or with a request id. Use
+/// [`Contract::rejection`](crate::Contract::rejection) if this value is all that the rendering
+/// needs.
 ///
 /// ```
 /// use http::Response;
@@ -54,16 +55,16 @@ pub enum RejectionKind {
     Tombstone(Tombstone),
     /// The request body is longer than the layer reads, or than a limit outside the layer allows.
     BodyTooLarge {
-        /// The limit in bytes ([`Builder::max_request_bytes`](crate::Builder::max_request_bytes)). `None` for a limit outside
-        /// the layer.
+        /// The limit in bytes ([`Builder::max_request_bytes`](crate::Builder::max_request_bytes)).
+        /// `None` for a limit outside the layer.
         limit: Option<usize>,
     },
     /// The request body broke off while the layer read it.
     BodyUnreadable,
     /// The function set with [`Builder::scope`](crate::Builder::scope) returned `None`.
     ScopeMissing,
-    /// The handler uses an extractor that no layer provides, or uses it wrongly. This is a mistake in the server.
-    /// [`Rejection::source`] returns the details.
+    /// The handler uses an extractor that no layer provides, or uses it wrongly. This is a mistake
+    /// in the server. [`Rejection::source`] returns the details.
     Misconfigured,
     /// Too many requests whose clients disconnected are still running
     /// ([`Builder::max_detached`](crate::Builder::max_detached)). Nothing was done.
@@ -107,7 +108,8 @@ impl Rejection {
 
     /// Returns the cause, if there is one:
     ///
-    /// - [`BodyUnreadable`](RejectionKind::BodyUnreadable): the error of the body, such as a time-out,
+    /// - [`BodyUnreadable`](RejectionKind::BodyUnreadable): the error of the body, such as a
+    ///   time-out,
     /// - [`BodyTooLarge`](RejectionKind::BodyTooLarge): the error of a limit outside the layer,
     /// - [`Misconfigured`](RejectionKind::Misconfigured): what is missing or wrong,
     /// - a `CoCommitError` that the handler returned.
@@ -135,7 +137,8 @@ impl Rejection {
         self.status
     }
 
-    /// Returns the value of the `Retry-After` header in whole seconds, at least 1. `None` if a retry does not help.
+    /// Returns the value of the `Retry-After` header in whole seconds, at least 1. `None` if a
+    /// retry does not help.
     pub fn retry_after_seconds(&self) -> Option<u64> {
         self.retry_after.map(|wait| wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX).max(1))
     }

@@ -10,7 +10,8 @@ use crate::error::StoreError;
 
 /// A stored response: status, headers, body and trailers, encoded in one run of bytes.
 ///
-/// It is a copy, because a slice of the handler's response would keep the whole buffer behind it in memory.
+/// It is a copy, because a slice of the handler's response would keep the whole buffer behind it in
+/// memory.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredResponse(Bytes);
 
@@ -33,7 +34,8 @@ pub struct ResponseParts {
 const VERSION: u8 = 1;
 /// The count of trailers in a response without trailers.
 const NO_TRAILERS: u16 = u16::MAX;
-/// The bit of a value's length that marks it as sensitive (never indexed by HTTP/2's header compression).
+/// The bit of a value's length that marks it as sensitive (never indexed by HTTP/2's header
+/// compression).
 const SENSITIVE: u32 = 1 << 31;
 /// Room for the headers that a contract adds to a replay.
 const MARKS: usize = 2;

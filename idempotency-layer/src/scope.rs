@@ -9,9 +9,9 @@ use crate::store::RecordId;
 
 /// The principal that a key belongs to. Set it with [`Builder::scope`](crate::Builder::scope).
 ///
-/// Two clients that send the same key share a record only if their scopes are equal. So a scope contains everything that
-/// separates clients: the account, and for example the environment. The parts are hashed at once, so you can pass an API
-/// key as it is.
+/// Two clients that send the same key share a record only if their scopes are equal. So a scope
+/// contains everything that separates clients: the account, and for example the environment. The
+/// parts are hashed at once, so you can pass an API key as it is.
 ///
 /// ```
 /// use idempotency_layer::Scope;
@@ -31,7 +31,8 @@ impl Scope {
 
     /// Narrows the scope by a further part, such as an environment or a region.
     ///
-    /// Each part is hashed with its length, so `of("ab").and("c")` and `of("a").and("bc")` are different scopes.
+    /// Each part is hashed with its length, so `of("ab").and("c")` and `of("a").and("bc")` are
+    /// different scopes.
     #[must_use]
     pub fn and(mut self, part: impl AsRef<[u8]>) -> Self {
         self.push(part.as_ref());
@@ -44,8 +45,8 @@ impl Scope {
         self.0.update(part);
     }
 
-    /// Returns the record of a key in this scope. A marker that no scope contains separates the two, so a longer scope with a
-    /// shorter key is another record.
+    /// Returns the record of a key in this scope. A marker that no scope contains separates the
+    /// two, so a longer scope with a shorter key is another record.
     pub(crate) fn record(mut self, key: &Key) -> RecordId {
         self.0.update(u64::MAX.to_be_bytes());
         self.push(key.as_bytes());

@@ -15,7 +15,8 @@ use crate::future::ResponseFuture;
 use crate::handler_error::{NoClaim, Unclaimed};
 use crate::store::Store;
 
-/// A service whose keyed requests happen once. Made by [`IdempotencyLayer`](crate::IdempotencyLayer).
+/// A service whose keyed requests happen once. Made by
+/// [`IdempotencyLayer`](crate::IdempotencyLayer).
 ///
 /// Its error is that of the inner service. Failures of the layer itself are responses.
 pub struct IdempotencyService<S, St> {

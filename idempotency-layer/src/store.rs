@@ -53,74 +53,84 @@ use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::response::StoredResponse;
 
-/// A store of records. Every verb is one atomic transition, which the store decides and times by its own clock.
+/// A store of records. Every verb is one atomic transition, which the store decides and times by
+/// its own clock.
 ///
-/// [`MemoryStore`](crate::MemoryStore), `PostgresStore` and `SqliteStore` implement it, and `Layered`, [`AnyStore`] and
-/// [`Arc`] do around another store.
+/// [`MemoryStore`](crate::MemoryStore), `PostgresStore` and `SqliteStore` implement it, and
+/// `Layered`, [`AnyStore`] and [`Arc`] do around another store.
 ///
 /// # The contract
 ///
-/// A store is correct when all of these hold, for any number of concurrent callers. With the feature
-/// `conformance`, the module `conformance` has one test for each number.
+/// A store is correct when all of these hold, for any number of concurrent callers. With the
+/// feature `conformance`, the module `conformance` has one test for each number.
 ///
-/// 1. **First claim.** The claim of a record unknown to the store is [`Claim::Run`], attempt 1, no orphan, no
-///    checkpoint.
-/// 2. **One runner.** Of any number of concurrent claims of one record, one is `Run`. The others are
-///    [`Claim::InFlight`] with the rest of the lease: more than zero, at most the lease.
-/// 3. **Replay.** After `complete` with a response, a claim is [`Claim::Replay`] with the same response, byte for
-///    byte, and with the rest of the time to live: more than zero, at most the time to live.
-/// 4. **Mismatch.** A claim whose fingerprint does not [match](Fingerprint::matches) the record's is
-///    [`Claim::Mismatch`], whether the record is running, complete or a tombstone. It changes nothing.
-/// 5. **Release.** After `release`, the next claim is `Run` at once, and no orphan. Without a checkpoint the record
-///    is forgotten: attempt 1, any fingerprint. With a checkpoint the record is kept: next attempt, the checkpoint,
-///    the same fingerprint.
-/// 6. **Fences.** `complete`, `release`, `extend` and `checkpoint` with a fence that is not the record's current one
-///    are [`Fenced::Stale`] and change nothing. The fences of a record only grow, also after it was released, taken
-///    over, or forgotten.
-/// 7. **Takeover.** A claim is not given away before its lease ends. After that, the next claim is `Run` with the
-///    next attempt, marked as an orphan.
+/// 1. **First claim.** The claim of a record unknown to the store is [`Claim::Run`], attempt 1, no
+///    orphan, no checkpoint.
+/// 2. **One runner.** Of any number of concurrent claims of one record, one is `Run`. The others
+///    are [`Claim::InFlight`] with the rest of the lease: more than zero, at most the lease.
+/// 3. **Replay.** After `complete` with a response, a claim is [`Claim::Replay`] with the same
+///    response, byte for byte, and with the rest of the time to live: more than zero, at most the
+///    time to live.
+/// 4. **Mismatch.** A claim whose fingerprint does not [match](Fingerprint::matches) the record's
+///    is [`Claim::Mismatch`], whether the record is running, complete or a tombstone. It changes
+///    nothing.
+/// 5. **Release.** After `release`, the next claim is `Run` at once, and no orphan. Without a
+///    checkpoint the record is forgotten: attempt 1, any fingerprint. With a checkpoint the record
+///    is kept: next attempt, the checkpoint, the same fingerprint.
+/// 6. **Fences.** `complete`, `release`, `extend` and `checkpoint` with a fence that is not the
+///    record's current one are [`Fenced::Stale`] and change nothing. The fences of a record only
+///    grow, also after it was released, taken over, or forgotten.
+/// 7. **Takeover.** A claim is not given away before its lease ends. After that, the next claim is
+///    `Run` with the next attempt, marked as an orphan.
 /// 8. **Extend.** The lease ends `lease` after the call. A lease of zero ends at once.
-/// 9. **One heir.** Of any number of concurrent claims of an orphan, one is `Run`. The others are `InFlight`.
-/// 10. **Expiry.** A record is forgotten `ttl` after its first claim, but never while a lease on it holds. The next
-///     claim is a first claim, except that its fence has grown.
-/// 11. **Lost acknowledgement.** A claim with the token of the running claim is that claim: `Run`, same fence, same
-///     attempt, with a fresh lease.
-/// 12. **Repeated completion.** `complete` with the fence that has completed the record is [`Fenced::Held`], and the
-///     first outcome stays.
-/// 13. **Tombstone.** After `complete` with a tombstone, a claim is [`Claim::Tombstone`] with the same reason.
+/// 9. **One heir.** Of any number of concurrent claims of an orphan, one is `Run`. The others are
+///    `InFlight`.
+/// 10. **Expiry.** A record is forgotten `ttl` after its first claim, but never while a lease on it
+///     holds. The next claim is a first claim, except that its fence has grown.
+/// 11. **Lost acknowledgement.** A claim with the token of the running claim is that claim: `Run`,
+///     same fence, same attempt, with a fresh lease.
+/// 12. **Repeated completion.** `complete` with the fence that has completed the record is
+///     [`Fenced::Held`], and the first outcome stays.
+/// 13. **Tombstone.** After `complete` with a tombstone, a claim is [`Claim::Tombstone`] with the
+///     same reason.
 /// 14. **Checkpoint.** Each later `Run` of a record carries its latest checkpoint, byte for byte.
 /// 15. **Independence.** A verb on one record changes no other record.
-/// 16. **Late but first.** A claim whose lease has ended still holds its fence until another claim takes over.
+/// 16. **Late but first.** A claim whose lease has ended still holds its fence until another claim
+///     takes over.
 /// 17. **Cancellation.** A verb whose future is dropped takes effect completely, or not at all.
 ///
 /// Some numbers meet:
 ///
-/// - 11 and 16: a claim with the token of the running claim is that claim even after its lease ran out, until another
-///   claim takes over.
-/// - 6 and 12: `release` and `complete` end the claim. Its fence is then stale for every verb except a repeated `complete`.
-/// - 10 and 16: if both the lease and the time to live have ended, the store may answer the owner `Held` or `Stale`, as
-///   long as later answers agree. It may forget at once an outcome that is completed after the time to live.
+/// - 11 and 16: a claim with the token of the running claim is that claim even after its lease ran
+///   out, until another claim takes over.
+/// - 6 and 12: `release` and `complete` end the claim. Its fence is then stale for every verb
+///   except a repeated `complete`.
+/// - 10 and 16: if both the lease and the time to live have ended, the store may answer the owner
+///   `Held` or `Stale`, as long as later answers agree. It may forget at once an outcome that is
+///   completed after the time to live.
 ///
 /// A store keeps leases and times to live of up to ten years, and may shorten longer ones.
 ///
 /// # Errors
 ///
 /// A verb returns a [`StoreError`] if it is unknown whether it took effect
-/// ([`Unavailable`](crate::StoreErrorKind::Unavailable)), or if it certainly did not (every other kind). A stale fence is an
-/// answer, not an error.
+/// ([`Unavailable`](crate::StoreErrorKind::Unavailable)), or if it certainly did not (every other
+/// kind). A stale fence is an answer, not an error.
 ///
-/// The layer sets no time-out for a verb, so a verb that hangs holds up its request. (While a `complete` hangs, the layer renews
-/// the lease.) A store must bound the time it waits for its database, and then return `Unavailable`.
+/// The layer sets no time-out for a verb, so a verb that hangs holds up its request. (While a
+/// `complete` hangs, the layer renews the lease.) A store must bound the time it waits for its
+/// database, and then return `Unavailable`.
 ///
 /// # Cancel safety
 ///
-/// Number 17: if the future of a verb is dropped, the verb has taken effect completely or not at all.
+/// Number 17: if the future of a verb is dropped, the verb has taken effect completely or not at
+/// all.
 ///
 /// # Transactions
 ///
-/// If a store [offers transactions](Self::offer_transaction), its `extend` must not write the rows that such a transaction
-/// writes at its end. At REPEATABLE READ and SERIALIZABLE, a database refuses to write a row that was written after the
-/// transaction began.
+/// If a store [offers transactions](Self::offer_transaction), its `extend` must not write the rows
+/// that such a transaction writes at its end. At REPEATABLE READ and SERIALIZABLE, a database
+/// refuses to write a row that was written after the transaction began.
 ///
 /// # Example
 ///
@@ -170,8 +180,8 @@ use crate::response::StoredResponse;
 pub trait Store: Send + Sync + 'static {
     /// Makes the token of a request. The layer passes it with every claim of that request.
     ///
-    /// Keep the default for a store that several processes can reach. A store in the memory of one process may count
-    /// instead, because the default makes a system call.
+    /// Keep the default for a store that several processes can reach. A store in the memory of one
+    /// process may count instead, because the default makes a system call.
     fn token(&self) -> ClaimToken {
         ClaimToken::new()
     }
@@ -212,8 +222,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Offers a transaction of the store's database to the handler of one request.
     ///
-    /// Puts the handler's end into `extensions` and returns the layer's end. The call begins nothing. Returns `None`, the
-    /// default, if the store shares no database with handlers.
+    /// Puts the handler's end into `extensions` and returns the layer's end. The call begins
+    /// nothing. Returns `None`, the default, if the store shares no database with handlers.
     fn offer_transaction(&self, extensions: &mut Extensions) -> Option<Box<dyn RequestTransaction>> {
         let _ = extensions;
         None
@@ -281,7 +291,8 @@ pub struct ClaimRequest {
     pub record: RecordId,
     /// The fingerprint of the request. The record keeps that of its first claim.
     pub fingerprint: Fingerprint,
-    /// The token of the request. It is the same if the claim is repeated because its answer was lost.
+    /// The token of the request. It is the same if the claim is repeated because its answer was
+    /// lost.
     pub token: ClaimToken,
     /// How long the claim holds unless it is renewed.
     pub lease: Duration,
@@ -374,8 +385,8 @@ impl Run {
 
 /// The outcome of a run.
 ///
-/// A store must be able to keep every outcome, so this enum is exhaustive: a new outcome is a breaking release, in which
-/// the compiler reports every store that does not handle it.
+/// A store must be able to keep every outcome, so this enum is exhaustive: a new outcome is a
+/// breaking release, in which the compiler reports every store that does not handle it.
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// A response, which is replayed.
@@ -428,7 +439,8 @@ impl fmt::Debug for Checkpoint {
     }
 }
 
-/// A number that grows with each claim of a record. The store accepts writes with the current one only.
+/// A number that grows with each claim of a record. The store accepts writes with the current one
+/// only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fence(pub u64);
 
@@ -474,17 +486,19 @@ impl fmt::Debug for RecordId {
 
 /// Identifies the request that claims, across processes.
 ///
-/// A store treats a claim with the token of the running claim as that claim, repeated. So two requests with one token would
-/// both run.
+/// A store treats a claim with the token of the running claim as that claim, repeated. So two
+/// requests with one token would both run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClaimToken([u8; 16]);
 
 impl ClaimToken {
-    /// Returns a token that no other request has, in any process: 16 random bytes of the operating system.
+    /// Returns a token that no other request has, in any process: 16 random bytes of the operating
+    /// system.
     ///
-    /// Nothing in the memory of the process is part of them. So forked processes, and copies of one snapshot of a machine,
-    /// never make the same token, provided that the kernel learns that it was restored (Linux since 5.18, from the
-    /// hypervisor's generation number). Each token costs a system call of 0.2 to 0.8 µs.
+    /// Nothing in the memory of the process is part of them. So forked processes, and copies of one
+    /// snapshot of a machine, never make the same token, provided that the kernel learns that it
+    /// was restored (Linux since 5.18, from the hypervisor's generation number). Each token costs a
+    /// system call of 0.2 to 0.8 µs.
     ///
     /// # Panics
     ///
@@ -495,8 +509,9 @@ impl ClaimToken {
         Self(bytes)
     }
 
-    /// Returns a token that no other request of this process has: the number of its thread, and a count. For a store that
-    /// lives in this process, and is copied with it by `fork` or by a snapshot.
+    /// Returns a token that no other request of this process has: the number of its thread, and a
+    /// count. For a store that lives in this process, and is copied with it by `fork` or by a
+    /// snapshot.
     #[cfg(feature = "memory")]
     pub(crate) fn of_this_process() -> Self {
         static THREADS: AtomicU64 = AtomicU64::new(0);

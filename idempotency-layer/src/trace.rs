@@ -1,4 +1,5 @@
-//! Events on the `tracing` crate. They name a record by the start of its hash, and never contain a key, a scope or a body.
+//! Events on the `tracing` crate. They name a record by the start of its hash, and never contain a
+//! key, a scope or a body.
 
 use std::time::Duration;
 

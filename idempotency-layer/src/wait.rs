@@ -35,7 +35,8 @@ struct Queue {
 impl Waiters {
     /// Takes a place in the queue of a record. Returns `None` if there are `max` waiters.
     ///
-    /// From now on the place notices every end of an owner. So the caller asks the store once more before it waits.
+    /// From now on the place notices every end of an owner. So the caller asks the store once more
+    /// before it waits.
     pub(crate) fn join(&self, record: RecordId, max: usize) -> Option<Place<'_>> {
         let mut waiting = self.lock();
         if waiting.count >= max {
@@ -71,8 +72,8 @@ pub(crate) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Waits until the caller should ask the store again: when the owner ends, after `left`, and, for the leader, after
-    /// `poll`.
+    /// Waits until the caller should ask the store again: when the owner ends, after `left`, and,
+    /// for the leader, after `poll`.
     pub(crate) async fn next_look(&mut self, poll: Duration, left: Duration) {
         let (look, until) = (after(now(), poll), after(now(), left));
         loop {
@@ -91,7 +92,8 @@ impl Place<'_> {
         }
     }
 
-    /// Wakes the other waiters after the leader has found that the owner ended, perhaps in another process.
+    /// Wakes the other waiters after the leader has found that the owner ended, perhaps in another
+    /// process.
     pub(crate) fn tell_others(&self) {
         if self.leads {
             self.waiters.wake(self.record);

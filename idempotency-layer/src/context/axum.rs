@@ -14,7 +14,8 @@ use crate::rejection::RejectionKind;
 ///
 /// # Errors
 ///
-/// [`NoIdempotency`] if the request has none. Extract an `Option<Idempotency>` if a key is optional.
+/// [`NoIdempotency`] if the request has none. Extract an `Option<Idempotency>` if a key is
+/// optional.
 impl<S: Sync> FromRequestParts<S> for Idempotency {
     type Rejection = NoIdempotency;
 

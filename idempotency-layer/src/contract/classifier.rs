@@ -10,8 +10,9 @@ use crate::grpc;
 
 /// Whether a response is stored.
 ///
-/// A handler can override the contract for one response. It puts a `Disposition` into the extensions of the response. For
-/// example, a handler that fails after its effects took place can store its 500, so that no retry repeats them.
+/// A handler can override the contract for one response. It puts a `Disposition` into the
+/// extensions of the response. For example, a handler that fails after its effects took place can
+/// store its 500, so that no retry repeats them.
 ///
 /// ```
 /// use http::{Response, StatusCode};
@@ -22,9 +23,9 @@ use crate::grpc;
 /// response.extensions_mut().insert(Disposition::Store); // retries get this response
 /// ```
 ///
-/// A disposition decides about the response only. [`Builder::commits`](crate::Builder::commits) decides whether rows
-/// written through `CoCommit` are committed with it. An interim response (1xx) is never stored and leaves no tombstone,
-/// whatever its disposition.
+/// A disposition decides about the response only. [`Builder::commits`](crate::Builder::commits)
+/// decides whether rows written through `CoCommit` are committed with it. An interim response (1xx)
+/// is never stored and leaves no tombstone, whatever its disposition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Disposition {
@@ -36,11 +37,12 @@ pub enum Disposition {
     Tombstone,
 }
 
-/// A rule that selects responses: those that are stored ([`Contract::stores`](crate::Contract::stores)), or those that
-/// commit the handler's rows ([`Builder::commits`](crate::Builder::commits)).
+/// A rule that selects responses: those that are stored
+/// ([`Contract::stores`](crate::Contract::stores)), or those that commit the handler's rows
+/// ([`Builder::commits`](crate::Builder::commits)).
 ///
-/// For a gRPC call, a rule sees the HTTP status that corresponds to the `grpc-status`, by the table of
-/// [`Contract::grpc`](crate::Contract::grpc).
+/// For a gRPC call, a rule sees the HTTP status that corresponds to the `grpc-status`, by the table
+/// of [`Contract::grpc`](crate::Contract::grpc).
 ///
 /// ```
 /// use http::StatusCode;
@@ -65,7 +67,8 @@ enum Rule {
 }
 
 impl Classifier {
-    /// Selects final answers: every status below 500 except 401, 408, 425 and 429, which a retry can change.
+    /// Selects final answers: every status below 500 except 401, 408, 425 and 429, which a retry
+    /// can change.
     pub const fn final_answers() -> Self {
         Self(Rule::Final)
     }
@@ -87,16 +90,19 @@ impl Classifier {
 
     /// Selects responses by a function of status, headers and extensions.
     ///
-    /// The function runs before the body is read. The layer reads a response to its end before it stores and sends it. So
-    /// return [`Disposition::Tombstone`] or [`Disposition::Release`] for a stream that does not end.
+    /// The function runs before the body is read. The layer reads a response to its end before it
+    /// stores and sends it. So return [`Disposition::Tombstone`] or [`Disposition::Release`] for a
+    /// stream that does not end.
     ///
-    /// A gRPC response has been read by then. Its `grpc-status` is among the headers, even if it came in the trailers.
+    /// A gRPC response has been read by then. Its `grpc-status` is among the headers, even if it
+    /// came in the trailers.
     pub fn custom(rule: impl Fn(&response::Parts) -> Disposition + Send + Sync + 'static) -> Self {
         Self(Rule::Custom(Arc::new(rule)))
     }
 
-    /// Decides what to store, by the disposition in the extensions of the response, or else by the rule. A body that may
-    /// never end leaves a tombstone. A 1xx belongs to one connection and is never stored.
+    /// Decides what to store, by the disposition in the extensions of the response, or else by the
+    /// rule. A body that may never end leaves a tombstone. A 1xx belongs to one connection and is
+    /// never stored.
     pub(crate) fn classify(&self, response: &response::Parts, body: &impl Body) -> Disposition {
         if response.status.is_informational() {
             return Disposition::Release;
@@ -112,7 +118,8 @@ impl Classifier {
         }
     }
 
-    /// Decides what to store of a gRPC response that was read to its end. A response without a status is not stored.
+    /// Decides what to store of a gRPC response that was read to its end. A response without a
+    /// status is not stored.
     pub(crate) fn classify_call(
         &self,
         response: &mut response::Parts,

@@ -12,8 +12,8 @@ use crate::rejection::{Rejection, RejectionKind};
 use crate::store::Tombstone;
 
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-/// The delay before a client with a retry policy tries again. A negative value means that it must not
-/// ([gRFC A6](https://github.com/grpc/proposal/blob/master/A6-client-retries.md#pushback)).
+/// The delay before a client with a retry policy tries again. A negative value means that it must
+/// not ([gRFC A6](https://github.com/grpc/proposal/blob/master/A6-client-retries.md#pushback)).
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
 /// The [status codes](https://github.com/grpc/grpc/blob/master/doc/statuscodes.md) of rejections.
@@ -31,15 +31,17 @@ enum Code {
 impl Contract {
     /// Returns the contract of a gRPC service: unary calls with the metadata `idempotency-key`.
     ///
-    /// The key is any value of 1 to 255 characters. It is bound to the method that is called. Messages are compared byte for
-    /// byte, so a retry must send the bytes of the first try. If a client encodes each try again and its messages hold maps,
-    /// whose order may change, set [`FingerprintMode::None`](crate::FingerprintMode::None).
+    /// The key is any value of 1 to 255 characters. It is bound to the method that is called.
+    /// Messages are compared byte for byte, so a retry must send the bytes of the first try. If a
+    /// client encodes each try again and its messages hold maps, whose order may change, set
+    /// [`FingerprintMode::None`](crate::FingerprintMode::None).
     ///
     /// # Which responses are stored
     ///
-    /// The outcome of a call is its `grpc-status`, which is in the trailers, or in the headers if the response has no message.
-    /// A [`Classifier`](super::Classifier) sees the HTTP status that corresponds to it. This holds for every response of the
-    /// type `application/grpc`, with any contract. With this contract:
+    /// The outcome of a call is its `grpc-status`, which is in the trailers, or in the headers if
+    /// the response has no message. A [`Classifier`](super::Classifier) sees the HTTP status that
+    /// corresponds to it. This holds for every response of the type `application/grpc`, with any
+    /// contract. With this contract:
     ///
     /// | `grpc-status` | rules see | stored |
     /// |---|---|---|
@@ -56,26 +58,33 @@ impl Contract {
     /// | `DEADLINE_EXCEEDED` | 504 | no: a retry runs |
     /// | none at the end of the response | nothing | no, by no rule: a retry runs |
     ///
-    /// The HTTP statuses are those of `google.rpc.Code`, except for `ABORTED` and `CANCELLED`, which a retry can change.
+    /// The HTTP statuses are those of `google.rpc.Code`, except for `ABORTED` and `CANCELLED`,
+    /// which a retry can change.
     ///
     /// # Streaming calls
     ///
-    /// A request of the type `application/grpc` is unary if it ends with its first message. It is a stream if a second message
-    /// begins, or if it stays open for two seconds before or after the first message. A streaming request passes to the
-    /// handler untouched and **without idempotency**, as if it had no key.
+    /// A request of the type `application/grpc` is unary if it ends with its first message. It is a
+    /// stream if a second message begins, or if it stays open for two seconds before or after the
+    /// first message. A streaming request passes to the handler untouched and **without
+    /// idempotency**, as if it had no key.
     ///
-    /// The end of a unary call travels with its message, so two seconds between them mean several lost packets in a row. Such
-    /// a call runs unprotected. Streaming methods with a key wait up to two seconds at their beginning; exclude them with [`Builder::when`](crate::Builder::when), or do not send them a key.
+    /// The end of a unary call travels with its message, so two seconds between them mean several
+    /// lost packets in a row. Such a call runs unprotected. Streaming methods with a key wait up to
+    /// two seconds at their beginning; exclude them with [`Builder::when`](crate::Builder::when),
+    /// or do not send them a key.
     ///
-    /// A response is a stream if it has a second message, or stays open for two seconds before or after its first message. It
-    /// is passed on as it arrives and is not stored; the record keeps a tombstone. So a server-streaming call with a key runs
-    /// once, and its retries are rejected with `ALREADY_EXISTS`.
+    /// A response is a stream if it has a second message, or stays open for two seconds before or
+    /// after its first message. It is passed on as it arrives and is not stored; the record keeps a
+    /// tombstone. So a server-streaming call with a key runs once, and its retries are rejected
+    /// with `ALREADY_EXISTS`.
     ///
     /// # Rejections
     ///
-    /// A rejection has the HTTP status 200, no body, and its `grpc-status` in the headers ("Trailers-Only" in
-    /// [PROTOCOL-HTTP2](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md)). [`Rejection::status`]
-    /// returns the corresponding HTTP status. Clients with a retry policy obey `grpc-retry-pushback-ms`:
+    /// A rejection has the HTTP status 200, no body, and its `grpc-status` in the headers
+    /// ("Trailers-Only" in
+    /// [PROTOCOL-HTTP2](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md)).
+    /// [`Rejection::status`] returns the corresponding HTTP status. Clients with a retry policy
+    /// obey `grpc-retry-pushback-ms`:
     ///
     /// | [`RejectionKind`] | `grpc-status` | `grpc-retry-pushback-ms` |
     /// |---|---|---|
@@ -91,8 +100,8 @@ impl Contract {
     ///
     /// # gRPC-Web
     ///
-    /// `application/grpc-web` is plain HTTP to this layer, where every outcome is a 200 and is stored. Put the layer
-    /// that translates it into gRPC, such as tonic-web's, outside this one.
+    /// `application/grpc-web` is plain HTTP to this layer, where every outcome is a 200 and is
+    /// stored. Put the layer that translates it into gRPC, such as tonic-web's, outside this one.
     pub fn grpc() -> Self {
         Self::base().methods(&[Method::POST]).rejection(trailers_only)
     }
@@ -145,7 +154,8 @@ fn milliseconds(wait: Duration) -> u64 {
     wait.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
-/// Encodes a `grpc-message`: every byte except spaces and visible ASCII is percent-encoded, and so is the percent sign.
+/// Encodes a `grpc-message`: every byte except spaces and visible ASCII is percent-encoded, and so
+/// is the percent sign.
 fn percent_encoded(message: &str) -> String {
     let mut encoded = String::with_capacity(message.len());
     for byte in message.bytes() {

@@ -9,13 +9,15 @@ use crate::key::KeySyntax;
 use crate::rejection::{Rejection, RejectionKind};
 
 impl Contract {
-    /// Returns the contract of the IETF draft (draft-ietf-httpapi-idempotency-key-header-07): the key is a structured-field
-    /// String, and rejections are problem details.
+    /// Returns the contract of the IETF draft (draft-ietf-httpapi-idempotency-key-header-07): the
+    /// key is a structured-field String, and rejections are problem details.
     ///
-    /// The draft leaves some decisions to the server. This contract follows common practice in them. Publish them for your
-    /// clients, and link to that page with [`documentation`](Self::documentation).
+    /// The draft leaves some decisions to the server. This contract follows common practice in
+    /// them. Publish them for your clients, and link to that page with
+    /// [`documentation`](Self::documentation).
     ///
-    /// Most clients send the key without quotes. Use `.key(KeySyntax::structured(1..=255).or_bare())` to accept both.
+    /// Most clients send the key without quotes. Use
+    /// `.key(KeySyntax::structured(1..=255).or_bare())` to accept both.
     pub fn ietf() -> Self {
         Self::base().key(KeySyntax::structured(1..=255)).methods(&[Method::POST, Method::PATCH])
     }

@@ -10,8 +10,9 @@ use crate::key::Bind;
 use crate::rejection::{Rejection, RejectionKind};
 
 impl Contract {
-    /// Returns the contract of mintfax: any key, on POST, bound to the principal. Requests are not compared: after the first
-    /// success, every later request with the key gets that response. The key is echoed.
+    /// Returns the contract of mintfax: any key, on POST, bound to the principal. Requests are not
+    /// compared: after the first success, every later request with the key gets that response. The
+    /// key is echoed.
     pub fn mintfax() -> Self {
         Self::base()
             .methods(&[Method::POST])

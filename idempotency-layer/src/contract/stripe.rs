@@ -9,7 +9,8 @@ use crate::key::Bind;
 use crate::rejection::{Rejection, RejectionKind};
 
 impl Contract {
-    /// Returns the contract of Stripe's API v1. Every response of a request that began is stored, 5xx included.
+    /// Returns the contract of Stripe's API v1. Every response of a request that began is stored,
+    /// 5xx included.
     pub fn stripe() -> Self {
         Self::base()
             .methods(&[Method::POST])

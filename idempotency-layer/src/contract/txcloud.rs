@@ -9,10 +9,11 @@ use crate::key::KeySyntax;
 use crate::rejection::{Rejection, RejectionKind};
 
 impl Contract {
-    /// Returns the contract of `TXCloud`: keys of 10 to 255 characters, bound to the endpoint; a reused key is 409.
+    /// Returns the contract of `TXCloud`: keys of 10 to 255 characters, bound to the endpoint; a
+    /// reused key is 409.
     ///
-    /// The colon is allowed because the vendor's own example of a key has one. Use `key(KeySyntax::token(10..=255))` to
-    /// exclude it.
+    /// The colon is allowed because the vendor's own example of a key has one. Use
+    /// `key(KeySyntax::token(10..=255))` to exclude it.
     pub fn txcloud() -> Self {
         Self::base()
             .key(KeySyntax::bytes(10..=255, |byte| byte.is_ascii_alphanumeric() || b"_:-".contains(&byte)))

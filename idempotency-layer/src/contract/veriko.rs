@@ -9,8 +9,9 @@ use crate::key::KeySyntax;
 use crate::rejection::Rejection;
 
 impl Contract {
-    /// Returns the contract of Veriko: strict keys, bound to the endpoint; bodies are compared; every final answer is stored;
-    /// every response carries the replay mark; errors are JSON:API documents.
+    /// Returns the contract of Veriko: strict keys, bound to the endpoint; bodies are compared;
+    /// every final answer is stored; every response carries the replay mark; errors are JSON:API
+    /// documents.
     pub fn veriko() -> Self {
         Self::base()
             .key(KeySyntax::token(1..=255))

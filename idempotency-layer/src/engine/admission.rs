@@ -34,8 +34,8 @@ pub(super) enum Asked {
 
 /// The right to run.
 pub(super) struct Granted {
-    /// The moment before the store was asked. The lease and the time of a transaction are counted from
-    /// it, because the moment at which the store began to count is unknown.
+    /// The moment before the store was asked. The lease and the time of a transaction are counted
+    /// from it, because the moment at which the store began to count is unknown.
     pub(super) asked_at: Instant,
     /// The transaction that is the claim. `None` if the claim is leased.
     pub(super) transaction: Option<Box<dyn ClaimTransaction>>,
@@ -58,14 +58,14 @@ pub(super) enum NotAsked {
 }
 
 impl<St: Store> Engine<St> {
-    /// Reads the request and asks the store for a claim. Waits for the owner of the claim if the layer
-    /// is configured to wait.
+    /// Reads the request and asks the store for a claim. Waits for the owner of the claim if the
+    /// layer is configured to wait.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped while it reads the body or waits, no claim is left. If it is dropped
-    /// while it asks the store, a claim may be left. `CancellationState` says so, and the runtime
-    /// drives the future to its end.
+    /// If the future is dropped while it reads the body or waits, no claim is left. If it is
+    /// dropped while it asks the store, a claim may be left. `CancellationState` says so, and the
+    /// runtime drives the future to its end.
     pub(super) async fn ask_for_claim<B: Replayable>(
         &self,
         request: &mut Request<B>,
@@ -92,7 +92,8 @@ impl<St: Store> Engine<St> {
         .map_err(NotAsked::Failed)
     }
 
-    /// Reads the request body if the fingerprint needs it, and replaces it by a body of the same bytes.
+    /// Reads the request body if the fingerprint needs it, and replaces it by a body of the same
+    /// bytes.
     async fn read<B: Replayable>(&self, request: &mut Request<B>) -> Result<Fingerprint, NotAsked> {
         let mode = self.config.contract.fingerprint;
         let limit = self.config.max_request_bytes;
@@ -136,8 +137,8 @@ impl<St: Store> Engine<St> {
         Ok(fingerprint)
     }
 
-    /// Watches a request body that the handler reads. Returns a flag that is set if the body breaks off,
-    /// or `None` if the body was read before the claim.
+    /// Watches a request body that the handler reads. Returns a flag that is set if the body breaks
+    /// off, or `None` if the body was read before the claim.
     pub(super) fn watch_upload<B: Replayable>(&self, request: &mut Request<B>) -> Option<Arc<AtomicBool>> {
         let is_read = self.config.contract.fingerprint != FingerprintMode::None || is_grpc(request.headers());
         if is_read || request.body().is_end_stream() {
@@ -155,16 +156,16 @@ impl<St: Store> Engine<St> {
         let _ = self.granted.set((claimant.fingerprint, run));
     }
 
-    /// Makes the request for one call of the store. It is not kept, which would enlarge the future of
-    /// the request.
+    /// Makes the request for one call of the store. It is not kept, which would enlarge the future
+    /// of the request.
     fn claim_request(&self, claimant: &Claimant) -> ClaimRequest {
         let Claimant { fingerprint, token } = *claimant;
         let (lease, ttl) = (self.config.lease, self.config.contract.ttl);
         ClaimRequest { record: self.record, fingerprint, token, lease, ttl }
     }
 
-    /// Waits for the owner of a claim, for at most the configured time. Returns the last answer of the
-    /// store if too many requests wait already, or if the client disconnects.
+    /// Waits for the owner of a claim, for at most the configured time. Returns the last answer of
+    /// the store if too many requests wait already, or if the client disconnects.
     async fn wait(&self, claimant: &Claimant, claim: Claim) -> Result<Asked, StoreError> {
         let Config { wait, waiters, max_waiters, .. } = &*self.config;
         // Join the queue first, then ask the store, so that no change between the two is missed.
@@ -202,9 +203,9 @@ impl<St: Store> Engine<St> {
         asked.inspect_err(|error| trace::store_failed(self.record, "claim", error))
     }
 
-    /// Asks the store for a leased claim. If the answer is lost, asks once more with the same token, by
-    /// which the store recognises its own claim. If the second answer is lost too, gives the claim back
-    /// in the background.
+    /// Asks the store for a leased claim. If the answer is lost, asks once more with the same
+    /// token, by which the store recognises its own claim. If the second answer is lost too, gives
+    /// the claim back in the background.
     async fn ask_for_lease(&self, claimant: &Claimant) -> Result<Asked, StoreError> {
         let is_lost = |error: &StoreError| error.kind() == StoreErrorKind::Unavailable;
         self.cancellation.claim_begins();
@@ -232,8 +233,8 @@ impl<St: Store> Engine<St> {
         })
     }
 
-    /// Asks the store for a claim in the transaction. If the future is dropped, the store closes the
-    /// connection, which ends the claim.
+    /// Asks the store for a claim in the transaction. If the future is dropped, the store closes
+    /// the connection, which ends the claim.
     async fn ask_for_transaction(
         &self,
         claimant: &Claimant,

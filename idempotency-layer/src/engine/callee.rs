@@ -5,8 +5,8 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
-/// The inner service, which is called at most once. Its readiness may be a permit or a connection, so
-/// it is given back while the request waits for something else.
+/// The inner service, which is called at most once. Its readiness may be a permit or a connection,
+/// so it is given back while the request waits for something else.
 pub(super) struct Callee<S> {
     service: S,
     is_ready: bool,
@@ -17,8 +17,8 @@ impl<S: Clone> Callee<S> {
         Self { service, is_ready: true }
     }
 
-    /// Gives the readiness back: replaces the service by its clone, which is not ready. Dropping the
-    /// service releases what it reserved.
+    /// Gives the readiness back: replaces the service by its clone, which is not ready. Dropping
+    /// the service releases what it reserved.
     pub(super) fn give_readiness_back(&mut self) {
         if self.is_ready {
             self.service = self.service.clone();

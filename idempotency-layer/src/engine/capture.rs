@@ -60,8 +60,8 @@ impl<St: Store> Engine<St> {
         }
     }
 
-    /// Reads the response of a gRPC call, then decides whether it is stored. If its body breaks off, its
-    /// head decides whether it commits.
+    /// Reads the response of a gRPC call, then decides whether it is stored. If its body breaks
+    /// off, its head decides whether it commits.
     async fn capture_call<R: Replayable, E>(&self, response: Response<R>, head_commits: bool) -> Ended<R, E> {
         let Ok(JudgedCall { response, disposition, commits, content }) =
             judge_call(&self.config, response).await

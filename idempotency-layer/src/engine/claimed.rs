@@ -1,5 +1,5 @@
-//! The steps from the claim to the answer: run, capture, settle. If the process is killed at an await
-//! in here, it leaves an orphan before the completion and a finished record after it.
+//! The steps from the claim to the answer: run, capture, settle. If the process is killed at an
+//! await in here, it leaves an orphan before the completion and a finished record after it.
 
 use std::panic::resume_unwind;
 use std::pin::{Pin, pin};
@@ -24,8 +24,8 @@ pub(super) struct ClaimedRun<'a, St> {
     pub(super) lease: Lease<'a, St>,
     /// The layer's handle of the transaction that the handler was offered.
     pub(super) transaction: Option<Box<dyn RequestTransaction>>,
-    /// Whether the request body broke off while the handler read it. `None` if it was read before the
-    /// claim.
+    /// Whether the request body broke off while the handler read it. `None` if it was read before
+    /// the claim.
     pub(super) upload: Option<Arc<AtomicBool>>,
 }
 
@@ -112,8 +112,8 @@ impl<St: Store> ClaimedRun<'_, St> {
         self.upload.as_ref().is_some_and(|broke_off| broke_off.load(Ordering::Relaxed))
     }
 
-    /// Records how the run ended, then answers. A response that is not recorded is not sent, and rows
-    /// commit only with a response that is stored.
+    /// Records how the run ended, then answers. A response that is not recorded is not sent, and
+    /// rows commit only with a response that is stored.
     pub(super) async fn settle<R: Replayable, E>(mut self, ended: Ended<R, E>) -> Result<Response<R>, E> {
         match ended {
             // Killed in here: no answer was sent. A retry finds the record, or an orphan.
@@ -164,8 +164,8 @@ impl<St: Store> ClaimedRun<'_, St> {
         }
     }
 
-    /// Rolls back the handler's rows. It happens before the claim is given up, so that the next run meets
-    /// neither its rows nor its locks.
+    /// Rolls back the handler's rows. It happens before the claim is given up, so that the next run
+    /// meets neither its rows nor its locks.
     async fn roll_back(&mut self) -> Result<(), StoreError> {
         let Some(transaction) = self.transaction.take().filter(|transaction| transaction.is_begun()) else {
             return Ok(());
@@ -174,8 +174,8 @@ impl<St: Store> ClaimedRun<'_, St> {
         rolled_back.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
-    /// Commits the outcome together with the handler's rows, then answers. If it is unknown whether the
-    /// commit took effect, the next claim after the end of the lease learns it from the record.
+    /// Commits the outcome together with the handler's rows, then answers. If it is unknown whether
+    /// the commit took effect, the next claim after the end of the lease learns it from the record.
     async fn commit<R: Replayable>(
         self,
         transaction: Box<dyn RequestTransaction>,

@@ -1,5 +1,5 @@
-//! Gives claims up, and tries again until the store confirms it. A claim that is not given back keeps
-//! its key "in progress" until the lease ends, and then looks like an orphan.
+//! Gives claims up, and tries again until the store confirms it. A claim that is not given back
+//! keeps its key "in progress" until the lease ends, and then looks like an orphan.
 
 use std::array::IntoIter;
 use std::iter::Cycle;
@@ -16,7 +16,8 @@ use crate::orphan::OnOrphan;
 use crate::store::{Claim, ClaimRequest, Fence, Fenced, Outcome, RecordId, Run, Store, Tombstone};
 use crate::trace;
 
-/// The longest pause before the store is asked again doubles each time, from the first to the last of these.
+/// The longest pause before the store is asked again doubles each time, from the first to the last
+/// of these.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Maximum claims given up in the background at a time. Beyond it, leases run out instead.
@@ -61,8 +62,8 @@ pub(super) struct GivenUp<St> {
 }
 
 impl<St: Store> GivenUp<St> {
-    /// Gives the claim up. If the store is not reached, tries once more at once, perhaps over another
-    /// connection, and then in the background.
+    /// Gives the claim up. If the store is not reached, tries once more at once, perhaps over
+    /// another connection, and then in the background.
     ///
     /// # Cancel safety
     ///
@@ -88,8 +89,8 @@ impl<St: Store> GivenUp<St> {
         }
     }
 
-    /// Asks the store once. Returns whether the matter is settled: done, refused, or another request
-    /// holds the claim by now.
+    /// Asks the store once. Returns whether the matter is settled: done, refused, or another
+    /// request holds the claim by now.
     async fn is_known(&self) -> bool {
         let (config, record) = (&self.config, self.record);
         let answer = match self.how {
@@ -146,8 +147,8 @@ fn is_known<T>(answer: &Result<T, StoreError>) -> bool {
     !matches!(answer, Err(error) if error.kind() == StoreErrorKind::Unavailable)
 }
 
-/// Runs a task in the background. Without a runtime, or beyond [`MAX_IN_BACKGROUND`], does nothing: the
-/// lease runs out instead.
+/// Runs a task in the background. Without a runtime, or beyond [`MAX_IN_BACKGROUND`], does nothing:
+/// the lease runs out instead.
 fn spawn<St>(config: &Config<St>, task: impl Future<Output = ()> + Send + 'static) {
     if config.given_up.len() >= MAX_IN_BACKGROUND {
         return;
@@ -161,8 +162,8 @@ fn spawn<St>(config: &Config<St>, task: impl Future<Output = ()> + Send + 'stati
 struct Pauses {
     pause: Duration,
     until: Instant,
-    /// The bytes of the record's digest, which are as good as random: claims that were lost together, in one outage, are
-    /// given back one after another.
+    /// The bytes of the record's digest, which are as good as random: claims that were lost
+    /// together, in one outage, are given back one after another.
     jitter: Cycle<IntoIter<u8, 32>>,
 }
 

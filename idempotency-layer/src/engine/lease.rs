@@ -35,8 +35,8 @@ pub(super) struct Lease<'a, St> {
 }
 
 impl<St: Store> Lease<'_, St> {
-    /// Drives a future and renews the lease meanwhile. A future that is ready at once sets no timer. A
-    /// panic is returned, so that the claim can be given up before the panic resumes.
+    /// Drives a future and renews the lease meanwhile. A future that is ready at once sets no
+    /// timer. A panic is returned, so that the claim can be given up before the panic resumes.
     pub(super) fn keep_during<F: Future + Unpin>(
         &self,
         mut future: F,
@@ -54,8 +54,8 @@ impl<St: Store> Lease<'_, St> {
         })
     }
 
-    /// Renews the lease until it is lost. A failed renewal is tried again soon, so that an outage shorter
-    /// than the lease does not lose the claim.
+    /// Renews the lease until it is lost. A failed renewal is tried again soon, so that an outage
+    /// shorter than the lease does not lose the claim.
     async fn renew(&self) -> Infallible {
         let (record, lease) = (self.engine.record, self.engine.config.lease);
         let mut next = after(self.held_since, lease / 3);
@@ -65,8 +65,8 @@ impl<St: Store> Lease<'_, St> {
             match self.extend(lease).await {
                 Ok(Fenced::Held) => next = after(asked_at, lease / 3),
                 Ok(Fenced::Stale) => {
-                    // The run continues, because stopping it half way would be worse. The store will
-                    // refuse its outcome.
+                    // The run continues, because stopping it half way would be worse. The store
+                    // will refuse its outcome.
                     trace::lease_lost(record);
                     pending::<()>().await;
                 }
@@ -78,8 +78,8 @@ impl<St: Store> Lease<'_, St> {
         }
     }
 
-    /// Writes the outcome of `response`. If the answer is lost, writes it again with the same fence. If
-    /// the store has no room for the response, writes a tombstone, so that no retry runs.
+    /// Writes the outcome of `response`. If the answer is lost, writes it again with the same
+    /// fence. If the store has no room for the response, writes a tombstone, so that no retry runs.
     pub(super) async fn complete<R: Replayable>(
         &self,
         outcome: Outcome,
@@ -89,8 +89,8 @@ impl<St: Store> Lease<'_, St> {
             Outcome::Response(_) => None,
             Outcome::Tombstone(tombstone) => Some(tombstone),
         };
-        // The lease is renewed until the outcome is recorded: the handler has run, so no other run may
-        // begin.
+        // The lease is renewed until the outcome is recorded: the handler has run, so no other run
+        // may begin.
         let written = pin!(self.write(outcome));
         let mut written = self.keep_during(written).await.unwrap_or_else(|panic| resume_unwind(panic));
         if let Err(error) = written {
@@ -102,8 +102,8 @@ impl<St: Store> Lease<'_, St> {
         written
     }
 
-    /// Writes the outcome again. Encodes the response anew, because a copy kept for this case would cost
-    /// every request an allocation.
+    /// Writes the outcome again. Encodes the response anew, because a copy kept for this case would
+    /// cost every request an allocation.
     async fn complete_again<R: Replayable>(
         &self,
         mut tombstone: Option<Tombstone>,
@@ -156,7 +156,8 @@ impl<St: Store> Lease<'_, St> {
         St::extend(&self.engine.config.store, self.engine.record, self.fence, lease).await
     }
 
-    /// Notes that the claim is settled, so the request can be dropped, and wakes the waiting requests.
+    /// Notes that the claim is settled, so the request can be dropped, and wakes the waiting
+    /// requests.
     pub(super) fn ended(&self) {
         self.engine.cancellation.claim_ends();
         self.engine.config.wake_waiters(self.engine.record);

@@ -1,4 +1,5 @@
-//! A request whose claim is its transaction. If the process is killed anywhere in here, everything is committed or nothing is.
+//! A request whose claim is its transaction. If the process is killed anywhere in here, everything
+//! is committed or nothing is.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -68,7 +69,8 @@ impl<'a, St: Store> TransactionalRun<'a, St> {
     {
         let engine = self.engine;
         let idempotency = self.idempotency.clone();
-        // If the process is killed in any of these awaits, the transaction ends with its connection, and nothing is left.
+        // If the process is killed in any of these awaits, the transaction ends with its
+        // connection, and nothing is left.
         let mut ended = None;
         if engine.run().orphan {
             inner.give_readiness_back();
@@ -159,7 +161,8 @@ impl<'a, St: Store> TransactionalRun<'a, St> {
 }
 
 impl<St: Store> Engine<St> {
-    /// Answers a run whose commit failed. If it is unknown whether it did and the policy forbids another run, writes a tombstone.
+    /// Answers a run whose commit failed. If it is unknown whether it did and the policy forbids
+    /// another run, writes a tombstone.
     async fn not_committed<R: Replayable>(&self, error: &StoreError) -> Response<R> {
         trace::store_failed(self.record, "commit", error);
         if error.kind() != StoreErrorKind::Unavailable {
@@ -193,8 +196,8 @@ impl<St: Store> Engine<St> {
     }
 }
 
-/// Rolls back a run whose handler was dropped. If a long statement of the handler is still running, the connection is closed
-/// instead, and the database ends the transaction when it notices.
+/// Rolls back a run whose handler was dropped. If a long statement of the handler is still running,
+/// the connection is closed instead, and the database ends the transaction when it notices.
 async fn give_up(transaction: Box<dyn ClaimTransaction>) {
     let _ = timeout(ROLL_BACK_WITHIN, transaction.roll_back()).await;
 }

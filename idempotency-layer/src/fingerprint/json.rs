@@ -1,7 +1,8 @@
 //! The canonical form of a JSON body.
 //!
-//! The parser is our own because `serde_json` converts numbers to doubles: 10000000000000001 becomes 10000000000000000.
-//! Its feature `arbitrary_precision` would keep them, but it would change every use of `serde_json` in the user's build.
+//! The parser is our own because `serde_json` converts numbers to doubles: 10000000000000001
+//! becomes 10000000000000000. Its feature `arbitrary_precision` would keep them, but it would
+//! change every use of `serde_json` in the user's build.
 
 use memchr::memchr2;
 use sha2::{Digest, Sha256};
@@ -9,11 +10,12 @@ use sha2::{Digest, Sha256};
 /// The maximum depth of arrays and objects, which bounds the recursion.
 const DEPTH: usize = 128;
 
-/// Ends a string or a number. This byte occurs neither in UTF-8 nor in the encoding of lone surrogates.
+/// Ends a string or a number. This byte occurs neither in UTF-8 nor in the encoding of lone
+/// surrogates.
 const END: u8 = 0xff;
 
-/// The canonical form of `body`, or `None` if it is not JSON in UTF-8, has one name twice in an object, or is nested
-/// deeper than [`DEPTH`].
+/// The canonical form of `body`, or `None` if it is not JSON in UTF-8, has one name twice in an
+/// object, or is nested deeper than [`DEPTH`].
 ///
 /// | value | form |
 /// |---|---|
@@ -24,9 +26,9 @@ const END: u8 = 0xff;
 /// | object without members | `}` |
 /// | object | `{`, the SHA-256 of its members in the order of their names: name, [`END`], form |
 ///
-/// No form is the beginning of another, so a sequence of forms can be read in one way only. An object is hashed when it
-/// closes, from the slices of its members. So sorting moves no bytes, and no byte is hashed again at an outer level: any body
-/// takes O(n log n) time and O(n) memory.
+/// No form is the beginning of another, so a sequence of forms can be read in one way only. An
+/// object is hashed when it closes, from the slices of its members. So sorting moves no bytes, and
+/// no byte is hashed again at an outer level: any body takes O(n log n) time and O(n) memory.
 pub(super) fn canonical(body: &[u8]) -> Option<Vec<u8>> {
     std::str::from_utf8(body).ok()?;
     let mut parser = Parser { rest: body, out: Vec::with_capacity(body.len()), members: Vec::new() };
@@ -189,7 +191,8 @@ impl Parser<'_> {
         if let Some(character) = char::from_u32(code) {
             self.out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
         } else {
-            // A lone surrogate, in the three bytes that UTF-8 would give it. No valid string contains them.
+            // A lone surrogate, in the three bytes that UTF-8 would give it. No valid string
+            // contains them.
             let [.., high, low] = code.to_be_bytes();
             self.out.extend_from_slice(&[0xed, 0x80 | (high & 0x0f) << 2 | low >> 6, 0x80 | low & 0x3f]);
         }

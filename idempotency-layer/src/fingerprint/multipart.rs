@@ -5,18 +5,19 @@ use memchr::{memchr, memchr2, memmem};
 /// RFC 2046, section 5.1.1: a boundary is 1 to 70 characters.
 const MAX_BOUNDARY: usize = 70;
 
-/// Splits a `Content-Type` into the media type and the rest, which is empty or begins with a semicolon.
+/// Splits a `Content-Type` into the media type and the rest, which is empty or begins with a
+/// semicolon.
 pub(super) fn split_content_type(content_type: &[u8]) -> (&[u8], &[u8]) {
     let end = memchr(b';', content_type).unwrap_or(content_type.len());
     let (media_type, parameters) = content_type.split_at(end);
     (media_type.trim_ascii(), parameters)
 }
 
-/// Returns the boundary from the parameters of a `Content-Type`. `None` if there is none, more than one, or an ambiguous
-/// one.
+/// Returns the boundary from the parameters of a `Content-Type`. `None` if there is none, more than
+/// one, or an ambiguous one.
 ///
-/// An unquoted boundary ends only at a semicolon, because clients send `=`, `/` and `:` in it, which are not allowed in a
-/// token.
+/// An unquoted boundary ends only at a semicolon, because clients send `=`, `/` and `:` in it,
+/// which are not allowed in a token.
 pub(super) fn boundary(parameters: &[u8]) -> Option<&[u8]> {
     // No boundary needs a quoted pair, and without them a quoted string ends at the next quote.
     if memchr(b'\\', parameters).is_some() {
@@ -46,15 +47,15 @@ pub(super) fn boundary(parameters: &[u8]) -> Option<&[u8]> {
     found.filter(|boundary| (1..=MAX_BOUNDARY).contains(&boundary.len()))
 }
 
-/// Returns the parts of `body`, each with its header block, the empty line and its content. `None` if the body is not well
-/// formed.
+/// Returns the parts of `body`, each with its header block, the empty line and its content. `None`
+/// if the body is not well formed.
 ///
-/// A part is hashed as one piece, because its bytes show where its header block ends. A multipart inside a part is ordinary
-/// content, including its boundary.
+/// A part is hashed as one piece, because its bytes show where its header block ends. A multipart
+/// inside a part is ordinary content, including its boundary.
 pub(super) fn parts<'a>(boundary: &[u8], body: &'a [u8]) -> Option<Vec<&'a [u8]>> {
     let delimiter = [b"\r\n--", boundary].concat();
-    // The text before the first delimiter is ignored. So it must not contain a delimiter that a laxer parser would accept,
-    // such as one after a bare line feed.
+    // The text before the first delimiter is ignored. So it must not contain a delimiter that a
+    // laxer parser would accept, such as one after a bare line feed.
     let first = memmem::find(body, &delimiter[2..])?;
     if first > 0 && !body[..first].ends_with(b"\r\n") {
         return None;

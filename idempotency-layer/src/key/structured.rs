@@ -1,9 +1,10 @@
 //! A String of structured fields, as RFC 9651, section 4.2, reads it.
 //!
-//! The layer needs nothing else of that RFC, and a crate that parses all of it would raise the Rust version that this crate
-//! requires.
+//! The layer needs nothing else of that RFC, and a crate that parses all of it would raise the Rust
+//! version that this crate requires.
 
-/// Returns the String in a field that holds one Item: a String, and parameters that are checked and ignored.
+/// Returns the String in a field that holds one Item: a String, and parameters that are checked and
+/// ignored.
 ///
 /// `None` for a field that RFC 9651 refuses, and for an Item of another type.
 pub(super) fn parse_string(field: &[u8]) -> Option<String> {

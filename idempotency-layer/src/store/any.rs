@@ -15,11 +15,13 @@ use crate::error::StoreError;
 
 /// Any store behind one type.
 ///
-/// [`IdempotencyLayer`](crate::IdempotencyLayer) is generic over its store, so that a verb costs no allocation. A program that
-/// chooses its store at run time wraps it in an `AnyStore`, which costs one allocation for each verb.
+/// [`IdempotencyLayer`](crate::IdempotencyLayer) is generic over its store, so that a verb costs no
+/// allocation. A program that chooses its store at run time wraps it in an `AnyStore`, which costs
+/// one allocation for each verb.
 ///
-/// The wrapped store must implement [`Purge`], so a [`PurgeTask`](super::PurgeTask) for an `AnyStore` always purges. A store
-/// that deletes its expired records by itself implements it by returning 0.
+/// The wrapped store must implement [`Purge`], so a [`PurgeTask`](super::PurgeTask) for an
+/// `AnyStore` always purges. A store that deletes its expired records by itself implements it by
+/// returning 0.
 ///
 /// ```
 /// # #[cfg(feature = "memory")]

@@ -1,8 +1,9 @@
-//! Batches: the verbs of many callers in one statement and one commit, for stores whose commits are slow.
+//! Batches: the verbs of many callers in one statement and one commit, for stores whose commits are
+//! slow.
 //!
-//! A caller puts its verb into a queue and waits for the answer. One task owns the connection. It takes all verbs that
-//! arrived during the last batch and executes them as the next one. It does not wait for more, so a single verb is
-//! executed at once, and batches grow with the load.
+//! A caller puts its verb into a queue and waits for the answer. One task owns the connection. It
+//! takes all verbs that arrived during the last batch and executes them as the next one. It does
+//! not wait for more, so a single verb is executed at once, and batches grow with the load.
 
 mod round;
 #[cfg(test)]
@@ -29,13 +30,15 @@ pub(crate) trait Writer: Send + 'static {
 
     /// Executes a batch and returns one reply for each verb, in the order of the verbs.
     ///
-    /// A batch has at most one verb of each record, sorted by record, so that two processes take their locks in the same
-    /// order. The call returns in bounded time. After a failure, the writer reconnects by itself.
+    /// A batch has at most one verb of each record, sorted by record, so that two processes take
+    /// their locks in the same order. The call returns in bounded time. After a failure, the writer
+    /// reconnects by itself.
     ///
     /// # Errors
     ///
-    /// An error concerns the whole batch. `Unavailable` is passed to every caller. Any other error means that *nothing* of
-    /// the batch took effect. Each verb is then executed alone, so that a bad one does not fail the others.
+    /// An error concerns the whole batch. `Unavailable` is passed to every caller. Any other error
+    /// means that *nothing* of the batch took effect. Each verb is then executed alone, so that a
+    /// bad one does not fail the others.
     fn execute(
         &mut self,
         ops: &[Op],
@@ -90,15 +93,16 @@ impl Op {
 #[derive(Debug)]
 pub(crate) enum Reply {
     Done(Answer),
-    /// Another transaction holds the row, and the batch did not wait for it. The verb is tried again, after those that
-    /// arrived in the meantime. If the row stays locked for [`LOCKED_FOR`], the caller gets this claim, or `Unavailable`.
+    /// Another transaction holds the row, and the batch did not wait for it. The verb is tried
+    /// again, after those that arrived in the meantime. If the row stays locked for [`LOCKED_FOR`],
+    /// the caller gets this claim, or `Unavailable`.
     Locked(Option<Claim>),
 }
 
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// The answer to a claim. With `InFlight` also the token of the claim that holds, if known: other claims of the record
-    /// are then answered without the database.
+    /// The answer to a claim. With `InFlight` also the token of the claim that holds, if known:
+    /// other claims of the record are then answered without the database.
     Claim(Claim, Option<ClaimToken>),
     Fenced(Fenced),
 }
@@ -107,21 +111,22 @@ pub(crate) enum Answer {
 const QUEUE: usize = 4096;
 /// The maximum number of verbs that are taken from the queue at a time.
 pub(crate) const BATCH: usize = 1024;
-/// The maximum size of the responses and checkpoints in a batch, in bytes. A larger one is executed alone.
+/// The maximum size of the responses and checkpoints in a batch, in bytes. A larger one is executed
+/// alone.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// How often the task yields between two batches. A yield takes far less time than a commit.
 const YIELDS: usize = 4;
-/// How long a verb is tried again while another transaction holds its row. A transaction holds it from its `UPDATE` to its
-/// `COMMIT`, so this bound is reached only if it hangs in between.
+/// How long a verb is tried again while another transaction holds its row. A transaction holds it
+/// from its `UPDATE` to its `COMMIT`, so this bound is reached only if it hangs in between.
 const LOCKED_FOR: Duration = Duration::from_secs(1);
 /// The pause between two tries, if there is nothing else to do.
 const LOCKED_PAUSE: Duration = Duration::from_millis(3);
 
 /// A queue of verbs and the task that executes them.
 ///
-/// The first caller starts the task on its runtime. The task also serves callers of other runtimes. When its runtime ends,
-/// the verbs in the queue fail with `Unavailable`, and the next caller starts a new task. The task ends when the batcher is
-/// dropped.
+/// The first caller starts the task on its runtime. The task also serves callers of other runtimes.
+/// When its runtime ends, the verbs in the queue fail with `Unavailable`, and the next caller
+/// starts a new task. The task ends when the batcher is dropped.
 pub(crate) struct Batcher<W> {
     queue: Mutex<Option<mpsc::Sender<Job>>>,
     writer: Box<dyn Fn() -> W + Send + Sync>,
@@ -137,7 +142,8 @@ struct Job {
 }
 
 impl<W: Writer> Batcher<W> {
-    /// Creates a batcher whose callers wait for at most `patience`. The task makes the writer when it starts.
+    /// Creates a batcher whose callers wait for at most `patience`. The task makes the writer when
+    /// it starts.
     pub(crate) fn new(patience: Duration, writer: impl Fn() -> W + Send + Sync + 'static) -> Self {
         Self { queue: Mutex::default(), writer: Box::new(writer), patience }
     }
@@ -146,8 +152,8 @@ impl<W: Writer> Batcher<W> {
     ///
     /// # Cancel safety
     ///
-    /// If the call is dropped while its verb is in the queue, the verb is not executed. If its batch has begun, the verb
-    /// takes effect.
+    /// If the call is dropped while its verb is in the queue, the verb is not executed. If its
+    /// batch has begun, the verb takes effect.
     pub(super) async fn ask(&self, op: Op) -> Result<Answer, StoreError> {
         let runtime = Handle::try_current().map_err(StoreError::unavailable)?;
         timeout(self.patience, self.queued(op, &runtime)).await.map_err(StoreError::unavailable)?
@@ -229,8 +235,9 @@ async fn work<W: Writer>(mut writer: W, mut queue: mpsc::Receiver<Job>) {
     writer.close().await;
 }
 
-/// Yields to callers that were just answered, as long as new verbs arrive. Otherwise the next batch would hold the first
-/// few of them, and the others would wait for it. With 64 callers, a batch holds 63 verbs instead of 41.
+/// Yields to callers that were just answered, as long as new verbs arrive. Otherwise the next batch
+/// would hold the first few of them, and the others would wait for it. With 64 callers, a batch
+/// holds 63 verbs instead of 41.
 async fn let_callers_ask(queue: &mpsc::Receiver<Job>) {
     let mut arrived = None;
     for _ in 0..YIELDS {
@@ -241,7 +248,8 @@ async fn let_callers_ask(queue: &mpsc::Receiver<Job>) {
     }
 }
 
-/// Takes the verbs that have arrived, and waits only if there is nothing to do. Returns `false` after the last one.
+/// Takes the verbs that have arrived, and waits only if there is nothing to do. Returns `false`
+/// after the last one.
 async fn take(queue: &mut mpsc::Receiver<Job>, waiting: &mut Vec<Job>, is_ready: bool) -> bool {
     let room = BATCH.saturating_sub(waiting.len());
     if waiting.is_empty() {

@@ -1,4 +1,5 @@
-//! Co-commit: the handler's rows and the stored response, in one transaction of the store's database.
+//! Co-commit: the handler's rows and the stored response, in one transaction of the store's
+//! database.
 
 #[cfg(feature = "axum")]
 mod axum;
@@ -33,12 +34,12 @@ pub use self::axum::NoCoCommit;
 
 /// The transaction of a request, for the handler to write its rows in.
 ///
-/// If the store is a `PostgresStore` or a `SqliteStore`, every request that the layer looks at carries a `CoCommit` as an
-/// extension. It is also an extractor of axum.
+/// If the store is a `PostgresStore` or a `SqliteStore`, every request that the layer looks at
+/// carries a `CoCommit` as an extension. It is also an extractor of axum.
 ///
-/// **It commits on success.** The layer stores the response in the same transaction, under the fence of the claim, and
-/// commits both. If the process dies before the commit, nothing is left and a retry runs. If the run lost its claim, both
-/// the response and the rows are refused.
+/// **It commits on success.** The layer stores the response in the same transaction, under the
+/// fence of the claim, and commits both. If the process dies before the commit, nothing is left and
+/// a retry runs. If the run lost its claim, both the response and the rows are refused.
 ///
 /// # Which rows are committed
 ///
@@ -50,8 +51,8 @@ pub use self::axum::NoCoCommit;
 /// | one that the contract does not store, such as a 503 | rolled back | no |
 /// | a panic, an error of the service | rolled back | no |
 ///
-/// [`Builder::commits`](crate::Builder::commits) changes which responses commit. A request without a key gets the same
-/// transaction and the same rules.
+/// [`Builder::commits`](crate::Builder::commits) changes which responses commit. A request without
+/// a key gets the same transaction and the same rules.
 ///
 /// # Example
 ///
@@ -73,47 +74,49 @@ pub use self::axum::NoCoCommit;
 /// }
 /// ```
 ///
-/// The transaction begins with the first call of [`begin`](Self::begin). Call slow services before that, while the request
-/// holds no connection. (In a [claim in the transaction](crate::Builder::claim_in_transaction) it has begun already.)
+/// The transaction begins with the first call of [`begin`](Self::begin). Call slow services before
+/// that, while the request holds no connection. (In a [claim in the
+/// transaction](crate::Builder::claim_in_transaction) it has begun already.)
 ///
 /// # Do not end it yourself
 ///
-/// The layer ends the transaction. A handler must not send `COMMIT`, `ROLLBACK`, `PREPARE TRANSACTION` or `RESET ALL`
-/// on it. If it does, the request is answered 503 and its response is not stored. On PostgreSQL it is then unknown what was
-/// committed. On SQLite the handler's `COMMIT` fails and rolls back.
+/// The layer ends the transaction. A handler must not send `COMMIT`, `ROLLBACK`,
+/// `PREPARE TRANSACTION` or `RESET ALL` on it. If it does, the request is answered 503 and its
+/// response is not stored. On PostgreSQL it is then unknown what was committed. On SQLite the
+/// handler's `COMMIT` fails and rolls back.
 ///
 /// # Statements that fail
 ///
-/// PostgreSQL aborts a transaction in which a statement fails. If the handler answers 2xx nevertheless, the client gets
-/// 503 and nothing is stored. Wrap a statement that may fail in a [savepoint](OpenTransaction::begin), or call
-/// [`roll_back`](Self::roll_back).
+/// PostgreSQL aborts a transaction in which a statement fails. If the handler answers 2xx
+/// nevertheless, the client gets 503 and nothing is stored. Wrap a statement that may fail in a
+/// [savepoint](OpenTransaction::begin), or call [`roll_back`](Self::roll_back).
 ///
-/// If a call that begins or ends a savepoint is dropped half way, by a time-out for example, it is unknown which rows are
-/// left. The request is then answered 503, unless the handler calls [`roll_back`](Self::roll_back). This holds for
-/// [`OpenTransaction::begin`]. The layer does not see a savepoint that is begun on the connection itself
-/// (`sqlx::Connection::begin`).
+/// If a call that begins or ends a savepoint is dropped half way, by a time-out for example, it is
+/// unknown which rows are left. The request is then answered 503, unless the handler calls
+/// [`roll_back`](Self::roll_back). This holds for [`OpenTransaction::begin`]. The layer does not
+/// see a savepoint that is begun on the connection itself (`sqlx::Connection::begin`).
 ///
 /// # Isolation
 ///
-/// On PostgreSQL the level is READ COMMITTED, regardless of the database's default. The handler may set another level in its
-/// first statement (`SET TRANSACTION ISOLATION LEVEL …`), except in a
+/// On PostgreSQL the level is READ COMMITTED, regardless of the database's default. The handler may
+/// set another level in its first statement (`SET TRANSACTION ISOLATION LEVEL …`), except in a
 /// [claim in the transaction](crate::Builder::claim_in_transaction).
 ///
 /// # One writer on SQLite
 ///
-/// On SQLite the transaction is the only writer of the process until the response. All other claims wait for it. Handlers
-/// that wait for the writer share a commit, and are answered after it; see `SqliteStore`. A
-/// [`checkpoint`](crate::Idempotency::checkpoint) of the handler itself would wait for it too and fail as unavailable, so
-/// set none while the transaction is open.
+/// On SQLite the transaction is the only writer of the process until the response. All other claims
+/// wait for it. Handlers that wait for the writer share a commit, and are answered after it; see
+/// `SqliteStore`. A [`checkpoint`](crate::Idempotency::checkpoint) of the handler itself would wait
+/// for it too and fail as unavailable, so set none while the transaction is open.
 pub struct CoCommit<DB: CoCommitDatabase> {
     shared: Arc<Shared<DB>>,
 }
 
 /// The open transaction of a request, while the handler uses it.
 ///
-/// It dereferences to the connection of the database. Drop it before the handler answers. If a task keeps it longer, the
-/// request is answered 503 and its rows are rolled back. The connection, and on SQLite the only writer, is free again when
-/// that task drops it.
+/// It dereferences to the connection of the database. Drop it before the handler answers. If a task
+/// keeps it longer, the request is answered 503 and its rows are rolled back. The connection, and
+/// on SQLite the only writer, is free again when that task drops it.
 pub struct OpenTransaction<DB: CoCommitDatabase> {
     shared: Arc<Shared<DB>>,
     /// `None` only while it is dropped.
@@ -122,8 +125,8 @@ pub struct OpenTransaction<DB: CoCommitDatabase> {
 
 /// An error of [`CoCommit::begin`] or [`CoCommit::roll_back`].
 ///
-/// With the feature `axum` it is a response: 503 for [`Database`](Self::Database), after which a retry runs, and 500 for the
-/// others, which are mistakes in the handler.
+/// With the feature `axum` it is a response: 503 for [`Database`](Self::Database), after which a
+/// retry runs, and 500 for the others, which are mistakes in the handler.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CoCommitError {
@@ -141,7 +144,8 @@ pub enum CoCommitError {
 /// The state that all handles of one request share.
 struct Shared<DB: CoCommitDatabase> {
     home: DB::Home,
-    /// Whether the transaction is the claim. The layer began it then, and a rollback by the handler keeps it.
+    /// Whether the transaction is the claim. The layer began it then, and a rollback by the handler
+    /// keeps it.
     is_claim: bool,
     state: Mutex<State<DB>>,
 }
@@ -150,11 +154,13 @@ struct Shared<DB: CoCommitDatabase> {
 struct State<DB: CoCommitDatabase> {
     stage: Stage<DB>,
     keeps_on_error: bool,
-    /// A call that begins or ends a savepoint was dropped half way, so it is unknown which rows are left.
+    /// A call that begins or ends a savepoint was dropped half way, so it is unknown which rows are
+    /// left.
     is_torn: bool,
     /// Whether somebody else ended the transaction, so that it cannot be rolled back.
     is_elsewhere: bool,
-    /// Whether the handler may have read rows that were not committed then. No response is given before they are.
+    /// Whether the handler may have read rows that were not committed then. No response is given
+    /// before they are.
     reads_uncommitted: bool,
     on_commit: Vec<Callback>,
 }
@@ -209,13 +215,14 @@ impl<DB: CoCommitDatabase> CoCommit<DB> {
     /// # Errors
     ///
     /// - [`Database`](CoCommitError::Database) if the database does not begin it,
-    /// - [`InUse`](CoCommitError::InUse) if the [`OpenTransaction`] of an earlier call still exists,
+    /// - [`InUse`](CoCommitError::InUse) if the [`OpenTransaction`] of an earlier call still
+    ///   exists,
     /// - [`Over`](CoCommitError::Over) after the request was answered.
     ///
     /// # Cancel safety
     ///
-    /// If the call is dropped while the database begins the transaction, its connection is closed. The next call begins a
-    /// new one.
+    /// If the call is dropped while the database begins the transaction, its connection is closed.
+    /// The next call begins a new one.
     pub async fn begin(&self) -> Result<OpenTransaction<DB>, CoCommitError> {
         let mut connection = self.shared.take(Stage::InUse, Stage::Beginning)?;
         if connection.is_none() {
@@ -228,21 +235,24 @@ impl<DB: CoCommitDatabase> CoCommit<DB> {
         Ok(OpenTransaction { shared: self.shared.clone(), connection })
     }
 
-    /// Undoes what the request has written so far, and forgets its [`on_commit`](Self::on_commit) functions.
+    /// Undoes what the request has written so far, and forgets its [`on_commit`](Self::on_commit)
+    /// functions.
     ///
-    /// The response is then stored alone. After another [`begin`](Self::begin), it is stored with the rows that are written
-    /// from then on.
+    /// The response is then stored alone. After another [`begin`](Self::begin), it is stored with
+    /// the rows that are written from then on.
     ///
     /// # Errors
     ///
-    /// The same as those of [`begin`](Self::begin). After an error, no row is committed, with one exception on PostgreSQL. A
-    /// [`Savepoint`] that was dropped half way may have ended the transaction, so that later rows are committed at once. The
-    /// call then fails with [`Over`](CoCommitError::Over), and the request is answered 503
+    /// The same as those of [`begin`](Self::begin). After an error, no row is committed, with one
+    /// exception on PostgreSQL. A [`Savepoint`] that was dropped half way may have ended the
+    /// transaction, so that later rows are committed at once. The call then fails with
+    /// [`Over`](CoCommitError::Over), and the request is answered 503
     /// ([`NotRecorded`](crate::RejectionKind::NotRecorded)).
     ///
     /// # Cancel safety
     ///
-    /// If the call is dropped, the connection is closed and every row is undone, with the same exception.
+    /// If the call is dropped, the connection is closed and every row is undone, with the same
+    /// exception.
     pub async fn roll_back(&self) -> Result<(), CoCommitError> {
         let Some(mut connection) = self.shared.take(Stage::Beginning, Stage::Unbegun)? else {
             return Ok(());
@@ -254,8 +264,9 @@ impl<DB: CoCommitDatabase> CoCommit<DB> {
         };
         let unbegun = BackToUnbegun(&self.shared);
         if was_torn && !DB::ELSEWHERE_IS_ROLLED_BACK {
-            // sqlx may have ended the transaction. What was written since is committed then, and the request must not be
-            // answered as rolled back until the transaction is known to be open.
+            // sqlx may have ended the transaction. What was written since is committed then, and
+            // the request must not be answered as rolled back until the transaction is known to be
+            // open.
             self.shared.lock().is_elsewhere = true;
             let (within, _, mark) = connection.parts();
             if let Ok(false) = DB::check(within, mark).await {
@@ -268,8 +279,8 @@ impl<DB: CoCommitDatabase> CoCommit<DB> {
         if !self.shared.is_claim && !reads_uncommitted {
             return Ok(connection.roll_back().await?);
         }
-        // If this fails or is dropped, the claim ends with its connection, or what the handler has read may never be committed.
-        // Then the request is answered 503.
+        // If this fails or is dropped, the claim ends with its connection, or what the handler has
+        // read may never be committed. Then the request is answered 503.
         if reads_uncommitted {
             self.shared.lock().is_elsewhere = true;
         }
@@ -290,12 +301,13 @@ impl<DB: CoCommitDatabase> CoCommit<DB> {
 
     /// Runs `f` after the transaction was committed, and never otherwise.
     ///
-    /// Use it for actions that must wait until the rows are visible: waking a worker, counting, logging. The functions run in
-    /// the order of the calls, before the response is sent. They must not block. A panic in one of them is caught and
-    /// reported; the others still run.
+    /// Use it for actions that must wait until the rows are visible: waking a worker, counting,
+    /// logging. The functions run in the order of the calls, before the response is sent. They must
+    /// not block. A panic in one of them is caught and reported; the others still run.
     ///
-    /// `f` runs at most once. It does not run if the process dies right after the commit, or if it is unknown whether the
-    /// commit took effect. For an action that must happen, write a row in the transaction.
+    /// `f` runs at most once. It does not run if the process dies right after the commit, or if it
+    /// is unknown whether the commit took effect. For an action that must happen, write a row in
+    /// the transaction.
     pub fn on_commit(&self, f: impl FnOnce() + Send + 'static) {
         let mut state = self.shared.lock();
         if !matches!(state.stage, Stage::Over) {
@@ -309,7 +321,8 @@ impl<DB: CoCommitDatabase> Shared<DB> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the connection if the transaction was begun. The stage becomes `begun` then, and `unbegun` otherwise.
+    /// Takes the connection if the transaction was begun. The stage becomes `begun` then, and
+    /// `unbegun` otherwise.
     fn take(
         &self,
         begun: Stage<DB>,
@@ -346,8 +359,8 @@ impl<DB: CoCommitDatabase> Shared<DB> {
         Ok(connection)
     }
 
-    /// Gives the transaction back, unless the request ended meanwhile. Checks and changes the stage under one lock: the request
-    /// could end between two, and its transaction would be open again.
+    /// Gives the transaction back, unless the request ended meanwhile. Checks and changes the stage
+    /// under one lock: the request could end between two, and its transaction would be open again.
     fn continued(&self, connection: LentConnection<DB>) -> Result<(), CoCommitError> {
         let mut state = self.lock();
         if let Stage::Over = state.stage {
@@ -363,7 +376,8 @@ impl<DB: CoCommitDatabase> Shared<DB> {
     ///
     /// # Errors
     ///
-    /// If a task that outlived the handler still uses it. It is rolled back when that task drops it.
+    /// If a task that outlived the handler still uses it. It is rolled back when that task drops
+    /// it.
     fn end(&self) -> Result<Option<LentConnection<DB>>, StillInUse> {
         match mem::replace(&mut self.lock().stage, Stage::Over) {
             Stage::Idle(connection) => Ok(Some(connection)),
@@ -432,7 +446,8 @@ impl<DB: CoCommitDatabase> Drop for OpenTransaction<DB> {
         {
             state.stage = Stage::Idle(connection);
         }
-        // Otherwise the request is over: the connection is closed, and what was written is rolled back.
+        // Otherwise the request is over: the connection is closed, and what was written is rolled
+        // back.
     }
 }
 

@@ -1,7 +1,8 @@
 //! Tests for stores: one for each number of the [store's contract](crate::Store#the-contract).
 //!
-//! To test your store, add this crate with the feature `conformance` to your dev-dependencies. Implement [`Harness`], which
-//! opens the store and lets time pass, and call [`conformance_tests!`](crate::conformance_tests):
+//! To test your store, add this crate with the feature `conformance` to your dev-dependencies.
+//! Implement [`Harness`], which opens the store and lets time pass, and call
+//! [`conformance_tests!`](crate::conformance_tests):
 //!
 #![cfg_attr(feature = "memory", doc = "```")]
 #![cfg_attr(not(feature = "memory"), doc = "```ignore")]
@@ -38,23 +39,26 @@
 //! # }
 //! ```
 //!
-//! Also call [`check_purge`] for a store that implements [`Purge`](crate::Purge), and [`check_transactions`] for one that
-//! implements [`ClaimsInTransaction`](crate::ClaimsInTransaction).
+//! Also call [`check_purge`] for a store that implements [`Purge`](crate::Purge), and
+//! [`check_transactions`] for one that implements
+//! [`ClaimsInTransaction`](crate::ClaimsInTransaction).
 //!
-//! A check panics if the store breaks the clause or returns a [`StoreError`](crate::StoreError). The message contains the
-//! number, the sentence and what the check saw.
+//! A check panics if the store breaks the clause or returns a [`StoreError`](crate::StoreError).
+//! The message contains the number, the sentence and what the check saw.
 //!
 //! # What the checks assume
 //!
 //! - **Records** are new in each check, so checks may share a database, also at the same time.
-//! - **Time** is counted in [`Harness::unit`]s. A check that needs a live lease or record leaves its last unit to the verbs
-//!   in between. A check that needs an ended one waits for exactly its end.
+//! - **Time** is counted in [`Harness::unit`]s. A check that needs a live lease or record leaves
+//!   its last unit to the verbs in between. A check that needs an ended one waits for exactly its
+//!   end.
 //! - **Handles**: a check uses several handles in turn, to find state that a handle does not share.
-//! - **Races** are run [`Harness::rounds`] times, by up to 64 tasks. On a runtime with one thread they meet only at the
-//!   store's awaits, so test a store with locks on a runtime with several threads.
+//! - **Races** are run [`Harness::rounds`] times, by up to 64 tasks. On a runtime with one thread
+//!   they meet only at the store's awaits, so test a store with locks on a runtime with several
+//!   threads.
 //!
-//! The checks do not test that the store uses its own clock, that records outlive the process, or that a verb that was
-//! dropped does not take effect much later.
+//! The checks do not test that the store uses its own clock, that records outlive the process, or
+//! that a verb that was dropped does not take effect much later.
 
 mod cancellation;
 mod claims;
@@ -85,16 +89,16 @@ pub trait Harness: Sync {
 
     /// Lets at least this much time pass on the store's clock.
     ///
-    /// By default it sleeps, which a database needs. For a store that uses [`tokio::time`], pause the clock and call
-    /// `tokio::time::advance`.
+    /// By default it sleeps, which a database needs. For a store that uses [`tokio::time`], pause
+    /// the clock and call `tokio::time::advance`.
     fn advance(&self, by: Duration) -> impl Future<Output = ()> + Send {
         tokio::time::sleep(by)
     }
 
     /// Returns the unit of time: 100 ms by default, which is enough for a database nearby.
     ///
-    /// It must be longer than thirty verbs take together with the lateness of [`advance`](Self::advance). A check lets at
-    /// most thirty units pass.
+    /// It must be longer than thirty verbs take together with the lateness of
+    /// [`advance`](Self::advance). A check lets at most thirty units pass.
     fn unit(&self) -> Duration {
         Duration::from_millis(100)
     }
@@ -258,11 +262,13 @@ impl fmt::Display for Clause {
     }
 }
 
-/// Writes a test for each clause of the store's contract, `clause_01_first_claim` to `clause_17_cancellation`.
+/// Writes a test for each clause of the store's contract, `clause_01_first_claim` to
+/// `clause_17_cancellation`.
 ///
-/// The first argument is an expression that makes the [`Harness`](crate::conformance::Harness). Each test evaluates it, and
-/// it may await. Further arguments are passed to `#[tokio::test]`, which the calling crate must have. Without them the tests
-/// run on four threads. See [`conformance`](crate::conformance).
+/// The first argument is an expression that makes the [`Harness`](crate::conformance::Harness).
+/// Each test evaluates it, and it may await. Further arguments are passed to `#[tokio::test]`,
+/// which the calling crate must have. Without them the tests run on four threads. See
+/// [`conformance`](crate::conformance).
 #[macro_export]
 macro_rules! conformance_tests {
     ($harness:expr $(,)?) => {

@@ -22,10 +22,10 @@ use crate::response::StoredResponse;
 
 /// Completed records in memory, in front of any store.
 ///
-/// A record with a response does not change until it expires. So `Layered` keeps the first replay that the inner store
-/// answers for the rest of the record's time to live, and answers the next ones from memory. It passes everything else to
-/// the inner store, which decides as if `Layered` were not there. Any number of processes may each have a `Layered` in
-/// front of one store.
+/// A record with a response does not change until it expires. So `Layered` keeps the first replay
+/// that the inner store answers for the rest of the record's time to live, and answers the next
+/// ones from memory. It passes everything else to the inner store, which decides as if `Layered`
+/// were not there. Any number of processes may each have a `Layered` in front of one store.
 ///
 /// | claim of a record in memory | answered by |
 /// |---|---|
@@ -35,12 +35,12 @@ use crate::response::StoredResponse;
 ///
 /// Records in memory are replayed even while the inner store is not reached.
 ///
-/// The time in memory is counted from before the store was asked. So a record is not replayed after the store has
-/// forgotten it, if both clocks run at the same speed. (A suspended machine stops this one.) If you delete rows of the
-/// store by hand, restart the processes in front of it.
+/// The time in memory is counted from before the store was asked. So a record is not replayed after
+/// the store has forgotten it, if both clocks run at the same speed. (A suspended machine stops
+/// this one.) If you delete rows of the store by hand, restart the processes in front of it.
 ///
-/// A completion puts nothing into memory. [`Fenced::Held`] also answers a repeated completion, and then the stored outcome
-/// is an earlier one, perhaps of another process.
+/// A completion puts nothing into memory. [`Fenced::Held`] also answers a repeated completion, and
+/// then the stored outcome is an earlier one, perhaps of another process.
 ///
 /// ```
 /// use idempotency_layer::{IdempotencyLayer, Layered, MemoryStore};
@@ -70,16 +70,17 @@ pub struct LayeredStats {
 const RECORD_BYTES: usize = 400;
 
 impl<S> Layered<S> {
-    /// Creates a store that keeps at most `max_bytes` bytes of completed records in front of `inner`, and briefly up to a
-    /// sixteenth more.
+    /// Creates a store that keeps at most `max_bytes` bytes of completed records in front of
+    /// `inner`, and briefly up to a sixteenth more.
     ///
-    /// If they do not fit, the least recently used record is dropped. A response larger than a sixteenth of `max_bytes` is
-    /// not kept.
+    /// If they do not fit, the least recently used record is dropped. A response larger than a
+    /// sixteenth of `max_bytes` is not kept.
     pub fn new(inner: S, max_bytes: u64) -> Self {
         let finished = Cache::builder()
             .max_capacity(max_bytes)
             .weigher(|_, finished: &Finished| finished.weight())
-            // Retries come soon or not at all. moka's default would turn new records away in favour of popular ones.
+            // Retries come soon or not at all. moka's default would turn new records away in favour
+            // of popular ones.
             .eviction_policy(EvictionPolicy::lru())
             .expire_after(AtItsEnd)
             .build();
@@ -110,15 +111,17 @@ impl<S> Layered<S> {
                 Finished {
                     fingerprint: request.fingerprint,
                     is_own: false,
-                    // Copied: a slice of a larger buffer would keep the whole buffer, which the bound does not count.
+                    // Copied: a slice of a larger buffer would keep the whole buffer, which the
+                    // bound does not count.
                     response: StoredResponse::from_bytes(Bytes::copy_from_slice(response.as_bytes())),
                     expires_at: after(asked, *expires_in),
                 },
             ),
             Claim::Mismatch => {
-                // The store compared the fingerprints, so the record's scheme is that of this request. If the known one
-                // has the same scheme, it was compared too, so it is the record's own. (If the answer were about a later
-                // record of the same name, the known one would have expired.)
+                // The store compared the fingerprints, so the record's scheme is that of this
+                // request. If the known one has the same scheme, it was compared too, so it is the
+                // record's own. (If the answer were about a later record of the same name, the
+                // known one would have expired.)
                 let known = self.finished.get(&request.record);
                 let known = known.filter(|it| !it.is_own && !it.fingerprint.matches(&request.fingerprint));
                 if let Some(known) = known {
@@ -224,8 +227,8 @@ impl<S: fmt::Debug> fmt::Debug for Layered<S> {
 struct Finished {
     /// A fingerprint that matches the record's own.
     fingerprint: Fingerprint,
-    /// Whether it is the record's own, so that it decides about every other. If not, it may match only because the two
-    /// cannot be compared. Matching is not transitive.
+    /// Whether it is the record's own, so that it decides about every other. If not, it may match
+    /// only because the two cannot be compared. Matching is not transitive.
     is_own: bool,
     response: StoredResponse,
     /// No later than the time at which the inner store forgets the record.
@@ -252,8 +255,8 @@ impl Finished {
     }
 }
 
-/// Frees the memory of expired records. [`Finished::answer`] decides whether a record may be replayed, by the crate's clock:
-/// a test cannot pause moka's.
+/// Frees the memory of expired records. [`Finished::answer`] decides whether a record may be
+/// replayed, by the crate's clock: a test cannot pause moka's.
 struct AtItsEnd;
 
 impl Expiry<RecordId, Finished> for AtItsEnd {

@@ -18,8 +18,8 @@ use crate::error::StoreError;
 
 /// Records in the memory of one process, bounded by bytes.
 ///
-/// The records are lost when the process ends. Use it in tests, in development, and in a server for which it is enough
-/// that a retry within the life of the process happens once.
+/// The records are lost when the process ends. Use it in tests, in development, and in a server for
+/// which it is enough that a retry within the life of the process happens once.
 ///
 /// ```
 /// use idempotency_layer::{IdempotencyLayer, MemoryStore};
@@ -28,14 +28,15 @@ use crate::error::StoreError;
 /// let layer = IdempotencyLayer::builder(store).single_tenant().build();
 /// ```
 ///
-/// A running claim is never evicted. A completed record is dropped when it expires, or earlier if its bytes are needed. A
-/// retry after an early drop runs again, so [`MemoryStats::evicted_early`] counts early drops and should stay 0. Orphans,
-/// and claims that were released with a checkpoint, stay until they expire. If nothing can be evicted, claims fail as
+/// A running claim is never evicted. A completed record is dropped when it expires, or earlier if
+/// its bytes are needed. A retry after an early drop runs again, so [`MemoryStats::evicted_early`]
+/// counts early drops and should stay 0. Orphans, and claims that were released with a checkpoint,
+/// stay until they expire. If nothing can be evicted, claims fail as
 /// [`Full`](crate::StoreErrorKind::Full).
 ///
-/// Records are spread over shards with a lock each. A shard finds expired records without a search, because they are at
-/// the front of its queues. A record with a shorter time to live than those before it expires in time, but its memory is
-/// freed later.
+/// Records are spread over shards with a lock each. A shard finds expired records without a search,
+/// because they are at the front of its queues. A record with a shorter time to live than those
+/// before it expires in time, but its memory is freed later.
 pub struct MemoryStore {
     shards: Box<[Padded<Mutex<Shard>>]>,
     pool: Padded<Pool>,
@@ -52,7 +53,8 @@ pub struct MemoryStats {
     pub records: usize,
     /// The bytes of all records, as the store counts them.
     pub bytes: usize,
-    /// The number of completed records that were dropped before they expired, since the store was created.
+    /// The number of completed records that were dropped before they expired, since the store was
+    /// created.
     pub evicted_early: u64,
 }
 
@@ -60,18 +62,21 @@ pub struct MemoryStats {
 const SHARDS: usize = 64;
 /// Bytes of a record without its response and checkpoint, with spare room in table and chunks.
 const RECORD_BYTES: usize = 240;
-/// Maximum expired records that one claim drops. It is more than a claim adds, so they never pile up.
+/// Maximum expired records that one claim drops. It is more than a claim adds, so they never pile
+/// up.
 const PURGED_PER_CLAIM: usize = 2;
 /// Maximum spare bytes of a shard. A shard takes from the pool once for about fifty records.
 const MAX_SPARE: usize = 64 * 1024;
 
 impl MemoryStore {
-    /// Creates a store of at most `max_bytes` bytes. A record takes its response and about 250 bytes.
+    /// Creates a store of at most `max_bytes` bytes. A record takes its response and about 250
+    /// bytes.
     pub fn new(max_bytes: usize) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Padded::default()).collect(),
             pool: Padded(Pool(AtomicUsize::new(max_bytes))),
-            // The spare bytes of all shards are at most an eighth of the store. A small store has none.
+            // The spare bytes of all shards are at most an eighth of the store. A small store has
+            // none.
             spare: (max_bytes / (16 * SHARDS)).min(MAX_SPARE) / 1024 * 1024,
             max_bytes,
         }
@@ -87,8 +92,8 @@ impl MemoryStore {
         }
     }
 
-    /// Takes one atomic step on a record. A step that finds no room for its bytes returns `None`, and is
-    /// repeated once there is room, because the record may have changed meanwhile.
+    /// Takes one atomic step on a record. A step that finds no room for its bytes returns `None`,
+    /// and is repeated once there is room, because the record may have changed meanwhile.
     fn step<T>(
         &self,
         record: RecordId,
@@ -133,8 +138,8 @@ impl MemoryStore {
         }
     }
 
-    /// Takes `bytes` from the pool. Drops finished records until there is room, in the order in which they
-    /// expire. Drops none if that would not help. Holds one lock at a time.
+    /// Takes `bytes` from the pool. Drops finished records until there is room, in the order in
+    /// which they expire. Drops none if that would not help. Holds one lock at a time.
     fn make_room(&self, bytes: usize) -> Result<usize, StoreError> {
         let mut held = 0_usize;
         for shard in &self.shards {
@@ -274,8 +279,8 @@ impl fmt::Debug for MemoryStore {
 #[repr(align(128))]
 struct Padded<T>(T);
 
-/// The bytes that belong to no shard. Together with the used and spare bytes of all shards they are the
-/// bound of the store.
+/// The bytes that belong to no shard. Together with the used and spare bytes of all shards they are
+/// the bound of the store.
 struct Pool(AtomicUsize);
 
 impl Pool {
@@ -293,8 +298,8 @@ impl Pool {
 #[derive(Default)]
 struct Shard {
     records: Records,
-    /// The last fence of the shard. It is not a count of each record, so that a record that was forgotten
-    /// gets a new fence.
+    /// The last fence of the shard. It is not a count of each record, so that a record that was
+    /// forgotten gets a new fence.
     last_fence: u64,
     /// The bytes of its records.
     used: usize,

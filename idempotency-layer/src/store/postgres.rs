@@ -31,8 +31,8 @@ use crate::error::StoreError;
 
 /// Records in PostgreSQL, version 13 or later.
 ///
-/// Any number of processes share the records. Handlers can write their rows in the transaction that stores the response;
-/// see [`CoCommit`](crate::CoCommit).
+/// Any number of processes share the records. Handlers can write their rows in the transaction that
+/// stores the response; see [`CoCommit`](crate::CoCommit).
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -52,15 +52,16 @@ use crate::error::StoreError;
 ///
 /// # Connections
 ///
-/// The store has one connection for all verbs, in addition to the pool. Verbs that arrive while a statement is running are
-/// sent together in the next one, so concurrent requests share a commit. A claim or a completion is one round trip. The
-/// connection is opened with the pool's connect options, on the first verb and after it was lost. It does not run the
-/// pool's `after_connect`; use the connect options instead. The pool's connections serve the transactions of handlers, the
+/// The store has one connection for all verbs, in addition to the pool. Verbs that arrive while a
+/// statement is running are sent together in the next one, so concurrent requests share a commit. A
+/// claim or a completion is one round trip. The connection is opened with the pool's connect
+/// options, on the first verb and after it was lost. It does not run the pool's `after_connect`;
+/// use the connect options instead. The pool's connections serve the transactions of handlers, the
 /// migration and the purge.
 ///
-/// The verbs run on the tokio runtime of the first caller. When that runtime ends, its pending verbs fail as
-/// [`Unavailable`](crate::StoreErrorKind::Unavailable), and the runtime of the next caller takes over. Clones share the
-/// connection. It is closed with the last clone.
+/// The verbs run on the tokio runtime of the first caller. When that runtime ends, its pending
+/// verbs fail as [`Unavailable`](crate::StoreErrorKind::Unavailable), and the runtime of the next
+/// caller takes over. Clones share the connection. It is closed with the last clone.
 ///
 /// # Behind a pooler
 ///
@@ -71,49 +72,55 @@ use crate::error::StoreError;
 /// | `session` | everything |
 /// | `transaction` | requests without a key, whose rows the layer commits |
 ///
-/// A keyed request needs a session, because the store's connection keeps settings and prepared statements. With
-/// `pool_mode = session`, a process holds one session for each connection of its pool, one for the verbs, and one more
-/// while it looks up whether a commit took effect. Set `default_pool_size` accordingly.
+/// A keyed request needs a session, because the store's connection keeps settings and prepared
+/// statements. With `pool_mode = session`, a process holds one session for each connection of its
+/// pool, one for the verbs, and one more while it looks up whether a commit took effect. Set
+/// `default_pool_size` accordingly.
 ///
-/// With `pool_mode = transaction`, the prepared statements of two sqlx clients collide. Disable them for each statement of a
-/// handler with `query(…).persistent(false)`. (An empty statement cache is not enough: sqlx still names the
-/// statements.)
+/// With `pool_mode = transaction`, the prepared statements of two sqlx clients collide. Disable
+/// them for each statement of a handler with `query(…).persistent(false)`. (An empty statement
+/// cache is not enough: sqlx still names the statements.)
 ///
-/// If the pooler loses the server during a COMMIT, the layer looks up the record. Without a key there is no record, and the
-/// layer answers that the outcome is [unknown](crate::RejectionKind::CommitUnknown).
+/// If the pooler loses the server during a COMMIT, the layer looks up the record. Without a key
+/// there is no record, and the layer answers that the outcome is
+/// [unknown](crate::RejectionKind::CommitUnknown).
 ///
 /// # Time-outs
 ///
-/// A verb fails as `Unavailable` after 8 s at most: 3 s for a connection and 5 s for a statement. If another transaction
-/// has locked the row, as a handler's transaction does between completion and commit, only the verb of that row waits, for
-/// up to 1 s. Then the claim is [in flight](Claim::InFlight), or the verb fails as `Unavailable`.
+/// A verb fails as `Unavailable` after 8 s at most: 3 s for a connection and 5 s for a statement.
+/// If another transaction has locked the row, as a handler's transaction does between completion
+/// and commit, only the verb of that row waits, for up to 1 s. Then the claim is [in
+/// flight](Claim::InFlight), or the verb fails as `Unavailable`.
 ///
 /// # Time
 ///
-/// Leases and expiry follow the database's clock. If it is set back, leases last longer; if it is set forward, they end
-/// early. Run a time daemon that slews the clock.
+/// Leases and expiry follow the database's clock. If it is set back, leases last longer; if it is
+/// set forward, they end early. Run a time daemon that slews the clock.
 ///
 /// # Space
 ///
-/// A record is one row. With a response of 1 KiB it takes 1.5 KB if many claims share a commit, and 2.7 KB if claims arrive
-/// one at a time. Claims fill half of each page, so that the response fits on it later without a new index entry. If space
-/// matters more, `ALTER TABLE idempotency_records SET (fillfactor = 100)` reduces it to 1.4 KB, for up to two fifths more
-/// write-ahead log.
+/// A record is one row. With a response of 1 KiB it takes 1.5 KB if many claims share a commit,
+/// and 2.7 KB if claims arrive one at a time. Claims fill half of each page, so that the response
+/// fits on it later without a new index entry. If space matters more,
+/// `ALTER TABLE idempotency_records SET (fillfactor = 100)` reduces it to 1.4 KB, for up to two
+/// fifths more write-ahead log.
 ///
-/// Expired rows stay until they are [purged](crate::PurgeTask). A record that is released without a checkpoint leaves no
-/// row. A renewed lease has a row in `idempotency_leases`, which is deleted with its record.
+/// Expired rows stay until they are [purged](crate::PurgeTask). A record that is released without a
+/// checkpoint leaves no row. A renewed lease has a row in `idempotency_leases`, which is deleted
+/// with its record.
 ///
 /// # Isolation levels
 ///
-/// The store's own statements run READ COMMITTED and READ WRITE, regardless of the database's defaults. A renewal does
-/// not write the record's row, so a handler's transaction may be REPEATABLE READ or SERIALIZABLE and longer than a lease. A
-/// [`checkpoint`](crate::Idempotency::checkpoint) does write that row: at these levels, set none after the transaction's
-/// first statement, or the transaction cannot commit.
+/// The store's own statements run READ COMMITTED and READ WRITE, regardless of the database's
+/// defaults. A renewal does not write the record's row, so a handler's transaction may be
+/// REPEATABLE READ or SERIALIZABLE and longer than a lease. A
+/// [`checkpoint`](crate::Idempotency::checkpoint) does write that row: at these levels, set none
+/// after the transaction's first statement, or the transaction cannot commit.
 ///
 /// # Durability
 ///
-/// A record is as durable as any row of the database. With `synchronous_commit = off`, a crash of the server can lose the
-/// latest claims and responses.
+/// A record is as durable as any row of the database. With `synchronous_commit = off`, a crash of
+/// the server can lose the latest claims and responses.
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: PgPool,
@@ -123,7 +130,8 @@ pub struct PostgresStore {
 
 /// For a verb, from its call to its answer.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// The longest response or checkpoint. PostgreSQL ends the connection at a gigabyte, for everybody in the batch.
+/// The longest response or checkpoint. PostgreSQL ends the connection at a gigabyte, for everybody
+/// in the batch.
 const LONGEST: usize = 256 * 1024 * 1024;
 /// Apart from the application's own.
 const MIGRATIONS: &str = "idempotency_migrations";
@@ -142,7 +150,8 @@ mod state {
 impl PostgresStore {
     /// Creates a store in the database of the pool. It sends nothing before the first verb.
     ///
-    /// The tables are found through the `search_path`. For another schema, set it in the pool's connect options.
+    /// The tables are found through the `search_path`. For another schema, set it in the pool's
+    /// connect options.
     pub fn new(pool: PgPool) -> Self {
         let options = pool.clone();
         let batcher = Batcher::new(PATIENCE, move || PostgresWriter::new(options.clone()));
@@ -151,13 +160,14 @@ impl PostgresStore {
 
     /// Creates the store's tables and sequence, or migrates them to this version of the crate.
     ///
-    /// Call it at each start. Many processes may do so at once. The store keeps its migrations in its own table,
-    /// `idempotency_migrations`, apart from those of the application. To migrate by hand, use the SQL in this crate's
-    /// folder `migrations/postgres`.
+    /// Call it at each start. Many processes may do so at once. The store keeps its migrations in
+    /// its own table, `idempotency_migrations`, apart from those of the application. To migrate by
+    /// hand, use the SQL in this crate's folder `migrations/postgres`.
     ///
     /// # Errors
     ///
-    /// If the database is not reached, if the user may not create tables, or if a later version has migrated the tables.
+    /// If the database is not reached, if the user may not create tables, or if a later version has
+    /// migrated the tables.
     ///
     /// # Cancel safety
     ///

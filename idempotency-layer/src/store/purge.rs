@@ -12,9 +12,10 @@ use crate::trace;
 
 /// Deletes a store's expired records in the background, until it is dropped.
 ///
-/// It runs once at the start and then at every interval. A run deletes expired records in batches until there are none.
-/// After each batch it pauses for as long as the batch took, so that a backlog of millions does not take the database from
-/// others. If the store fails, the next run tries again.
+/// It runs once at the start and then at every interval. A run deletes expired records in batches
+/// until there are none. After each batch it pauses for as long as the batch took, so that a
+/// backlog of millions does not take the database from others. If the store fails, the next run
+/// tries again.
 ///
 /// Several processes may purge one database; none waits for another.
 ///
@@ -39,7 +40,8 @@ use crate::trace;
 pub struct PurgeTask(AbortHandle);
 
 impl PurgeTask {
-    /// Starts purging on the current runtime: every `interval`, with at most `batch` records in one statement.
+    /// Starts purging on the current runtime: every `interval`, with at most `batch` records in one
+    /// statement.
     ///
     /// A batch is one transaction, which locks its records until it ends. Use about 1000.
     ///

@@ -8,8 +8,8 @@ use super::{Checkpoint, Claim, ClaimRequest, ClaimToken, Fence, RecordId, Run, T
 use crate::fingerprint::Fingerprint;
 use crate::response::StoredResponse;
 
-/// The `lease_left` of a claim that is a transaction. Such a claim has no lease and may end at any moment. A waiting layer
-/// asks again after this time, and each time takes a connection.
+/// The `lease_left` of a claim that is a transaction. Such a claim has no lease and may end at any
+/// moment. A waiting layer asks again after this time, and each time takes a connection.
 pub(super) const NO_LEASE_LEFT: Duration = Duration::from_millis(100);
 
 /// A record of the store, read at one moment.
@@ -73,7 +73,8 @@ pub(super) fn decide(seen: Option<&Seen>, request: &ClaimRequest, gained: bool) 
     })
 }
 
-/// Returns the answer of a record to a request that may not run. If it could run otherwise, it is `InFlight`.
+/// Returns the answer of a record to a request that may not run. If it could run otherwise, it is
+/// `InFlight`.
 pub(super) fn answer(seen: Option<&Seen>, request: &ClaimRequest) -> Claim {
     match decide(seen, request, false) {
         Decision::Answer(claim) => claim,
@@ -109,8 +110,8 @@ impl Seen {
     }
 }
 
-/// The records whose handlers run in this process in the transaction. A duplicate of one of them is answered without a
-/// connection.
+/// The records whose handlers run in this process in the transaction. A duplicate of one of them is
+/// answered without a connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Running(Arc<Mutex<HashSet<RecordId>>>);
 
@@ -119,7 +120,8 @@ impl Running {
         self.lock().contains(&record)
     }
 
-    /// Adds a record until the returned value is dropped. Returns `None` if the record is running already.
+    /// Adds a record until the returned value is dropped. Returns `None` if the record is running
+    /// already.
     pub(super) fn enter(&self, record: RecordId) -> Option<RunningRecord> {
         let entered = self.lock().insert(record);
         entered.then(|| RunningRecord { running: self.clone(), record })

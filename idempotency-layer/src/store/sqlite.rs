@@ -69,9 +69,10 @@ mod state {
 
 /// Records in an SQLite file, for one process, or for several processes of one machine.
 ///
-/// A verb is answered after its commit has reached the disk (WAL, `synchronous = FULL`), so it survives a crash of the
-/// process and of the machine. Verbs that arrive during a commit share the next one. Handlers can write their rows in the
-/// transaction that stores the response; see [`CoCommit`](crate::CoCommit).
+/// A verb is answered after its commit has reached the disk (WAL, `synchronous = FULL`), so it
+/// survives a crash of the process and of the machine. Verbs that arrive during a commit share the
+/// next one. Handlers can write their rows in the transaction that stores the response; see
+/// [`CoCommit`](crate::CoCommit).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -87,44 +88,48 @@ mod state {
 ///
 /// # One writer
 ///
-/// SQLite allows one writer at a time. In a process, the writer is the single connection of [`pool`](Self::pool). The
-/// application must write through it too. Store and application take turns in the order of their requests. A second pool
-/// that writes to the file gets `SQLITE_BUSY` errors; a second pool that only reads does not.
+/// SQLite allows one writer at a time. In a process, the writer is the single connection of
+/// [`pool`](Self::pool). The application must write through it too. Store and application take
+/// turns in the order of their requests. A second pool that writes to the file gets `SQLITE_BUSY`
+/// errors; a second pool that only reads does not.
 ///
-/// Transactions of the application hold up all other writes, so keep them short. The store waits while another process
-/// holds the write lock.
+/// Transactions of the application hold up all other writes, so keep them short. The store waits
+/// while another process holds the write lock.
 ///
 /// # Shared commits
 ///
-/// A commit waits for the disk. Transactions of handlers ([`CoCommit`](crate::CoCommit)) that wait for the writer share one:
-/// when a handler has answered, the next one continues in the same SQLite transaction, in a savepoint of its own. The
-/// transaction is committed when no handler waits, after 64 handlers, or when it is 20 ms old. All of them are answered after
-/// that.
+/// A commit waits for the disk. Transactions of handlers ([`CoCommit`](crate::CoCommit)) that wait
+/// for the writer share one: when a handler has answered, the next one continues in the same SQLite
+/// transaction, in a savepoint of its own. The transaction is committed when no handler waits,
+/// after 64 handlers, or when it is 20 ms old. All of them are answered after that.
 ///
-/// - A shared commit is all or nothing. If it fails, or if one of the handlers makes SQLite end the transaction
-///   (`OR ROLLBACK`, `RAISE(ROLLBACK)`, no space, `COMMIT`), all of them are rolled back and answered 503, and retries run.
-///   For the next second, each transaction commits alone.
-/// - A handler sees the rows of those before it, although they are not committed. Its response, a refusal too, is given only
-///   once they are. So a handler must not tell others what it read or wrote before
-///   [`on_commit`](crate::CoCommit::on_commit).
-/// - A slow handler holds up the answers of those that share its transaction. Nobody joins after it. If your handlers keep
-///   their transactions open for long, switch sharing off with [`share_commits`](Self::share_commits).
-/// - A schema with a `DEFERRABLE` constraint, and a connection with an attached database, share no commits.
+/// - A shared commit is all or nothing. If it fails, or if one of the handlers makes SQLite end the
+///   transaction (`OR ROLLBACK`, `RAISE(ROLLBACK)`, no space, `COMMIT`), all of them are rolled
+///   back and answered 503, and retries run. For the next second, each transaction commits alone.
+/// - A handler sees the rows of those before it, although they are not committed. Its response, a
+///   refusal too, is given only once they are. So a handler must not tell others what it read or
+///   wrote before [`on_commit`](crate::CoCommit::on_commit).
+/// - A slow handler holds up the answers of those that share its transaction. Nobody joins after
+///   it. If your handlers keep their transactions open for long, switch sharing off with
+///   [`share_commits`](Self::share_commits).
+/// - A schema with a `DEFERRABLE` constraint, and a connection with an attached database, share no
+///   commits.
 ///
 /// # Time-outs
 ///
-/// A verb fails as [`Unavailable`](crate::StoreErrorKind::Unavailable) after 20 s at most: 10 s behind the application's
-/// transactions, and 10 s for the lock of another process.
+/// A verb fails as [`Unavailable`](crate::StoreErrorKind::Unavailable) after 20 s at most: 10 s
+/// behind the application's transactions, and 10 s for the lock of another process.
 ///
 /// # Time
 ///
-/// Leases and times to live follow the machine's wall clock, in milliseconds. If it is set back, they last longer; if it
-/// is set forward, they end early.
+/// Leases and times to live follow the machine's wall clock, in milliseconds. If it is set back,
+/// they last longer; if it is set forward, they end early.
 ///
 /// # Runtime
 ///
-/// The store may be created outside a runtime, and used from several. Verbs run on the runtime that used the store first.
-/// When it ends, its pending verbs fail as `Unavailable`, and the next runtime takes over.
+/// The store may be created outside a runtime, and used from several. Verbs run on the runtime that
+/// used the store first. When it ends, its pending verbs fail as `Unavailable`, and the next
+/// runtime takes over.
 #[derive(Clone)]
 pub struct SqliteStore {
     pool: SqlitePool,
@@ -138,28 +143,31 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait for a file that another process is opening.
 const OPENED_WITHIN: Duration = Duration::from_secs(5);
-/// The rows of an answer that are buffered. A batch has fewer, so SQLite's thread never waits for the reader.
+/// The rows of an answer that are buffered. A batch has fewer, so SQLite's thread never waits for
+/// the reader.
 const ROWS: usize = 2048;
 /// KiB of pages in memory. Record ids are random, so they touch every page of their index.
 const CACHE_KIB: i32 = 16 * 1024;
 
 impl SqliteStore {
-    /// Opens the database at a URL (`sqlite:path` or `sqlite::memory:`), and creates the file and the tables if they are
-    /// missing.
+    /// Opens the database at a URL (`sqlite:path` or `sqlite::memory:`), and creates the file and
+    /// the tables if they are missing.
     ///
-    /// The pool has one connection, with WAL and `synchronous = FULL`. WAL checkpoints run on another connection.
+    /// The pool has one connection, with WAL and `synchronous = FULL`. WAL checkpoints run on
+    /// another connection.
     ///
     /// # Errors
     ///
-    /// - [`Unavailable`](crate::StoreErrorKind::Unavailable) if the database cannot be opened or written.
+    /// - [`Unavailable`](crate::StoreErrorKind::Unavailable) if the database cannot be opened or
+    ///   written.
     /// - [`Invalid`](crate::StoreErrorKind::Invalid) if its text encoding is not UTF-8.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::from_str(url).map_err(store_error)?;
         Self::open_with(options.create_if_missing(true)).await
     }
 
-    /// Opens the database with your options, such as the key of an encrypted database. The store sets journal mode,
-    /// synchronisation, time-out and WAL checkpoints.
+    /// Opens the database with your options, such as the key of an encrypted database. The store
+    /// sets journal mode, synchronisation, time-out and WAL checkpoints.
     ///
     /// # Errors
     ///
@@ -191,10 +199,12 @@ impl SqliteStore {
 
     /// Creates a store on your pool.
     ///
-    /// The pool must be the only one that writes to the database, with one connection that is never closed
-    /// (`max_connections(1)`, `max_lifetime(None)`, `idle_timeout(None)`). Call [`migrate`](Self::migrate) before any verb.
+    /// The pool must be the only one that writes to the database, with one connection that is never
+    /// closed (`max_connections(1)`, `max_lifetime(None)`, `idle_timeout(None)`). Call
+    /// [`migrate`](Self::migrate) before any verb.
     ///
-    /// WAL checkpoints are those of the pool. By default, SQLite makes them within a commit, every 1000 pages.
+    /// WAL checkpoints are those of the pool. By default, SQLite makes them within a commit, every
+    /// 1000 pages.
     pub fn new(pool: SqlitePool) -> Self {
         Self::with_checkpoints(pool, None)
     }
@@ -205,7 +215,8 @@ impl SqliteStore {
         Self { verbs, home: SqliteHome::new(pool.clone()), pool }
     }
 
-    /// Sets whether transactions of handlers that wait for the writer share a commit. The default is `true`.
+    /// Sets whether transactions of handlers that wait for the writer share a commit. The default
+    /// is `true`.
     ///
     /// See [Shared commits](Self#shared-commits). It holds for every clone of the store.
     #[must_use]
@@ -214,10 +225,11 @@ impl SqliteStore {
         self
     }
 
-    /// Creates the tables `idempotency_records` and `idempotency_fences`, or migrates them to this version of the crate.
+    /// Creates the tables `idempotency_records` and `idempotency_fences`, or migrates them to this
+    /// version of the crate.
     ///
-    /// Several processes may do so at once. The store keeps its migrations in `idempotency_migrations`, apart from those of
-    /// the application.
+    /// Several processes may do so at once. The store keeps its migrations in
+    /// `idempotency_migrations`, apart from those of the application.
     ///
     /// # Errors
     ///
@@ -243,8 +255,9 @@ impl SqliteStore {
 
 /// Returns whether a connection that was given back can be used again.
 ///
-/// On some errors (no space, for example) SQLite ends a transaction by itself. sqlx cannot roll it back then, still counts it,
-/// and begins no other one. Such a connection is closed, except in memory, where the database would be lost with it.
+/// On some errors (no space, for example) SQLite ends a transaction by itself. sqlx cannot roll it
+/// back then, still counts it, and begins no other one. Such a connection is closed, except in
+/// memory, where the database would be lost with it.
 async fn is_sound(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
     if !connection.is_in_transaction() {
         return Ok(true);
@@ -329,8 +342,9 @@ pub(crate) async fn complete_in(
     writer::complete(connection, record, fence, outcome).await.map_err(store_error)
 }
 
-/// Returns whether the record was completed under this fence. Waits for the end of every transaction that is about to do so:
-/// its connection may be closed, and its COMMIT still on its way to the disk.
+/// Returns whether the record was completed under this fence. Waits for the end of every
+/// transaction that is about to do so: its connection may be closed, and its COMMIT still on its
+/// way to the disk.
 pub(crate) async fn is_settled(
     pool: &SqlitePool,
     record: RecordId,

@@ -1,5 +1,6 @@
 //! The databases of the scenarios: a table of unique rows, and a way to break a commit.
 
+use std::sync::mpsc;
 use std::time::Duration;
 
 use idempotency_layer::{ClaimsInTransaction, CoCommitDatabase, PostgresStore, SqliteStore};
@@ -10,6 +11,8 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
+use crate::rig::dropped_after;
+
 /// A bound for events that should happen soon.
 const LONG: Duration = Duration::from_secs(5);
 
@@ -17,6 +20,7 @@ pub(crate) trait Bench: CoCommitDatabase {
     type Records: ClaimsInTransaction + Clone;
     /// Deletes the database when it is dropped.
     type Place: Send + Sync;
+    type Held: Send;
 
     /// Creates a database with the table and a store.
     fn open() -> impl Future<Output = (Self::Place, Self::Records, Pool<Self>)> + Send {
@@ -44,6 +48,9 @@ pub(crate) trait Bench: CoCommitDatabase {
 
     /// Executes a statement that takes very long.
     fn stall(connection: &mut Self::Connection) -> impl Future<Output = ()> + Send;
+
+    /// Lets what is sent next wait until this value is dropped, behind a statement of which nobody reads the answer.
+    fn hold(connection: &mut Self::Connection, pool: &Pool<Self>) -> impl Future<Output = Self::Held> + Send;
 
     /// Returns the URL for another process.
     fn url(pool: &Pool<Self>) -> impl Future<Output = String> + Send;
@@ -74,6 +81,8 @@ const RECORDS: &str = "SELECT count(*) FROM idempotency_records";
 impl Bench for Postgres {
     type Records = PostgresStore;
     type Place = ();
+    /// The connection that holds a lock.
+    type Held = PgConnection;
 
     async fn open_with(connections: u32) -> ((), PostgresStore, PgPool) {
         let pool = PgPoolOptions::new()
@@ -125,6 +134,14 @@ impl Bench for Postgres {
         let _ = connection.execute("SELECT pg_sleep(60)").await;
     }
 
+    async fn hold(connection: &mut PgConnection, pool: &PgPool) -> PgConnection {
+        let mut holder = Self::beside(pool).await;
+        holder.execute("SELECT pg_advisory_lock(1)").await.unwrap();
+        let waits = connection.execute("SELECT pg_advisory_xact_lock_shared(1)");
+        assert!(dropped_after(1, waits).await.is_none());
+        holder
+    }
+
     async fn url(pool: &PgPool) -> String {
         let name: String = sqlx::query_scalar("SELECT current_database()").fetch_one(pool).await.unwrap();
         format!("postgres://postgres@127.0.0.1:{}/{name}", pool.connect_options().get_port())
@@ -159,6 +176,7 @@ pub(crate) async fn open_sqlite(url: &str) -> (SqliteStore, SqlitePool) {
 impl Bench for Sqlite {
     type Records = SqliteStore;
     type Place = tempfile::TempDir;
+    type Held = mpsc::Sender<()>;
 
     async fn open_with(_: u32) -> (tempfile::TempDir, SqliteStore, SqlitePool) {
         let place = tempfile::tempdir().unwrap();
@@ -198,6 +216,17 @@ impl Bench for Sqlite {
         let endless =
             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
         let _ = connection.execute(endless).await;
+    }
+
+    async fn hold(connection: &mut SqliteConnection, _: &SqlitePool) -> mpsc::Sender<()> {
+        let (held, dropped) = mpsc::channel();
+        connection.lock_handle().await.unwrap().set_progress_handler(1, move || {
+            let _ = dropped.recv();
+            true
+        });
+        let waits = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 100) SELECT count(*) FROM n";
+        assert!(dropped_after(1, connection.execute(waits)).await.is_none());
+        held
     }
 
     async fn url(pool: &SqlitePool) -> String {

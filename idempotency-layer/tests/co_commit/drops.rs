@@ -43,15 +43,18 @@ async fn a_savepoint_that_is_dropped_in_flight_leaves_an_answer_that_is_true<DB:
         for polls in 1..=4 {
             let name = format!("{keyed}-{goes_on}-{polls}");
             let rows = [format!("{name} before"), format!("{name} after")];
-            let (written, dropped) = (rows.clone(), in_flight.clone());
+            let (written, dropped, pool) = (rows.clone(), in_flight.clone(), rig.pool.clone());
             let service = rig.serve(&runs, move |run, co_commit| {
-                let (rows, dropped) = (written.clone(), dropped.clone());
+                let (rows, dropped, pool) = (written.clone(), dropped.clone(), pool.clone());
                 async move {
                     let mut transaction = co_commit.begin().await.unwrap();
                     DB::insert(&mut transaction, &rows[0]).await.unwrap();
+                    // Behind a statement that waits, the savepoint is certainly not answered by the first poll.
+                    let held = if polls == 1 { Some(DB::hold(&mut transaction, &pool).await) } else { None };
                     if dropped_after(polls, transaction.begin()).await.is_none() {
                         dropped.fetch_add(1, Ordering::SeqCst);
                     }
+                    drop(held);
                     if goes_on && DB::insert(&mut transaction, &rows[1]).await.is_err() {
                         return rig::answer(500, run);
                     }
@@ -70,7 +73,7 @@ async fn a_savepoint_that_is_dropped_in_flight_leaves_an_answer_that_is_true<DB:
             rig.writes_are_visible(&format!("{name} autocommit")).await;
         }
     }
-    assert!(in_flight.load(Ordering::SeqCst) > 0);
+    assert!(in_flight.load(Ordering::SeqCst) >= 4, "each that is dropped after one poll is in flight");
 }
 
 async fn a_begin_that_is_dropped_in_flight_leaves_no_transaction<DB: Bench>() {

@@ -17,7 +17,7 @@ mod sqlite;
 
 use std::time::Duration;
 
-use idempotency_layer::{Builder, CoCommitError, OnDisconnect, RejectionKind};
+use idempotency_layer::{Builder, CoCommit, CoCommitError, OnDisconnect, RejectionKind};
 
 use crate::database::Bench;
 use crate::rig::{self, Count, Gate, Rig, leave_during, post, post_without_key, send, start};
@@ -117,21 +117,23 @@ async fn a_savepoint_that_is_left_open_rolls_back_before_it_is_answered<DB: Benc
 }
 
 async fn a_handler_that_takes_too_long_is_rolled_back_before_it_is_answered<DB: Bench>() {
-    let runs = Count::default();
-    let rig = Rig::<DB>::with(|builder| {
-        builder.claim_in_transaction().transaction_time(Duration::from_millis(100))
-    })
-    .await;
-    let service = rig.serve(&runs, |run, co_commit| async move {
+    let (rig, runs) = (rig::<DB>().await, Count::default());
+    let hasty =
+        |builder: Builder<_, _>| builder.claim_in_transaction().transaction_time(Duration::from_millis(100));
+    let hasty = rig.another(hasty).await;
+    let handler = |run, co_commit: CoCommit<DB>| async move {
         DB::insert(&mut *co_commit.begin().await.unwrap(), &format!("run {run}")).await.unwrap();
         if run % 2 == 1 {
             std::future::pending::<()>().await;
         }
         rig::answer(201, run)
-    });
+    };
+    let hasty = rig::serve(&hasty, &runs, handler);
+    // A retry has time, however busy the machine is.
+    let service = rig.serve(&runs, handler);
     for round in 1..=20 {
         let key = format!("key-{round}");
-        let answer = send(&service, post(&key)).await;
+        let answer = send(&hasty, post(&key)).await;
         assert_eq!((answer.status, answer.kind), (503, Some(RejectionKind::RolledBack)));
         let retry = send(&service, post(&key)).await;
         assert_eq!(retry.text, format!("run {}", 2 * round), "{retry:?}");

@@ -86,7 +86,8 @@ impl Value {
         }
     }
 
-    /// One of its serialisations: members in any order, white space anywhere, any character escaped.
+    /// One of its serialisations: members in any order, white space anywhere, any character
+    /// escaped.
     fn write(&self, rng: &mut impl Rng) -> String {
         let space = [" ", "\t", "\r\n", "", "", ""][rng.random_range(0..6)];
         let mut items = Vec::new();
@@ -160,7 +161,8 @@ proptest! {
         prop_assert_eq!(of(&one) == of(&changed.write(&mut rng)), changed == value);
     }
 
-    /// No damage of this kind makes two names equal, a number too large for a double, or half of a surrogate pair.
+    /// No damage of this kind makes two names equal, a number too large for a double, or half of a
+    /// surrogate pair.
     #[test]
     fn damaged_json_is_accepted_where_serde_json_accepts_it(
         (_, mut json, _) in written("[a-z]{0,3}"), at: Index, put in "[\\[\\]{}:,\"\\\\. \n-]", insert: bool,

@@ -26,7 +26,8 @@ pub(super) struct Round {
 struct Caller {
     answer: oneshot::Sender<Result<Answer, StoreError>>,
     locked: Option<Instant>,
-    /// Claims of the same record with the same fingerprint. Their answers follow from the answer to the first one.
+    /// Claims of the same record with the same fingerprint. Their answers follow from the answer to
+    /// the first one.
     followers: Vec<Job>,
 }
 
@@ -81,8 +82,8 @@ impl Round {
 
     /// Executes the batch and answers its callers.
     ///
-    /// Verbs that must be tried again go to the front of `waiting`, and those of locked records to its end. Returns whether
-    /// there are verbs of records that are not locked.
+    /// Verbs that must be tried again go to the front of `waiting`, and those of locked records to
+    /// its end. Returns whether there are verbs of records that are not locked.
     pub(super) async fn carry_out<W: Writer>(self, writer: &mut W, waiting: &mut Vec<Job>) -> bool {
         if self.ops.is_empty() {
             return !waiting.is_empty();
@@ -90,7 +91,8 @@ impl Round {
         let mut again = Vec::new();
         match writer.execute(&self.ops).await {
             Ok(replies) => {
-                // If a reply is missing, its caller's channel is dropped, which the caller sees as `Unavailable`.
+                // If a reply is missing, its caller's channel is dropped, which the caller sees as
+                // `Unavailable`.
                 for ((op, caller), reply) in self.ops.into_iter().zip(self.callers).zip(replies) {
                     caller.take(op, reply, &mut again);
                 }
@@ -173,8 +175,8 @@ impl Caller {
 /// Returns whether the answer to the second verb follows from the answer to the first.
 fn follows(first: &Op, second: &Op) -> bool {
     match (first, second) {
-        // Equal fingerprints: the record's own matches both or neither. A token that claims again needs a fresh lease, so
-        // it does not follow.
+        // Equal fingerprints: the record's own matches both or neither. A token that claims again
+        // needs a fresh lease, so it does not follow.
         (Op::Claim(first), Op::Claim(second)) => {
             first.fingerprint == second.fingerprint && first.token != second.token && !first.lease.is_zero()
         }
@@ -182,7 +184,8 @@ fn follows(first: &Op, second: &Op) -> bool {
     }
 }
 
-/// Returns the answer to a claim that follows another one. `None` if it may be the claim that holds.
+/// Returns the answer to a claim that follows another one. `None` if it may be the claim that
+/// holds.
 fn answer_to_follower(first: &Op, answer: &Answer, follower: &Op) -> Option<Claim> {
     let (Op::Claim(first), Op::Claim(follower), Answer::Claim(claim, holder)) = (first, follower, answer)
     else {

@@ -18,7 +18,8 @@ const LEASE: Duration = Duration::from_secs(30);
 
 type Said = Result<Vec<Result<Reply, StoreError>>, StoreError>;
 
-/// A scripted database: it records each batch, waits for permission to answer, and answers by its script.
+/// A scripted database: it records each batch, waits for permission to answer, and answers by its
+/// script.
 #[derive(Clone, Default)]
 struct Database(Arc<State>);
 

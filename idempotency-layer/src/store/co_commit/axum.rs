@@ -25,10 +25,11 @@ impl<DB: CoCommitDatabase, S: Sync> FromRequestParts<S> for CoCommit<DB> {
     }
 }
 
-/// A handler takes a [`CoCommit`], but no layer offers a transaction of its database. [`Display`](std::fmt::Display) says what is
-/// missing.
+/// A handler takes a [`CoCommit`], but no layer offers a transaction of its database.
+/// [`Display`](std::fmt::Display) says what is missing.
 ///
-/// As a response, it is [`Misconfigured`](RejectionKind::Misconfigured) (500), rendered by the layer's contract.
+/// As a response, it is [`Misconfigured`](RejectionKind::Misconfigured) (500), rendered by the
+/// layer's contract.
 #[derive(Clone, Copy, Debug)]
 pub struct NoCoCommit {
     database: &'static str,
@@ -66,8 +67,8 @@ impl IntoResponse for NoCoCommit {
     }
 }
 
-/// The response, rendered by the layer's contract: 503 if the database failed, after which a retry runs, or 500 if the handler
-/// used the transaction wrongly.
+/// The response, rendered by the layer's contract: 503 if the database failed, after which a retry
+/// runs, or 500 if the handler used the transaction wrongly.
 impl IntoResponse for CoCommitError {
     fn into_response(self) -> Response {
         let kind = match self {

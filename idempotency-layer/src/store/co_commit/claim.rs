@@ -27,7 +27,8 @@ pub(in crate::store) async fn claim<DB: CoCommitDatabase>(
     if claims.running.contains(request.record) {
         return Ok(in_flight());
     }
-    // If any of these awaits is dropped, nothing was done, or the connection is closed and its lock released.
+    // If any of these awaits is dropped, nothing was done, or the connection is closed and its lock
+    // released.
     if let Some(claim) = DB::peek(home, &request).await {
         return Ok(TransactionClaim::Answered(claim));
     }
@@ -40,7 +41,8 @@ pub(in crate::store) async fn claim<DB: CoCommitDatabase>(
     let run = match decide(seen.as_ref(), &request, gained) {
         Decision::Run(run) => run,
         Decision::Answer(claim) => {
-            // The next try of a completed record is answered whether it gets the lock or not. Any other might meet this lock.
+            // The next try of a completed record is answered whether it gets the lock or not. Any
+            // other might meet this lock.
             let waits = gained && !matches!(claim, Claim::Replay { .. } | Claim::Tombstone(_));
             if !waits && !connection.reads_uncommitted() {
                 connection.roll_back_answered().await;
@@ -132,7 +134,8 @@ impl<DB: CoCommitDatabase> Claimed<DB> {
     async fn complete(&mut self, outcome: &Outcome, with_rows: bool) -> Result<Completion, StoreError> {
         let shared = self.co_commit.shared.clone();
         let mut connection = if with_rows { shared.to_commit().await? } else { shared.connection()? };
-        // If this is dropped or the process killed before the COMMIT, nothing is committed and the lock is free.
+        // If this is dropped or the process killed before the COMMIT, nothing is committed and the
+        // lock is free.
         if !with_rows {
             shared.lock().on_commit.clear();
             if let Err(error) = connection.roll_back_handler().await {
@@ -173,7 +176,8 @@ impl<DB: CoCommitDatabase> Claimed<DB> {
                 return Err(error);
             }
         }
-        // If this is dropped or the process killed, record and rows are both committed, or neither is.
+        // If this is dropped or the process killed, record and rows are both committed, or neither
+        // is.
         match connection.commit().await {
             Ok(()) => {}
             Err(CommitError::RolledBack(error)) => return Err(StoreError::rolled_back(error)),

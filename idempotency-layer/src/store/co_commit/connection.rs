@@ -16,9 +16,10 @@ use crate::store::seen::Seen;
 
 /// A connection with an open transaction of ours.
 ///
-/// It goes back to the pool only after a statement ended its transaction and was answered. If it is dropped before that, it is
-/// discarded with its transaction. sqlx's own guard trusts its counter of open transactions. A `begin` or a savepoint that was
-/// dropped half way leaves that counter wrong, and the pool would lend a connection that is inside a transaction.
+/// It goes back to the pool only after a statement ended its transaction and was answered. If it is
+/// dropped before that, it is discarded with its transaction. sqlx's own guard trusts its counter
+/// of open transactions. A `begin` or a savepoint that was dropped half way leaves that counter
+/// wrong, and the pool would lend a connection that is inside a transaction.
 pub(super) struct LentConnection<DB: CoCommitDatabase> {
     /// `None` only while it is dropped, and when a group has it.
     connection: Option<PoolConnection<DB>>,
@@ -35,13 +36,15 @@ impl<DB: CoCommitDatabase> LentConnection<DB> {
     /// Begins a transaction with a mark of its own.
     pub(super) async fn begin(home: &DB::Home) -> Result<Self, sqlx::Error> {
         let mut lent = Self::acquire(home, Mark::new()).await?;
-        // If this fails or is dropped, the connection is discarded, with whatever the database has begun.
+        // If this fails or is dropped, the connection is discarded, with whatever the database has
+        // begun.
         let (connection, guard, mark) = lent.parts();
         DB::begin(home, connection, guard, mark).await?;
         Ok(lent)
     }
 
-    /// Begins a transaction that is a claim, and reads its record. Returns `true` if it has the record's lock.
+    /// Begins a transaction that is a claim, and reads its record. Returns `true` if it has the
+    /// record's lock.
     pub(super) async fn begin_claim(
         home: &DB::Home,
         request: &ClaimRequest,
@@ -67,17 +70,20 @@ impl<DB: CoCommitDatabase> LentConnection<DB> {
         (&mut *connection, self.guard.as_mut().expect(THERE), &self.mark)
     }
 
-    /// Returns whether the transaction may have read rows that are not committed yet. If so, no response leaves before its end.
+    /// Returns whether the transaction may have read rows that are not committed yet. If so, no
+    /// response leaves before its end.
     pub(super) fn reads_uncommitted(&self) -> bool {
         self.guard.as_ref().is_some_and(DB::reads_uncommitted)
     }
 
-    /// Commits. If this is dropped, it is unknown whether it committed, and the connection is discarded.
+    /// Commits. If this is dropped, it is unknown whether it committed, and the connection is
+    /// discarded.
     pub(super) async fn commit(mut self) -> Result<(), CommitError> {
         let committed = DB::commit(&mut self.connection, self.guard.as_mut().expect(THERE)).await;
         match &committed {
             Ok(()) => self.give_back(),
-            // A transaction that is still open ends before the answer: the client's next try must not meet its locks.
+            // A transaction that is still open ends before the answer: the client's next try must
+            // not meet its locks.
             Err(CommitError::RolledBack(_)) => drop(roll_back_in_time(self).await),
             Err(CommitError::Unknown(_)) => {}
         }
@@ -96,9 +102,11 @@ impl<DB: CoCommitDatabase> LentConnection<DB> {
         Ok(())
     }
 
-    /// Rolls back a claim that was answered without a run. The answer does not wait for that, if the database allows it.
+    /// Rolls back a claim that was answered without a run. The answer does not wait for that, if
+    /// the database allows it.
     ///
-    /// Dropped before the pool has sent the rollback, the connection is closed, which rolls back too.
+    /// Dropped before the pool has sent the rollback, the connection is closed, which rolls back
+    /// too.
     pub(super) async fn roll_back_answered(mut self) {
         let (connection, _, _) = self.parts();
         if DB::queue_roll_back(connection) {
@@ -114,7 +122,8 @@ impl<DB: CoCommitDatabase> LentConnection<DB> {
         DB::roll_back_handler(connection, mark).await
     }
 
-    /// Gives the connection back to the pool after its transaction. The pool spawns a task for that, and panics without a runtime.
+    /// Gives the connection back to the pool after its transaction. The pool spawns a task for
+    /// that, and panics without a runtime.
     fn give_back(mut self) {
         if let Some(connection) = self.connection.take() {
             let _entered = self.runtime.enter();
@@ -149,7 +158,8 @@ impl<DB: CoCommitDatabase> DerefMut for LentConnection<DB> {
 ///
 /// # Errors
 ///
-/// `RolledBack` if the handler may have read rows that are not known to be committed: its response must not be given.
+/// `RolledBack` if the handler may have read rows that are not known to be committed: its response
+/// must not be given.
 pub(super) async fn roll_back_in_time<DB: CoCommitDatabase>(
     connection: LentConnection<DB>,
 ) -> Result<(), StoreError> {
@@ -165,7 +175,8 @@ pub(super) async fn roll_back_in_time<DB: CoCommitDatabase>(
 
 // The same as sqlx's guard, without the guard.
 
-/// Begins a transaction with this text. sqlx counts it, so the handler's own `begin` is a savepoint.
+/// Begins a transaction with this text. sqlx counts it, so the handler's own `begin` is a
+/// savepoint.
 pub(super) async fn begin_with<DB: Database>(
     connection: &mut DB::Connection,
     text: String,

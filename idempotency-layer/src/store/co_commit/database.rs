@@ -14,10 +14,11 @@ pub trait CoCommitDatabase: Database + private::ClaimStatements {}
 
 impl<DB: Database + private::ClaimStatements> CoCommitDatabase for DB {}
 
-/// Identifies a transaction of ours. The database keeps the mark until the transaction ends, however it ends.
+/// Identifies a transaction of ours. The database keeps the mark until the transaction ends,
+/// however it ends.
 ///
-/// Nothing a client library believes about its connection is evidence: the statement that stores the response asks the
-/// database whether it runs inside the very transaction that was lent.
+/// Nothing a client library believes about its connection is evidence: the statement that stores
+/// the response asks the database whether it runs inside the very transaction that was lent.
 #[derive(Debug)]
 pub struct Mark(String);
 
@@ -78,10 +79,12 @@ pub(super) mod private {
         /// What a store gives to each request: the pool, and the names of its tables.
         type Home: Clone + Send + Sync + 'static;
 
-        /// Goes with the connection while it is lent. Keeps others from ending the transaction, on a database that can.
+        /// Goes with the connection while it is lent. Keeps others from ending the transaction, on
+        /// a database that can.
         type Guard: Send + Sync + 'static;
 
-        /// Acquires a connection of the application's pool, for a transaction that will carry the mark.
+        /// Acquires a connection of the application's pool, for a transaction that will carry the
+        /// mark.
         fn acquire(
             home: &Self::Home,
             mark: &Mark,
@@ -119,14 +122,15 @@ pub(super) mod private {
             outcome: &Outcome,
         ) -> impl Future<Output = Result<Written, StoreError>> + Send;
 
-        /// Commits the transaction. After `Ok` the connection is in none, or was taken out and given to somebody else.
+        /// Commits the transaction. After `Ok` the connection is in none, or was taken out and
+        /// given to somebody else.
         fn commit(
             connection: &mut Option<PoolConnection<Self>>,
             guard: &mut Self::Guard,
         ) -> impl Future<Output = Result<(), CommitError>> + Send;
 
-        /// Rolls the transaction back. Returns `true` if the connection is in no transaction and can be used again, or was
-        /// taken out.
+        /// Rolls the transaction back. Returns `true` if the connection is in no transaction and
+        /// can be used again, or was taken out.
         ///
         /// # Errors
         ///
@@ -147,7 +151,8 @@ pub(super) mod private {
         /// Whether a transaction that somebody else ended is certainly rolled back.
         const ELSEWHERE_IS_ROLLED_BACK: bool;
 
-        /// Returns whether the record was completed under this fence. Waits for every transaction that is about to do so.
+        /// Returns whether the record was completed under this fence. Waits for every transaction
+        /// that is about to do so.
         fn is_completed(
             home: &Self::Home,
             record: RecordId,
@@ -163,7 +168,8 @@ pub(super) mod private {
         /// Answers a claim without a transaction, if that waits for nobody. `None`: begin one.
         fn peek(home: &Self::Home, request: &ClaimRequest) -> impl Future<Output = Option<Claim>> + Send;
 
-        /// Begins a transaction that carries the mark, tries the record's lock, and then reads the record.
+        /// Begins a transaction that carries the mark, tries the record's lock, and then reads the
+        /// record.
         ///
         /// Returns `true` if the lock is ours until the transaction ends.
         fn begin_claim(
@@ -177,7 +183,8 @@ pub(super) mod private {
 
         /// Queues a rollback that the pool sends before it lends the connection again.
         ///
-        /// Returns whether it did. A database whose other writers wait for this transaction does not.
+        /// Returns whether it did. A database whose other writers wait for this transaction does
+        /// not.
         fn queue_roll_back(_: &mut Self::Connection) -> bool {
             false
         }
@@ -218,7 +225,8 @@ pub struct CompletedClaim<'a> {
 /// What the claims in the transaction of one process share.
 #[derive(Clone, Debug)]
 pub struct Claims {
-    /// Fewer than the pool's connections, so that handlers that ask the pool for one more do not wait for one another.
+    /// Fewer than the pool's connections, so that handlers that ask the pool for one more do not
+    /// wait for one another.
     pub(super) places: Arc<Semaphore>,
     /// How long to wait for a place, and for a connection.
     pub(super) patience: Duration,

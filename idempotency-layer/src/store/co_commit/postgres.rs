@@ -18,7 +18,8 @@ use crate::store::postgres::transaction::{self, Names};
 use crate::store::seen::Seen;
 use crate::store::{Claim, ClaimRequest, Fence, Outcome, RecordId};
 
-/// The pool, and the store's statements. They name the schema, because a handler may set another `search_path`.
+/// The pool, and the store's statements. They name the schema, because a handler may set another
+/// `search_path`.
 #[derive(Clone, Debug)]
 pub struct PostgresHome {
     pool: PgPool,
@@ -45,8 +46,8 @@ impl Statements for Postgres {
         Ok((home.pool.acquire().await?, ()))
     }
 
-    /// Sets the level, because the database's default may be another. The mark is set by `SET LOCAL`: after a SELECT or a
-    /// savepoint, the handler could not choose another level.
+    /// Sets the level, because the database's default may be another. The mark is set by
+    /// `SET LOCAL`: after a SELECT or a savepoint, the handler could not choose another level.
     async fn begin(
         home: &PostgresHome,
         connection: &mut PgConnection,
@@ -87,7 +88,8 @@ impl Statements for Postgres {
         if depth::<Self>(connection) == 1 {
             return roll_back::<Self>(connection).await.map(|()| true);
         }
-        // sqlx has lost count, so the connection cannot go back to the pool. End its transaction now, not some time later.
+        // sqlx has lost count, so the connection cannot go back to the pool. End its transaction
+        // now, not some time later.
         connection.execute("ROLLBACK").await.map(|_| false)
     }
 
@@ -99,8 +101,9 @@ impl Statements for Postgres {
     /// The handler or its driver may have committed it.
     const ELSEWHERE_IS_ROLLED_BACK: bool = false;
 
-    /// Uses a connection of its own, because handlers may hold all of the pool's. The row's lock waits for the end of the
-    /// transaction in question. A standby does not know how that ended, and refuses the lock.
+    /// Uses a connection of its own, because handlers may hold all of the pool's. The row's lock
+    /// waits for the end of the transaction in question. A standby does not know how that ended,
+    /// and refuses the lock.
     async fn is_completed(home: &PostgresHome, record: RecordId, fence: Fence) -> Result<bool, StoreError> {
         let options = home.pool.connect_options();
         let mut connection = PgConnection::connect_with(&options).await.map_err(StoreError::unavailable)?;
@@ -136,8 +139,8 @@ impl ClaimStatements for Postgres {
         transaction::read(connection, names, mark, request.record).await
     }
 
-    /// Queues a ROLLBACK if sqlx counts one transaction, and that is ours. sqlx sends it with the ping that it makes before it
-    /// puts the connection back into the pool.
+    /// Queues a ROLLBACK if sqlx counts one transaction, and that is ours. sqlx sends it with the
+    /// ping that it makes before it puts the connection back into the pool.
     fn queue_roll_back(connection: &mut PgConnection) -> bool {
         let is_ours = depth::<Self>(connection) == 1;
         if is_ours {
@@ -161,7 +164,8 @@ impl ClaimStatements for Postgres {
         transaction::write_completed(connection, names, mark.as_str(), completed).await
     }
 
-    /// Uses a connection of its own, like `is_completed`. The lock waits for the end of the transaction in question.
+    /// Uses a connection of its own, like `is_completed`. The lock waits for the end of the
+    /// transaction in question.
     async fn look_up(home: &PostgresHome, request: &ClaimRequest) -> Result<Option<Seen>, StoreError> {
         let look = async {
             let mut connection = PgConnection::connect_with(&home.pool.connect_options()).await?;
@@ -175,8 +179,8 @@ impl ClaimStatements for Postgres {
     }
 }
 
-/// Ends a look-up, and waits until its locks are released. A server releases those of a closed connection some time later,
-/// and the next try would meet them.
+/// Ends a look-up, and waits until its locks are released. A server releases those of a closed
+/// connection some time later, and the next try would meet them.
 async fn end(mut connection: PgConnection) {
     if connection.execute("ROLLBACK").await.is_ok() {
         let _ = connection.close().await;
@@ -185,9 +189,10 @@ async fn end(mut connection: PgConnection) {
 
 /// Returns whether this answer to COMMIT says for certain that the transaction was rolled back.
 ///
-/// Its severity is ERROR, which the server uses only for the statement itself. A pooler that loses the server, a termination
-/// and a shutdown are FATAL. Class 08 is about connections, 40003 is "completion unknown", 57P is an operator's
-/// intervention, 58 and XX are failures of the system. (Source: PostgreSQL, appendix A, and the protocol's field `V`.)
+/// Its severity is ERROR, which the server uses only for the statement itself. A pooler that loses
+/// the server, a termination and a shutdown are FATAL. Class 08 is about connections, 40003 is
+/// "completion unknown", 57P is an operator's intervention, 58 and XX are failures of the system.
+/// (Source: PostgreSQL, appendix A, and the protocol's field `V`.)
 fn is_rolled_back(error: &Error) -> bool {
     let Some(error) = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>())
     else {

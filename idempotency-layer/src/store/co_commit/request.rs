@@ -59,14 +59,16 @@ impl<DB: CoCommitDatabase> Shared<DB> {
     pub(super) async fn roll_back(&self) -> Result<(), StoreError> {
         match self.connection() {
             Ok(connection) => roll_back_in_time(connection).await,
-            // Nobody waits for the end of a transaction whose uncommitted rows the handler has read.
+            // Nobody waits for the end of a transaction whose uncommitted rows the handler has
+            // read.
             Err(error) if self.lock().reads_uncommitted => Err(error),
             // A task that still uses it rolls it back.
             Err(_) => Ok(()),
         }
     }
 
-    /// Ends the handler's use of the transaction, to commit it. If it is unknown which rows are left, rolls back and fails.
+    /// Ends the handler's use of the transaction, to commit it. If it is unknown which rows are
+    /// left, rolls back and fails.
     pub(super) async fn to_commit(&self) -> Result<LentConnection<DB>, StoreError> {
         let mut connection = self.connection()?;
         let (is_torn, was_elsewhere) = {
@@ -80,7 +82,8 @@ impl<DB: CoCommitDatabase> Shared<DB> {
         if !is_torn {
             return Ok(connection);
         }
-        // sqlx may have ended the transaction. What was written since is committed then, if the database allows it.
+        // sqlx may have ended the transaction. What was written since is committed then, if the
+        // database allows it.
         let (within, _, mark) = connection.parts();
         let is_elsewhere =
             !DB::ELSEWHERE_IS_ROLLED_BACK && matches!(DB::check(within, mark).await, Ok(false));

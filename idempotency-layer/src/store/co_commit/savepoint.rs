@@ -15,9 +15,10 @@ use super::{OpenTransaction, Shared};
 ///
 /// # Cancel safety
 ///
-/// sqlx names a savepoint by its depth only. If a call that begins or ends one is dropped half way, for example by a
-/// time-out, it is unknown which rows are left. The request is then not committed: a success becomes a 503, unless the
-/// handler calls [`CoCommit::roll_back`](super::CoCommit::roll_back).
+/// sqlx names a savepoint by its depth only. If a call that begins or ends one is dropped half way,
+/// for example by a time-out, it is unknown which rows are left. The request is then not committed:
+/// a success becomes a 503, unless the handler calls
+/// [`CoCommit::roll_back`](super::CoCommit::roll_back).
 pub struct Savepoint<'a, DB: CoCommitDatabase> {
     inner: Transaction<'a, DB>,
     shared: &'a Shared<DB>,

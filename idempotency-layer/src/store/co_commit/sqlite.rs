@@ -35,7 +35,8 @@ pub struct SqliteHome {
 impl SqliteHome {
     pub(in crate::store) fn new(pool: SqlitePool) -> Self {
         let reader = Reader::new(SqliteConnectOptions::clone(&pool.connect_options()));
-        // All of them wait in one queue for the one connection, so none of them needs a place before that.
+        // All of them wait in one queue for the one connection, so none of them needs a place
+        // before that.
         let claims =
             Claims { places: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)), ..Claims::new(&pool) };
         Self { claims, groups: Groups::new(), reader, pool }
@@ -65,8 +66,9 @@ impl Statements for Sqlite {
         member.begin(connection).await
     }
 
-    /// SQLite rolls a whole transaction back by itself on some errors (no space, input or output); the savepoint is gone
-    /// with it. Released, it can no longer be rolled back apart from its group.
+    /// SQLite rolls a whole transaction back by itself on some errors (no space, input or output);
+    /// the savepoint is gone with it. Released, it can no longer be rolled back apart from its
+    /// group.
     async fn check(connection: &mut SqliteConnection, mark: &Mark) -> Result<bool, StoreError> {
         let mark = mark.as_str();
         let released = connection.execute(AssertSqlSafe(format!("RELEASE co_commit_{mark}"))).await;
@@ -161,15 +163,17 @@ impl ClaimStatements for Sqlite {
     }
 }
 
-/// Looks at the mark after the record was written, because a member that has released its savepoint cannot be undone.
-/// Outside of the transaction the commit hook has refused that write.
+/// Looks at the mark after the record was written, because a member that has released its savepoint
+/// cannot be undone. Outside of the transaction the commit hook has refused that write.
 async fn within(connection: &mut SqliteConnection, mark: &Mark) -> Result<Written, StoreError> {
     Ok(if Sqlite::check(connection, mark).await? { Written::Held } else { Written::Elsewhere })
 }
 
-/// Ends the open transaction, if any, sets sqlx's counter to zero, and lets the connection commit again.
+/// Ends the open transaction, if any, sets sqlx's counter to zero, and lets the connection commit
+/// again.
 async fn end(connection: &mut SqliteConnection, commits: &mut Option<CommitGuard>) -> Result<(), Error> {
-    // Fails if SQLite has ended the transaction by itself. Every statement that was sent before is done when this is answered.
+    // Fails if SQLite has ended the transaction by itself. Every statement that was sent before is
+    // done when this is answered.
     let _ = connection.execute("ROLLBACK").await;
     let counted = depth::<Sqlite>(connection);
     if counted > 0 {

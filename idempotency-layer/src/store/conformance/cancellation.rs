@@ -1,8 +1,8 @@
 //! Dropped verbs: clause 17.
 //!
-//! A check drops a verb at its first await, then at its second, and so on, until the verb finishes before it is dropped. The
-//! verb may take effect a little later, so a check accepts the state before and the state after. Then it asks again, as
-//! a caller would.
+//! A check drops a verb at its first await, then at its second, and so on, until the verb finishes
+//! before it is dropped. The verb may take effect a little later, so a check accepts the state
+//! before and the state after. Then it asks again, as a caller would.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -28,7 +28,8 @@ pub(super) async fn cancellation<H: Harness>(probe: &Probe<'_, H>) {
     }
 }
 
-/// Drops a future when it waits for the `n`th time, or before its first poll for 0. Returns whether it had finished before.
+/// Drops a future when it waits for the `n`th time, or before its first poll for 0. Returns whether
+/// it had finished before.
 async fn dropped_at<F: Future>(n: usize, future: F) -> bool {
     let (mut future, mut waits) = (pin!(future), 0);
     poll_fn(|context| {

@@ -149,8 +149,8 @@ async fn of_a_takeover<H: Harness>(probe: &Probe<'_, H>) {
     is_the_same(probe, &again, &run, "after a takeover");
 }
 
-/// No other claim took it over (16), so it is still the running claim. An answer that is lost for longer than a lease must
-/// not turn its own request into the heir of a run that did not happen.
+/// No other claim took it over (16), so it is still the running claim. An answer that is lost for
+/// longer than a lease must not turn its own request into the heir of a run that did not happen.
 async fn after_the_lease<H: Harness>(probe: &Probe<'_, H>) {
     for (ask, run) in probe.orphans(1).await {
         let again = ClaimRequest { lease: probe.long(), ..ask };

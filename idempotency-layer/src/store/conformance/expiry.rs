@@ -1,7 +1,7 @@
 //! Expiry: clause 10.
 //!
-//! The contract leaves one choice to the store: the answer to a late verb on an expired record that was not claimed since.
-//! Both answers are accepted if later answers agree.
+//! The contract leaves one choice to the store: the answer to a late verb on an expired record that
+//! was not claimed since. Both answers are accepted if later answers agree.
 
 use std::time::Duration;
 
@@ -119,7 +119,8 @@ async fn held_past_its_time<H: Harness>(probe: &Probe<'_, H>) {
     forgotten(probe, renewed, fence, "when lease and time to live of a completed record were over").await;
 }
 
-/// After a record was forgotten, by its release or its expiry, the next record has its own time to live.
+/// After a record was forgotten, by its release or its expiry, the next record has its own time to
+/// live.
 async fn claimed_anew<H: Harness>(probe: &Probe<'_, H>) {
     let [released, expired] =
         [(6, 4), (2, 1)].map(|(ttl, lease)| ClaimRequest { ttl: probe.units(ttl), ..probe.ask_for(lease) });

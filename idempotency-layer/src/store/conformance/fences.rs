@@ -52,7 +52,8 @@ impl Past {
         Self::ExpiredAndClaimed,
     ];
 
-    /// Makes the fence stale. Waits for the end of the lease and of the time to live where that is needed.
+    /// Makes the fence stale. Waits for the end of the lease and of the time to live where that is
+    /// needed.
     async fn happen<H: Harness>(self, probe: &Probe<'_, H>, ask: ClaimRequest, run: Run) -> Now {
         let (record, fence) = (ask.record, run.fence);
         let kept = matches!(self, Self::ReleasedWithCheckpoint | Self::ReleasedWithCheckpointAndClaimed);
@@ -94,7 +95,8 @@ async fn every_verb_is_refused<H: Harness>(probe: &Probe<'_, H>, past: Past) {
         if matches!((past, verb), (Past::Completed, Verb::Complete)) {
             continue;
         }
-        // Twice, because a record can end in two ways, and a wrong change may show in one of them only.
+        // Twice, because a record can end in two ways, and a wrong change may show in one of them
+        // only.
         for released in [false, true] {
             let ask = match past {
                 Past::ExpiredAndClaimed => ClaimRequest { ttl: probe.units(1), ..probe.ask_for(1) },
@@ -259,7 +261,8 @@ async fn a_late_verb_meets_the_heirs<H: Harness>(
     let (heir, second) = (heirs.next(), heirs.next());
     probe.ensure(second.is_none(), &what);
     let Some(heir) = heir else {
-        // Complete and extend may win against the claims. After the other two verbs, one claim runs.
+        // Complete and extend may win against the claims. After the other two verbs, one claim
+        // runs.
         let good = fenced == Fenced::Held && matches!(verb, Verb::Complete | Verb::Extend);
         return probe.ensure(good, &what);
     };

@@ -27,7 +27,8 @@ pub(super) async fn takeover<H: Harness>(probe: &Probe<'_, H>) {
 }
 
 pub(super) async fn extend<H: Harness>(probe: &Probe<'_, H>) {
-    // The new lease counts from now, not from the end of the previous one: it ends at the seventh unit, not the eighth.
+    // The new lease counts from now, not from the end of the previous one: it ends at the seventh
+    // unit, not the eighth.
     let ask = probe.ask_for(4);
     let fence = probe.run(ask, "of an unknown record").await.fence;
     probe.advance(3).await;

@@ -31,7 +31,8 @@ pub(super) async fn replay<H: Harness>(probe: &Probe<'_, H>) {
     time_left(probe).await;
 }
 
-/// The rest of the time to live counts from the first claim. The `ttl` of later claims has no effect.
+/// The rest of the time to live counts from the first claim. The `ttl` of later claims has no
+/// effect.
 async fn time_left<H: Harness>(probe: &Probe<'_, H>) {
     let ask = ClaimRequest { ttl: probe.units(12), ..probe.ask() };
     let outcome = Outcome::Response(response("done"));

@@ -273,7 +273,8 @@ impl<'h, H: Harness> Probe<'h, H> {
         answers
     }
 
-    /// Runs one verb against claims of the same record. Its place among them changes with each round.
+    /// Runs one verb against claims of the same record. Its place among them changes with each
+    /// round.
     pub(super) async fn race_against<F>(
         &self,
         ask: ClaimRequest,
@@ -305,7 +306,8 @@ impl<'h, H: Harness> Probe<'h, H> {
         (fenced, claims)
     }
 
-    /// Claims one record `racers` times at once. Returns the run, and the rest of the lease that each other claim saw.
+    /// Claims one record `racers` times at once. Returns the run, and the rest of the lease that
+    /// each other claim saw.
     pub(super) async fn one_of(&self, ask: ClaimRequest, racers: usize, what: &str) -> (Run, Vec<Duration>) {
         let claims = self.race(racers, |_, store| {
             let rival = self.rival(ask);

@@ -13,10 +13,11 @@ const LIMIT: usize = 4;
 /// The number of expired records beyond which the check gives up.
 const ENDLESS: usize = 10_000;
 
-/// Checks that [`Purge`] deletes expired records only, and at most as many as its limit, and that `release` leaves no record
-/// to purge.
+/// Checks that [`Purge`] deletes expired records only, and at most as many as its limit, and that
+/// `release` leaves no record to purge.
 ///
-/// The store may hold other records. No other task may purge them during the check, and at most fifty of them may expire.
+/// The store may hold other records. No other task may purge them during the check, and at most
+/// fifty of them may expire.
 ///
 /// # Panics
 ///

@@ -54,7 +54,8 @@ async fn beside_an_outcome<H: Harness>(probe: &Probe<'_, H>) {
     }
 }
 
-/// Fingerprints are compared with [`Fingerprint::matches`](crate::Fingerprint::matches), not byte by byte.
+/// Fingerprints are compared with [`Fingerprint::matches`](crate::Fingerprint::matches), not byte
+/// by byte.
 async fn what_cannot_be_compared_matches<H: Harness>(probe: &Probe<'_, H>) {
     let answer = response("done");
     let (none, elsewise) = (fingerprint(0, 0), fingerprint(2, 0xa6));
@@ -69,7 +70,8 @@ async fn what_cannot_be_compared_matches<H: Harness>(probe: &Probe<'_, H>) {
         );
         probe.replays(other(), &answer, "with a fingerprint of another scheme").await;
     }
-    // The record keeps the fingerprint of its first claim, even after an heir whose fingerprint matches all.
+    // The record keeps the fingerprint of its first claim, even after an heir whose fingerprint
+    // matches all.
     for (ask, _) in probe.orphans(1).await {
         probe
             .run(
@@ -81,7 +83,8 @@ async fn what_cannot_be_compared_matches<H: Harness>(probe: &Probe<'_, H>) {
     }
 }
 
-/// Of two different requests with one key at once, one gets the record, and the other is a mismatch from then on.
+/// Of two different requests with one key at once, one gets the record, and the other is a mismatch
+/// from then on.
 async fn strangers_at_once<H: Harness>(probe: &Probe<'_, H>) {
     let ask = probe.ask();
     let claims = probe.race(8, |racer, store| {
@@ -129,7 +132,8 @@ pub(super) async fn release<H: Harness>(probe: &Probe<'_, H>) {
         probe.in_flight(probe.rival(ask), "beside one that followed a release").await;
     }
     probe.advance(1).await;
-    // The heir of an orphan gets the checkpoint. After its release the next run gets it too, and is no orphan.
+    // The heir of an orphan gets the checkpoint. After its release the next run gets it too, and is
+    // no orphan.
     run = probe.run(probe.rival(ask), "of an orphan").await;
     probe.held(probe.release(ask.record, run.fence).await, "the release by an heir");
     probe.next(&run, probe.rival(ask), &kept, "after the release by an heir with a checkpoint").await;
@@ -200,7 +204,8 @@ pub(super) async fn independence<H: Harness>(probe: &Probe<'_, H>) {
     }
 }
 
-/// Records whose names differ in one byte or one bit, to find a store that compares a part of the name.
+/// Records whose names differ in one byte or one bit, to find a store that compares a part of the
+/// name.
 fn neighbours<H: Harness>(probe: &Probe<'_, H>) -> Vec<ClaimRequest> {
     let ask = probe.ask();
     let flipped = |at: usize| {
@@ -252,7 +257,8 @@ async fn each_goes_its_own_way<H: Harness>(probe: &Probe<'_, H>) {
     }
 }
 
-/// Claims, checkpoints, releases, claims, extends, completes and replays every record, all records at once.
+/// Claims, checkpoints, releases, claims, extends, completes and replays every record, all records
+/// at once.
 async fn whole_lives_at_once<H: Harness>(probe: &Probe<'_, H>) {
     let asked = neighbours(probe);
     let lives = probe.race(asked.len(), |n, store| {

@@ -173,7 +173,8 @@ impl<H: Harness<Store: ClaimsInTransaction>> Probe<'_, H> {
         }
     }
 
-    /// Makes a claim in the transaction while another one is open. Returns `None` if it did not run.
+    /// Makes a claim in the transaction while another one is open. Returns `None` if it did not
+    /// run.
     fn asked_beside(&self, request: ClaimRequest) -> JoinHandle<Option<Result<Claim, StoreError>>> {
         let (store, time) = (self.handle(), self.long());
         tokio::spawn(async move {

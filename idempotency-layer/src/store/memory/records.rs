@@ -8,11 +8,11 @@ use tokio::time::Instant;
 use crate::fingerprint::Fingerprint;
 use crate::store::{Checkpoint, ClaimToken, Fence, Outcome, RecordId};
 
-/// Records in one table, each in one of two queues: running, in the order of their first claim, and finished, in the
-/// order of their completion.
+/// Records in one table, each in one of two queues: running, in the order of their first claim, and
+/// finished, in the order of their completion.
 ///
-/// A record keeps its place in memory and in the table for its whole life. Only its queue changes, so completing a
-/// record hashes nothing, moves nothing and allocates nothing.
+/// A record keeps its place in memory and in the table for its whole life. Only its queue changes,
+/// so completing a record hashes nothing, moves nothing and allocates nothing.
 pub(super) struct Records {
     /// The place of each record in `chunks`.
     table: HashTable<usize>,

@@ -17,7 +17,8 @@ type Call = Query<'static, Postgres, PgArguments>;
 /// Longer leases and times are shortened to a century, which fits into the database's clock.
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// Returns the statement of these verbs, which go [`together`]. `waits`: whether it may wait for rows that others have locked.
+/// Returns the statement of these verbs, which go [`together`]. `waits`: whether it may wait for
+/// rows that others have locked.
 pub(super) fn call(ops: &[Op], waits: bool) -> Call {
     match ops {
         [Op::Complete(..)] if !waits => many(ops, waits),

@@ -15,7 +15,8 @@ pub(super) fn store_error(error: Error) -> StoreError {
         _ if matches!(error, Error::Encode(_) | Error::Decode(_) | Error::ColumnDecode { .. }) => {
             StoreError::invalid(error)
         }
-        // Also errors of the set-up: no table, no privilege, a read-only server. None of them is about the record.
+        // Also errors of the set-up: no table, no privilege, a read-only server. None of them is
+        // about the record.
         _ => StoreError::unavailable(error),
     }
 }

@@ -9,8 +9,9 @@ use super::statements::BEGIN;
 
 /// A transaction at READ COMMITTED that may write, whatever the session's defaults are.
 ///
-/// The connection goes back to the pool only after a commit that was acknowledged. Otherwise it is closed: it might still be
-/// inside the transaction, and what the application writes through it next would be rolled back.
+/// The connection goes back to the pool only after a commit that was acknowledged. Otherwise it is
+/// closed: it might still be inside the transaction, and what the application writes through it
+/// next would be rolled back.
 pub(super) struct OwnTransaction {
     connection: PoolConnection<Postgres>,
     is_over: bool,

@@ -1,41 +1,51 @@
-//! The SQL of the verbs. Each verb is one statement, which decides by the row that it finds and by the server's clock.
+//! The SQL of the verbs. Each verb is one statement, which decides by the row that it finds and by
+//! the server's clock.
 //!
 //! # No statement waits for a row
 //!
-//! A handler's transaction locks its record from the completion to the end of the commit, which takes long if its connection
-//! hangs. A batch that waited for that row would delay all the other verbs in it. So:
+//! A handler's transaction locks its record from the completion to the end of the commit, which
+//! takes long if its connection hangs. A batch that waited for that row would delay all the other
+//! verbs in it. So:
 //!
-//! - An answer that needs no write (a replay, a claim in flight, a stale fence) is read from the snapshot. Locks do not
-//!   prevent that.
-//! - A row to be written is locked with `SKIP LOCKED` first. If another transaction holds it, the verb is tried again.
-//! - Completions have a second form, which waits up to the session's `lock_timeout`. A separate lock would make a completion
-//!   half as expensive again. The first form is used after such a wait timed out.
-//! - The insert of a new record may meet another insert of the same record. It waits for the end of that statement, writes
-//!   nothing, and is tried again. Inserts are sorted by record, so there is no deadlock.
-//! - The other insert may not belong to a transaction that is itself a claim, because that lasts as long as its handler. So a
-//!   claim tries the record's [lock](lock_key) before it writes. If that is refused, the record is in flight.
+//! - An answer that needs no write (a replay, a claim in flight, a stale fence) is read from the
+//!   snapshot. Locks do not prevent that.
+//! - A row to be written is locked with `SKIP LOCKED` first. If another transaction holds it, the
+//!   verb is tried again.
+//! - Completions have a second form, which waits up to the session's `lock_timeout`. A separate
+//!   lock would make a completion half as expensive again. The first form is used after such a wait
+//!   timed out.
+//! - The insert of a new record may meet another insert of the same record. It waits for the end of
+//!   that statement, writes nothing, and is tried again. Inserts are sorted by record, so there is
+//!   no deadlock.
+//! - The other insert may not belong to a transaction that is itself a claim, because that lasts as
+//!   long as its handler. So a claim tries the record's [lock](lock_key) before it writes. If that
+//!   is refused, the record is in flight.
 //!
 //! # Renewals
 //!
-//! A renewal writes to `idempotency_leases` and only locks the record's row. A lock leaves no new version, so a transaction
-//! with an older snapshot may still write the row. The lock excludes a takeover, a completion and a purge meanwhile. But those
-//! look for the lease with a snapshot that may be older than the renewal. So:
+//! A renewal writes to `idempotency_leases` and only locks the record's row. A lock leaves no new
+//! version, so a transaction with an older snapshot may still write the row. The lock excludes a
+//! takeover, a completion and a purge meanwhile. But those look for the lease with a snapshot that
+//! may be older than the renewal. So:
 //!
-//! - A claim that takes over first ends the old lease, with an upsert. An upsert finds the newest version of a row, even one
-//!   that is newer than its snapshot. If the lease was renewed meanwhile, the claim is tried again.
-//! - The purge locks the rows in one statement, and looks for their leases in a second one, with a newer snapshot.
+//! - A claim that takes over first ends the old lease, with an upsert. An upsert finds the newest
+//!   version of a row, even one that is newer than its snapshot. If the lease was renewed
+//!   meanwhile, the claim is tried again.
+//! - The purge locks the rows in one statement, and looks for their leases in a second one, with a
+//!   newer snapshot.
 //! - Completions do not look at leases. A lease that ran out leaves the fence valid.
 
-/// A statement for one verb, whose parameters are values, and the same for many verbs, whose parameters are arrays.
+/// A statement for one verb, whose parameters are values, and the same for many verbs, whose
+/// parameters are arrays.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Statement {
     pub(crate) one: &'static str,
     pub(crate) many: &'static str,
 }
 
-/// The first column of an answer to a claim. [`RUN`](verdict::RUN) means that the claim was granted. The others describe the
-/// snapshot. From [`OWN`](verdict::OWN) on, the claim could be granted; without a `RUN` beside them, the row was locked or
-/// had changed after the snapshot.
+/// The first column of an answer to a claim. [`RUN`](verdict::RUN) means that the claim was
+/// granted. The others describe the snapshot. From [`OWN`](verdict::OWN) on, the claim could be
+/// granted; without a `RUN` beside them, the row was locked or had changed after the snapshot.
 pub(crate) mod verdict {
     pub(crate) const RUN: i16 = 0;
     pub(crate) const MISMATCH: i16 = 1;
@@ -43,18 +53,20 @@ pub(crate) mod verdict {
     pub(crate) const UNREPLAYABLE: i16 = 3;
     pub(crate) const UNKNOWN: i16 = 4;
     pub(crate) const IN_FLIGHT: i16 = 5;
-    /// The token is that of the running claim. The next ones: 7 an orphan, 8 released with a checkpoint, 9 expired.
+    /// The token is that of the running claim. The next ones: 7 an orphan, 8 released with a
+    /// checkpoint, 9 expired.
     pub(crate) const OWN: i16 = 6;
     /// An open transaction that is itself a claim has the record's lock.
     pub(crate) const REFUSED: i16 = 10;
 }
 
-/// The number of a record's advisory lock: the record's first 64 bits, and the table's number, so that two schemas of one
-/// database share no locks. `$record` is SQL for the record's bytes.
+/// The number of a record's advisory lock: the record's first 64 bits, and the table's number, so
+/// that two schemas of one database share no locks. `$record` is SQL for the record's bytes.
 ///
-/// A transaction that is itself a claim holds it exclusively. Every leased claim tries it in shared mode, so leased claims do
-/// not refuse one another. `Names::lock_of` writes it into a text. It is a single bigint: pairs of integers are another key
-/// space, whose first number is the application's.
+/// A transaction that is itself a claim holds it exclusively. Every leased claim tries it in shared
+/// mode, so leased claims do not refuse one another. `Names::lock_of` writes it into a text. It is
+/// a single bigint: pairs of integers are another key space, whose first number is the
+/// application's.
 macro_rules! lock_key {
     ($record:literal) => {
         concat!(
@@ -84,8 +96,8 @@ macro_rules! lease_ends {
 
 /// `asked` has `record, fingerprint, token, lease, ttl`, the times in microseconds.
 ///
-/// The clock is read after the snapshot, so it is not behind any lease in it, and no answer reports more time than was
-/// granted.
+/// The clock is read after the snapshot, so it is not behind any lease in it, and no answer reports
+/// more time than was granted.
 macro_rules! claim {
     ($asked:literal) => {
         concat!(
@@ -187,10 +199,11 @@ FROM seen WHERE verdict > 0"
     };
 }
 
-/// The verbs of the claim's holder. `asked` begins with `record, fence`. Its other columns are for `written`, which begins with
-/// `written AS` and writes the rows of `owned`.
+/// The verbs of the claim's holder. `asked` begins with `record, fence`. Its other columns are for
+/// `written`, which begins with `written AS` and writes the rows of `owned`.
 ///
-/// The answer has the state of each record whose fence matched, and a second row with -1 if it was written.
+/// The answer has the state of each record whose fence matched, and a second row with -1 if it was
+/// written.
 macro_rules! held {
     ($asked:expr, $written:expr) => {
         concat!(
@@ -323,7 +336,8 @@ pub(crate) const RELEASE: Statement = Statement {
     ),
 };
 
-/// `record, fence, lease`, in microseconds. The record's row is locked and not written, see [above](self#renewals).
+/// `record, fence, lease`, in microseconds. The record's row is locked and not written, see
+/// [above](self#renewals).
 macro_rules! extend {
     () => {
         "written AS (
@@ -387,27 +401,28 @@ macro_rules! is_expired {
     };
 }
 
-/// `limit`: locks and returns expired records. It uses `now()`, because an index cannot be searched for the volatile
-/// `clock_timestamp()`.
+/// `limit`: locks and returns expired records. It uses `now()`, because an index cannot be searched
+/// for the volatile `clock_timestamp()`.
 pub(crate) const EXPIRED: &str = concat!(
     "SELECT r.record FROM idempotency_records r WHERE ",
     is_expired!(),
     " ORDER BY r.expires_at LIMIT $1 FOR UPDATE OF r SKIP LOCKED"
 );
 
-/// `records`: deletes the records that were locked, except one whose lease was renewed between [`EXPIRED`]'s snapshot and its
-/// lock.
+/// `records`: deletes the records that were locked, except one whose lease was renewed between
+/// [`EXPIRED`]'s snapshot and its lock.
 pub(crate) const PURGE: &str =
     concat!("DELETE FROM idempotency_records r WHERE r.record = ANY($1) AND ", is_expired!());
 
-/// The settings of a connection of the store: each statement has its own snapshot, and may write, whatever the database's
-/// defaults are.
+/// The settings of a connection of the store: each statement has its own snapshot, and may write,
+/// whatever the database's defaults are.
 pub(crate) const DEFAULTS: &str = defaults!();
 
 /// The settings of the writer's connection.
 ///
-/// - Every statement finds its rows by the index, in the order of its parameters, whatever the table's statistics say. A new
-///   table has none, and a plan from that time would scan the whole table for ever.
+/// - Every statement finds its rows by the index, in the order of its parameters, whatever the
+///   table's statistics say. A new table has none, and a plan from that time would scan the whole
+///   table for ever.
 /// - Every wait has a bound.
 /// - The [`DEFAULTS`].
 pub(crate) const SESSION: &str = concat!(

@@ -1,8 +1,8 @@
 //! The SQL inside a handler's transaction.
 //!
-//! Each statement names the table's schema, because the handler may have set another `search_path`. None changes a setting of
-//! the session. The statements of a claim are prepared under a name, which a transaction pooler must support. PgBouncer 1.18
-//! does not.
+//! Each statement names the table's schema, because the handler may have set another `search_path`.
+//! None changes a setting of the session. The statements of a claim are prepared under a name,
+//! which a transaction pooler must support. PgBouncer 1.18 does not.
 
 use std::time::Duration;
 
@@ -22,12 +22,18 @@ use crate::store::co_commit::{CompletedClaim, Written};
 use crate::store::seen::{Seen, SeenState};
 use crate::store::{Checkpoint, ClaimToken, Fence, Outcome, RecordId, Tombstone};
 
+/// How long the server waits for a silent client beyond `transaction_time`. The layer rolls back at
+/// that time. If the server ended the session in the same moment, its locks would still be there
+/// when the request is answered.
+const SILENT_FOR: Duration = Duration::from_millis(500);
+
 /// The statements, built once for each store.
 #[derive(Debug)]
 pub(crate) struct Names {
     /// Quoted, if necessary.
     schema: String,
-    /// Whether the server can check that its client is connected while a statement runs (14 and later, on most systems).
+    /// Whether the server can check that its client is connected while a statement runs (14 and
+    /// later, on most systems).
     checks_clients: bool,
     complete: SqlStr,
     settled: SqlStr,
@@ -39,8 +45,8 @@ pub(crate) struct Names {
 
 /// SQL for whether the statement runs in the transaction of the mark `$…`.
 ///
-/// The mark is a setting of the transaction. It is gone after COMMIT, ROLLBACK and `AND CHAIN`, and is kept by a rollback to a
-/// later savepoint. Outside the transaction it is null or empty.
+/// The mark is a setting of the transaction. It is gone after COMMIT, ROLLBACK and `AND CHAIN`, and
+/// is kept by a rollback to a later savepoint. Outside the transaction it is null or empty.
 macro_rules! marked {
     ($mark:literal) => {
         concat!("pg_catalog.current_setting('idempotency_layer.claim', true) IS NOT DISTINCT FROM ", $mark)
@@ -77,13 +83,14 @@ impl Names {
 
     /// Begins a transaction that is a claim: one text, one round trip.
     ///
-    /// - The level is READ COMMITTED, because a claim must see what was committed before it got the lock. After this text the
-    ///   handler cannot change it (error 25001).
-    /// - If the client is gone, the server ends the transaction: within a second if a statement runs, and after
-    ///   `transaction_time` if the client is silent.
-    /// - The mark is empty if somebody else has the lock. It is set before the savepoint, so a rollback to that keeps it.
+    /// - The level is READ COMMITTED, because a claim must see what was committed before it got the
+    ///   lock. After this text the handler cannot change it (error 25001).
+    /// - If the client is gone, the server ends the transaction: within a second if a statement
+    ///   runs, and [`SILENT_FOR`] after `transaction_time` if the client is silent.
+    /// - The mark is empty if somebody else has the lock. It is set before the savepoint, so a
+    ///   rollback to that keeps it.
     pub(crate) fn begin_claim(&self, mark: &str, record: RecordId, transaction_time: Duration) -> String {
-        let millis = transaction_time.as_millis().clamp(1, i32::MAX as u128);
+        let millis = transaction_time.saturating_add(SILENT_FOR).as_millis().min(i32::MAX as u128);
         let checks =
             if self.checks_clients { "SET LOCAL client_connection_check_interval = '1s'; " } else { "" };
         let lock = self.lock_of(record);
@@ -105,8 +112,9 @@ impl Names {
         )
     }
 
-    /// SQL for the number of the record's advisory lock: the record's first 64 bits, and the table's number, so that two
-    /// schemas of a database share no locks. A collision with a lock of the application costs a 409, never a second run.
+    /// SQL for the number of the record's advisory lock: the record's first 64 bits, and the
+    /// table's number, so that two schemas of a database share no locks. A collision with a lock of
+    /// the application costs a 409, never a second run.
     pub(super) fn lock_of(&self, record: RecordId) -> String {
         let mut prefix = [0; 8];
         prefix.copy_from_slice(&record.as_bytes()[..8]);
@@ -115,10 +123,11 @@ impl Names {
     }
 }
 
-/// Returns whether the connection is in the transaction of this mark. Fails if the transaction is aborted; its COMMIT would
-/// answer ROLLBACK, without an error.
+/// Returns whether the connection is in the transaction of this mark. Fails if the transaction is
+/// aborted; its COMMIT would answer ROLLBACK, without an error.
 ///
-/// The mark is part of the text, so no statement is prepared. Behind a transaction pooler, its name could be another client's.
+/// The mark is part of the text, so no statement is prepared. Behind a transaction pooler, its name
+/// could be another client's.
 pub(crate) async fn is_marked(connection: &mut PgConnection, mark: &str) -> Result<bool, StoreError> {
     let text = format!(concat!("SELECT ", marked!("'{}'")), mark);
     let row = raw_sql(AssertSqlSafe(text)).fetch_one(connection).await.map_err(store_error)?;
@@ -127,8 +136,9 @@ pub(crate) async fn is_marked(connection: &mut PgConnection, mark: &str) -> Resu
 
 /// Completes a leased record within the transaction of this mark.
 ///
-/// `Held` means that this statement completed the record, if the transaction commits. A record that was completed under the
-/// same fence before is `Stale`: the rows of this transaction would be written a second time.
+/// `Held` means that this statement completed the record, if the transaction commits. A record that
+/// was completed under the same fence before is `Stale`: the rows of this transaction would be
+/// written a second time.
 pub(crate) async fn complete_leased(
     connection: &mut PgConnection,
     names: &Names,
@@ -141,7 +151,8 @@ pub(crate) async fn complete_leased(
     written(complete, connection, mark).await
 }
 
-/// Returns whether the record was completed under this fence. Waits for a transaction that is about to do so.
+/// Returns whether the record was completed under this fence. Waits for a transaction that is about
+/// to do so.
 pub(crate) async fn is_completed(
     connection: &mut PgConnection,
     names: &Names,
@@ -156,9 +167,10 @@ pub(crate) async fn is_completed(
 
 /// Reads a record, and whether the transaction has this mark.
 ///
-/// This is a statement of its own: its snapshot must be newer than the lock, or it would miss a completion that was committed
-/// while the lock was tried. The renewals of a lease are in another table. Only a record that is running has one, so they
-/// are read in a second statement, which reads the record anew.
+/// This is a statement of its own: its snapshot must be newer than the lock, or it would miss a
+/// completion that was committed while the lock was tried. The renewals of a lease are in another
+/// table. Only a record that is running has one, so they are read in a second statement, which
+/// reads the record anew.
 pub(crate) async fn read(
     connection: &mut PgConnection,
     names: &Names,
@@ -205,10 +217,11 @@ pub(crate) async fn write_completed(
     written(write, connection, mark).await
 }
 
-/// Runs a statement that writes one row, if it runs in the transaction of this mark and the record is as expected.
+/// Runs a statement that writes one row, if it runs in the transaction of this mark and the record
+/// is as expected.
 ///
-/// The statement counts its rows and returns none, which takes a fifth less of the server's time than a `WITH` that also
-/// returns the mark. The mark is asked for only when nothing was written.
+/// The statement counts its rows and returns none, which takes a fifth less of the server's time
+/// than a `WITH` that also returns the mark. The mark is asked for only when nothing was written.
 async fn written(
     call: Query<'_, Postgres, PgArguments>,
     connection: &mut PgConnection,
@@ -265,8 +278,8 @@ fn seen_of(row: &PgRow, fence: i64) -> Result<Seen, sqlx::Error> {
 
 /// `record, fence, outcome, response, mark`.
 ///
-/// Waits for a lock of the row, because the rows of this transaction must be committed with it. A record that was completed
-/// before is *not* completed by this transaction.
+/// Waits for a lock of the row, because the rows of this transaction must be committed with it. A
+/// record that was completed before is *not* completed by this transaction.
 fn complete(schema: &str) -> String {
     const MARKED: &str = marked!("$5");
     format!(
@@ -281,8 +294,8 @@ fn settled(schema: &str) -> String {
     format!("SELECT state FROM {schema}.idempotency_records WHERE record = $1 AND fence = $2 FOR UPDATE")
 }
 
-/// `record, mark`: one row. The first column is whether the transaction has the mark. The others are null if there is no
-/// record. Times are in microseconds, and zero if they are over.
+/// `record, mark`: one row. The first column is whether the transaction has the mark. The others
+/// are null if there is no record. Times are in microseconds, and zero if they are over.
 fn seen(schema: &str, lease_left: &str) -> String {
     const MARKED: &str = marked!("$2");
     format!(
@@ -304,10 +317,11 @@ fn lease_left(schema: &str) -> String {
     )
 }
 
-/// `record, mark, token, fingerprint, ttl, outcome, response`: completes a record that did not exist when it was claimed.
+/// `record, mark, token, fingerprint, ttl, outcome, response`: completes a record that did not
+/// exist when it was claimed.
 ///
-/// The primary key is the last guard. If another run has inserted the record since, this waits for its end, and writes
-/// nothing if it commits.
+/// The primary key is the last guard. If another run has inserted the record since, this waits for
+/// its end, and writes nothing if it commits.
 fn complete_first(schema: &str) -> String {
     const MARKED: &str = marked!("$2");
     format!(
@@ -321,10 +335,12 @@ ON CONFLICT (record) DO NOTHING",
     )
 }
 
-/// The same, then `attempt, orphan, seen fence, seen state, anew`: completes a record that existed when it was claimed.
+/// The same, then `attempt, orphan, seen fence, seen state, anew`: completes a record that existed
+/// when it was claimed.
 ///
-/// The state is compared, too: a lease that ran out does not spend its fence, so its late owner may have completed the
-/// record under it. It is an insert because the record may have been purged since.
+/// The state is compared, too: a lease that ran out does not spend its fence, so its late owner may
+/// have completed the record under it. It is an insert because the record may have been purged
+/// since.
 fn complete_again(schema: &str) -> String {
     const MARKED: &str = marked!("$2");
     format!(

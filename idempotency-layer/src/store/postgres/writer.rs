@@ -17,10 +17,11 @@ use crate::store::batch::{Op, Reply, Writer};
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(3);
-/// How long an answer may take. Longer than the session's `statement_timeout`, which ends a statement and not the connection.
+/// How long an answer may take. Longer than the session's `statement_timeout`, which ends a
+/// statement and not the connection.
 const ANSWER: Duration = Duration::from_secs(6);
-/// A connection that was idle for longer is pinged first. A proxy or a restart may have ended it, and the verb sent through it
-/// would be lost.
+/// A connection that was idle for longer is pinged first. A proxy or a restart may have ended it,
+/// and the verb sent through it would be lost.
 const RESTED: Duration = Duration::from_secs(1);
 /// How long the ping may take.
 const PING: Duration = Duration::from_secs(1);
@@ -29,14 +30,15 @@ const TRIES: usize = 3;
 /// The connection's `application_name`, unless the pool's options set one.
 const NAME: &str = "idempotency-layer";
 
-/// Keeps one connection beside the pool. A pool pings a connection before and after each use, which makes three round trips
-/// out of one.
+/// Keeps one connection beside the pool. A pool pings a connection before and after each use, which
+/// makes three round trips out of one.
 pub(super) struct PostgresWriter {
     /// Provides the connect options, which may change over time.
     pool: PgPool,
     /// With the time of its last use.
     connection: Option<(PgConnection, Instant)>,
-    /// Set after a wait for a locked row timed out. Until no row is locked any more, no statement waits for one.
+    /// Set after a wait for a locked row timed out. Until no row is locked any more, no statement
+    /// waits for one.
     wary: bool,
 }
 
@@ -68,20 +70,22 @@ impl PostgresWriter {
 }
 
 impl Writer for PostgresWriter {
-    /// Each new record of a batch takes an entry of the server's lock table until the commit. By default, that has 6,400.
+    /// Each new record of a batch takes an entry of the server's lock table until the commit. By
+    /// default, that has 6,400.
     const MOST: usize = 256;
 
     async fn execute(&mut self, ops: &[Op]) -> Result<Vec<Result<Reply, StoreError>>, StoreError> {
         let mut tries = 0;
         loop {
-            // Taken out, and put back if it is known to be good. After a failure or a time-out, an answer may still arrive on
-            // it, so it is dropped.
+            // Taken out, and put back if it is known to be good. After a failure or a time-out, an
+            // answer may still arrive on it, so it is dropped.
             let mut connection = self.connection().await?;
             let answer = timeout(ANSWER, call(ops, !self.wary).fetch_all(&mut connection)).await;
             let error = match answer.map_err(StoreError::unavailable)? {
                 Ok(rows) => {
                     self.connection = Some((connection, now()));
-                    // The batch has taken effect, so an answer that cannot be read is not reported as a failed verb.
+                    // The batch has taken effect, so an answer that cannot be read is not reported
+                    // as a failed verb.
                     let replies = answers::replies(ops, &rows).map_err(StoreError::unavailable)?;
                     self.wary &= replies.iter().any(|reply| matches!(reply, Ok(Reply::Locked(_))));
                     return Ok(replies);

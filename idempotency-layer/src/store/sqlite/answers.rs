@@ -66,7 +66,8 @@ pub(super) fn unanswered(op: &Op) -> Reply {
     }
 }
 
-/// Parses an item of the list of verbs that took effect: its place in the blob and, for a claim, its run.
+/// Parses an item of the list of verbs that took effect: its place in the blob and, for a claim,
+/// its run.
 fn listed(kind: usize, item: &str) -> Option<(usize, Answer)> {
     let mut numbers = item.split(' ');
     let begins = numbers.next()?.parse().ok()?;
@@ -96,8 +97,9 @@ fn run(row: &SqliteRow) -> Result<Run, StoreError> {
     })
 }
 
-/// Returns the answer to a claim that was not granted. `None`: it could be granted by now. Time passes between the two
-/// statements, and another process may come between unless they are one transaction.
+/// Returns the answer to a claim that was not granted. `None`: it could be granted by now. Time
+/// passes between the two statements, and another process may come between unless they are one
+/// transaction.
 fn found(row: &SqliteRow) -> Result<Option<Answer>, StoreError> {
     let (matches, state): (bool, i32) = (column(row, 7)?, column(row, 8)?);
     let (lease_left, expires_in) = (left(row, 9)?, left(row, 10)?);
@@ -125,7 +127,8 @@ fn finished(row: &SqliteRow, state: i32, expires_in: Duration) -> Result<Claim, 
     }
     Ok(Claim::Replay {
         response: StoredResponse::from_bytes(Bytes::from(column::<Vec<u8>>(row, 12)?)),
-        // The store's clock counts whole milliseconds. It may be anywhere within one, so the last is not counted on.
+        // The store's clock counts whole milliseconds. It may be anywhere within one, so the last
+        // is not counted on.
         expires_in: expires_in.saturating_sub(Duration::from_micros(999)),
     })
 }

@@ -11,9 +11,10 @@ use crate::store::batch::Op;
 
 /// Moves the log into the database file, on a connection of its own beside the writer.
 ///
-/// If the writer goes on meanwhile, a part of the log is left, and the log cannot start over. So the writer has SQLite's own
-/// checkpoint set to [`LOG_PAGES`]: it stops writing there and moves the rest, which is little. This also covers the writes of
-/// the application, which are not counted here.
+/// If the writer goes on meanwhile, a part of the log is left, and the log cannot start over. So
+/// the writer has SQLite's own checkpoint set to [`LOG_PAGES`]: it stops writing there and moves
+/// the rest, which is little. This also covers the writes of the application, which are not counted
+/// here.
 pub(super) struct Checkpoints {
     options: SqliteConnectOptions,
     /// Locked during a checkpoint.
@@ -22,12 +23,14 @@ pub(super) struct Checkpoints {
     pages: AtomicUsize,
 }
 
-/// The longest log, except for one long transaction, and for readers that stay, whose pages are kept.
+/// The longest log, except for one long transaction, and for readers that stay, whose pages are
+/// kept.
 pub(super) const LOG_PAGES: usize = 16 * 1024;
-/// The pages between two checkpoints. Each checkpoint waits for the disk twice, and moves a page once however often it was
-/// written.
+/// The pages between two checkpoints. Each checkpoint waits for the disk twice, and moves a page
+/// once however often it was written.
 const PAGES: usize = 4 * 1024;
-/// The pages that a verb writes in addition to its bytes: that of its row and that of its index entry.
+/// The pages that a verb writes in addition to its bytes: that of its row and that of its index
+/// entry.
 const PAGES_OF_VERB: usize = 2;
 const PAGE_BYTES: usize = 4096;
 

@@ -1,11 +1,13 @@
 //! Refuses commits while a transaction is lent to a handler.
 //!
-//! SQLite ends a transaction by itself on some errors: no space, input or output, no memory, `OR ROLLBACK`,
-//! `RAISE(ROLLBACK)`. Every later write then commits by itself. The layer would notice the missing savepoint too late, when
-//! the rows are there. So this module installs a commit hook. It allows the layer's commit and turns every other one into a
-//! rollback, including a `COMMIT` of the handler.
+//! SQLite ends a transaction by itself on some errors: no space, input or output, no memory,
+//! `OR ROLLBACK`, `RAISE(ROLLBACK)`. Every later write then commits by itself. The layer would
+//! notice the missing savepoint too late, when the rows are there. So this module installs a commit
+//! hook. It allows the layer's commit and turns every other one into a rollback, including a
+//! `COMMIT` of the handler.
 //!
-//! A connection has one commit hook. This one replaces a hook of the application on the connection of the pool.
+//! A connection has one commit hook. This one replaces a hook of the application on the connection
+//! of the pool.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -14,8 +16,9 @@ use sqlx::SqliteConnection;
 
 /// Controls the commit hook of one connection.
 ///
-/// Dropping it changes nothing, because statements may still be on their way to the connection's thread, and their commits
-/// must be refused. Call [`off`](Self::off) only after the transaction has ended.
+/// Dropping it changes nothing, because statements may still be on their way to the connection's
+/// thread, and their commits must be refused. Call [`off`](Self::off) only after the transaction
+/// has ended.
 #[derive(Debug)]
 #[must_use = "until it is off, the connection commits nothing"]
 pub(crate) struct CommitGuard(Arc<AtomicU8>);
@@ -26,12 +29,13 @@ const ALLOW_ONE: u8 = 2;
 
 /// Makes the connection refuse every commit from now on.
 ///
-/// This takes 8 µs, because the connection's thread lends its handle and waits for it. A commit waits for the disk, so the
-/// hook is installed for each transaction. If it was installed once for each connection, the layer would have to recognise
-/// the connection, and the application could have replaced the hook since.
+/// This takes 8 µs, because the connection's thread lends its handle and waits for it. A commit
+/// waits for the disk, so the hook is installed for each transaction. If it was installed once for
+/// each connection, the layer would have to recognise the connection, and the application could
+/// have replaced the hook since.
 ///
-/// Call it after the connection's last statement was answered, for example the BEGIN. With a full queue of statements, sqlx
-/// would wait for itself.
+/// Call it after the connection's last statement was answered, for example the BEGIN. With a full
+/// queue of statements, sqlx would wait for itself.
 ///
 /// # Errors
 ///
@@ -59,7 +63,8 @@ impl CommitGuard {
         self.0.store(ALLOW_ONE, Ordering::Release);
     }
 
-    /// Allows every commit. No transaction must be open, and no statement of the handler may be on its way.
+    /// Allows every commit. No transaction must be open, and no statement of the handler may be on
+    /// its way.
     pub(crate) fn off(self) {
         self.0.store(OFF, Ordering::Release);
     }
@@ -216,7 +221,8 @@ mod tests {
         }
     }
 
-    /// The statements of a dropped handler are still on their way when its transaction is taken away.
+    /// The statements of a dropped handler are still on their way when its transaction is taken
+    /// away.
     #[tokio::test]
     async fn statements_on_their_way_are_refused_too() {
         let (_folder, pools) = pools().await;

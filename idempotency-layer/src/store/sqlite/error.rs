@@ -34,7 +34,8 @@ pub(super) fn is_busy(error: &Error) -> bool {
 pub(crate) enum FailedCommit {
     /// Nothing was committed. Roll back the transaction if it is open.
     RolledBack,
-    /// It is unknown whether it took effect. Roll back the transaction if it is open, then read the record.
+    /// It is unknown whether it took effect. Roll back the transaction if it is open, then read the
+    /// record.
     Unknown,
 }
 
@@ -108,7 +109,8 @@ mod tests {
         assert_eq!(failed_commit(&Error::WorkerCrashed), FailedCommit::Unknown);
     }
 
-    /// The file system takes no more of a file than this process may write: the test runs itself with such a limit.
+    /// The file system takes no more of a file than this process may write: the test runs itself
+    /// with such a limit.
     #[cfg(unix)]
     #[tokio::test]
     async fn a_commit_that_the_file_system_refuses_is_looked_up() {

@@ -9,8 +9,9 @@ use super::packed::Call;
 
 /// Returns to the pool when it is dropped, inside or outside a runtime.
 ///
-/// sqlx does not know of a transaction that is part of a text. If one was left open, because its future was dropped or it
-/// could not be undone, the connection is closed instead, and the transaction ends with it.
+/// sqlx does not know of a transaction that is part of a text. If one was left open, because its
+/// future was dropped or it could not be undone, the connection is closed instead, and the
+/// transaction ends with it.
 pub(super) struct Lent {
     connection: Option<PoolConnection<Sqlite>>,
     in_transaction: bool,

@@ -88,7 +88,8 @@ impl Packed {
         text.bind(std::mem::take(&mut self.data))
     }
 
-    /// Returns the place in the batch of the verb that begins here in the blob of its kind, counted from 1.
+    /// Returns the place in the batch of the verb that begins here in the blob of its kind, counted
+    /// from 1.
     pub(super) fn place(&self, kind: usize, begins: usize) -> Option<usize> {
         let width = if kind == CLAIMS { CLAIM_WIDTH } else { HELD_WIDTH };
         self.places.get(kind)?.get(begins.checked_sub(1)? / width).copied()

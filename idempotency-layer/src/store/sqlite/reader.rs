@@ -13,8 +13,8 @@ use crate::error::StoreError;
 use crate::store::batch::{Answer, Reply};
 use crate::store::{Claim, ClaimRequest};
 
-/// Reads records without the writer, which a lent transaction may hold for as long as a handler runs. In WAL mode, readers
-/// and the writer do not wait for each other.
+/// Reads records without the writer, which a lent transaction may hold for as long as a handler
+/// runs. In WAL mode, readers and the writer do not wait for each other.
 ///
 /// The first read opens the connection. A database in memory has no second connection.
 #[derive(Clone, Debug)]
@@ -36,7 +36,8 @@ enum Reading {
 impl Reader {
     /// Creates a reader with the options of the writer.
     pub(crate) fn new(options: SqliteConnectOptions) -> Self {
-        // A reader would wait for the locks of a shared cache, and would keep a database in memory alive.
+        // A reader would wait for the locks of a shared cache, and would keep a database in memory
+        // alive.
         let options = options.read_only(true).shared_cache(false);
         Self(Arc::new(Shared { options, connection: Mutex::new(Reading::Unopened) }))
     }

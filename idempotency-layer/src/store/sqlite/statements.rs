@@ -1,13 +1,15 @@
 //! The SQL.
 //!
-//! A single verb is a single statement, which commits by itself. A batch is one text with one commit. There is a text for each
-//! combination of kinds of verbs. The connection has a thread of its own, and each text that is sent and each row that comes
-//! back costs a change of thread. So the verbs are rows of fixed width in a blob, which SQLite cuts up, and most answers come
-//! back as one row with a list. (Measured in memory, for each of 64 claims: 11 µs; 22 with a row for each answer; 50 as
-//! separate statements.)
+//! A single verb is a single statement, which commits by itself. A batch is one text with one
+//! commit. There is a text for each combination of kinds of verbs. The connection has a thread of
+//! its own, and each text that is sent and each row that comes back costs a change of thread. So
+//! the verbs are rows of fixed width in a blob, which SQLite cuts up, and most answers come back as
+//! one row with a list. (Measured in memory, for each of 64 claims: 11 µs; 22 with a row for each
+//! answer; 50 as separate statements.)
 //!
-//! `CROSS JOIN` fixes the order of every join. The planner believes that a table is small if it was analysed while it was
-//! small, and would scan it for each batch. So there is no `UPDATE … FROM`, whose order the planner chooses, and no `IN`.
+//! `CROSS JOIN` fixes the order of every join. The planner believes that a table is small if it was
+//! analysed while it was small, and would scan it for each batch. So there is no `UPDATE … FROM`,
+//! whose order the planner chooses, and no `IN`.
 
 use std::sync::LazyLock;
 
@@ -15,17 +17,20 @@ use super::state::{RELEASED, RESPONSE, RUNNING, UNKNOWN};
 
 /// All texts, built once.
 pub(super) struct Texts {
-    /// Grants a claim. `$1` record, `$2` fingerprint, `$3` token, `$4` lease, `$5` time to live. No row: not granted.
+    /// Grants a claim. `$1` record, `$2` fingerprint, `$3` token, `$4` lease, `$5` time to live. No
+    /// row: not granted.
     pub(super) take: String,
     /// Answers a claim that was not granted; same arguments. No row: it could be granted by now.
     pub(super) look: String,
-    /// Answers a claim that would not be granted, without trying; same arguments. No row: it would be granted.
+    /// Answers a claim that would not be granted, without trying; same arguments. No row: it would
+    /// be granted.
     pub(super) peek: String,
     /// `$1` record, `$2` fence, here and in all that follow; `$3` state, `$4` response.
     pub(super) complete: String,
     /// Finds an outcome under this fence.
     pub(super) completed: String,
-    /// The same, after the end of every transaction that is about to write one, because it takes the write lock.
+    /// The same, after the end of every transaction that is about to write one, because it takes
+    /// the write lock.
     pub(super) settled: String,
     /// Deletes the record. No row: it has a checkpoint to keep, or the fence is stale.
     pub(super) forget: String,
@@ -37,7 +42,8 @@ pub(super) struct Texts {
     pub(super) checkpoint: String,
     /// `$1` how many.
     pub(super) purge: String,
-    /// By the kinds of verbs in it, one bit each. `$1` to `$5`: the verbs of each kind; `$6`: what they carry.
+    /// By the kinds of verbs in it, one bit each. `$1` to `$5`: the verbs of each kind; `$6`: what
+    /// they carry.
     pub(super) batch: Vec<String>,
 }
 
@@ -67,8 +73,8 @@ WHERE record = $1 AND fence = $2 AND state BETWEEN {RESPONSE} AND {UNKNOWN}"
     }
 });
 
-/// The kinds of verbs, in their order in a batch. In the first column of an answer, a kind marks the list of its verbs that
-/// took effect.
+/// The kinds of verbs, in their order in a batch. In the first column of an answer, a kind marks
+/// the list of its verbs that took effect.
 pub(super) const KINDS: usize = 5;
 pub(super) const CLAIMS: usize = 0;
 pub(super) const COMPLETIONS: usize = 1;
@@ -94,7 +100,8 @@ pub(super) const OFFSET_WIDTH: usize = 10;
 /// The store's clock. SQLite evaluates it once in a statement.
 pub(super) const NOW: &str = "(SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER))";
 
-/// [`Fingerprint::matches`](crate::Fingerprint::matches): of different schemes, of no scheme, or equal.
+/// [`Fingerprint::matches`](crate::Fingerprint::matches): of different schemes, of no scheme, or
+/// equal.
 fn matches(kept: &str, asked: &str) -> String {
     format!(
         "(substr({kept}, 1, 1) <> substr({asked}, 1, 1) OR substr({kept}, 1, 1) = x'00' OR {kept} = {asked})"
@@ -135,7 +142,8 @@ WHERE {forgotten} OR {matches} AND ({own} OR state IN ({RUNNING}, {RELEASED}) AN
     )
 }
 
-/// Reads the records that are answered one by one: claims that were not granted, and those with a checkpoint.
+/// Reads the records that are answered one by one: claims that were not granted, and those with a
+/// checkpoint.
 fn look(with: &str, place: &str, asked: [&str; 5], from: &str, on: &str) -> String {
     let [_, fingerprint, token, ..] = asked;
     let matches = matches("found.fingerprint", fingerprint);
@@ -164,8 +172,8 @@ fn release() -> String {
     format!("state = {RELEASED}, lease_ends = 0")
 }
 
-/// Deletes the first `$1` expired records. It selects them by the columns of the index. With a list (`id IN …`), the planner
-/// would scan a table that it believes to be small.
+/// Deletes the first `$1` expired records. It selects them by the columns of the index. With a list
+/// (`id IN …`), the planner would scan a table that it believes to be small.
 fn purge() -> String {
     let expired = format!("expires_at <= {NOW} AND lease_ends <= {NOW}");
     format!(
@@ -238,7 +246,8 @@ fn many(kind: usize) -> Vec<String> {
     }
 }
 
-/// Writes to the records whose fence is shown. The update is written as an insertion of what is there already.
+/// Writes to the records whose fence is shown. The update is written as an insertion of what is
+/// there already.
 fn write(kind: usize, new: [&str; 5], set: &str) -> String {
     let (input, new) = (input_of_held(kind), new.join(", "));
     format!(

@@ -138,7 +138,8 @@ async fn a_tombstone_and_an_empty_response_settle_too() {
     }
 }
 
-/// Between the two statements of a claim alone, another process released the record, or its time was over.
+/// Between the two statements of a claim alone, another process released the record, or its time
+/// was over.
 #[tokio::test]
 async fn a_claim_that_came_too_late_to_be_refused_is_asked_again() {
     let store = in_memory().await;

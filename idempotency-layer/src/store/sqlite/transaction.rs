@@ -28,11 +28,13 @@ FROM idempotency_records WHERE record = $1",
     )
 });
 
-/// The same, after the end of every transaction that is about to write it, because it takes the write lock.
+/// The same, after the end of every transaction that is about to write it, because it takes the
+/// write lock.
 static SETTLED: LazyLock<String> = LazyLock::new(|| format!("BEGIN IMMEDIATE;\n{};\nCOMMIT", *SEEN));
 
-/// `$1` record, `$2` token, `$3` fingerprint, `$4` time to live, `$5` attempt, `$6` outcome, `$7` orphan, `$8` response,
-/// `$9` and `$10` fence and state as they were read, `$11` whether the record is a new one.
+/// `$1` record, `$2` token, `$3` fingerprint, `$4` time to live, `$5` attempt, `$6` outcome, `$7`
+/// orphan, `$8` response, `$9` and `$10` fence and state as they were read, `$11` whether the
+/// record is a new one.
 static COMPLETE: LazyLock<String> = LazyLock::new(|| {
     format!(
         "INSERT INTO idempotency_records
@@ -58,8 +60,8 @@ pub(crate) async fn read(
     row.as_ref().map(seen_of).transpose()
 }
 
-/// Reads a record after the end of every transaction that is about to write it. The connection of such a transaction may be
-/// closed, and its COMMIT still on its way to the disk.
+/// Reads a record after the end of every transaction that is about to write it. The connection of
+/// such a transaction may be closed, and its COMMIT still on its way to the disk.
 pub(crate) async fn read_settled(pool: &SqlitePool, record: RecordId) -> Result<Option<Seen>, sqlx::Error> {
     let mut lent = Lent::new(pool.acquire().await?);
     let rows = lent.transaction(query(SETTLED.as_str()).bind(record.as_bytes().to_vec())).await?;

@@ -17,8 +17,9 @@ use crate::store::{Claim, ClaimRequest, Fenced};
 
 /// The verbs of a store.
 ///
-/// A verb that is alone has no other to share a commit with, so it uses the connection itself: handing it to the batcher's
-/// task and back costs a tenth of a commit. All other verbs wait for the next batch.
+/// A verb that is alone has no other to share a commit with, so it uses the connection itself:
+/// handing it to the batcher's task and back costs a tenth of a commit. All other verbs wait for
+/// the next batch.
 pub(super) struct Verbs {
     pool: SqlitePool,
     batcher: Batcher<SqliteWriter>,
@@ -66,7 +67,8 @@ impl Verbs {
 
     /// `None`: the connection was not free, and nothing was done.
     ///
-    /// If it is dropped, the statement takes effect completely or not at all, because it commits by itself.
+    /// If it is dropped, the statement takes effect completely or not at all, because it commits by
+    /// itself.
     async fn at_once(&self, op: &Op) -> Option<Result<Answer, StoreError>> {
         let mut lent = Lent::new(self.pool.try_acquire()?);
         let reply = match alone(&mut lent, op).await {

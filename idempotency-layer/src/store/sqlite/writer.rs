@@ -16,15 +16,16 @@ use crate::error::StoreError;
 use crate::store::batch::{Answer, Op, Reply, Writer};
 use crate::store::{Fence, Fenced, Outcome, RecordId};
 
-/// Writes with the one connection of the pool. It acquires the connection for each batch, so that other users of the pool get
-/// their turn.
+/// Writes with the one connection of the pool. It acquires the connection for each batch, so that
+/// other users of the pool get their turn.
 pub(super) struct SqliteWriter {
     pool: SqlitePool,
     checkpoints: Option<Arc<Checkpoints>>,
 }
 
-/// How long a batch retries while another process has the write lock. SQLite's own `busy_timeout` may run out under load: it
-/// polls ever more rarely, and a busy process frees the lock only for an instant between two commits.
+/// How long a batch retries while another process has the write lock. SQLite's own `busy_timeout`
+/// may run out under load: it polls ever more rarely, and a busy process frees the lock only for an
+/// instant between two commits.
 const LOCKED_FOR: Duration = Duration::from_secs(10);
 
 type Replies = Vec<Result<Reply, StoreError>>;
@@ -63,8 +64,8 @@ impl Writer for SqliteWriter {
 
 /// Executes a verb as a statement that commits by itself.
 ///
-/// A statement that writes is read to its end. `fetch_one` and `fetch_optional` stop at a row, before the commit, and would
-/// miss an error of the commit.
+/// A statement that writes is read to its end. `fetch_one` and `fetch_optional` stop at a row,
+/// before the commit, and would miss an error of the commit.
 pub(super) async fn alone(lent: &mut Lent, op: &Op) -> Result<Result<Reply, StoreError>, sqlx::Error> {
     let connection = lent.connection()?;
     let call = match op {

@@ -477,7 +477,7 @@ async fn fresh(pool: &SqlitePool) -> SqliteStore {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn in_thousands_of_histories_of_shared_commits_no_row_and_no_answer_part() {
-    const HISTORIES: usize = 2_500;
+    const HISTORIES: usize = 2_000;
     const AT_ONCE: usize = 4;
     let seed = Random::seed();
     let tasks = (0..AT_ONCE).map(|task| {

@@ -1,17 +1,21 @@
 //! Lent transactions of SQLite that share a commit.
 //!
-//! SQLite has one writer, and a commit waits for the disk. The first lent transaction opens a group: `BEGIN IMMEDIATE`, a
-//! savepoint for the group, and a savepoint for itself. When it has released its own savepoint and others wait for the
-//! writer, it gives them the open transaction, and each of them works in a savepoint of its own. The group is committed when
-//! nobody waits, when it is full, or when it is old. SQLite commits all of it or nothing.
+//! SQLite has one writer, and a commit waits for the disk. The first lent transaction opens a
+//! group: `BEGIN IMMEDIATE`, a savepoint for the group, and a savepoint for itself. When it has
+//! released its own savepoint and others wait for the writer, it gives them the open transaction,
+//! and each of them works in a savepoint of its own. The group is committed when nobody waits, when
+//! it is full, or when it is old. SQLite commits all of it or nothing.
 //!
-//! - A member tells nobody how it ended before the group has ended, not even that it rolled back: it may have read rows of
-//!   the members before it. If the group fails, all of them are rolled back.
-//! - The savepoint of a member that is dropped is rolled back by a task, which then gives the transaction to the next member.
-//! - A member that cannot be undone, or that ended the transaction (`OR ROLLBACK`, no space, its own `COMMIT`), fails the
-//!   group. After that, transactions commit alone for a while.
-//! - SQLite checks deferred constraints only at the COMMIT of the group, so a schema with `DEFERRABLE` has no groups, and
-//!   nobody joins after a member that set `PRAGMA defer_foreign_keys`.
+//! - A member tells nobody how it ended before the group has ended, not even that it rolled back:
+//!   it may have read rows of the members before it. If the group fails, all of them are rolled
+//!   back.
+//! - The savepoint of a member that is dropped is rolled back by a task, which then gives the
+//!   transaction to the next member.
+//! - A member that cannot be undone, or that ended the transaction (`OR ROLLBACK`, no space, its
+//!   own `COMMIT`), fails the group. After that, transactions commit alone for a while.
+//! - SQLite checks deferred constraints only at the COMMIT of the group, so a schema with
+//!   `DEFERRABLE` has no groups, and nobody joins after a member that set
+//!   `PRAGMA defer_foreign_keys`.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -162,7 +166,8 @@ impl Groups {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns whether transactions of this schema may share a commit, and the last member did not defer its foreign keys.
+    /// Returns whether transactions of this schema may share a commit, and the last member did not
+    /// defer its foreign keys.
     async fn may_share(&self, connection: &mut SqliteConnection) -> Result<bool, Error> {
         const NOW: &str = "SELECT schema_version, defer_foreign_keys \
             FROM pragma_schema_version, pragma_defer_foreign_keys";
@@ -210,7 +215,8 @@ impl State {
 }
 
 impl Turn {
-    /// Gives the open transaction to the next request that waits. If none does, commits it in a task.
+    /// Gives the open transaction to the next request that waits. If none does, commits it in a
+    /// task.
     ///
     /// This does not await, so a caller that is dropped has done all of it or nothing.
     fn pass_on(mut self, mut open: Open, takes_more: bool) {
@@ -281,8 +287,8 @@ fn shared(error: &Error) -> Error {
 }
 
 impl Member {
-    /// Begins the transaction, or a savepoint in that of the group. Its name is nobody else's: a savepoint of the handler
-    /// would pass for it.
+    /// Begins the transaction, or a savepoint in that of the group. Its name is nobody else's: a
+    /// savepoint of the handler would pass for it.
     pub(super) async fn begin(&mut self, connection: &mut SqliteConnection) -> Result<(), Error> {
         let group = &mut self.seat.as_mut().ok_or(Error::PoolClosed)?.group;
         let savepoint = &self.savepoint;
@@ -302,9 +308,11 @@ impl Member {
         self.seat.as_ref().is_some_and(|seat| !seat.group.members.is_empty())
     }
 
-    /// Ends the part of a member that has released its savepoint, and waits for the commit of the group.
+    /// Ends the part of a member that has released its savepoint, and waits for the commit of the
+    /// group.
     ///
-    /// Dropped before the connection was given away, it is discarded; see [`discard`]. Dropped after that, the group goes on.
+    /// Dropped before the connection was given away, it is discarded; see [`discard`]. Dropped
+    /// after that, the group goes on.
     pub(super) async fn commit(
         &mut self,
         slot: &mut Option<PoolConnection<Sqlite>>,
@@ -409,7 +417,8 @@ pub(super) fn discard(connection: PoolConnection<Sqlite>, mut member: Member, ru
     });
 }
 
-/// Rolls back to the savepoint of a member, and releases it. Whatever the member sent before is carried out by then.
+/// Rolls back to the savepoint of a member, and releases it. Whatever the member sent before is
+/// carried out by then.
 async fn undo(connection: &mut SqliteConnection, savepoint: &str) -> Result<(), Error> {
     let text = format!("ROLLBACK TO {savepoint}; RELEASE {savepoint}");
     connection.execute(AssertSqlSafe(text)).await.map(drop)
@@ -417,8 +426,8 @@ async fn undo(connection: &mut SqliteConnection, savepoint: &str) -> Result<(), 
 
 /// Commits a group, then tells its members.
 ///
-/// A task of its own. It is dropped only with its runtime: then the connection is closed, and the members look for
-/// themselves.
+/// A task of its own. It is dropped only with its runtime: then the connection is closed, and the
+/// members look for themselves.
 async fn commit_group(turn: Turn, open: Open) {
     let Open { mut connection, mut group } = open;
     if let Some(commits) = &group.commits {
