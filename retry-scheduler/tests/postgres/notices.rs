@@ -162,7 +162,6 @@ async fn each_verb_that_makes_a_cycle_due_is_heard_by_other_handles_and_by_its_o
     }
 }
 
-/// Those that are due when nothing else is wait for the next sweep, or for this.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cycles_of_a_resumed_namespace_are_begun_at_once() {
     let database = Database::new().await;

@@ -265,6 +265,17 @@ mod tests {
         (Some(last), true)
     }
 
+    #[test]
+    fn an_early_sweep_comes_before_the_next_one_and_leaves_sweeps_their_share_of_the_time() {
+        let (mut floor, took) = (Floor::default(), Duration::from_millis(10));
+        assert_eq!(claim(&mut floor, START, took, (None, false)), Look::All);
+        let shared = START + took * SWEEP_SHARE;
+        assert_eq!(floor.look(shared), Look::Floor);
+        floor.sweep_early();
+        assert_eq!(floor.look(START + took * (SWEEP_SHARE - 1)), Look::Floor);
+        assert_eq!(floor.look(shared), Look::All);
+    }
+
     /// One claim that takes so long and finds this. What it looked at.
     fn claim(floor: &mut Floor, now: Duration, took: Duration, (last, full): (Option<i64>, bool)) -> Look {
         let look = floor.look(now);
