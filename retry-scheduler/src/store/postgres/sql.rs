@@ -206,16 +206,7 @@ pub(super) const WRITE: &str = concat!(
     " AND epoch = $17 AND attempts = $18 AND state = $19"
 );
 
-pub(super) const EXTEND: &str = concat!(
-    "WITH ",
-    clock!(),
-    " UPDATE retry_cycles SET lease_until = now + $2 FROM clock WHERE id = ",
-    id_of!("$7", "$3", "$4"),
-    " AND ",
-    held!("$5", "$6")
-);
-
-/// Leaves out rows that somebody else has locked. The caller extends those one by one, and waits for them.
+/// Leaves out rows that somebody else has locked, as it does what does not match: which of both it is, [`HELD`] says.
 pub(super) const EXTEND_MANY: &str = concat!(
     "WITH ",
     clock!(),
