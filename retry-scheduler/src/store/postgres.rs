@@ -68,6 +68,9 @@ use alone;
 /// Behind tenants at their share, a call walks through 2,048 spans of 65 seconds in which a tenant has something due. So a
 /// tenant with a longer backlog, more than a day and a half, delays the cycles of others by one call for each further 2,048.
 ///
+/// One call looks at 32 namespaces. Where more have something due, these are the ones with the cycles that are due the
+/// longest.
+///
 /// A clone is the same scheduler. Each handle made with [`new`](Self::new) looks every three seconds for cycles that
 /// were due before the latest ones it met. Until then it can overlook a cycle whose lease has run out, one whose transaction
 /// took long to commit, and one whose claim a failover lost.
