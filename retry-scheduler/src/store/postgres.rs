@@ -53,7 +53,19 @@ macro_rules! alone {
     }};
 }
 
-use alone;
+/// The same in a transaction: where it fails, even if only because what it changed cannot be read, it has changed nothing.
+macro_rules! whole {
+    ($self:ident, |$connection:ident| $verb:expr) => {
+        alone!($self, |$connection| async {
+            say($connection, "BEGIN").await?;
+            let answer = $verb.await?;
+            say($connection, "COMMIT").await?;
+            Ok(answer)
+        })
+    };
+}
+
+use {alone, whole};
 
 /// Cycles in PostgreSQL, shared by any number of processes; version 13 or newer.
 ///
@@ -224,15 +236,11 @@ impl PostgresScheduler {
 /// The same for a verb that may end cycles: with a hook, in a transaction with what that writes.
 macro_rules! ending {
     ($self:ident, |$connection:ident| $verb:expr) => {
-        alone!($self, |$connection| async {
-            if $self.shared.hook.is_none() {
-                return $verb.await;
-            }
-            say($connection, "BEGIN").await?;
-            let answer = $verb.await?;
-            say($connection, "COMMIT").await?;
-            Ok(answer)
-        })
+        if $self.shared.hook.is_some() {
+            whole!($self, |$connection| $verb)
+        } else {
+            alone!($self, |$connection| $verb)
+        }
     };
 }
 
@@ -317,7 +325,7 @@ impl RetryScheduler for PostgresScheduler {
 
     async fn cancel(&self, key: &CycleKey) -> Result<Cancelled, SchedulerError> {
         key.check()?;
-        ending!(self, |connection| self.cancel_on(connection, key))
+        whole!(self, |connection| self.cancel_on(connection, key))
     }
 
     async fn reschedule(&self, key: &CycleKey, change: Reschedule) -> Result<Rescheduled, SchedulerError> {
