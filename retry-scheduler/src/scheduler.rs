@@ -162,6 +162,8 @@ pub trait RetryScheduler: Send + Sync + 'static {
 
     /// Renews many leases, with one commit where the scheduler can. The answers are in the order of
     /// the claims.
+    ///
+    /// When it fails, any of the leases may have been renewed; renew each alone, or repeat the call.
     async fn extend_many(&self, claims: &[Claimed], lease: Duration) -> Result<Vec<Fenced>, SchedulerError> {
         let mut answers = Vec::with_capacity(claims.len());
         for claim in claims {

@@ -53,7 +53,19 @@ macro_rules! alone {
     }};
 }
 
-use alone;
+/// The same in a transaction: where it fails, even if only because what it changed cannot be read, it has changed nothing.
+macro_rules! whole {
+    ($self:ident, |$connection:ident| $verb:expr) => {
+        alone!($self, |$connection| async {
+            say($connection, "BEGIN").await?;
+            let answer = $verb.await?;
+            say($connection, "COMMIT").await?;
+            Ok(answer)
+        })
+    };
+}
+
+use {alone, whole};
 
 /// Cycles in PostgreSQL, shared by any number of processes; version 13 or newer.
 ///
@@ -67,6 +79,9 @@ use alone;
 ///
 /// Behind tenants at their share, a call walks through 2,048 spans of 65 seconds in which a tenant has something due. So a
 /// tenant with a longer backlog, more than a day and a half, delays the cycles of others by one call for each further 2,048.
+///
+/// One call looks at 32 namespaces. Where more have something due, these are the ones with the cycles that are due the
+/// longest.
 ///
 /// A clone is the same scheduler. Each handle made with [`new`](Self::new) looks every three seconds for cycles that
 /// were due before the latest ones it met. Until then it can overlook a cycle whose lease has run out, one whose transaction
@@ -221,15 +236,11 @@ impl PostgresScheduler {
 /// The same for a verb that may end cycles: with a hook, in a transaction with what that writes.
 macro_rules! ending {
     ($self:ident, |$connection:ident| $verb:expr) => {
-        alone!($self, |$connection| async {
-            if $self.shared.hook.is_none() {
-                return $verb.await;
-            }
-            say($connection, "BEGIN").await?;
-            let answer = $verb.await?;
-            say($connection, "COMMIT").await?;
-            Ok(answer)
-        })
+        if $self.shared.hook.is_some() {
+            whole!($self, |$connection| $verb)
+        } else {
+            alone!($self, |$connection| $verb)
+        }
     };
 }
 
@@ -314,7 +325,7 @@ impl RetryScheduler for PostgresScheduler {
 
     async fn cancel(&self, key: &CycleKey) -> Result<Cancelled, SchedulerError> {
         key.check()?;
-        ending!(self, |connection| self.cancel_on(connection, key))
+        whole!(self, |connection| self.cancel_on(connection, key))
     }
 
     async fn reschedule(&self, key: &CycleKey, change: Reschedule) -> Result<Rescheduled, SchedulerError> {

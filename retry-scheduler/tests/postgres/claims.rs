@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use retry_scheduler::conformance::Harness;
-use retry_scheduler::{ClaimDue, Namespaces, RetryScheduler, TransactionalScheduler};
+use retry_scheduler::{
+    ClaimDue, CycleKey, Namespaces, NewCycle, Plan, RetryScheduler, TransactionalScheduler,
+};
 use tokio::sync::Barrier;
 
 use crate::known_faults::{ask, key, new};
@@ -190,4 +192,36 @@ async fn tenants_are_gone_through_in_turn_however_many_there_are() {
     // Nobody else waits.
     let claims = scheduler.claim_due(request).await.unwrap();
     assert!(claims.len() == 10 && claims.iter().all(|claim| claim.cycle.tenant == "flood"));
+}
+
+/// One statement looks at the fronts of 32.
+#[tokio::test]
+async fn of_many_namespaces_with_something_due_the_last_one_by_name_does_not_wait_behind_the_others() {
+    let harness = OnServer::new().await;
+    let scheduler = harness.scheduler().await;
+    let cycles = |space: usize| {
+        (0..5).map(move |n| {
+            let key = CycleKey::new(format!("space {space:02}"), n.to_string());
+            NewCycle::new(key, Plan::every(Duration::from_mins(5), 5).unwrap())
+        })
+    };
+    scheduler.schedule_many(cycles(39).collect()).await.unwrap();
+    harness.clock().advance(Duration::from_millis(1));
+    scheduler.schedule_many((0..39).flat_map(cycles).collect()).await.unwrap();
+    for handle in [scheduler, harness.scheduler().await] {
+        // The first look of a handle is a sweep, the second one is not.
+        for _ in 0..2 {
+            let claims = handle.claim_due(ask(1, 1)).await.unwrap();
+            assert_eq!(claims[0].cycle.key.namespace, "space 39");
+        }
+    }
+    let mut given = 4;
+    loop {
+        let claims = harness.scheduler().await.claim_due(ask(60, 60)).await.unwrap();
+        if claims.is_empty() {
+            break;
+        }
+        given += claims.len();
+    }
+    assert_eq!(given, 200);
 }

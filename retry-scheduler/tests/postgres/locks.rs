@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use retry_scheduler::conformance::Harness;
 use retry_scheduler::{
-    Cancelled, Ending, Finished, PostgresScheduler, RetryScheduler, Scheduled, SchedulerErrorKind,
+    Cancelled, Ending, Fenced, Finished, PostgresScheduler, RetryScheduler, Scheduled, SchedulerErrorKind,
     TransactionalScheduler, Verdict,
 };
 
 use crate::OnServer;
-use crate::known_faults::{ask, key, new, report};
+use crate::known_faults::{LEASE, ask, key, new, report};
 
 async fn with_claims(scheduler: &PostgresScheduler, count: usize) -> Vec<retry_scheduler::Claimed> {
     for n in 0..count {
@@ -83,6 +83,30 @@ async fn of_reports_about_the_same_claim_in_one_batch_the_first_counts() {
         let attempts = scheduler.attempts(&key(subject), 0, 10).await.unwrap();
         assert_eq!(attempts.iter().map(|attempt| &attempt.detail[..]).collect::<Vec<_>>(), [kept.as_bytes()]);
     }
+}
+
+/// A worker has a third of its lease for a renewal, and must not lose all of them for one.
+#[tokio::test]
+async fn renewals_do_not_wait_for_a_locked_cycle_and_the_others_are_renewed() {
+    let harness = OnServer::new().await;
+    let scheduler = harness.scheduler().await;
+    let claims = with_claims(&scheduler, 5).await;
+    let mut open = harness.database.pool.begin().await.unwrap();
+    scheduler.cancel_in(&mut open, &key("2")).await.unwrap();
+    let soon = Duration::from_secs(3);
+    let many = tokio::time::timeout(soon, scheduler.extend_many(&claims, 9 * LEASE)).await.unwrap();
+    assert_eq!(many.unwrap_err().kind(), SchedulerErrorKind::Conflict);
+    let alone = tokio::time::timeout(soon, scheduler.extend(&claims[2], 9 * LEASE)).await.unwrap();
+    assert_eq!(alone.unwrap_err().kind(), SchedulerErrorKind::Conflict);
+    open.rollback().await.unwrap();
+
+    harness.clock().advance(LEASE);
+    let taken = scheduler.claim_due(ask(5, 5)).await.unwrap();
+    assert_eq!(taken.iter().map(|claim| &claim.cycle.key).collect::<Vec<_>>(), [&key("2")]);
+    let twice = [&claims[..], &claims[..1]].concat();
+    let answers = scheduler.extend_many(&twice, LEASE).await.unwrap();
+    let held = answers.iter().map(|answer| *answer == Fenced::Held).collect::<Vec<_>>();
+    assert_eq!(held, [true, true, false, true, true, true]);
 }
 
 /// Reports in opposite orders, in batches and in transactions: whoever waited for the other while holding what it wants

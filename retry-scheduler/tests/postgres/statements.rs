@@ -82,9 +82,9 @@ async fn a_verb_is_one_statement_and_a_claim_one_transaction() {
     let _ = scheduler.finish(&claims[0], report(Verdict::Success, "")).await.unwrap();
     sent(1, "finish");
     scheduler.cancel(&key("three")).await.unwrap();
-    sent(1, "cancel");
+    sent(3, "cancel");
     scheduler.cancel(&key("three")).await.unwrap();
-    sent(2, "cancel of what has ended");
+    sent(4, "cancel of what has ended");
     scheduler.get(&key("two")).await.unwrap();
     sent(1, "get");
     scheduler.attempts(&key("two"), 0, 10).await.unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use private_postgres::psql;
 use retry_scheduler::conformance::Harness;
-use retry_scheduler::{Activity, ClaimDue, RetryScheduler, SchedulerErrorKind, State};
+use retry_scheduler::{Activity, ClaimDue, CycleAdmin, RetryScheduler, SchedulerErrorKind, State};
 use sqlx::PgPool;
 
 use crate::OnServer;
@@ -57,6 +57,19 @@ async fn more_unreadable_rows_than_a_claim_takes_do_not_stop_what_is_behind_them
         }
     }
     panic!("not found; {unreadable} were set aside");
+}
+
+#[tokio::test]
+async fn a_verb_that_fails_because_its_cycle_cannot_be_read_has_changed_nothing() {
+    let harness = OnServer::new().await;
+    let scheduler = harness.scheduler().await;
+    scheduler.schedule(new("1", "tenant").first_in(ASIDE)).await.unwrap();
+    let before = scheduler.get(&key("1")).await.unwrap();
+    psql(&harness.database.url, "UPDATE retry_cycles SET delays = delays || ',later'");
+    assert_eq!(scheduler.run_now(&key("1")).await.unwrap_err().kind(), SchedulerErrorKind::Invalid);
+    assert_eq!(scheduler.cancel(&key("1")).await.unwrap_err().kind(), SchedulerErrorKind::Invalid);
+    psql(&harness.database.url, "UPDATE retry_cycles SET delays = replace(delays, ',later', '')");
+    assert_eq!(scheduler.get(&key("1")).await.unwrap(), before);
 }
 
 /// The server carries the statement out, although its caller has gone. It is not committed.

@@ -12,7 +12,7 @@ use super::rows::{COLUMNS, cycle, get as column};
 use super::shares::column as limit_of;
 use super::turns::say;
 use super::verbs::write;
-use super::{PostgresScheduler, alone, sql};
+use super::{PostgresScheduler, alone, sql, whole};
 use crate::admin::{Changed, CycleAdmin, CycleClass, CycleFilter, CyclePage, NamespaceCounts, RunNow};
 use crate::bounds::check_text;
 use crate::claim::Unreadable;
@@ -94,10 +94,9 @@ impl CycleAdmin for PostgresScheduler {
 
     async fn run_now(&self, key: &CycleKey) -> Result<RunNow, SchedulerError> {
         key.check()?;
-        alone!(self, |connection| async {
+        let answer = whole!(self, |connection| async {
             let run_now = query(sql::RUN_NOW).bind(self.now()).bind(&key.namespace).bind(&key.subject);
             if let Some(row) = run_now.fetch_optional(&mut *connection).await.map_err(failed)? {
-                self.shared.notices.overdue();
                 return Ok(RunNow::Due(cycle(&row)?));
             }
             let Some((cycle, now)) = self.read(connection, key).await? else { return Ok(RunNow::Unknown) };
@@ -105,7 +104,11 @@ impl CycleAdmin for PostgresScheduler {
                 Err(Refused::Ended(ending)) => RunNow::Ended(ending),
                 _ => RunNow::Leased,
             })
-        })
+        })?;
+        if matches!(answer, RunNow::Due(_)) {
+            self.shared.notices.overdue();
+        }
+        Ok(answer)
     }
 
     async fn cancel_many(&self, filter: &CycleFilter, limit: usize) -> Result<Changed, SchedulerError> {

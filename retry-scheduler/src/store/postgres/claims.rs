@@ -136,7 +136,7 @@ impl PostgresScheduler {
         namespaces: &[String],
         batch: &mut Batch,
     ) -> Result<Vec<String>, SchedulerError> {
-        let namespaces = if namespaces.len() > FEW_NAMESPACES {
+        let mut namespaces = if namespaces.len() > FEW_NAMESPACES {
             self.with_due(connection, sweep, namespaces).await?
         } else {
             namespaces.to_vec()
@@ -169,6 +169,7 @@ impl PostgresScheduler {
                 self.floor().found(found, self.elapsed());
             }
         }
+        namespaces.sort_unstable();
         Ok(namespaces)
     }
 
@@ -189,7 +190,8 @@ impl PostgresScheduler {
         Ok(())
     }
 
-    /// Those of many namespaces that have something due: a look at a front costs more than that.
+    /// Those of many namespaces that have something due, the longest due first: a look at a front costs more than that, and
+    /// where one look does not reach all of them, none waits behind the others for ever.
     async fn with_due(
         &self,
         connection: &mut PgConnection,
@@ -200,7 +202,10 @@ impl PostgresScheduler {
         let floors = if from_start { vec![0; namespaces.len()] } else { self.floor().of(namespaces) };
         let due = query(sql::WITH_DUE).bind(self.now()).bind(namespaces).bind(&floors);
         let rows = due.fetch_all(connection).await.map_err(failed)?;
-        let due: Vec<String> = rows.iter().map(|row| column(row, 0)).collect::<Result<_, _>>()?;
+        let due = rows.iter().map(|row| Ok((column(row, 1)?, column(row, 0)?)));
+        let mut due = due.collect::<Result<Vec<(i64, String)>, SchedulerError>>()?;
+        due.sort_unstable();
+        let due: Vec<_> = due.into_iter().map(|(_, namespace)| namespace).collect();
         let rest: Vec<_> = namespaces.iter().filter(|namespace| !due.contains(namespace)).cloned().collect();
         self.floor().found(Found { namespaces: &rest, ..Found::default() }, self.elapsed());
         Ok(due)

@@ -171,13 +171,14 @@ pub(super) const NOW: &str = concat!("WITH ", clock!(), " SELECT now FROM clock"
 
 pub(super) const ID: &str = "SELECT id FROM retry_subjects WHERE namespace = $1 AND subject = $2";
 
-/// Those of the namespaces in `$2` that have anything due, from the floor in `$3` on. Leased ones count.
+/// Those of the namespaces in `$2` of which something can be claimed, from the floor in `$3` on, and since when.
 pub(super) const WITH_DUE: &str = concat!(
     "WITH ",
     clock!(),
-    " SELECT of_namespace FROM unnest($2::text[], $3::bigint[]) AS space (of_namespace, floor) \
-     WHERE EXISTS (SELECT FROM retry_cycles WHERE state = 0 AND namespace = of_namespace AND wake_at >= floor \
-     AND wake_at <= (SELECT now FROM clock))"
+    " SELECT of_namespace, first.wake_at FROM clock, unnest($2::text[], $3::bigint[]) AS space (of_namespace, floor) \
+     CROSS JOIN LATERAL (SELECT wake_at FROM retry_cycles WHERE state = 0 AND namespace = of_namespace \
+     AND wake_at >= floor AND wake_at <= now AND (lease_until IS NULL OR lease_until <= now) \
+     ORDER BY wake_at LIMIT 1) AS first"
 );
 
 pub(super) const GET: &str = concat!(
@@ -206,16 +207,7 @@ pub(super) const WRITE: &str = concat!(
     " AND epoch = $17 AND attempts = $18 AND state = $19"
 );
 
-pub(super) const EXTEND: &str = concat!(
-    "WITH ",
-    clock!(),
-    " UPDATE retry_cycles SET lease_until = now + $2 FROM clock WHERE id = ",
-    id_of!("$7", "$3", "$4"),
-    " AND ",
-    held!("$5", "$6")
-);
-
-/// Leaves out rows that somebody else has locked. The caller extends those one by one, and waits for them.
+/// Leaves out rows that somebody else has locked, as it does what does not match: which of both it is, [`HELD`] says.
 pub(super) const EXTEND_MANY: &str = concat!(
     "WITH ",
     clock!(),

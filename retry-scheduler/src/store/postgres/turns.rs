@@ -24,7 +24,7 @@ use crate::store::codec;
 const TRIES: usize = 16;
 
 /// How long each look at what is locked waits. A claim can hold what it met and cannot have until it commits.
-const PAUSES: [Duration; 9] = [
+pub(super) const PAUSES: [Duration; 9] = [
     Duration::ZERO,
     Duration::from_millis(2),
     Duration::from_millis(5),
@@ -327,7 +327,10 @@ pub(super) async fn say(connection: &mut PgConnection, text: &'static str) -> Re
 }
 
 /// The row of a claim that was not made by this scheduler.
-async fn id_of(connection: &mut PgConnection, claim: &Claimed) -> Result<Option<i64>, SchedulerError> {
+pub(super) async fn id_of(
+    connection: &mut PgConnection,
+    claim: &Claimed,
+) -> Result<Option<i64>, SchedulerError> {
     let key = &claim.cycle.key;
     let row = query(sql::ID).bind(&key.namespace).bind(&key.subject).fetch_optional(connection).await;
     row.map_err(failed)?.map(|row| column(&row, 0)).transpose()

@@ -1,9 +1,11 @@
 //! Each verb on a connection, whether that has a transaction open or not.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::slice;
 use std::time::Duration;
 
 use sqlx::{PgConnection, query};
+use tokio::time::sleep;
 
 use super::PostgresScheduler;
 use super::claims::SWEEP_TIMEOUT;
@@ -11,7 +13,7 @@ use super::errors::{failed, took_too_long};
 use super::rows::{COLUMNS, End, attempt, cycle, get as column, restless, state_columns};
 use super::shares::column as limit;
 use super::sql;
-use super::turns::say;
+use super::turns::{PAUSES, id_of, say};
 use crate::claim::{Claimed, Namespaces, Report};
 use crate::cycle::{AttemptRecord, Cycle, CycleKey, Event, NewCycle, Refused, Reschedule, State};
 use crate::error::SchedulerError;
@@ -20,6 +22,9 @@ use crate::store::codec;
 
 /// How often a verb looks again at a cycle that changed between two statements. Each time somebody else got on with it.
 const LOOKS: usize = 64;
+/// How many of the pauses a renewal makes: less than a fifth of a second, and no worker expects an answer sooner than after
+/// one.
+const PAUSES_OF_RENEWALS: usize = 6;
 /// How many new cycles one statement takes: each is met again among the others.
 pub(super) const CHUNK: usize = 256;
 
@@ -121,39 +126,66 @@ impl PostgresScheduler {
         claim: &Claimed,
         lease: Duration,
     ) -> Result<Fenced, SchedulerError> {
-        let extended =
-            fenced(sql::EXTEND, self.now(), claim, lease).execute(connection).await.map_err(failed)?;
-        Ok(if extended.rows_affected() == 0 { Fenced::Stale } else { Fenced::Held })
+        let answers = self.extend_many_on(connection, slice::from_ref(claim), lease).await?;
+        Ok(answers.first().copied().unwrap_or(Fenced::Stale))
     }
 
+    /// What somebody else has locked is waited for only as long as a claim may take that met it on its way. A worker that
+    /// waited longer would take that for an outage, and lose the leases of all its attempts for the sake of one.
     pub(super) async fn extend_many_on(
         &self,
         connection: &mut PgConnection,
         claims: &[Claimed],
         lease: Duration,
     ) -> Result<Vec<Fenced>, SchedulerError> {
-        let extend = query(sql::EXTEND_MANY)
-            .bind(self.now())
-            .bind(codec::duration_ms(lease))
-            .bind(all(claims, |claim| claim.row().unwrap_or(0)))
-            .bind(all(claims, |claim| codec::epoch_column(claim.cycle.epoch)))
-            .bind(all(claims, |claim| codec::nonce_column(claim.cycle.nonce)));
-        let mut answers = vec![None; claims.len()];
-        for row in &extend.fetch_all(&mut *connection).await.map_err(failed)? {
-            let nth: i64 = column(row, 0)?;
-            if let Some(answer) = usize::try_from(nth - 1).ok().and_then(|nth| answers.get_mut(nth)) {
-                *answer = Some(Fenced::Held);
+        let mut answers = vec![Fenced::Stale; claims.len()];
+        let mut extended = HashSet::with_capacity(claims.len());
+        let mut left = Vec::with_capacity(claims.len());
+        for (place, claim) in claims.iter().enumerate() {
+            let id = match claim.row() {
+                Some(id) => id,
+                None => id_of(connection, claim).await?.unwrap_or(0),
+            };
+            left.push((place, id));
+        }
+        for pause in &PAUSES[..PAUSES_OF_RENEWALS] {
+            if !pause.is_zero() {
+                sleep(*pause).await;
+            }
+            let ids = all(&left, |(_, id)| *id);
+            let epochs = all(&left, |(place, _)| codec::epoch_column(claims[*place].cycle.epoch));
+            let nonces = all(&left, |(place, _)| codec::nonce_column(claims[*place].cycle.nonce));
+            let extend = query(sql::EXTEND_MANY)
+                .bind(self.now())
+                .bind(codec::duration_ms(lease))
+                .bind(&ids)
+                .bind(&epochs)
+                .bind(&nonces);
+            for row in &extend.fetch_all(&mut *connection).await.map_err(failed)? {
+                let (place, id) = nth(&left, column(row, 0)?)?;
+                answers[place] = Fenced::Held;
+                extended.insert((id, claims[place].fence()));
+            }
+            if left.iter().all(|(place, _)| answers[*place] == Fenced::Held) {
+                return Ok(answers);
+            }
+            let held = query(sql::HELD).bind(&ids).bind(&epochs).bind(&nonces);
+            let mut locked = Vec::new();
+            for row in &held.fetch_all(&mut *connection).await.map_err(failed)? {
+                let (place, id) = nth(&left, column(row, 0)?)?;
+                if extended.contains(&(id, claims[place].fence())) {
+                    // By this one, or by another one of the same claim.
+                    answers[place] = Fenced::Held;
+                } else {
+                    locked.push((place, id));
+                }
+            }
+            left = locked;
+            if left.is_empty() {
+                return Ok(answers);
             }
         }
-        // What is left is stale, or locked by somebody: that is waited for.
-        let mut all = Vec::with_capacity(claims.len());
-        for (answer, claim) in answers.into_iter().zip(claims) {
-            all.push(match answer {
-                Some(held) => held,
-                None => self.extend_on(connection, claim, lease).await?,
-            });
-        }
-        Ok(all)
+        Err(SchedulerError::conflict("a cycle is locked by another transaction"))
     }
 
     pub(super) async fn defer_on(
@@ -406,6 +438,12 @@ fn fenced<'q>(text: &'static str, now: Option<i64>, claim: &'q Claimed, wait: Du
         .bind(codec::epoch_column(*epoch))
         .bind(codec::nonce_column(*nonce))
         .bind(claim.row())
+}
+
+/// The `nth` of these, from 1.
+fn nth(these: &[(usize, i64)], nth: i64) -> Result<(usize, i64), SchedulerError> {
+    let one = usize::try_from(nth - 1).ok().and_then(|nth| these.get(nth));
+    one.copied().ok_or_else(|| SchedulerError::invalid("an answer to no claim"))
 }
 
 fn all<'a, T, C>(rows: &'a [T], value: impl Fn(&'a T) -> C) -> Vec<C> {
