@@ -9,10 +9,14 @@ mod claims;
 mod crash;
 #[path = "postgres/endings.rs"]
 mod endings;
+#[path = "first_version/mod.rs"]
+mod first_version;
 #[path = "known_faults/mod.rs"]
 mod known_faults;
 #[path = "postgres/locks.rs"]
 mod locks;
+#[path = "postgres/migration.rs"]
+mod migration;
 #[path = "model/mod.rs"]
 mod model;
 #[path = "postgres/notices.rs"]

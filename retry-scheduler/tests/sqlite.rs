@@ -3,6 +3,8 @@
 
 #[path = "sqlite/files.rs"]
 mod files;
+#[path = "first_version/mod.rs"]
+mod first_version;
 #[path = "sqlite/hooks.rs"]
 mod hooks;
 #[path = "known_faults/mod.rs"]

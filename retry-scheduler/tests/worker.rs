@@ -10,6 +10,8 @@ mod watched;
 
 #[path = "worker/drain.rs"]
 mod drain;
+#[path = "worker/errors.rs"]
+mod errors;
 #[path = "worker/failures.rs"]
 mod failures;
 #[path = "worker/fairness.rs"]

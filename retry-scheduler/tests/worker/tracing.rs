@@ -96,6 +96,27 @@ async fn an_outage_is_told_once_and_its_end_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn missing_tables_and_failing_hooks_are_told_as_what_they_are() {
+    record();
+    let (world, seen) = (World::new(), Seen::new());
+    world.due("tenant", "x").await;
+    let view = world.view();
+    view.fail_all(Fault::NotMigrated);
+    let running = start(worker(&view, seen.handler(|_| async { success() })));
+    sleep(20 * SECOND).await;
+    let missing = "WARN message=the scheduler fails; trying on verb=\"claim_due\" \
+                   error=the scheduler's tables are not in the database";
+    assert_eq!(count(missing), 1, "{:#?}", told());
+    view.heal();
+    view.fail_hook("x");
+    sleep(20 * SECOND).await;
+    assert_eq!(count("INFO message=the scheduler answers again"), 1);
+    let hook = "WARN message=the scheduler refuses a call verb=\"finish\" error=the hook of an ending failed";
+    assert!(count(hook) > 1, "{:#?}", told());
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn payloads_details_tenants_and_keys_are_never_told() {
     record();
     let (world, seen) = (World::new(), Seen::new());

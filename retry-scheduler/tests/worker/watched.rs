@@ -37,6 +37,8 @@ const VERBS: [Verb; 7] =
 pub(crate) enum Fault {
     /// Nothing is reached.
     Down,
+    /// The database is reached, and has no tables.
+    NotMigrated,
     /// The call takes effect, and its answer is lost.
     Deaf,
     /// The call never ends.
@@ -54,6 +56,7 @@ pub(crate) struct Watched {
     faults: Arc<Mutex<HashMap<Verb, Fault>>>,
     calls: Arc<Mutex<Vec<(Verb, usize)>>>,
     locked: Arc<Mutex<HashSet<String>>>,
+    failing_hooks: Arc<Mutex<HashSet<String>>>,
     unreadable: Arc<Mutex<Vec<CycleKey>>>,
     changed: Arc<Notify>,
 }
@@ -65,6 +68,7 @@ impl Watched {
             faults: Arc::default(),
             calls: Arc::default(),
             locked: Arc::default(),
+            failing_hooks: Arc::default(),
             unreadable: Arc::default(),
             changed: Arc::default(),
         }
@@ -86,6 +90,11 @@ impl Watched {
         self.locked.lock().unwrap().insert(subject.to_owned());
     }
 
+    /// The hook fails whenever the cycle of this subject would end, until it is healed.
+    pub(crate) fn fail_hook(&self, subject: &str) {
+        self.failing_hooks.lock().unwrap().insert(subject.to_owned());
+    }
+
     /// The next claim meets this cycle, and cannot read it.
     pub(crate) fn spoil(&self, key: CycleKey) {
         self.unreadable.lock().unwrap().push(key);
@@ -101,10 +110,16 @@ impl Watched {
         if locked { Err(SchedulerError::conflict("locked")) } else { Ok(()) }
     }
 
+    fn check_report(&self, claim: &Claimed) -> Result<(), SchedulerError> {
+        self.is_locked(claim)?;
+        let fails = self.failing_hooks.lock().unwrap().contains(&claim.cycle.key.subject);
+        if fails { Err(SchedulerError::hook_failed("as it was told to")) } else { Ok(()) }
+    }
+
     async fn finish_each(&self, reports: Vec<(Claimed, Report)>) -> Vec<Result<Finished, SchedulerError>> {
         let mut answers = Vec::new();
         for (claim, report) in reports {
-            answers.push(match self.is_locked(&claim) {
+            answers.push(match self.check_report(&claim) {
                 Ok(()) => self.inner.finish(&claim, report).await,
                 Err(error) => Err(error),
             });
@@ -115,6 +130,7 @@ impl Watched {
     pub(crate) fn heal(&self) {
         self.faults.lock().unwrap().clear();
         self.locked.lock().unwrap().clear();
+        self.failing_hooks.lock().unwrap().clear();
     }
 
     /// How many reports, or whatever it is, each call of this verb had.
@@ -138,6 +154,7 @@ impl Watched {
         match fault {
             None => call.await,
             Some(Fault::Down) => Err(SchedulerError::unavailable("down")),
+            Some(Fault::NotMigrated) => Err(SchedulerError::not_migrated("no tables")),
             Some(Fault::Deaf) => {
                 let _ = call.await?;
                 Err(SchedulerError::unavailable("lost"))
@@ -192,7 +209,7 @@ impl RetryScheduler for Watched {
 
     async fn finish(&self, claim: &Claimed, report: Report) -> Result<Finished, SchedulerError> {
         let call = async {
-            self.is_locked(claim)?;
+            self.check_report(claim)?;
             self.inner.finish(claim, report).await
         };
         self.pass(Verb::Finish, 1, call).await
