@@ -499,6 +499,9 @@ async fn a_cycle_does_not_end_while_somebody_has_its_validation_nor_does_it_wait
     validations::lock(transaction.connection(), None, id).await.unwrap().unwrap();
     let error = setup.scheduler.cancel(&cycles::key(id)).await.unwrap_err();
     assert_eq!(error.kind(), SchedulerErrorKind::HookFailed);
+    // And not a time-out, after having waited.
+    let why = std::error::Error::source(&error).unwrap().to_string();
+    assert!(why.contains("could not obtain lock"), "{why}");
     drop(transaction);
     setup.agrees(id).await;
     // Until the rollback has reached the server.
