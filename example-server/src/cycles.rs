@@ -13,8 +13,8 @@ use crate::db::{Connection, Database};
 
 /// The scheduler of either database, for the transactions of this program.
 ///
-/// Whoever ends a cycle in one of them writes what that means into the rows there, together with what it knows and the
-/// scheduler does not, so no hook is called. Everybody else ends cycles through [`Cycles::scheduler`].
+/// Code that ends a cycle in such a transaction also updates the rows that depend on it, with details that the scheduler does
+/// not have. So these verbs call no hook. All other code ends cycles through [`Cycles::scheduler`].
 #[derive(Debug, Clone)]
 pub(crate) enum Cycles {
     Sqlite(SqliteScheduler),
@@ -40,8 +40,8 @@ impl Cycles {
         }
     }
 
-    /// The scheduler for whoever changes cycles outside of those transactions, such as the worker. The hook is called in
-    /// the transaction of every verb that ends one.
+    /// Returns the scheduler for code that changes cycles outside those transactions, such as the worker. Every verb that
+    /// ends a cycle calls the hook in its transaction.
     pub(crate) fn scheduler(
         &self,
         hook: impl EndedHook<SqliteConnection> + EndedHook<PgConnection>,

@@ -98,7 +98,7 @@ impl Handlers {
         self.keep_ended = self.keep_ended.max(at_least);
     }
 
-    /// Who is told of the end of a cycle.
+    /// Returns the hook for ended cycles.
     pub(crate) fn endings(&self) -> Endings {
         Endings(self.recording.clone())
     }
@@ -119,7 +119,7 @@ pub(crate) trait Recording: Send + Sync {
     /// Writes what the end of a cycle means, in the transaction that ends it: called where the scheduler or an operator
     /// ended it. The cycle is locked. Not needed where only [`make`](Self::make) ends cycles.
     ///
-    /// With a fault the cycle does not end, and whoever ended it tries again.
+    /// After a fault the cycle has not ended; the verb that ended it is repeated.
     async fn ended(&self, _: Connection<'_>, _: &Cycle, _: EndReason) -> Result<(), Fault> {
         Ok(())
     }

@@ -88,7 +88,7 @@ impl Recording for Retrying {
         reason: EndReason,
     ) -> Result<(), Fault> {
         let Ok(id) = Uuid::try_parse(&cycle.key.subject) else { return Ok(()) };
-        // Who has the validation may wait for the cycle, which is locked here. Waiting for each other, neither would end.
+        // This transaction has locked the cycle. One that has locked the validation may be waiting for the cycle: a deadlock.
         validations::refuse_locked(connection.again(), id).await?;
         let Some(mut validation) = validations::lock(connection.again(), None, id).await? else {
             return Ok(());

@@ -19,7 +19,7 @@ const SEALED: Duration = Duration::from_mins(1);
 
 /// What is said of one that is given up before it is sent.
 const DISABLED: &str = "the endpoint is disabled";
-/// What is said of one whose cycle ended without an outcome.
+/// The error of a delivery whose cycle ended without an outcome.
 const UNSENT: &str = "it could not be sent";
 
 /// Makes one try, and writes what came of it in the transaction that moves its cycle on.

@@ -1,4 +1,4 @@
-//! Attempts that have no outcome, and who records them.
+//! Which side records an attempt without an outcome: the handler or the worker.
 
 use std::future::pending;
 use std::sync::{Mutex, PoisonError};
@@ -40,7 +40,7 @@ impl Recording for Doomed {
     }
 }
 
-/// What is recorded of an attempt that so many processes crashed in before.
+/// Returns the records of a cycle whose attempt had crashed `crashes` processes before.
 async fn recorded(fate: Fate, crashes: u32) -> Vec<(Verdict, Bytes)> {
     let clock = ManualClock::new(std::time::SystemTime::UNIX_EPOCH);
     let scheduler = MemoryScheduler::new(1).with_clock(clock.clone());

@@ -2,8 +2,8 @@
 //!
 //! Where an attempt ends, its validation says so in the same transaction, whatever became of the attempt
 //! ([`Recorded`](crate::worker::Recorded)). There is one exception: an attempt whose record itself panicked, took too long
-//! or crashed its processes is recorded by the worker alone. Where that ends the cycle, the validation is told at once;
-//! where not, it shows the attempt before until the next one is recorded, or somebody changes its retries.
+//! or crashed its processes is recorded by the worker alone. If that ends the cycle, the hook updates the validation in
+//! the same transaction. If not, the validation lacks the attempt until the next one is recorded or its retries are changed.
 
 use retry_scheduler::{AttemptRecord, Cycle, SchedulerError};
 

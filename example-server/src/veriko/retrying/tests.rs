@@ -200,7 +200,7 @@ impl Setup {
         transaction.commit().await.unwrap();
     }
 
-    /// What the endpoint is told of this validation, the first first.
+    /// Returns the events sent about this validation, in order.
     async fn told(&self, id: Uuid) -> Vec<String> {
         let mut reader = self.api.database.read().await.unwrap();
         let of = deliveries::Wanted { subject: Some(id.to_string()), ..Default::default() };
@@ -490,7 +490,7 @@ async fn a_cycle_that_an_operator_cancels_is_shown_as_cancelled_and_told_nobody(
     }
 }
 
-/// Whoever has the validation may be about to wait for the cycle.
+/// A transaction that has locked the validation may be about to wait for the cycle.
 #[tokio::test]
 async fn a_cycle_does_not_end_while_somebody_has_its_validation_nor_does_it_wait_for_them() {
     let setup = Setup::on(&shared_database()).await;
@@ -533,7 +533,7 @@ async fn what_is_beyond_the_days_allowance_waits_for_the_next_day() {
         // Once more, after a crash: there is nothing new to show.
         setup.attempt(claimed.clone()).await;
         assert_eq!(setup.shown(id).await, shown);
-        // Nor is there to who does not hold the cycle any more.
+        // Nor does a worker that no longer holds the cycle add anything.
         assert!(setup.cancel(id).await);
         let cancelled = setup.shown(id).await;
         setup.attempt(claimed).await;

@@ -131,8 +131,8 @@ pub(in crate::veriko) async fn lock(
     row.map(Validation::try_from).transpose()
 }
 
-/// Fails where somebody else has [locked](lock) it, for who must not wait for them. On SQLite nobody else has: there is one
-/// writer.
+/// Fails if another transaction has [locked](lock) the validation, instead of waiting for it. On SQLite that cannot happen:
+/// there is one writer.
 pub(in crate::veriko) async fn refuse_locked(connection: Connection<'_>, id: Uuid) -> sqlx::Result<()> {
     match connection {
         Connection::Sqlite(_) => Ok(()),

@@ -375,7 +375,7 @@ impl History {
         assert!(read.iter().all(|row| committed.contains(row)), "{read:?} of {committed:?}: {part:?}");
     }
 
-    /// Compares what the clients were told with one another, and with what is there.
+    /// Compares the clients' answers with one another, and with the rows and records.
     async fn check(&self, parts: &[Part]) {
         // A claim waits for the writer, and so for whatever a client has left.
         let mut stored = Vec::new();
@@ -422,7 +422,7 @@ impl History {
             Told::InProgress => its.iter().any(|other| other.began < part.told_at && other.granted.is_some()),
             Told::Unknown => true,
         };
-        // Who asks after it was complete runs no more.
+        // A request that comes after the record was complete does not run.
         let was_complete = |other: &&Part| {
             matches!(other.told, Told::Committed | Told::StoredAlone | Told::Replayed(_))
                 && other.told_at < part.began

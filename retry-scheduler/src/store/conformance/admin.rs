@@ -91,7 +91,7 @@ async fn pages<H: AdminHarness>(probe: &Probe<'_, H>, filter: &CycleFilter, limi
     }
 }
 
-/// What cannot be read is told, and does not look like the end of the list.
+/// A list reports cycles that cannot be read, and goes on behind them.
 async fn list_unreadable<H: AdminHarness>(probe: &Probe<'_, H>) {
     let Some(Spoilt { filter, unreadable: spoilt, readable }) = spoil(probe).await else { return };
     let (mut seen, mut told, mut after) = (Vec::new(), Vec::new(), None);
@@ -324,7 +324,7 @@ impl World {
         Self { classes, cycles, running }
     }
 
-    /// What is said of the order: the leased cycles of a namespace, and the order of the others.
+    /// What the contract says of the order: for each namespace the set of leased cycles, and the others in order.
     fn in_order(&self, keys: Vec<CycleKey>) -> Vec<(String, BTreeSet<CycleKey>, Vec<CycleKey>)> {
         let mut all: Vec<(String, BTreeSet<CycleKey>, Vec<CycleKey>)> = Vec::new();
         for key in keys {

@@ -5,7 +5,7 @@
 //! task of the handle sends it in a transaction of its own, which writes nothing and therefore flushes nothing.
 //!
 //! A notice says how long it is until something is due. The handles that hear it wait that long, then wake their workers,
-//! which find out the rest. So the earliest notice is enough: whoever looks then also learns of what is due later.
+//! which find out the rest. So the earliest notice is enough: a worker that looks then also learns of what is due later.
 //!
 //! Everything here is a hint. What is lost, the worker's next poll finds.
 
@@ -157,7 +157,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes all who wait, or else whoever waits next.
+    /// Wakes all waiting tasks. If none waits, the next one will not have to.
     fn wake(&self) {
         if self.waiting.load(Ordering::SeqCst) == 0 {
             self.heard.notify_one();

@@ -11,7 +11,7 @@ const REST: Duration = Duration::from_millis(20);
 /// A notice reaches all handles at once. Each waits for a random part of this, so that they do not all claim at once.
 pub(super) const SPREAD: Duration = Duration::from_millis(10);
 
-/// Only the earliest wake-up is known. Who is woken looks for what is due, and for when the next cycle is.
+/// It keeps only the earliest wake-up. A worker that is woken looks for due cycles, and for when the next one is due.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     wake_at: Option<Instant>,
