@@ -132,6 +132,7 @@ async fn postgres(claims: bool) {
         );
         psql(&url, "VACUUM ANALYZE");
     }
+    growth(&postgres).await;
     for &pending in sizes {
         let name = format!("operators_{pending}");
         psql(&postgres.url(), &format!("CREATE DATABASE {name} TEMPLATE {}", template(pending)));
@@ -177,6 +178,31 @@ async fn postgres(claims: bool) {
             }
         }
     }
+}
+
+/// What is left after a vacuum, which both databases do by themselves or are told to.
+async fn growth(postgres: &Postgres) {
+    psql(&postgres.url(), "CREATE DATABASE growth");
+    let url = postgres.url_of("growth");
+    let scheduler = PostgresScheduler::new(PgPool::connect(&url).await.unwrap());
+    scheduler.migrate().await.unwrap();
+    operators::grow(&scheduler).await;
+    let tables = ["retry_cycles", "retry_subjects", "retry_attempts"];
+    let bytes = tables.map(|table| {
+        psql(&url, &format!("VACUUM FULL {table}"));
+        psql(&url, &format!("SELECT pg_total_relation_size('{table}')")).parse::<usize>().unwrap()
+    });
+    operators::print_growth("PostgreSQL", bytes.iter().sum());
+
+    let folder = env::temp_dir().join(format!("retry-scheduler-growth-{}", process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("cycles.db");
+    let scheduler = SqliteScheduler::open(&file).await.unwrap();
+    operators::grow(&scheduler).await;
+    scheduler.pool().execute("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)").await.unwrap();
+    let bytes = usize::try_from(fs::metadata(&file).unwrap().len()).unwrap();
+    operators::print_growth("SQLite", bytes);
+    fs::remove_dir_all(&folder).unwrap();
 }
 
 fn prepare_one_by_one(postgres: &Postgres) {
