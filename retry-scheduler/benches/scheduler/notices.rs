@@ -40,6 +40,22 @@ pub(crate) async fn notices() {
     let url = postgres.fresh_database();
     PostgresScheduler::new(pool(&url)).migrate().await.unwrap();
     psql(&url, "CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY)");
+    write(
+        "\nPostgreSQL, from the answer of the verb or of COMMIT to the attempt of a worker on another handle\n",
+    );
+    for way in [Way::Verb, Way::Transaction] {
+        for busy in [0, 8] {
+            let mut times = latency(&url, way, busy).await;
+            times.sort_unstable();
+            write(&format!(
+                "{:<12} beside {busy} other callers: median {:>5.1} ms, 99 of 100 within {:>5.1} ms, longest {:>5.1} ms\n",
+                format!("{way:?}"),
+                ms(times[times.len() / 2]),
+                ms(times[times.len() * 99 / 100]),
+                ms(times[times.len() - 1])
+            ));
+        }
+    }
     write("\nPostgreSQL, cycles scheduled a second, medians of turns\n");
     for way in [Way::Verb, Way::Transaction, Way::Inside] {
         for callers in CALLERS {
@@ -55,22 +71,6 @@ pub(crate) async fn notices() {
                 median(without),
                 median(with),
                 median(ratios)
-            ));
-        }
-    }
-    write(
-        "\nPostgreSQL, from the answer of the verb or of COMMIT to the attempt of a worker on another handle\n",
-    );
-    for way in [Way::Verb, Way::Transaction] {
-        for busy in [0, 8] {
-            let mut times = latency(&url, way, busy).await;
-            times.sort_unstable();
-            write(&format!(
-                "{:<12} beside {busy} other callers: median {:>5.1} ms, 99 of 100 within {:>5.1} ms, longest {:>5.1} ms\n",
-                format!("{way:?}"),
-                ms(times[times.len() / 2]),
-                ms(times[times.len() * 99 / 100]),
-                ms(times[times.len() - 1])
             ));
         }
     }
