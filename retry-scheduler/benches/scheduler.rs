@@ -180,7 +180,7 @@ async fn postgres(claims: bool) {
     }
 }
 
-/// What is left after a vacuum, which both databases do by themselves or are told to.
+/// Prints how many bytes an ended cycle takes after a vacuum.
 async fn growth(postgres: &Postgres) {
     psql(&postgres.url(), "CREATE DATABASE growth");
     let url = postgres.url_of("growth");

@@ -164,7 +164,7 @@ pub struct CyclePage {
 }
 
 impl CyclePage {
-    /// Creates a page of so many rows at most. Each has its key, and the cycle if it could be read.
+    /// Creates a page from the rows of a list of at most `limit`. A row has its key, and the cycle if it could be read.
     pub fn new(rows: Vec<(CycleKey, Result<Cycle, Unreadable>)>, limit: usize) -> Self {
         let next = (rows.len() >= limit).then(|| rows.last().map(|(key, _)| key.clone())).flatten();
         let mut page = Self { next, ..Self::default() };
@@ -209,7 +209,7 @@ pub struct NamespaceCounts {
     /// Cycles whose next attempt is due later.
     pub waiting: usize,
     /// Cycles that are being attempted. `PostgresScheduler` finds them among the first
-    /// [`MAX`](Self::MAX) that are due or leased; behind so many it counts none.
+    /// [`MAX`](Self::MAX) that are due or leased, and counts none behind them.
     pub leased: usize,
     /// Cycles that ended resolved and were not purged.
     pub resolved: usize,
@@ -252,12 +252,17 @@ pub struct Changed {
     /// How many cycles it changed.
     pub changed: usize,
     /// The cycles that match and could not be changed, each with the reason: it cannot be read, its
-    /// [`EndedHook`](crate::EndedHook) failed, or somebody else has it locked ([`Conflict`](crate::SchedulerErrorKind::Conflict)).
+    /// [`EndedHook`](crate::EndedHook) failed, or another transaction has locked it
+    /// ([`Conflict`](crate::SchedulerErrorKind::Conflict)). The verb stops after the batch that brings
+    /// them to [`MAX_FAILED`](Self::MAX_FAILED).
     pub failed: Vec<Unreadable>,
 }
 
 impl Changed {
-    /// Creates the answer of a verb that changed so many.
+    /// How many failures end a verb early, so that its answer is bounded.
+    pub const MAX_FAILED: usize = 10_000;
+
+    /// Creates the answer of a verb that changed `changed` cycles, with no failure.
     pub fn new(changed: usize) -> Self {
         Self { changed, failed: Vec::new() }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use retry_scheduler::conformance::Harness;
 use retry_scheduler::{
-    CycleAdmin, CycleClass, CycleFilter, Plan, Reschedule, RetryScheduler, SchedulerErrorKind,
+    Changed, CycleAdmin, CycleClass, CycleFilter, Plan, Reschedule, RetryScheduler, SchedulerErrorKind,
 };
 
 use crate::OnServer;
@@ -34,4 +34,19 @@ async fn many_changes_wait_for_no_locked_cycle_and_report_it() {
 
     other.rollback().await.unwrap();
     assert_eq!(scheduler.cancel_many(&all, 10).await.unwrap().changed, 1);
+}
+
+#[tokio::test]
+async fn many_changes_stop_when_too_many_cycles_could_not_be_changed() {
+    const BATCH: usize = 256;
+    let harness = OnServer::new().await;
+    let scheduler = harness.scheduler().await;
+    let cycles = (0..Changed::MAX_FAILED + 2 * BATCH).map(|n| new(&n.to_string(), "tenant"));
+    scheduler.schedule_many(cycles.collect()).await.unwrap();
+    let mut other = harness.database.pool.begin().await.unwrap();
+    sqlx::query("SELECT id FROM retry_cycles FOR UPDATE").execute(&mut *other).await.unwrap();
+
+    let answer = scheduler.cancel_many(&CycleFilter::new(CycleClass::Pending), usize::MAX).await.unwrap();
+    assert_eq!(answer.changed, 0);
+    assert!((Changed::MAX_FAILED..Changed::MAX_FAILED + BATCH).contains(&answer.failed.len()));
 }

@@ -144,7 +144,7 @@ impl PostgresScheduler {
     ) -> Result<Changed, SchedulerError> {
         let mut answer = Changed::default();
         let (mut after, mut met) = (None, HashSet::new());
-        while answer.changed < limit {
+        while answer.changed < limit && answer.failed.len() < Changed::MAX_FAILED {
             let batch = BATCH.min(limit - answer.changed);
             let last = alone!(self, |connection| async {
                 say(connection, "BEGIN").await?;

@@ -123,7 +123,7 @@ impl SqliteScheduler {
     ) -> Result<Changed, SchedulerError> {
         let mut answer = Changed::default();
         let (mut after, mut met) = (None, HashSet::new());
-        while answer.changed < limit {
+        while answer.changed < limit && answer.failed.len() < Changed::MAX_FAILED {
             let mut connection = self.connection().await?;
             let mut transaction = connection.begin_with(super::BEGIN).await.map_err(failed)?;
             let mut changes = self.changes(&mut transaction);

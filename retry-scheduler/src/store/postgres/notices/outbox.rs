@@ -10,7 +10,7 @@ use super::{Notice, SOON};
 /// Two notices of a handle are at least this far apart.
 const APART: Duration = Duration::from_millis(10);
 /// The pause between two looks at open transactions: a part of how long the youngest is known, within bounds. So what a
-/// transaction of up to half a second schedules is told within 32 ms of its commit, and a long one costs few looks.
+/// transaction of up to half a second schedules is announced within 32 ms of its commit, and a long one costs few looks.
 const PAUSE_PART: u32 = 16;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);

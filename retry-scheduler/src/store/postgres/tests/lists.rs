@@ -14,7 +14,7 @@ const CLASSES: [CycleClass; 7] = [
     CycleClass::Cancelled,
 ];
 
-/// A scheduler with so many cycles in each of four states, 20 of each tenant. 100 of them are due, and 50 of these leased.
+/// Returns a scheduler with this many cycles in four states, 20 of each tenant. 100 of them are due, and 50 of these leased.
 async fn with_all_classes(cycles: usize, is_analyzed: bool) -> PostgresScheduler {
     let url = tokio::task::spawn_blocking(shared_database).await.unwrap();
     let pool = PgPool::connect_lazy(&url).unwrap();
