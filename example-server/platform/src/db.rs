@@ -1,41 +1,32 @@
 //! The database: SQLite or PostgreSQL, with one SQL text for both.
 //!
-//! A query is written once, as a function on a [`Connection`], and [`on!`] runs it on whichever it is. What changes
-//! something for a request runs in the transaction that the idempotency layer commits ([`Work`]); what the worker
+//! A query is written once, as a function on a [`Connection`], and [`dispatch!`] runs it on whichever it is. What changes
+//! something for a request runs in the transaction that the idempotency layer commits ([`RequestTransaction`]); what the worker
 //! changes, in one of its own ([`Database::begin`]).
 
 pub mod accounts;
 pub mod columns;
+mod connection;
 mod migrations;
+mod request;
 mod storage;
-mod work;
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use idempotency_layer::{AnyStore, Layered, PostgresStore, PurgeTask, SqliteStore, StoreError};
-use retry_scheduler::{PostgresScheduler, SchedulerError, SqliteScheduler};
+use retry_scheduler::{PostgresScheduler, SchedulerError, SqliteScheduler, WorkerHandle};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
-use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
 
 pub use self::accounts::NewKey;
+pub use self::connection::{Connection, Due, Inner, dispatch};
+pub use self::request::{OpenRequestTransaction, RequestTransaction};
 pub use self::storage::Storage;
-pub use self::work::Work;
-
-/// Runs one query on whichever database it is; `$1`, `$2` … name the bound values to both.
-#[macro_export]
-macro_rules! on {
-    ($connection:expr, $inner:ident => $query:expr) => {
-        match $connection {
-            $crate::db::Connection::Sqlite($inner) => $query,
-            $crate::db::Connection::Postgres($inner) => $query,
-        }
-    };
-}
-pub use on;
 
 /// Connections of a pool, most of them for reading.
 const CONNECTIONS: u32 = 16;
@@ -56,18 +47,22 @@ pub enum Database {
         writer: SqlitePool,
         /// In memory, the same one.
         readers: SqlitePool,
+        worker: WorkerHandle,
     },
     Postgres {
         records: PostgresStore,
         pool: PgPool,
+        worker: WorkerHandle,
     },
 }
 
-/// A connection of either kind, borrowed.
-#[derive(Debug)]
-pub enum Connection<'c> {
-    Sqlite(&'c mut SqliteConnection),
-    Postgres(&'c mut PgConnection),
+/// Where the idempotency layer keeps its records: in the database, with those that are done in memory as well.
+#[derive(Debug, Clone)]
+pub enum Records {
+    Sqlite(Arc<Layered<SqliteStore>>),
+    Postgres(Arc<Layered<PostgresStore>>),
+    /// In another store, whose claims cannot be in a transaction of the database.
+    Elsewhere(AnyStore),
 }
 
 /// A connection for reading, given back when dropped. Whoever holds one asks for no other: in memory there is only one.
@@ -79,7 +74,14 @@ pub enum Reader {
 
 /// A transaction of the server's own, rolled back unless committed.
 #[derive(Debug)]
-pub enum Transaction {
+pub struct Transaction {
+    begun: Begun,
+    due: Due,
+    worker: WorkerHandle,
+}
+
+#[derive(Debug)]
+enum Begun {
     Sqlite(sqlx::Transaction<'static, Sqlite>),
     Postgres(sqlx::Transaction<'static, Postgres>),
 }
@@ -121,7 +123,7 @@ impl Database {
             let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PATIENCE);
             pool.test_before_acquire(false).connect_with(options.read_only(true)).await?
         };
-        Ok(Self::Sqlite { records, writer, readers })
+        Ok(Self::Sqlite { records, writer, readers, worker: WorkerHandle::default() })
     }
 
     async fn open_postgres(url: &str) -> Result<Self, OpenError> {
@@ -130,7 +132,11 @@ impl Database {
             PgConnectOptions::from_str(url)?.options([("idle_in_transaction_session_timeout", "30s")]);
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PATIENCE);
         let pool = pool.test_before_acquire(false).connect_with(options).await?;
-        Ok(Self::Postgres { records: PostgresStore::new(pool.clone()), pool })
+        Ok(Self::Postgres {
+            records: PostgresStore::new(pool.clone()),
+            pool,
+            worker: WorkerHandle::default(),
+        })
     }
 
     /// The file that a database of this URL is in, if it is in one.
@@ -149,7 +155,7 @@ impl Database {
                 SqliteScheduler::new(writer.clone()).migrate().await?;
                 migrations::migrator().run(writer).await?;
             }
-            Self::Postgres { records, pool } => {
+            Self::Postgres { records, pool, .. } => {
                 records.migrate().await?;
                 PostgresScheduler::new(pool.clone()).migrate().await?;
                 migrations::migrator().run(pool).await?;
@@ -158,11 +164,15 @@ impl Database {
         Ok(())
     }
 
-    /// Where the idempotency layer keeps its records.
-    pub fn records(&self) -> AnyStore {
+    /// Returns where the idempotency layer keeps its records.
+    pub fn records(&self) -> Records {
         match self {
-            Self::Sqlite { records, .. } => AnyStore::new(Layered::new(records.clone(), REPLAY_BYTES)),
-            Self::Postgres { records, .. } => AnyStore::new(Layered::new(records.clone(), REPLAY_BYTES)),
+            Self::Sqlite { records, .. } => {
+                Records::Sqlite(Arc::new(Layered::new(records.clone(), REPLAY_BYTES)))
+            }
+            Self::Postgres { records, .. } => {
+                Records::Postgres(Arc::new(Layered::new(records.clone(), REPLAY_BYTES)))
+            }
         }
     }
 
@@ -182,18 +192,26 @@ impl Database {
         })
     }
 
-    /// A transaction that no request is behind.
+    /// Begins a transaction that no request is behind.
     pub async fn begin(&self) -> sqlx::Result<Transaction> {
-        Ok(match self {
-            Self::Sqlite { writer, .. } => Transaction::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
-            Self::Postgres { pool, .. } => Transaction::Postgres(pool.begin().await?),
-        })
+        let begun = match self {
+            Self::Sqlite { writer, .. } => Begun::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Postgres { pool, .. } => Begun::Postgres(pool.begin().await?),
+        };
+        Ok(Transaction { begun, due: Due::default(), worker: self.worker().clone() })
+    }
+
+    /// The worker that is woken for what transactions have scheduled.
+    pub fn worker(&self) -> &WorkerHandle {
+        match self {
+            Self::Sqlite { worker, .. } | Self::Postgres { worker, .. } => worker,
+        }
     }
 
     /// Whether the database answers.
     pub async fn ping(&self) -> sqlx::Result<()> {
         let mut reader = self.read().await?;
-        on!(reader.connection(), c => sqlx::query("SELECT 1").execute(c).await.map(drop))
+        dispatch!(reader.connection(), c => sqlx::query("SELECT 1").execute(c).await.map(drop))
     }
 
     /// Waits for what is on its way, and closes every connection.
@@ -208,38 +226,35 @@ impl Database {
     }
 }
 
-impl Connection<'_> {
-    /// The same connection, for one more query.
-    pub fn again(&mut self) -> Connection<'_> {
-        match self {
-            Self::Sqlite(connection) => Connection::Sqlite(connection),
-            Self::Postgres(connection) => Connection::Postgres(connection),
-        }
-    }
-}
-
 impl Reader {
     pub fn connection(&mut self) -> Connection<'_> {
         match self {
-            Self::Sqlite(connection) => Connection::Sqlite(connection),
-            Self::Postgres(connection) => Connection::Postgres(connection),
+            Self::Sqlite(connection) => Connection::of_sqlite(connection, None),
+            Self::Postgres(connection) => Connection::of_postgres(connection, None),
         }
     }
 }
 
 impl Transaction {
     pub fn connection(&mut self) -> Connection<'_> {
-        match self {
-            Self::Sqlite(transaction) => Connection::Sqlite(transaction),
-            Self::Postgres(transaction) => Connection::Postgres(transaction),
+        match &mut self.begun {
+            Begun::Sqlite(transaction) => Connection::of_sqlite(transaction, Some(&self.due)),
+            Begun::Postgres(transaction) => Connection::of_postgres(transaction, Some(&self.due)),
         }
     }
 
-    /// Commits. On an error it is not known whether that took effect.
+    /// Commits, and wakes the worker if a cycle was scheduled that is due.
+    ///
+    /// # Errors
+    /// Whether it took effect is not known.
     pub async fn commit(self) -> sqlx::Result<()> {
-        match self {
-            Self::Sqlite(transaction) => transaction.commit().await,
-            Self::Postgres(transaction) => transaction.commit().await,
+        match self.begun {
+            Begun::Sqlite(transaction) => transaction.commit().await?,
+            Begun::Postgres(transaction) => transaction.commit().await?,
         }
+        if self.due.is_set() {
+            self.worker.wake();
+        }
+        Ok(())
     }
 }
