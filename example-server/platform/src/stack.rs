@@ -38,7 +38,7 @@ struct Idempotency {
 enum InTransaction {
     Sqlite(IdempotencyLayer<Arc<Layered<SqliteStore>>>),
     Postgres(IdempotencyLayer<Arc<Layered<PostgresStore>>>),
-    /// The records are elsewhere, or are kept for too short a time: claims are leased.
+    /// No operation asks for it, or the records are elsewhere or kept for too short a time: claims are leased.
     Leased(IdempotencyLayer<AnyStore>),
 }
 
@@ -76,7 +76,8 @@ impl ApiBuilder {
 
     /// One API, behind its stack.
     pub fn build<V: Vendor>(&mut self, vendor: V, routes: Vec<Route>) -> BuiltApi {
-        let layer = idempotency(&vendor, &self.config, &self.records);
+        let is_needed = routes.iter().any(|route| route.in_transaction);
+        let layer = idempotency(&vendor, &self.config, &self.records, is_needed);
         self.layers.push(layer.clone());
         let accounts = Arc::new(Accounts::new(vendor, self.database.clone(), self.demo));
         stack(routes, &accounts, &layer, &self.worker, self.large_at_a_time)
@@ -105,7 +106,12 @@ pub struct BuiltApi {
 }
 
 /// The layers, by a vendor's contract.
-fn idempotency<V: Vendor>(vendor: &V, config: &config::Idempotency, records: &Records) -> Idempotency {
+fn idempotency<V: Vendor>(
+    vendor: &V,
+    config: &config::Idempotency,
+    records: &Records,
+    in_transaction: bool,
+) -> Idempotency {
     let max_body_bytes = config.max_body_bytes;
     let leased = |max_bytes| match records.clone() {
         Records::Sqlite(store) => settings(vendor, config, AnyStore::new(store), max_bytes).build(),
@@ -113,7 +119,7 @@ fn idempotency<V: Vendor>(vendor: &V, config: &config::Idempotency, records: &Re
         Records::Elsewhere(store) => settings(vendor, config, store, max_bytes).build(),
     };
     // A record must outlive the transaction that makes it.
-    let is_kept = config.ttl() > TRANSACTION_TIME;
+    let is_kept = in_transaction && config.ttl() > TRANSACTION_TIME;
     let in_transaction = match records.clone() {
         Records::Sqlite(store) if is_kept => InTransaction::Sqlite(
             settings(vendor, config, store, max_body_bytes)
