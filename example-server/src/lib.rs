@@ -69,6 +69,7 @@ use app::Stacks;
 use config::Config;
 use db::Database;
 use mintfax::Mintfax;
+pub use ops::report_error;
 pub use options::Options;
 use options::{Command, KeysCommand, KeysCreate};
 use outbound::{Outbound, Rules};
@@ -96,11 +97,12 @@ const TO_HAND_BACK: Duration = Duration::from_secs(3);
 /// Dropped, it stops at once; requests that run are lost.
 pub async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     options.check()?;
+    ops::survive_file_size_limit()?;
     if let Some(Command::Openapi) = options.command {
         return print_document();
     }
     let config = Config::load(options.config.as_deref())?;
-    ops::install_log(options.log);
+    let _log = ops::install_log(options.log)?;
     let database = Database::open(options.database()).await?;
     let done = match &options.command {
         Some(Command::Keys { command: KeysCommand::Create(asked) }) => {
@@ -214,10 +216,10 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     let listener = TcpListener::bind(options.listen)
         .await
         .map_err(|fault| format!("cannot listen on {}: {fault}", options.listen))?;
-    let mut stdout = std::io::stdout();
     let address = listener.local_addr()?;
-    writeln!(stdout, "listening on http://{address}")?;
-    stdout.flush()?;
+    if let Err(error) = ops::write_line(&std::io::stdout(), &format!("listening on http://{address}")) {
+        tracing::warn!(%address, %error, "serving, but standard output does not take the line that says so");
+    }
     if options.demo {
         invite(address);
     }

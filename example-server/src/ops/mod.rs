@@ -1,8 +1,11 @@
 //! What operators ask of the server: is it alive, is it ready, what did it do.
 
 mod log;
+mod log_writer;
 mod metrics;
 mod observe;
+mod output;
+mod signals;
 
 use std::time::Duration;
 
@@ -17,6 +20,9 @@ use crate::db::Database;
 pub(crate) use log::install as install_log;
 pub(crate) use metrics::{install as install_metrics, keep_up};
 pub(crate) use observe::observe;
+pub use output::report_error;
+pub(crate) use output::write_line;
+pub(crate) use signals::survive_file_size_limit;
 
 /// What the server cannot do without.
 #[derive(Debug, Clone)]

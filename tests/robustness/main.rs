@@ -1,0 +1,3 @@
+//! What the server does when its log, its disk or its database file lets it down.
+
+mod log;
