@@ -58,7 +58,7 @@ impl Stacks {
         let layer = idempotency(&vendor, &self.config, &self.records);
         self.layers.push(layer.clone());
         let accounts = Arc::new(Accounts::new(vendor, self.database.clone(), self.demo));
-        stack(routes, &accounts, &layer, self.large_at_a_time)
+        stack(routes, &accounts, &layer, &self.database, self.large_at_a_time)
     }
 
     /// Waits for the handlers whose clients went away.
@@ -122,7 +122,7 @@ fn large(usual: usize) -> usize {
 ///    API has its own;
 /// 3. **panic catch**: inside the frame, so that a 500 has one; outside the idempotency layer, which must see the panic
 ///    to give the key free. Once more behind 5, so that the 500 of a handler has the numbers, too;
-/// 4. **auth**: an idempotency key belongs to somebody, so who it is comes first, and who is nobody costs nothing more;
+/// 4. **refusal of a database file that was moved**, and **auth**: an idempotency key belongs to somebody, so who it is comes first, and who is nobody costs nothing more;
 /// 5. **rate limit's numbers**: outside of the record, so that a replay states the present ones;
 /// 6. the **bound of bodies**, which needs no more than their announced length; **permission**: before the record, so that
 ///    who lost it does not get the answer again either; and a place for the body, where bodies are large;
@@ -136,6 +136,7 @@ fn stack<V: Vendor>(
     routes: Vec<Route>,
     accounts: &Arc<Accounts<V>>,
     idempotency: &Idempotency,
+    database: &Database,
     large_at_a_time: usize,
 ) -> Stacked {
     let places = Arc::new(Semaphore::new(large_at_a_time));
@@ -174,6 +175,7 @@ fn stack<V: Vendor>(
         api.layer(CatchPanicLayer::custom(panicked))
             .layer(from_fn_with_state(V::NUMBERS, rate_limit::state_numbers::<V::User>))
             .layer(from_fn_with_state(Arc::clone(accounts), auth::authenticate::<V>))
+            .layer(from_fn_with_state(database.clone(), ops::refuse_if_moved))
     };
     let framed = |api: Router| V::frame(api.layer(CatchPanicLayer::custom(panicked)));
     let api = api.method_not_allowed_fallback(method_not_allowed);

@@ -101,6 +101,9 @@ pub async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     if let Some(Command::Openapi) = options.command {
         return print_document();
     }
+    if let Some(Command::Backup { file }) = &options.command {
+        return Ok(db::backup::back_up(options.database(), file).await?);
+    }
     let config = Config::load(options.config.as_deref())?;
     let _log = ops::install_log(options.log)?;
     let database = Database::open(options.database()).await?;
@@ -108,7 +111,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn Error>> {
         Some(Command::Keys { command: KeysCommand::Create(asked) }) => {
             create_key(&options, &database, asked).await
         }
-        Some(Command::Openapi) | None => serve(&options, config, &database).await,
+        Some(Command::Openapi | Command::Backup { .. }) | None => serve(&options, config, &database).await,
     };
     database.close().await;
     done
@@ -195,7 +198,7 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     mintfax::attempts(&faxes, &mut handlers);
     let to_end = grace.saturating_sub(TO_HAND_BACK);
     let worker = worker::worker(&api.cycles, api.worker.clone(), handlers, &config.scheduler, to_end);
-    let health = ops::Health { database: database.clone(), worker: worker.handle() };
+    let readiness = ops::Readiness::new(database.clone(), worker.handle());
     if !options.demo && accounts::are_none(database).await? {
         tracing::warn!(
             "there are no keys, so every call is answered 401: make one with `keys create`, or start with --demo"
@@ -210,7 +213,7 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     let root = txcloud.operations.clone();
     let described = openapi::routes(&openapi::documents());
     let router =
-        app::app(ops::routes(metrics, health).merge(described), vec![veriko, txcloud, mintfax], root);
+        app::app(ops::routes(metrics, readiness).merge(described), vec![veriko, txcloud, mintfax], root);
 
     let signals = Signals::listen()?;
     let listener = TcpListener::bind(options.listen)
@@ -226,6 +229,7 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
 
     let stopping = CancellationToken::new();
     let working = tokio::spawn(worker.run(stopping.clone()));
+    tokio::spawn(ops::keep_database(database.clone(), stopping.clone()));
     let keeping_up = stopping.clone();
     tokio::spawn(async move {
         let both = async { tokio::join!(veriko::keep_up(&api), faxes.keep_up()) };

@@ -5,7 +5,9 @@ use std::io::{PipeReader, Read, pipe};
 use std::net::TcpListener;
 use std::process::Stdio;
 
-use support::{Server, demo_key, eventually, launch, launch_with_file_limit};
+use support::{Server, eventually, launch, launch_with_file_limit};
+
+use crate::{database_in, pay};
 
 /// The size of a pipe on Linux, which the log below exceeds.
 const PIPE_BYTES: usize = 64 * 1024;
@@ -78,7 +80,7 @@ fn a_failed_start_ends_although_nobody_can_be_told_why() {
 #[test]
 fn a_limit_on_the_size_of_files_fails_requests_and_not_the_server() {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
-    let url = format!("sqlite://{}/test.db", folder.path().display());
+    let url = database_in(folder.path());
     let server = launch_with_file_limit(1024).demo().database(&url).start();
     let mut number = 0;
     let refused = eventually("the limit is reached", || {
@@ -96,12 +98,6 @@ fn ask(server: &Server, times: usize) {
         assert_eq!(server.get("/healthz").send().status, 200);
         assert_eq!(server.get("/v1/users/me").send().status, 401);
     }
-}
-
-fn pay(server: &Server, key: &str) -> support::Response {
-    let payment = serde_json::json!({"fecha": "2025-03-15", "monto": 1500.50, "clave_rastreo": "MXBA2025",
-        "cuenta_beneficiaria": "012180004412345678"});
-    server.post("/v1/validate").bearer(&demo_key('1')).key(key).json(payment).send()
 }
 
 /// An address that was free a moment ago: what prints none must be told one.

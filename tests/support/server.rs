@@ -237,6 +237,11 @@ impl Server {
         self.stderr.as_ref().is_some_and(|stderr| stderr.so_far().lines().any(|said| said == line))
     }
 
+    /// Whether a line of its log contains this.
+    pub fn has_logged(&self, part: &str) -> bool {
+        self.stderr.as_ref().is_some_and(|stderr| stderr.so_far().lines().any(|line| line.contains(part)))
+    }
+
     /// Sends `SIGKILL`; it is gone when this returns.
     pub fn kill(self) {
         drop(self);

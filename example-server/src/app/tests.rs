@@ -77,8 +77,9 @@ fn one_route<V: Vendor>(
     let described = Described { paths: Paths::new(), schemas: Vec::new() };
     let path = "/it".to_owned();
     let route = Route { path, handler, described, access, idempotent: true, body: BodySize::Usual };
-    let accounts = Arc::new(Accounts::new(vendor, unreachable_database(), true));
-    (stack(vec![route], &accounts, &idempotency, 1), idempotency)
+    let database = unreachable_database();
+    let accounts = Arc::new(Accounts::new(vendor, database.clone(), true));
+    (stack(vec![route], &accounts, &idempotency, &database, 1), idempotency)
 }
 
 /// No connection is made: who calls here has a key that needs none. (Time is paused, and a database does not pause.)

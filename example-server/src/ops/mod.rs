@@ -1,61 +1,38 @@
 //! What operators ask of the server: is it alive, is it ready, what did it do.
 
+mod database_file;
 mod log;
 mod log_writer;
 mod metrics;
 mod observe;
 mod output;
+mod readiness;
 mod signals;
 
-use std::time::Duration;
-
 use axum::Router;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{StatusCode, header};
 use metrics_exporter_prometheus::PrometheusHandle;
-use retry_scheduler::{WorkerHandle, WorkerPhase};
 
-use crate::db::Database;
-
+pub(crate) use database_file::{keep_database, refuse_if_moved};
 pub(crate) use log::install as install_log;
 pub(crate) use metrics::{install as install_metrics, keep_up};
 pub(crate) use observe::observe;
 pub use output::report_error;
 pub(crate) use output::write_line;
+pub(crate) use readiness::Readiness;
 pub(crate) use signals::survive_file_size_limit;
 
-/// What the server cannot do without.
-#[derive(Debug, Clone)]
-pub(crate) struct Health {
-    pub(crate) database: Database,
-    pub(crate) worker: WorkerHandle,
-}
-
-impl Health {
-    /// What is not there; `None`: it is ready.
-    async fn lacks(&self) -> Option<&'static str> {
-        let database = tokio::time::timeout(PATIENCE, self.database.ping()).await;
-        if !matches!(database, Ok(Ok(()))) {
-            return Some("the database does not answer\n");
-        }
-        let worker = self.worker.snapshot();
-        let working = worker.phase == WorkerPhase::Working && worker.reachable;
-        if working { None } else { Some("the worker does not work\n") }
-    }
-}
-
-/// How long the database may take to say that it is there.
-const PATIENCE: Duration = Duration::from_secs(2);
-
 /// `/healthz`, `/readyz` and `/metrics`, for whoever can reach the port.
-pub(crate) fn routes(metrics: PrometheusHandle, health: Health) -> Router {
+pub(crate) fn routes(metrics: PrometheusHandle, readiness: Readiness) -> Router {
     Router::new()
         .route("/healthz", get(async || "alive\n"))
         .route(
             "/readyz",
-            get(async move || match health.lacks().await {
-                None => (StatusCode::OK, "ready\n"),
-                Some(lack) => (StatusCode::SERVICE_UNAVAILABLE, lack),
+            get(async move || match readiness.lack().await {
+                None => "ready\n".into_response(),
+                Some(reason) => not_ready(reason),
             }),
         )
         .route(
@@ -64,4 +41,10 @@ pub(crate) fn routes(metrics: PrometheusHandle, health: Health) -> Router {
                 ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
             }),
         )
+}
+
+/// JSON, which no envelope is put around.
+fn not_ready(reason: &'static str) -> Response {
+    let body = serde_json::json!({"ready": false, "reason": reason}).to_string();
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
