@@ -1,86 +1,42 @@
 //! The reference server: what a deployment of the idempotency layer looks like.
 //!
 //! [`run`] is the whole program; `main.rs` only calls it. How it starts, what it reads and what it promises stands in the
-//! README. Where to look:
+//! README. This crate knows every vendor's API and puts them together; each of them stands on the crate `platform`, which
+//! knows none.
 //!
 //! | module | what |
 //! |---|---|
-//! | `app` | every route, and the order of what stands before them |
-//! | `mintfax` | the API for faxes: documents, carriers, deliveries, money |
-//! | `txcloud` | another API: checks of identities, transactions, borrowers, businesses and names |
-//! | `veriko` | the API: frame, errors, retry policy, what a validation is asked for and shown as |
-//! | `cep` | payments, and who can say whether they arrived |
-//! | `ocr` | receipts that are pictures |
-//! | `auth`, `accounts` | who calls |
-//! | `rate_limit`, `bodies` | how often, and how much at a time |
-//! | `frame` | what the frames around the answers of all APIs share |
-//! | `vendor` | what differs from one API to the next in what stands before it |
 //! | `config`, `options` | what the operator says |
-//! | `webhooks`, `seal` | who is told of what, and the telling; secrets as they are kept |
-//! | `outbound`, `tls` | calls to URLs that customers give; whom TLS trusts |
-//! | `openapi` | the descriptions of the APIs, made of the routes |
-//! | `route`, `worker` | one operation; who makes the attempts of a cycle |
-//! | `db` | SQLite or PostgreSQL, one SQL text for both |
-//! | `server` | connections and shutdown |
-//! | `ops` | log, metrics, health |
+//! | `router` | every route |
 
-mod accounts;
-mod app;
-mod auth;
-mod bodies;
-pub mod cep;
-mod clock;
 mod config;
-mod cycles;
-mod db;
-mod fault;
-mod frame;
-mod hex;
-mod json;
-mod language;
-mod mintfax;
-pub mod ocr;
-mod openapi;
-mod ops;
 mod options;
-mod outbound;
-mod owner;
-mod rate_limit;
-mod route;
-mod seal;
-mod server;
-mod tls;
-mod txcloud;
-mod utc;
-mod vendor;
-pub mod veriko;
-mod webhooks;
-mod worker;
+mod router;
 
-use std::error::Error;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use platform::api::Definition;
+use platform::db::{Database, backup};
+use platform::keys::{self, NewApiKey};
+use platform::server::{self, Signals};
+use platform::stack::ApiBuilder;
+use platform::worker::{self, Handlers};
+use platform::{BoxError, Platform, accounts, openapi, ops, webhooks};
+use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
-use app::Stacks;
 use config::Config;
-use db::Database;
-use mintfax::Mintfax;
-pub use ops::report_error;
 pub use options::Options;
 use options::{Command, KeysCommand, KeysCreate};
-use outbound::{Outbound, Rules};
-use seal::Sealer;
-use secrecy::ExposeSecret;
-use server::Signals;
-use tokio_util::sync::CancellationToken;
-use txcloud::Txcloud;
-use veriko::{Api, Veriko};
-use webhooks::Telling;
-use worker::Handlers;
+pub use platform::ops::report_error;
+
+/// The APIs that are served. A request that belongs to none is answered by the first.
+const APIS: &[Definition] = &[vendor_veriko::API, vendor_txcloud::API, vendor_mintfax::API];
 
 /// What is left of the grace for the program to end in.
 const TO_EXIT: Duration = Duration::from_millis(200);
@@ -95,23 +51,25 @@ const TO_HAND_BACK: Duration = Duration::from_secs(3);
 ///
 /// # Cancel safety
 /// Dropped, it stops at once; requests that run are lost.
-pub async fn run(options: Options) -> Result<(), Box<dyn Error>> {
+pub async fn run(options: Options) -> Result<(), BoxError> {
     options.check()?;
     ops::survive_file_size_limit()?;
     if let Some(Command::Openapi) = options.command {
         return print_document();
     }
     if let Some(Command::Backup { file }) = &options.command {
-        return Ok(db::backup::back_up(options.database(), file).await?);
+        return Ok(backup::back_up(options.database(), file).await?);
     }
-    let config = Config::load(options.config.as_deref())?;
+    let config = Config::load(options.config.as_deref(), APIS)?;
     let _log = ops::install_log(options.log)?;
     let database = Database::open(options.database()).await?;
     let done = match &options.command {
         Some(Command::Keys { command: KeysCommand::Create(asked) }) => {
             create_key(&options, &database, asked).await
         }
-        Some(Command::Openapi | Command::Backup { .. }) | None => serve(&options, config, &database).await,
+        Some(Command::Openapi | Command::Backup { .. }) | None => {
+            Box::pin(serve(&options, config, &database)).await
+        }
     };
     database.close().await;
     done
@@ -119,22 +77,15 @@ pub async fn run(options: Options) -> Result<(), Box<dyn Error>> {
 
 /// Prints a new key, for the one time it is known, and nothing else on standard output: it may go into a file or a variable.
 /// Of an API whose accounts have a secret, that goes to standard error.
-async fn create_key(
-    options: &Options,
-    database: &Database,
-    asked: &KeysCreate,
-) -> Result<(), Box<dyn Error>> {
+async fn create_key(options: &Options, database: &Database, asked: &KeysCreate) -> Result<(), BoxError> {
+    let (account, environment) = (&asked.account, asked.environment());
     let mut secret = None;
-    if asked.api != options::Api::Veriko {
-        let (account, environment) = (&asked.account, asked.environment());
+    if asked.api.has_signing_secret {
         // First: a key that was made and not printed would be lost.
         secret = Some(webhooks::signing_secret(database, &options.sealer()?, account, environment).await?);
     }
-    let key = match asked.api {
-        options::Api::Veriko => accounts::create_key::<Veriko>(database, asked).await?,
-        options::Api::Mintfax => accounts::create_key::<Mintfax>(database, asked).await?,
-        options::Api::Txcloud => accounts::create_key::<Txcloud>(database, asked).await?,
-    };
+    let new = NewApiKey { account, plan: asked.plan, permissions: &asked.permission, environment };
+    let key = keys::create_key(database, asked.api, &new).await?;
     writeln!(std::io::stdout(), "{}", key.expose_secret())?;
     if let Some(secret) = secret {
         writeln!(std::io::stderr(), "secret that webhooks are signed with: {}", secret.expose_secret())?;
@@ -142,106 +93,66 @@ async fn create_key(
     Ok(())
 }
 
+/// Returns the `OpenAPI` document of each API.
+fn documents() -> Vec<openapi::Document> {
+    APIS.iter().map(|api| (api.document)()).collect()
+}
+
 /// Prints the `OpenAPI` document, which is the program's own and depends on nothing that the operator says.
-fn print_document() -> Result<(), Box<dyn Error>> {
-    writeln!(std::io::stdout(), "{:#}", openapi::whole())?;
+fn print_document() -> Result<(), BoxError> {
+    writeln!(std::io::stdout(), "{:#}", openapi::whole(&documents()))?;
     Ok(())
 }
 
-/// What the handlers of faxes share. Their worker is everybody's.
-fn faxes(
-    options: &Options,
-    config: &mintfax::Config,
-    database: &Database,
-    veriko: &Api,
-    telling: Telling,
-) -> Result<mintfax::Api, Box<dyn Error>> {
-    let uploads = mintfax::Uploads::configured(config, options.database());
-    Ok(mintfax::Api::new(database.clone(), config.clone(), uploads, telling, veriko.worker.clone())?)
-}
-
-/// What it takes to tell whoever a request names. Deliveries of all APIs share the places there are.
-fn telling(options: &Options, veriko: &Api, sealer: &Arc<Sealer>) -> Result<Telling, Box<dyn Error>> {
-    let outbound = Outbound::new(Rules { allow_http: options.demo, allow_private: options.demo })?;
-    let in_flight = Arc::clone(&veriko.webhooks.in_flight);
-    Ok(Telling { outbound, sealer: Arc::clone(sealer), demo: options.demo, in_flight })
-}
-
 /// Serves until a signal comes.
-async fn serve(options: &Options, config: Config, database: &Database) -> Result<(), Box<dyn Error>> {
+async fn serve(options: &Options, config: Config, database: &Database) -> Result<(), BoxError> {
     let metrics = ops::install_metrics()?;
-    let grace = config.shutdown_grace().saturating_sub(TO_EXIT);
-    let large_at_a_time = config.veriko.ocr.bodies.get();
-    let mut stacks = Stacks::new(config.idempotency, database.clone(), options.demo, large_at_a_time);
-    let _purge = database.purge_records();
     tokio::spawn(ops::keep_up(metrics.clone()));
-
-    let terms = Arc::new(config.veriko);
     let sealer = Arc::new(options.sealer()?);
-    let webhooks = veriko::webhooks(database.clone(), Arc::clone(&sealer), options.demo, &terms.webhooks)?;
-    webhooks.check_secrets().await?;
+    let concurrency = config.scheduler.concurrency.get();
+    let platform = Platform::new(database.clone(), options.storage(), sealer, concurrency, options.demo);
+    let _purge = database.purge_records();
+
+    let mut builder = ApiBuilder::new(config.idempotency, &config.limits, &platform);
     let mut handlers = Handlers::default();
-    webhooks.attempts(&mut handlers, config.scheduler.concurrency.get());
-    let api = Arc::new(Api::new(database.clone(), &terms, webhooks, Arc::clone(&sealer))?);
-    let recogniser = Arc::clone(&api.recogniser);
-    tokio::spawn(async move { recogniser.prepare().await });
-    veriko::attempts(&api, &mut handlers);
-    // A validation whose retries ended can be retried again, under the counts of its cycle.
-    handlers.keep_ended(terms.longest_age());
-    let engines = txcloud::engines::Engines::sandbox();
-    let told = telling(options, &api, &sealer)?;
-    let checks = txcloud::Api::new(database.clone(), api.worker.clone(), engines, told, &config.txcloud);
-    let checks = Arc::new(checks);
-    txcloud::attempts(&checks, &mut handlers);
-    let faxes = Arc::new(faxes(options, &config.mintfax, database, &api, telling(options, &api, &sealer)?)?);
-    faxes.check_secrets().await?;
-    mintfax::attempts(&faxes, &mut handlers);
-    let to_end = grace.saturating_sub(TO_HAND_BACK);
-    let worker = worker::worker(&api.cycles, api.worker.clone(), handlers, &config.scheduler, to_end);
-    let readiness = ops::Readiness::new(database.clone(), worker.handle());
-    if !options.demo && accounts::are_none(database).await? {
+    let (mut apis, mut built) = (Vec::new(), Vec::new());
+    for open in config.apis {
+        let api = open(&platform)?;
+        api.check_secrets().await?;
+        api.register_handlers(&mut handlers);
+        built.push(api.build(&mut builder));
+        apis.push(api);
+    }
+    if !options.demo && accounts::has_no_keys(database).await? {
         tracing::warn!(
             "there are no keys, so every call is answered 401: make one with `keys create`, or start with --demo"
         );
     }
-    let operations = veriko::routes().into_iter().map(|route| route.with_state(&api)).collect();
-    let veriko = stacks.stack(Veriko(terms), operations);
-    let operations = txcloud::routes().into_iter().map(|route| route.with_state(&checks)).collect();
-    let txcloud = stacks.stack(Txcloud::new(&config.txcloud), operations);
-    let operations = mintfax::routes().into_iter().map(|route| route.with_state(&faxes)).collect();
-    let mintfax = stacks.stack(Mintfax(config.mintfax), operations);
-    let root = txcloud.operations.clone();
-    let described = openapi::routes(&openapi::documents());
-    let router =
-        app::app(ops::routes(metrics, readiness).merge(described), vec![veriko, txcloud, mintfax], root);
 
+    let grace = config.shutdown_grace.saturating_sub(TO_EXIT);
+    let to_end = grace.saturating_sub(TO_HAND_BACK);
+    let worker =
+        worker::worker(&platform.cycles, platform.worker.clone(), handlers, &config.scheduler, to_end);
+    let readiness = ops::Readiness::new(database.clone(), worker.handle());
+    let router = router::router(ops::routes(metrics, readiness).merge(openapi::routes(&documents())), built);
     let signals = Signals::listen()?;
-    let listener = TcpListener::bind(options.listen)
-        .await
-        .map_err(|fault| format!("cannot listen on {}: {fault}", options.listen))?;
-    let address = listener.local_addr()?;
-    if let Err(error) = ops::write_line(&std::io::stdout(), &format!("listening on http://{address}")) {
-        tracing::warn!(%address, %error, "serving, but standard output does not take the line that says so");
-    }
-    if options.demo {
-        invite(address);
-    }
+    let listener = listen(options).await?;
 
     let stopping = CancellationToken::new();
     let working = tokio::spawn(worker.run(stopping.clone()));
-    tokio::spawn(ops::keep_database(database.clone(), stopping.clone()));
-    let keeping_up = stopping.clone();
-    tokio::spawn(async move {
-        let both = async { tokio::join!(veriko::keep_up(&api), faxes.keep_up()) };
-        Box::pin(keeping_up.run_until_cancelled(both)).await
-    });
+    let mut maintenance = JoinSet::new();
+    maintenance.spawn(ops::keep_database(database.clone()));
+    for api in apis {
+        maintenance.spawn(async move { api.run_maintenance().await });
+    }
     let (connections, requests) = server::serve(listener, router, signals).await;
     tracing::info!("stopped accepting, finishing what runs");
     stopping.cancel();
+    maintenance.abort_all();
     let finished = async {
         server::finish(connections, requests).await;
         // Handlers whose clients went away run on without a connection; their answers are owed to a retry.
-        stacks.shutdown().await;
+        builder.shutdown().await;
         // Attempts that run are finished, or given back.
         if let Err(fault) = working.await {
             tracing::error!(%fault, "the worker ended badly");
@@ -253,8 +164,23 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     Ok(())
 }
 
-/// Says what whoever has just started the demo can try, with keys that are public.
-fn invite(address: SocketAddr) {
+/// Listens, and says where: the first line of standard output.
+async fn listen(options: &Options) -> Result<TcpListener, BoxError> {
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .map_err(|fault| format!("cannot listen on {}: {fault}", options.listen))?;
+    let address = listener.local_addr()?;
+    if let Err(error) = ops::write_line(&std::io::stdout(), &format!("listening on http://{address}")) {
+        tracing::warn!(%address, %error, "serving, but standard output does not take the line that says so");
+    }
+    if options.demo {
+        log_demo_examples(address);
+    }
+    Ok(listener)
+}
+
+/// Logs a request to try for each API, with keys that are public.
+fn log_demo_examples(address: SocketAddr) {
     // The key as the shell writes it out: no log has it whole.
     tracing::info!(
         "Veriko: curl -H \"Authorization: Bearer mxcep_$(printf '1%.0s' {{1..64}})\" http://{address}/v1/users/me"
@@ -268,3 +194,6 @@ fn invite(address: SocketAddr) {
     );
     tracing::info!("all operations: http://{address}/docs");
 }
+
+#[cfg(test)]
+mod openapi_tests;

@@ -42,6 +42,28 @@ fn a_backup_that_is_made_while_the_server_writes_holds_all_that_was_answered_bef
 }
 
 #[test]
+fn a_backup_of_a_server_that_was_killed_or_stopped_has_everything_too() {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let url = database_in(folder.path());
+    let server = launch().demo().database(&url).start();
+    assert_eq!(pay(&server, "before-the-kill").status, 200);
+    server.kill();
+    let killed = folder.path().join("killed.db");
+    let output = back_up(&url, &killed);
+    assert!(output.status.success(), "{output:?}");
+    let server = launch().demo().database(&url).start();
+    assert_eq!(pay(&server, "before-the-stop").status, 200);
+    assert!(server.stop().status.success());
+    let stopped = folder.path().join("stopped.db");
+    let output = back_up(&url, &stopped);
+    assert!(output.status.success(), "{output:?}");
+    for (copy, key) in [(killed, "before-the-kill"), (stopped, "before-the-stop")] {
+        let server = launch().demo().database(&format!("sqlite://{}", copy.display())).start();
+        assert_eq!(pay(&server, key).header("idempotent-replayed"), Some("true"));
+    }
+}
+
+#[test]
 fn a_backup_overwrites_nothing_and_leaves_nothing_when_it_fails() {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let path = |name: &str| folder.path().join(name);

@@ -38,7 +38,7 @@ fn after_a_stop_the_database_file_has_everything_and_the_log_nothing() {
         let clients = [0, 1, 2, 3].map(|client| {
             let server = &server;
             scope.spawn(move || {
-                (0..400).filter(|number| pay(server, &format!("key-{client}-{number}")).status == 200).count()
+                (0..600).filter(|number| pay(server, &format!("key-{client}-{number}")).status == 200).count()
             })
         });
         clients.map(|client| client.join().expect("it does not panic")).into_iter().sum::<usize>()
