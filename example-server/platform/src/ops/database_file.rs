@@ -50,3 +50,37 @@ async fn hold_writer_while_moved(database: &Database) {
         tracing::info!("the database file is back");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use axum::Router;
+    use axum::body::Body;
+    use axum::middleware::from_fn_with_state;
+    use axum::routing::post;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_is_withheld_when_the_file_is_moved_meanwhile() {
+        let folder = std::env::temp_dir().join(format!("example-server-{}", uuid::Uuid::new_v4()));
+        fs::create_dir(&folder).unwrap();
+        let (file, other) = (folder.join("a.db"), folder.join("b.db"));
+        let database = Database::open(&format!("sqlite://{}", file.display())).await.unwrap();
+        let router = Router::new()
+            .route("/quiet", post(async || StatusCode::OK))
+            .route("/moved", post(async move || fs::rename(file, other).unwrap()))
+            .layer(from_fn_with_state(database.clone(), refuse_if_moved));
+        let answer = async |path: &str| {
+            let request = http::Request::post(path).body(Body::empty()).unwrap();
+            router.clone().oneshot(request).await.unwrap().status()
+        };
+        assert_eq!(answer("/quiet").await, StatusCode::OK);
+        assert_eq!(answer("/moved").await, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer("/quiet").await, StatusCode::SERVICE_UNAVAILABLE);
+        database.close().await;
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -116,16 +116,15 @@ impl LogWriter {
             if lines.is_empty() {
                 continue;
             }
-            if in_line {
-                // Ends the line of which only a part could be written.
-                lines.insert(0, b'\n');
-            }
+            // Ends the line of which only a part could be written, and which is counted.
+            let inserted = usize::from(in_line);
+            lines.splice(0..0, in_line.then_some(b'\n'));
             let (written, result) = write_all(&mut output, &lines);
             if let Some(last) = lines[..written].last() {
                 in_line = *last != b'\n';
             }
             if result.is_err() {
-                self.count_dropped(count_lines(&lines[written..]));
+                self.count_dropped(count_lines(&lines[written.max(inserted)..]));
                 continue;
             }
             let dropped = self.0.dropped.load(Ordering::Relaxed);
@@ -263,12 +262,17 @@ mod tests {
         answer.send(Ok(4)).unwrap();
         assert_eq!(asks.recv_timeout(SOON).unwrap(), b"c\n");
         log(&writer, "d\n");
+        log(&writer, "e\n");
         answer.send(Err(ErrorKind::StorageFull.into())).unwrap();
-        assert_eq!(asks.recv_timeout(SOON).unwrap(), b"\nd\n");
+        assert_eq!(asks.recv_timeout(SOON).unwrap(), b"\nd\ne\n");
         assert_eq!(dropped(&writer), 1);
+        log(&writer, "f\n");
+        answer.send(Err(ErrorKind::StorageFull.into())).unwrap();
+        assert_eq!(asks.recv_timeout(SOON).unwrap(), b"\nf\n");
+        assert_eq!(dropped(&writer), 3);
         answer.send(Ok(3)).unwrap();
         writer.flush(SOON);
-        assert_eq!(dropped(&writer), 1);
+        assert_eq!(dropped(&writer), 3);
     }
 
     #[test]
