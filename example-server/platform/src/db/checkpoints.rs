@@ -35,14 +35,15 @@ pub(super) async fn checkpoint_when_idle(writer: &SqlitePool, file: &DatabaseFil
         if state.is_none() || state == moved || !(is_idle || since.elapsed() >= AT_LATEST) {
             continue;
         }
+        since = clock::now();
         match checkpoint(&mut connection, &options, file).await {
-            Ok(true) => (moved, since) = (state, clock::now()),
+            Ok(true) => moved = state,
             // A reader was in the way, or the file is gone.
             Ok(false) => {}
             Err(error) => {
                 connection = None;
-                since = clock::now();
                 tracing::warn!(%error, "the write-ahead log was not moved into the database file");
+                tokio::time::sleep(AT_LATEST).await;
             }
         }
     }
