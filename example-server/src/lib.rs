@@ -196,4 +196,6 @@ fn log_demo_examples(address: SocketAddr) {
 }
 
 #[cfg(test)]
+mod architecture_tests;
+#[cfg(test)]
 mod openapi_tests;

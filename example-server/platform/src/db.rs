@@ -1,18 +1,19 @@
 //! The database: SQLite or PostgreSQL, with one SQL text for both.
 //!
-//! A query is written once, as a function on a [`Connection`], and [`on!`] runs it on whichever it is. What changes
-//! something for a request runs in the transaction that the idempotency layer commits ([`Work`]); what the worker
+//! A query is written once, as a function on a [`Connection`], and [`dispatch!`] runs it on whichever it is. What changes
+//! something for a request runs in the transaction that the idempotency layer commits ([`RequestTransaction`]); what the worker
 //! changes, in one of its own ([`Database::begin`]).
 
 pub mod accounts;
 pub mod backup;
 mod checkpoints;
 pub mod columns;
+mod connection;
 mod file;
 mod migrations;
 mod readiness;
+mod request;
 mod storage;
-mod work;
 
 use std::error::Error;
 use std::future::pending;
@@ -22,28 +23,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idempotency_layer::{AnyStore, Layered, PostgresStore, PurgeTask, SqliteStore, StoreError};
-use retry_scheduler::{PostgresScheduler, SchedulerError, SqliteScheduler};
+use retry_scheduler::{PostgresScheduler, SchedulerError, SqliteScheduler, WorkerHandle};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
-use sqlx::{ConnectOptions, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{ConnectOptions, PgPool, Postgres, Sqlite, SqlitePool};
 
 pub use self::accounts::NewKey;
+pub use self::connection::{Connection, Due, Inner, dispatch};
 pub use self::file::DatabaseFile;
+pub use self::request::{OpenRequestTransaction, RequestTransaction};
 pub use self::storage::Storage;
-pub use self::work::Work;
-
-/// Runs one query on whichever database it is; `$1`, `$2` … name the bound values to both.
-#[macro_export]
-macro_rules! on {
-    ($connection:expr, $inner:ident => $query:expr) => {
-        match $connection {
-            $crate::db::Connection::Sqlite($inner) => $query,
-            $crate::db::Connection::Postgres($inner) => $query,
-        }
-    };
-}
-pub use on;
 
 /// Connections of a pool, most of them for reading.
 const CONNECTIONS: u32 = 16;
@@ -68,18 +58,22 @@ pub enum Database {
         readers: SqlitePool,
         /// `None` in memory.
         file: Option<Arc<DatabaseFile>>,
+        worker: WorkerHandle,
     },
     Postgres {
         records: PostgresStore,
         pool: PgPool,
+        worker: WorkerHandle,
     },
 }
 
-/// A connection of either kind, borrowed.
-#[derive(Debug)]
-pub enum Connection<'c> {
-    Sqlite(&'c mut SqliteConnection),
-    Postgres(&'c mut PgConnection),
+/// Where the idempotency layer keeps its records: in the database, with those that are done in memory as well.
+#[derive(Debug, Clone)]
+pub enum Records {
+    Sqlite(Arc<Layered<SqliteStore>>),
+    Postgres(Arc<Layered<PostgresStore>>),
+    /// In another store, whose claims cannot be in a transaction of the database.
+    Elsewhere(AnyStore),
 }
 
 /// A connection for reading, given back when dropped. Whoever holds one asks for no other: in memory there is only one.
@@ -91,7 +85,14 @@ pub enum Reader {
 
 /// A transaction of the server's own, rolled back unless committed.
 #[derive(Debug)]
-pub enum Transaction {
+pub struct Transaction {
+    begun: Begun,
+    due: Due,
+    worker: WorkerHandle,
+}
+
+#[derive(Debug)]
+enum Begun {
     Sqlite(sqlx::Transaction<'static, Sqlite>),
     Postgres(sqlx::Transaction<'static, Postgres>),
 }
@@ -164,7 +165,8 @@ impl Database {
             let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PATIENCE);
             pool.test_before_acquire(false).connect_with(options.read_only(true)).await?
         };
-        let database = Self::Sqlite { records, writer, readers, file };
+        let worker = WorkerHandle::default();
+        let database = Self::Sqlite { records, writer, readers, file, worker };
         database.migrate().await?;
         Ok(database)
     }
@@ -183,7 +185,11 @@ impl Database {
             }
             Err(error) => return Err(error.into()),
         };
-        Ok(Self::Postgres { records: PostgresStore::new(pool.clone()), pool })
+        Ok(Self::Postgres {
+            records: PostgresStore::new(pool.clone()),
+            pool,
+            worker: WorkerHandle::default(),
+        })
     }
 
     /// The file that a database of this URL is in, if it is in one.
@@ -202,7 +208,7 @@ impl Database {
                 SqliteScheduler::new(writer.clone()).migrate().await?;
                 migrations::migrator().run(writer).await?;
             }
-            Self::Postgres { records, pool } => {
+            Self::Postgres { records, pool, .. } => {
                 records.migrate().await?;
                 PostgresScheduler::new(pool.clone()).migrate().await?;
                 migrations::migrator().run(pool).await?;
@@ -211,11 +217,15 @@ impl Database {
         Ok(())
     }
 
-    /// Where the idempotency layer keeps its records.
-    pub fn records(&self) -> AnyStore {
+    /// Returns where the idempotency layer keeps its records.
+    pub fn records(&self) -> Records {
         match self {
-            Self::Sqlite { records, .. } => AnyStore::new(Layered::new(records.clone(), REPLAY_BYTES)),
-            Self::Postgres { records, .. } => AnyStore::new(Layered::new(records.clone(), REPLAY_BYTES)),
+            Self::Sqlite { records, .. } => {
+                Records::Sqlite(Arc::new(Layered::new(records.clone(), REPLAY_BYTES)))
+            }
+            Self::Postgres { records, .. } => {
+                Records::Postgres(Arc::new(Layered::new(records.clone(), REPLAY_BYTES)))
+            }
         }
     }
 
@@ -235,12 +245,20 @@ impl Database {
         })
     }
 
-    /// A transaction that no request is behind.
+    /// Begins a transaction that no request is behind.
     pub async fn begin(&self) -> sqlx::Result<Transaction> {
-        Ok(match self {
-            Self::Sqlite { writer, .. } => Transaction::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
-            Self::Postgres { pool, .. } => Transaction::Postgres(pool.begin().await?),
-        })
+        let begun = match self {
+            Self::Sqlite { writer, .. } => Begun::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Postgres { pool, .. } => Begun::Postgres(pool.begin().await?),
+        };
+        Ok(Transaction { begun, due: Due::default(), worker: self.worker().clone() })
+    }
+
+    /// The worker that is woken for what transactions have scheduled.
+    pub fn worker(&self) -> &WorkerHandle {
+        match self {
+            Self::Sqlite { worker, .. } | Self::Postgres { worker, .. } => worker,
+        }
     }
 
     /// Returns whether the database is still the file of that name, or no file at all.
@@ -312,38 +330,35 @@ impl OpenError {
     }
 }
 
-impl Connection<'_> {
-    /// The same connection, for one more query.
-    pub fn again(&mut self) -> Connection<'_> {
-        match self {
-            Self::Sqlite(connection) => Connection::Sqlite(connection),
-            Self::Postgres(connection) => Connection::Postgres(connection),
-        }
-    }
-}
-
 impl Reader {
     pub fn connection(&mut self) -> Connection<'_> {
         match self {
-            Self::Sqlite(connection) => Connection::Sqlite(connection),
-            Self::Postgres(connection) => Connection::Postgres(connection),
+            Self::Sqlite(connection) => Connection::of_sqlite(connection, None),
+            Self::Postgres(connection) => Connection::of_postgres(connection, None),
         }
     }
 }
 
 impl Transaction {
     pub fn connection(&mut self) -> Connection<'_> {
-        match self {
-            Self::Sqlite(transaction) => Connection::Sqlite(transaction),
-            Self::Postgres(transaction) => Connection::Postgres(transaction),
+        match &mut self.begun {
+            Begun::Sqlite(transaction) => Connection::of_sqlite(transaction, Some(&self.due)),
+            Begun::Postgres(transaction) => Connection::of_postgres(transaction, Some(&self.due)),
         }
     }
 
-    /// Commits. On an error it is not known whether that took effect.
+    /// Commits, and wakes the worker if a cycle was scheduled that is due.
+    ///
+    /// # Errors
+    /// Whether it took effect is not known.
     pub async fn commit(self) -> sqlx::Result<()> {
-        match self {
-            Self::Sqlite(transaction) => transaction.commit().await,
-            Self::Postgres(transaction) => transaction.commit().await,
+        match self.begun {
+            Begun::Sqlite(transaction) => transaction.commit().await?,
+            Begun::Postgres(transaction) => transaction.commit().await?,
         }
+        if self.due.is_set() {
+            self.worker.wake();
+        }
+        Ok(())
     }
 }

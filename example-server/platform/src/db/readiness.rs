@@ -1,6 +1,6 @@
 //! A write that asks whether the database takes writes.
 
-use super::{Connection, Database};
+use super::{Database, Inner};
 
 impl Database {
     /// Commits a write, and so asks the database for what every request with a change needs: the writer, room on the disk,
@@ -13,8 +13,8 @@ impl Database {
     /// Dropped, the transaction is rolled back.
     pub async fn probe_write(&self) -> sqlx::Result<()> {
         let mut transaction = self.begin().await?;
-        match transaction.connection() {
-            Connection::Sqlite(connection) => {
+        match transaction.connection().inner {
+            Inner::Sqlite(connection) => {
                 // Pages that do not change are not written.
                 sqlx::query(
                     "INSERT INTO readiness_probes (id, content) VALUES ('sqlite', hex(randomblob(32768)))
@@ -23,7 +23,7 @@ impl Database {
                 .execute(connection)
                 .await?;
             }
-            Connection::Postgres(connection) => {
+            Inner::Postgres(connection) => {
                 // A row of its own, since other servers ask the same database.
                 let id = uuid::Uuid::new_v4().to_string();
                 sqlx::query("SET LOCAL statement_timeout = '2s'").execute(&mut *connection).await?;

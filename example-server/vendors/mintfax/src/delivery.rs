@@ -91,7 +91,7 @@ impl Delivering {
                 events::announce(&self.0.letters, transaction.connection(), &fax, Event::Sending, None)
                     .await?;
             }
-            self.commit(transaction, &fax).await?;
+            transaction.commit().await?;
         }
         Ok(Some(fax))
     }
@@ -105,16 +105,7 @@ impl Delivering {
                 events::announce(&self.0.letters, transaction.connection(), fax, Event::Sending, None)
                     .await?;
             }
-            self.commit(transaction, fax).await?;
-        }
-        Ok(())
-    }
-
-    /// Commits, and has told what there is to be told.
-    async fn commit(&self, transaction: Transaction, fax: &Fax) -> sqlx::Result<()> {
-        transaction.commit().await?;
-        if fax.webhook_url.is_some() {
-            self.0.worker.wake();
+            transaction.commit().await?;
         }
         Ok(())
     }
@@ -134,7 +125,7 @@ impl Delivering {
         let (event, next) = event(&fax, &cycle);
         events::announce(&api.letters, transaction.connection(), &fax, event, next).await?;
         settle(&mut transaction, &fax).await?;
-        self.commit(transaction, &fax).await?;
+        transaction.commit().await?;
         if fax.status.is_final() {
             api.uploads.delete(id).await;
         }

@@ -59,7 +59,7 @@ pub fn routes() -> Vec<Route<Arc<Api>>> {
         reads(routes!(identity::one), IDENTITY_READ),
         reads(routes!(identity::list), IDENTITY_READ),
         reads(routes!(identity::one_listed), IDENTITY_READ),
-        checks(routes!(sessions::create), IDENTITY_WRITE),
+        checks(routes!(sessions::create), IDENTITY_WRITE).in_transaction(),
         reads(routes!(sessions::one), IDENTITY_READ),
         checks(routes!(transactions::score), TRANSACTIONS_WRITE),
         checks(routes!(lending::assess), LENDING_WRITE),
