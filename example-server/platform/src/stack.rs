@@ -22,7 +22,7 @@ use crate::db::{Database, Records};
 use crate::route::{Access, BodySize, Route};
 use crate::state::Platform;
 use crate::vendor::{Caller, Vendor};
-use crate::{auth, bodies, config, fault, rate_limit};
+use crate::{auth, bodies, config, fault, ops, rate_limit};
 
 /// The layers of one API: by where claims are kept while a handler runs, and by the bound of bodies.
 #[derive(Debug, Clone)]
@@ -80,7 +80,7 @@ impl ApiBuilder {
         let layer = idempotency(&vendor, &self.config, &self.records, is_needed);
         self.layers.push(layer.clone());
         let accounts = Arc::new(Accounts::new(vendor, self.database.clone(), self.demo));
-        stack(routes, &accounts, &layer, &self.worker, self.large_at_a_time)
+        stack(routes, &accounts, &layer, &self.database, &self.worker, self.large_at_a_time)
     }
 
     /// Waits for the handlers whose clients went away.
@@ -204,7 +204,8 @@ fn large(usual: usize) -> usize {
 ///    API has its own;
 /// 3. **panic catch**: inside the envelope, so that a 500 has one; outside the idempotency layer, which must see the panic
 ///    to give the key free. Once more behind 5, so that the 500 of a handler has the numbers, too;
-/// 4. **auth**: an idempotency key belongs to somebody, so who it is comes first, and who is nobody costs nothing more;
+/// 4. the **refusal of a database file that was moved**, and **auth**: an idempotency key belongs to somebody, so who it is
+///    comes first, and who is nobody costs nothing more;
 /// 5. **rate limit's numbers**: outside of the record, so that a replay states the present ones;
 /// 6. the **bound of bodies**, which needs no more than their announced length; **permission**: before the record, so that
 ///    who lost it does not get the answer again either; and a place for the body, where bodies are large;
@@ -218,6 +219,7 @@ fn stack<V: Vendor>(
     routes: Vec<Route>,
     accounts: &Arc<Accounts<V>>,
     idempotency: &Idempotency,
+    database: &Database,
     worker: &WorkerHandle,
     large_at_a_time: usize,
 ) -> BuiltApi {
@@ -259,6 +261,7 @@ fn stack<V: Vendor>(
         api.layer(CatchPanicLayer::custom(panicked))
             .layer(from_fn_with_state(V::RATE_LIMIT_HEADERS, rate_limit::write_headers::<V::User>))
             .layer(from_fn_with_state(Arc::clone(accounts), auth::authenticate::<V>))
+            .layer(from_fn_with_state(database.clone(), ops::refuse_if_moved))
     };
     let enveloped = |api: Router| V::apply_envelope(api.layer(CatchPanicLayer::custom(panicked)));
     let api = api.method_not_allowed_fallback(method_not_allowed);

@@ -30,4 +30,5 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("mintfax secrets", include_str!("../../migrations/0011_mintfax_secrets.sql")),
     ("signing secrets", include_str!("../../migrations/0012_signing_secrets.sql")),
     ("no overdue", include_str!("../../migrations/0013_no_overdue.sql")),
+    ("readiness", include_str!("../../migrations/0014_readiness.sql")),
 ];
