@@ -38,7 +38,7 @@ struct Idempotency {
 enum InTransaction {
     Sqlite(IdempotencyLayer<Arc<Layered<SqliteStore>>>),
     Postgres(IdempotencyLayer<Arc<Layered<PostgresStore>>>),
-    /// The records are elsewhere, or are kept for too short a time: claims are leased.
+    /// No operation asks for it, or the records are elsewhere or kept for too short a time: claims are leased.
     Leased(IdempotencyLayer<AnyStore>),
 }
 
@@ -76,8 +76,8 @@ impl ApiBuilder {
 
     /// One API, behind its stack.
     pub fn build<V: Vendor>(&mut self, vendor: V, routes: Vec<Route>) -> BuiltApi {
-        let claims_in_transaction = routes.iter().any(|route| route.in_transaction);
-        let layer = idempotency(&vendor, &self.config, &self.records, claims_in_transaction);
+        let is_needed = routes.iter().any(|route| route.in_transaction);
+        let layer = idempotency(&vendor, &self.config, &self.records, is_needed);
         self.layers.push(layer.clone());
         let accounts = Arc::new(Accounts::new(vendor, self.database.clone(), self.demo));
         stack(routes, &accounts, &layer, &self.database, &self.worker, self.large_at_a_time)
@@ -110,7 +110,7 @@ fn idempotency<V: Vendor>(
     vendor: &V,
     config: &config::Idempotency,
     records: &Records,
-    claims_in_transaction: bool,
+    in_transaction: bool,
 ) -> Idempotency {
     let max_body_bytes = config.max_body_bytes;
     let leased = |max_bytes| match records.clone() {
@@ -118,16 +118,16 @@ fn idempotency<V: Vendor>(
         Records::Postgres(store) => settings(vendor, config, AnyStore::new(store), max_bytes).build(),
         Records::Elsewhere(store) => settings(vendor, config, store, max_bytes).build(),
     };
-    // A record must outlive the transaction that makes it. And a contract that compares no bodies cannot claim in one at all.
-    let is_possible = claims_in_transaction && config.ttl() > TRANSACTION_TIME;
+    // A record must outlive the transaction that makes it.
+    let is_kept = in_transaction && config.ttl() > TRANSACTION_TIME;
     let in_transaction = match records.clone() {
-        Records::Sqlite(store) if is_possible => InTransaction::Sqlite(
+        Records::Sqlite(store) if is_kept => InTransaction::Sqlite(
             settings(vendor, config, store, max_body_bytes)
                 .claim_in_transaction()
                 .transaction_time(TRANSACTION_TIME)
                 .build(),
         ),
-        Records::Postgres(store) if is_possible => InTransaction::Postgres(
+        Records::Postgres(store) if is_kept => InTransaction::Postgres(
             settings(vendor, config, store, max_body_bytes)
                 .claim_in_transaction()
                 .transaction_time(TRANSACTION_TIME)

@@ -306,3 +306,20 @@ impl http_body::Body for StallingBody {
         std::task::Poll::Pending
     }
 }
+
+#[tokio::test]
+async fn every_api_opens_and_is_built_on_either_database() {
+    for url in ["sqlite::memory:".to_owned(), private_postgres::shared_database()] {
+        let config = load("").unwrap();
+        let database = Database::open(&url).await.unwrap();
+        let sealer = Arc::new(Sealer::new(None, None).unwrap());
+        let platform = Platform::new(database, Storage::Memory, sealer, 1, true);
+        let mut builder = ApiBuilder::new(config.idempotency, &config.limits, &platform);
+        for open in config.apis {
+            let api = open(&platform).unwrap();
+            api.check_secrets().await.unwrap();
+            let _ = api.build(&mut builder);
+        }
+        builder.shutdown().await;
+    }
+}
