@@ -6,7 +6,7 @@
 //! | `state` | [`Platform`]: what the APIs share |
 //! | `stack`, `route` | the middleware before the operations of an API; one operation |
 //! | `account`, `api_key`, `accounts`, `keys`, `auth`, `owner` | who calls |
-//! | `bucket`, `rate_limit`, `rate_limit_headers`, `bodies` | how often, and how much at a time |
+//! | `bucket`, `rate_limit`, `rate_limit_headers`, `bodies`, `places` | how often, and how much at a time |
 //! | `frame` | the envelope around every response |
 //! | `openapi` | the descriptions of the APIs, made of the routes |
 //! | `db` | SQLite or PostgreSQL, one SQL text for both |
@@ -36,7 +36,6 @@ pub mod etag;
 pub mod fault;
 pub mod frame;
 pub mod hex;
-pub mod in_flight;
 pub mod json;
 pub mod keys;
 pub mod language;
@@ -44,6 +43,7 @@ pub mod openapi;
 pub mod ops;
 pub mod outbound;
 pub mod owner;
+pub mod places;
 pub mod rate_limit;
 pub mod rate_limit_headers;
 pub mod route;

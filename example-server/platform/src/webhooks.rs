@@ -30,8 +30,8 @@ use crate::clock;
 use crate::config;
 use crate::cycles::Cycles;
 use crate::db::{Connection, Database};
-use crate::in_flight::InFlight;
 use crate::outbound::{Outbound, Rules};
+use crate::places::Places;
 use crate::seal::{SealError, Sealer};
 use crate::state::Platform;
 use crate::worker::Handlers;
@@ -53,7 +53,7 @@ pub struct Webhooks {
     auto_disable_after: u32,
     /// The most endpoints of one account.
     pub max_endpoints: u32,
-    pub in_flight: Arc<InFlight>,
+    pub places: Arc<Places<String>>,
     /// How the API signs.
     headers: Headers,
 }
@@ -96,7 +96,7 @@ impl Webhooks {
             timeout: config.timeout(),
             auto_disable_after: config.auto_disable_after.get(),
             max_endpoints: config.max_endpoints,
-            in_flight: Arc::clone(&platform.deliveries),
+            places: Arc::clone(&platform.deliveries),
             headers,
         })
     }

@@ -18,14 +18,14 @@ use super::post::post;
 use super::secrets::{DemoSecret, SecretError, Secrets};
 use crate::cycles::Cycles;
 use crate::db::{Connection, Database};
-use crate::in_flight::InFlight;
 use crate::outbound::Outbound;
 use crate::owner::Owner;
+use crate::places::Places;
 use crate::state::Platform;
 use crate::worker::Handlers;
 use crate::{clock, fault};
 
-/// When a try is made to somebody whose other letters are under way.
+/// When a try is made for an account that has its hands full.
 const BUSY: Duration = Duration::from_secs(1);
 /// When one is made that cannot be signed, which takes somebody to mend.
 const UNSIGNED: Duration = Duration::from_mins(1);
@@ -40,7 +40,7 @@ pub struct Letters {
     /// Who may be told.
     pub outbound: Outbound,
     secrets: Secrets,
-    in_flight: Arc<InFlight>,
+    places: Arc<Places<String>>,
     manner: Manner,
 }
 
@@ -69,7 +69,7 @@ impl Letters {
             cycles: platform.cycles.clone(),
             outbound: platform.outbound()?,
             secrets: Secrets::new(Arc::clone(&platform.sealer), demo),
-            in_flight: Arc::clone(&platform.deliveries),
+            places: Arc::clone(&platform.deliveries),
             manner,
         })
     }
@@ -125,14 +125,13 @@ struct Sending(Arc<Letters>);
 #[async_trait]
 impl Handler for Sending {
     async fn attempt(&self, attempt: Attempt) -> Done {
-        let Letters { database, outbound, secrets, in_flight, manner, .. } = &*self.0;
+        let Letters { database, outbound, secrets, places, manner, .. } = &*self.0;
         let CycleKey { namespace, subject: id } = &attempt.cycle().key;
         let Some((owner, letter)) = read(&attempt) else {
             tracing::error!(namespace, id, "a letter cannot be read, and is given up");
             return report(Verdict::Permanent);
         };
-        let who = format!("{namespace} {} {}", owner.environment.as_str(), owner.account);
-        let Some(_place) = in_flight.enter(&who) else {
+        let Some(_place) = places.enter(&owner.account) else {
             return Done::Deferred { retry_in: BUSY };
         };
         let secret = match secrets.of(database, &owner).await {

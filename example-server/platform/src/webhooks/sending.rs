@@ -13,7 +13,7 @@ use crate::db::Connection;
 use crate::worker::Recording;
 use crate::{clock, fault};
 
-/// When one to an endpoint that has its hands full is made.
+/// When one is made whose account has its hands full.
 const BUSY: Duration = Duration::from_secs(1);
 /// When one is made whose secret cannot be opened, which takes somebody to mend.
 const SEALED: Duration = Duration::from_mins(1);
@@ -33,14 +33,15 @@ impl Recording for Sending {
         let Some(id) = attempt.cycle().key.subject.parse().ok().map(DeliveryId) else {
             return Ok(Done::Report(report(Verdict::Permanent)));
         };
+        // The tenant is the account: by endpoint, whoever has many of them would get more.
+        let Some(_place) = self.0.places.enter(&attempt.cycle().tenant) else {
+            return Ok(Done::Deferred { retry_in: BUSY });
+        };
         let mut reader = self.0.database.read().await?;
         let due = deliveries::due(reader.connection(), id).await?;
         drop(reader);
         // Gone with its endpoint, or not to be sent any more.
         let Some(due) = due else { return self.give_up(attempt, id).await };
-        let Some(_place) = self.0.in_flight.enter(&due.endpoint) else {
-            return Ok(Done::Deferred { retry_in: BUSY });
-        };
         let secret = match self.0.secret(&due.endpoint, &due.secret) {
             Ok(secret) => secret,
             Err(fault) => {
