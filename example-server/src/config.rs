@@ -94,6 +94,7 @@ pub(crate) mod tests {
             "[veriko.queue]\nexpires_seconds = 0",
             "[veriko.ocr]\nconcurrency = 0",
             "[limits]\nlarge_bodies = 0",
+            "[limits]\nconnections_per_peer = 0",
             "[veriko.ocr]\nkeep_days = 0",
             "[txcloud]\nrate_per_minute = 0",
             "[txcloud]\nsession_seconds = 0",

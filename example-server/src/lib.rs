@@ -134,7 +134,13 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     let worker =
         worker::worker(&platform.cycles, platform.worker.clone(), handlers, &config.scheduler, to_end);
     let readiness = ops::Readiness::new(database.clone(), worker.handle());
-    let router = router::router(ops::routes(metrics, readiness).merge(openapi::routes(&documents())), built);
+    let (health, metrics) = (ops::health_routes(readiness), ops::metrics_routes(metrics));
+    let public = health.clone().merge(metrics).merge(openapi::routes(&documents()));
+    let service = server::Service {
+        router: router::router(public, built),
+        reserve: health.fallback(async || server::too_many_connections()),
+        connections_per_peer: config.limits.connections_per_peer,
+    };
     let signals = Signals::listen()?;
     let listener = listen(options).await?;
 
@@ -145,7 +151,7 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     for api in apis {
         maintenance.spawn(async move { api.run_maintenance().await });
     }
-    let (connections, requests) = server::serve(listener, router, signals).await;
+    let (connections, requests) = server::serve(listener, service, signals).await;
     tracing::info!("stopped accepting, finishing what runs");
     stopping.cancel();
     maintenance.abort_all();

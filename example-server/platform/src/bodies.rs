@@ -1,56 +1,180 @@
 //! How much of request bodies is taken in, before anybody reads them. What is refused here is answered with a bare status: each
 //! API's frame puts it into its own words.
 
+mod paced;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
-use http::{StatusCode, header};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use http::{HeaderMap, StatusCode, header};
 use tokio::time::timeout;
+
+pub use self::paced::{TooSlow, pace};
+use crate::places::{self, Places};
+use crate::route::BodySize;
+use crate::vendor::Caller;
 
 /// Refuses a body that says it is too large before any of it is read. (Of one that does not say, the reading ends at the
 /// bound.)
 pub async fn bound(State(max_bytes): State<usize>, request: Request, next: Next) -> Response {
-    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    let too_large =
-        length.and_then(|length| length.parse::<u64>().ok()).is_some_and(|bytes| bytes > max_bytes as u64);
+    let too_large = announced(request.headers()).is_some_and(|bytes| bytes > max_bytes as u64);
     if too_large { StatusCode::PAYLOAD_TOO_LARGE.into_response() } else { next.run(request).await }
 }
 
-/// Room for one large body, for as long as this lives.
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Room for the bodies of one API. An account has a quarter of it.
+#[derive(Debug, Clone)]
+pub struct Room {
+    /// For bodies that are held, in bytes.
+    bytes: Arc<Places<String>>,
+    /// For large ones, by their number.
+    large: Arc<Places<String>>,
+    /// For those that are looked at as they come.
+    streamed: Arc<Places<String>>,
+}
+
+impl Room {
+    /// For so many large bodies.
+    pub fn new(large_bodies: usize) -> Self {
+        let large_bodies = large_bodies as u64;
+        // An account's quarter holds a large body, however few there may be.
+        let bytes = 2 * large_bodies.max(4) * BodySize::LARGE as u64;
+        Self {
+            bytes: Places::quartered(bytes),
+            large: Places::quartered(large_bodies),
+            streamed: Places::quartered(STREAMED_FOR_A_LARGE_ONE * large_bodies),
+        }
+    }
+
+    /// Takes room for the body of this account's request, as soon as there is some.
+    async fn take(&self, account: &String, body: Admission, announced: Option<u64>) -> Place {
+        let bytes = match body.size {
+            BodySize::Streamed(_) => STREAMED_BYTES,
+            BodySize::Usual | BodySize::Large => announced.unwrap_or(body.max_bytes as u64),
+        };
+        let counted = match body.size {
+            BodySize::Usual => None,
+            BodySize::Large => Some(self.large.wait_with(account, 1).await),
+            BodySize::Streamed(_) => Some(self.streamed.wait_with(account, 1).await),
+        };
+        let sized = self.bytes.wait_with(account, bytes).await;
+        Place { _held: Arc::new((counted, sized)) }
+    }
+}
+
+/// What is admitted to a route.
+#[derive(Debug, Clone, Copy)]
+pub struct Admission {
+    pub size: BodySize,
+    /// The bound of the route.
+    pub max_bytes: usize,
+}
+
+/// Room for one body, for as long as this lives.
 #[derive(Debug, Clone)]
 pub struct Place {
-    _permit: Arc<OwnedSemaphorePermit>,
+    _held: Arc<(Option<places::Place<String>>, places::Place<String>)>,
 }
 
 /// Why there is a bare 503: no [`Place`] became free. It stands in the extensions of the answer.
 #[derive(Debug, Clone, Copy)]
 pub struct NoPlace;
 
-/// Lets in as many requests with large bodies as there are places; another one waits, before any of its body is read.
-pub async fn admit(State(places): State<Arc<Semaphore>>, mut request: Request, next: Next) -> Response {
-    let Ok(Ok(permit)) = timeout(PATIENCE, places.acquire_owned()).await else {
+/// Lets in requests for whose bodies there is room. Others wait, before any of the body is read: for the account's own
+/// requests to end, or, where all accounts together have filled the room, for anybody's.
+pub async fn admit<U: Caller>(
+    State((room, admission)): State<(Room, Admission)>,
+    Extension(user): Extension<U>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let announced = announced(request.headers());
+    if announced == Some(0) && admission.size == BodySize::Usual {
+        return next.run(request).await;
+    }
+    let taken = room.take(user.account(), admission, announced);
+    let Ok(place) = timeout(PATIENCE, taken).await else {
         let mut refusal = (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response();
         refusal.extensions_mut().insert(NoPlace);
         return refusal;
     };
     // It goes with the request, also where that goes on without its client.
-    request.extensions_mut().insert(Place { _permit: Arc::new(permit) });
-    next.run(request).await
+    request.extensions_mut().insert(place.clone());
+    let response = next.run(request).await;
+    drop(place);
+    response
 }
 
 /// How long a request waits for room for its body.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How many bodies that are not held take the room of one that is.
+const STREAMED_FOR_A_LARGE_ONE: u64 = 8;
+/// What is held of a body that is looked at as it comes.
+const STREAMED_BYTES: u64 = 64 * 1024;
 
 impl<S: Send + Sync> FromRequestParts<S> for Place {
     type Rejection = StatusCode;
 
-    /// The route is one without large bodies: a fault of ours.
+    /// The route is one without bodies: a fault of ours.
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
         parts.extensions.remove().ok_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn usual() -> Admission {
+        Admission { size: BodySize::Usual, max_bytes: 256 * 1024 }
+    }
+
+    fn large() -> Admission {
+        Admission { size: BodySize::Large, max_bytes: BodySize::LARGE }
+    }
+
+    /// How many such bodies of one account find room.
+    fn many(room: &Room, account: &str, admission: Admission, announced: Option<u64>) -> Vec<Place> {
+        let account = account.to_owned();
+        std::iter::from_fn(|| room.take(&account, admission, announced).now_or_never()).collect()
+    }
+
+    #[test]
+    fn large_bodies_of_one_account_leave_room_for_those_of_another() {
+        let room = Room::new(8);
+        let first = many(&room, "one", large(), None);
+        let second = many(&room, "other", large(), None);
+        assert_eq!((first.len(), second.len()), (2, 2));
+        drop(first);
+        assert_eq!(many(&room, "one", large(), None).len(), 2);
+        assert_eq!(many(&Room::new(1), "one", large(), None).len(), 1, "there is always room for one");
+    }
+
+    #[test]
+    fn usual_bodies_are_counted_by_their_bytes() {
+        let room = Room::new(8);
+        let announced = many(&room, "one", usual(), Some(128 * 1024));
+        let unknown = many(&room, "other", usual(), None);
+        assert_eq!(announced.len(), 2 * unknown.len(), "who does not say takes the most");
+        assert!(!many(&room, "third", large(), None).is_empty());
+    }
+
+    #[test]
+    fn uploads_of_one_account_leave_room_for_those_of_another() {
+        let room = Room::new(8);
+        let streamed = Admission { size: BodySize::Streamed(1), max_bytes: 1 };
+        let first = many(&room, "one", streamed, None);
+        let second = many(&room, "other", streamed, None);
+        assert_eq!((first.len(), second.len()), (16, 16));
     }
 }

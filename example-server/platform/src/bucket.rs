@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use governor::clock::{Clock, MonotonicClock};
-use governor::middleware::StateInformationMiddleware;
+use governor::middleware::{NoOpMiddleware, StateInformationMiddleware};
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
@@ -14,7 +14,12 @@ use governor::{Quota, RateLimiter};
 pub struct Bucket<C: Clock = MonotonicClock> {
     quota: Quota,
     limiter: RateLimiter<CheckMode, PeekableState, C, StateInformationMiddleware>,
+    /// Of requests of any kind.
+    arrivals: RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<C::Instant>>,
 }
+
+const ARRIVALS_FOR_A_REQUEST: NonZeroU32 = NonZeroU32::new(10).unwrap();
+const LEAST_ARRIVALS: NonZeroU32 = NonZeroU32::new(600).unwrap();
 
 /// What a bucket holds at one moment.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,10 +39,15 @@ impl Bucket {
     }
 }
 
-impl<C: Clock> Bucket<C> {
+impl<C: Clock + Clone> Bucket<C> {
     fn with_clock(limit: NonZeroU32, clock: C) -> Self {
         let quota = Quota::per_minute(limit);
-        Self { quota, limiter: RateLimiter::new(quota, PeekableState::default(), clock) }
+        let arrivals = limit.saturating_mul(ARRIVALS_FOR_A_REQUEST).max(LEAST_ARRIVALS);
+        Self {
+            quota,
+            limiter: RateLimiter::new(quota, PeekableState::default(), clock.clone()),
+            arrivals: RateLimiter::direct_with_clock(Quota::per_minute(arrivals), clock),
+        }
     }
 
     /// How many requests a full bucket holds, and gets in a minute.
@@ -54,6 +64,15 @@ impl<C: Clock> Bucket<C> {
             Ok(_) => Ok(()),
             Err(not_until) => Err(not_until.wait_time_from(self.limiter.clock().now())),
         }
+    }
+
+    /// Counts a request of any kind: one that will be replayed or refused as well, and so costs something to look at. There
+    /// can be ten times as many of them as the bucket holds, and at least 600 a minute.
+    ///
+    /// # Errors
+    /// There were too many. The error is the time until there can be one.
+    pub fn try_arrive(&self) -> Result<(), Duration> {
+        self.arrivals.check().map_err(|until| until.wait_time_from(self.arrivals.clock().now()))
     }
 
     /// Returns what is left, and takes nothing.
@@ -144,6 +163,20 @@ mod tests {
         bucket.try_acquire().unwrap();
         clock.advance(Duration::from_mins(10));
         assert_eq!(bucket.snapshot().remaining, 6);
+    }
+
+    #[test]
+    fn requests_of_any_kind_are_counted_apart_and_there_can_be_many() {
+        for (limit, arrivals) in [(6, 600), (600, 6000)] {
+            let (bucket, clock) = bucket(limit);
+            for _ in 0..arrivals {
+                bucket.try_arrive().unwrap();
+            }
+            assert!(bucket.try_arrive().is_err());
+            assert_eq!(bucket.snapshot().remaining, limit);
+            clock.advance(Duration::from_secs(1));
+            bucket.try_arrive().unwrap();
+        }
     }
 
     #[test]

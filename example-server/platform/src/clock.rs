@@ -31,6 +31,12 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// The monotonic clock that timers go by, which tests pause.
+#[allow(clippy::disallowed_methods)]
+pub fn timers() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
 /// Seconds, rounded up, as `Retry-After` wants them.
 pub fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)

@@ -113,6 +113,8 @@ pub struct Scheduler {
 pub struct Limits {
     /// Requests with large bodies at a time, of each API.
     pub large_bodies: NonZeroUsize,
+    /// Connections of a peer at a time.
+    pub connections_per_peer: NonZeroU64,
 }
 
 impl Idempotency {

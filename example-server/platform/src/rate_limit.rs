@@ -6,6 +6,11 @@
 //! The check and the headers are two middlewares on purpose. [`enforce`] stands inside the idempotency layer, so a replay
 //! spends nothing. [`write_headers`] stands outside, so a replay still says how much is left now, and no record ever
 //! holds old numbers.
+//!
+//! What spends nothing still costs something. So [`arrive`] stands before everything that is shared, and counts requests of
+//! any kind in a bucket of their own, which holds many more.
+
+use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::{Request, State};
@@ -21,13 +26,23 @@ use crate::vendor::Caller;
 pub async fn enforce<U: Caller>(Extension(user): Extension<U>, request: Request, next: Next) -> Response {
     match user.bucket().try_acquire() {
         Ok(()) => next.run(request).await,
-        // Bare: each API's envelope puts it into its own words.
-        Err(wait) => {
-            let seconds = clock::whole_seconds(wait).max(1);
-            (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, HeaderValue::from(seconds))])
-                .into_response()
-        }
+        Err(wait) => come_back_in(wait),
     }
+}
+
+/// Lets the request through if there were not many more of any kind than can be answered, or answers 429: before a place is
+/// taken for its body, or a row is written for its key.
+pub async fn arrive<U: Caller>(Extension(user): Extension<U>, request: Request, next: Next) -> Response {
+    match user.bucket().try_arrive() {
+        Ok(()) => next.run(request).await,
+        Err(wait) => come_back_in(wait),
+    }
+}
+
+/// Bare: each API's envelope puts it into its own words.
+fn come_back_in(wait: Duration) -> Response {
+    let seconds = clock::whole_seconds(wait).max(1);
+    (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, HeaderValue::from(seconds))]).into_response()
 }
 
 /// Writes the `X-RateLimit-*` headers for the caller's bucket.

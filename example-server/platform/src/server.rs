@@ -1,35 +1,58 @@
 //! Connections, from the socket to the router, and the way down.
 
+mod peer;
+mod stream;
+
 use std::error::Error;
 use std::io;
-use std::sync::Arc;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
-use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutError};
 
-/// Connections at one time. More wait in the kernel's queue. Below the usual 1,024 open files of a process.
-const MAX_CONNECTIONS: usize = 960;
+use self::peer::Peer;
+use self::stream::Stream;
+use crate::bodies::{TooSlow, pace};
+use crate::places::{Place, Places};
+
+/// Connections at one time. With those in reserve, below the usual 1,024 open files of a process.
+const MAX_CONNECTIONS: u64 = 928;
+/// Connections beyond them, of which a peer gets a quarter: for the moment it takes to answer a question about health, or
+/// to say that there are too many.
+const RESERVE: u64 = 32;
+/// How long a connection of the reserve lasts.
+const RESERVE_TIME: Duration = Duration::from_secs(5);
 /// For the head of a request, and so for how long a connection may idle between two.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between two pieces of a body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 /// What the head of a request may take, and the buffer a connection may hold.
 const HEAD_BYTES: usize = 64 * 1024;
 /// For the last answers to be written, when the server stops.
 const TO_WRITE: Duration = Duration::from_secs(1);
 /// After a failed accept (out of files, mostly): trying at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What is served.
+#[derive(Debug)]
+pub struct Service {
+    /// To whoever has a place.
+    pub router: Router,
+    /// To whoever has none: there are too many connections, or too many of that peer.
+    pub reserve: Router,
+    /// How many connections a peer may have: one IPv4 address, or one /64 of IPv6.
+    pub connections_per_peer: NonZeroU64,
+}
 
 /// Serves until a signal comes. What is returned has the connections that are still open then, and the requests that still
 /// run, for [`finish`].
@@ -40,7 +63,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Dropped, it accepts no more; open connections go on.
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
+    Service { router, reserve, connections_per_peer }: Service,
     mut signals: Signals,
 ) -> (GracefulShutdown, TaskTracker) {
     let requests = TaskTracker::new();
@@ -53,34 +76,44 @@ pub async fn serve(
             response
         }
     });
-    let service =
-        TowerToHyperService::new(router.layer(counted).layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT)));
+    let service = TowerToHyperService::new(router.layer(counted).layer(from_fn(pace)));
+    let reserve = TowerToHyperService::new(reserve);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES);
+    // A place of the reserve is for one request.
+    let mut once = http.clone();
+    once.keep_alive(false);
     let graceful = GracefulShutdown::new();
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Places::new(MAX_CONNECTIONS, connections_per_peer.get());
+    let reserved = Places::quartered(RESERVE);
 
     loop {
         let accepted = tokio::select! {
             () = signals.recv() => break,
-            accepted = accept(&listener, &slots) => accepted,
+            accepted = listener.accept() => accepted,
         };
-        let (stream, slot) = match accepted {
-            Ok(accepted) => accepted,
+        let (stream, peer) = match accepted {
+            Ok((stream, address)) => (stream, Peer::of(address.ip())),
             Err(fault) => {
                 tracing::warn!(%fault, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service.clone()));
-        tokio::spawn(async move {
-            // A client that went away, or did not speak HTTP: nothing to do, and nothing an operator could do.
-            if let Err(fault) = connection.await {
-                tracing::debug!(%fault, "connection ended early");
-            }
-            drop(slot);
-        });
+        // Answers are small and written whole; waiting to fill a packet would only delay them.
+        if let Err(fault) = stream.set_nodelay(true) {
+            tracing::debug!(%fault, "connection ended early");
+            continue;
+        }
+        let stream = TokioIo::new(Stream::new(stream));
+        if let Some(place) = places.enter(&peer) {
+            let connection = graceful.watch(http.serve_connection(stream, service.clone()));
+            tokio::spawn(run(connection, place));
+        } else if let Some(place) = reserved.enter(&peer) {
+            let connection = once.serve_connection(stream, reserve.clone());
+            tokio::spawn(run(async { timeout(RESERVE_TIME, connection).await.unwrap_or(Ok(())) }, place));
+        }
+        // Whoever has no place there either is hung up on.
     }
     (graceful, requests)
 }
@@ -109,7 +142,7 @@ pub async fn finish(connections: GracefulShutdown, requests: TaskTracker) {
 pub fn is_body_timeout(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if error.is::<TimeoutError>() {
+        if error.is::<TooSlow>() {
             return true;
         }
         cause = error.source();
@@ -117,19 +150,19 @@ pub fn is_body_timeout(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// A connection and the slot it takes.
-///
-/// # Cancel safety
-/// Dropped, no connection is lost: it is the last thing awaited.
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let slot = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    // Answers are small and written whole; waiting to fill a packet would only delay them.
-    stream.set_nodelay(true)?;
-    Ok((stream, slot))
+/// Carries a connection to its end, and keeps its place until then.
+async fn run(connection: impl Future<Output = hyper::Result<()>>, place: Place<Peer>) {
+    // A client that went away, or did not speak HTTP: nothing to do, and nothing an operator could do.
+    if let Err(fault) = connection.await {
+        tracing::debug!(%fault, "connection ended early");
+    }
+    drop(place);
+}
+
+/// Says that there are too many connections, whatever is asked for.
+pub fn too_many_connections() -> Response {
+    let again = [(header::RETRY_AFTER, "1")];
+    (StatusCode::SERVICE_UNAVAILABLE, again, "too many connections\n").into_response()
 }
 
 /// SIGTERM and SIGINT.
@@ -159,28 +192,87 @@ impl Signals {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use http::StatusCode;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::task::JoinHandle;
 
     use super::*;
 
-    /// Sends this on a connection and reads what comes until the server closes it. Time is paused: it jumps to the next
-    /// time-out whenever nothing else can happen.
-    async fn answer_to(sent: &str) -> String {
+    /// A server that lets one peer have so many connections, and where it is.
+    async fn start(connections_per_peer: u64) -> (JoinHandle<()>, std::net::SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().fallback(async |body: Result<Bytes, _>| match body {
             Ok(_) => StatusCode::OK,
             Err(_) => StatusCode::REQUEST_TIMEOUT,
         });
-        let server = tokio::spawn(serve(listener, router, Signals::listen().unwrap()));
+        let reserve = Router::new().fallback(async || too_many_connections());
+        let connections_per_peer = NonZeroU64::new(connections_per_peer).unwrap();
+        let service = Service { router, reserve, connections_per_peer };
+        let server = serve(listener, service, Signals::listen().unwrap());
+        (tokio::spawn(async move { drop(server.await) }), address)
+    }
+
+    /// Sends this on a connection and reads what comes until the server closes it. Time is paused: it jumps to the next
+    /// time-out whenever nothing else can happen.
+    async fn answer_to(sent: &str) -> String {
+        let (server, address) = start(1).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(sent.as_bytes()).await.unwrap();
         let mut answer = String::new();
         let read = stream.read_to_string(&mut answer);
-        tokio::time::timeout(Duration::from_mins(5), read).await.expect("it is closed at some time").unwrap();
+        timeout(Duration::from_mins(5), read).await.expect("it is closed at some time").unwrap();
         server.abort();
         answer
+    }
+
+    /// The first bytes of an answer, with the connection they came on.
+    async fn ask(address: std::net::SocketAddr) -> (TcpStream, String) {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+        let mut answer = [0; 12];
+        let read = stream.read_exact(&mut answer).await.map_or(0, |read| read);
+        (stream, String::from_utf8_lossy(&answer[..read]).into_owned())
+    }
+
+    #[tokio::test]
+    async fn a_peer_with_too_many_connections_is_told_so_and_others_are_served() {
+        let (server, address) = start(4).await;
+        let mut held = Vec::new();
+        for expected in ["HTTP/1.1 200"; 4].into_iter().chain(["HTTP/1.1 503"; 3]) {
+            let (stream, answer) = ask(address).await;
+            assert_eq!(answer, expected);
+            held.push(stream);
+        }
+        let other = tokio::net::TcpSocket::new_v4().unwrap();
+        other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        let mut other = other.connect(address).await.unwrap();
+        other.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+        let mut answer = [0; 12];
+        other.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+
+        drop(held);
+        while ask(address).await.1 != "HTTP/1.1 200" {}
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn a_connection_of_the_reserve_that_asks_nothing_takes_its_place_for_a_moment_only() {
+        let (server, address) = start(1).await;
+        let (_held, answer) = ask(address).await;
+        assert_eq!(answer, "HTTP/1.1 200");
+        // A quarter of the reserve is all that one peer gets.
+        let mut silent = Vec::new();
+        for _ in 0..RESERVE / 4 {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        assert_eq!(ask(address).await.1, "", "it is hung up on");
+        tokio::time::pause();
+        tokio::time::advance(RESERVE_TIME).await;
+        tokio::time::resume();
+        while ask(address).await.1 != "HTTP/1.1 503" {}
+        server.abort();
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,10 +14,10 @@ use idempotency_layer::{
     AnyStore, Builder, IdempotencyLayer, Layered, PostgresStore, Scoped, SqliteStore, Store,
 };
 use retry_scheduler::WorkerHandle;
-use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::accounts::Accounts;
+use crate::bodies::{Admission, Room};
 use crate::db::{Database, Records};
 use crate::route::{Access, BodySize, Route};
 use crate::state::Platform;
@@ -206,9 +206,10 @@ fn large(usual: usize) -> usize {
 ///    to give the key free. Once more behind 5, so that the 500 of a handler has the numbers, too;
 /// 4. the **refusal of a database file that was moved**, and **auth**: an idempotency key belongs to somebody, so who it is
 ///    comes first, and who is nobody costs nothing more;
-/// 5. **rate limit's numbers**: outside of the record, so that a replay states the present ones;
+/// 5. **rate limit's numbers**: outside of the record, so that a replay states the present ones; and the **limit of requests
+///    of any kind**, so that who is far beyond its rate takes no place and writes no row;
 /// 6. the **bound of bodies**, which needs no more than their announced length; **permission**: before the record, so that
-///    who lost it does not get the answer again either; and a place for the body, where bodies are large;
+///    who lost it does not get the answer again either; and **room for the body**, of which an account has its part;
 /// 7. **idempotency**: a replay ends here;
 /// 8. **rate limit**: inside, so that a replay spends nothing;
 /// 9. the **handler**, whose rows the idempotency layer commits together with the record.
@@ -223,7 +224,7 @@ fn stack<V: Vendor>(
     worker: &WorkerHandle,
     large_at_a_time: usize,
 ) -> BuiltApi {
-    let places = Arc::new(Semaphore::new(large_at_a_time));
+    let room = Room::new(large_at_a_time);
     let (mut public, mut api) = (Router::new(), Router::new());
     for mut route in routes {
         if route.access == Access::Public {
@@ -237,10 +238,8 @@ fn stack<V: Vendor>(
         if route.idempotent {
             route.handler = route.handler.route_layer(from_fn(fault::after_commit));
         }
-        if route.body == BodySize::Large {
-            let places = Arc::clone(&places);
-            route.handler = route.handler.route_layer(from_fn_with_state(places, bodies::admit));
-        }
+        let admission = (room.clone(), Admission { size: route.body, max_bytes });
+        route.handler = route.handler.route_layer(from_fn_with_state(admission, bodies::admit::<V::User>));
         if let Access::Permission(permission) = route.access {
             route.handler =
                 route.handler.route_layer(from_fn_with_state(permission, auth::require::<V::User>));
@@ -259,6 +258,7 @@ fn stack<V: Vendor>(
     }
     let behind = |api: Router| {
         api.layer(CatchPanicLayer::custom(panicked))
+            .layer(from_fn(rate_limit::arrive::<V::User>))
             .layer(from_fn_with_state(V::RATE_LIMIT_HEADERS, rate_limit::write_headers::<V::User>))
             .layer(from_fn_with_state(Arc::clone(accounts), auth::authenticate::<V>))
             .layer(from_fn_with_state(database.clone(), ops::refuse_if_moved))

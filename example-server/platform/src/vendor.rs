@@ -50,6 +50,8 @@ pub trait Vendor: std::fmt::Debug + Clone + Send + Sync + 'static {
 pub trait Caller: Clone + Send + Sync + 'static {
     /// The scope of its idempotency keys. No two callers of any API share one.
     fn scope(&self) -> Scope;
+    /// The name of its account, whichever key it came with.
+    fn account(&self) -> &String;
     /// The bucket of the key it came with.
     fn bucket(&self) -> &Bucket;
     /// Whether its key has this permission.

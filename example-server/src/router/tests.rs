@@ -282,12 +282,12 @@ async fn a_handler_that_never_ends_never_gives_its_key_away() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_stalls_under_a_key_is_408_and_leaves_the_key_free() {
-    let server = Server::of(async |_: bytes::Bytes| "done", None);
-    let stalled = tower_http::timeout::TimeoutBody::new(Duration::from_secs(15), StallingBody);
+    let mut server = Server::of(async |_: bytes::Bytes| "done", None);
+    server.router = server.router.layer(from_fn(platform::bodies::pace));
     let request = Request::put("/v1/it")
         .header("authorization", format!("Bearer mxcep_{}", "1".repeat(64)))
         .header("idempotency-key", "the-key");
-    let answer = server.send(request.body(Body::new(stalled)).unwrap()).await;
+    let answer = server.send(request.body(Body::new(StallingBody)).unwrap()).await;
     assert_eq!((answer.status(), answer.code()), (408, "request_timeout"));
     assert_eq!(server.put('1', &[]).await.status(), 200);
 }

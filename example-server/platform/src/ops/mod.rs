@@ -23,8 +23,8 @@ pub use output::{report_error, write_line};
 pub use readiness::Readiness;
 pub use signals::survive_file_size_limit;
 
-/// `/healthz`, `/readyz` and `/metrics`, for whoever can reach the port.
-pub fn routes(metrics: PrometheusHandle, readiness: Readiness) -> Router {
+/// `/healthz` and `/readyz`, for whoever can reach the port.
+pub fn health_routes(readiness: Readiness) -> Router {
     Router::new()
         .route("/healthz", get(async || "alive\n"))
         .route(
@@ -34,12 +34,16 @@ pub fn routes(metrics: PrometheusHandle, readiness: Readiness) -> Router {
                 Some(reason) => not_ready(reason),
             }),
         )
-        .route(
-            "/metrics",
-            get(async move || {
-                ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
-            }),
-        )
+}
+
+/// `/metrics`.
+pub fn metrics_routes(metrics: PrometheusHandle) -> Router {
+    Router::new().route(
+        "/metrics",
+        get(async move || {
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
+        }),
+    )
 }
 
 /// JSON, which no envelope is put around.

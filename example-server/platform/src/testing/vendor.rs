@@ -44,6 +44,10 @@ impl Caller for User {
         Scope::of(Acme::NAME).and(&self.owner.account)
     }
 
+    fn account(&self) -> &String {
+        &self.owner.account
+    }
+
     fn bucket(&self) -> &Bucket {
         &self.bucket
     }

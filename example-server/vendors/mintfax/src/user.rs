@@ -38,6 +38,10 @@ impl Caller for User {
         Scope::of(Mintfax::NAME).and(&self.owner.account).and(self.owner.environment.as_str())
     }
 
+    fn account(&self) -> &String {
+        &self.owner.account
+    }
+
     fn bucket(&self) -> &Bucket {
         &self.bucket
     }

@@ -76,6 +76,10 @@ impl Caller for User {
         Scope::of(Txcloud::NAME).and(&self.holder.key_hash)
     }
 
+    fn account(&self) -> &String {
+        &self.holder.account
+    }
+
     fn bucket(&self) -> &Bucket {
         &self.bucket
     }

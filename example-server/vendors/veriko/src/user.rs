@@ -92,6 +92,10 @@ impl Caller for User {
         Scope::of(Veriko::NAME).and(self.id())
     }
 
+    fn account(&self) -> &String {
+        &self.holder.account
+    }
+
     fn bucket(&self) -> &Bucket {
         &self.bucket
     }
