@@ -135,10 +135,19 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
         worker::worker(&platform.cycles, platform.worker.clone(), handlers, &config.scheduler, to_end);
     let readiness = ops::Readiness::new(database.clone(), worker.handle());
     let (health, metrics) = (ops::health_routes(readiness), ops::metrics_routes(metrics));
-    let public = health.clone().merge(metrics).merge(openapi::routes(&documents()));
+    let mut public = health.clone().merge(openapi::routes(&documents()));
+    let mut admin = None;
+    match options.admin_listen {
+        Some(address) => {
+            let listener = bind(address).await?;
+            tracing::info!(address = %listener.local_addr()?, "listening for operators");
+            admin = Some((listener, health.clone().merge(metrics)));
+        }
+        None => public = public.merge(metrics),
+    }
     let service = server::Service {
         router: router::router(public, built),
-        reserve: health.fallback(async || server::too_many_connections()),
+        reserve: health.clone().fallback(async || server::too_many_connections()),
         connections_per_peer: config.limits.connections_per_peer,
     };
     let signals = Signals::listen()?;
@@ -148,6 +157,12 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     let working = tokio::spawn(worker.run(stopping.clone()));
     let mut maintenance = JoinSet::new();
     maintenance.spawn(ops::keep_database(database.clone()));
+    if let Some((listener, router)) = admin {
+        let reserve = health.fallback(async || server::too_many_connections());
+        let service = server::Service { router, reserve, ..service };
+        let signals = Signals::listen()?;
+        maintenance.spawn(async move { drop(server::serve(listener, service, signals).await) });
+    }
     for api in apis {
         maintenance.spawn(async move { api.run_maintenance().await });
     }
@@ -172,9 +187,7 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
 
 /// Listens, and says where: the first line of standard output.
 async fn listen(options: &Options) -> Result<TcpListener, BoxError> {
-    let listener = TcpListener::bind(options.listen)
-        .await
-        .map_err(|fault| format!("cannot listen on {}: {fault}", options.listen))?;
+    let listener = bind(options.listen).await?;
     let address = listener.local_addr()?;
     if let Err(error) = ops::write_line(&std::io::stdout(), &format!("listening on http://{address}")) {
         tracing::warn!(%address, %error, "serving, but standard output does not take the line that says so");
@@ -183,6 +196,10 @@ async fn listen(options: &Options) -> Result<TcpListener, BoxError> {
         log_demo_examples(address);
     }
     Ok(listener)
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, BoxError> {
+    Ok(TcpListener::bind(address).await.map_err(|fault| format!("cannot listen on {address}: {fault}"))?)
 }
 
 /// Logs a request to try for each API, with keys that are public.
@@ -203,5 +220,7 @@ fn log_demo_examples(address: SocketAddr) {
 
 #[cfg(test)]
 mod architecture_tests;
+#[cfg(test)]
+mod limits_tests;
 #[cfg(test)]
 mod openapi_tests;

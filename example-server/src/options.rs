@@ -26,6 +26,10 @@ pub struct Options {
     #[arg(long, env = "LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
 
+    /// Address for operators to ask on: metrics and health. When given, the public address has no `/metrics`
+    #[arg(long, env = "ADMIN_LISTEN", value_name = "ADDR")]
+    pub(crate) admin_listen: Option<SocketAddr>,
+
     /// Where the data lives: a `sqlite:` or `postgres:` URL
     // A URL can hold a password: it is never echoed, `--help` included.
     #[arg(
@@ -191,8 +195,11 @@ impl Options {
             return Err(Refusal::Redis("--redis (REDIS_URL)"));
         }
         // An IPv4 address in IPv6 clothes is judged by what it is.
-        if self.demo && !self.listen.ip().to_canonical().is_loopback() {
-            return Err(Refusal::DemoInPublic(self.listen));
+        let is_public = |address: &SocketAddr| !address.ip().to_canonical().is_loopback();
+        if let Some(public) = std::iter::once(self.listen).chain(self.admin_listen).find(is_public)
+            && self.demo
+        {
+            return Err(Refusal::DemoInPublic(public));
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
-//! What the server does when its log, its disk or its database file lets it down.
+//! What the server does when its log, its disk or its database file lets it down, or its clients want all of it.
 
 mod backup;
 mod database_file;
+mod limits;
 mod log;
 mod permissions;
 mod readiness;

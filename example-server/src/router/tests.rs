@@ -308,6 +308,24 @@ impl http_body::Body for StallingBody {
 }
 
 #[tokio::test]
+async fn replays_cost_nothing_until_there_are_far_too_many() {
+    let server = Server::of(async || "done", None);
+    // Of a plan with 60 requests a minute.
+    let mut answered = 0;
+    loop {
+        let answer = server.put('3', &[]).await;
+        if answer.status() == 429 {
+            assert_eq!(answer.code(), "rate_limit_exceeded");
+            break;
+        }
+        assert_eq!(answer.status(), 200);
+        answered += 1;
+        assert!(answered < 6000, "there is an end");
+    }
+    assert!(answered >= 600, "{answered}");
+}
+
+#[tokio::test]
 async fn every_api_opens_and_is_built_on_either_database() {
     for url in ["sqlite::memory:".to_owned(), private_postgres::shared_database()] {
         let config = load("").unwrap();

@@ -1,7 +1,8 @@
 //! A request's body that has to come in at some pace.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -9,8 +10,10 @@ use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
-use tokio::time::{Instant, Sleep, sleep_until};
+use futures_util::StreamExt;
+use http::{HeaderValue, header};
+use http_body::{Body as _, Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::clock;
 
@@ -28,18 +31,62 @@ const LONGEST: Duration = Duration::from_mins(3);
 #[error("the body did not arrive in time")]
 pub struct TooSlow;
 
-/// Paces the body of a request.
+/// What is read of a body that nobody wanted, so that the connection can be used again, and how long that may take.
+const REST_BYTES: u64 = 64 * 1024;
+const REST_TIME: Duration = Duration::from_millis(200);
+
+/// Paces the body of a request. What is left of it when there is an answer already is read, if it is short; else the answer
+/// says that the connection ends.
 pub async fn pace(request: Request, next: Next) -> Response {
-    if http_body::Body::is_end_stream(request.body()) {
+    if request.body().is_end_stream() {
         return next.run(request).await;
     }
-    next.run(request.map(|body| Body::new(Paced::new(body)))).await
+    // Who waits to be told to send the body would be told by our reading it.
+    let is_expected = request.headers().contains_key(header::EXPECT);
+    let rest = Rest::default();
+    let mut response = next.run(request.map(|body| Body::new(Paced::new(body, rest.clone())))).await;
+    let Some(body) = rest.take() else { return response };
+    if is_expected || !matches!(timeout(REST_TIME, skip(body)).await, Ok(true)) {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Reads a body to its end. Returns whether that was near.
+async fn skip(body: Body) -> bool {
+    let mut body = body.into_data_stream();
+    let mut read = 0;
+    while let Some(piece) = body.next().await {
+        let Ok(piece) = piece else { return false };
+        read += piece.len() as u64;
+        if read > REST_BYTES {
+            return false;
+        }
+    }
+    true
+}
+
+/// A body that was left before its end.
+#[derive(Debug, Clone, Default)]
+struct Rest(Arc<Mutex<Option<Body>>>);
+
+impl Rest {
+    fn take(&self) -> Option<Body> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Body>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The body.
 #[derive(Debug)]
 struct Paced {
     body: Body,
+    /// Where the body goes that is left before its end.
+    rest: Rest,
+    has_ended: bool,
     received: u64,
     /// How long it was waited for, in all: what the server takes is not the client's.
     waited: Duration,
@@ -53,8 +100,8 @@ struct Waiting {
 }
 
 impl Paced {
-    fn new(body: Body) -> Self {
-        Self { body, received: 0, waited: Duration::ZERO, waiting: None }
+    fn new(body: Body, rest: Rest) -> Self {
+        Self { body, rest, has_ended: false, received: 0, waited: Duration::ZERO, waiting: None }
     }
 
     /// How long the next piece may be waited for.
@@ -79,6 +126,7 @@ impl http_body::Body for Paced {
             }
             let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map(Bytes::len);
             this.received += bytes.unwrap_or_default() as u64;
+            this.has_ended = !matches!(frame, Some(Ok(_)));
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         let patience = this.patience();
@@ -86,7 +134,10 @@ impl http_body::Body for Paced {
             let since = clock::timers();
             Waiting { since, deadline: Box::pin(sleep_until(since + patience)) }
         });
-        waiting.deadline.as_mut().poll(cx).map(|()| Some(Err(TooSlow.into())))
+        ready!(waiting.deadline.as_mut().poll(cx));
+        // Nor is the rest waited for.
+        this.has_ended = true;
+        Poll::Ready(Some(Err(TooSlow.into())))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -98,10 +149,21 @@ impl http_body::Body for Paced {
     }
 }
 
+impl Drop for Paced {
+    fn drop(&mut self) {
+        if !self.has_ended && !self.body.is_end_stream() {
+            *self.rest.lock() = Some(std::mem::take(&mut self.body));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use axum::body::to_bytes;
+    use axum::middleware::from_fn;
     use futures_util::stream;
+    use http::StatusCode;
+    use tower::ServiceExt;
 
     use super::*;
 
@@ -112,7 +174,8 @@ mod tests {
             (sent < pieces).then(|| (Ok::<_, TooSlow>(Bytes::from(vec![b'a'; piece])), sent + 1))
         });
         let began = clock::timers();
-        let read = to_bytes(Body::new(Paced::new(Body::from_stream(body))), usize::MAX).await;
+        let read =
+            to_bytes(Body::new(Paced::new(Body::from_stream(body), Rest::default())), usize::MAX).await;
         (began.elapsed(), read.is_ok())
     }
 
@@ -126,9 +189,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_stops_ends_though_it_was_fast() {
         let body = stream::iter([Ok::<_, TooSlow>(Bytes::from(vec![b'a'; 1_000_000]))]);
-        let body = futures_util::StreamExt::chain(body, stream::pending());
+        let body = body.chain(stream::pending());
         let began = clock::timers();
-        assert!(to_bytes(Body::new(Paced::new(Body::from_stream(body))), usize::MAX).await.is_err());
+        assert!(
+            to_bytes(Body::new(Paced::new(Body::from_stream(body), Rest::default())), usize::MAX)
+                .await
+                .is_err()
+        );
         assert_eq!(began.elapsed(), BETWEEN);
     }
 
@@ -142,5 +209,31 @@ mod tests {
     async fn no_body_takes_longer_than_the_longest() {
         let (took, whole) = read(10 * 1024, Duration::from_secs(1), 1000).await;
         assert!(!whole && took <= LONGEST, "{took:?}");
+    }
+
+    /// Whether the answer says that the connection ends, when nobody reads a body of these pieces.
+    async fn ends_connection(pieces: usize, is_whole: bool, expect: bool) -> bool {
+        let pieces = stream::iter((0..pieces).map(|_| Ok::<_, TooSlow>(Bytes::from(vec![b'a'; 1024]))));
+        let body = if is_whole {
+            Body::from_stream(pieces)
+        } else {
+            Body::from_stream(pieces.chain(stream::pending()))
+        };
+        let router = axum::Router::new().fallback(async || StatusCode::TOO_MANY_REQUESTS);
+        let mut request = http::Request::post("/");
+        if expect {
+            request = request.header(header::EXPECT, "100-continue");
+        }
+        let answer = router.layer(from_fn(pace)).oneshot(request.body(body).unwrap()).await.unwrap();
+        answer.headers().get(header::CONNECTION).is_some_and(|value| value == "close")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_before_the_body_was_read_keeps_the_connection_if_the_rest_is_short() {
+        assert!(!ends_connection(1, true, false).await);
+        assert!(!ends_connection(64, true, false).await);
+        assert!(ends_connection(65, true, false).await, "it is long");
+        assert!(ends_connection(1, false, false).await, "it does not come");
+        assert!(ends_connection(1, true, true).await, "it was not asked for");
     }
 }

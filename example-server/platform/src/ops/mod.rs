@@ -25,15 +25,13 @@ pub use signals::survive_file_size_limit;
 
 /// `/healthz` and `/readyz`, for whoever can reach the port.
 pub fn health_routes(readiness: Readiness) -> Router {
-    Router::new()
-        .route("/healthz", get(async || "alive\n"))
-        .route(
-            "/readyz",
-            get(async move || match readiness.lack().await {
-                None => "ready\n".into_response(),
-                Some(reason) => not_ready(reason),
-            }),
-        )
+    Router::new().route("/healthz", get(async || "alive\n")).route(
+        "/readyz",
+        get(async move || match readiness.lack().await {
+            None => "ready\n".into_response(),
+            Some(reason) => not_ready(reason),
+        }),
+    )
 }
 
 /// `/metrics`.
