@@ -245,7 +245,7 @@ impl PostgresScheduler {
             found.last = found.last.max(Some(column(row, COLUMNS + 3)?));
             found.server_ms = Some(column(row, COLUMNS + 5)?);
             if !plain {
-                found.left = column(row, COLUMNS + 6)?;
+                found.left = column(row, COLUMNS + 7)?;
             }
         }
         batch.take(&rows, shares)?;
@@ -393,7 +393,7 @@ fn read(row: &PgRow, id: i64) -> Result<Result<Claimed, Cycle>, SchedulerError> 
     if !metadata.is_empty() {
         claimed.metadata = codec::metadata(metadata)?;
     }
-    Ok(Ok(claimed.in_row(id)))
+    Ok(Ok(claimed.in_row(id, column(row, COLUMNS + 6)?)))
 }
 
 fn key(row: &PgRow) -> Option<CycleKey> {

@@ -232,7 +232,8 @@ impl PostgresScheduler {
             .bind(&batch.endings)
             .bind(&batch.reasons)
             .bind(&batch.delays)
-            .bind(&batch.details);
+            .bind(&batch.details)
+            .bind(&batch.rows_at);
         for row in &finish.fetch_all(&mut *connection).await.map_err(failed)? {
             let place = batch.place(column(row, 0)?)?;
             let (claim, report) = &reports[place];
@@ -323,10 +324,11 @@ struct Batch<'a> {
     reasons: Vec<Option<i16>>,
     delays: Vec<i64>,
     details: Vec<&'a [u8]>,
+    rows_at: Vec<Option<&'a str>>,
 }
 
 impl<'a> Batch<'a> {
-    fn push(&mut self, place: usize, id: i64, claim: &Claimed, report: &'a Report) {
+    fn push(&mut self, place: usize, id: i64, claim: &'a Claimed, report: &'a Report) {
         let End { verdict, ending, reason, delay } = End::of(claim, report);
         let Fence { epoch, nonce } = claim.fence();
         self.places.push(place);
@@ -339,6 +341,7 @@ impl<'a> Batch<'a> {
         self.reasons.push(reason);
         self.delays.push(delay);
         self.details.push(&report.detail);
+        self.rows_at.push(claim.row_at());
     }
 
     /// The place among the reports of the `nth` row, from 1.
