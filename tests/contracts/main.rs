@@ -4,5 +4,6 @@ mod mintfax;
 mod operations;
 mod signatures;
 mod starting;
+mod statements;
 mod txcloud;
 mod veriko;
