@@ -1,18 +1,22 @@
 //! Who may call: accounts, their plans, and the hashes of their keys.
 
+mod cache;
+pub(crate) mod keys;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use moka::future::Cache;
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 
+use self::cache::KeyCache;
 use crate::cep::UnknownText;
 use crate::clock;
+use crate::db::accounts::KeyOwner;
 use crate::db::{self, Database, NewKey};
 use crate::hex;
 use crate::options::KeysCreate;
@@ -160,13 +164,9 @@ pub(crate) struct Accounts<V: Vendor> {
     /// public later.
     demo: HashMap<ApiKey, V::User>,
     database: Database,
-    /// Keys that were found. Who was not seen for a while is forgotten: by then the bucket would be full again anyway.
-    seen: Cache<ApiKey, V::User>,
+    /// The keys that were looked up lately.
+    keys: KeyCache<V::User>,
 }
-
-/// A bucket fills up within a minute.
-const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
-const SEEN_AT_MOST: u64 = 100_000;
 
 impl<V: Vendor> Accounts<V> {
     /// The accounts of the database, and those of `--demo` where it was asked for.
@@ -176,7 +176,7 @@ impl<V: Vendor> Accounts<V> {
             demo: public.into_iter().map(|(key, holder)| (key, vendor.user(holder))).collect(),
             vendor,
             database,
-            seen: Cache::builder().max_capacity(SEEN_AT_MOST).time_to_idle(FORGOTTEN_AFTER).build(),
+            keys: KeyCache::new(cache::FRESH_FOR),
         }
     }
 
@@ -189,28 +189,29 @@ impl<V: Vendor> Accounts<V> {
         response
     }
 
-    /// Whose key this is.
-    pub(crate) async fn find(&self, key: &ApiKey) -> sqlx::Result<Option<V::User>> {
+    /// Returns the user of a key, and `None` if there is no such key, or it was revoked more than a few seconds ago.
+    pub(crate) async fn find(&self, key: &ApiKey) -> Result<Option<V::User>, Arc<sqlx::Error>> {
         if let Some(user) = self.demo.get(key) {
             return Ok(Some(user.clone()));
         }
-        if let Some(user) = self.seen.get(key).await {
-            return Ok(Some(user));
-        }
-        let mut reader = self.database.read().await?;
-        let owner = db::accounts::owner_of(reader.connection(), V::NAME, &key.hash()).await?;
-        let Some(owner) = owner else { return Ok(None) };
-        let user = self.vendor.user(Holder {
-            account: owner.account,
+        let read = async {
+            metrics::counter!("api_key_lookups_total", "api" => V::NAME).increment(1);
+            let mut reader = self.database.read().await?;
+            db::accounts::owner_of(reader.connection(), V::NAME, &key.hash()).await
+        };
+        self.keys.get_or_read(key, read, |owner| self.user(key, owner)).await
+    }
+
+    fn user(&self, key: &ApiKey, owner: &KeyOwner) -> V::User {
+        self.vendor.user(Holder {
+            account: owner.account.clone(),
             // Only what this program writes is there; a plan of a later version gets the least.
             plan: owner.plan.parse().unwrap_or(Plan::Free),
             created_at: Timestamp::from_millisecond(owner.created_at).ok(),
             environment: key.environment,
             permissions: Permission::of_list(&owner.permissions, V::PERMISSIONS),
             key_hash: key.hash(),
-        });
-        // Two first requests at once are one user, with one bucket.
-        Ok(Some(self.seen.entry(key.clone()).or_insert(user).await.into_value()))
+        })
     }
 }
 
@@ -220,14 +221,14 @@ pub(crate) async fn are_none(database: &Database) -> sqlx::Result<bool> {
     Ok(!db::accounts::any(reader.connection()).await?)
 }
 
-/// Makes a key, and its account where that is new. What is returned is not kept anywhere.
+/// Makes a key, and its account where that is new. Returns the key's id, and the key, which is not kept anywhere.
 ///
 /// # Errors
 /// The account is on another plan, the API has no such permission, or the database fails.
 pub(crate) async fn create_key<V: Vendor>(
     database: &Database,
     asked: &KeysCreate,
-) -> Result<SecretString, CreateKeyError> {
+) -> Result<(String, SecretString), CreateKeyError> {
     let mut permissions = Vec::new();
     for name in &asked.permission {
         let known = V::PERMISSIONS.iter().find(|known| known.as_str() == name);
@@ -237,10 +238,13 @@ pub(crate) async fn create_key<V: Vendor>(
         permissions = V::PERMISSIONS.to_vec();
     }
     let (key, text) = ApiKey::random::<V>(asked.environment());
+    let id = key.id();
     let new = NewKey {
         api: V::NAME,
         account: &asked.account,
         plan: asked.plan.as_str(),
+        id: &id,
+        environment: key.environment.as_str(),
         hash: &key.hash(),
         permissions: &Permission::to_list(&permissions),
         now: clock::epoch_millis(),
@@ -254,7 +258,7 @@ pub(crate) async fn create_key<V: Vendor>(
         _ => {}
     }
     transaction.commit().await?;
-    Ok(text)
+    Ok((id, text))
 }
 
 /// Why there is no new key.
@@ -322,6 +326,11 @@ impl ApiKey {
     pub(crate) fn hash(&self) -> String {
         hex::encode(&self.hash)
     }
+
+    /// Returns the id by which operators name the key. It tells nothing of the key.
+    fn id(&self) -> String {
+        format!("key_{}", hex::encode(&self.hash[..8]))
+    }
 }
 
 /// The prefix of new keys. An API without test keys has one environment, whatever was asked for.
@@ -356,7 +365,7 @@ mod tests {
         Accounts::new(Veriko(Arc::new(Config::load(None).unwrap().veriko)), database, demo)
     }
 
-    fn key(digit: &str) -> ApiKey {
+    pub(super) fn key(digit: &str) -> ApiKey {
         ApiKey::parse::<Veriko>(&format!("mxcep_{}", digit.repeat(64))).unwrap()
     }
 
@@ -369,7 +378,7 @@ mod tests {
         let accounts = accounts(false).await;
         let made =
             create_key::<Veriko>(&accounts.database, &asked("acme", Plan::Basic, &[UPDATE])).await.unwrap();
-        let key = ApiKey::parse::<Veriko>(made.expose_secret()).unwrap();
+        let key = ApiKey::parse::<Veriko>(made.1.expose_secret()).unwrap();
         for _ in 0..2 {
             let user = accounts.find(&key).await.unwrap().unwrap();
             assert_eq!((user.id(), user.monthly_quota()), ("acme", 5000));
@@ -377,7 +386,7 @@ mod tests {
         }
         let all = create_key::<Veriko>(&accounts.database, &asked("acme", Plan::Basic, &[])).await.unwrap();
         let all =
-            accounts.find(&ApiKey::parse::<Veriko>(all.expose_secret()).unwrap()).await.unwrap().unwrap();
+            accounts.find(&ApiKey::parse::<Veriko>(all.1.expose_secret()).unwrap()).await.unwrap().unwrap();
         assert!(Veriko::PERMISSIONS.iter().copied().all(|permission| all.may(permission)));
     }
 
@@ -394,7 +403,7 @@ mod tests {
     async fn one_key_has_one_bucket_however_it_is_found() {
         let accounts = accounts(false).await;
         let made = create_key::<Veriko>(&accounts.database, &asked("acme", Plan::Free, &[])).await.unwrap();
-        let key = ApiKey::parse::<Veriko>(made.expose_secret()).unwrap();
+        let key = ApiKey::parse::<Veriko>(made.1.expose_secret()).unwrap();
         let first = accounts.find(&key).await.unwrap().unwrap();
         let second = accounts.find(&key).await.unwrap().unwrap();
         assert!(std::ptr::eq(first.bucket(), second.bucket()));

@@ -6,6 +6,7 @@
 
 pub(crate) mod accounts;
 pub(crate) mod columns;
+pub(crate) mod keys;
 mod migrations;
 mod work;
 

@@ -12,6 +12,7 @@
 //! | `cep` | payments, and who can say whether they arrived |
 //! | `ocr` | receipts that are pictures |
 //! | `auth`, `accounts` | who calls |
+//! | `key_commands` | `keys create`, `list`, `revoke`, `rotate` |
 //! | `rate_limit`, `bodies` | how often, and how much at a time |
 //! | `frame` | what the frames around the answers of all APIs share |
 //! | `vendor` | what differs from one API to the next in what stands before it |
@@ -37,6 +38,7 @@ mod fault;
 mod frame;
 mod hex;
 mod json;
+mod key_commands;
 mod language;
 mod mintfax;
 pub mod ocr;
@@ -69,11 +71,10 @@ use app::Stacks;
 use config::Config;
 use db::Database;
 use mintfax::Mintfax;
+use options::Command;
 pub use options::Options;
-use options::{Command, KeysCommand, KeysCreate};
 use outbound::{Outbound, Rules};
 use seal::Sealer;
-use secrecy::ExposeSecret;
 use server::Signals;
 use tokio_util::sync::CancellationToken;
 use txcloud::Txcloud;
@@ -103,38 +104,11 @@ pub async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     ops::install_log(options.log);
     let database = Database::open(options.database()).await?;
     let done = match &options.command {
-        Some(Command::Keys { command: KeysCommand::Create(asked) }) => {
-            create_key(&options, &database, asked).await
-        }
+        Some(Command::Keys { command }) => key_commands::run(&options, &database, command).await,
         Some(Command::Openapi) | None => serve(&options, config, &database).await,
     };
     database.close().await;
     done
-}
-
-/// Prints a new key, for the one time it is known, and nothing else on standard output: it may go into a file or a variable.
-/// Of an API whose accounts have a secret, that goes to standard error.
-async fn create_key(
-    options: &Options,
-    database: &Database,
-    asked: &KeysCreate,
-) -> Result<(), Box<dyn Error>> {
-    let mut secret = None;
-    if asked.api != options::Api::Veriko {
-        let (account, environment) = (&asked.account, asked.environment());
-        // First: a key that was made and not printed would be lost.
-        secret = Some(webhooks::signing_secret(database, &options.sealer()?, account, environment).await?);
-    }
-    let key = match asked.api {
-        options::Api::Veriko => accounts::create_key::<Veriko>(database, asked).await?,
-        options::Api::Mintfax => accounts::create_key::<Mintfax>(database, asked).await?,
-        options::Api::Txcloud => accounts::create_key::<Txcloud>(database, asked).await?,
-    };
-    writeln!(std::io::stdout(), "{}", key.expose_secret())?;
-    if let Some(secret) = secret {
-        writeln!(std::io::stderr(), "secret that webhooks are signed with: {}", secret.expose_secret())?;
-    }
-    Ok(())
 }
 
 /// Prints the `OpenAPI` document, which is the program's own and depends on nothing that the operator says.

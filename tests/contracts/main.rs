@@ -1,5 +1,6 @@
 //! What the server promises, asked of the real binary over a real socket.
 
+mod keys;
 mod mintfax;
 mod operations;
 mod signatures;

@@ -8,6 +8,9 @@ pub(crate) struct NewKey<'a> {
     pub(crate) api: &'a str,
     pub(crate) account: &'a str,
     pub(crate) plan: &'a str,
+    /// What operators call the key by.
+    pub(crate) id: &'a str,
+    pub(crate) environment: &'a str,
     /// SHA-256, in hexadecimal digits.
     pub(crate) hash: &'a str,
     /// With commas between.
@@ -16,7 +19,7 @@ pub(crate) struct NewKey<'a> {
 }
 
 /// Whose a key is.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub(crate) struct KeyOwner {
     pub(crate) account: String,
     pub(crate) plan: String,
@@ -31,11 +34,14 @@ pub(crate) async fn create_key(mut connection: Connection<'_>, key: &NewKey<'_>)
         "INSERT INTO accounts (id, plan, created_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING",
     ).bind(key.account).bind(key.plan).bind(key.now).execute(c).await.map(drop))?;
     on!(connection, c => sqlx::query(
-        "INSERT INTO api_keys (hash, api, account, permissions, created_at) VALUES ($1, $2, $3, $4, $5)",
-    ).bind(key.hash).bind(key.api).bind(key.account).bind(key.permissions).bind(key.now).execute(c).await.map(drop))
+        "INSERT INTO api_keys (hash, api, account, permissions, created_at, id, environment)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(key.hash).bind(key.api).bind(key.account).bind(key.permissions).bind(key.now).bind(key.id)
+    .bind(key.environment).execute(c).await.map(drop))
 }
 
-/// Whose key of an API has this hash.
+/// The owner of the active key of an API with this hash.
 pub(crate) async fn owner_of(
     connection: Connection<'_>,
     api: &str,
@@ -44,13 +50,15 @@ pub(crate) async fn owner_of(
     on!(connection, c => sqlx::query_as(
         "SELECT accounts.id AS account, accounts.plan, api_keys.permissions, accounts.created_at
          FROM api_keys JOIN accounts ON accounts.id = api_keys.account
-         WHERE api_keys.hash = $1 AND api_keys.api = $2",
+         WHERE api_keys.hash = $1 AND api_keys.api = $2 AND api_keys.revoked_at IS NULL",
     ).bind(hash).bind(api).fetch_optional(c).await)
 }
 
-/// Whether there is a key.
+/// Returns whether there is an active key.
 pub(crate) async fn any(connection: Connection<'_>) -> sqlx::Result<bool> {
-    on!(connection, c => sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM api_keys)").fetch_one(c).await)
+    on!(connection, c => sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM api_keys WHERE revoked_at IS NULL)",
+    ).fetch_one(c).await)
 }
 
 /// The plan an account is on.
