@@ -20,7 +20,7 @@ use crate::db::Database;
 use crate::route::{Access, BodySize, Route};
 use crate::vendor::{Caller, Vendor};
 use crate::veriko::Veriko;
-use crate::{auth, bodies, config, fault, ops, rate_limit, worker};
+use crate::{auth, bodies, config, content, fault, ops, rate_limit, worker};
 
 /// The layer of this server, once for each bound of bodies.
 #[derive(Debug, Clone)]
@@ -124,7 +124,7 @@ fn large(usual: usize) -> usize {
 ///    to give the key free. Once more behind 5, so that the 500 of a handler has the numbers, too;
 /// 4. **auth**: an idempotency key belongs to somebody, so who it is comes first, and who is nobody costs nothing more;
 /// 5. **rate limit's numbers**: outside of the record, so that a replay states the present ones;
-/// 6. the **bound of bodies**, which needs no more than their announced length; **permission**: before the record, so that
+/// 6. the **bound of bodies**, which needs no more than their announced length; no **encoded** ones; **permission**: before the record, so that
 ///    who lost it does not get the answer again either; and a place for the body, where bodies are large;
 /// 7. **idempotency**: a replay ends here;
 /// 8. **rate limit**: inside, so that a replay spends nothing;
@@ -162,6 +162,7 @@ fn stack<V: Vendor>(
         route.handler = route
             .handler
             .route_layer(DefaultBodyLimit::max(max_bytes))
+            .route_layer(from_fn(content::refuse_encoded))
             .route_layer(from_fn_with_state(max_bytes, bodies::bound));
         api = route.add_to(api);
     }

@@ -14,11 +14,12 @@
 //! | `auth`, `accounts` | who calls |
 //! | `key_commands` | `keys create`, `list`, `revoke`, `rotate` |
 //! | `rate_limit`, `bodies` | how often, and how much at a time |
+//! | `host`, `content` | what is wrong with a request's head, whatever it asks for |
 //! | `frame` | what the frames around the answers of all APIs share |
 //! | `vendor` | what differs from one API to the next in what stands before it |
 //! | `config`, `options` | what the operator says |
 //! | `webhooks`, `seal` | who is told of what, and the telling; secrets as they are kept |
-//! | `outbound`, `tls` | calls to URLs that customers give; whom TLS trusts |
+//! | `outbound`, `tls`, `retry_after` | calls to URLs that customers give; whom TLS trusts; waits that others ask for |
 //! | `openapi` | the descriptions of the APIs, made of the routes |
 //! | `route`, `worker` | one operation; who makes the attempts of a cycle |
 //! | `db` | SQLite or PostgreSQL, one SQL text for both |
@@ -32,11 +33,13 @@ mod bodies;
 pub mod cep;
 mod clock;
 mod config;
+mod content;
 mod cycles;
 mod db;
 mod fault;
 mod frame;
 mod hex;
+mod host;
 mod json;
 mod key_commands;
 mod language;
@@ -48,6 +51,7 @@ mod options;
 mod outbound;
 mod owner;
 mod rate_limit;
+mod retry_after;
 mod route;
 mod seal;
 mod server;
@@ -68,8 +72,10 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use app::Stacks;
+use axum::middleware::from_fn_with_state;
 use config::Config;
 use db::Database;
+use host::Hosts;
 use mintfax::Mintfax;
 use options::Command;
 pub use options::Options;
@@ -183,6 +189,8 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     let described = openapi::routes(&openapi::documents());
     let router =
         app::app(ops::routes(metrics, health).merge(described), vec![veriko, txcloud, mintfax], root);
+    let hosts = if options.demo { Hosts::Loopback } else { Hosts::All };
+    let router = router.layer(from_fn_with_state(hosts, host::check));
 
     let signals = Signals::listen()?;
     let listener = TcpListener::bind(options.listen)

@@ -3,6 +3,7 @@
 mod keys;
 mod mintfax;
 mod operations;
+mod reading;
 mod signatures;
 mod starting;
 mod txcloud;

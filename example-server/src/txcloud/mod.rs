@@ -13,6 +13,7 @@ pub(crate) mod engines;
 mod envelope;
 mod errors;
 mod events;
+mod free_form;
 mod identity;
 mod ids;
 mod kyb;

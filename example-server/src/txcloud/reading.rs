@@ -14,19 +14,16 @@ use bytes::Bytes;
 use http::StatusCode;
 use jiff::Timestamp;
 use jiff::civil::Date;
-use serde_json::{Map, Value};
 
 use super::country::Country;
 use super::envelope::Context;
 use super::errors::Failure;
+use super::free_form::FreeForm;
 use super::money::{Currency, Money};
 use crate::json::{self, Fields, Given};
 
 /// The longest text of a field that says no other bound.
 pub(super) const TEXT: usize = 200;
-/// The most that `metadata` and `context` may be, as JSON.
-const FREE_FORM_BYTES: usize = 4096;
-const FREE_FORM_MEMBERS: usize = 50;
 /// The vendor's bound for images.
 const IMAGE_BYTES: usize = 10 * 1024 * 1024;
 
@@ -229,19 +226,14 @@ impl<'a> Field<'a> {
     }
 
     /// An object of the caller's own, which is kept and given back.
-    pub(super) fn free_form(&self) -> Result<Map<String, Value>, Failure> {
+    pub(super) fn free_form(&self) -> Result<FreeForm, Failure> {
         if !self.json.starts_with('{') {
             return Err(self.refused("must be an object"));
         }
-        let parsed =
-            if self.json.len() <= FREE_FORM_BYTES { serde_json::from_str(self.json).ok() } else { None };
-        parsed
-            .filter(|map: &Map<_, _>| map.len() <= FREE_FORM_MEMBERS && !self.json.contains("\\u0000"))
-            .ok_or_else(|| {
-                self.refused(format!(
-                "must be an object of at most {FREE_FORM_MEMBERS} members and {FREE_FORM_BYTES} bytes of JSON"
-            ))
-            })
+        FreeForm::read(self.json).ok_or_else(|| {
+            let (members, bytes) = (FreeForm::MAX_MEMBERS, FreeForm::MAX_BYTES);
+            self.refused(format!("must be an object of at most {members} members and {bytes} bytes of JSON"))
+        })
     }
 
     pub(super) fn refused(&self, why: impl AsRef<str>) -> Failure {

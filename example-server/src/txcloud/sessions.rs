@@ -17,6 +17,7 @@ use super::country::Country;
 use super::engines::identity::{DocumentType, IdentityCheck};
 use super::envelope::Context;
 use super::errors::Failure;
+use super::free_form::FreeForm;
 use super::identity::request::{checks, document_type, metadata};
 use super::ids;
 use super::reading::{Object, Raw};
@@ -38,7 +39,7 @@ pub(super) struct Session {
     pub(super) document_type: DocumentType,
     pub(super) country: Country,
     pub(super) checks: Vec<IdentityCheck>,
-    pub(super) metadata: Map<String, Value>,
+    pub(super) metadata: FreeForm,
     pub(super) created_at: Timestamp,
     pub(super) expires_at: Timestamp,
 }
@@ -166,7 +167,7 @@ struct SessionBody {
     #[schema(example = false)]
     selfie_uploaded: bool,
     #[schema(value_type = Object, example = json!({"user_id": "usr_abc123"}))]
-    metadata: Map<String, Value>,
+    metadata: FreeForm,
     expires_at: Utc,
     created_at: Utc,
 }

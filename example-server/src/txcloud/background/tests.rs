@@ -14,6 +14,7 @@ use crate::txcloud::engines::identity::{
     Case, DocumentType, Engine, Evidence, Findings, IdentityCheck, Images, VerificationStatus,
 };
 use crate::txcloud::engines::{EngineFault, Engines};
+use crate::txcloud::free_form::FreeForm;
 use crate::txcloud::ids;
 use crate::txcloud::sandbox::Sandbox;
 use crate::webhooks::tests::telling;
@@ -69,7 +70,7 @@ impl Setup {
             country: "MA".parse().unwrap(),
             checks: vec![IdentityCheck::Fraud],
             evidence: Evidence { document: "d".into(), reference: "TAMPERED".into() },
-            metadata: serde_json::Map::new(),
+            metadata: FreeForm::default(),
             outcome: Outcome::Pending,
             created_at,
             updated_at: created_at,

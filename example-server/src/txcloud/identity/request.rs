@@ -8,6 +8,7 @@ use crate::outbound::{MAX_URL, Outbound};
 use crate::txcloud::country::Country;
 use crate::txcloud::engines::identity::{DocumentType, IdentityCheck, Images};
 use crate::txcloud::errors::Failure;
+use crate::txcloud::free_form::FreeForm;
 use crate::txcloud::reading::{Field, Object};
 
 text_enum! {
@@ -29,7 +30,7 @@ pub(super) struct Request {
     pub(super) mode: Mode,
     /// Who is told of its end.
     pub(super) webhook_url: Option<String>,
-    pub(super) metadata: Map<String, Value>,
+    pub(super) metadata: FreeForm,
 }
 
 impl Request {
@@ -64,8 +65,8 @@ pub(in crate::txcloud) fn checks(body: &Object<'_>) -> Result<Option<Vec<Identit
     body.optional("checks").map(|field| field.some_of(IdentityCheck::ALL)).transpose()
 }
 
-pub(in crate::txcloud) fn metadata(body: &Object<'_>) -> Result<Map<String, Value>, Failure> {
-    body.optional("metadata").map_or(Ok(Map::new()), |field| field.free_form())
+pub(in crate::txcloud) fn metadata(body: &Object<'_>) -> Result<FreeForm, Failure> {
+    body.optional("metadata").map_or(Ok(FreeForm::default()), |field| field.free_form())
 }
 
 fn webhook_url(body: &Object<'_>, outbound: &Outbound) -> Result<Option<String>, Failure> {

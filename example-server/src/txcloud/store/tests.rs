@@ -8,6 +8,7 @@ use crate::accounts::Environment;
 use crate::clock;
 use crate::db::Database;
 use crate::txcloud::engines::identity::{DocumentType, Evidence, IdentityCheck};
+use crate::txcloud::free_form::FreeForm;
 use crate::txcloud::ids;
 use crate::txcloud::sessions::Session;
 use crate::txcloud::verification::{Outcome, Verification};
@@ -24,7 +25,7 @@ fn verification(owner: Owner<'_>) -> Verification {
         country: "MA".parse().unwrap(),
         checks: IdentityCheck::ALL.to_vec(),
         evidence: Evidence { document: "d".into(), reference: "r".into() },
-        metadata: serde_json::from_str(r#"{"n":1,"o":{"a":[null,"ñ"]}}"#).unwrap(),
+        metadata: FreeForm::read(r#"{"n":1.10,"o":{"a":[null,"ñ"]}}"#).unwrap(),
         outcome: Outcome::Pending,
         created_at: now,
         updated_at: now,

@@ -5,6 +5,7 @@ use crate::accounts::Environment;
 use crate::db::columns::{column, named, time};
 use crate::db::{Connection, on};
 use crate::txcloud::engines::identity::{Evidence, VerificationStatus};
+use crate::txcloud::free_form::FreeForm;
 use crate::txcloud::user::User;
 use crate::txcloud::verification::{Outcome, Verification};
 
@@ -46,7 +47,7 @@ pub(in crate::txcloud) async fn insert(
     .bind(to_list(&verification.checks))
     .bind(&verification.evidence.document)
     .bind(reference(verification))
-    .bind(serde_json::Value::from(verification.metadata.clone()).to_string())
+    .bind(verification.metadata.as_json())
     .bind(verification.status().as_str())
     .bind(findings(verification))
     .bind(verification.created_at.as_millisecond())
@@ -166,7 +167,7 @@ impl TryFrom<Row> for Verification {
             country: named(&row.country)?,
             checks: of_list(&row.checks)?,
             evidence: Evidence { document: row.document, reference: row.reference.unwrap_or_default() },
-            metadata: json(&row.metadata)?,
+            metadata: FreeForm::kept(row.metadata),
             outcome,
             created_at: time(row.created_at)?,
             updated_at: time(row.updated_at)?,
