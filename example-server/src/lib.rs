@@ -1,92 +1,43 @@
 //! The reference server: what a deployment of the idempotency layer looks like.
 //!
 //! [`run`] is the whole program; `main.rs` only calls it. How it starts, what it reads and what it promises stands in the
-//! README. Where to look:
+//! README. This crate knows every vendor's API and puts them together; each of them stands on the crate `platform`, which
+//! knows none.
 //!
 //! | module | what |
 //! |---|---|
-//! | `app` | every route, and the order of what stands before them |
-//! | `mintfax` | the API for faxes: documents, carriers, deliveries, money |
-//! | `txcloud` | another API: checks of identities, transactions, borrowers, businesses and names |
-//! | `veriko` | the API: frame, errors, retry policy, what a validation is asked for and shown as |
-//! | `cep` | payments, and who can say whether they arrived |
-//! | `ocr` | receipts that are pictures |
-//! | `auth`, `accounts` | who calls |
-//! | `key_commands` | `keys create`, `list`, `revoke`, `rotate` |
-//! | `rate_limit`, `bodies` | how often, and how much at a time |
-//! | `host`, `content` | what is wrong with a request's head, whatever it asks for |
-//! | `frame` | what the frames around the answers of all APIs share |
-//! | `vendor` | what differs from one API to the next in what stands before it |
 //! | `config`, `options` | what the operator says |
-//! | `webhooks`, `seal` | who is told of what, and the telling; secrets as they are kept |
-//! | `outbound`, `tls`, `retry_after` | calls to URLs that customers give; whom TLS trusts; waits that others ask for |
-//! | `openapi` | the descriptions of the APIs, made of the routes |
-//! | `route`, `worker` | one operation; who makes the attempts of a cycle |
-//! | `db` | SQLite or PostgreSQL, one SQL text for both |
-//! | `server` | connections and shutdown |
-//! | `ops` | log, metrics, health |
+//! | `key_commands` | `keys create`, `keys list`, `keys revoke`, `keys rotate` |
+//! | `router` | every route |
 
-mod accounts;
-mod app;
-mod auth;
-mod bodies;
-pub mod cep;
-mod clock;
 mod config;
-mod content;
-mod cycles;
-mod db;
-mod fault;
-mod frame;
-mod hex;
-mod host;
-mod json;
 mod key_commands;
-mod language;
-mod mintfax;
-pub mod ocr;
-mod openapi;
-mod ops;
 mod options;
-mod outbound;
-mod owner;
-mod rate_limit;
-mod retry_after;
-mod route;
-mod seal;
-mod server;
-mod tls;
-mod txcloud;
-mod utc;
-mod vendor;
-pub mod veriko;
-mod webhooks;
-mod worker;
+mod router;
 
-use std::error::Error;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::middleware::{from_fn, from_fn_with_state};
+use platform::api::Definition;
+use platform::db::Database;
+use platform::host::{self, Hosts};
+use platform::server::{self, Signals};
+use platform::stack::ApiBuilder;
+use platform::worker::{self, Handlers};
+use platform::{BoxError, Platform, accounts, openapi, ops, response_headers};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
-use app::Stacks;
-use axum::middleware::from_fn_with_state;
 use config::Config;
-use db::Database;
-use host::Hosts;
-use mintfax::Mintfax;
 use options::Command;
 pub use options::Options;
-use outbound::{Outbound, Rules};
-use seal::Sealer;
-use server::Signals;
-use tokio_util::sync::CancellationToken;
-use txcloud::Txcloud;
-use veriko::{Api, Veriko};
-use webhooks::Telling;
-use worker::Handlers;
+
+/// The APIs that are served. A request that belongs to none is answered by the first.
+const APIS: &[Definition] = &[vendor_veriko::API, vendor_txcloud::API, vendor_mintfax::API];
 
 /// What is left of the grace for the program to end in.
 const TO_EXIT: Duration = Duration::from_millis(200);
@@ -101,123 +52,84 @@ const TO_HAND_BACK: Duration = Duration::from_secs(3);
 ///
 /// # Cancel safety
 /// Dropped, it stops at once; requests that run are lost.
-pub async fn run(options: Options) -> Result<(), Box<dyn Error>> {
+pub async fn run(options: Options) -> Result<(), BoxError> {
     options.check()?;
     if let Some(Command::Openapi) = options.command {
         return print_document();
     }
-    let config = Config::load(options.config.as_deref())?;
+    let config = Config::load(options.config.as_deref(), APIS)?;
     ops::install_log(options.log);
     let database = Database::open(options.database()).await?;
     let done = match &options.command {
         Some(Command::Keys { command }) => key_commands::run(&options, &database, command).await,
-        Some(Command::Openapi) | None => serve(&options, config, &database).await,
+        Some(Command::Openapi) | None => Box::pin(serve(&options, config, &database)).await,
     };
     database.close().await;
     done
 }
 
+/// Returns the `OpenAPI` document of each API.
+fn documents() -> Vec<openapi::Document> {
+    APIS.iter().map(|api| (api.document)()).collect()
+}
+
 /// Prints the `OpenAPI` document, which is the program's own and depends on nothing that the operator says.
-fn print_document() -> Result<(), Box<dyn Error>> {
-    writeln!(std::io::stdout(), "{:#}", openapi::whole())?;
+fn print_document() -> Result<(), BoxError> {
+    writeln!(std::io::stdout(), "{:#}", openapi::whole(&documents()))?;
     Ok(())
 }
 
-/// What the handlers of faxes share. Their worker is everybody's.
-fn faxes(
-    options: &Options,
-    config: &mintfax::Config,
-    database: &Database,
-    veriko: &Api,
-    telling: Telling,
-) -> Result<mintfax::Api, Box<dyn Error>> {
-    let uploads = mintfax::Uploads::configured(config, options.database());
-    Ok(mintfax::Api::new(database.clone(), config.clone(), uploads, telling, veriko.worker.clone())?)
-}
-
-/// What it takes to tell whoever a request names. Deliveries of all APIs share the places there are.
-fn telling(options: &Options, veriko: &Api, sealer: &Arc<Sealer>) -> Result<Telling, Box<dyn Error>> {
-    let outbound = Outbound::new(Rules { allow_http: options.demo, allow_private: options.demo })?;
-    let in_flight = Arc::clone(&veriko.webhooks.in_flight);
-    Ok(Telling { outbound, sealer: Arc::clone(sealer), demo: options.demo, in_flight })
-}
-
 /// Serves until a signal comes.
-async fn serve(options: &Options, config: Config, database: &Database) -> Result<(), Box<dyn Error>> {
+async fn serve(options: &Options, config: Config, database: &Database) -> Result<(), BoxError> {
     let metrics = ops::install_metrics()?;
-    let grace = config.shutdown_grace().saturating_sub(TO_EXIT);
-    let large_at_a_time = config.veriko.ocr.bodies.get();
-    let mut stacks = Stacks::new(config.idempotency, database.clone(), options.demo, large_at_a_time);
-    let _purge = database.purge_records();
     tokio::spawn(ops::keep_up(metrics.clone()));
-
-    let terms = Arc::new(config.veriko);
     let sealer = Arc::new(options.sealer()?);
-    let webhooks = veriko::webhooks(database.clone(), Arc::clone(&sealer), options.demo, &terms.webhooks)?;
-    webhooks.check_secrets().await?;
+    let concurrency = config.scheduler.concurrency.get();
+    let platform = Platform::new(database.clone(), options.storage(), sealer, concurrency, options.demo);
+    let _purge = database.purge_records();
+
+    let mut builder = ApiBuilder::new(config.idempotency, &config.limits, &platform);
     let mut handlers = Handlers::default();
-    webhooks.attempts(&mut handlers, config.scheduler.concurrency.get());
-    let api = Arc::new(Api::new(database.clone(), &terms, webhooks, Arc::clone(&sealer))?);
-    let recogniser = Arc::clone(&api.recogniser);
-    tokio::spawn(async move { recogniser.prepare().await });
-    veriko::attempts(&api, &mut handlers);
-    // A validation whose retries ended can be retried again, under the counts of its cycle.
-    handlers.keep_ended(terms.longest_age());
-    let engines = txcloud::engines::Engines::sandbox();
-    let told = telling(options, &api, &sealer)?;
-    let checks = txcloud::Api::new(database.clone(), api.worker.clone(), engines, told, &config.txcloud);
-    let checks = Arc::new(checks);
-    txcloud::attempts(&checks, &mut handlers);
-    let faxes = Arc::new(faxes(options, &config.mintfax, database, &api, telling(options, &api, &sealer)?)?);
-    faxes.check_secrets().await?;
-    mintfax::attempts(&faxes, &mut handlers);
-    let to_end = grace.saturating_sub(TO_HAND_BACK);
-    let worker = worker::worker(&api.cycles, api.worker.clone(), handlers, &config.scheduler, to_end);
-    let health = ops::Health { database: database.clone(), worker: worker.handle() };
-    if !options.demo && accounts::are_none(database).await? {
+    let (mut apis, mut built) = (Vec::new(), Vec::new());
+    for open in config.apis {
+        let api = open(&platform)?;
+        api.check_secrets().await?;
+        api.register_handlers(&mut handlers);
+        built.push(api.build(&mut builder));
+        apis.push(api);
+    }
+    if !options.demo && accounts::has_no_keys(database).await? {
         tracing::warn!(
             "there are no keys, so every call is answered 401: make one with `keys create`, or start with --demo"
         );
     }
-    let operations = veriko::routes().into_iter().map(|route| route.with_state(&api)).collect();
-    let veriko = stacks.stack(Veriko(terms), operations);
-    let operations = txcloud::routes().into_iter().map(|route| route.with_state(&checks)).collect();
-    let txcloud = stacks.stack(Txcloud::new(&config.txcloud), operations);
-    let operations = mintfax::routes().into_iter().map(|route| route.with_state(&faxes)).collect();
-    let mintfax = stacks.stack(Mintfax(config.mintfax), operations);
-    let root = txcloud.operations.clone();
-    let described = openapi::routes(&openapi::documents());
-    let router =
-        app::app(ops::routes(metrics, health).merge(described), vec![veriko, txcloud, mintfax], root);
-    let hosts = if options.demo { Hosts::Loopback } else { Hosts::All };
-    let router = router.layer(from_fn_with_state(hosts, host::check));
 
+    let grace = config.shutdown_grace.saturating_sub(TO_EXIT);
+    let to_end = grace.saturating_sub(TO_HAND_BACK);
+    let worker =
+        worker::worker(&platform.cycles, platform.worker.clone(), handlers, &config.scheduler, to_end);
+    let health = ops::Health { database: database.clone(), worker: worker.handle() };
+    let router = router::router(ops::routes(metrics, health).merge(openapi::routes(&documents())), built);
+    let hosts = if options.demo { Hosts::Loopback } else { Hosts::All };
+    let router =
+        router.layer(from_fn_with_state(hosts, host::check)).layer(from_fn(response_headers::protect));
     let signals = Signals::listen()?;
-    let listener = TcpListener::bind(options.listen)
-        .await
-        .map_err(|fault| format!("cannot listen on {}: {fault}", options.listen))?;
-    let mut stdout = std::io::stdout();
-    let address = listener.local_addr()?;
-    writeln!(stdout, "listening on http://{address}")?;
-    stdout.flush()?;
-    if options.demo {
-        invite(address);
-    }
+    let listener = listen(options).await?;
 
     let stopping = CancellationToken::new();
     let working = tokio::spawn(worker.run(stopping.clone()));
-    let keeping_up = stopping.clone();
-    tokio::spawn(async move {
-        let both = async { tokio::join!(veriko::keep_up(&api), faxes.keep_up()) };
-        Box::pin(keeping_up.run_until_cancelled(both)).await
-    });
+    let mut maintenance = JoinSet::new();
+    for api in apis {
+        maintenance.spawn(async move { api.run_maintenance().await });
+    }
     let (connections, requests) = server::serve(listener, router, signals).await;
     tracing::info!("stopped accepting, finishing what runs");
     stopping.cancel();
+    maintenance.abort_all();
     let finished = async {
         server::finish(connections, requests).await;
         // Handlers whose clients went away run on without a connection; their answers are owed to a retry.
-        stacks.shutdown().await;
+        builder.shutdown().await;
         // Attempts that run are finished, or given back.
         if let Err(fault) = working.await {
             tracing::error!(%fault, "the worker ended badly");
@@ -229,8 +141,23 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     Ok(())
 }
 
-/// Says what whoever has just started the demo can try, with keys that are public.
-fn invite(address: SocketAddr) {
+/// Listens, and says where: the first line of standard output.
+async fn listen(options: &Options) -> Result<TcpListener, BoxError> {
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .map_err(|fault| format!("cannot listen on {}: {fault}", options.listen))?;
+    let mut stdout = std::io::stdout();
+    let address = listener.local_addr()?;
+    writeln!(stdout, "listening on http://{address}")?;
+    stdout.flush()?;
+    if options.demo {
+        log_demo_examples(address);
+    }
+    Ok(listener)
+}
+
+/// Logs a request to try for each API, with keys that are public.
+fn log_demo_examples(address: SocketAddr) {
     // The key as the shell writes it out: no log has it whole.
     tracing::info!(
         "Veriko: curl -H \"Authorization: Bearer mxcep_$(printf '1%.0s' {{1..64}})\" http://{address}/v1/users/me"
@@ -244,3 +171,6 @@ fn invite(address: SocketAddr) {
     );
     tracing::info!("all operations: http://{address}/docs");
 }
+
+#[cfg(test)]
+mod openapi_tests;

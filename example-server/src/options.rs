@@ -4,14 +4,17 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
 
-#[cfg(test)]
-use crate::accounts::Permission;
-use crate::accounts::{Environment, Plan};
-use crate::db::Database;
-use crate::seal::{SealError, Sealer};
+use platform::account::Plan;
+use platform::api::Definition;
+use platform::api_key::Environment;
+use platform::db::Storage;
+use platform::ops::LogFormat;
+use platform::seal::{SealError, Sealer};
+
+use crate::APIS;
 
 /// The reference server of the idempotency layer.
 ///
@@ -59,15 +62,6 @@ pub struct Options {
 
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    /// One object a line.
-    Json,
-    /// For people.
-    Text,
 }
 
 /// What else the program will do than serve.
@@ -124,8 +118,8 @@ impl KeysRotate {
 #[derive(Debug, Args)]
 pub(crate) struct KeysCreate {
     /// Of which API
-    #[arg(long)]
-    pub(crate) api: Api,
+    #[arg(long, value_name = "API", value_parser = api)]
+    pub(crate) api: &'static Definition,
     /// Name of the account
     #[arg(long, value_name = "NAME", value_parser = account_name)]
     pub(crate) account: String,
@@ -140,23 +134,17 @@ pub(crate) struct KeysCreate {
     test: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Api {
-    Veriko,
-    Mintfax,
-    Txcloud,
-}
-
 impl KeysCreate {
     pub(crate) fn environment(&self) -> Environment {
         if self.test { Environment::Test } else { Environment::Live }
     }
+}
 
-    #[cfg(test)]
-    pub(crate) fn new(account: &str, plan: Plan, permission: &[Permission]) -> Self {
-        let permission = permission.iter().map(|permission| permission.as_str().to_owned()).collect();
-        Self { api: Api::Veriko, account: account.to_owned(), plan, permission, test: false }
-    }
+/// The API with this name.
+fn api(name: &str) -> Result<&'static Definition, String> {
+    APIS.iter().find(|api| api.name == name).ok_or_else(|| {
+        format!("expected one of {}", APIS.iter().map(|api| api.name).collect::<Vec<_>>().join(", "))
+    })
 }
 
 /// Short, and nothing that would look odd in a log.
@@ -212,13 +200,12 @@ impl Options {
 
     /// Where the key is kept that was not given. Data that is gone with the process needs none.
     fn key_file(&self) -> Option<PathBuf> {
-        let url = self.database();
-        if !url.starts_with("sqlite:") {
-            return Some("example-server.key".into());
-        }
-        let mut file = Database::file(url)?.into_os_string();
-        file.push(".key");
-        Some(file.into())
+        self.storage().beside("key")
+    }
+
+    /// Where the data lies.
+    pub(crate) fn storage(&self) -> Storage {
+        Storage::of(self.database())
     }
 
     /// Whether the server can do all that it was told.

@@ -2,7 +2,7 @@
 
 use private_postgres::shared_database;
 use serde_json::{Value, json};
-use support::{Connection, Response, Server, demo_key, launch};
+use support::{Connection, Form, Response, Server, demo_key, eventually, launch};
 
 const MINTFAX: &str = "mfx_test_abc123def456";
 const TXCLOUD: &str = "txc_test_abc123def456";
@@ -177,7 +177,8 @@ fn metadata_is_given_back_digit_for_digit() {
                 .bearer(TXCLOUD)
                 .key("digit-for-digit")
                 .body(asked.as_str())
-                .send()
+                .open()
+                .answer()
         };
         let made = post();
         assert_eq!(made.status, 201, "{made:?}");
@@ -314,4 +315,69 @@ fn head_says_what_get_says_and_304_what_matters_of_it() {
             assert!(!head.iter().any(|line| line.starts_with("content-type:")), "{path}: {head:?}");
         }
     }
+}
+
+#[test]
+fn a_test_key_can_have_its_request_wait() {
+    let server = demo();
+    let post = |delay: &Value| {
+        let session =
+            json!({"document_type": "passport", "country": "MX", "metadata": {"sandbox_delay_ms": delay}});
+        let key = format!("waits-for-{delay}").replace(['"', '.', '-'], "_");
+        server.post("/identity/sessions").bearer(TXCLOUD).key(&key).json(session)
+    };
+    let fax = |delay: &str| {
+        Form::to("+15005550001").field("sandbox_delay_ms", delay).post(&server, MINTFAX).key("waits")
+    };
+    for delay in [json!(5001), json!(-1), json!(0.5), json!("100")] {
+        let answer = post(&delay).send();
+        assert_eq!(
+            (answer.status, code(&answer, "/error/code").as_str()),
+            (400, "invalid_parameter"),
+            "{delay}"
+        );
+    }
+    for delay in ["5001", "-1", "0.5", "soon", "+5"] {
+        let answer = fax(delay).send();
+        assert_eq!((answer.status, code(&answer, "/error").as_str()), (422, "validation_failed"), "{delay}");
+    }
+    // While the first one waits, its key is in use.
+    let waiting = [post(&json!(2000)).open(), fax("2000").open()];
+    for again in [&post(&json!(2000)), &fax("0")] {
+        eventually("the first one runs", || (again.send().status == 409).then_some(()));
+    }
+    for waiting in waiting {
+        assert_eq!(waiting.answer().status, 201);
+    }
+}
+
+#[test]
+fn what_is_answered_to_a_key_is_kept_by_no_cache_and_taken_for_nothing_else() {
+    let server = demo();
+    let veriko = demo_key('1');
+    for (path, key) in [
+        ("/v1/users/me", veriko.as_str()),
+        ("/v1/validations", &veriko),
+        ("/v1/faxes", MINTFAX),
+        ("/identity/verifications", TXCLOUD),
+        ("/v1/validations/none", &veriko),
+        ("/v1/users/me", "nobody"),
+    ] {
+        let answer = server.get(path).bearer(key).send();
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{path}");
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
+        assert_eq!(answer.header("referrer-policy"), Some("no-referrer"), "{path}");
+        let policy = answer.header("content-security-policy").expect("a policy");
+        assert!(policy.contains("default-src 'none'"), "{path}: {policy}");
+    }
+    let hook = json!({"url": "http://127.0.0.1:1/hook", "events": ["validation.completed"]});
+    let made = server.post("/v1/webhooks").bearer(&veriko).json(&hook).send();
+    assert_eq!((made.status, made.header("cache-control")), (201, Some("no-store")), "it holds a secret");
+    // What says how it is kept, says it.
+    let docs = server.get("/docs").bearer(&veriko).send();
+    assert_eq!(docs.header("cache-control"), Some("no-cache"));
+    assert!(
+        docs.header("content-security-policy").is_some_and(|policy| policy.contains("script-src 'self'"))
+    );
+    assert_eq!(server.get("/v1/public/banks").send().header("cache-control"), Some("private, max-age=3600"));
 }

@@ -1,0 +1,161 @@
+//! Token buckets: so many requests a minute, refilled evenly.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::{Clock, MonotonicClock};
+use governor::middleware::StateInformationMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed, StateStore};
+use governor::{Quota, RateLimiter};
+
+/// A bucket of `limit` requests that refills evenly within a minute.
+#[derive(Debug)]
+pub struct Bucket<C: Clock = MonotonicClock> {
+    quota: Quota,
+    limiter: RateLimiter<CheckMode, PeekableState, C, StateInformationMiddleware>,
+}
+
+/// What a bucket holds at one moment.
+#[derive(Debug, PartialEq, Eq)]
+pub struct BucketSnapshot {
+    /// Requests a full bucket holds.
+    pub limit: u32,
+    /// Requests left.
+    pub remaining: u32,
+    /// When it is full again, if nothing is spent: at most one refill step later than the truth.
+    pub full_in: Duration,
+}
+
+impl Bucket {
+    /// A full bucket of `limit` requests a minute.
+    pub fn per_minute(limit: NonZeroU32) -> Self {
+        Self::with_clock(limit, MonotonicClock)
+    }
+}
+
+impl<C: Clock> Bucket<C> {
+    fn with_clock(limit: NonZeroU32, clock: C) -> Self {
+        let quota = Quota::per_minute(limit);
+        Self { quota, limiter: RateLimiter::new(quota, PeekableState::default(), clock) }
+    }
+
+    /// How many requests a full bucket holds, and gets in a minute.
+    pub fn limit(&self) -> u32 {
+        self.quota.burst_size().get()
+    }
+
+    /// Takes one request out of the bucket.
+    ///
+    /// # Errors
+    /// The bucket is empty. The error is the time until it holds one.
+    pub fn try_acquire(&self) -> Result<(), Duration> {
+        match self.limiter.check_key(&CheckMode::Acquire) {
+            Ok(_) => Ok(()),
+            Err(not_until) => Err(not_until.wait_time_from(self.limiter.clock().now())),
+        }
+    }
+
+    /// Returns what is left, and takes nothing.
+    pub fn snapshot(&self) -> BucketSnapshot {
+        let limit = self.limit();
+        let remaining = match self.limiter.check_key(&CheckMode::Peek) {
+            // The snapshot is of the moment after the request that was not taken.
+            Ok(after_one) => (after_one.remaining_burst_capacity() + 1).min(limit),
+            Err(_) => 0,
+        };
+        BucketSnapshot { limit, remaining, full_in: self.quota.replenish_interval() * (limit - remaining) }
+    }
+}
+
+/// What a check is for. Governor only knows checks that spend; the store below makes a check that does not, with the same
+/// decision on the same number.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum CheckMode {
+    Acquire,
+    Peek,
+}
+
+#[derive(Debug, Default)]
+struct PeekableState(InMemoryState);
+
+impl StateStore for PeekableState {
+    type Key = CheckMode;
+
+    fn measure_and_replace<T, F, E>(&self, mode: &CheckMode, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        match mode {
+            CheckMode::Acquire => self.0.measure_and_replace(&NotKeyed::NonKey, decide),
+            CheckMode::Peek => {
+                // To the inner store an error means "do not write", so the decision travels out as one.
+                let untouched: Result<(), _> =
+                    self.0.measure_and_replace(&NotKeyed::NonKey, |held| Err(decide(held)));
+                match untouched {
+                    Err(decision) => decision.map(|(answer, _)| answer),
+                    Ok(()) => unreachable!("the closure never returns Ok"),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use governor::clock::FakeRelativeClock;
+
+    use super::*;
+
+    fn bucket(limit: u32) -> (Bucket<FakeRelativeClock>, FakeRelativeClock) {
+        let clock = FakeRelativeClock::default();
+        (Bucket::with_clock(NonZeroU32::new(limit).unwrap(), clock.clone()), clock)
+    }
+
+    #[test]
+    fn a_new_bucket_is_full() {
+        let (bucket, _) = bucket(6);
+        assert_eq!(bucket.snapshot(), BucketSnapshot { limit: 6, remaining: 6, full_in: Duration::ZERO });
+    }
+
+    #[test]
+    fn asking_what_is_left_spends_nothing() {
+        let (bucket, _) = bucket(6);
+        bucket.try_acquire().unwrap();
+        let once = bucket.snapshot();
+        assert_eq!(once, BucketSnapshot { limit: 6, remaining: 5, full_in: Duration::from_secs(10) });
+        for _ in 0..100 {
+            assert_eq!(bucket.snapshot(), once);
+        }
+    }
+
+    #[test]
+    fn an_empty_bucket_says_when_to_come_back_and_fills_again() {
+        let (bucket, clock) = bucket(6);
+        for left in (0..6).rev() {
+            bucket.try_acquire().unwrap();
+            assert_eq!(bucket.snapshot().remaining, left);
+        }
+        assert_eq!(bucket.try_acquire(), Err(Duration::from_secs(10)));
+        clock.advance(Duration::from_secs(9));
+        assert_eq!(bucket.try_acquire(), Err(Duration::from_secs(1)));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(bucket.snapshot().remaining, 1);
+        bucket.try_acquire().unwrap();
+        clock.advance(Duration::from_mins(10));
+        assert_eq!(bucket.snapshot().remaining, 6);
+    }
+
+    #[test]
+    fn many_threads_together_get_exactly_the_limit() {
+        let limit = 50;
+        let bucket = bucket(limit).0;
+        let granted: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| (0..50).filter(|_| bucket.try_acquire().is_ok()).count()))
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(granted, limit as usize);
+    }
+}

@@ -1,0 +1,140 @@
+//! The configuration file: how it is read, and the sections that are no vendor's own.
+
+mod webhooks;
+
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use figment::Figment;
+use figment::providers::{Format, Toml};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+pub use self::webhooks::{Tries, Webhooks};
+
+/// The configuration file over the defaults. Each section is read by who knows it.
+#[derive(Debug, Clone)]
+pub struct ConfigFile {
+    /// For messages. The defaults are in order (tests read them), so what is wrong is wrong in the file.
+    path: PathBuf,
+    content: Figment,
+}
+
+impl ConfigFile {
+    /// Reads the file over these defaults, which are TOML.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no TOML, or has a section or a key at the top that the defaults do not have.
+    pub fn read(path: Option<&Path>, defaults: &[&str]) -> Result<Self, ConfigError> {
+        let known = defaults.iter().fold(Figment::new(), |all, text| all.merge(Toml::string(text)));
+        let file = path.unwrap_or(Path::new("defaults.toml")).to_owned();
+        let content = match path {
+            Some(path) => known.clone().merge(Toml::file_exact(path)),
+            None => known.clone(),
+        };
+        let config = Self { path: file, content };
+        let names = |figment: &Figment| {
+            figment.extract::<figment::value::Dict>().map_err(|fault| config.invalid("", fault))
+        };
+        let (known, given) = (names(&known)?, names(&config.content)?);
+        if let Some(unknown) = given.keys().find(|name| !known.contains_key(*name)) {
+            let known: Vec<_> = known.keys().map(|name| format!("`{name}`")).collect();
+            let fault = format!("unknown field: found `{unknown}`, expected one of {}", known.join(", "));
+            return Err(ConfigError { file: config.path, fault });
+        }
+        Ok(config)
+    }
+
+    /// Returns a section, or a key at the top.
+    ///
+    /// # Errors
+    /// It has a key that is not known, or a value out of range. The message names key and file.
+    pub fn section<T: DeserializeOwned>(&self, name: &str) -> Result<T, ConfigError> {
+        self.content.extract_inner(name).map_err(|fault| self.invalid(name, fault))
+    }
+
+    fn invalid(&self, section: &str, fault: figment::Error) -> ConfigError {
+        ConfigError { file: self.path.clone(), fault: describe(section, fault) }
+    }
+}
+
+/// A configuration the server does not start with.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {fault}", file.display())]
+pub struct ConfigError {
+    file: PathBuf,
+    fault: String,
+}
+
+/// Says what is wrong with each key, in the way the file writes it: figment's own words begin with a profile, and there
+/// is only one.
+pub fn describe(section: &str, faults: figment::Error) -> String {
+    let faults: Vec<String> = faults
+        .into_iter()
+        .map(|fault| {
+            let within = fault.path.first().is_some_and(|first| first == section);
+            let path = if within { &fault.path[1..] } else { &fault.path[..] };
+            let whole: Vec<&str> = std::iter::once(section)
+                .chain(path.iter().map(String::as_str))
+                .filter(|part| !part.is_empty())
+                .collect();
+            match whole.join(".") {
+                key if key.is_empty() => fault.kind.to_string(),
+                key => format!("`{key}`: {}", fault.kind),
+            }
+        })
+        .collect();
+    faults.join("; ")
+}
+
+/// `[idempotency]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Idempotency {
+    ttl_seconds: NonZeroU64,
+    lease_seconds: NonZeroU64,
+    wait_seconds: u64,
+    pub max_body_bytes: usize,
+}
+
+/// `[scheduler]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scheduler {
+    pub concurrency: NonZeroUsize,
+    poll_seconds: NonZeroU64,
+    lease_seconds: NonZeroU64,
+}
+
+/// `[limits]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Requests with large bodies at a time, of each API.
+    pub large_bodies: NonZeroUsize,
+}
+
+impl Idempotency {
+    pub fn ttl(&self) -> Duration {
+        Duration::from_secs(self.ttl_seconds.get())
+    }
+
+    pub fn lease(&self) -> Duration {
+        Duration::from_secs(self.lease_seconds.get())
+    }
+
+    pub fn wait(&self) -> Duration {
+        Duration::from_secs(self.wait_seconds)
+    }
+}
+
+impl Scheduler {
+    pub fn poll(&self) -> Duration {
+        Duration::from_secs(self.poll_seconds.get())
+    }
+
+    pub fn lease(&self) -> Duration {
+        Duration::from_secs(self.lease_seconds.get())
+    }
+}

@@ -1,0 +1,106 @@
+//! The scheduler of either database, and its verbs in a transaction of ours.
+
+use std::sync::Arc;
+
+use retry_scheduler::{
+    AttemptRecord, Cancelled, Claimed, Cycle, CycleKey, EndedHook, Finished, NewCycle, PostgresScheduler,
+    Report, Reschedule, Rescheduled, RetryScheduler, Scheduled, SchedulerError, SqliteScheduler,
+    TransactionalScheduler,
+};
+use sqlx::{PgConnection, SqliteConnection};
+
+use crate::db::{Connection, Database};
+
+/// The scheduler of either database, for the transactions of this program.
+///
+/// Code that ends a cycle in such a transaction also updates the rows that depend on it, with details that the scheduler does
+/// not have. So these verbs call no hook. All other code ends cycles through [`Cycles::scheduler`].
+#[derive(Debug, Clone)]
+pub enum Cycles {
+    Sqlite(SqliteScheduler),
+    Postgres(PostgresScheduler),
+}
+
+/// Runs a verb in the transaction of a connection.
+macro_rules! within {
+    ($cycles:expr, $connection:expr, |$scheduler:ident, $inner:ident| $verb:expr) => {
+        match ($cycles, $connection) {
+            (Cycles::Sqlite($scheduler), Connection::Sqlite($inner)) => $verb.await,
+            (Cycles::Postgres($scheduler), Connection::Postgres($inner)) => $verb.await,
+            _ => Err(SchedulerError::invalid("a connection of another database")),
+        }
+    };
+}
+
+impl Cycles {
+    pub fn of(database: &Database) -> Self {
+        match database {
+            Database::Sqlite { writer, .. } => Self::Sqlite(SqliteScheduler::new(writer.clone())),
+            Database::Postgres { pool, .. } => Self::Postgres(PostgresScheduler::new(pool.clone())),
+        }
+    }
+
+    /// Returns the scheduler for code that changes cycles outside those transactions, such as the worker. Every verb that
+    /// ends a cycle calls the hook in its transaction.
+    pub fn scheduler(
+        &self,
+        hook: impl EndedHook<SqliteConnection> + EndedHook<PgConnection>,
+    ) -> Arc<dyn RetryScheduler> {
+        match self {
+            Self::Sqlite(scheduler) => Arc::new(scheduler.clone().on_ended(hook)),
+            Self::Postgres(scheduler) => Arc::new(scheduler.clone().on_ended(hook)),
+        }
+    }
+
+    pub async fn schedule_in(
+        &self,
+        connection: Connection<'_>,
+        new: NewCycle,
+    ) -> Result<Scheduled, SchedulerError> {
+        within!(self, connection, |scheduler, c| scheduler.schedule_in(c, new))
+    }
+
+    pub async fn reschedule_in(
+        &self,
+        connection: Connection<'_>,
+        key: &CycleKey,
+        change: Reschedule,
+    ) -> Result<Rescheduled, SchedulerError> {
+        within!(self, connection, |scheduler, c| scheduler.reschedule_in(c, key, change))
+    }
+
+    pub async fn cancel_in(
+        &self,
+        connection: Connection<'_>,
+        key: &CycleKey,
+    ) -> Result<Cancelled, SchedulerError> {
+        within!(self, connection, |scheduler, c| scheduler.cancel_in(c, key))
+    }
+
+    pub async fn finish_in(
+        &self,
+        connection: Connection<'_>,
+        claim: &Claimed,
+        report: Report,
+    ) -> Result<Finished, SchedulerError> {
+        within!(self, connection, |scheduler, c| scheduler.finish_in(c, claim, report))
+    }
+
+    pub async fn get_in(
+        &self,
+        connection: Connection<'_>,
+        key: &CycleKey,
+    ) -> Result<Option<Cycle>, SchedulerError> {
+        within!(self, connection, |scheduler, c| scheduler.get_in(c, key))
+    }
+
+    /// Returns the recorded attempts with numbers above `after`.
+    pub async fn attempts_in(
+        &self,
+        connection: Connection<'_>,
+        key: &CycleKey,
+        after: u32,
+    ) -> Result<Vec<AttemptRecord>, SchedulerError> {
+        within!(self, connection, |scheduler, c| scheduler.attempts_in(c, key, after, usize::MAX))
+    }
+}

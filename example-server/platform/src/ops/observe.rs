@@ -1,0 +1,58 @@
+//! One span, one log line and one count for each request.
+
+use axum::extract::{MatchedPath, Request};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::Method;
+use tracing::Instrument;
+
+use crate::clock;
+
+pub(super) const REQUESTS: &str = "http_requests_total";
+pub(super) const DURATION: &str = "http_request_duration_seconds";
+pub(super) const REPLAYS: &str = "idempotency_replays_total";
+
+/// By what the APIs say that an answer is a replay; mintfax has a word of its own.
+const REPLAY_MARKS: [&str; 2] = ["idempotent-replayed", "idempotency-replayed"];
+
+/// Watches a request pass.
+///
+/// Of the request, only the method and the pattern of its route are named, in the log as in the metrics: both sets are
+/// bounded, and neither can hold a secret.
+pub async fn observe(request: Request, next: Next) -> Response {
+    let method = method(request.method());
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = || route.as_ref().map_or("(none)", MatchedPath::as_str).to_owned();
+    // The request id is made further in, where the answer's frame is.
+    let span = tracing::info_span!("request", method, route = route(), request_id = tracing::field::Empty);
+
+    let started = clock::now();
+    let response = next.run(request).instrument(span.clone()).await;
+    let took = started.elapsed();
+
+    let status = response.status().as_u16();
+    let replayed = REPLAY_MARKS.iter().any(|mark| response.headers().get(*mark).is_some_and(|v| v == "true"));
+    span.in_scope(|| tracing::info!(status, replayed, took_us = took.as_micros(), "answered"));
+
+    let status = status.to_string();
+    metrics::counter!(REQUESTS, "method" => method, "route" => route(), "status" => status).increment(1);
+    metrics::histogram!(DURATION, "method" => method, "route" => route()).record(took);
+    if replayed {
+        metrics::counter!(REPLAYS, "route" => route()).increment(1);
+    }
+    response
+}
+
+/// A client may send any word as a method; the metrics know these.
+fn method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::PUT => "PUT",
+        Method::POST => "POST",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}

@@ -1,0 +1,214 @@
+//! The stack of middleware before the operations of an API.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use http::{HeaderMap, StatusCode};
+use idempotency_layer::{AnyStore, IdempotencyLayer};
+use tokio::sync::Semaphore;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::accounts::Accounts;
+use crate::db::Database;
+use crate::route::{Access, BodySize, Route};
+use crate::state::Platform;
+use crate::vendor::{Caller, Vendor};
+use crate::{auth, bodies, config, content, fault, rate_limit};
+
+/// The layer of this server, once for each bound of bodies.
+#[derive(Debug, Clone)]
+struct Idempotency {
+    usual: IdempotencyLayer<AnyStore>,
+    large: IdempotencyLayer<AnyStore>,
+    max_body_bytes: usize,
+}
+
+/// Builds the stacks of all APIs, which share their records, and remembers what is to be waited for in the end.
+#[derive(Debug)]
+pub struct ApiBuilder {
+    config: config::Idempotency,
+    database: Database,
+    records: AnyStore,
+    demo: bool,
+    /// How many requests with large bodies each API holds at one time.
+    large_at_a_time: usize,
+    layers: Vec<Idempotency>,
+}
+
+impl ApiBuilder {
+    /// Keeps the records of idempotency keys in the platform's database.
+    pub fn new(config: config::Idempotency, limits: &config::Limits, platform: &Platform) -> Self {
+        let records = platform.database.records();
+        Self::with_records(config, limits, &platform.database, platform.demo, records)
+    }
+
+    /// Keeps them in `records`.
+    pub fn with_records(
+        config: config::Idempotency,
+        limits: &config::Limits,
+        database: &Database,
+        demo: bool,
+        records: AnyStore,
+    ) -> Self {
+        let large_at_a_time = limits.large_bodies.get();
+        Self { config, records, database: database.clone(), demo, large_at_a_time, layers: Vec::new() }
+    }
+
+    /// One API, behind its stack.
+    pub fn build<V: Vendor>(&mut self, vendor: V, routes: Vec<Route>) -> BuiltApi {
+        let layer = idempotency(&vendor, &self.config, &self.records);
+        self.layers.push(layer.clone());
+        let accounts = Arc::new(Accounts::new(vendor, self.database.clone(), self.demo));
+        stack(routes, &accounts, &layer, self.large_at_a_time)
+    }
+
+    /// Waits for the handlers whose clients went away.
+    pub async fn shutdown(&self) {
+        for layer in &self.layers {
+            layer.shutdown().await;
+        }
+    }
+}
+
+/// One API, behind its stack.
+#[derive(Debug, Clone)]
+pub struct BuiltApi {
+    pub operations: Router,
+    /// What it answers where there is nothing.
+    pub fallback: Router,
+    /// Whether its operations are served without `/v1` as well.
+    pub at_root: bool,
+    /// Returns whether a request comes with one of its keys, or with what looks like one.
+    pub matches_key: fn(&HeaderMap) -> bool,
+    /// Puts every response of a router into its envelope.
+    pub apply_envelope: fn(Router) -> Router,
+}
+
+/// The layer, by a vendor's contract.
+fn idempotency<V: Vendor>(vendor: &V, config: &config::Idempotency, records: &AnyStore) -> Idempotency {
+    let layer = |max_bytes| {
+        IdempotencyLayer::builder(records.clone())
+            .contract(vendor.contract().ttl(config.ttl()))
+            .scope(|request| request.extensions.get::<V::User>().map(Caller::scope))
+            .lease(config.lease())
+            .wait(config.wait())
+            .max_request_bytes(max_bytes)
+            .build()
+    };
+    let max_body_bytes = config.max_body_bytes;
+    Idempotency { usual: layer(max_body_bytes), large: layer(large(max_body_bytes)), max_body_bytes }
+}
+
+impl Idempotency {
+    /// The layer for bodies of this size, and their bound.
+    fn of(&self, size: BodySize) -> (IdempotencyLayer<AnyStore>, usize) {
+        match size {
+            BodySize::Usual => (self.usual.clone(), self.max_body_bytes),
+            BodySize::Large => (self.large.clone(), large(self.max_body_bytes)),
+            // The layer does not look at it, so its own bound is none.
+            BodySize::Streamed(max_bytes) => (self.usual.clone(), max_bytes),
+        }
+    }
+
+    /// Waits until every request whose client went away has finished.
+    async fn shutdown(&self) {
+        tokio::join!(self.usual.shutdown(), self.large.shutdown());
+    }
+}
+
+fn large(usual: usize) -> usize {
+    usual.max(BodySize::LARGE)
+}
+
+/// What stands before the operations of one API, from the outside in:
+///
+/// 1. **trace**: sees every answer, whoever made it; of all APIs, and so in the router of the program;
+/// 2. **request id and envelope**: from here on nothing is answered without it, the bare refusals of what follows included. Each
+///    API has its own;
+/// 3. **panic catch**: inside the envelope, so that a 500 has one; outside the idempotency layer, which must see the panic
+///    to give the key free. Once more behind 5, so that the 500 of a handler has the numbers, too;
+/// 4. **auth**: an idempotency key belongs to somebody, so who it is comes first, and who is nobody costs nothing more;
+/// 5. **rate limit's numbers**: outside of the record, so that a replay states the present ones;
+/// 6. the **bound of bodies**, which needs no more than their announced length; no **encoded** ones; **permission**: before the record, so that
+///    who lost it does not get the answer again either; and a place for the body, where bodies are large;
+/// 7. **idempotency**: a replay ends here;
+/// 8. **rate limit**: inside, so that a replay spends nothing;
+/// 9. the **handler**, whose rows the idempotency layer commits together with the record.
+///
+/// Public operations are answered at 3. What is neither route nor method (404, 405) needs a key where an API answers for
+/// it, as all that is there does, and stops at 5.
+fn stack<V: Vendor>(
+    routes: Vec<Route>,
+    accounts: &Arc<Accounts<V>>,
+    idempotency: &Idempotency,
+    large_at_a_time: usize,
+) -> BuiltApi {
+    let places = Arc::new(Semaphore::new(large_at_a_time));
+    let (mut public, mut api) = (Router::new(), Router::new());
+    for mut route in routes {
+        if route.access == Access::Public {
+            public = route.add_to(public);
+            continue;
+        }
+        // Added innermost first.
+        let (idempotency, max_bytes) = idempotency.of(route.body);
+        route.handler = route.handler.route_layer(from_fn(rate_limit::enforce::<V::User>));
+        if route.idempotent {
+            route.handler = route.handler.route_layer(idempotency).route_layer(from_fn(fault::after_commit));
+        }
+        if route.body == BodySize::Large {
+            let places = Arc::clone(&places);
+            route.handler = route.handler.route_layer(from_fn_with_state(places, bodies::admit));
+        }
+        if let Access::Permission(permission) = route.access {
+            route.handler =
+                route.handler.route_layer(from_fn_with_state(permission, auth::require::<V::User>));
+        }
+        route.handler = route
+            .handler
+            .route_layer(DefaultBodyLimit::max(max_bytes))
+            .route_layer(from_fn(content::refuse_encoded))
+            .route_layer(from_fn_with_state(max_bytes, bodies::bound));
+        api = route.add_to(api);
+    }
+    for family in V::PATH_PREFIXES {
+        for path in [format!("/{family}"), format!("/{family}/"), format!("/{family}/{{*rest}}")] {
+            api = api.route(&path, any(not_found));
+        }
+    }
+    let behind = |api: Router| {
+        api.layer(CatchPanicLayer::custom(panicked))
+            .layer(from_fn_with_state(V::RATE_LIMIT_HEADERS, rate_limit::write_headers::<V::User>))
+            .layer(from_fn_with_state(Arc::clone(accounts), auth::authenticate::<V>))
+    };
+    let enveloped = |api: Router| V::apply_envelope(api.layer(CatchPanicLayer::custom(panicked)));
+    let api = api.method_not_allowed_fallback(method_not_allowed);
+    BuiltApi {
+        // What is public is added behind it all, so that nothing of it stands before that.
+        operations: enveloped(behind(api).merge(public)),
+        fallback: enveloped(behind(Router::new().fallback(not_found))),
+        at_root: V::AT_ROOT,
+        matches_key: auth::has_key::<V>,
+        apply_envelope: |router| V::apply_envelope(router.layer(CatchPanicLayer::custom(panicked))),
+    }
+}
+
+/// Answers where there is nothing: bare, as all that follows does, for the frame to put it into words.
+pub async fn not_found() -> StatusCode {
+    StatusCode::NOT_FOUND
+}
+
+/// Answers where there is something, but not this. Axum adds `Allow`.
+pub async fn method_not_allowed() -> StatusCode {
+    StatusCode::METHOD_NOT_ALLOWED
+}
+
+/// The panic hook has logged it; the client learns nothing of it. The frame is put around this further out.
+fn panicked(_: Box<dyn Any + Send>) -> Response {
+    StatusCode::INTERNAL_SERVER_ERROR.into_response()
+}

@@ -1,0 +1,62 @@
+//! What tests of the platform and of the vendors share.
+
+mod vendor;
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use crate::config::{ConfigError, ConfigFile};
+use crate::db::{Database, Storage};
+use crate::outbound::{Outbound, Rules};
+use crate::seal::Sealer;
+use crate::stack::ApiBuilder;
+use crate::state::Platform;
+use crate::webhooks::Webhooks;
+
+pub use self::vendor::Acme;
+
+/// Returns a platform on this database, for a demo. Its key is kept nowhere.
+pub fn platform(database: &Database) -> Platform {
+    let sealer = Arc::new(Sealer::new(Some(&"1".repeat(64).into()), None).expect("digits make a key"));
+    Platform::new(database.clone(), Storage::Memory, sealer, 16, true)
+}
+
+/// Returns what a file with this content says over these defaults.
+///
+/// # Errors
+/// As [`ConfigFile::read`].
+pub fn config(defaults: &[&str], content: &str) -> Result<ConfigFile, ConfigError> {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("example-server-{}-{}.toml", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let path = std::env::temp_dir().join(name);
+    std::fs::write(&path, content).expect("the temporary folder takes files");
+    let config = ConfigFile::read(Some(&path), defaults);
+    std::fs::remove_file(&path).expect("it was written");
+    config
+}
+
+/// Returns webhooks that may call anybody, whose secrets and signatures mean nothing.
+pub fn webhooks(platform: &Platform) -> Webhooks {
+    let rules = Rules { allow_http: true, allow_private: true };
+    let section = "allow_http = false\nallow_private = false\nretry_delays_seconds = [60]\n\
+                   auto_disable_after = 3\nmax_endpoints = 10\ntimeout_seconds = 10\n";
+    let config = config(&[&format!("[webhooks]\n{section}")], "").expect("it is in order");
+    let config = config.section("webhooks").expect("it is in order");
+    Webhooks::new(platform, rules, &config, |_, _, _| HeaderMap::new()).expect("a client")
+}
+
+/// Returns a client that calls public addresses only.
+pub fn outbound() -> Outbound {
+    Outbound::new(Rules { allow_http: false, allow_private: false }).expect("a client")
+}
+
+/// Returns what builds APIs on this platform.
+pub fn api_builder(platform: &Platform) -> ApiBuilder {
+    let sections = "[idempotency]\nttl_seconds = 86400\nlease_seconds = 30\nwait_seconds = 0\n\
+                    max_body_bytes = 262144\n[limits]\nlarge_bodies = 8\n";
+    let config = config(&[sections], "").expect("it is in order");
+    let limits = config.section("limits").expect("it is in order");
+    ApiBuilder::new(config.section("idempotency").expect("it is in order"), &limits, platform)
+}

@@ -1,0 +1,278 @@
+//! Deliveries.
+
+use jiff::Timestamp;
+
+use super::{number, time};
+use crate::clock;
+use crate::db::{Connection, on};
+use crate::webhooks::{Delivery, DeliveryId, DeliveryStatus, Endpoint, News, Receipt};
+
+/// What a list is to hold. What is `None`, or empty, leaves all of them in; what is there must hold together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// One of these.
+    pub endpoints: Vec<String>,
+    pub statuses: Vec<DeliveryStatus>,
+    pub events: Vec<String>,
+    /// Somewhere in what is shown: a pattern for `LIKE`, in small letters.
+    pub search: Option<String>,
+    pub subject: Option<String>,
+    /// One of these codes, or of these hundreds, or no answer.
+    pub codes: Vec<u16>,
+    pub hundreds: Vec<u16>,
+    pub unanswered: bool,
+    pub created_from: Option<Timestamp>,
+    /// Created earlier.
+    pub created_before: Option<Timestamp>,
+    pub min_attempt: Option<u32>,
+    pub min_response_time_ms: Option<u32>,
+}
+
+/// What [`Wanted`] lets through, for a list and for its length.
+macro_rules! wanted {
+    () => {
+        " FROM webhook_deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint WHERE d.account = $1 \
+         AND (CAST($2 AS TEXT) IS NULL OR $2 LIKE '%,' || d.endpoint || ',%') \
+         AND (CAST($3 AS TEXT) IS NULL OR $3 LIKE '%,' || d.status || ',%') \
+         AND (CAST($4 AS TEXT) IS NULL OR $4 LIKE '%,' || d.event || ',%') \
+         AND (CAST($5 AS TEXT) IS NULL OR LOWER(CAST(d.id AS TEXT) || ' ' || d.endpoint || ' ' || e.url || ' ' \
+              || COALESCE(e.description, '') || ' ' || d.event || ' ' || COALESCE(d.subject, '') || ' ' \
+              || COALESCE(CAST(d.response_status AS TEXT), '')) LIKE $5 ESCAPE '\\') \
+         AND (CAST($6 AS TEXT) IS NULL OR d.subject = $6) \
+         AND (CAST($7 AS TEXT) IS NULL OR $7 LIKE '%,' || COALESCE(CAST(d.response_status AS TEXT), 'none') || ',%' \
+              OR $7 LIKE '%,' || CAST(d.response_status / 100 AS TEXT) || 'xx,%') \
+         AND (CAST($8 AS BIGINT) IS NULL OR d.created_at >= $8) \
+         AND (CAST($9 AS BIGINT) IS NULL OR d.created_at < $9) \
+         AND (CAST($10 AS BIGINT) IS NULL OR d.attempt >= $10) \
+         AND (CAST($11 AS BIGINT) IS NULL OR d.response_time_ms >= $11)"
+    };
+}
+
+/// Binds what [`wanted!`] names.
+macro_rules! bind_wanted {
+    ($query:expr, $account:expr, $wanted:expr) => {
+        $query
+            .bind($account)
+            .bind(list($wanted.endpoints.iter()))
+            .bind(list($wanted.statuses.iter()))
+            .bind(list($wanted.events.iter()))
+            .bind($wanted.search.as_deref())
+            .bind($wanted.subject.as_deref())
+            .bind(answers($wanted))
+            .bind($wanted.created_from.map(Timestamp::as_millisecond))
+            .bind($wanted.created_before.map(Timestamp::as_millisecond))
+            .bind($wanted.min_attempt.map(i64::from))
+            .bind($wanted.min_response_time_ms.map(i64::from))
+    };
+}
+
+/// A page of the account's, the latest first, and how many there are on all pages.
+pub async fn page(
+    mut connection: Connection<'_>,
+    account: &str,
+    wanted: &Wanted,
+    (limit, offset): (u32, u64),
+) -> sqlx::Result<(Vec<Delivery>, u64)> {
+    let total: i64 = on!(connection.again(), c => {
+        let count = sqlx::query_scalar(concat!("SELECT COUNT(*)", wanted!()));
+        bind_wanted!(count, account, wanted).fetch_one(c).await
+    })?;
+    let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+    let rows: Vec<Row> = on!(connection, c => {
+        let page = sqlx::query_as(concat!(
+            "SELECT d.id, d.endpoint, e.url, d.event, d.subject, d.status, d.attempt, d.response_status,
+                 d.response_body, d.response_time_ms, d.next_retry_at, d.error_message, d.created_at",
+            wanted!(), " ORDER BY d.id DESC LIMIT $12 OFFSET $13",
+        ));
+        bind_wanted!(page, account, wanted).bind(i64::from(limit)).bind(offset).fetch_all(c).await
+    })?;
+    let deliveries = rows.into_iter().map(Delivery::try_from).collect::<sqlx::Result<_>>()?;
+    Ok((deliveries, number(total)?))
+}
+
+/// Keeps one that is to be sent.
+pub(in crate::webhooks) async fn insert(
+    mut connection: Connection<'_>,
+    endpoint: &str,
+    news: &News<'_>,
+    payload: &str,
+) -> sqlx::Result<DeliveryId> {
+    loop {
+        let now = clock::epoch_millis();
+        let id = DeliveryId::random(now);
+        let inserted = on!(connection.again(), c => sqlx::query(
+            "INSERT INTO webhook_deliveries (id, endpoint, account, event, subject, payload, status, attempt, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, 'pending', 1, $7) ON CONFLICT (id) DO NOTHING",
+        )
+        .bind(id.0)
+        .bind(endpoint)
+        .bind(news.account)
+        .bind(news.event)
+        .bind(news.subject)
+        .bind(payload)
+        .bind(now)
+        .execute(c).await.map(|done| done.rows_affected()))?;
+        if inserted > 0 {
+            return Ok(id);
+        }
+    }
+}
+
+/// Keeps one that was sent already, for its owner to see. One of the same id is left as it is.
+pub(in crate::webhooks) async fn insert_sent(
+    connection: Connection<'_>,
+    endpoint: &Endpoint,
+    id: DeliveryId,
+    event: &str,
+    receipt: &Receipt,
+) -> sqlx::Result<()> {
+    let status = if receipt.is_success() { DeliveryStatus::Success } else { DeliveryStatus::Failed };
+    on!(connection, c => sqlx::query(
+        "INSERT INTO webhook_deliveries (id, endpoint, account, event, status, attempt, response_status, response_body,
+             response_time_ms, error_message, created_at)
+         VALUES ($1, $2, $3, $4, $5, 1, $6, $7, $8, $9, $10) ON CONFLICT (id) DO NOTHING",
+    )
+    .bind(id.0)
+    .bind(endpoint.id.to_string())
+    .bind(&endpoint.account)
+    .bind(event)
+    .bind(status.as_str())
+    .bind(receipt.status.map(i64::from))
+    .bind(&receipt.body)
+    .bind(millis(receipt))
+    .bind(&receipt.error)
+    .bind(clock::epoch_millis())
+    .execute(c).await.map(drop))
+}
+
+/// What is to be sent, and to whom.
+#[derive(Debug, sqlx::FromRow)]
+pub(in crate::webhooks) struct Due {
+    pub(in crate::webhooks) event: String,
+    pub(in crate::webhooks) payload: String,
+    pub(in crate::webhooks) endpoint: String,
+    pub(in crate::webhooks) url: String,
+    /// Sealed.
+    pub(in crate::webhooks) secret: String,
+}
+
+/// One that is to be sent still, to an endpoint that is still told.
+pub(in crate::webhooks) async fn due(
+    connection: Connection<'_>,
+    id: DeliveryId,
+) -> sqlx::Result<Option<Due>> {
+    on!(connection, c => sqlx::query_as(
+        "SELECT d.event, d.payload, d.endpoint, e.url, e.secret
+         FROM webhook_deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint
+         WHERE d.id = $1 AND d.status IN ('pending', 'retrying') AND d.payload IS NOT NULL AND e.status = 'active'",
+    ).bind(id.0).fetch_optional(c).await)
+}
+
+/// Notes what came of a try. The last one needs its bytes no more.
+pub(in crate::webhooks) async fn record(
+    connection: Connection<'_>,
+    id: DeliveryId,
+    attempt: u32,
+    status: DeliveryStatus,
+    next_retry_at: Option<i64>,
+    receipt: &Receipt,
+) -> sqlx::Result<()> {
+    on!(connection, c => sqlx::query(
+        "UPDATE webhook_deliveries SET status = CASE WHEN status = 'failed' AND $2 = 'retrying' THEN status ELSE $2 END,
+             attempt = $3, response_status = $4, response_body = $5, response_time_ms = $6, error_message = $7,
+             next_retry_at = CASE WHEN status = 'failed' THEN NULL ELSE CAST($8 AS BIGINT) END,
+             payload = CASE WHEN $2 = 'retrying' THEN payload END
+         WHERE id = $1",
+    )
+    .bind(id.0)
+    .bind(status.as_str())
+    .bind(i64::from(attempt))
+    .bind(receipt.status.map(i64::from))
+    .bind(&receipt.body)
+    .bind(millis(receipt))
+    .bind(&receipt.error)
+    .bind(next_retry_at)
+    .execute(c).await.map(drop))
+}
+
+/// One whose endpoint is gone goes too; of any other that is not over, nothing more is sent.
+pub(in crate::webhooks) async fn give_up(
+    mut connection: Connection<'_>,
+    id: DeliveryId,
+    because: &str,
+) -> sqlx::Result<()> {
+    on!(connection.again(), c => sqlx::query(
+        "DELETE FROM webhook_deliveries
+         WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM webhook_endpoints e WHERE e.id = webhook_deliveries.endpoint)",
+    ).bind(id.0).execute(c).await.map(drop))?;
+    on!(connection, c => sqlx::query(
+        "UPDATE webhook_deliveries SET status = 'failed', next_retry_at = NULL, payload = NULL,
+             error_message = COALESCE(error_message, $2)
+         WHERE id = $1 AND status IN ('pending', 'retrying')",
+    ).bind(id.0).bind(because).execute(c).await.map(drop))
+}
+
+/// Nothing more of what is not over is sent to this endpoint, which is locked.
+pub async fn give_up_all(connection: Connection<'_>, endpoint: &str) -> sqlx::Result<()> {
+    on!(connection, c => sqlx::query(
+        "UPDATE webhook_deliveries SET status = 'failed', next_retry_at = NULL, payload = NULL,
+             error_message = COALESCE(error_message, 'the endpoint is disabled')
+         WHERE endpoint = $1 AND status IN ('pending', 'retrying')",
+    ).bind(endpoint).execute(c).await.map(drop))
+}
+
+/// With a comma before and after each; `None` if there are none.
+fn list<T: std::fmt::Display>(items: impl Iterator<Item = T>) -> Option<String> {
+    let items: Vec<_> = items.map(|item| item.to_string()).collect();
+    (!items.is_empty()).then(|| format!(",{},", items.join(",")))
+}
+
+fn answers(wanted: &Wanted) -> Option<String> {
+    let codes = wanted.codes.iter().map(ToString::to_string);
+    let hundreds = wanted.hundreds.iter().map(|hundred| format!("{hundred}xx"));
+    list(codes.chain(hundreds).chain(wanted.unanswered.then(|| "none".to_owned())))
+}
+
+fn millis(receipt: &Receipt) -> i64 {
+    i64::try_from(receipt.took_ms).unwrap_or(i64::MAX)
+}
+
+#[derive(Debug, sqlx::FromRow)]
+struct Row {
+    id: i64,
+    endpoint: String,
+    url: String,
+    event: String,
+    subject: Option<String>,
+    status: String,
+    attempt: i64,
+    response_status: Option<i64>,
+    response_body: Option<String>,
+    response_time_ms: Option<i64>,
+    next_retry_at: Option<i64>,
+    error_message: Option<String>,
+    created_at: i64,
+}
+
+impl TryFrom<Row> for Delivery {
+    type Error = sqlx::Error;
+
+    fn try_from(row: Row) -> sqlx::Result<Self> {
+        let status = row.status.parse::<DeliveryStatus>();
+        Ok(Self {
+            id: DeliveryId(row.id),
+            endpoint: row.endpoint,
+            endpoint_url: row.url,
+            event: row.event,
+            subject: row.subject,
+            status: status.map_err(|fault| sqlx::Error::Decode(fault.into()))?,
+            attempt: number(row.attempt)?,
+            response_status: row.response_status.map(number).transpose()?,
+            response_body: row.response_body,
+            response_time_ms: row.response_time_ms.map(number).transpose()?,
+            next_retry_at: row.next_retry_at.map(time).transpose()?,
+            error_message: row.error_message,
+            created_at: time(row.created_at)?,
+        })
+    }
+}

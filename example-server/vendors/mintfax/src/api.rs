@@ -1,0 +1,70 @@
+//! What the handlers share.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use retry_scheduler::WorkerHandle;
+
+use super::carrier::{Carrier, HttpCarrier, Sandbox};
+use super::config::Config;
+use super::events;
+use super::uploads::Uploads;
+use platform::Platform;
+use platform::api_key::Environment;
+use platform::cycles::Cycles;
+use platform::db::Database;
+use platform::webhooks::Letters;
+
+/// What the handlers share.
+#[derive(Debug)]
+pub struct Api {
+    pub(super) database: Database,
+    /// The deliveries of faxes.
+    pub(super) cycles: Cycles,
+    pub(super) config: Config,
+    pub(super) uploads: Uploads,
+    /// Who is told of faxes.
+    pub(super) letters: Arc<Letters>,
+    sandbox: Sandbox,
+    /// For live faxes.
+    carrier: Option<HttpCarrier>,
+    /// Who makes the attempts, to be woken when there is something to do.
+    pub(super) worker: WorkerHandle,
+}
+
+impl Api {
+    /// # Errors
+    /// There is no client to ask the carrier with.
+    pub(crate) fn new(platform: &Platform, config: Config, uploads: Uploads) -> reqwest::Result<Self> {
+        let carrier = config
+            .carrier_url
+            .clone()
+            .map(|url| HttpCarrier::new(url, config.carrier_timeout_seconds))
+            .transpose()?;
+        Ok(Self {
+            cycles: platform.cycles.clone(),
+            letters: Arc::new(Letters::new(platform, events::manner(&config))?),
+            database: platform.database.clone(),
+            config,
+            uploads,
+            sandbox: Sandbox,
+            carrier,
+            worker: platform.worker.clone(),
+        })
+    }
+
+    /// Who sends the faxes of this environment, if anybody does.
+    pub(super) fn carrier(&self, environment: Environment) -> Option<&dyn Carrier> {
+        match environment {
+            Environment::Test => Some(&self.sandbox),
+            Environment::Live => self.carrier.as_ref().map(|carrier| carrier as &dyn Carrier),
+        }
+    }
+}
+
+/// The answer to what has left something due: once it is committed, and the answer on its way out, the
+/// [stack](crate::app::app) wakes the worker.
+pub(super) fn waking(api: &Api, mut response: Response) -> Response {
+    response.extensions_mut().insert(api.worker.clone());
+    response
+}

@@ -1,0 +1,99 @@
+//! `[mintfax]`
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use account_retry_policy::Backoff;
+use retry_scheduler::Plan;
+use serde::{Deserialize, Deserializer};
+use url::Url;
+
+use super::fax::MAX_RETRIES;
+use platform::config::Tries;
+
+/// Every key, and its default.
+pub(crate) const DEFAULTS: &str = include_str!("../defaults.toml");
+
+/// `[mintfax]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    #[serde(default, deserialize_with = "http_url")]
+    pub(super) carrier_url: Option<Url>,
+    #[serde(deserialize_with = "seconds")]
+    pub(super) carrier_timeout_seconds: Duration,
+    #[serde(deserialize_with = "seconds")]
+    retry_base_seconds: Duration,
+    #[serde(deserialize_with = "seconds")]
+    retry_max_seconds: Duration,
+    pub(super) price_cents: u32,
+    pub(super) opening_balance_cents: u32,
+    pub(crate) rate_per_minute: NonZeroU32,
+    pub(crate) uploads_folder: Option<PathBuf>,
+    webhook_retry_delays_seconds: Tries,
+    #[serde(deserialize_with = "seconds")]
+    webhook_timeout_seconds: Duration,
+}
+
+impl Config {
+    /// How far apart attempts are; how many there are is for each fax to say.
+    pub(super) fn plan(&self) -> Plan {
+        let backoff = Backoff::exponential(self.retry_base_seconds, self.retry_max_seconds);
+        // At once is the next millisecond.
+        let delays =
+            backoff.delays().take(MAX_RETRIES.into()).map(|delay| delay.max(Duration::from_millis(1)));
+        Plan::delays(delays, u32::MAX).expect("a few delays of at most a day make a plan")
+    }
+
+    /// How often an event is sent, and how far apart.
+    pub(super) fn event_plan(&self) -> Plan {
+        self.webhook_retry_delays_seconds.plan()
+    }
+
+    pub(super) fn webhook_timeout(&self) -> Duration {
+        self.webhook_timeout_seconds
+    }
+}
+
+/// The longest anything here waits.
+const MAX: Duration = Duration::from_hours(24);
+
+/// With a fraction, if need be.
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let seconds = f64::deserialize(deserializer)?;
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|duration| *duration <= MAX)
+        .ok_or_else(|| serde::de::Error::custom("expected seconds, a day of them at the most"))
+}
+
+fn http_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    let url = Url::parse(&text).ok().filter(|url| ["http", "https"].contains(&url.scheme()));
+    url.map(Some).ok_or_else(|| serde::de::Error::custom("expected a URL of http or https"))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Those of the defaults.
+    pub(crate) fn config() -> Config {
+        platform::testing::config(&[crate::config::DEFAULTS], "").unwrap().section("mintfax").unwrap()
+    }
+
+    #[test]
+    fn a_fax_is_sent_again_after_twice_as_long_each_time_up_to_half_a_minute() {
+        let seconds: Vec<_> = config().plan().delay_list().iter().map(Duration::as_secs).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 30, 30, 30, 30, 30]);
+    }
+
+    #[test]
+    fn an_event_is_sent_four_times_within_some_eighteen_minutes() {
+        let (config, plan) = (config(), config().event_plan());
+        let seconds: Vec<_> = plan.delay_list().iter().map(Duration::as_secs).collect();
+        assert_eq!((seconds, plan.max_attempts()), (vec![10, 100, 1020], 4));
+        assert_eq!(config.webhook_timeout(), Duration::from_secs(5));
+    }
+}

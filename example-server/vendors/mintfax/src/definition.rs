@@ -1,0 +1,68 @@
+//! This API, as the program lists and runs it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use platform::BoxError;
+use platform::Platform;
+use platform::api::{Definition, Open};
+use platform::config::{ConfigError, ConfigFile};
+use platform::openapi::{Document, document};
+use platform::stack::{ApiBuilder, BuiltApi};
+use platform::worker::Handlers;
+
+use platform::vendor::Vendor;
+
+use crate::api::Api;
+use crate::config::{Config, DEFAULTS};
+use crate::uploads::Uploads;
+use crate::user::Mintfax;
+use crate::{delivery, routes};
+
+/// The mintfax API: faxes, and the money they cost.
+pub const API: Definition = Definition::of::<Mintfax>(DEFAULTS, describe, configure);
+
+fn describe() -> Document {
+    document::<Mintfax, _>(&routes())
+}
+
+fn configure(file: &ConfigFile) -> Result<Open, ConfigError> {
+    let config: Config = file.section(Mintfax::NAME)?;
+    Ok(Box::new(move |platform| Ok(Arc::new(Running::open(platform, config)?))))
+}
+
+/// The API, open.
+#[derive(Debug)]
+struct Running {
+    vendor: Mintfax,
+    api: Arc<Api>,
+}
+
+impl Running {
+    fn open(platform: &Platform, config: Config) -> Result<Self, BoxError> {
+        let uploads = Uploads::configured(&config, &platform.storage);
+        let api = Arc::new(Api::new(platform, config.clone(), uploads)?);
+        Ok(Self { vendor: Mintfax(config), api })
+    }
+}
+
+#[async_trait]
+impl platform::api::Api for Running {
+    async fn check_secrets(&self) -> Result<(), BoxError> {
+        Ok(self.api.letters.check_secrets().await?)
+    }
+
+    fn register_handlers(&self, handlers: &mut Handlers) {
+        delivery::register_handlers(&self.api, handlers);
+        self.api.letters.register_handlers(handlers);
+    }
+
+    fn build(&self, builder: &mut ApiBuilder) -> BuiltApi {
+        let operations = routes().into_iter().map(|route| route.with_state(&self.api)).collect();
+        builder.build(self.vendor.clone(), operations)
+    }
+
+    async fn run_maintenance(&self) {
+        self.api.uploads.keep_swept(&self.api.database).await;
+    }
+}

@@ -1,0 +1,226 @@
+//! What delivers faxes.
+//!
+//! A fax that was accepted has a cycle of the scheduler, written in the same transaction. Each attempt asks the carrier,
+//! and writes what came of it, the money included, in the transaction that moves the cycle on: so each fax ends once. The
+//! process may die between the asking and the writing; then the carrier is asked again under the same key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use retry_scheduler::{
+    Activity, Attempt, Cycle, CycleKey, Done, EndReason, Finished, NewCycle, Report, SchedulerError, State,
+    Verdict,
+};
+
+use super::api::Api;
+use super::carrier::{Job, Sent};
+use super::events::{self, Event};
+use super::fax::{Fax, FaxId, Status};
+use super::send_failure::{CANCELLED, NO_CARRIER, NO_DOCUMENT};
+use super::store::{balances, faxes};
+use platform::BoxError;
+use platform::api_key::Environment;
+use platform::db::{Connection, Transaction};
+use platform::worker::{Handlers, Recording};
+use platform::{clock, fault, retry_after};
+
+/// What the scheduler calls this kind of work.
+const NAMESPACE: &str = "mintfax-delivery";
+/// Beside the sending itself.
+const TO_RECORD: Duration = Duration::from_secs(30);
+/// When one is made for which there is no carrier now, or whose document cannot be read now.
+const NOBODY: Duration = Duration::from_secs(30);
+/// How often one attempt is put off before the fax fails: with [`NOBODY`] between, for a day.
+const MAX_DEFERRALS: u32 = 24 * 60 * 2;
+
+/// Begins the delivery of a fax.
+pub(super) async fn schedule(api: &Api, connection: Connection<'_>, fax: &Fax) -> Result<(), SchedulerError> {
+    // Its attempts have no end: the fax knows how often it is tried, and one that took its process down is none.
+    let plan = api.config.plan().max_deferrals(MAX_DEFERRALS);
+    let new = NewCycle::new(CycleKey::new(NAMESPACE, fax.id.as_str()), plan).tenant(&fax.owner.account);
+    api.cycles.schedule_in(connection, new).await.map(drop)
+}
+
+/// Adds what makes the attempts.
+pub(super) fn register_handlers(api: &Arc<Api>, handlers: &mut Handlers) {
+    let longest = api.config.carrier_timeout_seconds.saturating_add(TO_RECORD);
+    handlers.record(NAMESPACE, Delivering(Arc::clone(api)), longest);
+}
+
+/// Makes one attempt.
+#[derive(Debug)]
+struct Delivering(Arc<Api>);
+
+#[async_trait]
+impl Recording for Delivering {
+    async fn make(&self, attempt: &Attempt) -> Result<Done, BoxError> {
+        let api = &self.0;
+        let Some(mut fax) = self.begin(attempt).await? else {
+            return Ok(Done::Report(report(Verdict::Permanent)));
+        };
+        let Some(carrier) = api.carrier(fax.owner.environment) else {
+            tracing::warn!(fax = fax.id.as_str(), "there is no carrier for live faxes, and one waits");
+            return Ok(Done::Deferred { retry_in: NOBODY });
+        };
+        self.show_in_progress(&mut fax).await?;
+        fault::point("fax-sending").await;
+        let job = Job { key: fax.carrier_key(), document: &api.uploads.path(&fax.id), fax: &fax };
+        let Some(sent) = attempt.token().run_until_cancelled(carrier.send(&job)).await else {
+            return Ok(Done::Deferred { retry_in: Duration::ZERO });
+        };
+        count(fax.owner.environment, &sent);
+        fault::point("fax-sent").await;
+        match &sent {
+            Sent::Unreadable => {
+                tracing::error!(
+                    fax = fax.id.as_str(),
+                    "the document of a fax cannot be read, and the fax waits"
+                );
+                return Ok(Done::Deferred { retry_in: NOBODY });
+            }
+            Sent::Failed(fault) if fault.code == NO_DOCUMENT.code => {
+                tracing::error!(fax = fax.id.as_str(), "the document of a fax is gone");
+            }
+            _ => {}
+        }
+        self.record(attempt, &fax.id, sent).await?;
+        fault::point("fax-recorded").await;
+        Ok(Done::AlreadyRecorded)
+    }
+
+    /// Nothing sends the fax any more, so it fails: it was put off too often, or an operator cancelled its cycle. What is
+    /// left of its document is [swept](super::Uploads::sweep).
+    async fn ended(
+        &self,
+        mut connection: Connection<'_>,
+        cycle: &Cycle,
+        reason: EndReason,
+    ) -> Result<(), BoxError> {
+        let Some(id) = FaxId::parse(&cycle.key.subject) else { return Ok(()) };
+        let fax = faxes::lock(connection.again(), &id).await?;
+        let Some(mut fax) = fax.filter(|fax| !fax.status.is_final()) else { return Ok(()) };
+        tracing::error!(fax = id.as_str(), %reason, "the delivery of a fax ended without an outcome");
+        let fault = if reason == EndReason::Cancelled { CANCELLED } else { NO_CARRIER };
+        fax.fail(&fault, clock::timestamp());
+        faxes::update(connection.again(), &fax).await?;
+        events::announce(&self.0.letters, connection.again(), &fax, Event::Failed, None).await?;
+        balances::settle(connection, &fax.owner, fax.held_cents, fax.charged_cents).await?;
+        Ok(())
+    }
+}
+
+impl Delivering {
+    /// Shows that an attempt begins; `None` if there is nothing to attempt.
+    async fn begin(&self, attempt: &Attempt) -> Result<Option<Fax>, BoxError> {
+        let Some(id) = FaxId::parse(&attempt.cycle().key.subject) else { return Ok(None) };
+        let mut transaction = self.0.database.begin().await?;
+        let fax = faxes::lock(transaction.connection(), &id).await?;
+        let Some(mut fax) = fax.filter(|fax| !fax.status.is_final()) else { return Ok(None) };
+        if fax.begin(clock::timestamp()) {
+            faxes::update(transaction.connection(), &fax).await?;
+            if fax.status == Status::InProgress {
+                events::announce(&self.0.letters, transaction.connection(), &fax, Event::Sending, None)
+                    .await?;
+            }
+            self.commit(transaction, &fax).await?;
+        }
+        Ok(Some(fax))
+    }
+
+    async fn show_in_progress(&self, fax: &mut Fax) -> Result<(), BoxError> {
+        if fax.status == Status::Submitted {
+            let mut transaction = self.0.database.begin().await?;
+            fax.status = Status::InProgress;
+            fax.updated_at = clock::timestamp();
+            if faxes::show_in_progress(transaction.connection(), &fax.id, fax.updated_at).await? {
+                events::announce(&self.0.letters, transaction.connection(), fax, Event::Sending, None)
+                    .await?;
+            }
+            self.commit(transaction, fax).await?;
+        }
+        Ok(())
+    }
+
+    /// Commits, and has told what there is to be told.
+    async fn commit(&self, transaction: Transaction, fax: &Fax) -> sqlx::Result<()> {
+        transaction.commit().await?;
+        if fax.webhook_url.is_some() {
+            self.0.worker.wake();
+        }
+        Ok(())
+    }
+
+    /// Nothing is written if somebody else has the claim by now: of two ends, the first one counts.
+    async fn record(&self, attempt: &Attempt, id: &FaxId, sent: Sent) -> Result<(), BoxError> {
+        let api = &self.0;
+        let mut transaction = api.database.begin().await?;
+        let Some(mut fax) = faxes::lock(transaction.connection(), id).await? else {
+            return Err("the fax is gone".into());
+        };
+        let asked = sent.retry_after();
+        let report = match apply(&mut fax, sent, api.config.price_cents, clock::timestamp()) {
+            Verdict::Failure => retry_after::failure(attempt.cycle(), asked),
+            verdict => report(verdict),
+        };
+        let finished = api.cycles.finish_in(transaction.connection(), attempt.claimed(), report).await?;
+        let Finished::Recorded(cycle) = finished else { return Ok(()) };
+        faxes::update(transaction.connection(), &fax).await?;
+        let (event, next) = event(&fax, &cycle);
+        events::announce(&api.letters, transaction.connection(), &fax, event, next).await?;
+        settle(&mut transaction, &fax).await?;
+        self.commit(transaction, &fax).await?;
+        if fax.status.is_final() {
+            api.uploads.delete(id).await;
+        }
+        Ok(())
+    }
+}
+
+/// What came of an attempt, for the fax and for its cycle.
+fn apply(fax: &mut Fax, sent: Sent, price_cents: u32, now: Timestamp) -> Verdict {
+    match sent {
+        Sent::Delivered { pages } => {
+            fax.deliver(pages, now);
+            fax.charged_cents = u64::from(price_cents) * u64::from(pages);
+            Verdict::Success
+        }
+        Sent::Failed(fault) if fax.fail(&fault, now) => Verdict::Failure,
+        Sent::Failed(_) | Sent::Unreadable => Verdict::Permanent,
+    }
+}
+
+/// What an attempt that ended is, and when the next one is due.
+fn event(fax: &Fax, cycle: &Cycle) -> (Event, Option<Timestamp>) {
+    match (fax.status, cycle.state) {
+        (Status::Delivered, _) => (Event::Delivered, None),
+        (Status::Failed, _) => (Event::Failed, None),
+        (_, State::Pending(Activity::Idle { due })) => (Event::RetryScheduled, Timestamp::try_from(due).ok()),
+        _ => (Event::RetryScheduled, None),
+    }
+}
+
+async fn settle(transaction: &mut Transaction, fax: &Fax) -> sqlx::Result<()> {
+    if fax.status.is_final() {
+        balances::settle(transaction.connection(), &fax.owner, fax.held_cents, fax.charged_cents).await?;
+    }
+    Ok(())
+}
+
+fn count(environment: Environment, sent: &Sent) {
+    let outcome = match sent {
+        Sent::Delivered { .. } => "delivered",
+        Sent::Failed(_) => "failed",
+        Sent::Unreadable => "unreadable",
+    };
+    let labels = [("environment", environment.as_str()), ("outcome", outcome)];
+    metrics::counter!("mintfax_attempts_total", &labels).increment(1);
+}
+
+fn report(verdict: Verdict) -> Report {
+    Report::new(verdict)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,254 @@
+//! Every failure the API answers with: code, words, and what to do about it.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use axum::response::Response;
+use http::{StatusCode, header};
+use idempotency_layer::{CoCommitError, Rejection, RejectionKind};
+use retry_scheduler::SchedulerError;
+use serde_json::{Map, Value, json};
+
+use platform::clock;
+use platform::frame::unavailable_after;
+use platform::server::is_body_timeout;
+
+/// A failed request, before it has a frame.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) status: StatusCode,
+    /// Stable; clients decide by it.
+    pub(super) code: &'static str,
+    /// For people.
+    pub(super) message: Cow<'static, str>,
+    /// What a program can do about it.
+    pub(super) action: &'static str,
+    /// More, where there is more to say.
+    pub(super) context: Option<Value>,
+    pub(super) retry_after_seconds: Option<u64>,
+}
+
+/// What is wrong with the fields of a request.
+#[derive(Debug, Default)]
+pub(super) struct FieldFaults(Vec<(&'static str, String)>);
+
+const FIX: &str = "fix_request";
+const WAIT: &str = "wait_and_retry";
+const SUPPORT: &str = "contact_support";
+
+impl Failure {
+    fn new(
+        status: StatusCode,
+        code: &'static str,
+        action: &'static str,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { status, code, message: message.into(), action, context: None, retry_after_seconds: None }
+    }
+
+    /// The same, saying when to come back. Less than a second is said as one: `0` would be "at once".
+    fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after_seconds = Some(clock::whole_seconds(wait).max(1));
+        self
+    }
+
+    pub(super) fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", FIX, message)
+    }
+
+    pub(super) fn unauthenticated() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthenticated",
+            "check_api_key",
+            "The API key is missing, or is none.",
+        )
+    }
+
+    pub(super) fn insufficient_balance() -> Self {
+        Self::new(
+            StatusCode::PAYMENT_REQUIRED,
+            "insufficient_balance",
+            "top_up_balance",
+            "The balance is too low for this fax.",
+        )
+    }
+
+    pub(super) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", FIX, "There is no such resource.")
+    }
+
+    pub(super) fn method_not_allowed() -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            FIX,
+            "This resource does not support the request's method.",
+        )
+    }
+
+    pub(super) fn request_timeout() -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "request_timeout",
+            "retry",
+            "The request body did not arrive in time.",
+        )
+    }
+
+    pub(super) fn file_too_large() -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "file_too_large",
+            FIX,
+            "The request is too large. A file may have 10 MB.",
+        )
+    }
+
+    pub(super) fn rate_limit_exceeded() -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "rate_limit_exceeded",
+            WAIT,
+            "Too many requests. Please slow down.",
+        )
+    }
+
+    pub(super) fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal_error",
+            "retry",
+            "Something went wrong on our side.",
+        )
+    }
+
+    pub(super) fn service_unavailable() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "service_unavailable",
+            WAIT,
+            "The service is not available at the moment; nothing was done.",
+        )
+        .retry_after(Duration::from_secs(1))
+    }
+
+    /// There is nobody to send a live fax.
+    pub(super) fn carrier_unavailable() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "carrier_unavailable",
+            WAIT,
+            "No carrier is available at the moment; nothing was sent.",
+        )
+        .retry_after(Duration::from_mins(1))
+    }
+
+    /// Something of ours does not do what it should. What exactly is for the log.
+    pub(super) fn unavailable(fault: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error = fault, "a fax request failed");
+        Self::service_unavailable()
+    }
+
+    /// A body that broke off, or was too slow.
+    pub(super) fn unreadable(fault: &(dyn std::error::Error + 'static)) -> Self {
+        if is_body_timeout(fault) {
+            Self::request_timeout()
+        } else {
+            Self::bad_request("The request body could not be read to its end.")
+        }
+    }
+
+    /// What a bare answer says by its status.
+    pub(super) fn of_bare(bare: &Response) -> Self {
+        let status = bare.status();
+        let mut failure = match status {
+            StatusCode::UNAUTHORIZED => Self::unauthenticated(),
+            StatusCode::NOT_FOUND => Self::not_found(),
+            StatusCode::METHOD_NOT_ALLOWED => Self::method_not_allowed(),
+            StatusCode::REQUEST_TIMEOUT => Self::request_timeout(),
+            StatusCode::PAYLOAD_TOO_LARGE => Self::file_too_large(),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::new(
+                status,
+                "unsupported_media_type",
+                FIX,
+                "The encoding or the character set of the request body is not supported: send it as it is.",
+            ),
+            StatusCode::TOO_MANY_REQUESTS => Self::rate_limit_exceeded(),
+            StatusCode::SERVICE_UNAVAILABLE => Self::service_unavailable(),
+            _ if status.is_client_error() => {
+                Self { status, ..Self::bad_request("The request cannot be understood.") }
+            }
+            _ => Self { status, ..Self::internal() },
+        };
+        let wait =
+            bare.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        failure.retry_after_seconds = wait.or(failure.retry_after_seconds);
+        failure
+    }
+
+    /// What the idempotency layer answers in a handler's place.
+    pub(super) fn of_rejection(rejection: &Rejection) -> Self {
+        let status = rejection.status();
+        let mut failure = match rejection.kind() {
+            RejectionKind::KeyInvalid(_) => FieldFaults::of("Idempotency-Key", rejection.to_string()).into(),
+            RejectionKind::InProgress => Self::new(status, rejection.code(), WAIT, rejection.to_string()),
+            RejectionKind::BodyTooLarge { .. } => Self::file_too_large(),
+            RejectionKind::BodyUnreadable => {
+                let source = rejection.source().map(|source| source as &(dyn std::error::Error + 'static));
+                source.map_or_else(|| Self::bad_request(rejection.to_string()), Self::unreadable)
+            }
+            RejectionKind::StoreUnavailable
+            | RejectionKind::NotRecorded
+            | RejectionKind::RolledBack
+            | RejectionKind::CommitUnknown => {
+                Self::new(status, "service_unavailable", WAIT, rejection.to_string())
+            }
+            _ => Self::new(status, rejection.code(), SUPPORT, rejection.to_string()),
+        };
+        failure.retry_after_seconds = rejection.retry_after_seconds();
+        failure
+    }
+}
+
+impl FieldFaults {
+    pub(super) fn of(field: &'static str, message: impl Into<String>) -> Self {
+        let mut faults = Self::default();
+        faults.add(field, message);
+        faults
+    }
+
+    pub(super) fn add(&mut self, field: &'static str, message: impl Into<String>) {
+        self.0.push((field, message.into()));
+    }
+
+    /// The same, if nothing else is wrong with the field.
+    pub(super) fn add_if_none(&mut self, field: &'static str, message: impl Into<String>) {
+        if self.0.iter().all(|(faulty, _)| *faulty != field) {
+            self.add(field, message);
+        }
+    }
+
+    /// # Errors
+    /// There is something wrong.
+    pub(super) fn none(self) -> Result<(), Failure> {
+        if self.0.is_empty() { Ok(()) } else { Err(self.into()) }
+    }
+}
+
+/// 422, with all that is wrong by field, and the first of it as the message.
+impl From<FieldFaults> for Failure {
+    fn from(faults: FieldFaults) -> Self {
+        let first = faults.0.first().map_or_else(String::new, |(_, message)| message.clone());
+        let mut fields = Map::new();
+        for (field, message) in faults.0 {
+            let messages = fields.entry(field).or_insert_with(|| json!([]));
+            messages.as_array_mut().expect("it was made one").push(message.into());
+        }
+        let mut failure = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", FIX, first);
+        failure.context = Some(json!({ "errors": fields }));
+        failure
+    }
+}
+
+unavailable_after!(Failure: sqlx::Error, SchedulerError, CoCommitError, std::io::Error);

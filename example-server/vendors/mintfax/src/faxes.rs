@@ -1,0 +1,250 @@
+//! `POST /v1/faxes`, `GET /v1/faxes` and `GET /v1/faxes/{id}`.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Path, RawQuery, Request, State};
+use axum::response::Response;
+use idempotency_layer::Idempotency;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::api::{Api, waking};
+use super::carrier::{Refusal, Sandbox};
+use super::delivery;
+use super::errors::{Failure, FieldFaults};
+use super::events::{self, Event};
+use super::fax::{DEFAULT_RETRIES, Fax, FaxId, FaxResource, Status, Submitted};
+use super::frame::Context;
+use super::store::{balances, faxes, settings};
+use super::submission::Submission;
+use super::user::User;
+use platform::api_key::Environment;
+use platform::db::Work;
+use platform::owner::Owner;
+use platform::{clock, fault};
+
+/// Sends a fax.
+///
+/// What it will cost is held at once, charged when it is delivered, and released if it fails. From here on delivery is this
+/// server's business: it is tried again as often as `retries` says.
+#[utoipa::path(
+    post, path = "/faxes", operation_id = "sendFax", tag = "Faxes",
+    request_body(content = inline(Form), content_type = "multipart/form-data"),
+    responses(
+        (status = 201, description = "It is accepted", body = Submitted),
+        (status = 402, description = "insufficient_balance"),
+        (status = 413, description = "file_too_large"),
+        (status = 422, description = "validation_failed"),
+        (status = 503, description = "carrier_unavailable"),
+    ),
+)]
+pub(super) async fn send(
+    State(api): State<Arc<Api>>,
+    Extension(user): Extension<User>,
+    Extension(context): Extension<Context>,
+    work: Work,
+    request: Request,
+) -> Response {
+    match accept(&api, user.owner(), &work, request).await {
+        Ok(fax) => waking(&api, context.created(&fax.submitted())),
+        // What is not a success is not stored, and what is not stored is not committed.
+        Err(failure) => context.fail(&failure),
+    }
+}
+
+/// Reads a fax.
+#[utoipa::path(
+    get, path = "/faxes/{id}", operation_id = "getFax", tag = "Faxes",
+    responses((status = 200, description = "The fax", body = FaxResource)),
+)]
+pub(super) async fn one(
+    state: State<Arc<Api>>,
+    user: Extension<User>,
+    context: Extension<Context>,
+    path: Path<String>,
+) -> Response {
+    read(state, user, context, path).await
+}
+
+/// Reads a fax, by the path it once had.
+#[utoipa::path(
+    get, path = "/fax/{id}", operation_id = "getFaxAlias", tag = "Faxes",
+    responses((status = 200, description = "The fax", body = FaxResource)),
+)]
+pub(super) async fn alias(
+    state: State<Arc<Api>>,
+    user: Extension<User>,
+    context: Extension<Context>,
+    path: Path<String>,
+) -> Response {
+    read(state, user, context, path).await
+}
+
+/// Lists faxes, the latest first.
+#[utoipa::path(
+    get, path = "/faxes", operation_id = "listFaxes", tag = "Faxes",
+    params(("page" = Option<u32>, Query, minimum = 1, description = "Which page")),
+    responses(
+        (status = 200, description = "A page of them", body = FaxList),
+        (status = 422, description = "validation_failed"),
+    ),
+)]
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Extension(user): Extension<User>,
+    Extension(context): Extension<Context>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let listed = async {
+        let page = page(query.as_deref())?;
+        let mut reader = api.database.read().await?;
+        let (faxes, total) = faxes::list(reader.connection(), user.owner(), page).await?;
+        let last_page = total.div_ceil(faxes::PAGE.into()).max(1);
+        let meta = ListMeta { current_page: page, per_page: faxes::PAGE, last_page, total };
+        Ok(FaxList { data: faxes.iter().map(Fax::resource).collect(), meta })
+    };
+    context.answer(listed.await)
+}
+
+async fn accept(api: &Api, owner: &Owner, work: &Work, request: Request) -> Result<Fax, Failure> {
+    let idempotency_key = request
+        .extensions()
+        .get::<Idempotency>()
+        .map(|idempotency| String::from_utf8_lossy(idempotency.key().as_bytes()).into_owned());
+    let submission = Submission::read(request, &api.uploads, &api.letters.outbound).await?;
+    if owner.environment == Environment::Test {
+        tokio::time::sleep(submission.sandbox_delay()?).await;
+        refuse(&submission.to)?;
+    }
+    let carrier = api.carrier(owner.environment).ok_or_else(Failure::carrier_unavailable)?;
+    let retries = match submission.retries {
+        Some(retries) => retries,
+        None => default_retries(api, owner).await?,
+    };
+    let held_cents = u64::from(api.config.price_cents) * u64::from(carrier.expected_pages(&submission.to));
+    let id = FaxId::random();
+    let (kept, document) = submission.document.keep(&api.uploads, &id).await?;
+    let now = clock::timestamp();
+    let fax = Fax {
+        id,
+        owner: owner.clone(),
+        to: submission.to,
+        status: Status::Queued,
+        document,
+        retries,
+        begun: 0,
+        attempts: 0,
+        verdicts: 0,
+        pages: None,
+        error_code: None,
+        error_message: None,
+        webhook_url: submission.webhook_url,
+        idempotency_key,
+        held_cents,
+        charged_cents: 0,
+        created_at: now,
+        updated_at: now,
+        submitted_at: None,
+        completed_at: None,
+    };
+    fault::point("after-claim").await;
+    let mut transaction = work.begin().await?;
+    faxes::insert(transaction.connection(), &fax).await?;
+    delivery::schedule(api, transaction.connection(), &fax).await?;
+    events::announce(&api.letters, transaction.connection(), &fax, Event::Queued, None).await?;
+    // Last, because everybody else of this account waits for it from here to the commit.
+    let opening = api.config.opening_balance_cents.into();
+    if !balances::hold(transaction.connection(), owner, held_cents, opening).await? {
+        return Err(Failure::insufficient_balance());
+    }
+    fault::point("before-commit").await;
+    kept.leave();
+    Ok(fax)
+}
+
+/// Numbers that are refused in the sandbox, for clients to see what that is like.
+fn refuse(to: &str) -> Result<(), Failure> {
+    match Sandbox::refusal(to) {
+        None => Ok(()),
+        Some(Refusal::InsufficientBalance) => Err(Failure::insufficient_balance()),
+        Some(Refusal::InvalidNumber) => {
+            Err(FieldFaults::of("to", "The to field must be a valid fax number.").into())
+        }
+    }
+}
+
+/// As the account has it.
+pub(super) async fn default_retries(api: &Api, owner: &Owner) -> Result<u8, Failure> {
+    let mut reader = api.database.read().await?;
+    Ok(settings::retries(reader.connection(), owner).await?.unwrap_or(DEFAULT_RETRIES))
+}
+
+async fn read(
+    State(api): State<Arc<Api>>,
+    Extension(user): Extension<User>,
+    Extension(context): Extension<Context>,
+    Path(id): Path<String>,
+) -> Response {
+    let found = async {
+        let id = FaxId::parse(&id).ok_or_else(Failure::not_found)?;
+        let mut reader = api.database.read().await?;
+        let fax = faxes::load(reader.connection(), user.owner(), &id).await?;
+        Ok(fax.ok_or_else(Failure::not_found)?.resource())
+    };
+    context.answer(found.await)
+}
+
+/// Which page a query asks for; the last one counts.
+fn page(query: Option<&str>) -> Result<u32, Failure> {
+    let parameters = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    match parameters.filter(|(name, _)| name == "page").last() {
+        None => Ok(1),
+        Some((_, page)) => page
+            .parse()
+            .ok()
+            .filter(|page| *page > 0)
+            .ok_or_else(|| FieldFaults::of("page", "The page must be a whole number from 1 on.").into()),
+    }
+}
+
+/// A page of faxes.
+#[derive(Serialize, ToSchema)]
+pub(super) struct FaxList {
+    data: Vec<FaxResource>,
+    meta: ListMeta,
+}
+
+/// Which page it is.
+#[derive(Serialize, ToSchema)]
+struct ListMeta {
+    #[schema(example = 1)]
+    current_page: u32,
+    #[schema(example = 20)]
+    per_page: u32,
+    #[schema(example = 1)]
+    last_page: u64,
+    #[schema(example = 1)]
+    total: u64,
+}
+
+/// What a fax is sent with.
+#[expect(dead_code, reason = "the fields are read by the derive alone")]
+#[derive(ToSchema)]
+struct Form {
+    /// The number it goes to, in E.164 format.
+    #[schema(pattern = r"^\+[1-9]\d{1,14}$", example = "+12015550100")]
+    to: String,
+    /// PDF, DOCX, XLSX, JPG, PNG, TIFF, HTML or TXT, 10 MB at the most.
+    #[schema(format = Binary)]
+    file: String,
+    /// How often it is tried again. Without it, as often as the account's fax settings say.
+    #[schema(nullable = false, maximum = 10, example = 3)]
+    retries: Option<u8>,
+    /// Who is told what becomes of it.
+    #[schema(nullable = false, max_length = 2048, example = "https://example.com/faxes")]
+    webhook_url: Option<String>,
+    /// With a test key, how many milliseconds the request waits before it takes effect and is answered.
+    #[schema(nullable = false, maximum = 5000, example = 0)]
+    sandbox_delay_ms: Option<u16>,
+}

@@ -1,0 +1,150 @@
+//! What the `OpenAPI` document says of this API that its routes do not.
+
+use serde_json::{Value, json};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::frame::{DOCS, ErrorDocument};
+use super::user::Mintfax;
+use platform::openapi::{Body, Documented, Failures, Header, Implied, On};
+
+impl Documented for Mintfax {
+    const TITLE: &'static str = "mintfax";
+    const PREFIX: &'static str = "/v1";
+    const INTRODUCTION: &'static str = include_str!("introduction.md");
+    const TAGS: &'static [(&'static str, &'static str)] = &[
+        ("Faxes", "Sending them, and what became of them."),
+        ("Account", "The money, and what holds for every fax."),
+    ];
+    const KEY: (&'static str, &'static str) = (
+        "mfx_test_… or mfx_live_…",
+        "`mfx_test_` or `mfx_live_`, and 8 to 64 letters and digits. Of a server started with `--demo`, \
+         `mfx_test_abc123def456` is one.",
+    );
+    const CODES: &'static [(&'static str, &'static str)] = &[
+        ("bad_request", "The request cannot be understood."),
+        ("unauthenticated", "The API key is missing, or is none."),
+        ("insufficient_balance", "The balance is too low for this fax."),
+        ("not_found", "There is no such resource."),
+        ("method_not_allowed", "The resource does not support the request's method."),
+        ("request_timeout", "The request body did not arrive in time."),
+        ("file_too_large", "The request is too large. A file may have 10 MB."),
+        ("unsupported_media_type", "The encoding or the character set of the request body is not supported."),
+        (
+            "validation_failed",
+            "A field, or the Idempotency-Key, has a value it cannot have: `context.errors` says which.",
+        ),
+        ("idempotency_key_in_progress", "A request with this Idempotency-Key is still being processed."),
+        ("idempotent_response_unavailable", "The request was processed, and its answer cannot be repeated."),
+        (
+            "idempotent_outcome_unknown",
+            "A request with this Idempotency-Key was begun; how it ended is not known.",
+        ),
+        ("rate_limit_exceeded", "Too many requests."),
+        ("internal_error", "Something went wrong on our side."),
+        ("service_unavailable", "The service is not available at the moment."),
+        ("carrier_unavailable", "No carrier is available at the moment; nothing was sent."),
+    ];
+    const IMPLIED: Implied = Implied {
+        by_id: &[(404, &["not_found"])],
+        takes_body: &[],
+        reads_body: &[
+            (400, &["bad_request"]),
+            (408, &["request_timeout"]),
+            (413, &["file_too_large"]),
+            (415, &["unsupported_media_type"]),
+        ],
+        idempotent: &[
+            (
+                409,
+                &[
+                    "idempotency_key_in_progress",
+                    "idempotent_response_unavailable",
+                    "idempotent_outcome_unknown",
+                ],
+            ),
+            (422, &["validation_failed"]),
+        ],
+        // 503: the database, which knows the keys.
+        key: &[(401, &["unauthenticated"]), (429, &["rate_limit_exceeded"]), (503, &["service_unavailable"])],
+        permission: &[],
+        any: &[(500, &["internal_error"])],
+    };
+
+    fn id() -> Value {
+        json!({ "type": "string", "example": "fax_01KB2T7Q3NF8S9W4X5Y6Z7A8BC" })
+    }
+
+    fn idempotency_key() -> Value {
+        json!({ "type": "string", "minLength": 1, "maxLength": 255 })
+    }
+
+    fn headers() -> Vec<Header> {
+        vec![
+            Header {
+                name: "X-Request-Id",
+                on: On::Every,
+                description: "What this request is known by; of a replay, the one it repeats.",
+                schema: json!({ "type": "string", "pattern": "^req_[0-9A-HJKMNP-TV-Z]{26}$" }),
+            },
+            Header {
+                name: "X-Idempotency-Key",
+                on: On::Idempotent,
+                description: "The `Idempotency-Key` of the request, if it has one.",
+                schema: json!({ "type": "string", "minLength": 1, "maxLength": 255 }),
+            },
+            Header {
+                name: "Idempotency-Replayed",
+                on: On::Engaged,
+                description: "Only there if this is the answer of an earlier request with the same `Idempotency-Key`.",
+                schema: json!({ "type": "string", "const": "true" }),
+            },
+        ]
+    }
+
+    fn schemas() -> Vec<(String, RefOr<Schema>)> {
+        vec![(ErrorDocument::name().into_owned(), ErrorDocument::schema())]
+    }
+
+    fn failure(failures: &Failures<'_>) -> Body {
+        let codes = failures.codes;
+        let mut actions: Vec<_> = codes.iter().map(|code| action(code)).collect();
+        actions.sort_unstable();
+        actions.dedup();
+        let mut properties = json!({ "error": { "enum": codes }, "action": { "enum": actions } });
+        let first = &codes[0];
+        let mut example = json!({
+            "error": first, "message": Self::meaning(first), "action": action(first),
+            "docs": format!("{DOCS}{}", first.replace('_', "-")), "request_id": "req_01KB2T7Q3NF8S9W4X5Y6Z7A8BC",
+        });
+        if first == "validation_failed" {
+            let messages = json!({ "type": "array", "minItems": 1, "items": { "type": "string", "example": "The to field is required." } });
+            let context = json!({
+                "type": "object", "required": ["errors"],
+                "properties": { "errors": { "type": "object", "additionalProperties": messages } },
+            });
+            properties["context"] = context;
+            example["message"] = json!("The to field is required.");
+            example["context"] = json!({ "errors": { "to": ["The to field is required."] } });
+        }
+        let schema = json!({ "allOf": [
+            { "$ref": "#/components/schemas/ErrorDocument" }, { "properties": properties },
+        ]});
+        Body { schema, example }
+    }
+}
+
+/// What a program can do about a failure with this code.
+fn action(code: &str) -> &'static str {
+    match code {
+        "unauthenticated" => "check_api_key",
+        "insufficient_balance" => "top_up_balance",
+        "request_timeout" | "internal_error" => "retry",
+        "idempotency_key_in_progress"
+        | "rate_limit_exceeded"
+        | "service_unavailable"
+        | "carrier_unavailable" => "wait_and_retry",
+        "idempotent_response_unavailable" | "idempotent_outcome_unknown" => "contact_support",
+        _ => "fix_request",
+    }
+}

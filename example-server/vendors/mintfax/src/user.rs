@@ -1,0 +1,96 @@
+//! Who calls this API.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn;
+use idempotency_layer::{Contract, Scope};
+
+use super::config::Config;
+use super::frame::{self, Context};
+use platform::account::{KeyOwner, Permission, Plan};
+use platform::api_key::{ApiKey, Environment, KeyFormat};
+use platform::bucket::Bucket;
+use platform::frame::envelop;
+use platform::owner::Owner;
+use platform::rate_limit_headers::{RateLimitHeaders, Reset, Sent};
+use platform::vendor::{Caller, Vendor};
+
+/// The API, with what its keys get.
+#[derive(Debug, Clone)]
+pub struct Mintfax(pub(crate) Config);
+
+/// An account in one of its environments, reached with a key of it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct User {
+    owner: Arc<Owner>,
+    bucket: Arc<Bucket>,
+}
+
+impl User {
+    pub(super) fn owner(&self) -> &Owner {
+        &self.owner
+    }
+}
+
+impl Caller for User {
+    fn scope(&self) -> Scope {
+        Scope::of(Mintfax::NAME).and(&self.owner.account).and(self.owner.environment.as_str())
+    }
+
+    fn bucket(&self) -> &Bucket {
+        &self.bucket
+    }
+
+    /// Keys of this API may do everything.
+    fn may(&self, _: Permission) -> bool {
+        true
+    }
+}
+
+impl Vendor for Mintfax {
+    const NAME: &'static str = "mintfax";
+    const KEY_FORMAT: KeyFormat = KeyFormat {
+        prefixes: &[("mfx_test_", Environment::Test), ("mfx_live_", Environment::Live)],
+        is_secret: |secret| {
+            (8..=64).contains(&secret.len()) && secret.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        },
+    };
+    const PERMISSIONS: &'static [Permission] = &[];
+    const RATE_LIMIT_HEADERS: RateLimitHeaders =
+        RateLimitHeaders { sent: Sent::Always, reset: Reset::SecondsLeft, window: false };
+
+    type User = User;
+
+    fn user(&self, holder: KeyOwner) -> User {
+        User {
+            owner: Arc::new(Owner { account: holder.account, environment: holder.environment }),
+            bucket: Arc::new(Bucket::per_minute(self.0.rate_per_minute)),
+        }
+    }
+
+    fn demo(&self) -> Vec<(ApiKey, KeyOwner)> {
+        let keys = [
+            ("mfx_test_abc123def456", "demo"),
+            ("mfx_live_abc123def456", "demo"),
+            ("mfx_test_other0account1", "demo-other"),
+        ];
+        let holder = |(text, account): (&str, &str)| {
+            let key = ApiKey::parse(&Self::KEY_FORMAT, text).expect("a key");
+            (key.clone(), KeyOwner::of_demo(account, Plan::Pro, &[], &key))
+        };
+        keys.into_iter().map(holder).collect()
+    }
+
+    fn contract(&self) -> Contract {
+        Contract::mintfax()
+    }
+
+    fn anonymous_bucket(&self) -> Option<Bucket> {
+        Some(Bucket::per_minute(self.0.rate_per_minute))
+    }
+
+    fn apply_envelope(router: Router) -> Router {
+        router.layer(from_fn(envelop::<Context>)).layer(from_fn(frame::echo_key))
+    }
+}

@@ -1,0 +1,268 @@
+//! Every failure the API answers with. One at a time: its document has room for no more.
+
+use std::borrow::Cow;
+
+use axum::response::Response;
+use http::{StatusCode, header};
+use idempotency_layer::{CoCommitError, Rejection, RejectionKind};
+use retry_scheduler::SchedulerError;
+
+use super::engines::EngineFault;
+use platform::frame::unavailable_after;
+use platform::json::NotJson;
+use platform::server::is_body_timeout;
+use platform::text::text_enum;
+
+/// A failed request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) status: StatusCode,
+    /// Stable; clients decide by it.
+    pub(super) code: &'static str,
+    pub(super) kind: ErrorType,
+    /// For people.
+    pub(super) message: Cow<'static, str>,
+    /// The field at fault, with a point between the names of a nested one.
+    pub(super) param: Option<String>,
+    pub(super) retry_after_seconds: Option<u64>,
+}
+
+text_enum! {
+    /// What sort of failure it is.
+    pub(crate) enum ErrorType {
+        /// `validation_error`
+        Validation = "validation_error",
+        /// `authentication_error`
+        Authentication = "authentication_error",
+        /// `authorization_error`
+        Authorization = "authorization_error",
+        /// `not_found_error`
+        NotFound = "not_found_error",
+        /// `rate_limit_error`
+        RateLimit = "rate_limit_error",
+        /// `idempotency_error`
+        Idempotency = "idempotency_error",
+        /// `api_error`
+        Api = "api_error",
+    }
+}
+
+/// Every code, and what it means. The vendor's own stand before ours.
+pub(crate) const CODES: &[(&str, &str)] = &[
+    ("invalid_request", "The request body is missing, is not a JSON object, or did not arrive whole."),
+    ("missing_parameter", "A required field is missing."),
+    ("invalid_parameter", "A field has a value it cannot have."),
+    ("invalid_document", "An image is not base64, is empty, or is too large."),
+    ("unsupported_country", "No country of ISO 3166-1 alpha-2 has this code."),
+    ("unsupported_document", "Documents of this type cannot be verified."),
+    ("unauthorized", "The API key is missing or invalid."),
+    ("forbidden", "The API key lacks the permission for this operation."),
+    ("rate_limit_exceeded", "Too many requests."),
+    ("not_found", "There is no such resource."),
+    ("method_not_allowed", "The resource does not support the request's method."),
+    ("request_timeout", "The request body did not arrive in time."),
+    ("body_too_large", "The request body is too large."),
+    ("unsupported_media_type", "The encoding or the character set of the request body is not supported."),
+    ("invalid_idempotency_key", "The Idempotency-Key is malformed, or was sent twice."),
+    ("idempotency_key_conflict", "The Idempotency-Key was used with another body."),
+    ("idempotency_key_in_progress", "A request with this Idempotency-Key is still being processed."),
+    ("idempotent_response_unavailable", "The request was processed, and its answer cannot be repeated."),
+    (
+        "idempotent_outcome_unknown",
+        "A request with this Idempotency-Key was begun; how it ended is not known.",
+    ),
+    ("idempotency_unavailable", "Idempotency is not available at the moment."),
+    ("rolled_back", "The request could not be committed; nothing was done."),
+    ("outcome_unknown", "Whether the request was carried out is not known."),
+    ("service_unavailable", "The service is not available at the moment; nothing was done."),
+    ("internal_error", "Something went wrong on our side."),
+];
+
+impl Failure {
+    pub(super) fn new(
+        status: StatusCode,
+        kind: ErrorType,
+        code: &'static str,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        debug_assert!(CODES.iter().any(|(known, _)| *known == code), "a code that is not listed: {code}");
+        Self { status, code, kind, message: message.into(), param: None, retry_after_seconds: None }
+    }
+
+    pub(super) fn missing(param: &str) -> Self {
+        Self::invalid(param, "missing_parameter", format!("{param} is required"))
+    }
+
+    /// `why` says what it must be: "must be a number".
+    pub(super) fn invalid_parameter(param: &str, why: impl AsRef<str>) -> Self {
+        Self::invalid(param, "invalid_parameter", format!("{param} {}", why.as_ref()))
+    }
+
+    pub(super) fn invalid(param: &str, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        let failure = Self::new(StatusCode::BAD_REQUEST, ErrorType::Validation, code, message);
+        Self { param: Some(param.to_owned()), ..failure }
+    }
+
+    pub(super) fn invalid_request(message: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, ErrorType::Validation, "invalid_request", message)
+    }
+
+    pub(super) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, ErrorType::NotFound, "not_found", "There is no such resource")
+    }
+
+    /// Something of ours does not do what it should.
+    fn unavailable(fault: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error = fault, "a check failed");
+        Self::service_unavailable()
+    }
+
+    fn service_unavailable() -> Self {
+        let message = "The service is not available at the moment; nothing was done";
+        let failure =
+            Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorType::Api, "service_unavailable", message);
+        Self { retry_after_seconds: Some(1), ..failure }
+    }
+
+    /// What a bare answer says by its status, in the words of this API.
+    pub(super) fn of_bare(bare: &Response) -> Self {
+        let mut failure = Self::of_status(bare.status());
+        let wait: Option<u64> =
+            bare.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        if let Some(seconds) = wait {
+            if failure.kind == ErrorType::RateLimit {
+                failure.message = format!("Too many requests. Please retry after {seconds} seconds").into();
+            }
+            failure.retry_after_seconds = wait;
+        }
+        failure
+    }
+
+    pub(super) fn of_status(status: StatusCode) -> Self {
+        let (kind, code, message) = match status {
+            StatusCode::UNAUTHORIZED => {
+                (ErrorType::Authentication, "unauthorized", "The API key is missing or invalid")
+            }
+            StatusCode::FORBIDDEN => {
+                (ErrorType::Authorization, "forbidden", "The API key lacks the permission for this operation")
+            }
+            StatusCode::NOT_FOUND => return Self::not_found(),
+            StatusCode::METHOD_NOT_ALLOWED => (
+                ErrorType::Validation,
+                "method_not_allowed",
+                "The resource does not support the request's method",
+            ),
+            StatusCode::REQUEST_TIMEOUT => {
+                (ErrorType::Validation, "request_timeout", "The request body did not arrive in time")
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                (ErrorType::Validation, "body_too_large", "The request body is too large")
+            }
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => (
+                ErrorType::Validation,
+                "unsupported_media_type",
+                "The encoding or the character set of the request body is not supported: send UTF-8, as it is",
+            ),
+            StatusCode::TOO_MANY_REQUESTS => {
+                (ErrorType::RateLimit, "rate_limit_exceeded", "Too many requests")
+            }
+            StatusCode::SERVICE_UNAVAILABLE => return Self::service_unavailable(),
+            _ if status.is_client_error() => {
+                (ErrorType::Validation, "invalid_request", "The request cannot be understood")
+            }
+            _ => (ErrorType::Api, "internal_error", "Something went wrong on our side"),
+        };
+        Self::new(status, kind, code, message)
+    }
+
+    /// What the idempotency layer answers in a handler's place: its status, and for two of them our code.
+    pub(super) fn of_rejection(rejection: &Rejection) -> Self {
+        let (kind, code) = match rejection.kind() {
+            RejectionKind::KeyReused => (ErrorType::Idempotency, "idempotency_key_conflict"),
+            RejectionKind::InProgress | RejectionKind::Tombstone(_) => {
+                (ErrorType::Idempotency, rejection.code())
+            }
+            RejectionKind::KeyInvalid(_) => (ErrorType::Validation, rejection.code()),
+            RejectionKind::StoreUnavailable
+            | RejectionKind::NotRecorded
+            | RejectionKind::RolledBack
+            | RejectionKind::CommitUnknown => (ErrorType::Api, rejection.code()),
+            RejectionKind::BodyUnreadable => {
+                return Self::unreadable(rejection.source().map(|source| source as _));
+            }
+            _ => return Self::of_status(rejection.status()),
+        };
+        let message = rejection.to_string();
+        let failure = Self::new(rejection.status(), kind, code, message.trim_end_matches('.').to_owned());
+        Self { retry_after_seconds: rejection.retry_after_seconds(), ..failure }
+    }
+
+    /// A body that broke off: too slow, if that is at the bottom of it.
+    pub(super) fn unreadable(why: Option<&(dyn std::error::Error + 'static)>) -> Self {
+        if why.is_some_and(is_body_timeout) {
+            return Self::of_status(StatusCode::REQUEST_TIMEOUT);
+        }
+        Self::invalid_request("The request body could not be read to its end")
+    }
+}
+
+impl From<NotJson> for Failure {
+    fn from(fault: NotJson) -> Self {
+        Self::invalid_request(match fault {
+            NotJson::Empty => "The request needs a body and has none",
+            NotJson::Malformed => "The request body is not JSON",
+        })
+    }
+}
+
+unavailable_after!(Failure: sqlx::Error, SchedulerError, CoCommitError, EngineFault);
+
+#[cfg(test)]
+mod tests {
+    use axum::response::IntoResponse;
+
+    use super::*;
+
+    #[test]
+    fn every_bare_status_has_its_words() {
+        for (status, kind, code) in [
+            (401, "authentication_error", "unauthorized"),
+            (403, "authorization_error", "forbidden"),
+            (404, "not_found_error", "not_found"),
+            (405, "validation_error", "method_not_allowed"),
+            (408, "validation_error", "request_timeout"),
+            (413, "validation_error", "body_too_large"),
+            (415, "validation_error", "unsupported_media_type"),
+            (418, "validation_error", "invalid_request"),
+            (429, "rate_limit_error", "rate_limit_exceeded"),
+            (500, "api_error", "internal_error"),
+            (502, "api_error", "internal_error"),
+            (503, "api_error", "service_unavailable"),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let failure = Failure::of_bare(&status.into_response());
+            assert_eq!((failure.status, failure.kind.as_str(), failure.code), (status, kind, code));
+        }
+    }
+
+    #[test]
+    fn a_database_or_an_engine_that_fails_is_503_for_now() {
+        for failure in [
+            Failure::from(sqlx::Error::PoolClosed),
+            Failure::from(CoCommitError::Over),
+            Failure::from(EngineFault("out of order: db-7".into())),
+        ] {
+            assert_eq!((failure.status.as_u16(), failure.code), (503, "service_unavailable"));
+            assert_eq!(failure.retry_after_seconds, Some(1));
+            assert!(!failure.message.contains("db-7"), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_bare_answer_keeps_its_time_to_come_back() {
+        let bare = (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "30")]).into_response();
+        let failure = Failure::of_bare(&bare);
+        assert_eq!(failure.retry_after_seconds, Some(30));
+        assert!(failure.message.contains("30 seconds"), "{}", failure.message);
+    }
+}

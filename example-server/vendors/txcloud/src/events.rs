@@ -1,0 +1,107 @@
+//! Telling whoever asked for a verification that it has ended, by [letters](platform::webhooks::Letters).
+//!
+//! The names of the events, the fields around `data` and the header are the vendor's. It tells endpoints that were
+//! registered; that the URL of a request is told the same, what is signed, and when it is tried again, is ours.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use jiff::Timestamp;
+use retry_scheduler::SchedulerError;
+use secrecy::SecretString;
+use serde::Serialize;
+
+use super::config::Config;
+use super::engines::identity::VerificationStatus;
+use super::free_form;
+use super::ids;
+use super::verification::{Verification, VerificationBody};
+use platform::api_key::Environment;
+use platform::clock;
+use platform::db::Connection;
+use platform::owner::Owner;
+use platform::utc::Utc;
+use platform::webhooks::{DemoSecret, Letters, Manner, hmac};
+
+/// Writes down, in the caller's transaction, that a verification has ended. Whoever commits wakes the worker.
+///
+/// # Errors
+/// It is not written, and the end of the verification must not be committed.
+pub(super) async fn announce(
+    letters: &Letters,
+    connection: Connection<'_>,
+    verification: &Verification,
+    url: &str,
+) -> Result<(), SchedulerError> {
+    let id = ids::new("evt");
+    let event = Event {
+        id: &id,
+        r#type: match verification.status() {
+            VerificationStatus::Failed => "identity.verification.failed",
+            _ => "identity.verification.completed",
+        },
+        created_at: Utc(clock::timestamp()),
+        api_version: "v1",
+        data: verification.shown(),
+    };
+    let body = free_form::to_json(&event);
+    let owner = Owner { account: verification.account.clone(), environment: verification.environment };
+    letters.send(connection, &id, &owner, url, body).await
+}
+
+/// How events are sent.
+pub(super) fn manner(config: &Config) -> Manner {
+    let (plan, timeout) = (config.event_plan(), config.webhook_timeout());
+    Manner {
+        namespace: "txcloud-event",
+        plan,
+        timeout,
+        headers,
+        demo_secrets: DEMO_SECRETS,
+        sent: "txcloud-event-sent",
+    }
+}
+
+/// The secrets of the accounts of `--demo`, which are public.
+const DEMO_SECRETS: &[DemoSecret] = &[
+    (("demo-txcloud", Environment::Test), "whsec_test_abc123def456"),
+    (("demo-txcloud", Environment::Live), "whsec_live_abc123def456"),
+    (("demo-txcloud-other", Environment::Test), "whsec_test_other0account1"),
+];
+
+/// What is sent.
+#[derive(Serialize)]
+struct Event<'a> {
+    /// The same however often it is sent.
+    id: &'a str,
+    r#type: &'static str,
+    created_at: Utc,
+    api_version: &'static str,
+    data: VerificationBody<'a>,
+}
+
+const X_TXCLOUD_SIGNATURE: HeaderName = HeaderName::from_static("x-txcloud-signature");
+
+/// Signed is the time of this try, so that receivers can refuse what is old.
+fn headers(body: &[u8], secret: &SecretString, now: Timestamp) -> HeaderMap {
+    let timestamp = now.as_second().to_string();
+    let signature = hmac(secret, &[timestamp.as_bytes(), b".", body]);
+    let signature = format!("t={timestamp},v1={signature}");
+    HeaderMap::from_iter([
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (X_TXCLOUD_SIGNATURE, HeaderValue::try_from(signature).expect("digits make a header value")),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By `openssl dgst -sha256 -hmac`.
+    const EXPECTED: &str = "t=1747173600,v1=ae733bc2f7cdde4bdd100e94e7deda150cfcaf671c0bee2a789c3317049add9d";
+
+    #[test]
+    fn the_time_and_the_body_are_signed() {
+        let now = Timestamp::from_second(1_747_173_600).unwrap();
+        let headers = headers(b"{\"a\":1}", &"whsec_test".into(), now);
+        assert_eq!(headers["x-txcloud-signature"], EXPECTED);
+    }
+}

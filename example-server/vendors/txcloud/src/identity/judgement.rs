@@ -1,0 +1,28 @@
+//! Has a verification judged.
+
+use crate::api::{Api, timed};
+use crate::engines::identity::Findings;
+use crate::errors::Failure;
+use crate::store::documents;
+use crate::verification::Verification;
+
+/// Whether its document came before; `false`, too, if it was not asked for.
+pub(crate) async fn seen_before(api: &Api, verification: &Verification) -> sqlx::Result<bool> {
+    if !verification.asks_for_duplicates() {
+        return Ok(false);
+    }
+    let mut reader = api.database.read().await?;
+    documents::came_before(reader.connection(), verification).await
+}
+
+/// Has it judged.
+pub(crate) async fn judge(
+    api: &Api,
+    verification: &Verification,
+    seen_before: bool,
+) -> Result<Findings, Failure> {
+    let case = verification.case(seen_before);
+    let (findings, _) =
+        timed("identity", api.engines.identity.judge(verification.environment, &case)).await?;
+    Ok(findings)
+}

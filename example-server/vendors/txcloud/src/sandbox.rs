@@ -1,0 +1,120 @@
+//! Engines that ask nobody: rules, in tables that anybody can read. Of the same case they say the same, always.
+//!
+//! Each check is one table of [`Rule`]s; what else it goes by are tables beside that. `docs/TXCLOUD_SANDBOX.md` shows all of
+//! them, and a test holds it to what is here. All people, businesses and lists are made up.
+
+mod identity;
+mod kyb;
+mod lending;
+#[cfg(test)]
+mod page;
+mod transaction;
+mod watchlist;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::engines::{self, EngineFault, Engines};
+use platform::api_key::Environment;
+
+/// The engines of this server, for test keys and for live ones.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sandbox;
+
+impl Engines {
+    /// All of them by rules that anybody can read.
+    pub(crate) fn sandbox() -> Self {
+        let sandbox = Arc::new(Sandbox);
+        Self {
+            identity: sandbox.clone(),
+            transaction: sandbox.clone(),
+            lending: sandbox.clone(),
+            kyb: sandbox.clone(),
+            watchlist: sandbox,
+        }
+    }
+}
+
+#[async_trait]
+impl engines::identity::Engine for Sandbox {
+    async fn receive(
+        &self,
+        _: Environment,
+        images: &engines::identity::Images,
+    ) -> Result<engines::identity::Evidence, EngineFault> {
+        Ok(identity::receive(images))
+    }
+
+    async fn judge(
+        &self,
+        _: Environment,
+        case: &engines::identity::Case,
+    ) -> Result<engines::identity::Findings, EngineFault> {
+        Ok(identity::judge(case))
+    }
+}
+
+#[async_trait]
+impl engines::transaction::Engine for Sandbox {
+    async fn judge(
+        &self,
+        _: Environment,
+        case: &engines::transaction::Case,
+    ) -> Result<engines::transaction::Score, EngineFault> {
+        Ok(transaction::judge(case))
+    }
+}
+
+#[async_trait]
+impl engines::lending::Engine for Sandbox {
+    async fn judge(
+        &self,
+        _: Environment,
+        case: &engines::lending::Case,
+    ) -> Result<engines::lending::Assessment, EngineFault> {
+        Ok(lending::judge(case))
+    }
+}
+
+#[async_trait]
+impl engines::kyb::Engine for Sandbox {
+    async fn judge(
+        &self,
+        _: Environment,
+        case: &engines::kyb::Case,
+    ) -> Result<engines::kyb::Findings, EngineFault> {
+        Ok(kyb::judge(case))
+    }
+}
+
+#[async_trait]
+impl engines::watchlist::Engine for Sandbox {
+    async fn judge(
+        &self,
+        _: Environment,
+        case: &engines::watchlist::Case,
+    ) -> Result<engines::watchlist::Screening, EngineFault> {
+        Ok(watchlist::judge(case))
+    }
+}
+
+/// One row of a table: if this holds of a case, that follows.
+struct Rule<Case: 'static, Effect: 'static> {
+    name: &'static str,
+    /// What must hold, in words.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the page of rules"))]
+    when: &'static str,
+    /// The same, in code.
+    holds: fn(&Case) -> bool,
+    effect: Effect,
+    why: &'static str,
+}
+
+/// The rules whose condition holds, in the order of their table.
+fn triggered<'r, Case, Effect>(
+    rules: &'r [Rule<Case, Effect>],
+    case: &'r Case,
+) -> impl Iterator<Item = &'r Rule<Case, Effect>> {
+    rules.iter().filter(|rule| (rule.holds)(case))
+}

@@ -1,0 +1,27 @@
+//! What the API keeps, as functions on a connection; none of them opens or ends a transaction.
+
+pub(super) mod documents;
+pub(super) mod sessions;
+pub(super) mod verifications;
+
+use serde::de::DeserializeOwned;
+
+use super::engines::identity::IdentityCheck;
+use platform::db::columns::named;
+
+/// As a column holds them: with commas between.
+fn to_list(checks: &[IdentityCheck]) -> String {
+    checks.iter().map(|check| check.as_str()).collect::<Vec<_>>().join(",")
+}
+
+fn of_list(list: &str) -> sqlx::Result<Vec<IdentityCheck>> {
+    list.split(',').filter(|name| !name.is_empty()).map(named).collect()
+}
+
+/// What was kept as JSON.
+fn json<T: DeserializeOwned>(text: &str) -> sqlx::Result<T> {
+    serde_json::from_str(text).map_err(|fault| sqlx::Error::Decode(fault.into()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+use super::*;
+use crate::payment::restore;
+
+const LIMIT: &str =
+    "<h1>Lo sentimos, pero ha excedido el n&uacute;mero m&aacute;ximo de consultas en este portal.</h1>";
+const IDENTIFIED: &str =
+    "<strong>No es posible. Con la información proporcionada se identificó el siguiente pago:</strong>";
+
+fn form(status: u16, page: impl AsRef<[u8]>) -> Result<Reading, String> {
+    let page = Page { status: StatusCode::from_u16(status).unwrap(), body: page.as_ref().to_vec().into() };
+    of_form(&page).map_err(|fault| fault.to_string())
+}
+
+fn file(status: u16, file: impl AsRef<[u8]>) -> Result<Verdict, String> {
+    let asked =
+        r#"{"fecha":"2025-03-15","monto":15000.5,"clave_rastreo":"MX1","cuenta_beneficiaria":"5512345678"}"#;
+    let page = Page { status: StatusCode::from_u16(status).unwrap(), body: file.as_ref().to_vec().into() };
+    let answer = of_file(page, &restore(asked).unwrap()).map_err(|fault| fault.to_string())?;
+    assert_eq!(
+        answer.cep.map(|cep| cep.xml().to_vec()),
+        (answer.verdict == Verdict::Valid).then(|| file.as_ref().to_vec())
+    );
+    Ok(answer.verdict)
+}
+
+fn cep(key: &str, account: &str, concept: &str) -> String {
+    format!(
+        "<SPEI_Tercero claveRastreo=\"{key}\"><Beneficiario Cuenta=\"{account}\" Concepto=\"{concept}\" \
+         MontoPago=\"15000.5\"/><Ordenante/></SPEI_Tercero>"
+    )
+}
+
+fn latin_1(text: &str) -> Vec<u8> {
+    text.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect()
+}
+
+#[test]
+fn the_answer_to_the_form_is_read_by_its_sentences() {
+    let verdict = |verdict| Ok(Reading::Verdict(verdict));
+    let state = |state: &str| {
+        format!("{IDENTIFIED}<table><tr><td>Estado del pago en Banxico</td><td>{state}</td></tr></table>")
+    };
+    let not_found = "No se encontró ningún pago con la información proporcionada";
+    let cases: Vec<(u16, Vec<u8>, Result<Reading, String>)> = vec![
+        (200, format!("[BE] {not_found}. Verifique").into(), verdict(Verdict::NotFound)),
+        (200, latin_1(not_found), verdict(Verdict::NotFound)),
+        (200, "<b>No se\r\n  encontr&oacute;</b>&nbsp;ning&#250;n pago\tcon la <i>informaci&#xF3;n</i>\nproporcionada".into(), verdict(Verdict::NotFound)),
+        (200, "EL SPEI NO HA RECIBIDO UNA ORDEN DE PAGO QUE CUMPLA CON EL CRITERIO DE BÚSQUEDA ESPECIFICADO".into(), verdict(Verdict::NotFound)),
+        (200, IDENTIFIED.into(), verdict(Verdict::CepUnavailable)),
+        (200, state("Liquidado").into(), verdict(Verdict::CepUnavailable)),
+        (200, format!("{}<h4>Devuelto</h4>", state("En proceso")).into(), verdict(Verdict::CepUnavailable)),
+        (200, state("Devuelto").into(), verdict(Verdict::Returned)),
+        (200, state("En proceso de devoluci&oacute;n").into(), verdict(Verdict::Returned)),
+        (200, LIMIT.into(), verdict(Verdict::RateLimited)),
+        (503, LIMIT.into(), verdict(Verdict::RateLimited)),
+        (429, "".into(), verdict(Verdict::RateLimited)),
+        // What nobody sees is not said.
+        (200, format!("<!-- {not_found} --><p>Descargar CEP</p>").into(), Ok(Reading::File)),
+        (200, format!("<SCRIPT>say('{not_found}')</SCRIPT><style>/*{not_found}*/</style>").into(), Ok(Reading::File)),
+        (200, format!("<!-- {not_found} --><p>{IDENTIFIED}</p>").into(), verdict(Verdict::CepUnavailable)),
+        (200, "<a href=\"descarga.do?formato=XML\">XML</a>".into(), Ok(Reading::File)),
+        (200, "La imagen de seguridad no fue ingresada correctamente".into(), Ok(Reading::File)),
+        (200, "".into(), Ok(Reading::File)),
+        (200, "<!-- never closed".into(), Ok(Reading::File)),
+        (200, "&;&#;&#x110000;&unknown; & &acute; < <".into(), Ok(Reading::File)),
+        (500, not_found.into(), Err("the status is 500 Internal Server Error".into())),
+        (404, "".into(), Err("the status is 404 Not Found".into())),
+    ];
+    for (status, page, expected) in cases {
+        assert_eq!(form(status, &page), expected, "{status} {}", String::from_utf8_lossy(&page));
+    }
+}
+
+#[test]
+fn the_file_is_the_payments_own_or_no_verdict() {
+    let error = |text: &str| Err::<Verdict, _>(text.to_owned());
+    for (status, body, expected) in [
+        (200, cep("MX1", "5512345678", "x"), Ok(Verdict::Valid)),
+        (200, cep("MX1", "5512345678", "a > Ha excedido el número máximo de consultas"), Ok(Verdict::Valid)),
+        (200, cep("MX2", "5512345678", "x"), error("the CEP is of another payment")),
+        (200, cep("MX1", "5512345679", "x"), error("the CEP is of another payment")),
+        (
+            200,
+            cep("MX1", "5512345678", "x").replace("15000.5", "15000.51"),
+            error("the CEP is of another payment"),
+        ),
+        (200, LIMIT.to_owned(), Ok(Verdict::RateLimited)),
+        (500, LIMIT.to_owned(), Ok(Verdict::RateLimited)),
+        (429, String::new(), Ok(Verdict::RateLimited)),
+        (500, cep("MX1", "5512345678", "x"), error("the status is 500 Internal Server Error")),
+        (200, "<html><body>Error</body></html>".to_owned(), error("the file is no CEP")),
+        (200, "%PDF-1.5".to_owned(), error("the file is no CEP")),
+        (200, String::new(), error("the file is no CEP")),
+    ] {
+        assert_eq!(file(status, &body), expected, "{status} {body}");
+    }
+}
+
+#[test]
+fn names_and_numbers_stand_for_characters() {
+    for (text, expected) in [
+        ("m&aacute;ximo N&Uacute;MERO", "maximo NUMERO"),
+        ("&ntilde;&uuml;&#243;&#xf3;&nbsp;.", "nuóó ."),
+        ("a & b &amp c; &hellip; &", "a & b &amp c; &hellip; &"),
+        ("&1acute;", "&1acute;"),
+    ] {
+        assert_eq!(entities(text), expected, "{text}");
+    }
+}

@@ -1,0 +1,257 @@
+//! `[veriko]` of the configuration file.
+
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::sync::Arc;
+use std::time::Duration;
+
+use account_retry_policy::Defaults;
+use figment::value::{Dict, Value};
+use platform::account::Plan;
+use platform::config::{Webhooks, describe};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
+use url::Url;
+
+use crate::cep::{Banxico, Provider, Sandbox};
+use crate::model::{Caps, Outcome};
+
+/// Every key, and its default.
+pub(crate) const DEFAULTS: &str = include_str!("../defaults.toml");
+
+/// `[veriko.cep]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cep {
+    provider: ProviderName,
+    /// Without a slash at its end.
+    #[serde(deserialize_with = "site")]
+    base_url: Url,
+    timeout_seconds: NonZeroU64,
+}
+
+/// `[veriko.queue]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Queue {
+    expires_seconds: NonZeroU32,
+}
+
+/// `[veriko.ocr]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ocr {
+    pub(crate) program: String,
+    pub(crate) languages: String,
+    timeout_seconds: NonZeroU32,
+    pub(crate) concurrency: NonZeroUsize,
+    keep_days: NonZeroU16,
+}
+
+/// Who says whether a payment arrived.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ProviderName {
+    Sandbox,
+    Banxico,
+}
+
+/// `[veriko]`
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "VerikoFile")]
+pub(crate) struct Veriko {
+    free: Arc<PlanTerms>,
+    basic: Arc<PlanTerms>,
+    pro: Arc<PlanTerms>,
+    pub(crate) cep: Cep,
+    pub(crate) queue: Queue,
+    pub(crate) webhooks: Webhooks,
+    pub(crate) ocr: Ocr,
+}
+
+/// What an account gets on one plan.
+#[derive(Debug)]
+pub(crate) struct PlanTerms {
+    pub(crate) caps: Caps,
+    pub(crate) rate_per_minute: NonZeroU32,
+    /// Validations granted in a month, retries not counted.
+    pub(crate) monthly_quota: u32,
+}
+
+impl Cep {
+    /// Who is to be asked.
+    pub(crate) fn provider(&self) -> Result<Arc<dyn Provider>, reqwest::Error> {
+        Ok(match self.provider {
+            ProviderName::Sandbox => Arc::new(Sandbox),
+            ProviderName::Banxico => Arc::new(Banxico::at(self.base_url.clone())?),
+        })
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout_seconds.get())
+    }
+}
+
+impl Queue {
+    pub(crate) fn expiry(&self) -> Duration {
+        Duration::from_secs(self.expires_seconds.get().into())
+    }
+}
+
+impl Ocr {
+    pub(crate) fn keep(&self) -> Duration {
+        Duration::from_hours(24 * u64::from(self.keep_days.get()))
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout_seconds.get().into())
+    }
+}
+
+impl Veriko {
+    /// What an account on `plan` gets.
+    pub(crate) fn terms(&self, plan: Plan) -> &Arc<PlanTerms> {
+        match plan {
+            Plan::Free => &self.free,
+            Plan::Basic => &self.basic,
+            Plan::Pro => &self.pro,
+        }
+    }
+
+    /// The age up to which a validation of any account can be retried.
+    pub(crate) fn longest_age(&self) -> Duration {
+        let age = [&self.free, &self.basic, &self.pro].map(|terms| terms.caps.max_age_seconds());
+        Duration::from_secs(age.into_iter().max().unwrap_or_default().into())
+    }
+}
+
+/// `[veriko]` as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VerikoFile {
+    caps: Defaults<Outcome>,
+    plans: PlansFile,
+    cep: Cep,
+    queue: Queue,
+    webhooks: Webhooks,
+    ocr: Ocr,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlansFile {
+    free: Dict,
+    basic: Dict,
+    pro: Dict,
+}
+
+impl TryFrom<VerikoFile> for Veriko {
+    type Error = String;
+
+    fn try_from(file: VerikoFile) -> Result<Self, String> {
+        let terms = |name: &str, plan| {
+            PlanTerms::read(&file.caps, plan).map(Arc::new).map_err(|fault| format!("plans.{name}: {fault}"))
+        };
+        Ok(Self {
+            free: terms("free", file.plans.free)?,
+            basic: terms("basic", file.plans.basic)?,
+            pro: terms("pro", file.plans.pro)?,
+            cep: file.cep,
+            queue: file.queue,
+            webhooks: file.webhooks,
+            ocr: file.ocr,
+        })
+    }
+}
+
+impl PlanTerms {
+    /// A plan's section is its rate limit and its quota, and the rest is caps for the policy crate to read.
+    fn read(defaults: &Defaults<Outcome>, mut section: Dict) -> Result<Self, String> {
+        let rate_per_minute = take(&mut section, "rate_per_minute")?;
+        let monthly_quota = take(&mut section, "monthly_quota")?;
+        let plan = Value::from(section)
+            .deserialize::<account_retry_policy::Plan<Outcome>>()
+            .map_err(|fault| describe("", fault))?;
+        let caps = Caps::merge(defaults, &plan).map_err(|fault| fault.to_string())?;
+        Ok(Self { caps, rate_per_minute, monthly_quota })
+    }
+}
+
+/// A URL that pages can be asked for below. A password in it would end up in a log.
+fn site<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let url = Url::parse(text.trim_end_matches('/')).ok().filter(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none()
+    });
+    url.ok_or_else(|| {
+        D::Error::custom("not the URL of a site: http or https, a host, a path, and nothing else")
+    })
+}
+
+/// A key of a section, which is then the poorer by it.
+fn take<T: DeserializeOwned>(section: &mut Dict, key: &str) -> Result<T, String> {
+    let value = section.remove(key).ok_or_else(|| format!("missing `{key}`"))?;
+    value.deserialize().map_err(|fault| format!("`{key}`: {}", fault.kind))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use platform::config::ConfigError;
+
+    use super::*;
+
+    /// What a file with this content says.
+    pub(crate) fn load(content: &str) -> Result<Veriko, ConfigError> {
+        platform::testing::config(&[crate::config::DEFAULTS], content)?.section("veriko")
+    }
+
+    #[test]
+    fn a_plan_overrides_caps_and_leaves_the_rest() {
+        let config = load(
+            "[veriko.caps]\nmax_interval_seconds = 7200\n[veriko.plans.pro]\nmax_retries_cap = 8\nmin_interval_seconds = 60",
+        )
+        .unwrap();
+        let caps = &config.terms(Plan::Pro).caps;
+        assert_eq!(
+            (caps.max_retries_cap(), caps.min_interval_seconds(), caps.max_interval_seconds()),
+            (8, 60, 7200)
+        );
+        assert_eq!(config.terms(Plan::Basic).caps.min_interval_seconds(), 300);
+    }
+
+    #[test]
+    fn without_a_file_the_defaults_of_the_contract_hold() {
+        let config = load("").unwrap();
+        for (plan, cap) in [(Plan::Free, 0), (Plan::Basic, 5), (Plan::Pro, 10)] {
+            let caps = &config.terms(plan).caps;
+            assert_eq!(caps.max_retries_cap(), cap);
+            assert_eq!((caps.min_interval_seconds(), caps.max_interval_seconds()), (300, 86_400));
+            assert_eq!((caps.max_age_seconds(), caps.max_reactivations()), (7 * 86_400, 3));
+            assert!(config.terms(plan).monthly_quota > 0);
+            assert_eq!((caps.max_pending_per_user(), caps.max_dispatched_per_day_per_user()), (1000, 10_000));
+        }
+        assert_eq!(config.longest_age(), Duration::from_hours(7 * 24));
+        let config = load("[veriko.plans.basic]\nmax_age_seconds = 5184000").unwrap();
+        assert_eq!(config.longest_age(), Duration::from_hours(60 * 24));
+    }
+
+    #[test]
+    fn by_default_a_delivery_has_eight_hours_and_a_half_to_be_taken() {
+        let plan = load("").unwrap().webhooks.plan();
+        let last: Duration = plan.delay_list().iter().sum();
+        assert_eq!(last, Duration::from_mins(8 * 60 + 36));
+        assert!(plan.delay_list().is_sorted());
+    }
+
+    #[test]
+    fn the_sandbox_is_asked_unless_the_file_says_banxico() {
+        let asked = |content: &str| format!("{:?}", load(content).unwrap().cep.provider().unwrap());
+        assert_eq!(asked(""), "Sandbox");
+        assert!(asked("[veriko.cep]\nprovider = \"banxico\"").contains("www.banxico.org.mx"));
+        let elsewhere = "[veriko.cep]\nprovider = \"banxico\"\nbase_url = \"http://127.0.0.1:1/cep/\"";
+        assert_eq!(load(elsewhere).unwrap().cep.base_url.as_str(), "http://127.0.0.1:1/cep");
+    }
+}

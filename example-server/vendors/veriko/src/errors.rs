@@ -1,0 +1,265 @@
+//! Every failure the API answers with, its code, and its words in both languages.
+
+mod codes;
+mod field;
+mod pictures;
+mod validations;
+mod webhooks;
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::time::Duration;
+
+use account_retry_policy::Violations;
+use axum::response::Response;
+use http::{StatusCode, header};
+use idempotency_layer::CoCommitError;
+use retry_scheduler::SchedulerError;
+use serde_json::Value;
+
+use platform::bodies::NoPlace;
+use platform::clock;
+use platform::frame::unavailable_after;
+use platform::json::NotJson;
+use platform::language::Language;
+use platform::seal::SealError;
+use platform::server::is_body_timeout;
+use platform::webhooks::{AnnounceError, SendError};
+
+pub(crate) use codes::CODES;
+pub use field::FieldForm;
+
+/// A failed request, before it is put in a language and a frame.
+#[derive(Debug)]
+pub struct Failure {
+    pub(crate) status: StatusCode,
+    /// One for each fault found, at least one.
+    pub(crate) faults: Vec<Fault>,
+    /// The same for programs, where a policy left its range.
+    pub(crate) violations: Option<Violations>,
+    pub(crate) retry_after_seconds: Option<u64>,
+    /// What there is at most, where that was reached.
+    pub(crate) limit: Option<u32>,
+    /// The event that there is none of.
+    pub(crate) event: Option<Value>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug)]
+pub struct Fault {
+    /// Stable; clients decide by it.
+    pub(crate) code: &'static str,
+    /// For people.
+    pub(crate) detail: Text,
+    /// The field at fault, if one is.
+    pub(crate) pointer: Option<String>,
+}
+
+/// The same sentence in both languages.
+#[derive(Debug)]
+pub struct Text {
+    pub(crate) english: Cow<'static, str>,
+    pub(crate) spanish: Cow<'static, str>,
+}
+
+impl Text {
+    pub(crate) fn in_language(&self, language: Language) -> &str {
+        match language {
+            Language::English => &self.english,
+            Language::Spanish => &self.spanish,
+        }
+    }
+}
+
+impl Failure {
+    /// One fault, no field.
+    pub(crate) fn new(
+        status: StatusCode,
+        code: &'static str,
+        english: impl Into<Cow<'static, str>>,
+        spanish: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let detail = Text { english: english.into(), spanish: spanish.into() };
+        Self {
+            status,
+            faults: vec![Fault { code, detail, pointer: None }],
+            violations: None,
+            retry_after_seconds: None,
+            limit: None,
+            event: None,
+        }
+    }
+
+    /// The same, saying when to come back. Less than a second is said as one: `0` would be "at once".
+    pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after_seconds = Some(clock::whole_seconds(wait).max(1));
+        self
+    }
+
+    /// The database does not do what it should. What exactly is for the log.
+    pub(crate) fn unavailable(fault: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error = fault, "the database failed");
+        Self::service_unavailable()
+    }
+
+    fn service_unavailable() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "service_unavailable",
+            "The service is not available at the moment; nothing was done.",
+            "El servicio no está disponible por el momento; no se hizo nada.",
+        )
+        .retry_after(Duration::from_secs(1))
+    }
+
+    pub(crate) fn unauthorized() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "Authentication credentials are missing or invalid.",
+            "Faltan las credenciales de autenticación o no son válidas.",
+        )
+    }
+
+    pub(crate) fn forbidden() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            "This API key lacks the permission for this operation.",
+            "Esta clave de API no tiene el permiso para esta operación.",
+        )
+    }
+
+    pub(crate) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "There is no such resource.", "El recurso no existe.")
+    }
+
+    pub(crate) fn method_not_allowed() -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "This resource does not support the request's method.",
+            "El recurso no admite el método de la petición.",
+        )
+    }
+
+    pub(crate) fn rate_limit_exceeded(wait: Duration) -> Self {
+        let seconds = clock::whole_seconds(wait).max(1);
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "rate_limit_exceeded",
+            format!("Too many requests. Try again in {seconds} s."),
+            format!("Demasiadas peticiones. Vuelve a intentarlo en {seconds} s."),
+        )
+        .retry_after(wait)
+    }
+
+    pub(crate) fn body_empty() -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "body_empty",
+            "The request needs a body and has none.",
+            "La petición necesita un cuerpo y no lo trae.",
+        )
+    }
+
+    pub(crate) fn invalid_json() -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_json",
+            "The request body is not JSON.",
+            "El cuerpo de la petición no es JSON.",
+        )
+    }
+
+    pub(crate) fn body_too_large() -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            "The request body is too large.",
+            "El cuerpo de la petición es demasiado grande.",
+        )
+    }
+
+    /// A body that cannot be read: too slow, if that is at the bottom of it.
+    pub(crate) fn of_unreadable_body(rejection: &(dyn Error + 'static)) -> Self {
+        if is_body_timeout(rejection) { Self::request_timeout() } else { Self::body_unreadable() }
+    }
+
+    pub(crate) fn body_unreadable() -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "body_unreadable",
+            "The request body could not be read to its end.",
+            "No se pudo leer el cuerpo de la petición hasta el final.",
+        )
+    }
+
+    pub(crate) fn request_timeout() -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "request_timeout",
+            "The request body did not arrive in time.",
+            "El cuerpo de la petición no llegó a tiempo.",
+        )
+    }
+
+    /// For an answer that came with a status and nothing we could show.
+    /// What a bare answer says by its status, in the words of this API.
+    pub(crate) fn of_bare(bare: &Response) -> Self {
+        if bare.extensions().get::<NoPlace>().is_some() {
+            return Self::ocr_busy();
+        }
+        let mut failure = Self::of_status(bare.status());
+        let wait =
+            bare.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        if let Some(seconds) = wait {
+            failure = match failure.status {
+                StatusCode::TOO_MANY_REQUESTS => Self::rate_limit_exceeded(Duration::from_secs(seconds)),
+                _ => failure.retry_after(Duration::from_secs(seconds)),
+            };
+        }
+        failure
+    }
+
+    pub(crate) fn of_status(status: StatusCode) -> Self {
+        match status {
+            StatusCode::UNAUTHORIZED => Self::unauthorized(),
+            StatusCode::FORBIDDEN => Self::forbidden(),
+            StatusCode::NOT_FOUND => Self::not_found(),
+            StatusCode::METHOD_NOT_ALLOWED => Self::method_not_allowed(),
+            StatusCode::REQUEST_TIMEOUT => Self::request_timeout(),
+            StatusCode::PAYLOAD_TOO_LARGE => Self::body_too_large(),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::new(
+                status,
+                "unsupported_media_type",
+                "The encoding or the character set of the request body is not supported: send UTF-8, as it is.",
+                "La codificación o el juego de caracteres del cuerpo no se admite: envíalo en UTF-8, tal cual.",
+            ),
+            StatusCode::SERVICE_UNAVAILABLE => Self::service_unavailable(),
+            _ if status.is_client_error() => Self::new(
+                status,
+                "bad_request",
+                "The request cannot be understood.",
+                "No se puede entender la petición.",
+            ),
+            _ => Self::new(
+                status,
+                "internal_error",
+                "Something went wrong on our side.",
+                "Algo falló de nuestro lado.",
+            ),
+        }
+    }
+}
+
+unavailable_after!(Failure: sqlx::Error, SchedulerError, CoCommitError, AnnounceError, SendError, SealError);
+
+impl From<NotJson> for Failure {
+    fn from(fault: NotJson) -> Self {
+        match fault {
+            NotJson::Empty => Self::body_empty(),
+            NotJson::Malformed => Self::invalid_json(),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The Veriko API, under `/v1`: whether a payment arrived, said by its CEP.
+
+// Not published: a doc comment stands where a name does not say it all.
+#![allow(missing_docs, clippy::missing_errors_doc, clippy::missing_panics_doc)]
+
+mod api;
+mod banks;
+mod banxico_status;
+mod body;
+pub mod cep;
+mod ceps;
+mod client_ref;
+mod config;
+mod cycles;
+mod definition;
+mod described;
+mod envelope;
+mod errors;
+mod etag;
+pub mod filter;
+mod images;
+mod model;
+pub mod ocr;
+pub mod payment;
+mod profile;
+mod queue;
+mod quota;
+mod reference;
+mod rejection;
+mod retries;
+mod retry_policy;
+mod retrying;
+mod store;
+mod usage;
+mod user;
+mod validate;
+mod validate_ocr;
+pub mod validation;
+mod validations;
+mod verdict;
+mod webhooks;
+
+use std::sync::Arc;
+
+use utoipa_axum::router::UtoipaMethodRouter;
+use utoipa_axum::routes;
+
+pub use api::Api;
+pub use client_ref::ClientRef;
+pub use definition::API;
+pub use errors::{Failure, Fault, FieldForm, Text};
+pub use etag::ETag;
+pub use filter::Filter;
+pub use model::{Caps, Outcome, RetryPolicy, UnknownOutcome};
+pub use payment::PaymentRequest;
+pub use user::Veriko;
+pub use validation::Validation;
+
+use self::user::{
+    CREATE_WEBHOOKS, DELETE_WEBHOOKS, READ_WEBHOOKS, UPDATE, UPDATE_WEBHOOKS, VALIDATE, VALIDATE_OCR,
+};
+use platform::route::Access::{Key, Permission, Public};
+use platform::route::{Access, Route};
+
+/// The whole API, below `/v1`.
+pub fn routes() -> Vec<Route<Arc<Api>>> {
+    let plain = |operation: UtoipaMethodRouter<Arc<Api>>, access: Access| Route::of(operation, access, false);
+    let idempotent =
+        |operation: UtoipaMethodRouter<Arc<Api>>, access: Access| Route::of(operation, access, true);
+    vec![
+        plain(routes!(profile::read), Key),
+        plain(routes!(retry_policy::read), Key),
+        idempotent(routes!(retry_policy::replace), Key),
+        idempotent(routes!(validate::validate), Permission(VALIDATE)),
+        idempotent(routes!(validate_ocr::validate), Permission(VALIDATE_OCR)).with_large_bodies(),
+        plain(routes!(validations::list), Key),
+        plain(routes!(validations::one), Key),
+        plain(routes!(validations::retry_attempts), Key),
+        plain(routes!(ceps::download), Key),
+        plain(routes!(images::download), Key),
+        idempotent(routes!(retries::change), Permission(UPDATE)),
+        idempotent(routes!(retries::cancel), Permission(UPDATE)),
+        plain(routes!(usage::summary), Key),
+        plain(routes!(usage::limits), Key),
+        plain(routes!(banxico_status::read), Key),
+        plain(routes!(banks::list), Public),
+        plain(routes!(webhooks::endpoints::list), Permission(READ_WEBHOOKS)),
+        plain(routes!(webhooks::endpoints::create), Permission(CREATE_WEBHOOKS)),
+        plain(routes!(webhooks::endpoints::update), Permission(UPDATE_WEBHOOKS)),
+        plain(routes!(webhooks::endpoints::delete), Permission(DELETE_WEBHOOKS)),
+        plain(routes!(webhooks::endpoints::test), Permission(UPDATE_WEBHOOKS)),
+        plain(routes!(webhooks::endpoints::regenerate_secret), Permission(UPDATE_WEBHOOKS)),
+        plain(routes!(webhooks::deliveries::all), Permission(READ_WEBHOOKS)),
+        plain(routes!(webhooks::deliveries::of_one), Permission(READ_WEBHOOKS)),
+    ]
+}

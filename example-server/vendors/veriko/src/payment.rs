@@ -1,0 +1,234 @@
+//! The body of `POST /v1/validate`: a payment to ask about, or all that is wrong with it.
+
+mod picture;
+
+use account_retry_policy::{RetryPolicyInput, Violations};
+use jiff::civil::Date;
+
+use super::client_ref::ClientRef;
+use super::errors::{Failure, Fault, FieldForm};
+use super::model::{Caps, RetryPolicy};
+use super::retry_policy::refusal;
+use crate::cep::{Account, Amount, Party, Payment, Reference, TrackingKey, receiving_bank};
+pub(super) use picture::{PictureRequest, Source};
+use platform::json::{Fields, Given};
+
+/// A request for a validation; it cannot be invalid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaymentRequest {
+    /// What to ask about.
+    pub payment: Payment,
+    /// The caller's own name for the validation.
+    pub client_ref: Option<ClientRef>,
+    /// The policy of this validation alone, `None` if the account's is to be taken.
+    pub retry_policy: Option<RetryPolicy>,
+}
+
+impl PaymentRequest {
+    /// Reads a request; `caps` are those of the caller's plan. How each field is read:
+    ///
+    /// | field | taken | else |
+    /// |---|---|---|
+    /// | `fecha` | a day that exists, `YYYY-MM-DD` | `required`, `invalid_date` |
+    /// | `monto` | [`Amount`], as a number or as text | `required`, `invalid_amount` |
+    /// | `clave_rastreo` | [`TrackingKey`] | `invalid_field_type`; `clave_or_ref_required` if the next is not there either |
+    /// | `referencia_numerica` | [`Reference`] | `invalid_field_type` |
+    /// | `cuenta_beneficiaria` | [`Account`] | `invalid_account_format`, `…_length`, `invalid_clabe_checksum`, `invalid_card_luhn` |
+    /// | `emisor`, `receptor` | [`Party`] | `invalid_bank_code`; `intra_bank_no_cep` if both are the same |
+    /// | `receptor_participante` | the numbers 0 and 1 | `invalid_receptor_participante` |
+    /// | `retry_policy` | as in `PUT /v1/users/me/retry-policy` | `retry_policy_invalid`, one for each part |
+    /// | `cuentas_candidatas` | not at all | `cuenta_y_candidatas_excluyentes`, `cuentas_candidatas_not_supported` |
+    /// | `client_ref` | [`ClientRef`] | `invalid_client_ref` |
+    ///
+    /// A text field that is `true`, `false`, an array or an object is `invalid_field_type`. A number stands for the text of
+    /// its digits, but not where it would lose the zeros an account can begin with. `null` is a field that was not sent, and
+    /// so is empty text, but for `client_ref`. Other fields are ignored.
+    ///
+    /// # Errors
+    /// 400 if the body is empty or not JSON; else 422 with every fault, in the order of the table.
+    pub fn parse(body: &[u8], caps: &Caps) -> Result<Self, Failure> {
+        let fields = Fields::read(body)?;
+        let mut faults = Vec::new();
+        let payment = payment(&fields, &mut faults)?;
+        // Passed over, they would be a payment to an account that nobody asked about.
+        if fields.json("cuentas_candidatas").is_some() {
+            faults.push(Fault::candidates(fields.json("cuenta_beneficiaria").is_some()));
+        }
+        let (retry_policy, violations) = retry_policy(&fields, caps, &mut faults)?;
+        let client_ref = keep(client_ref(fields.get("client_ref")?), &mut faults);
+
+        match (payment, client_ref) {
+            (Some(payment), Some(client_ref)) if faults.is_empty() => {
+                Ok(Self { payment, client_ref, retry_policy })
+            }
+            _ => Err(Failure { violations, ..Failure::unprocessable(faults) }),
+        }
+    }
+}
+
+/// Reads back a payment that was kept as the JSON it serialises to.
+///
+/// # Errors
+/// As [`PaymentRequest::parse`]: it is not what was kept.
+pub fn restore(request_data: &str) -> Result<Payment, Failure> {
+    let mut faults = Vec::new();
+    let payment = payment(&Fields::read(request_data.as_bytes())?, &mut faults)?;
+    payment.filter(|_| faults.is_empty()).ok_or_else(|| Failure::unprocessable(faults))
+}
+
+/// Counts only if it left no fault behind.
+fn payment(fields: &Fields<'_>, faults: &mut Vec<Fault>) -> Result<Option<Payment>, Failure> {
+    let fecha = keep(fecha(fields.get("fecha")?), faults);
+    let monto = keep(monto(fields.get("monto")?), faults);
+
+    let (key, reference) =
+        (fields.get("clave_rastreo")?.filled(), fields.get("referencia_numerica")?.filled());
+    if key == Given::Missing && reference == Given::Missing {
+        faults.push(Fault::clave_or_ref_required());
+    }
+    let key = text_field("clave_rastreo", key, |text| {
+        TrackingKey::parse(text)
+            .ok_or_else(|| Fault::invalid_field_type("clave_rastreo", FieldForm::TrackingKey))
+    });
+    let clave_rastreo = keep(key, faults);
+    let reference = text_field("referencia_numerica", reference, |text| {
+        Reference::parse(text)
+            .ok_or_else(|| Fault::invalid_field_type("referencia_numerica", FieldForm::Reference))
+    });
+    let referencia_numerica = keep(reference, faults);
+
+    let cuenta_beneficiaria = keep(account(fields.get("cuenta_beneficiaria")?), faults);
+    let party = |name| -> Result<_, Failure> {
+        let read = |text: &str| Party::parse(text).ok_or_else(|| Fault::invalid_bank_code(name));
+        Ok(text_field(name, fields.get(name)?, read))
+    };
+    let emisor = keep(party("emisor")?, faults);
+    let receptor = keep(party("receptor")?, faults);
+
+    let receptor_participante = keep(receptor_participante(&fields.get("receptor_participante")?), faults);
+    let (Some(emisor), Some(receptor)) = (emisor, receptor) else { return Ok(None) };
+    let account = cuenta_beneficiaria.as_ref().and_then(Option::as_ref);
+    let receiving = receiving_bank(receptor.as_ref(), account);
+    if receiving.is_some() && receiving == emisor.as_ref().map(Party::bank) {
+        faults.push(Fault::intra_bank_no_cep());
+    }
+
+    let (Some(fecha), Some(monto)) = (fecha, monto) else { return Ok(None) };
+    let (
+        Some(clave_rastreo),
+        Some(referencia_numerica),
+        Some(cuenta_beneficiaria),
+        Some(receptor_participante),
+    ) = (clave_rastreo, referencia_numerica, cuenta_beneficiaria, receptor_participante)
+    else {
+        return Ok(None);
+    };
+    Ok(Some(Payment {
+        fecha,
+        monto,
+        clave_rastreo,
+        referencia_numerica,
+        emisor,
+        receptor,
+        cuenta_beneficiaria,
+        receptor_participante,
+    }))
+}
+
+fn fecha(given: Given<'_>) -> Result<Date, Fault> {
+    match given.filled() {
+        Given::Missing => Err(Fault::required("fecha")),
+        Given::Text(text) => day(&text).ok_or_else(Fault::invalid_date),
+        Given::Number(_) => Err(Fault::invalid_date()),
+        Given::Other => Err(Fault::invalid_field_type("fecha", FieldForm::Text)),
+    }
+}
+
+fn monto(given: Given<'_>) -> Result<Amount, Fault> {
+    let read = match given.filled() {
+        Given::Missing => return Err(Fault::required("monto")),
+        Given::Text(text) => Amount::from_text(text.trim()).ok(),
+        Given::Number(literal) => Amount::from_number(literal).ok(),
+        Given::Other => None,
+    };
+    read.ok_or_else(Fault::invalid_amount)
+}
+
+fn account(given: Given<'_>) -> Result<Option<Account>, Fault> {
+    match given.filled() {
+        Given::Missing => Ok(None),
+        Given::Text(text) => Account::parse(text.trim()).map(Some).map_err(Fault::invalid_account),
+        // A CLABE that begins with 00 would be left with the 16 digits of a card.
+        Given::Number(_) | Given::Other => {
+            Err(Fault::invalid_field_type("cuenta_beneficiaria", FieldForm::Text))
+        }
+    }
+}
+
+fn receptor_participante(given: &Given<'_>) -> Result<bool, Fault> {
+    match given {
+        Given::Missing | Given::Number("0") => Ok(false),
+        Given::Number("1") => Ok(true),
+        Given::Number(_) | Given::Text(_) | Given::Other => Err(Fault::invalid_receptor_participante()),
+    }
+}
+
+/// The policy, or what is wrong with it.
+fn retry_policy(
+    fields: &Fields<'_>,
+    caps: &Caps,
+    faults: &mut Vec<Fault>,
+) -> Result<(Option<RetryPolicy>, Option<Violations>), Failure> {
+    let Some(asked) = fields.json("retry_policy") else { return Ok((None, None)) };
+    let input: RetryPolicyInput = serde_json::from_str(asked).map_err(|_| Failure::invalid_json())?;
+    match input.parse(caps) {
+        Ok(policy) => Ok((Some(policy), None)),
+        Err(found) => {
+            let refusal = refusal(found);
+            faults.extend(refusal.faults);
+            Ok((None, refusal.violations))
+        }
+    }
+}
+
+fn client_ref(given: Given<'_>) -> Result<Option<ClientRef>, Fault> {
+    match given {
+        Given::Missing => Ok(None),
+        Given::Text(text) => ClientRef::parse(&text).map(Some).ok_or_else(Fault::invalid_client_ref),
+        Given::Number(_) | Given::Other => Err(Fault::invalid_client_ref()),
+    }
+}
+
+/// A field that may be left out, and for which a number stands for its digits.
+fn text_field<T>(
+    name: &str,
+    given: Given<'_>,
+    read: impl FnOnce(&str) -> Result<T, Fault>,
+) -> Result<Option<T>, Fault> {
+    match given.filled() {
+        Given::Missing => Ok(None),
+        Given::Text(text) => read(&text).map(Some),
+        Given::Number(literal) if literal.bytes().all(|byte| byte.is_ascii_digit()) => {
+            read(literal).map(Some)
+        }
+        Given::Number(_) | Given::Other => Err(Fault::invalid_field_type(name, FieldForm::Text)),
+    }
+}
+
+/// A day of the calendar in the one form this API knows: the library alone would take `20250315` too.
+pub(super) fn day(text: &str) -> Option<Date> {
+    let text = text.trim();
+    let written = text.len() == 10
+        && text.bytes().enumerate().all(|(place, byte)| match place {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        });
+    if written { text.parse().ok() } else { None }
+}
+
+fn keep<T>(read: Result<T, Fault>, faults: &mut Vec<Fault>) -> Option<T> {
+    read.map_err(|fault| faults.push(fault)).ok()
+}
+
+#[cfg(test)]
+mod tests;

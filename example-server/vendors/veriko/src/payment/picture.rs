@@ -1,0 +1,228 @@
+//! The body of `POST /v1/validate-ocr`: a receipt and what is said beside it, or all that is wrong with them.
+
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use super::{account, client_ref, keep, restore, retry_policy};
+use crate::cep::{Account, Bank, Payment};
+use crate::client_ref::ClientRef;
+use crate::errors::{Failure, Fault};
+use crate::model::{Caps, RetryPolicy};
+use crate::ocr::{Picture, PictureError, Receipt};
+use platform::json::{Fields, Given};
+
+/// A request for a validation by a receipt.
+#[derive(Debug)]
+pub(crate) struct PictureRequest {
+    pub(crate) source: Source,
+    account: Option<Account>,
+    emisor: Option<&'static Bank>,
+    receptor: Option<&'static Bank>,
+    pub(crate) client_ref: Option<ClientRef>,
+    pub(crate) retry_policy: Option<RetryPolicy>,
+    /// Whether the picture is kept.
+    pub(crate) retain: bool,
+}
+
+/// Where the receipt is.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Sent(Picture),
+    /// To be fetched from there.
+    Url(String),
+}
+
+impl PictureRequest {
+    /// Reads a request. Of `image` and `image_url`, the latter counts if both are there.
+    ///
+    /// # Errors
+    /// 400 if the body is empty or not JSON; else 422 with every fault.
+    pub(crate) fn parse(body: &[u8], caps: &Caps) -> Result<Self, Failure> {
+        let fields = Fields::read(body)?;
+        let mut faults = Vec::new();
+        let source = keep(source(&fields)?, &mut faults);
+        let account = keep(account(fields.get("cuenta_beneficiaria")?), &mut faults);
+        if fields.json("cuentas_candidatas").is_some() {
+            faults.push(Fault::candidates(account.as_ref().is_some_and(Option::is_some)));
+        }
+        let emisor = keep(bank(&fields, "banco_emisor")?, &mut faults);
+        let receptor = keep(bank(&fields, "banco_receptor")?, &mut faults);
+        let (retry_policy, violations) = retry_policy(&fields, caps, &mut faults)?;
+        let client_ref = keep(client_ref(fields.get("client_ref")?), &mut faults);
+        let retain = fields.json("retain_image").unwrap_or("true");
+        if !matches!(retain, "true" | "false") {
+            faults.push(Fault::invalid_retain_image());
+        }
+        match (source, account, emisor, receptor, client_ref) {
+            (Some(source), Some(account), Some(emisor), Some(receptor), Some(client_ref))
+                if faults.is_empty() =>
+            {
+                Ok(Self {
+                    source,
+                    account,
+                    emisor,
+                    receptor,
+                    client_ref,
+                    retry_policy,
+                    retain: retain == "true",
+                })
+            }
+            _ => Err(Failure { violations, ..Failure::unprocessable(faults) }),
+        }
+    }
+
+    /// The payment on the receipt, with what was sent in place of what was read.
+    ///
+    /// # Errors
+    /// 422 with the faults that the same payment would have in `POST /v1/validate`: mostly fields that cannot be read.
+    pub(crate) fn payment(&self, receipt: &Receipt) -> Result<Payment, Failure> {
+        let code = |sent: Option<&'static Bank>, read: Option<&'static Bank>| {
+            sent.or(read).map(|bank| bank.spei_code)
+        };
+        let fields: Map<String, Value> = [
+            ("fecha", json!(receipt.fecha)),
+            ("monto", json!(receipt.monto)),
+            ("clave_rastreo", json!(receipt.clave_rastreo)),
+            ("referencia_numerica", json!(receipt.referencia_numerica)),
+            ("cuenta_beneficiaria", json!(self.account.as_ref().or(receipt.cuenta_beneficiaria.as_ref()))),
+            ("emisor", json!(code(self.emisor, receipt.emisor))),
+            ("receptor", json!(code(self.receptor, receipt.receptor))),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+        restore(&Value::from(fields).to_string())
+    }
+}
+
+fn source(fields: &Fields<'_>) -> Result<Result<Source, Fault>, Failure> {
+    Ok(match (fields.get("image_url")?.filled(), fields.get("image")?.filled()) {
+        (Given::Text(url), _) => Ok(Source::Url(url)),
+        (Given::Missing, Given::Text(image)) => decode(&image)
+            .and_then(|bytes| Picture::check(bytes).map_err(|fault| Fault::invalid_picture("image", fault)))
+            .map(Source::Sent),
+        (Given::Missing, Given::Missing) => Err(Fault::image_or_image_url_required()),
+        (Given::Missing, _) => Err(Fault::invalid_image()),
+        _ => Err(Fault::invalid_url()),
+    })
+}
+
+/// Base64, with or without the `data:…;base64,` that browsers put before it.
+fn decode(text: &str) -> Result<Bytes, Fault> {
+    const LENIENT: GeneralPurpose = GeneralPurpose::new(
+        &STANDARD,
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    );
+    let text = text.trim();
+    let encoded = match text.strip_prefix("data:") {
+        Some(rest) => rest.split_once(";base64,").ok_or_else(Fault::invalid_image)?.1,
+        None => text,
+    };
+    // Before as much memory is taken for it.
+    if encoded.len() / 4 * 3 > Picture::MAX_BYTES + 3 {
+        return Err(Fault::invalid_picture("image", PictureError::TooLarge));
+    }
+    LENIENT.decode(encoded).map(Bytes::from).map_err(|_| Fault::invalid_image())
+}
+
+/// The bank with this SPEI code, in place of the one read. What is no code of 4 or 5 digits says nothing.
+fn bank(fields: &Fields<'_>, name: &str) -> Result<Result<Option<&'static Bank>, Fault>, Failure> {
+    let text = match fields.get(name)?.filled() {
+        Given::Text(text) => text.trim().to_owned(),
+        Given::Number(literal) => literal.to_owned(),
+        Given::Missing | Given::Other => return Ok(Ok(None)),
+    };
+    let is_code = matches!(text.len(), 4 | 5) && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_code {
+        return Ok(Ok(None));
+    }
+    Ok(Bank::find(&text).map(Some).ok_or_else(|| Fault::invalid_bank_code(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::load;
+
+    fn parse(body: &Value) -> Result<PictureRequest, Vec<&'static str>> {
+        let caps = load("").unwrap().terms(platform::account::Plan::Basic).caps.clone();
+        PictureRequest::parse(body.to_string().as_bytes(), &caps)
+            .map_err(|failure| failure.faults.iter().map(|fault| fault.code).collect())
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_receipt_has_its_code() {
+        let url = "https://example.com/receipt.png";
+        let pdf = base64::prelude::BASE64_STANDARD.encode(b"%PDF-1.7");
+        for (body, codes) in [
+            (json!({}), &["image_or_image_url_required"][..]),
+            (json!({"image": "", "image_url": null}), &["image_or_image_url_required"]),
+            (json!({"image": 5}), &["invalid_image"]),
+            (json!({"image": "¿?"}), &["invalid_image"]),
+            (json!({"image": "data:image/png,AAAA"}), &["invalid_image"]),
+            (json!({"image": pdf}), &["invalid_image_format"]),
+            (json!({"image": "A".repeat(Picture::MAX_BYTES / 3 * 4 + 8)}), &["image_too_large"]),
+            (json!({"image_url": 5}), &["invalid_url"]),
+            (json!({"image_url": url, "retain_image": "no"}), &["invalid_retain_image"]),
+            (json!({"image_url": url, "cuentas_candidatas": []}), &["cuentas_candidatas_not_supported"]),
+            (
+                json!({"image_url": url, "cuentas_candidatas": [], "cuenta_beneficiaria": "5512345678"}),
+                &["cuenta_y_candidatas_excluyentes"],
+            ),
+            (json!({"image_url": url, "banco_emisor": "99999"}), &["invalid_bank_code"]),
+            (
+                json!({"cuenta_beneficiaria": "1", "client_ref": "", "retry_policy": {}}),
+                &[
+                    "image_or_image_url_required",
+                    "invalid_account_length",
+                    "retry_policy_invalid",
+                    "invalid_client_ref",
+                ],
+            ),
+        ] {
+            assert_eq!(
+                parse(&body).unwrap_err(),
+                codes,
+                "{}",
+                &body.to_string()[..body.to_string().len().min(99)]
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_sent_takes_the_place_of_what_was_read() {
+        let rows = [
+            "Fecha 15/03/2025",
+            "Monto $15,000.50",
+            "Clave de rastreo MXBA20250315001234",
+            "Banco emisor BANAMEX",
+        ];
+        let receipt = Receipt::find(&rows.map(str::to_owned));
+        let url = "https://example.com/receipt.png";
+        let request =
+            parse(&json!({"image_url": url, "banco_emisor": "BBVA", "retain_image": false})).unwrap();
+        assert!(!request.retain && matches!(&request.source, Source::Url(given) if given == url));
+        let payment = request.payment(&receipt).unwrap();
+        assert_eq!(payment.sending_bank().map(|bank| bank.spei_code), Some("40002"), "a name is ignored");
+
+        let sent = json!({"image_url": url, "banco_emisor": "40012", "cuenta_beneficiaria": "5512345678"});
+        let payment = parse(&sent).unwrap().payment(&receipt).unwrap();
+        assert_eq!(payment.sending_bank().map(|bank| bank.spei_code), Some("40012"));
+        assert_eq!(payment.cuenta_beneficiaria().map(Account::digits), Some("5512345678"));
+        assert_eq!(payment.monto().cents(), 1_500_050);
+    }
+
+    #[test]
+    fn a_receipt_that_lacks_what_is_needed_is_refused_as_a_payment_without_it() {
+        let request = parse(&json!({"image_url": "https://example.com/"})).unwrap();
+        let failure = request.payment(&Receipt::default()).unwrap_err();
+        let codes: Vec<_> = failure.faults.iter().map(|fault| fault.code).collect();
+        assert_eq!(
+            (failure.status.as_u16(), &codes[..]),
+            (422, &["required", "required", "clave_or_ref_required"][..])
+        );
+    }
+}

@@ -1,0 +1,182 @@
+//! Validations in the background: they are accepted now, and asked about by the worker.
+//!
+//! A validation in the queue is its row, with the status `queued`, and a cycle of the scheduler, both written in the
+//! transaction of the request. Whoever writes the verdict ends the cycle in the same transaction, under the fence of its
+//! claim: so one that was accepted is asked about at least once, whatever dies meanwhile, and gets one verdict.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::SignedDuration;
+use retry_scheduler::{Attempt, CycleKey, Done, Finished, NewCycle, Plan, Report};
+use uuid::Uuid;
+
+use super::api::Api;
+use super::cycles::Terms;
+use super::errors::Failure;
+use super::model::RetryPolicy;
+use super::quota::{charge, ensure_retry_capacity};
+use super::store::validations;
+use super::user::User;
+use super::validation::{self, RetryState, Status, Validation};
+use super::verdict;
+use super::webhooks::tell_verdict;
+use crate::cep;
+use platform::BoxError;
+use platform::db::Work;
+use platform::worker::{Handlers, Recording};
+use platform::{clock, fault};
+
+/// What the scheduler calls this kind of work.
+const NAMESPACE: &str = "queue";
+/// `error_code` of those that nobody got an answer for in time.
+const EXPIRED: &str = "ttl_expired";
+/// Beside the asking itself.
+const TO_RECORD: Duration = Duration::from_secs(30);
+/// What becomes of one whose asking panicked, was too slow, or took the process down again and again: these.
+const DELAYS: [Duration; 4] =
+    [Duration::from_secs(2), Duration::from_secs(10), Duration::from_secs(30), Duration::from_mins(2)];
+/// How long Banxico is left alone that does not take more queries: longer, the longer it does not.
+const PAUSE: (SignedDuration, SignedDuration) = (SignedDuration::from_secs(5), SignedDuration::from_mins(2));
+
+/// Takes a validation into the queue, with the policy its retries are to go by.
+pub(super) async fn enqueue(
+    api: &Api,
+    user: &User,
+    work: &Work,
+    validation: &mut Validation,
+    policy: RetryPolicy,
+) -> Result<(), Failure> {
+    let expires_at = validation.created_at + api.queue_expiry;
+    validation.queue = Some(validation::Queue { expires_at, processing_started_at: None });
+    let mut transaction = work.begin().await?;
+    charge(transaction.connection(), user).await?;
+    if policy.is_enabled() {
+        ensure_retry_capacity(transaction.connection(), validation, user.caps()).await?;
+        validation.retry_state = RetryState::Intended { policy };
+    }
+    validations::insert(transaction.connection(), validation).await?;
+    let new = cycle(validation, Terms::of(user.caps()));
+    api.cycles.schedule_in(transaction.connection(), new).await?;
+    Ok(())
+}
+
+/// Adds what asks about the validations in the queue.
+pub(super) fn register_handlers(api: &Arc<Api>, handlers: &mut Handlers) {
+    handlers.record(NAMESPACE, Asking(Arc::clone(api)), api.cep_timeout.saturating_add(TO_RECORD));
+}
+
+/// It has no end: the attempt that finds a validation expired ends it.
+fn cycle(validation: &Validation, terms: Terms) -> NewCycle {
+    let plan = Plan::delays(DELAYS, u32::MAX).expect("a few seconds and minutes are delays");
+    NewCycle::new(CycleKey::new(NAMESPACE, validation.id.to_string()), plan.max_deferrals(u32::MAX))
+        .tenant(&validation.account)
+        .payload(terms.to_payload())
+}
+
+/// Asks about one, and writes what came of it.
+#[derive(Debug)]
+struct Asking(Arc<Api>);
+
+#[async_trait]
+impl Recording for Asking {
+    async fn make(&self, attempt: &Attempt) -> Result<Done, BoxError> {
+        let Some(validation) = self.begin(attempt).await? else {
+            let detail = Bytes::from_static(b"no such validation, or none that waits");
+            return Ok(Done::Report(Report::permanent().detail(detail)));
+        };
+        let now = clock::timestamp();
+        let left =
+            validation.queue.map_or(SignedDuration::ZERO, |queue| queue.expires_at.duration_since(now));
+        if left <= SignedDuration::ZERO {
+            self.record(attempt, validation.id, expire).await?;
+            return Ok(Done::AlreadyRecorded);
+        }
+        let asking = self.0.ask(&validation.payment, 1);
+        let Some(asked) = attempt.token().run_until_cancelled(asking).await else {
+            return Ok(Done::Deferred { retry_in: Duration::ZERO });
+        };
+        fault::point("queue-asked").await;
+        if asked.verdict == cep::Verdict::RateLimited {
+            // That is said to all of us, so the others need not ask either.
+            let waited = now.duration_since(validation.created_at);
+            return Ok(Done::Unavailable { retry_in: pause(waited, left) });
+        }
+        self.record(attempt, validation.id, |validation| verdict::write(validation, asked)).await?;
+        fault::point("queue-committed").await;
+        Ok(Done::AlreadyRecorded)
+    }
+}
+
+impl Asking {
+    /// Shows that somebody is at it; `None` if there is nothing to be at.
+    async fn begin(&self, attempt: &Attempt) -> Result<Option<Validation>, BoxError> {
+        let Ok(id) = Uuid::try_parse(&attempt.cycle().key.subject) else { return Ok(None) };
+        let mut transaction = self.0.database.begin().await?;
+        let Some(mut validation) = validations::lock(transaction.connection(), None, id).await? else {
+            return Ok(None);
+        };
+        match validation.status {
+            Status::Queued => {
+                validation.status = Status::Processing;
+                if let Some(queue) = &mut validation.queue {
+                    queue.processing_started_at = Some(clock::timestamp());
+                }
+                validations::update(transaction.connection(), &mut validation).await?;
+                transaction.commit().await?;
+                Ok(Some(validation))
+            }
+            // By one whose process died, or that Banxico did not answer.
+            Status::Processing => Ok(Some(validation)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Writes the end, and begins the retries. Nothing is written if somebody else has the claim by now: of two ends, the
+    /// first one counts.
+    async fn record(
+        &self,
+        attempt: &Attempt,
+        id: Uuid,
+        end: impl FnOnce(&mut Validation) + Send,
+    ) -> Result<(), BoxError> {
+        let terms = Terms::from_payload(attempt.payload()).ok_or("a payload of another version")?;
+        let mut transaction = self.0.database.begin().await?;
+        let Some(mut validation) = validations::lock(transaction.connection(), None, id).await? else {
+            return Err("the validation is gone".into());
+        };
+        let report = Report::success();
+        let finished = self.0.cycles.finish_in(transaction.connection(), attempt.claimed(), report).await?;
+        let (Finished::Recorded(_), false) = (finished, validation.status.is_final()) else { return Ok(()) };
+        end(&mut validation);
+        if let RetryState::Intended { policy } = validation.retry_state.clone() {
+            verdict::begin_retries(&self.0, transaction.connection(), &mut validation, &policy, terms)
+                .await?;
+        }
+        validations::update(transaction.connection(), &mut validation).await?;
+        tell_verdict(&self.0, transaction.connection(), &validation).await?;
+        transaction.commit().await?;
+        self.0.worker.wake();
+        Ok(())
+    }
+}
+
+/// An error of ours, and nothing that Banxico said.
+fn expire(validation: &mut Validation) {
+    validation.status = Status::Error;
+    validation.completed_at = Some(clock::timestamp());
+    validation.error_code = Some(EXPIRED.to_owned());
+    validation.error_message = Some("Banxico could not be asked in time.".to_owned());
+}
+
+/// How long to leave Banxico alone, for one that has waited for so long and has so much time left: half as long again,
+/// within bounds. A count of the tries would be one more thing to keep.
+fn pause(waited: SignedDuration, left: SignedDuration) -> Duration {
+    let (shortest, longest) = PAUSE;
+    (waited / 2).clamp(shortest, longest).min(left).unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests;

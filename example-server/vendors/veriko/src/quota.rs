@@ -1,0 +1,43 @@
+//! What an account is granted: validations in a month, and pending retries.
+
+use jiff::Timestamp;
+use platform::clock;
+use platform::db::Connection;
+
+use super::errors::Failure;
+use super::model::Caps;
+use super::store::usage::{self, Allowance};
+use super::user::User;
+use super::validation::Validation;
+
+/// Takes one of the validations that the account is granted.
+pub(super) async fn charge(connection: Connection<'_>, user: &User) -> Result<(), Failure> {
+    let (granted, now) = (user.monthly_quota(), clock::timestamp());
+    if usage::charge(connection, user.id(), Allowance::Validations, now, granted).await? {
+        Ok(())
+    } else {
+        Err(quota_exceeded(now))
+    }
+}
+
+pub(super) fn quota_exceeded(now: Timestamp) -> Failure {
+    Failure::quota_exceeded(usage::end_of_month(now).duration_since(now).unsigned_abs())
+}
+
+/// Whether the account has room for the cycle of this validation, which stays so until the transaction ends.
+pub(super) async fn ensure_retry_capacity(
+    connection: Connection<'_>,
+    validation: &Validation,
+    caps: &Caps,
+) -> Result<(), Failure> {
+    room_for_one(usage::pending_alone(connection, &validation.account, validation.id).await?, caps)
+}
+
+/// Whether one more cycle can be pending beside so many.
+pub(super) fn room_for_one(pending: u64, caps: &Caps) -> Result<(), Failure> {
+    if pending < u64::from(caps.max_pending_per_user()) {
+        Ok(())
+    } else {
+        Err(Failure::retry_pending_cap_exceeded())
+    }
+}

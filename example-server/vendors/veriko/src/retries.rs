@@ -1,0 +1,189 @@
+//! What changes the retries of a validation: `PUT /v1/validations/{id}/retry-policy`, `POST …/cancel-retries`.
+
+use std::sync::Arc;
+
+use account_retry_policy::RetryPolicyInput;
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use retry_scheduler::{Cancelled, Rescheduled, SchedulerError};
+use uuid::Uuid;
+
+use super::api::{Api, refuse, waking};
+use super::body::Json;
+use super::cycles::{self, Terms};
+use super::envelope::{Context, Document};
+use super::errors::Failure;
+use super::model::{Caps, RetryPolicy};
+use super::quota::ensure_retry_capacity;
+use super::retry_policy::{input, refusal};
+use super::retrying::complete_history;
+use super::store::validations;
+use super::user::User;
+use super::validation::{Ending, Entity, RetryState, RetryStateAttributes, Validation};
+use super::webhooks::tell_retry;
+use super::{described, verdict};
+use platform::db::{Connection, Work};
+use platform::{clock, fault};
+
+/// Begins the retries of one validation, changes them, ends them, or begins them anew.
+#[utoipa::path(
+    put, path = "/validations/{id}/retry-policy", operation_id = "updateValidationRetryPolicy", tag = "Validations",
+    request_body = described::RetryPolicyRequest,
+    responses(
+        (status = 200, description = "Where they stand now", body = Document<Entity<RetryStateAttributes>>),
+        (status = 422, description = "retry_policy_invalid retry_not_applicable retry_already_resolved retry_age_exceeded \
+            retry_pending_cap_exceeded reactivation_cap_exceeded"),
+    ),
+)]
+pub(super) async fn change(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    Extension(user): Extension<User>,
+    Extension(context): Extension<Context>,
+    work: Work,
+    Json(body): Json,
+) -> Response {
+    let changed = async {
+        let id = Validation::parse_id(&id)?;
+        let policy: RetryPolicyInput = input(&body);
+        let policy = policy.parse(user.caps()).map_err(refusal)?;
+        let mut transaction = work.begin().await?;
+        let mut validation = locked(transaction.connection(), &user, id).await?;
+        if policy.is_enabled() {
+            enable(&api, transaction.connection(), &mut validation, &policy, user.caps()).await?;
+        } else {
+            disable(&api, transaction.connection(), &mut validation).await?;
+        }
+        Ok(validation)
+    };
+    answer(&api, &context, &work, changed.await).await
+}
+
+/// Calls the retries of one validation off.
+///
+/// A 200 is final: what an attempt finds that runs at that moment changes nothing any more.
+#[utoipa::path(
+    post, path = "/validations/{id}/cancel-retries", operation_id = "cancelValidationRetries", tag = "Validations",
+    responses(
+        (status = 200, description = "Where they stand now", body = Document<Entity<RetryStateAttributes>>),
+        (status = 422, description = "retry_not_active"),
+    ),
+)]
+pub(super) async fn cancel(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    Extension(user): Extension<User>,
+    Extension(context): Extension<Context>,
+    work: Work,
+) -> Response {
+    let cancelled = async {
+        let id = Validation::parse_id(&id)?;
+        let mut transaction = work.begin().await?;
+        let mut validation = locked(transaction.connection(), &user, id).await?;
+        if !call_off(&api, transaction.connection(), &mut validation).await? {
+            return Err(Failure::retry_not_active());
+        }
+        Ok(validation)
+    };
+    answer(&api, &context, &work, cancelled.await).await
+}
+
+async fn answer(api: &Api, context: &Context, work: &Work, changed: Result<Validation, Failure>) -> Response {
+    match changed {
+        Ok(validation) => {
+            fault::point("before-commit").await;
+            waking(api, context.ok(&validation.retry_state_resource()))
+        }
+        Err(failure) => refuse(context, work, &failure).await,
+    }
+}
+
+async fn locked(connection: Connection<'_>, user: &User, id: Uuid) -> Result<Validation, Failure> {
+    validations::lock(connection, Some(user.id()), id).await?.ok_or_else(Failure::not_found)
+}
+
+pub(super) async fn enable(
+    api: &Api,
+    mut connection: Connection<'_>,
+    validation: &mut Validation,
+    policy: &RetryPolicy,
+    caps: &Caps,
+) -> Result<(), Failure> {
+    let Validation { id, created_at, .. } = *validation;
+    if let RetryState::Ended { ending: Ending::Resolved, .. } = validation.retry_state {
+        return Err(Failure::retry_already_resolved());
+    }
+    if validation.status.outcome().is_none() {
+        return Err(Failure::retry_not_applicable());
+    }
+    // An attempt that would come too late is none: the cycle would be over as soon as it began.
+    if clock::timestamp() + policy.interval() > cycles::end_of_life(created_at, Terms::of(caps)) {
+        return Err(Failure::retry_age_exceeded(caps.max_age_seconds().into()));
+    }
+    let Some(change) = cycles::change(created_at, policy, caps) else { return Ok(()) };
+    let mut begun = true;
+    validation.retry_state =
+        match api.cycles.reschedule_in(connection.again(), &cycles::key(id), change).await? {
+            Rescheduled::Changed(cycle) => {
+                begun = false;
+                complete_history::<Failure>(api, connection.again(), validation, cycle.attempts).await?;
+                cycles::state(&cycle, policy, &RetryState::None)
+            }
+            Rescheduled::Reactivated(cycle) => {
+                if cycle.reactivations > caps.max_reactivations() {
+                    return Err(Failure::reactivation_cap_exceeded(caps.max_reactivations()));
+                }
+                ensure_retry_capacity(connection.again(), validation, caps).await?;
+                cycles::state(&cycle, policy, &RetryState::None)
+            }
+            Rescheduled::Ended(_) => return Err(Failure::retry_already_resolved()),
+            Rescheduled::Unknown => {
+                ensure_retry_capacity(connection.again(), validation, caps).await?;
+                verdict::begin(api, connection.again(), validation, policy, Terms::of(caps)).await?
+            }
+        };
+    validations::update(connection.again(), validation).await?;
+    // One that goes on by another policy tells nothing new, unless that left it no attempt.
+    if begun || matches!(validation.retry_state, RetryState::Ended { .. }) {
+        tell_retry(api, connection, validation).await?;
+    }
+    Ok(())
+}
+
+/// Without a cycle, or with one that has ended, there is nothing to do. Of one that is to begin with the verdict, there is
+/// none then.
+async fn disable(
+    api: &Api,
+    mut connection: Connection<'_>,
+    validation: &mut Validation,
+) -> Result<(), Failure> {
+    if call_off(api, connection.again(), validation).await? {
+        return Ok(());
+    }
+    if let RetryState::Intended { .. } = validation.retry_state {
+        validation.retry_state = RetryState::None;
+        return Ok(validations::update(connection, validation).await?);
+    }
+    Ok(())
+}
+
+/// Ends the cycle, if there is one that goes on.
+pub(super) async fn call_off(
+    api: &Api,
+    mut connection: Connection<'_>,
+    validation: &mut Validation,
+) -> Result<bool, Failure> {
+    let Cancelled::Cancelled(cycle) =
+        api.cycles.cancel_in(connection.again(), &cycles::key(validation.id)).await?
+    else {
+        return Ok(false);
+    };
+    complete_history::<Failure>(api, connection.again(), validation, cycle.attempts).await?;
+    let before = &validation.retry_state;
+    let policy =
+        before.policy().ok_or_else(|| SchedulerError::invalid("a cycle of a validation without a policy"))?;
+    validation.retry_state = cycles::state(&cycle, policy, before);
+    validations::update(connection, validation).await?;
+    Ok(true)
+}

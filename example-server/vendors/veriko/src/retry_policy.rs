@@ -1,0 +1,142 @@
+//! `GET` and `PUT /v1/users/me/retry-policy`: the account's default retry policy.
+
+use std::sync::Arc;
+
+use account_retry_policy::{Field, Reason, RetryPolicyInput, Violation, Violations};
+use axum::Extension;
+use axum::extract::State;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::api::Api;
+use super::body::Json;
+use super::described;
+use super::envelope::{Context, Document, Resource};
+use super::errors::{Failure, Fault, Text};
+use super::model::{Caps, RetryPolicy};
+use super::store::policies;
+use super::user::User;
+use platform::clock;
+use platform::db::Work;
+
+/// Reads the account's retry policy, and what its plan would let it be.
+#[utoipa::path(
+    get, path = "/users/me/retry-policy", operation_id = "getMyRetryPolicy", tag = "Users",
+    responses((status = 200, description = "The policy", body = Document<Resource<described::RetryPolicy>, WithCaps>)),
+)]
+pub(super) async fn read(
+    State(api): State<Arc<Api>>,
+    Extension(user): Extension<User>,
+    Extension(context): Extension<Context>,
+) -> Response {
+    let saved = async {
+        let mut reader = api.database.read().await?;
+        policies::load(reader.connection(), user.id()).await
+    };
+    match saved.await {
+        Ok(policy) => context.ok_with(&resource(policy), &WithCaps { caps: user.caps() }),
+        Err(fault) => context.fail(&Failure::unavailable(&fault)),
+    }
+}
+
+/// Saves the account's retry policy, whole.
+///
+/// It is the policy of every validation that does not bring its own. Nothing in it is brought into range: what the plan
+/// does not allow is refused, all of it at once.
+#[utoipa::path(
+    put, path = "/users/me/retry-policy", operation_id = "updateMyRetryPolicy", tag = "Users",
+    request_body = described::RetryPolicyRequest,
+    responses(
+        (status = 200, description = "The policy as it is saved", body = Document<Resource<described::RetryPolicy>>),
+        (status = 422, description = "retry_policy_invalid"),
+    ),
+)]
+pub(super) async fn replace(
+    Extension(user): Extension<User>,
+    Extension(context): Extension<Context>,
+    work: Work,
+    Json(body): Json,
+) -> Response {
+    let policy = match input(&body).parse(user.caps()) {
+        Ok(policy) => policy,
+        Err(violations) => return context.fail(&refusal(violations)),
+    };
+    match save(&work, user.id(), &policy).await {
+        Ok(()) => {
+            metrics::counter!("veriko_retry_policies_saved_total").increment(1);
+            context.ok(&resource(policy))
+        }
+        Err(failure) => context.fail(&failure),
+    }
+}
+
+/// What the plan allows.
+#[derive(Serialize, ToSchema)]
+struct WithCaps<'a> {
+    #[schema(value_type = described::Caps)]
+    caps: &'a Caps,
+}
+
+async fn save(work: &Work, account: &str, policy: &RetryPolicy) -> Result<(), Failure> {
+    let mut transaction = work.begin().await.map_err(|fault| Failure::unavailable(&fault))?;
+    policies::save(transaction.connection(), account, policy, clock::epoch_millis())
+        .await
+        .map_err(|fault| Failure::unavailable(&fault))
+}
+
+fn resource(policy: RetryPolicy) -> Resource<RetryPolicy> {
+    Resource { r#type: "retry_policy", attributes: policy }
+}
+
+/// What stands under `retry_policy`. Where nothing does, that is no object, and judged as such.
+pub(super) fn input(body: &Value) -> RetryPolicyInput {
+    let asked = body.get("retry_policy").unwrap_or(&Value::Null);
+    RetryPolicyInput::deserialize(asked).expect("any JSON value deserialises into the input")
+}
+
+/// All that is wrong with a policy, for people and for programs.
+pub(super) fn refusal(violations: Violations) -> Failure {
+    let faults = violations.iter().map(|violation| Fault {
+        code: "retry_policy_invalid",
+        detail: Text { english: violation.to_string().into(), spanish: in_spanish(violation).into() },
+        pointer: Some(match violation.field() {
+            Field::Policy => "/data/attributes/retry_policy".to_owned(),
+            field => format!("/data/attributes/retry_policy/{field}"),
+        }),
+    });
+    let failure = Failure::unprocessable(faults.collect());
+    Failure { violations: Some(violations), ..failure }
+}
+
+/// The violation as its own `Display` says it in English.
+fn in_spanish(violation: &Violation) -> String {
+    let name = violation.field();
+    let place = violation.index().map(|index| format!("[{index}]")).unwrap_or_default();
+    let wanted = wanted_in_spanish(violation);
+    match violation.reason() {
+        Reason::Required => format!("{name}{place} es obligatorio: {wanted}"),
+        Reason::Duplicate => format!("{name}{place} repite un resultado: cada uno se puede dar una vez"),
+        Reason::PlanAllowsNone => format!("{name}{place} no se puede fijar: el plan no permite reintentos"),
+        Reason::TooMany => {
+            format!(
+                "{name}{place} tiene demasiados elementos: como máximo {}",
+                violation.max().unwrap_or_default()
+            )
+        }
+        _ => format!("{name}{place} debe ser {wanted}"),
+    }
+}
+
+fn wanted_in_spanish(violation: &Violation) -> String {
+    let allowed = || violation.allowed().unwrap_or_default().join(", ");
+    match (violation.field(), violation.min(), violation.max(), violation.index()) {
+        (Field::Policy, ..) => "un objeto".to_owned(),
+        (Field::Enabled, ..) => "true o false".to_owned(),
+        (Field::Outcomes, .., Some(_)) => format!("uno de {}", allowed()),
+        (Field::Outcomes, ..) => format!("una lista no vacía de {}", allowed()),
+        (_, Some(min), Some(max), _) => format!("un entero de {min} a {max}"),
+        _ => "un entero".to_owned(),
+    }
+}

@@ -1,0 +1,10 @@
+//! What the API keeps, as functions on a connection; none of them opens or ends a transaction.
+
+pub(super) mod attempts;
+pub(super) mod ceps;
+pub(super) mod images;
+pub(super) mod policies;
+pub(super) mod usage;
+pub(super) mod validations;
+
+use platform::db::columns::{column, named, time};

@@ -1,0 +1,37 @@
+//! Retry policies: each account's default one, and those of validations as text.
+
+use account_retry_policy::RetryPolicyInput;
+
+use crate::RetryPolicy;
+use platform::db::{Connection, on};
+
+/// What the account saved last; nothing saved is no retries.
+pub(crate) async fn load(connection: Connection<'_>, account: &str) -> sqlx::Result<RetryPolicy> {
+    let saved: Option<String> = on!(connection, c => sqlx::query_scalar(
+        "SELECT policy FROM retry_policies WHERE account = $1",
+    ).bind(account).fetch_optional(c).await)?;
+    saved.map_or(Ok(RetryPolicy::disabled()), |text| from_text(&text))
+}
+
+/// Takes the place of what was there.
+pub(crate) async fn save(
+    connection: Connection<'_>,
+    account: &str,
+    policy: &RetryPolicy,
+    now_ms: i64,
+) -> sqlx::Result<()> {
+    on!(connection, c => sqlx::query(
+        "INSERT INTO retry_policies (account, policy, saved_at) VALUES ($1, $2, $3)
+         ON CONFLICT (account) DO UPDATE SET policy = excluded.policy, saved_at = excluded.saved_at",
+    ).bind(account).bind(to_text(policy)).bind(now_ms).execute(c).await.map(drop))
+}
+
+pub(super) fn to_text(policy: &RetryPolicy) -> String {
+    serde_json::to_string(policy).expect("a policy of numbers and names serialises")
+}
+
+pub(super) fn from_text(text: &str) -> sqlx::Result<RetryPolicy> {
+    let input: RetryPolicyInput =
+        serde_json::from_str(text).map_err(|fault| sqlx::Error::Decode(fault.into()))?;
+    input.restore().map_err(|fault| sqlx::Error::Decode(fault.into()))
+}

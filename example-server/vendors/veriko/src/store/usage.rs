@@ -1,0 +1,136 @@
+//! What an account has used of what its plan grants it in a period.
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+use uuid::Uuid;
+
+use platform::db::{Connection, on};
+
+/// What a plan grants so many of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Allowance {
+    /// Validations, in a month.
+    Validations,
+    /// Retries, in a day.
+    Retries,
+}
+
+impl Allowance {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Validations => "validations",
+            Self::Retries => "retries",
+        }
+    }
+
+    /// The period of UTC that this time is in.
+    fn period(self, now: Timestamp) -> String {
+        let format = match self {
+            Self::Validations => "%Y-%m",
+            Self::Retries => "%Y-%m-%d",
+        };
+        now.to_zoned(TimeZone::UTC).strftime(format).to_string()
+    }
+}
+
+/// Takes one of what is granted, if there is one left. On PostgreSQL, until the transaction ends, whoever takes another of
+/// the same account waits.
+pub(crate) async fn charge(
+    connection: Connection<'_>,
+    account: &str,
+    allowance: Allowance,
+    now: Timestamp,
+    granted: u32,
+) -> sqlx::Result<bool> {
+    let charged: Option<i64> = on!(connection, c => sqlx::query_scalar(
+        "INSERT INTO usage (account, what, period, used)
+         SELECT $1, $2, $3, 1 WHERE CAST($4 AS BIGINT) > 0
+         ON CONFLICT (account, what, period) DO UPDATE SET used = usage.used + 1 WHERE usage.used < $4
+         RETURNING used",
+    ).bind(account).bind(allowance.as_str()).bind(allowance.period(now)).bind(i64::from(granted)).fetch_optional(c).await)?;
+    Ok(charged.is_some())
+}
+
+/// How many were taken.
+pub(crate) async fn used(
+    connection: Connection<'_>,
+    account: &str,
+    allowance: Allowance,
+    now: Timestamp,
+) -> sqlx::Result<u64> {
+    let used: Option<i64> = on!(connection, c => sqlx::query_scalar(
+        "SELECT used FROM usage WHERE account = $1 AND what = $2 AND period = $3",
+    ).bind(account).bind(allowance.as_str()).bind(allowance.period(now)).fetch_optional(c).await)?;
+    super::column(used.unwrap_or(0))
+}
+
+/// How many retry cycles the account has pending, but for that of one validation, counted by one transaction at a time: of
+/// two that would each begin the last one allowed, the second waits here for the end of the first, and counts its cycle
+/// too.
+pub(crate) async fn pending_alone(
+    mut connection: Connection<'_>,
+    account: &str,
+    but: Uuid,
+) -> sqlx::Result<u64> {
+    // A row to be locked, and nothing else: an update that changes nothing locks it on both databases.
+    on!(connection.again(), c => sqlx::query(
+        "INSERT INTO usage (account, what, period, used) VALUES ($1, 'pending', '', 0)
+         ON CONFLICT (account, what, period) DO UPDATE SET used = usage.used",
+    ).bind(account).execute(c).await.map(drop))?;
+    pending(connection, account, Some(but)).await
+}
+
+/// How many retry cycles the account has pending, but for that of one validation. One that a validation in the queue may
+/// come to need counts: its place was promised when that was accepted.
+pub(crate) async fn pending(
+    connection: Connection<'_>,
+    account: &str,
+    but: Option<Uuid>,
+) -> sqlx::Result<u64> {
+    let pending: i64 = on!(connection, c => sqlx::query_scalar(
+        "SELECT COUNT(*) FROM validations
+         WHERE account = $1 AND retry_state IN ('pending', 'intended') AND (CAST($2 AS TEXT) IS NULL OR id <> $2)",
+    ).bind(account).bind(but.map(|id| id.to_string())).fetch_one(c).await)?;
+    super::column(pending)
+}
+
+/// Forgets what was used before the month that this time is in.
+pub(crate) async fn forget_before(connection: Connection<'_>, month: Timestamp) -> sqlx::Result<u64> {
+    // Days compare with months as text: each begins with its month. The row that is locked for a count has no period.
+    on!(connection, c => sqlx::query("DELETE FROM usage WHERE period <> '' AND period < $1")
+        .bind(Allowance::Validations.period(month)).execute(c).await.map(|done| done.rows_affected()))
+}
+
+/// When the day ends on which this time is, in UTC.
+pub(crate) fn end_of_day(now: Timestamp) -> Timestamp {
+    start_of(now.to_zoned(TimeZone::UTC).tomorrow())
+}
+
+/// When the month ends in which this time is, in UTC.
+pub(crate) fn end_of_month(now: Timestamp) -> Timestamp {
+    let today = now.to_zoned(TimeZone::UTC);
+    start_of(today.last_of_month().and_then(|last| last.tomorrow()))
+}
+
+fn start_of(day: Result<Zoned, jiff::Error>) -> Timestamp {
+    day.and_then(|day| day.start_of_day()).map_or(Timestamp::MAX, |midnight| midnight.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_and_months_end_at_midnight_in_utc() {
+        for (now, day, month) in [
+            ("2026-11-22T09:30:00Z", "2026-11-23T00:00:00Z", "2026-12-01T00:00:00Z"),
+            ("2026-12-31T23:59:59.999Z", "2027-01-01T00:00:00Z", "2027-01-01T00:00:00Z"),
+            ("2028-02-01T00:00:00Z", "2028-02-02T00:00:00Z", "2028-03-01T00:00:00Z"),
+            ("2026-10-31T23:00:00-06:00", "2026-11-02T00:00:00Z", "2026-12-01T00:00:00Z"),
+        ] {
+            let now = now.parse().unwrap();
+            assert_eq!(end_of_day(now).to_string(), day, "{now}");
+            assert_eq!(end_of_month(now).to_string(), month, "{now}");
+        }
+    }
+}

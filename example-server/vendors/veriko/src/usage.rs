@@ -1,0 +1,235 @@
+//! `GET /v1/usage/summary` and `GET /v1/usage/limits`: what the account has used, and how much it may.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::response::Response;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::api::Api;
+use super::envelope::{Context, Document, Resource};
+use super::errors::{Failure, Text};
+use super::store::usage::{self, Allowance};
+use super::user::User;
+use platform::account::Plan;
+use platform::clock;
+use platform::db::Database;
+use platform::utc::Utc;
+use platform::vendor::Caller;
+
+/// Reads how many of the month's validations are used, and how many are left.
+///
+/// From 70 % used on `tone` is `warn`, from 90 % on `danger`.
+#[utoipa::path(
+    get, path = "/usage/summary", operation_id = "getUsageSummary", tag = "Usage",
+    responses((status = 200, description = "The quota of this month", body = Document<Resource<Summary>>))
+)]
+pub(super) async fn summary(
+    State(api): State<Arc<Api>>,
+    Extension(user): Extension<User>,
+    Extension(context): Extension<Context>,
+) -> Response {
+    let now = clock::timestamp();
+    let count = async {
+        let mut reader = api.database.read().await?;
+        usage::used(reader.connection(), user.id(), Allowance::Validations, now).await
+    };
+    match count.await {
+        Ok(count) => {
+            let attributes = Summary::of(user.plan(), user.monthly_quota().into(), count, now);
+            context.ok(&Resource { r#type: "usage_summary", attributes })
+        }
+        Err(fault) => context.fail(&Failure::unavailable(&fault)),
+    }
+}
+
+/// Reads how often a key of the account may ask.
+///
+/// What is left of it at the moment, every answer says in its `X-RateLimit` headers.
+#[utoipa::path(
+    get, path = "/usage/limits", operation_id = "getUsageLimits", tag = "Usage",
+    responses((status = 200, description = "The rate limits of the key", body = Document<Resource<Limits>>))
+)]
+pub(super) async fn limits(
+    Extension(user): Extension<User>,
+    Extension(context): Extension<Context>,
+) -> Response {
+    let note = Text {
+        english: "Above a limit, the operation answers 429 with Retry-After.".into(),
+        spanish: "Al superar un límite, la operación responde 429 con Retry-After.".into(),
+    };
+    let attributes = Limits {
+        rate_limits: RateLimits { api: ApiLimits { key_per_minute: user.bucket().limit() } },
+        notes: vec![context.say(&note).to_owned()],
+    };
+    context.ok(&Resource { r#type: "usage_limits", attributes })
+}
+
+/// Forgets what accounts used long ago, for ever.
+pub(super) async fn run_maintenance(api: &Api) {
+    let mut ticks = tokio::time::interval(FORGET_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(fault) = forget(&api.database, clock::timestamp()).await {
+            tracing::warn!(%fault, "cannot forget old usage");
+        }
+    }
+}
+
+const FORGET_EVERY: Duration = Duration::from_hours(1);
+/// Months kept beside the one that runs: as many as a year's comparison takes.
+const MONTHS_KEPT: i32 = 12;
+
+async fn forget(database: &Database, now: Timestamp) -> sqlx::Result<()> {
+    let Ok(first) = now.to_zoned(TimeZone::UTC).checked_sub(MONTHS_KEPT.months()) else { return Ok(()) };
+    let mut transaction = database.begin().await?;
+    usage::forget_before(transaction.connection(), first.timestamp()).await?;
+    transaction.commit().await
+}
+
+/// The quota of this month.
+#[derive(Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = UsageSummary)]
+pub(super) struct Summary {
+    #[schema(example = "pro")]
+    plan_slug: &'static str,
+    #[schema(example = "Pro")]
+    plan_name: &'static str,
+    #[schema(example = 50000)]
+    limit: u64,
+    #[schema(example = 420)]
+    used: u64,
+    #[schema(example = 49580)]
+    remaining: u64,
+    /// Of the limit, with two decimals. Above 100 where the plan has shrunk since.
+    #[schema(example = 0.84)]
+    used_percent: f64,
+    tone: Tone,
+    resets_at: Utc,
+    /// The same as `resets_at`.
+    next_reset_at: Utc,
+    #[schema(example = "cycle")]
+    quota_kind: &'static str,
+    renews: bool,
+}
+
+/// How urgent it is: from 70 % used on a warning, from 90 % on a danger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Tone {
+    Ok,
+    Warn,
+    Danger,
+}
+
+impl Summary {
+    fn of(plan: Plan, limit: u64, used: u64, now: Timestamp) -> Self {
+        // Of nothing, everything is used.
+        let hundredths = (used * 10_000 + limit / 2).checked_div(limit).unwrap_or(10_000);
+        let resets_at = Utc(usage::end_of_month(now));
+        Self {
+            plan_slug: plan.as_str(),
+            plan_name: plan.name(),
+            limit,
+            used,
+            remaining: limit.saturating_sub(used),
+            #[allow(clippy::cast_precision_loss, reason = "quotas are 32 bits long")]
+            used_percent: hundredths as f64 / 100.0,
+            tone: match hundredths {
+                ..7_000 => Tone::Ok,
+                7_000..9_000 => Tone::Warn,
+                _ => Tone::Danger,
+            },
+            resets_at,
+            next_reset_at: resets_at,
+            quota_kind: "cycle",
+            renews: true,
+        }
+    }
+}
+
+/// What applies, by context.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = UsageLimits)]
+pub(super) struct Limits {
+    rate_limits: RateLimits,
+    /// For people.
+    #[schema(example = json!(["Above a limit, the operation answers 429 with Retry-After."]))]
+    notes: Vec<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct RateLimits {
+    api: ApiLimits,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct ApiLimits {
+    /// Requests a minute of one key.
+    #[schema(example = 600)]
+    key_per_minute: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(limit: u64, used: u64) -> (u64, f64, Tone) {
+        let summary = Summary::of(Plan::Basic, limit, used, "2026-11-22T09:30:00Z".parse().unwrap());
+        assert_eq!(serde_json::to_value(summary.resets_at).unwrap(), "2026-12-01T00:00:00Z");
+        assert_eq!(summary.resets_at, summary.next_reset_at);
+        (summary.remaining, summary.used_percent, summary.tone)
+    }
+
+    #[test]
+    fn the_tone_follows_what_is_used_of_the_limit() {
+        for (limit, used, expected) in [
+            (1000, 0, (1000, 0.0, Tone::Ok)),
+            (1000, 420, (580, 42.0, Tone::Ok)),
+            (1000, 699, (301, 69.9, Tone::Ok)),
+            (1000, 700, (300, 70.0, Tone::Warn)),
+            (1000, 899, (101, 89.9, Tone::Warn)),
+            (1000, 900, (100, 90.0, Tone::Danger)),
+            (1000, 1000, (0, 100.0, Tone::Danger)),
+            (1000, 1200, (0, 120.0, Tone::Danger)),
+            (3, 1, (2, 33.33, Tone::Ok)),
+            (3, 2, (1, 66.67, Tone::Ok)),
+            (0, 0, (0, 100.0, Tone::Danger)),
+        ] {
+            assert_eq!(of(limit, used), expected, "{used} of {limit}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_used_more_than_a_year_ago_is_forgotten_and_nothing_else() {
+        let now: Timestamp = "2026-11-22T09:30:00Z".parse().unwrap();
+        // Long ago, the last that is forgotten, the first that is kept, today; each as a month and as a day.
+        let times =
+            ["2019-01-31T12:00:00Z", "2025-10-31T23:59:59Z", "2025-11-01T00:00:00Z", "2026-11-22T09:30:00Z"];
+        let times = times.map(|time| time.parse::<Timestamp>().unwrap());
+        for url in ["sqlite::memory:".to_owned(), private_postgres::shared_database()] {
+            let database = Database::open(&url).await.unwrap();
+            let allowances = [Allowance::Validations, Allowance::Retries];
+            let mut transaction = database.begin().await.unwrap();
+            for (time, allowance) in times.iter().flat_map(|time| allowances.map(|what| (time, what))) {
+                assert!(usage::charge(transaction.connection(), "acme", allowance, *time, 9).await.unwrap());
+            }
+            transaction.commit().await.unwrap();
+            forget(&database, now).await.unwrap();
+            for allowance in allowances {
+                let mut reader = database.read().await.unwrap();
+                let mut left = Vec::new();
+                for time in times {
+                    left.push(usage::used(reader.connection(), "acme", allowance, time).await.unwrap());
+                }
+                assert_eq!(left, [0, 0, 1, 1], "{allowance:?}, {url}");
+            }
+        }
+    }
+}

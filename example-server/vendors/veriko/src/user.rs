@@ -1,0 +1,166 @@
+//! Who calls this API.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn;
+use idempotency_layer::{Contract, Scope};
+use jiff::Timestamp;
+
+use super::envelope::Context;
+use super::model::Caps;
+use crate::config;
+use crate::config::DEFAULTS;
+use platform::account::{KeyOwner, Permission, Plan};
+use platform::api_key::{ApiKey, Environment, KeyFormat};
+use platform::bucket::Bucket;
+use platform::config::ConfigFile;
+use platform::frame;
+use platform::rate_limit_headers::{RateLimitHeaders, Reset, Sent};
+use platform::vendor::{Caller, Vendor};
+
+/// `validations:create`
+pub(super) const VALIDATE: Permission = Permission::named("validations:create");
+/// `validations:update`
+pub(super) const UPDATE: Permission = Permission::named("validations:update");
+/// `validations_ocr:create`
+pub(super) const VALIDATE_OCR: Permission = Permission::named("validations_ocr:create");
+/// `webhooks:read`
+pub(super) const READ_WEBHOOKS: Permission = Permission::named("webhooks:read");
+/// `webhooks:create`
+pub(super) const CREATE_WEBHOOKS: Permission = Permission::named("webhooks:create");
+/// `webhooks:update`
+pub(super) const UPDATE_WEBHOOKS: Permission = Permission::named("webhooks:update");
+/// `webhooks:delete`
+pub(super) const DELETE_WEBHOOKS: Permission = Permission::named("webhooks:delete");
+
+/// The API, with what its plans grant.
+#[derive(Debug, Clone)]
+pub struct Veriko(pub(crate) Arc<config::Veriko>);
+
+impl Veriko {
+    /// The API as it is without a configuration file.
+    pub fn defaults() -> Self {
+        let config = ConfigFile::read(None, &[DEFAULTS]).and_then(|file| file.section(Self::NAME));
+        Self(Arc::new(config.expect("the defaults are in order")))
+    }
+}
+
+/// An account, reached with one of its keys. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct User {
+    holder: Arc<KeyOwner>,
+    terms: Arc<config::PlanTerms>,
+    bucket: Arc<Bucket>,
+}
+
+impl User {
+    /// What the account is known by, everywhere.
+    pub(crate) fn id(&self) -> &str {
+        &self.holder.account
+    }
+
+    /// What its plan lets a retry policy ask for.
+    pub(crate) fn caps(&self) -> &Caps {
+        &self.terms.caps
+    }
+
+    /// How many validations it is granted in a month.
+    pub(crate) fn monthly_quota(&self) -> u32 {
+        self.terms.monthly_quota
+    }
+
+    pub(crate) fn plan(&self) -> Plan {
+        self.holder.plan
+    }
+
+    /// When the account was made; those of the demo never were.
+    pub(crate) fn created_at(&self) -> Option<Timestamp> {
+        self.holder.created_at
+    }
+
+    /// What the key may, by name and in their order.
+    pub(crate) fn permissions(&self) -> Vec<&'static str> {
+        let mut names: Vec<_> = self.holder.permissions.iter().map(|held| held.as_str()).collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+impl Caller for User {
+    fn scope(&self) -> Scope {
+        Scope::of(Veriko::NAME).and(self.id())
+    }
+
+    fn bucket(&self) -> &Bucket {
+        &self.bucket
+    }
+
+    fn may(&self, permission: Permission) -> bool {
+        self.holder.permissions.contains(&permission)
+    }
+}
+
+impl Vendor for Veriko {
+    const NAME: &'static str = "veriko";
+    /// 64 hexadecimal digits behind either prefix: it says who issued the key, the digits are the secret.
+    const KEY_FORMAT: KeyFormat = KeyFormat {
+        prefixes: &[("mxcep_", Environment::Live), ("veriko_", Environment::Live)],
+        is_secret: |secret| secret.len() == 64 && secret.bytes().all(|byte| byte.is_ascii_hexdigit()),
+    };
+    const PERMISSIONS: &'static [Permission] =
+        &[VALIDATE, UPDATE, VALIDATE_OCR, READ_WEBHOOKS, CREATE_WEBHOOKS, UPDATE_WEBHOOKS, DELETE_WEBHOOKS];
+    const RATE_LIMIT_HEADERS: RateLimitHeaders =
+        RateLimitHeaders { sent: Sent::OnSuccess, reset: Reset::EpochSeconds, window: false };
+
+    /// Each endpoint has one of its own.
+    const HAS_SIGNING_SECRET: bool = false;
+
+    type User = User;
+
+    fn user(&self, holder: KeyOwner) -> User {
+        let terms = Arc::clone(self.0.terms(holder.plan));
+        User { bucket: Arc::new(Bucket::per_minute(terms.rate_per_minute)), holder: Arc::new(holder), terms }
+    }
+
+    fn demo(&self) -> Vec<(ApiKey, KeyOwner)> {
+        let accounts = [
+            ("1", "demo-pro", Plan::Pro, Self::PERMISSIONS),
+            ("2", "demo-basic", Plan::Basic, Self::PERMISSIONS),
+            ("3", "demo-free", Plan::Free, Self::PERMISSIONS),
+            ("4", "demo-readonly", Plan::Basic, &[READ_WEBHOOKS]),
+        ];
+        let holder = |(digit, account, plan, permissions): (&str, &str, Plan, &[Permission])| {
+            let key =
+                ApiKey::parse(&Self::KEY_FORMAT, &format!("mxcep_{}", digit.repeat(64))).expect("a key");
+            (key.clone(), KeyOwner::of_demo(account, plan, permissions, &key))
+        };
+        accounts.into_iter().map(holder).collect()
+    }
+
+    fn contract(&self) -> Contract {
+        Contract::veriko()
+    }
+
+    fn apply_envelope(router: Router) -> Router {
+        router.layer(from_fn(frame::envelop::<Context>))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_read_only_account_may_neither_create_nor_update() {
+        let vendor = Veriko(Arc::new(config::tests::load("").unwrap()));
+        let may: Vec<_> = vendor
+            .demo()
+            .into_iter()
+            .map(|(_, owner)| vendor.user(owner))
+            .map(|user| (user.id().to_owned(), user.may(VALIDATE), user.may(UPDATE)))
+            .collect();
+        assert!(may.contains(&("demo-pro".to_owned(), true, true)), "{may:?}");
+        assert!(may.contains(&("demo-readonly".to_owned(), false, false)), "{may:?}");
+    }
+}

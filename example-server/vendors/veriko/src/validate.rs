@@ -1,0 +1,266 @@
+//! `POST /v1/validate`: asks about a payment, keeps what came of it, and begins its retries; or leaves it to the
+//! [queue](super::queue).
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+use http::{HeaderValue, header};
+use jiff::Timestamp;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::api::{Api, refuse, waking};
+use super::body::Raw;
+use super::client_ref::ClientRef;
+use super::cycles::Terms;
+use super::envelope::{Context, Document};
+use super::errors::Failure;
+use super::model::RetryPolicy;
+use super::payment::PaymentRequest;
+use super::queue;
+use super::quota::{charge, ensure_retry_capacity, quota_exceeded, room_for_one};
+use super::store::usage::{self, Allowance};
+use super::store::{policies, validations};
+use super::user::User;
+use super::validation::{
+    Entity, KeptCep, Kind, LinkedEntity, Receipt, RetryState, Status, Validation, ValidationAttributes,
+};
+use super::validations::Poll;
+use super::webhooks::tell_verdict;
+use super::{described, verdict};
+use crate::cep::{BanxicoStatus, Payment, Verdict};
+use platform::clock;
+use platform::db::Work;
+use platform::fault;
+
+/// Validates a payment by its fields.
+///
+/// Banxico is asked while the caller waits, and the answer is its verdict. One that may change (`not_found`,
+/// `cep_unavailable`, `error`) is asked for again by the retry policy, the request's or else the account's.
+///
+/// With `?async=1` the answer is 202 at once, and Banxico is asked in the background. The quota is charged when the
+/// validation is accepted. One without a verdict after an hour ends as an `error` with the `error_code` `ttl_expired`.
+#[utoipa::path(
+    post, path = "/validate", operation_id = "validateDirect", tag = "Validations", request_body = described::PaymentRequest,
+    params(Query),
+    responses(
+        (status = 200, description = "The verdict", body = Document<LinkedEntity<ValidationAttributes>>),
+        (status = 202, description = "It is in the queue", body = Document<Entity<Receipt>, Poll>,
+         headers(("ETag" = String, description = "`W/\"0-queued\"`"),
+                 ("Location" = String, description = "Where to read it"))),
+        (status = 422, description = "required clave_or_ref_required invalid_date invalid_amount invalid_account_format \
+            invalid_account_length invalid_clabe_checksum invalid_card_luhn invalid_bank_code intra_bank_no_cep \
+            invalid_field_type invalid_receptor_participante cuentas_candidatas_not_supported \
+            cuenta_y_candidatas_excluyentes invalid_client_ref retry_policy_invalid retry_pending_cap_exceeded"),
+        (status = 429, description = "quota_exceeded"),
+        (status = 503, description = "banxico_rate_limit_exhausted"),
+    ),
+)]
+pub(super) async fn validate(
+    State(api): State<Arc<Api>>,
+    Extension(user): Extension<User>,
+    Extension(context): Extension<Context>,
+    RawQuery(query): RawQuery,
+    work: Work,
+    Raw(body): Raw,
+) -> Response {
+    let validation = async {
+        let created_at = clock::timestamp();
+        let PaymentRequest { payment, client_ref, retry_policy } = PaymentRequest::parse(&body, user.caps())?;
+        let policy = look_first(&api, &user, retry_policy, created_at).await?;
+        let validation = fresh(&user, Kind::Direct, payment, client_ref, created_at);
+        let mode = Mode::asked_for(query.as_deref());
+        carry_out(&api, &user, &work, validation, policy, mode).await
+    };
+    answer(&api, &context, &work, validation.await).await
+}
+
+/// Whether the caller waits for the verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Foreground,
+    Background,
+}
+
+impl Mode {
+    /// `?async=1`, `true` or `yes` is the background; the last one counts.
+    pub(super) fn asked_for(query: Option<&str>) -> Self {
+        let parameters = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+        let background = parameters
+            .filter(|(name, _)| name == "async")
+            .last()
+            .is_some_and(|(_, value)| ["1", "true", "yes"].iter().any(|yes| value.eq_ignore_ascii_case(yes)));
+        if background { Self::Background } else { Self::Foreground }
+    }
+}
+
+/// Asks and keeps what came of it, or leaves it to the queue.
+pub(super) async fn carry_out(
+    api: &Api,
+    user: &User,
+    work: &Work,
+    mut validation: Validation,
+    policy: RetryPolicy,
+    mode: Mode,
+) -> Result<Validation, Failure> {
+    if mode == Mode::Background {
+        queue::enqueue(api, user, work, &mut validation, policy).await?;
+    } else {
+        // Nothing is held meanwhile: no connection, no lock.
+        let asked = api.ask(&validation.payment, 1).await;
+        if asked.verdict == Verdict::RateLimited {
+            return Err(Failure::banxico_rate_limit_exhausted());
+        }
+        fault::point("after-claim").await;
+        verdict::write(&mut validation, asked);
+        validation.etag_version = 1;
+        keep(api, user, work, &mut validation, &policy).await?;
+    }
+    fault::point("before-commit").await;
+    Ok(validation)
+}
+
+/// The answer to a request for a validation: 200 with its verdict, or 202 while it has none.
+pub(super) async fn answer(
+    api: &Api,
+    context: &Context,
+    work: &Work,
+    validation: Result<Validation, Failure>,
+) -> Response {
+    let validation = match validation {
+        Ok(validation) => validation,
+        Err(failure) => return refuse(context, work, &failure).await,
+    };
+    if validation.status.is_final() {
+        return waking(api, context.ok(&validation.resource()));
+    }
+    let mut response = context.accepted_with(&validation.receipt(), &Poll::of(&validation));
+    let location =
+        HeaderValue::try_from(validation.location()).expect("a path with a UUID makes a header value");
+    response.headers_mut().insert(header::LOCATION, location);
+    response.headers_mut().insert(header::ETAG, HeaderValue::from(validation.etag()));
+    waking(api, response)
+}
+
+/// Refuses what would be refused afterwards too, before anybody is asked, and finds out which policy there is to be: the
+/// request's, else the account's as far as the plan allows that today.
+pub(super) async fn look_first(
+    api: &Api,
+    user: &User,
+    asked: Option<RetryPolicy>,
+    now: Timestamp,
+) -> Result<RetryPolicy, Failure> {
+    let mut reader = api.database.read().await?;
+    let spent = usage::used(reader.connection(), user.id(), Allowance::Validations, now).await?;
+    if spent >= u64::from(user.monthly_quota()) {
+        return Err(quota_exceeded(now));
+    }
+    let policy = match asked {
+        Some(policy) => policy,
+        None => policies::load(reader.connection(), user.id()).await?.tightened(user.caps()).0,
+    };
+    if policy.is_enabled() {
+        room_for_one(usage::pending(reader.connection(), user.id(), None).await?, user.caps())?;
+    }
+    Ok(policy)
+}
+
+/// Writes it all: the charge, the cycle, the validation with its CEP, and who is to be told of it.
+async fn keep(
+    api: &Api,
+    user: &User,
+    work: &Work,
+    validation: &mut Validation,
+    policy: &RetryPolicy,
+) -> Result<(), Failure> {
+    let mut transaction = work.begin().await?;
+    charge(transaction.connection(), user).await?;
+    if verdict::is_retried(validation, policy) {
+        ensure_retry_capacity(transaction.connection(), validation, user.caps()).await?;
+    }
+    let terms = Terms::of(user.caps());
+    verdict::begin_retries(api, transaction.connection(), validation, policy, terms).await?;
+    validations::insert(transaction.connection(), validation).await?;
+    Ok(tell_verdict(api, transaction.connection(), validation).await?)
+}
+
+/// A validation that nobody has begun on.
+pub(super) fn fresh(
+    user: &User,
+    kind: Kind,
+    payment: Payment,
+    client_ref: Option<ClientRef>,
+    created_at: Timestamp,
+) -> Validation {
+    Validation {
+        // In the order of creation: among those of one millisecond, lists go by it.
+        id: Uuid::now_v7(),
+        account: user.id().to_owned(),
+        kind,
+        payment,
+        status: Status::Queued,
+        banxico_status: BanxicoStatus::Pending,
+        processing_time_ms: None,
+        created_at,
+        completed_at: None,
+        client_ref,
+        error_code: None,
+        error_message: None,
+        cep: KeptCep::None,
+        etag_version: 0,
+        retry_state: RetryState::None,
+        queue: None,
+        ocr: None,
+        image: None,
+    }
+}
+
+/// How to validate.
+#[expect(dead_code, reason = "the field is read by the derive alone")]
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Query {
+    /// Whether to answer at once, and to validate in the background.
+    #[param(inline)]
+    r#async: Option<Async>,
+}
+
+#[expect(dead_code, reason = "the variants are read by the derive alone")]
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub(super) enum Async {
+    #[schema(rename = "0")]
+    Zero,
+    #[schema(rename = "1")]
+    One,
+    True,
+    False,
+    Yes,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_background_is_asked_for_by_1_true_and_yes() {
+        for (query, background) in [
+            ("async=1", true),
+            ("async=true", true),
+            ("async=YES", true),
+            ("x=1&async=1", true),
+            ("async=0&async=1", true),
+            ("async=1&async=0", false),
+            ("async=0", false),
+            ("async=", false),
+            ("async", false),
+            ("asynchronous=1", false),
+            ("", false),
+        ] {
+            assert_eq!(Mode::asked_for(Some(query)) == Mode::Background, background, "{query}");
+        }
+        assert_eq!(Mode::asked_for(None), Mode::Foreground);
+    }
+}

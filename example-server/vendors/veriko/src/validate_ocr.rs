@@ -1,0 +1,111 @@
+//! `POST /v1/validate-ocr`: a validation of the payment on a receipt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+
+use super::api::Api;
+use super::body::Raw;
+use super::envelope::{Context, Document};
+use super::errors::{Failure, Fault};
+use super::payment::{PictureRequest, Source};
+use super::user::User;
+use super::validate::{Mode, Query, answer, carry_out, fresh, look_first};
+use super::validation::{
+    Entity, KeptImage, Kind, LinkedEntity, Ocr, Receipt, Validation, ValidationAttributes,
+};
+use super::validations::Poll;
+use super::{described, images};
+use crate::ocr::{self, Picture, RecogniseError};
+use platform::bodies::Place;
+use platform::clock;
+use platform::db::Work;
+use platform::outbound::OutboundFault;
+
+/// How long it may take to fetch a receipt.
+const TO_FETCH: Duration = Duration::from_secs(15);
+
+/// Validates the payment on a receipt.
+///
+/// The receipt is a JPEG, PNG or WebP of 12 MB at the most, with sides of 32 to 12000 pixels and 40 million pixels in all.
+/// What is read off it is asked about as in `POST /v1/validate`; what is sent beside it takes the place of what is read. A
+/// receipt that does not say what is needed is refused with the codes of the missing fields. Nothing that is refused is
+/// charged.
+///
+/// The picture is kept for a while, sealed, unless `retain_image` is false.
+///
+/// With `?async=1` the receipt is read first, then the answer is 202, and Banxico is asked in the background.
+#[utoipa::path(
+    post, path = "/validate-ocr", operation_id = "validateOcr", tag = "Validations",
+    request_body = described::PictureRequest,
+    params(Query),
+    responses(
+        (status = 200, description = "The verdict", body = Document<LinkedEntity<ValidationAttributes>>),
+        (status = 202, description = "It is in the queue", body = Document<Entity<Receipt>, Poll>,
+         headers(("ETag" = String, description = "`W/\"0-queued\"`"),
+                 ("Location" = String, description = "Where to read it"))),
+        (status = 422, description = "image_or_image_url_required invalid_image invalid_image_format image_too_large \
+            image_too_small image_dimensions_too_large image_decompression_bomb invalid_url invalid_url_scheme \
+            url_ssrf_blocked image_url_unreachable image_url_too_large invalid_retain_image required \
+            clave_or_ref_required invalid_account_format invalid_account_length invalid_clabe_checksum \
+            invalid_card_luhn invalid_bank_code intra_bank_no_cep invalid_field_type invalid_client_ref \
+            retry_policy_invalid retry_pending_cap_exceeded cuentas_candidatas_not_supported \
+            cuenta_y_candidatas_excluyentes"),
+        (status = 429, description = "quota_exceeded"),
+        (status = 503, description = "ocr_unavailable banxico_rate_limit_exhausted"),
+    ),
+)]
+pub(super) async fn validate(
+    State(api): State<Arc<Api>>,
+    Extension(user): Extension<User>,
+    Extension(context): Extension<Context>,
+    RawQuery(query): RawQuery,
+    // Held for as long as the body is, also when the client has gone.
+    _place: Place,
+    work: Work,
+    Raw(body): Raw,
+) -> Response {
+    let validation = async {
+        let created_at = clock::timestamp();
+        let request = PictureRequest::parse(&body, user.caps())?;
+        drop(body);
+        let policy = look_first(&api, &user, request.retry_policy.clone(), created_at).await?;
+        let (field, picture) = match &request.source {
+            Source::Sent(picture) => ("image", picture.clone()),
+            Source::Url(url) => ("image_url", fetch(&api, url).await?),
+        };
+        let reading = match api.recogniser.read(picture.clone()).await {
+            Ok(reading) => reading,
+            Err(RecogniseError::Picture(fault)) => {
+                return Err(Failure::unprocessable(vec![Fault::invalid_picture(field, fault)]));
+            }
+            Err(fault) => return Err(Failure::ocr_unavailable(&fault)),
+        };
+        let read = ocr::Receipt::find(&reading.rows);
+        let payment = request.payment(&read)?;
+        let mut validation: Validation =
+            fresh(&user, Kind::Ocr, payment, request.client_ref.clone(), created_at);
+        validation.ocr = Some(Ocr::of(&read, reading.confidence, &validation.payment));
+        validation.image = Some(if request.retain {
+            images::seal(&api, validation.id, picture).await?
+        } else {
+            KeptImage::NotRetained
+        });
+        carry_out(&api, &user, &work, validation, policy, Mode::asked_for(query.as_deref())).await
+    };
+    answer(&api, &context, &work, validation.await).await
+}
+
+async fn fetch(api: &Api, url: &str) -> Result<Picture, Failure> {
+    let refused = |fault| Failure::unprocessable(vec![Fault::image_url(fault)]);
+    let url = api.pictures.check(url).map_err(|fault| refused(OutboundFault::Url(fault)))?;
+    let fetched = api.pictures.get(&url, Picture::MAX_BYTES, TO_FETCH).await.map_err(refused)?;
+    if !fetched.status.is_success() {
+        return Err(refused(OutboundFault::Unreachable));
+    }
+    Picture::check(fetched.body)
+        .map_err(|fault| Failure::unprocessable(vec![Fault::invalid_picture("image_url", fault)]))
+}
