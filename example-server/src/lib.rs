@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use axum::middleware::{from_fn, from_fn_with_state};
 use platform::api::Definition;
-use platform::db::Database;
+use platform::db::{Database, backup};
 use platform::host::{self, Hosts};
 use platform::server::{self, Signals};
 use platform::stack::ApiBuilder;
@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use config::Config;
 use options::Command;
 pub use options::Options;
+pub use platform::ops::report_error;
 
 /// The APIs that are served. A request that belongs to none is answered by the first.
 const APIS: &[Definition] = &[vendor_veriko::API, vendor_txcloud::API, vendor_mintfax::API];
@@ -54,15 +55,21 @@ const TO_HAND_BACK: Duration = Duration::from_secs(3);
 /// Dropped, it stops at once; requests that run are lost.
 pub async fn run(options: Options) -> Result<(), BoxError> {
     options.check()?;
+    ops::survive_file_size_limit()?;
     if let Some(Command::Openapi) = options.command {
         return print_document();
     }
+    if let Some(Command::Backup { file }) = &options.command {
+        return Ok(backup::back_up(options.database(), file).await?);
+    }
     let config = Config::load(options.config.as_deref(), APIS)?;
-    ops::install_log(options.log);
+    let _log = ops::install_log(options.log)?;
     let database = Database::open(options.database()).await?;
     let done = match &options.command {
         Some(Command::Keys { command }) => key_commands::run(&options, &database, command).await,
-        Some(Command::Openapi) | None => Box::pin(serve(&options, config, &database)).await,
+        Some(Command::Openapi | Command::Backup { .. }) | None => {
+            Box::pin(serve(&options, config, &database)).await
+        }
     };
     database.close().await;
     done
@@ -108,8 +115,8 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     let to_end = grace.saturating_sub(TO_HAND_BACK);
     let worker =
         worker::worker(&platform.cycles, platform.worker.clone(), handlers, &config.scheduler, to_end);
-    let health = ops::Health { database: database.clone(), worker: worker.handle() };
-    let router = router::router(ops::routes(metrics, health).merge(openapi::routes(&documents())), built);
+    let readiness = ops::Readiness::new(database.clone(), worker.handle());
+    let router = router::router(ops::routes(metrics, readiness).merge(openapi::routes(&documents())), built);
     let hosts = if options.demo { Hosts::Loopback } else { Hosts::All };
     let router =
         router.layer(from_fn_with_state(hosts, host::check)).layer(from_fn(response_headers::protect));
@@ -119,6 +126,7 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     let stopping = CancellationToken::new();
     let working = tokio::spawn(worker.run(stopping.clone()));
     let mut maintenance = JoinSet::new();
+    maintenance.spawn(ops::keep_database(database.clone()));
     for api in apis {
         maintenance.spawn(async move { api.run_maintenance().await });
     }
@@ -146,10 +154,10 @@ async fn listen(options: &Options) -> Result<TcpListener, BoxError> {
     let listener = TcpListener::bind(options.listen)
         .await
         .map_err(|fault| format!("cannot listen on {}: {fault}", options.listen))?;
-    let mut stdout = std::io::stdout();
     let address = listener.local_addr()?;
-    writeln!(stdout, "listening on http://{address}")?;
-    stdout.flush()?;
+    if let Err(error) = ops::write_line(&std::io::stdout(), &format!("listening on http://{address}")) {
+        tracing::warn!(%address, %error, "serving, but standard output does not take the line that says so");
+    }
     if options.demo {
         log_demo_examples(address);
     }
@@ -172,5 +180,7 @@ fn log_demo_examples(address: SocketAddr) {
     tracing::info!("all operations: http://{address}/docs");
 }
 
+#[cfg(test)]
+mod architecture_tests;
 #[cfg(test)]
 mod openapi_tests;

@@ -9,8 +9,8 @@ use example_server::Options;
 async fn main() -> ExitCode {
     match example_server::run(Options::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => {
-            eprintln!("example-server: {fault}");
+        Err(error) => {
+            example_server::report_error(&*error);
             ExitCode::FAILURE
         }
     }

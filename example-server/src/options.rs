@@ -72,6 +72,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
+    /// Copy the `SQLite` database into a new file, also while the server runs
+    Backup {
+        /// The copy, which must not exist
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Print the `OpenAPI` document
     Openapi,
 }

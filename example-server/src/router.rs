@@ -7,8 +7,8 @@ use axum::extract::Request;
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, StatusCode, header};
+use platform::ops;
 use platform::stack::{BuiltApi, method_not_allowed, not_found};
-use platform::{ops, worker};
 use tower::ServiceExt;
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 
@@ -30,7 +30,6 @@ pub(crate) fn router(ops: Router, apis: Vec<BuiltApi>) -> Router {
     let apis: Arc<[BuiltApi]> = apis.into();
     let v1 = v1.fallback(move |request: Request| fallback(Arc::clone(&apis), request));
     root.nest("/v1", v1)
-        .layer(from_fn(worker::wake))
         .layer(from_fn(ops::observe))
         // Before anything can look at them: whatever prints these headers prints "Sensitive".
         .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION, IDEMPOTENCY_KEY]))

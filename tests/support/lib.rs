@@ -25,7 +25,7 @@ pub use form::Form;
 pub use http::{Connection, Request, Response};
 pub use python::{PythonTest, Running, python_test};
 pub use receiver::{Reaction, Received, Receiver};
-pub use server::{Launch, Server, Stopped, launch};
+pub use server::{Launch, Server, Stopped, launch, launch_with_file_limit};
 pub use stub::{Says, Stub};
 
 /// The public demo key of this digit: `1` pro, `2` basic, `3` free, `4` read-only.

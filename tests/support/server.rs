@@ -21,16 +21,31 @@ pub struct Launch {
     command: Command,
     listen: String,
     config: Option<PathBuf>,
+    /// Instead of pipes that are read.
+    stdout: Option<Stdio>,
+    stderr: Option<Stdio>,
 }
 
 /// A server that keeps its data in memory.
 pub fn launch() -> Launch {
-    let mut command = Command::new(binary());
+    launched_by(Command::new(binary()))
+}
+
+/// The same, whose process may write no file beyond this size.
+pub fn launch_with_file_limit(kib: u32) -> Launch {
+    let mut shell = Command::new("sh");
+    // POSIX counts in half KiB.
+    shell.args(["-c", "ulimit -f \"$0\" && exec \"$@\""]).arg((kib * 2).to_string()).arg(binary());
+    launched_by(shell)
+}
+
+fn launched_by(mut command: Command) -> Launch {
     // What the caller's shell exports is not part of a test.
     for name in ["DATABASE_URL", "REDIS_URL", "CONFIG", "SEALING_KEY", "RUST_LOG"] {
         command.env_remove(name);
     }
-    let launch = Launch { command, listen: "127.0.0.1:0".to_owned(), config: None };
+    let listen = "127.0.0.1:0".to_owned();
+    let launch = Launch { command, listen, config: None, stdout: None, stderr: None };
     launch.database("sqlite::memory:")
 }
 
@@ -81,6 +96,27 @@ impl Launch {
         self
     }
 
+    /// With this as standard error, which [`Server::said`] and [`Stopped`] do not know then.
+    pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
+        self.stderr = Some(stderr.into());
+        self
+    }
+
+    /// With this as standard output. It has to listen on an address that the caller knows, and is started with
+    /// [`start_at`](Self::start_at).
+    pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Self {
+        self.stdout = Some(stdout.into());
+        self
+    }
+
+    /// Starts it without waiting, to listen on this address.
+    pub fn start_at(mut self, address: SocketAddr) -> Server {
+        self.listen = address.to_string();
+        let mut child = self.spawn();
+        let stderr = child.stderr.take().map(Output::of);
+        Server { child: Some(child), address, stdout: None, stderr, _launch: self }
+    }
+
     /// Starts it and waits until it listens.
     pub fn start(mut self) -> Server {
         let mut child = self.spawn();
@@ -88,13 +124,13 @@ impl Launch {
         let mut line = String::new();
         stdout.read_line(&mut line).expect("its standard output can be read");
         let address = line.trim_end().strip_prefix("listening on http://").and_then(|text| text.parse().ok());
-        let stderr = Output::of(child.stderr.take().expect("its standard error is a pipe"));
+        let stderr = child.stderr.take().map(Output::of);
         let Some(address) = address else {
             let status = child.wait();
-            panic!("{status:?}, first line {line:?}: {}", stderr.whole());
+            panic!("{status:?}, first line {line:?}: {}", stderr.map(Output::whole).unwrap_or_default());
         };
         let stdout = Output::of(stdout);
-        Server { child: Some(child), address, stdout: Some(stdout), stderr: Some(stderr), _launch: self }
+        Server { child: Some(child), address, stdout: Some(stdout), stderr, _launch: self }
     }
 
     /// Starts it and waits for the end, which is expected at once: what it said on standard error.
@@ -129,8 +165,13 @@ impl Launch {
 
     fn spawn(&mut self) -> Child {
         self.command.env("LISTEN", &self.listen);
-        let piped = self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        piped.spawn().expect("the server's binary starts")
+        let or_pipe = |stream: &mut Option<Stdio>| stream.take().unwrap_or_else(Stdio::piped);
+        let (stdout, stderr) = (or_pipe(&mut self.stdout), or_pipe(&mut self.stderr));
+        let command = self.command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        let child = command.spawn().expect("the server's binary starts");
+        // The parent's ends of what was given to it are closed, so that only the child has them.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        child
     }
 }
 
@@ -206,6 +247,11 @@ impl Server {
         self.stderr.as_ref().is_some_and(|stderr| stderr.so_far().lines().any(|said| said == line))
     }
 
+    /// Whether a line of its log contains this.
+    pub fn has_logged(&self, part: &str) -> bool {
+        self.stderr.as_ref().is_some_and(|stderr| stderr.so_far().lines().any(|line| line.contains(part)))
+    }
+
     /// Sends `SIGKILL`; it is gone when this returns.
     pub fn kill(self) {
         drop(self);
@@ -233,7 +279,7 @@ impl Server {
     pub fn wait(mut self) -> Stopped {
         let mut child = self.child.take().expect("it runs");
         let status = child.wait().expect("a child can be waited for");
-        let read = |output: &mut Option<Output>| output.take().expect("it is read once").whole();
+        let read = |output: &mut Option<Output>| output.take().map(Output::whole).unwrap_or_default();
         Stopped { status, stdout: read(&mut self.stdout), stderr: read(&mut self.stderr) }
     }
 }

@@ -1,15 +1,17 @@
 //! The scheduler of either database, and its verbs in a transaction of ours.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use retry_scheduler::{
-    AttemptRecord, Cancelled, Claimed, Cycle, CycleKey, EndedHook, Finished, NewCycle, PostgresScheduler,
-    Report, Reschedule, Rescheduled, RetryScheduler, Scheduled, SchedulerError, SqliteScheduler,
-    TransactionalScheduler,
+    Activity, AttemptRecord, Cancelled, Claimed, Cycle, CycleKey, EndedHook, Finished, NewCycle,
+    PostgresScheduler, Report, Reschedule, Rescheduled, RetryScheduler, Scheduled, SchedulerError,
+    SqliteScheduler, State, TransactionalScheduler,
 };
 use sqlx::{PgConnection, SqliteConnection};
 
-use crate::db::{Connection, Database};
+use crate::clock;
+use crate::db::{Connection, Database, Inner};
 
 /// The scheduler of either database, for the transactions of this program.
 ///
@@ -24,9 +26,9 @@ pub enum Cycles {
 /// Runs a verb in the transaction of a connection.
 macro_rules! within {
     ($cycles:expr, $connection:expr, |$scheduler:ident, $inner:ident| $verb:expr) => {
-        match ($cycles, $connection) {
-            (Cycles::Sqlite($scheduler), Connection::Sqlite($inner)) => $verb.await,
-            (Cycles::Postgres($scheduler), Connection::Postgres($inner)) => $verb.await,
+        match ($cycles, $connection.inner) {
+            (Cycles::Sqlite($scheduler), Inner::Sqlite($inner)) => $verb.await,
+            (Cycles::Postgres($scheduler), Inner::Postgres($inner)) => $verb.await,
             _ => Err(SchedulerError::invalid("a connection of another database")),
         }
     };
@@ -54,19 +56,28 @@ impl Cycles {
 
     pub async fn schedule_in(
         &self,
-        connection: Connection<'_>,
+        mut connection: Connection<'_>,
         new: NewCycle,
     ) -> Result<Scheduled, SchedulerError> {
-        within!(self, connection, |scheduler, c| scheduler.schedule_in(c, new))
+        let scheduled = within!(self, connection.reborrow(), |scheduler, c| scheduler.schedule_in(c, new))?;
+        if let Scheduled::New(cycle) = &scheduled {
+            wake_if_due(&connection, cycle);
+        }
+        Ok(scheduled)
     }
 
     pub async fn reschedule_in(
         &self,
-        connection: Connection<'_>,
+        mut connection: Connection<'_>,
         key: &CycleKey,
         change: Reschedule,
     ) -> Result<Rescheduled, SchedulerError> {
-        within!(self, connection, |scheduler, c| scheduler.reschedule_in(c, key, change))
+        let changed =
+            within!(self, connection.reborrow(), |scheduler, c| scheduler.reschedule_in(c, key, change))?;
+        if let Rescheduled::Changed(cycle) | Rescheduled::Reactivated(cycle) = &changed {
+            wake_if_due(&connection, cycle);
+        }
+        Ok(changed)
     }
 
     pub async fn cancel_in(
@@ -102,5 +113,17 @@ impl Cycles {
         after: u32,
     ) -> Result<Vec<AttemptRecord>, SchedulerError> {
         within!(self, connection, |scheduler, c| scheduler.attempts_in(c, key, after, usize::MAX))
+    }
+}
+
+/// The worker looks by itself at least this often, so it is woken for nothing that is due later.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Has the worker woken after the commit, if the cycle is due by then.
+fn wake_if_due(connection: &Connection<'_>, cycle: &Cycle) {
+    if let State::Pending(Activity::Idle { due }) = cycle.state
+        && due <= SystemTime::from(clock::timestamp()) + SOON
+    {
+        connection.set_due();
     }
 }

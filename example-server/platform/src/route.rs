@@ -18,6 +18,8 @@ pub struct Route<S = ()> {
     pub access: Access,
     /// Whether an `Idempotency-Key` means something here. It does on routes that change something and on no other.
     pub idempotent: bool,
+    /// Whether the handler touches nothing but the database: the key is then claimed in the handler's transaction.
+    pub in_transaction: bool,
     /// How much of a body is read.
     pub body: BodySize,
 }
@@ -62,7 +64,13 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         let (schemas, paths, handler) = operation;
         let path = paths.paths.keys().next().cloned().expect("an operation has a path");
         let described = Described { paths, schemas };
-        Self { path, handler, described, access, idempotent, body: BodySize::Usual }
+        Self { path, handler, described, access, idempotent, in_transaction: false, body: BodySize::Usual }
+    }
+
+    /// Claims the key in the handler's transaction. The handler reads and writes in that transaction alone, and calls nobody.
+    #[must_use]
+    pub fn in_transaction(self) -> Self {
+        Self { in_transaction: true, ..self }
     }
 
     /// The same with large bodies.
@@ -79,9 +87,9 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
 
     /// The same, ready to be served.
     pub fn with_state(self, state: &S) -> Route {
-        let Self { path, handler, described, access, idempotent, body } = self;
+        let Self { path, handler, described, access, idempotent, in_transaction, body } = self;
         let handler = handler.with_state(state.clone());
-        Route { path, handler, described, access, idempotent, body }
+        Route { path, handler, described, access, idempotent, in_transaction, body }
     }
 }
 

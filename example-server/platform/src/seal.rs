@@ -32,6 +32,8 @@ pub enum SealError {
     Given,
     #[error("the key file {} cannot be used: {fault}", path.display())]
     File { path: PathBuf, fault: std::io::Error },
+    #[error("the key file {} can be opened by other users (mode {mode:o}): take that away with `chmod 600`", path.display())]
+    Exposed { path: PathBuf, mode: u32 },
     #[error("the key file {} does not hold a key of 64 hexadecimal digits", .0.display())]
     NoKey(PathBuf),
     #[error(

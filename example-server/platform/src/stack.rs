@@ -2,30 +2,44 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use axum::routing::{MethodRouter, any};
+use axum::{Extension, Router};
 use http::{HeaderMap, StatusCode};
-use idempotency_layer::{AnyStore, IdempotencyLayer};
+use idempotency_layer::{
+    AnyStore, Builder, IdempotencyLayer, Layered, PostgresStore, Scoped, SqliteStore, Store,
+};
+use retry_scheduler::WorkerHandle;
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::accounts::Accounts;
-use crate::db::Database;
+use crate::db::{Database, Records};
 use crate::route::{Access, BodySize, Route};
 use crate::state::Platform;
 use crate::vendor::{Caller, Vendor};
-use crate::{auth, bodies, config, content, fault, rate_limit};
+use crate::{auth, bodies, config, content, fault, ops, rate_limit};
 
-/// The layer of this server, once for each bound of bodies.
+/// The layers of one API: by where claims are kept while a handler runs, and by the bound of bodies.
 #[derive(Debug, Clone)]
 struct Idempotency {
     usual: IdempotencyLayer<AnyStore>,
     large: IdempotencyLayer<AnyStore>,
+    in_transaction: InTransaction,
     max_body_bytes: usize,
+}
+
+/// The layer that claims a key in the handler's transaction.
+#[derive(Debug, Clone)]
+enum InTransaction {
+    Sqlite(IdempotencyLayer<Arc<Layered<SqliteStore>>>),
+    Postgres(IdempotencyLayer<Arc<Layered<PostgresStore>>>),
+    /// No operation asks for it, or the records are elsewhere or kept for too short a time: claims are leased.
+    Leased(IdempotencyLayer<AnyStore>),
 }
 
 /// Builds the stacks of all APIs, which share their records, and remembers what is to be waited for in the end.
@@ -33,7 +47,8 @@ struct Idempotency {
 pub struct ApiBuilder {
     config: config::Idempotency,
     database: Database,
-    records: AnyStore,
+    records: Records,
+    worker: WorkerHandle,
     demo: bool,
     /// How many requests with large bodies each API holds at one time.
     large_at_a_time: usize,
@@ -44,27 +59,28 @@ impl ApiBuilder {
     /// Keeps the records of idempotency keys in the platform's database.
     pub fn new(config: config::Idempotency, limits: &config::Limits, platform: &Platform) -> Self {
         let records = platform.database.records();
-        Self::with_records(config, limits, &platform.database, platform.demo, records)
+        Self::with_records(config, limits, platform, records)
     }
 
     /// Keeps them in `records`.
     pub fn with_records(
         config: config::Idempotency,
         limits: &config::Limits,
-        database: &Database,
-        demo: bool,
-        records: AnyStore,
+        platform: &Platform,
+        records: Records,
     ) -> Self {
+        let Platform { database, worker, demo, .. } = platform.clone();
         let large_at_a_time = limits.large_bodies.get();
-        Self { config, records, database: database.clone(), demo, large_at_a_time, layers: Vec::new() }
+        Self { config, records, worker, database, demo, large_at_a_time, layers: Vec::new() }
     }
 
     /// One API, behind its stack.
     pub fn build<V: Vendor>(&mut self, vendor: V, routes: Vec<Route>) -> BuiltApi {
-        let layer = idempotency(&vendor, &self.config, &self.records);
+        let is_needed = routes.iter().any(|route| route.in_transaction);
+        let layer = idempotency(&vendor, &self.config, &self.records, is_needed);
         self.layers.push(layer.clone());
         let accounts = Arc::new(Accounts::new(vendor, self.database.clone(), self.demo));
-        stack(routes, &accounts, &layer, self.large_at_a_time)
+        stack(routes, &accounts, &layer, &self.database, &self.worker, self.large_at_a_time)
     }
 
     /// Waits for the handlers whose clients went away.
@@ -89,35 +105,91 @@ pub struct BuiltApi {
     pub apply_envelope: fn(Router) -> Router,
 }
 
-/// The layer, by a vendor's contract.
-fn idempotency<V: Vendor>(vendor: &V, config: &config::Idempotency, records: &AnyStore) -> Idempotency {
-    let layer = |max_bytes| {
-        IdempotencyLayer::builder(records.clone())
-            .contract(vendor.contract().ttl(config.ttl()))
-            .scope(|request| request.extensions.get::<V::User>().map(Caller::scope))
-            .lease(config.lease())
-            .wait(config.wait())
-            .max_request_bytes(max_bytes)
-            .build()
-    };
+/// The layers, by a vendor's contract.
+fn idempotency<V: Vendor>(
+    vendor: &V,
+    config: &config::Idempotency,
+    records: &Records,
+    in_transaction: bool,
+) -> Idempotency {
     let max_body_bytes = config.max_body_bytes;
-    Idempotency { usual: layer(max_body_bytes), large: layer(large(max_body_bytes)), max_body_bytes }
+    let leased = |max_bytes| match records.clone() {
+        Records::Sqlite(store) => settings(vendor, config, AnyStore::new(store), max_bytes).build(),
+        Records::Postgres(store) => settings(vendor, config, AnyStore::new(store), max_bytes).build(),
+        Records::Elsewhere(store) => settings(vendor, config, store, max_bytes).build(),
+    };
+    // A record must outlive the transaction that makes it.
+    let is_kept = in_transaction && config.ttl() > TRANSACTION_TIME;
+    let in_transaction = match records.clone() {
+        Records::Sqlite(store) if is_kept => InTransaction::Sqlite(
+            settings(vendor, config, store, max_body_bytes)
+                .claim_in_transaction()
+                .transaction_time(TRANSACTION_TIME)
+                .build(),
+        ),
+        Records::Postgres(store) if is_kept => InTransaction::Postgres(
+            settings(vendor, config, store, max_body_bytes)
+                .claim_in_transaction()
+                .transaction_time(TRANSACTION_TIME)
+                .build(),
+        ),
+        _ => InTransaction::Leased(leased(max_body_bytes)),
+    };
+    Idempotency {
+        usual: leased(max_body_bytes),
+        large: leased(large(max_body_bytes)),
+        in_transaction,
+        max_body_bytes,
+    }
 }
 
+/// The settings of every layer.
+fn settings<V: Vendor, St: Store>(
+    vendor: &V,
+    config: &config::Idempotency,
+    store: St,
+    max_bytes: usize,
+) -> Builder<St, Scoped> {
+    IdempotencyLayer::builder(store)
+        .contract(vendor.contract().ttl(config.ttl()))
+        .scope(|request| request.extensions.get::<V::User>().map(Caller::scope))
+        .lease(config.lease())
+        .wait(config.wait())
+        .max_request_bytes(max_bytes)
+}
+
+/// How long a handler may take whose claim is its transaction: it only touches the database.
+const TRANSACTION_TIME: Duration = Duration::from_secs(5);
+
 impl Idempotency {
-    /// The layer for bodies of this size, and their bound.
-    fn of(&self, size: BodySize) -> (IdempotencyLayer<AnyStore>, usize) {
-        match size {
-            BodySize::Usual => (self.usual.clone(), self.max_body_bytes),
-            BodySize::Large => (self.large.clone(), large(self.max_body_bytes)),
+    /// Puts the layer before a handler, if a key means something to its route. Returns the bound of the body as well.
+    fn before(&self, route: &Route, handler: MethodRouter) -> (MethodRouter, usize) {
+        let (layer, max_bytes) = match route.body {
+            BodySize::Usual => (&self.usual, self.max_body_bytes),
+            BodySize::Large => (&self.large, large(self.max_body_bytes)),
             // The layer does not look at it, so its own bound is none.
-            BodySize::Streamed(max_bytes) => (self.usual.clone(), max_bytes),
-        }
+            BodySize::Streamed(max_bytes) => (&self.usual, max_bytes),
+        };
+        let handler = match &self.in_transaction {
+            _ if !route.idempotent => handler,
+            _ if !route.in_transaction => handler.route_layer(layer.clone()),
+            InTransaction::Sqlite(layer) => handler.route_layer(layer.clone()),
+            InTransaction::Postgres(layer) => handler.route_layer(layer.clone()),
+            InTransaction::Leased(layer) => handler.route_layer(layer.clone()),
+        };
+        (handler, max_bytes)
     }
 
     /// Waits until every request whose client went away has finished.
     async fn shutdown(&self) {
-        tokio::join!(self.usual.shutdown(), self.large.shutdown());
+        let in_transaction = async {
+            match &self.in_transaction {
+                InTransaction::Sqlite(layer) => layer.shutdown().await,
+                InTransaction::Postgres(layer) => layer.shutdown().await,
+                InTransaction::Leased(layer) => layer.shutdown().await,
+            }
+        };
+        tokio::join!(self.usual.shutdown(), self.large.shutdown(), in_transaction);
     }
 }
 
@@ -132,7 +204,8 @@ fn large(usual: usize) -> usize {
 ///    API has its own;
 /// 3. **panic catch**: inside the envelope, so that a 500 has one; outside the idempotency layer, which must see the panic
 ///    to give the key free. Once more behind 5, so that the 500 of a handler has the numbers, too;
-/// 4. **auth**: an idempotency key belongs to somebody, so who it is comes first, and who is nobody costs nothing more;
+/// 4. the **refusal of a database file that was moved**, and **auth**: an idempotency key belongs to somebody, so who it is
+///    comes first, and who is nobody costs nothing more;
 /// 5. **rate limit's numbers**: outside of the record, so that a replay states the present ones;
 /// 6. the **bound of bodies**, which needs no more than their announced length; no **encoded** ones; **permission**: before the record, so that
 ///    who lost it does not get the answer again either; and a place for the body, where bodies are large;
@@ -146,6 +219,8 @@ fn stack<V: Vendor>(
     routes: Vec<Route>,
     accounts: &Arc<Accounts<V>>,
     idempotency: &Idempotency,
+    database: &Database,
+    worker: &WorkerHandle,
     large_at_a_time: usize,
 ) -> BuiltApi {
     let places = Arc::new(Semaphore::new(large_at_a_time));
@@ -156,10 +231,11 @@ fn stack<V: Vendor>(
             continue;
         }
         // Added innermost first.
-        let (idempotency, max_bytes) = idempotency.of(route.body);
-        route.handler = route.handler.route_layer(from_fn(rate_limit::enforce::<V::User>));
+        let handler = route.handler.clone().route_layer(from_fn(rate_limit::enforce::<V::User>));
+        let (handler, max_bytes) = idempotency.before(&route, handler);
+        route.handler = handler;
         if route.idempotent {
-            route.handler = route.handler.route_layer(idempotency).route_layer(from_fn(fault::after_commit));
+            route.handler = route.handler.route_layer(from_fn(fault::after_commit));
         }
         if route.body == BodySize::Large {
             let places = Arc::clone(&places);
@@ -171,6 +247,7 @@ fn stack<V: Vendor>(
         }
         route.handler = route
             .handler
+            .route_layer(Extension(worker.clone()))
             .route_layer(DefaultBodyLimit::max(max_bytes))
             .route_layer(from_fn(content::refuse_encoded))
             .route_layer(from_fn_with_state(max_bytes, bodies::bound));
@@ -185,6 +262,7 @@ fn stack<V: Vendor>(
         api.layer(CatchPanicLayer::custom(panicked))
             .layer(from_fn_with_state(V::RATE_LIMIT_HEADERS, rate_limit::write_headers::<V::User>))
             .layer(from_fn_with_state(Arc::clone(accounts), auth::authenticate::<V>))
+            .layer(from_fn_with_state(database.clone(), ops::refuse_if_moved))
     };
     let enveloped = |api: Router| V::apply_envelope(api.layer(CatchPanicLayer::custom(panicked)));
     let api = api.method_not_allowed_fallback(method_not_allowed);

@@ -15,7 +15,7 @@ use crate::seal::Sealer;
 pub struct Platform {
     pub database: Database,
     pub cycles: Cycles,
-    /// Carries out the cycles of all APIs. Wake it when something may have become due.
+    /// Carries out the cycles of all APIs. Transactions wake it for what they have scheduled.
     pub worker: WorkerHandle,
     pub sealer: Arc<Sealer>,
     /// Webhook deliveries under way, of all APIs together.
@@ -37,8 +37,8 @@ impl Platform {
     ) -> Self {
         Self {
             cycles: Cycles::of(&database),
+            worker: database.worker().clone(),
             database,
-            worker: WorkerHandle::default(),
             sealer,
             deliveries: Arc::new(InFlight::new(concurrency)),
             storage,

@@ -137,16 +137,16 @@ impl Webhooks {
         news: News<'_>,
         payload: impl FnOnce() -> String,
     ) -> Result<(), AnnounceError> {
-        let subscribers = endpoints::subscribers(connection.again(), news.account, news.event).await?;
+        let subscribers = endpoints::subscribers(connection.reborrow(), news.account, news.event).await?;
         if subscribers.is_empty() {
             return Ok(());
         }
         let payload = payload();
         for endpoint in subscribers {
-            let id = deliveries::insert(connection.again(), &endpoint, &news, &payload).await?;
+            let id = deliveries::insert(connection.reborrow(), &endpoint, &news, &payload).await?;
             let key = CycleKey::new(NAMESPACE, id.to_string());
             let new = NewCycle::new(key, self.plan.clone()).tenant(news.account);
-            self.cycles.schedule_in(connection.again(), new).await?;
+            self.cycles.schedule_in(connection.reborrow(), new).await?;
         }
         Ok(())
     }

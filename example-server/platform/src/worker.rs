@@ -7,9 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use axum::extract::Request;
-use axum::middleware::Next;
-use axum::response::Response;
 use futures_util::FutureExt;
 use retry_scheduler::{
     Attempt, Cycle, CycleKey, Done, EndReason, EndedHook, Handler, Report, Worker, WorkerHandle,
@@ -31,7 +28,7 @@ pub fn worker(
     grace: Duration,
 ) -> Worker {
     let (attempt_timeout, keep_ended) = (handlers.attempt_timeout, handlers.keep_ended.max(KEEP_ENDED));
-    let namespaces: Vec<_> = handlers.of.keys().copied().collect();
+    let namespaces: Vec<_> = handlers.by_namespace.keys().copied().collect();
     Worker::builder(cycles.scheduler(handlers.endings()), handlers)
         .handle(handle)
         .concurrency(config.concurrency.get())
@@ -45,19 +42,10 @@ pub fn worker(
         .build()
 }
 
-/// Wakes the worker of who answered with its handle in the extensions. Out here what a handler did is committed.
-pub async fn wake(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    if let Some(worker) = response.extensions_mut().remove::<WorkerHandle>() {
-        worker.wake();
-    }
-    response
-}
-
 /// Who makes the attempts of which namespace.
 #[derive(Default)]
 pub struct Handlers {
-    of: HashMap<&'static str, Arc<dyn Handler>>,
+    by_namespace: HashMap<&'static str, Arc<dyn Handler>>,
     recording: HashMap<&'static str, Arc<dyn Recording>>,
     /// The longest that an attempt of any of them takes.
     attempt_timeout: Duration,
@@ -76,7 +64,7 @@ impl Handlers {
         handler: impl Handler + 'static,
         attempt_timeout: Duration,
     ) {
-        self.of.insert(namespace, Arc::new(handler));
+        self.by_namespace.insert(namespace, Arc::new(handler));
         self.attempt_timeout = self.attempt_timeout.max(attempt_timeout);
     }
 
@@ -226,14 +214,14 @@ impl EndedHook<SqliteConnection> for Endings {
         cycle: &Cycle,
         reason: EndReason,
     ) -> Result<(), BoxError> {
-        self.tell(Connection::Sqlite(c), cycle, reason).await
+        self.tell(Connection::of_sqlite(c, None), cycle, reason).await
     }
 }
 
 #[async_trait]
 impl EndedHook<PgConnection> for Endings {
     async fn on_ended(&self, c: &mut PgConnection, cycle: &Cycle, reason: EndReason) -> Result<(), BoxError> {
-        self.tell(Connection::Postgres(c), cycle, reason).await
+        self.tell(Connection::of_postgres(c, None), cycle, reason).await
     }
 }
 
@@ -243,7 +231,7 @@ const UNKNOWN: Duration = Duration::from_mins(1);
 #[async_trait]
 impl Handler for Handlers {
     async fn attempt(&self, attempt: Attempt) -> Done {
-        match self.of.get(attempt.cycle().key.namespace.as_str()) {
+        match self.by_namespace.get(attempt.cycle().key.namespace.as_str()) {
             Some(handler) => handler.attempt(attempt).await,
             None => Done::Deferred { retry_in: UNKNOWN },
         }
@@ -252,7 +240,7 @@ impl Handler for Handlers {
 
 impl fmt::Debug for Handlers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.of.keys()).finish()
+        f.debug_set().entries(self.by_namespace.keys()).finish()
     }
 }
 

@@ -11,6 +11,7 @@ use axum::handler::Handler;
 use axum::routing::{MethodRouter, put};
 use http::{Method, Request};
 use http_body_util::BodyExt;
+use retry_scheduler::WorkerHandle;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -19,9 +20,11 @@ use utoipa::openapi::path::Paths;
 
 use idempotency_layer::{AnyStore, MemoryStore, PostgresStore};
 
+use platform::Platform;
 use platform::account::Permission;
-use platform::db::Database;
+use platform::db::{Database, Records, Storage};
 use platform::route::{Access, BodySize, Described, Route};
+use platform::seal::Sealer;
 use platform::stack::ApiBuilder;
 use platform::vendor::Vendor;
 use vendor_veriko::Veriko;
@@ -77,19 +80,28 @@ fn one_route<V: Vendor>(
     handler: MethodRouter,
     access: Access,
 ) -> (BuiltApi, ApiBuilder) {
-    let records = AnyStore::new(MemoryStore::default());
-    let database = unreachable_database();
-    let mut builder = ApiBuilder::with_records(config.idempotency, &config.limits, &database, true, records);
+    let records = Records::Elsewhere(AnyStore::new(MemoryStore::default()));
+    let sealer = Arc::new(Sealer::new(None, None).unwrap());
+    let platform = Platform::new(unreachable_database(), Storage::Memory, sealer, 1, true);
+    let mut builder = ApiBuilder::with_records(config.idempotency, &config.limits, &platform, records);
     let described = Described { paths: Paths::new(), schemas: Vec::new() };
     let path = "/it".to_owned();
-    let route = Route { path, handler, described, access, idempotent: true, body: BodySize::Usual };
+    let route = Route {
+        path,
+        handler,
+        described,
+        access,
+        idempotent: true,
+        in_transaction: false,
+        body: BodySize::Usual,
+    };
     (builder.build(vendor, vec![route]), builder)
 }
 
 /// No connection is made: who calls here has a key that needs none. (Time is paused, and a database does not pause.)
 fn unreachable_database() -> Database {
     let pool = sqlx::PgPool::connect_lazy("postgres://127.0.0.1:1/none").unwrap();
-    Database::Postgres { records: PostgresStore::new(pool.clone()), pool }
+    Database::Postgres { records: PostgresStore::new(pool.clone()), pool, worker: WorkerHandle::default() }
 }
 
 struct Answer {
@@ -292,5 +304,22 @@ impl http_body::Body for StallingBody {
         _: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
         std::task::Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn every_api_opens_and_is_built_on_either_database() {
+    for url in ["sqlite::memory:".to_owned(), private_postgres::shared_database()] {
+        let config = load("").unwrap();
+        let database = Database::open(&url).await.unwrap();
+        let sealer = Arc::new(Sealer::new(None, None).unwrap());
+        let platform = Platform::new(database, Storage::Memory, sealer, 1, true);
+        let mut builder = ApiBuilder::new(config.idempotency, &config.limits, &platform);
+        for open in config.apis {
+            let api = open(&platform).unwrap();
+            api.check_secrets().await.unwrap();
+            let _ = api.build(&mut builder);
+        }
+        builder.shutdown().await;
     }
 }

@@ -1,6 +1,6 @@
 //! Accounts and the hashes of their keys.
 
-use super::{Connection, on};
+use super::{Connection, dispatch};
 
 /// A key to be made, and the account it is for.
 #[derive(Debug)]
@@ -30,10 +30,10 @@ pub struct KeyRow {
 
 /// Makes the account, if it is new, and one more key of it. An account that is there keeps its plan.
 pub async fn create_key(mut connection: Connection<'_>, key: &NewKey<'_>) -> sqlx::Result<()> {
-    on!(connection.again(), c => sqlx::query(
+    dispatch!(connection.reborrow(), c => sqlx::query(
         "INSERT INTO accounts (id, plan, created_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING",
     ).bind(key.account).bind(key.plan).bind(key.now).execute(c).await.map(drop))?;
-    on!(connection, c => sqlx::query(
+    dispatch!(connection, c => sqlx::query(
         "INSERT INTO api_keys (hash, api, account, permissions, created_at, id, environment)
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
@@ -43,7 +43,7 @@ pub async fn create_key(mut connection: Connection<'_>, key: &NewKey<'_>) -> sql
 
 /// Returns the owner of the active key of an API with this hash.
 pub async fn owner_of(connection: Connection<'_>, api: &str, hash: &str) -> sqlx::Result<Option<KeyRow>> {
-    on!(connection, c => sqlx::query_as(
+    dispatch!(connection, c => sqlx::query_as(
         "SELECT accounts.id AS account, accounts.plan, api_keys.permissions, accounts.created_at
          FROM api_keys JOIN accounts ON accounts.id = api_keys.account
          WHERE api_keys.hash = $1 AND api_keys.api = $2 AND api_keys.revoked_at IS NULL",
@@ -52,12 +52,12 @@ pub async fn owner_of(connection: Connection<'_>, api: &str, hash: &str) -> sqlx
 
 /// Returns whether there is an active key.
 pub async fn any(connection: Connection<'_>) -> sqlx::Result<bool> {
-    on!(connection, c => sqlx::query_scalar(
+    dispatch!(connection, c => sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM api_keys WHERE revoked_at IS NULL)",
     ).fetch_one(c).await)
 }
 
 /// The plan an account is on.
 pub async fn plan_of(connection: Connection<'_>, account: &str) -> sqlx::Result<Option<String>> {
-    on!(connection, c => sqlx::query_scalar("SELECT plan FROM accounts WHERE id = $1").bind(account).fetch_optional(c).await)
+    dispatch!(connection, c => sqlx::query_scalar("SELECT plan FROM accounts WHERE id = $1").bind(account).fetch_optional(c).await)
 }

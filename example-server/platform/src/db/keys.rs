@@ -1,6 +1,6 @@
 //! API keys, as operators see them.
 
-use super::{Connection, on};
+use super::{Connection, dispatch};
 
 /// A key, as `keys list` shows it.
 #[derive(Debug, sqlx::FromRow)]
@@ -25,7 +25,7 @@ pub struct RevokedKey {
 
 /// Returns every key, the oldest first.
 pub async fn list(connection: Connection<'_>) -> sqlx::Result<Vec<ListedKey>> {
-    on!(connection, c => sqlx::query_as(
+    dispatch!(connection, c => sqlx::query_as(
         "SELECT api_keys.id, api_keys.api, accounts.id AS account, accounts.plan, api_keys.created_at, api_keys.revoked_at
          FROM api_keys JOIN accounts ON accounts.id = api_keys.account
          ORDER BY api_keys.created_at, api_keys.id",
@@ -34,7 +34,7 @@ pub async fn list(connection: Connection<'_>) -> sqlx::Result<Vec<ListedKey>> {
 
 /// Revokes an active key and returns it; `None` if there is no active key with this id.
 pub async fn revoke(connection: Connection<'_>, id: &str, now: i64) -> sqlx::Result<Option<RevokedKey>> {
-    on!(connection, c => sqlx::query_as(
+    dispatch!(connection, c => sqlx::query_as(
         "UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL
          RETURNING api, account, permissions, environment",
     ).bind(id).bind(now).fetch_optional(c).await)
@@ -42,5 +42,5 @@ pub async fn revoke(connection: Connection<'_>, id: &str, now: i64) -> sqlx::Res
 
 /// Returns the API of a key, active or revoked.
 pub async fn api_of(connection: Connection<'_>, id: &str) -> sqlx::Result<Option<String>> {
-    on!(connection, c => sqlx::query_scalar("SELECT api FROM api_keys WHERE id = $1").bind(id).fetch_optional(c).await)
+    dispatch!(connection, c => sqlx::query_scalar("SELECT api FROM api_keys WHERE id = $1").bind(id).fetch_optional(c).await)
 }

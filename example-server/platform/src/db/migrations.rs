@@ -34,7 +34,8 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("mintfax secrets", include_str!("../../migrations/0011_mintfax_secrets.sql")),
     ("signing secrets", include_str!("../../migrations/0012_signing_secrets.sql")),
     ("no overdue", include_str!("../../migrations/0013_no_overdue.sql")),
-    ("keys", include_str!("../../migrations/0014_keys.sql")),
+    ("readiness", include_str!("../../migrations/0014_readiness.sql")),
+    ("keys", include_str!("../../migrations/0015_keys.sql")),
 ];
 
 #[cfg(test)]
@@ -46,7 +47,7 @@ mod tests {
 
     type Row = (String, Option<String>, Option<i64>);
 
-    /// Keys of before `0014_keys.sql`, and what is known of them after it.
+    /// Keys of before `0015_keys.sql`, and what is known of them after it.
     #[tokio::test]
     async fn keys_that_were_there_get_ids_and_stay_active() {
         let before: Vec<_> = MIGRATIONS.iter().copied().take_while(|(name, _)| *name != "keys").collect();

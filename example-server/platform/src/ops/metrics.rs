@@ -5,6 +5,7 @@ use std::time::Duration;
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+use super::log_writer::DROPPED_LINES;
 use super::observe::{DURATION, REPLAYS, REQUESTS};
 use crate::worker::WITHOUT_OUTCOME;
 
@@ -34,6 +35,7 @@ fn describe() {
         "idempotency_rejections_total",
         "Requests the idempotency layer turned away, by reason."
     );
+    describe_counter!(DROPPED_LINES, "Lines of the log that could not be written.");
     describe_counter!("veriko_retry_policies_saved_total", "Retry policies saved; a replay saves none.");
     describe_counter!(
         "cep_queries_total",

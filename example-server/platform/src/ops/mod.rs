@@ -1,55 +1,37 @@
 //! What operators ask of the server: is it alive, is it ready, what did it do.
 
+mod database_file;
 mod log;
+mod log_writer;
 mod metrics;
 mod observe;
-
-use std::time::Duration;
+mod output;
+mod readiness;
+mod signals;
 
 use axum::Router;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{StatusCode, header};
 use metrics_exporter_prometheus::PrometheusHandle;
-use retry_scheduler::{WorkerHandle, WorkerPhase};
 
-use crate::db::Database;
-
-pub use log::{LogFormat, install as install_log};
+pub use database_file::{keep_database, refuse_if_moved};
+pub use log::{Log, LogFormat, install as install_log};
 pub use metrics::{install as install_metrics, keep_up};
 pub use observe::observe;
-
-/// What the server cannot do without.
-#[derive(Debug, Clone)]
-pub struct Health {
-    pub database: Database,
-    pub worker: WorkerHandle,
-}
-
-impl Health {
-    /// What is not there; `None`: it is ready.
-    async fn lacks(&self) -> Option<&'static str> {
-        let database = tokio::time::timeout(PATIENCE, self.database.ping()).await;
-        if !matches!(database, Ok(Ok(()))) {
-            return Some("the database does not answer\n");
-        }
-        let worker = self.worker.snapshot();
-        let working = worker.phase == WorkerPhase::Working && worker.reachable;
-        if working { None } else { Some("the worker does not work\n") }
-    }
-}
-
-/// How long the database may take to say that it is there.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub use output::{report_error, write_line};
+pub use readiness::Readiness;
+pub use signals::survive_file_size_limit;
 
 /// `/healthz`, `/readyz` and `/metrics`, for whoever can reach the port.
-pub fn routes(metrics: PrometheusHandle, health: Health) -> Router {
+pub fn routes(metrics: PrometheusHandle, readiness: Readiness) -> Router {
     Router::new()
         .route("/healthz", get(async || "alive\n"))
         .route(
             "/readyz",
-            get(async move || match health.lacks().await {
-                None => (StatusCode::OK, "ready\n"),
-                Some(lack) => (StatusCode::SERVICE_UNAVAILABLE, lack),
+            get(async move || match readiness.lack().await {
+                None => "ready\n".into_response(),
+                Some(reason) => not_ready(reason),
             }),
         )
         .route(
@@ -58,4 +40,10 @@ pub fn routes(metrics: PrometheusHandle, health: Health) -> Router {
                 ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
             }),
         )
+}
+
+/// JSON, which no envelope is put around.
+fn not_ready(reason: &'static str) -> Response {
+    let body = serde_json::json!({"ready": false, "reason": reason}).to_string();
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

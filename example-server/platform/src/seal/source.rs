@@ -1,7 +1,8 @@
 //! Where sealing keys come from.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{Keys, MasterKey, SealError, random};
@@ -22,20 +23,27 @@ impl Source {
             Self::File(path) => path,
         };
         let failed = |fault| SealError::File { path: path.clone(), fault };
-        match fs::read_to_string(path) {
-            Ok(text) => read(&text, path).map(Some),
+        match File::open(path) {
+            Ok(file) => read(file, path).map(Some),
             Err(fault) if fault.kind() != ErrorKind::NotFound => Err(failed(fault)),
             Err(_) if !make => Ok(None),
             Err(_) => {
                 create(path).map_err(failed)?;
                 // Ours, or that of another process that came first.
-                read(&fs::read_to_string(path).map_err(failed)?, path).map(Some)
+                read(File::open(path).map_err(failed)?, path).map(Some)
             }
         }
     }
 }
 
-fn read(text: &str, path: &Path) -> Result<Keys, SealError> {
+fn read(mut file: File, path: &Path) -> Result<Keys, SealError> {
+    let failed = |fault| SealError::File { path: path.to_owned(), fault };
+    let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(SealError::Exposed { path: path.to_owned(), mode });
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(failed)?;
     let key = MasterKey::parse(text.trim()).ok_or_else(|| SealError::NoKey(path.to_owned()))?;
     Ok(Keys(vec![key]))
 }
@@ -68,6 +76,8 @@ fn write_private(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+
     use super::super::Sealer;
     use super::*;
 
@@ -98,10 +108,31 @@ mod tests {
     }
 
     #[test]
+    fn a_key_file_that_others_can_open_is_refused_whatever_is_in_it() {
+        let folder = folder();
+        let path = folder.join("data.db.key");
+        for text in ["1".repeat(64), "hunter2".to_owned()] {
+            fs::write(&path, text).unwrap();
+            for mode in [0o640, 0o604, 0o602, 0o644] {
+                fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+                let fault = Sealer::new(None, Some(path.clone())).unwrap_err().to_string();
+                assert!(fault.contains("data.db.key") && fault.contains(&format!("{mode:o}")), "{fault}");
+            }
+        }
+        fs::write(&path, "1".repeat(64)).unwrap();
+        for mode in [0o600, 0o400] {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            assert!(Sealer::new(None, Some(path.clone())).is_ok());
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
     fn a_file_without_a_key_is_an_error_that_names_it() {
         let folder = folder();
         let path = folder.join("data.db.key");
         fs::write(&path, "hunter2").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         let fault = Sealer::new(None, Some(path.clone())).unwrap_err().to_string();
         assert!(fault.contains("data.db.key") && !fault.contains("hunter2"), "{fault}");
         let missing = Sealer::new(None, Some(folder.join("no/such/folder.key"))).unwrap();

@@ -2,9 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::response::Response;
-use retry_scheduler::WorkerHandle;
-
 use super::carrier::{Carrier, HttpCarrier, Sandbox};
 use super::config::Config;
 use super::events;
@@ -28,8 +25,6 @@ pub struct Api {
     sandbox: Sandbox,
     /// For live faxes.
     carrier: Option<HttpCarrier>,
-    /// Who makes the attempts, to be woken when there is something to do.
-    pub(super) worker: WorkerHandle,
 }
 
 impl Api {
@@ -49,7 +44,6 @@ impl Api {
             uploads,
             sandbox: Sandbox,
             carrier,
-            worker: platform.worker.clone(),
         })
     }
 
@@ -60,11 +54,4 @@ impl Api {
             Environment::Live => self.carrier.as_ref().map(|carrier| carrier as &dyn Carrier),
         }
     }
-}
-
-/// The answer to what has left something due: once it is committed, and the answer on its way out, the
-/// [stack](crate::app::app) wakes the worker.
-pub(super) fn waking(api: &Api, mut response: Response) -> Response {
-    response.extensions_mut().insert(api.worker.clone());
-    response
 }

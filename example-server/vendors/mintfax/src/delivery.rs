@@ -99,13 +99,13 @@ impl Recording for Delivering {
         reason: EndReason,
     ) -> Result<(), BoxError> {
         let Some(id) = FaxId::parse(&cycle.key.subject) else { return Ok(()) };
-        let fax = faxes::lock(connection.again(), &id).await?;
+        let fax = faxes::lock(connection.reborrow(), &id).await?;
         let Some(mut fax) = fax.filter(|fax| !fax.status.is_final()) else { return Ok(()) };
         tracing::error!(fax = id.as_str(), %reason, "the delivery of a fax ended without an outcome");
         let fault = if reason == EndReason::Cancelled { CANCELLED } else { NO_CARRIER };
         fax.fail(&fault, clock::timestamp());
-        faxes::update(connection.again(), &fax).await?;
-        events::announce(&self.0.letters, connection.again(), &fax, Event::Failed, None).await?;
+        faxes::update(connection.reborrow(), &fax).await?;
+        events::announce(&self.0.letters, connection.reborrow(), &fax, Event::Failed, None).await?;
         balances::settle(connection, &fax.owner, fax.held_cents, fax.charged_cents).await?;
         Ok(())
     }
@@ -124,7 +124,7 @@ impl Delivering {
                 events::announce(&self.0.letters, transaction.connection(), &fax, Event::Sending, None)
                     .await?;
             }
-            self.commit(transaction, &fax).await?;
+            transaction.commit().await?;
         }
         Ok(Some(fax))
     }
@@ -138,16 +138,7 @@ impl Delivering {
                 events::announce(&self.0.letters, transaction.connection(), fax, Event::Sending, None)
                     .await?;
             }
-            self.commit(transaction, fax).await?;
-        }
-        Ok(())
-    }
-
-    /// Commits, and has told what there is to be told.
-    async fn commit(&self, transaction: Transaction, fax: &Fax) -> sqlx::Result<()> {
-        transaction.commit().await?;
-        if fax.webhook_url.is_some() {
-            self.0.worker.wake();
+            transaction.commit().await?;
         }
         Ok(())
     }
@@ -170,7 +161,7 @@ impl Delivering {
         let (event, next) = event(&fax, &cycle);
         events::announce(&api.letters, transaction.connection(), &fax, event, next).await?;
         settle(&mut transaction, &fax).await?;
-        self.commit(transaction, &fax).await?;
+        transaction.commit().await?;
         if fax.status.is_final() {
             api.uploads.delete(id).await;
         }

@@ -9,7 +9,7 @@ use idempotency_layer::Idempotency;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::api::{Api, waking};
+use super::api::Api;
 use super::carrier::{Refusal, Sandbox};
 use super::delivery;
 use super::errors::{Failure, FieldFaults};
@@ -20,7 +20,7 @@ use super::store::{balances, faxes, settings};
 use super::submission::Submission;
 use super::user::User;
 use platform::api_key::Environment;
-use platform::db::Work;
+use platform::db::RequestTransaction;
 use platform::owner::Owner;
 use platform::{clock, fault};
 
@@ -43,11 +43,11 @@ pub(super) async fn send(
     State(api): State<Arc<Api>>,
     Extension(user): Extension<User>,
     Extension(context): Extension<Context>,
-    work: Work,
+    transaction: RequestTransaction,
     request: Request,
 ) -> Response {
-    match accept(&api, user.owner(), &work, request).await {
-        Ok(fax) => waking(&api, context.created(&fax.submitted())),
+    match accept(&api, user.owner(), &transaction, request).await {
+        Ok(fax) => context.created(&fax.submitted()),
         // What is not a success is not stored, and what is not stored is not committed.
         Err(failure) => context.fail(&failure),
     }
@@ -107,7 +107,12 @@ pub(super) async fn list(
     context.answer(listed.await)
 }
 
-async fn accept(api: &Api, owner: &Owner, work: &Work, request: Request) -> Result<Fax, Failure> {
+async fn accept(
+    api: &Api,
+    owner: &Owner,
+    transaction: &RequestTransaction,
+    request: Request,
+) -> Result<Fax, Failure> {
     let idempotency_key = request
         .extensions()
         .get::<Idempotency>()
@@ -115,7 +120,7 @@ async fn accept(api: &Api, owner: &Owner, work: &Work, request: Request) -> Resu
     let submission = Submission::read(request, &api.uploads, &api.letters.outbound).await?;
     if owner.environment == Environment::Test {
         tokio::time::sleep(submission.sandbox_delay()?).await;
-        refuse(&submission.to)?;
+        check_sandbox_refusal(&submission.to)?;
     }
     let carrier = api.carrier(owner.environment).ok_or_else(Failure::carrier_unavailable)?;
     let retries = match submission.retries {
@@ -149,22 +154,27 @@ async fn accept(api: &Api, owner: &Owner, work: &Work, request: Request) -> Resu
         completed_at: None,
     };
     fault::point("after-claim").await;
-    let mut transaction = work.begin().await?;
-    faxes::insert(transaction.connection(), &fax).await?;
-    delivery::schedule(api, transaction.connection(), &fax).await?;
-    events::announce(&api.letters, transaction.connection(), &fax, Event::Queued, None).await?;
-    // Last, because everybody else of this account waits for it from here to the commit.
-    let opening = api.config.opening_balance_cents.into();
-    if !balances::hold(transaction.connection(), owner, held_cents, opening).await? {
-        return Err(Failure::insufficient_balance());
-    }
+    transaction
+        .run(async |tx| {
+            faxes::insert(tx.connection(), &fax).await?;
+            delivery::schedule(api, tx.connection(), &fax).await?;
+            events::announce(&api.letters, tx.connection(), &fax, Event::Queued, None).await?;
+            // Last, because everybody else of this account waits for it from here to the commit.
+            let opening = api.config.opening_balance_cents.into();
+            if balances::hold(tx.connection(), owner, held_cents, opening).await? {
+                Ok(())
+            } else {
+                Err(Failure::insufficient_balance())
+            }
+        })
+        .await?;
     fault::point("before-commit").await;
     kept.leave();
     Ok(fax)
 }
 
 /// Numbers that are refused in the sandbox, for clients to see what that is like.
-fn refuse(to: &str) -> Result<(), Failure> {
+fn check_sandbox_refusal(to: &str) -> Result<(), Failure> {
     match Sandbox::refusal(to) {
         None => Ok(()),
         Some(Refusal::InsufficientBalance) => Err(Failure::insufficient_balance()),

@@ -96,9 +96,11 @@ impl Uploads {
 
     /// Begins one.
     pub(super) async fn begin(&self) -> io::Result<Upload> {
-        tokio::fs::create_dir_all(&self.folder).await?;
+        // Documents are for nobody else on this machine.
+        tokio::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).await?;
         let name = Deleted::later(self.folder.join(format!("{}{INCOMING}", uuid::Uuid::new_v4())));
-        let file = BufWriter::with_capacity(BUFFER, File::create_new(name.path()).await?);
+        let file = File::options().write(true).create_new(true).mode(0o600).open(name.path()).await?;
+        let file = BufWriter::with_capacity(BUFFER, file);
         Ok(Upload { file, name, bytes: 0, sha256: Sha256::new(), sniffer: Sniffer::default() })
     }
 

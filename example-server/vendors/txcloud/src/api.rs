@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::response::Response;
 use http::StatusCode;
-use retry_scheduler::WorkerHandle;
 use serde::Serialize;
 
 use super::config::Config;
@@ -15,7 +14,7 @@ use super::errors::Failure;
 use super::events;
 use platform::Platform;
 use platform::cycles::Cycles;
-use platform::db::{Database, Work};
+use platform::db::Database;
 use platform::webhooks::Letters;
 use platform::{clock, fault};
 
@@ -29,8 +28,6 @@ pub struct Api {
     pub(super) letters: Arc<Letters>,
     /// Who judges.
     pub(super) engines: Engines,
-    /// Who works in the background, to be woken when there is work.
-    pub(super) worker: WorkerHandle,
     /// How long a session is open.
     pub(super) session_life: Duration,
 }
@@ -44,7 +41,6 @@ impl Api {
             cycles: platform.cycles.clone(),
             letters: Arc::new(Letters::new(platform, events::manner(config))?),
             engines,
-            worker: platform.worker.clone(),
             session_life: config.session_life(),
         })
     }
@@ -68,14 +64,5 @@ pub(super) fn respond<T: Serialize>(context: &Context, done: Result<(StatusCode,
     match done {
         Ok((status, body)) => context.answer(status, &body),
         Err(failure) => context.fail(&failure),
-    }
-}
-
-/// Answers that nothing was done, and sees to it that this is so: a refusal below 500 is stored, and what is stored is
-/// committed with all that was written before it.
-pub(super) async fn refuse(context: &Context, work: &Work, failure: &Failure) -> Response {
-    match work.roll_back().await {
-        Ok(()) => context.fail(failure),
-        Err(fault) => context.fail(&fault.into()),
     }
 }

@@ -18,7 +18,7 @@ use super::identity::judgement::{judge, seen_before};
 use super::store::{documents, verifications};
 use super::verification::{Outcome, Verification};
 use platform::BoxError;
-use platform::db::Work;
+use platform::db::RequestTransaction;
 use platform::worker::{Handlers, Recording};
 use platform::{clock, fault};
 
@@ -34,16 +34,19 @@ const DELAYS: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(10), 
 /// Takes a verification in.
 pub(super) async fn accept(
     api: &Api,
-    work: &Work,
+    transaction: &RequestTransaction,
     verification: &Verification,
     tell: Option<String>,
 ) -> Result<(), Failure> {
-    let mut transaction = work.begin().await?;
-    // Here, and not when it is judged: what is accepted first came first.
-    documents::claim(transaction.connection(), verification).await?;
-    verifications::insert(transaction.connection(), verification).await?;
-    api.cycles.schedule_in(transaction.connection(), cycle(verification, tell)).await?;
-    Ok(())
+    transaction
+        .run(async |tx| {
+            // Here, and not when it is judged: what is accepted first came first.
+            documents::claim(tx.connection(), verification).await?;
+            verifications::insert(tx.connection(), verification).await?;
+            api.cycles.schedule_in(tx.connection(), cycle(verification, tell)).await?;
+            Ok(())
+        })
+        .await
 }
 
 /// Adds what judges them.
@@ -115,7 +118,6 @@ impl Judging {
         }
         if decided && matches!(finished, Finished::Recorded(_)) {
             transaction.commit().await?;
-            self.0.worker.wake();
         }
         Ok(())
     }

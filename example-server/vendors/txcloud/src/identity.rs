@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use self::judgement::{judge, seen_before};
 use self::request::{Mode, Request, VerificationRequest};
-use super::api::{Api, refuse, respond};
+use super::api::{Api, respond};
 use super::background;
 use super::engines::EngineFault;
 use super::envelope::Context;
@@ -27,7 +27,7 @@ use super::store::verifications::{self, Owner};
 use super::user::User;
 use super::verification::{Outcome, Verification, VerificationBody};
 use platform::bodies::Place;
-use platform::db::Work;
+use platform::db::RequestTransaction;
 use platform::{clock, fault};
 
 /// Verifies an identity by a document.
@@ -47,7 +47,7 @@ pub(super) async fn verify(
     State(api): State<Arc<Api>>,
     Extension(user): Extension<User>,
     Extension(context): Extension<Context>,
-    work: Work,
+    transaction: RequestTransaction,
     _place: Place,
     Raw(body): Raw,
 ) -> Response {
@@ -57,8 +57,8 @@ pub(super) async fn verify(
         // Nothing is held meanwhile: no connection, no lock.
         let mut verification = receive(&api, &user, request).await?;
         match mode {
-            Mode::Sync => judge_and_keep(&api, &work, &mut verification, tell.as_deref()).await?,
-            Mode::Async => background::accept(&api, &work, &verification, tell).await?,
+            Mode::Sync => judge_and_keep(&api, &transaction, &mut verification, tell.as_deref()).await?,
+            Mode::Async => background::accept(&api, &transaction, &verification, tell).await?,
         }
         fault::point("before-commit").await;
         Ok((mode, verification))
@@ -66,12 +66,9 @@ pub(super) async fn verify(
     match verification.await {
         Ok((mode, verification)) => {
             let status = if mode == Mode::Async { StatusCode::ACCEPTED } else { StatusCode::OK };
-            let mut response = context.answer(status, &verification.shown());
-            // Once it is committed, and the answer on its way out, the stack wakes the worker.
-            response.extensions_mut().insert(api.worker.clone());
-            response
+            context.answer(status, &verification.shown())
         }
-        Err(failure) => refuse(&context, &work, &failure).await,
+        Err(failure) => context.fail(&failure),
     }
 }
 
@@ -98,7 +95,7 @@ async fn receive(api: &Api, user: &User, request: Request) -> Result<Verificatio
 /// the engine must be asked before that. So of two at the same time, the one that comes second is judged once more.
 async fn judge_and_keep(
     api: &Api,
-    work: &Work,
+    transaction: &RequestTransaction,
     verification: &mut Verification,
     tell: Option<&str>,
 ) -> Result<(), Failure> {
@@ -106,19 +103,36 @@ async fn judge_and_keep(
     loop {
         let findings = judge(api, verification, seen_before).await?;
         verification.outcome = Outcome::Judged(Box::new(findings));
-        let mut transaction = work.begin().await?;
-        let is_first = documents::claim(transaction.connection(), verification).await?;
-        if is_first || seen_before || !verification.asks_for_duplicates() {
-            verifications::insert(transaction.connection(), verification).await?;
-            if let Some(url) = tell {
-                events::announce(&api.letters, transaction.connection(), verification, url).await?;
+        let kept = transaction.run(async |tx| {
+            let is_first = documents::claim(tx.connection(), verification).await?;
+            if !is_first && !seen_before && verification.asks_for_duplicates() {
+                // No transaction stays open while the engine thinks.
+                return Err(NotKept::SeenBefore);
             }
-            return Ok(());
+            verifications::insert(tx.connection(), verification).await?;
+            if let Some(url) = tell {
+                events::announce(&api.letters, tx.connection(), verification, url).await?;
+            }
+            Ok(())
+        });
+        match kept.await {
+            Ok(()) => return Ok(()),
+            Err(NotKept::SeenBefore) => seen_before = true,
+            Err(NotKept::Failed(failure)) => return Err(failure),
         }
-        // No transaction stays open while the engine thinks.
-        drop(transaction);
-        work.roll_back().await?;
-        seen_before = true;
+    }
+}
+
+/// Why a judgement is not kept.
+enum NotKept {
+    /// The document came before, which the engine did not know.
+    SeenBefore,
+    Failed(Failure),
+}
+
+impl<F: Into<Failure>> From<F> for NotKept {
+    fn from(fault: F) -> Self {
+        Self::Failed(fault.into())
     }
 }
 

@@ -61,6 +61,7 @@ pub fn routes() -> Vec<Route<Arc<Api>>> {
         reads(routes!(identity::one), IDENTITY_READ),
         reads(routes!(identity::list), IDENTITY_READ),
         reads(routes!(identity::one_listed), IDENTITY_READ),
+        // Not in the claim's transaction: with a test key it may wait, and SQLite has one writer.
         checks(routes!(sessions::create), IDENTITY_WRITE),
         reads(routes!(sessions::one), IDENTITY_READ),
         checks(routes!(transactions::score), TRANSACTIONS_WRITE),

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::api::{Api, refuse, respond};
+use super::api::{Api, respond};
 use super::country::Country;
 use super::engines::identity::{DocumentType, IdentityCheck};
 use super::envelope::Context;
@@ -25,7 +25,7 @@ use super::session::Session;
 use super::store::sessions;
 use super::store::verifications::Owner;
 use super::user::User;
-use platform::db::Work;
+use platform::db::RequestTransaction;
 use platform::text::text_enum;
 use platform::utc::Utc;
 use platform::{clock, fault};
@@ -79,20 +79,21 @@ pub(super) async fn create(
     State(api): State<Arc<Api>>,
     Extension(user): Extension<User>,
     Extension(context): Extension<Context>,
-    work: Work,
+    transaction: RequestTransaction,
     Raw(body): Raw,
 ) -> Response {
     let session = async {
         let now = clock::timestamp();
         let session = read(&body, &api, &user, now)?;
-        let mut transaction = work.begin().await?;
-        sessions::insert(transaction.connection(), &session).await?;
+        transaction
+            .run(async |tx| Ok::<_, Failure>(sessions::insert(tx.connection(), &session).await?))
+            .await?;
         fault::point("before-commit").await;
         Ok(session.into_body(now))
     };
     match session.await {
         Ok(session) => context.answer(StatusCode::CREATED, &session),
-        Err(failure) => refuse(&context, &work, &failure).await,
+        Err(failure) => context.fail(&failure),
     }
 }
 

@@ -3,19 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::response::Response;
-use retry_scheduler::WorkerHandle;
 use tokio::time::timeout;
 
-use super::envelope::Context;
-use super::errors::Failure;
 use crate::cep::{Answer, Cep, Payment, Provider, Recent, Verdict};
 use crate::config::Veriko;
 use crate::ocr::{Recogniser, Tesseract};
 use platform::Platform;
 use platform::clock;
 use platform::cycles::Cycles;
-use platform::db::{Database, Work};
+use platform::db::Database;
 use platform::outbound::{Outbound, Rules};
 use platform::seal::Sealer;
 use platform::webhooks::Webhooks;
@@ -38,8 +34,6 @@ pub struct Api {
     pub(crate) recogniser: Arc<dyn Recogniser>,
     /// Fetches those that are elsewhere.
     pub(crate) pictures: Outbound,
-    /// Who makes the retries, to be woken when there is one more.
-    pub(crate) worker: WorkerHandle,
     /// Who is told of what.
     pub(crate) webhooks: Arc<Webhooks>,
     /// Seals pictures.
@@ -74,7 +68,6 @@ impl Api {
             recent: Recent::default(),
             recogniser: Arc::new(Tesseract::new(&terms.ocr)),
             pictures: Outbound::new(Rules { allow_http: false, allow_private: false })?,
-            worker: platform.worker.clone(),
             webhooks,
             sealer: Arc::clone(&platform.sealer),
             images_kept: terms.ocr.keep(),
@@ -92,21 +85,5 @@ impl Api {
         let took = began.elapsed();
         self.recent.record(verdict, took);
         Asked { verdict, cep, took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX) }
-    }
-}
-
-/// The answer to what may have left a retry due: once it is committed, and the answer on its way out, the
-/// [stack](crate::app::app) wakes the worker.
-pub(super) fn waking(api: &Api, mut response: Response) -> Response {
-    response.extensions_mut().insert(api.worker.clone());
-    response
-}
-
-/// Answers that nothing was done, and sees to it that this is so: a refusal below 500 is stored, and what is stored is
-/// committed with all that was written before it.
-pub(super) async fn refuse(context: &Context, work: &Work, failure: &Failure) -> Response {
-    match work.roll_back().await {
-        Ok(()) => context.fail(failure),
-        Err(fault) => context.fail(&fault.into()),
     }
 }

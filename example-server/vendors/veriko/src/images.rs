@@ -168,7 +168,7 @@ mod tests {
         /// Makes the picture old.
         async fn age(&self, id: Uuid) {
             let mut transaction = self.api.database.begin().await.unwrap();
-            platform::db::on!(transaction.connection(), c => sqlx::query("UPDATE images SET created_at = 0 WHERE validation = $1")
+            platform::db::dispatch!(transaction.connection(), c => sqlx::query("UPDATE images SET created_at = 0 WHERE validation = $1")
                 .bind(id.to_string()).execute(c).await.map(drop))
             .unwrap();
             transaction.commit().await.unwrap();

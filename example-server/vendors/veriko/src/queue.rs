@@ -25,7 +25,7 @@ use super::verdict;
 use super::webhooks::tell_verdict;
 use crate::cep;
 use platform::BoxError;
-use platform::db::Work;
+use platform::db::RequestTransaction;
 use platform::worker::{Handlers, Recording};
 use platform::{clock, fault};
 
@@ -45,22 +45,25 @@ const PAUSE: (SignedDuration, SignedDuration) = (SignedDuration::from_secs(5), S
 pub(super) async fn enqueue(
     api: &Api,
     user: &User,
-    work: &Work,
+    transaction: &RequestTransaction,
     validation: &mut Validation,
     policy: RetryPolicy,
 ) -> Result<(), Failure> {
     let expires_at = validation.created_at + api.queue_expiry;
     validation.queue = Some(validation::Queue { expires_at, processing_started_at: None });
-    let mut transaction = work.begin().await?;
-    charge(transaction.connection(), user).await?;
-    if policy.is_enabled() {
-        ensure_retry_capacity(transaction.connection(), validation, user.caps()).await?;
-        validation.retry_state = RetryState::Intended { policy };
-    }
-    validations::insert(transaction.connection(), validation).await?;
-    let new = cycle(validation, Terms::of(user.caps()));
-    api.cycles.schedule_in(transaction.connection(), new).await?;
-    Ok(())
+    transaction
+        .run(async |tx| {
+            charge(tx.connection(), user).await?;
+            if policy.is_enabled() {
+                ensure_retry_capacity(tx.connection(), validation, user.caps()).await?;
+                validation.retry_state = RetryState::Intended { policy };
+            }
+            validations::insert(tx.connection(), validation).await?;
+            let new = cycle(validation, Terms::of(user.caps()));
+            api.cycles.schedule_in(tx.connection(), new).await?;
+            Ok(())
+        })
+        .await
 }
 
 /// Adds what asks about the validations in the queue.
@@ -158,7 +161,6 @@ impl Asking {
         validations::update(transaction.connection(), &mut validation).await?;
         tell_verdict(&self.0, transaction.connection(), &validation).await?;
         transaction.commit().await?;
-        self.0.worker.wake();
         Ok(())
     }
 }

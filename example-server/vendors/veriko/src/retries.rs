@@ -9,7 +9,7 @@ use axum::response::Response;
 use retry_scheduler::{Cancelled, Rescheduled, SchedulerError};
 use uuid::Uuid;
 
-use super::api::{Api, refuse, waking};
+use super::api::Api;
 use super::body::Json;
 use super::cycles::{self, Terms};
 use super::envelope::{Context, Document};
@@ -23,7 +23,7 @@ use super::user::User;
 use super::validation::{Ending, Entity, RetryState, RetryStateAttributes, Validation};
 use super::webhooks::tell_retry;
 use super::{described, verdict};
-use platform::db::{Connection, Work};
+use platform::db::{Connection, RequestTransaction};
 use platform::{clock, fault};
 
 /// Begins the retries of one validation, changes them, ends them, or begins them anew.
@@ -41,23 +41,26 @@ pub(super) async fn change(
     Path(id): Path<String>,
     Extension(user): Extension<User>,
     Extension(context): Extension<Context>,
-    work: Work,
+    transaction: RequestTransaction,
     Json(body): Json,
 ) -> Response {
     let changed = async {
         let id = Validation::parse_id(&id)?;
         let policy: RetryPolicyInput = input(&body);
         let policy = policy.parse(user.caps()).map_err(refusal)?;
-        let mut transaction = work.begin().await?;
-        let mut validation = locked(transaction.connection(), &user, id).await?;
-        if policy.is_enabled() {
-            enable(&api, transaction.connection(), &mut validation, &policy, user.caps()).await?;
-        } else {
-            disable(&api, transaction.connection(), &mut validation).await?;
-        }
-        Ok(validation)
+        transaction
+            .run(async |tx| {
+                let mut validation = locked(tx.connection(), &user, id).await?;
+                if policy.is_enabled() {
+                    enable(&api, tx.connection(), &mut validation, &policy, user.caps()).await?;
+                } else {
+                    disable(&api, tx.connection(), &mut validation).await?;
+                }
+                Ok(validation)
+            })
+            .await
     };
-    answer(&api, &context, &work, changed.await).await
+    answer(&context, changed.await).await
 }
 
 /// Calls the retries of one validation off.
@@ -75,27 +78,30 @@ pub(super) async fn cancel(
     Path(id): Path<String>,
     Extension(user): Extension<User>,
     Extension(context): Extension<Context>,
-    work: Work,
+    transaction: RequestTransaction,
 ) -> Response {
     let cancelled = async {
         let id = Validation::parse_id(&id)?;
-        let mut transaction = work.begin().await?;
-        let mut validation = locked(transaction.connection(), &user, id).await?;
-        if !call_off(&api, transaction.connection(), &mut validation).await? {
-            return Err(Failure::retry_not_active());
-        }
-        Ok(validation)
+        transaction
+            .run(async |tx| {
+                let mut validation = locked(tx.connection(), &user, id).await?;
+                if !call_off(&api, tx.connection(), &mut validation).await? {
+                    return Err(Failure::retry_not_active());
+                }
+                Ok(validation)
+            })
+            .await
     };
-    answer(&api, &context, &work, cancelled.await).await
+    answer(&context, cancelled.await).await
 }
 
-async fn answer(api: &Api, context: &Context, work: &Work, changed: Result<Validation, Failure>) -> Response {
+async fn answer(context: &Context, changed: Result<Validation, Failure>) -> Response {
     match changed {
         Ok(validation) => {
             fault::point("before-commit").await;
-            waking(api, context.ok(&validation.retry_state_resource()))
+            context.ok(&validation.retry_state_resource())
         }
-        Err(failure) => refuse(context, work, &failure).await,
+        Err(failure) => context.fail(&failure),
     }
 }
 
@@ -124,26 +130,26 @@ pub(super) async fn enable(
     let Some(change) = cycles::change(created_at, policy, caps) else { return Ok(()) };
     let mut begun = true;
     validation.retry_state =
-        match api.cycles.reschedule_in(connection.again(), &cycles::key(id), change).await? {
+        match api.cycles.reschedule_in(connection.reborrow(), &cycles::key(id), change).await? {
             Rescheduled::Changed(cycle) => {
                 begun = false;
-                complete_history::<Failure>(api, connection.again(), validation, cycle.attempts).await?;
+                complete_history::<Failure>(api, connection.reborrow(), validation, cycle.attempts).await?;
                 cycles::state(&cycle, policy, &RetryState::None)
             }
             Rescheduled::Reactivated(cycle) => {
                 if cycle.reactivations > caps.max_reactivations() {
                     return Err(Failure::reactivation_cap_exceeded(caps.max_reactivations()));
                 }
-                ensure_retry_capacity(connection.again(), validation, caps).await?;
+                ensure_retry_capacity(connection.reborrow(), validation, caps).await?;
                 cycles::state(&cycle, policy, &RetryState::None)
             }
             Rescheduled::Ended(_) => return Err(Failure::retry_already_resolved()),
             Rescheduled::Unknown => {
-                ensure_retry_capacity(connection.again(), validation, caps).await?;
-                verdict::begin(api, connection.again(), validation, policy, Terms::of(caps)).await?
+                ensure_retry_capacity(connection.reborrow(), validation, caps).await?;
+                verdict::begin(api, connection.reborrow(), validation, policy, Terms::of(caps)).await?
             }
         };
-    validations::update(connection.again(), validation).await?;
+    validations::update(connection.reborrow(), validation).await?;
     // One that goes on by another policy tells nothing new, unless that left it no attempt.
     if begun || matches!(validation.retry_state, RetryState::Ended { .. }) {
         tell_retry(api, connection, validation).await?;
@@ -158,7 +164,7 @@ async fn disable(
     mut connection: Connection<'_>,
     validation: &mut Validation,
 ) -> Result<(), Failure> {
-    if call_off(api, connection.again(), validation).await? {
+    if call_off(api, connection.reborrow(), validation).await? {
         return Ok(());
     }
     if let RetryState::Intended { .. } = validation.retry_state {
@@ -175,11 +181,11 @@ pub(super) async fn call_off(
     validation: &mut Validation,
 ) -> Result<bool, Failure> {
     let Cancelled::Cancelled(cycle) =
-        api.cycles.cancel_in(connection.again(), &cycles::key(validation.id)).await?
+        api.cycles.cancel_in(connection.reborrow(), &cycles::key(validation.id)).await?
     else {
         return Ok(false);
     };
-    complete_history::<Failure>(api, connection.again(), validation, cycle.attempts).await?;
+    complete_history::<Failure>(api, connection.reborrow(), validation, cycle.attempts).await?;
     let before = &validation.retry_state;
     let policy =
         before.policy().ok_or_else(|| SchedulerError::invalid("a cycle of a validation without a policy"))?;

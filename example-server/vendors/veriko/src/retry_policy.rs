@@ -19,7 +19,7 @@ use super::model::{Caps, RetryPolicy};
 use super::store::policies;
 use super::user::User;
 use platform::clock;
-use platform::db::Work;
+use platform::db::RequestTransaction;
 
 /// Reads the account's retry policy, and what its plan would let it be.
 #[utoipa::path(
@@ -56,14 +56,14 @@ pub(super) async fn read(
 pub(super) async fn replace(
     Extension(user): Extension<User>,
     Extension(context): Extension<Context>,
-    work: Work,
+    transaction: RequestTransaction,
     Json(body): Json,
 ) -> Response {
     let policy = match input(&body).parse(user.caps()) {
         Ok(policy) => policy,
         Err(violations) => return context.fail(&refusal(violations)),
     };
-    match save(&work, user.id(), &policy).await {
+    match save(&transaction, user.id(), &policy).await {
         Ok(()) => {
             metrics::counter!("veriko_retry_policies_saved_total").increment(1);
             context.ok(&resource(policy))
@@ -79,11 +79,9 @@ struct WithCaps<'a> {
     caps: &'a Caps,
 }
 
-async fn save(work: &Work, account: &str, policy: &RetryPolicy) -> Result<(), Failure> {
-    let mut transaction = work.begin().await.map_err(|fault| Failure::unavailable(&fault))?;
-    policies::save(transaction.connection(), account, policy, clock::epoch_millis())
-        .await
-        .map_err(|fault| Failure::unavailable(&fault))
+async fn save(transaction: &RequestTransaction, account: &str, policy: &RetryPolicy) -> Result<(), Failure> {
+    let now = clock::epoch_millis();
+    transaction.run(async |tx| Ok(policies::save(tx.connection(), account, policy, now).await?)).await
 }
 
 fn resource(policy: RetryPolicy) -> Resource<RetryPolicy> {

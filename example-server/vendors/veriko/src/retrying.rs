@@ -75,7 +75,6 @@ impl Recording for Retrying {
         if let Finished::Recorded(cycle) = finished {
             history::follow(&self.0, transaction.connection(), &mut validation, &cycle).await?;
             transaction.commit().await?;
-            self.0.worker.wake();
         }
         Ok(Done::AlreadyRecorded)
     }
@@ -90,14 +89,12 @@ impl Recording for Retrying {
     ) -> Result<(), BoxError> {
         let Ok(id) = Uuid::try_parse(&cycle.key.subject) else { return Ok(()) };
         // This transaction has locked the cycle. One that has locked the validation may be waiting for the cycle: a deadlock.
-        validations::refuse_locked(connection.again(), id).await?;
-        let Some(mut validation) = validations::lock(connection.again(), None, id).await? else {
+        validations::refuse_locked(connection.reborrow(), id).await?;
+        let Some(mut validation) = validations::lock(connection.reborrow(), None, id).await? else {
             return Ok(());
         };
         history::follow(&self.0, connection, &mut validation, cycle).await?;
         tracing::info!(validation = %id, %reason, "retries ended without an attempt");
-        // A moment early, as this commits later: what comes too early for it, the next poll finds.
-        self.0.worker.wake();
         Ok(())
     }
 }
@@ -178,7 +175,6 @@ impl Retrying {
         attempts::append(transaction.connection(), id, &made).await?;
         tell_retry(&self.0, transaction.connection(), &validation).await?;
         transaction.commit().await?;
-        self.0.worker.wake();
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::api::{Api, refuse, waking};
+use super::api::Api;
 use super::body::Raw;
 use super::client_ref::ClientRef;
 use super::cycles::Terms;
@@ -32,7 +32,7 @@ use super::webhooks::tell_verdict;
 use super::{described, verdict};
 use crate::cep::{BanxicoStatus, Payment, Verdict};
 use platform::clock;
-use platform::db::Work;
+use platform::db::RequestTransaction;
 use platform::fault;
 
 /// Validates a payment by its fields.
@@ -63,18 +63,18 @@ pub(super) async fn validate(
     Extension(user): Extension<User>,
     Extension(context): Extension<Context>,
     RawQuery(query): RawQuery,
-    work: Work,
+    transaction: RequestTransaction,
     Raw(body): Raw,
 ) -> Response {
     let validation = async {
         let created_at = clock::timestamp();
         let PaymentRequest { payment, client_ref, retry_policy } = PaymentRequest::parse(&body, user.caps())?;
-        let policy = look_first(&api, &user, retry_policy, created_at).await?;
-        let validation = fresh(&user, Kind::Direct, payment, client_ref, created_at);
+        let policy = check_quota_and_policy(&api, &user, retry_policy, created_at).await?;
+        let validation = new_validation(&user, Kind::Direct, payment, client_ref, created_at);
         let mode = Mode::asked_for(query.as_deref());
-        carry_out(&api, &user, &work, validation, policy, mode).await
+        run_or_enqueue(&api, &user, &transaction, validation, policy, mode).await
     };
-    answer(&api, &context, &work, validation.await).await
+    answer(&context, validation.await)
 }
 
 /// Whether the caller waits for the verdict.
@@ -97,16 +97,16 @@ impl Mode {
 }
 
 /// Asks and keeps what came of it, or leaves it to the queue.
-pub(super) async fn carry_out(
+pub(super) async fn run_or_enqueue(
     api: &Api,
     user: &User,
-    work: &Work,
+    transaction: &RequestTransaction,
     mut validation: Validation,
     policy: RetryPolicy,
     mode: Mode,
 ) -> Result<Validation, Failure> {
     if mode == Mode::Background {
-        queue::enqueue(api, user, work, &mut validation, policy).await?;
+        queue::enqueue(api, user, transaction, &mut validation, policy).await?;
     } else {
         // Nothing is held meanwhile: no connection, no lock.
         let asked = api.ask(&validation.payment, 1).await;
@@ -116,37 +116,32 @@ pub(super) async fn carry_out(
         fault::point("after-claim").await;
         verdict::write(&mut validation, asked);
         validation.etag_version = 1;
-        keep(api, user, work, &mut validation, &policy).await?;
+        keep(api, user, transaction, &mut validation, &policy).await?;
     }
     fault::point("before-commit").await;
     Ok(validation)
 }
 
 /// The answer to a request for a validation: 200 with its verdict, or 202 while it has none.
-pub(super) async fn answer(
-    api: &Api,
-    context: &Context,
-    work: &Work,
-    validation: Result<Validation, Failure>,
-) -> Response {
+pub(super) fn answer(context: &Context, validation: Result<Validation, Failure>) -> Response {
     let validation = match validation {
         Ok(validation) => validation,
-        Err(failure) => return refuse(context, work, &failure).await,
+        Err(failure) => return context.fail(&failure),
     };
     if validation.status.is_final() {
-        return waking(api, context.ok(&validation.resource()));
+        return context.ok(&validation.resource());
     }
     let mut response = context.accepted_with(&validation.receipt(), &Poll::of(&validation));
     let location =
         HeaderValue::try_from(validation.location()).expect("a path with a UUID makes a header value");
     response.headers_mut().insert(header::LOCATION, location);
     response.headers_mut().insert(header::ETAG, HeaderValue::from(validation.etag()));
-    waking(api, response)
+    response
 }
 
 /// Refuses what would be refused afterwards too, before anybody is asked, and finds out which policy there is to be: the
 /// request's, else the account's as far as the plan allows that today.
-pub(super) async fn look_first(
+pub(super) async fn check_quota_and_policy(
     api: &Api,
     user: &User,
     asked: Option<RetryPolicy>,
@@ -171,23 +166,26 @@ pub(super) async fn look_first(
 async fn keep(
     api: &Api,
     user: &User,
-    work: &Work,
+    transaction: &RequestTransaction,
     validation: &mut Validation,
     policy: &RetryPolicy,
 ) -> Result<(), Failure> {
-    let mut transaction = work.begin().await?;
-    charge(transaction.connection(), user).await?;
-    if verdict::is_retried(validation, policy) {
-        ensure_retry_capacity(transaction.connection(), validation, user.caps()).await?;
-    }
-    let terms = Terms::of(user.caps());
-    verdict::begin_retries(api, transaction.connection(), validation, policy, terms).await?;
-    validations::insert(transaction.connection(), validation).await?;
-    Ok(tell_verdict(api, transaction.connection(), validation).await?)
+    transaction
+        .run(async |tx| {
+            charge(tx.connection(), user).await?;
+            if verdict::is_retried(validation, policy) {
+                ensure_retry_capacity(tx.connection(), validation, user.caps()).await?;
+            }
+            let terms = Terms::of(user.caps());
+            verdict::begin_retries(api, tx.connection(), validation, policy, terms).await?;
+            validations::insert(tx.connection(), validation).await?;
+            Ok(tell_verdict(api, tx.connection(), validation).await?)
+        })
+        .await
 }
 
 /// A validation that nobody has begun on.
-pub(super) fn fresh(
+pub(super) fn new_validation(
     user: &User,
     kind: Kind,
     payment: Payment,

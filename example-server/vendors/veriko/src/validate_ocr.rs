@@ -13,7 +13,7 @@ use super::envelope::{Context, Document};
 use super::errors::{Failure, Fault};
 use super::payment::{PictureRequest, Source};
 use super::user::User;
-use super::validate::{Mode, Query, answer, carry_out, fresh, look_first};
+use super::validate::{Mode, Query, answer, check_quota_and_policy, new_validation, run_or_enqueue};
 use super::validation::{
     Entity, KeptImage, Kind, LinkedEntity, Ocr, Receipt, Validation, ValidationAttributes,
 };
@@ -22,7 +22,7 @@ use super::{described, images};
 use crate::ocr::{self, Picture, RecogniseError};
 use platform::bodies::Place;
 use platform::clock;
-use platform::db::Work;
+use platform::db::RequestTransaction;
 use platform::outbound::OutboundFault;
 
 /// How long it may take to fetch a receipt.
@@ -65,14 +65,14 @@ pub(super) async fn validate(
     RawQuery(query): RawQuery,
     // Held for as long as the body is, also when the client has gone.
     _place: Place,
-    work: Work,
+    transaction: RequestTransaction,
     Raw(body): Raw,
 ) -> Response {
     let validation = async {
         let created_at = clock::timestamp();
         let request = PictureRequest::parse(&body, user.caps())?;
         drop(body);
-        let policy = look_first(&api, &user, request.retry_policy.clone(), created_at).await?;
+        let policy = check_quota_and_policy(&api, &user, request.retry_policy.clone(), created_at).await?;
         let (field, picture) = match &request.source {
             Source::Sent(picture) => ("image", picture.clone()),
             Source::Url(url) => ("image_url", fetch(&api, url).await?),
@@ -87,16 +87,16 @@ pub(super) async fn validate(
         let read = ocr::Receipt::find(&reading.rows);
         let payment = request.payment(&read)?;
         let mut validation: Validation =
-            fresh(&user, Kind::Ocr, payment, request.client_ref.clone(), created_at);
+            new_validation(&user, Kind::Ocr, payment, request.client_ref.clone(), created_at);
         validation.ocr = Some(Ocr::of(&read, reading.confidence, &validation.payment));
         validation.image = Some(if request.retain {
             images::seal(&api, validation.id, picture).await?
         } else {
             KeptImage::NotRetained
         });
-        carry_out(&api, &user, &work, validation, policy, Mode::asked_for(query.as_deref())).await
+        run_or_enqueue(&api, &user, &transaction, validation, policy, Mode::asked_for(query.as_deref())).await
     };
-    answer(&api, &context, &work, validation.await).await
+    answer(&context, validation.await)
 }
 
 async fn fetch(api: &Api, url: &str) -> Result<Picture, Failure> {

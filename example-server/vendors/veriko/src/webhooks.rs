@@ -99,7 +99,7 @@ pub(super) async fn tell_verdict(
     validation: &Validation,
 ) -> Result<(), AnnounceError> {
     if let Some(event) = Event::of_verdict(validation.status) {
-        tell(api, connection.again(), validation, event).await?;
+        tell(api, connection.reborrow(), validation, event).await?;
     }
     tell_retry(api, connection, validation).await
 }

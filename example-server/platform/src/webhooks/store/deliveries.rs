@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{number, time};
 use crate::clock;
-use crate::db::{Connection, on};
+use crate::db::{Connection, dispatch};
 use crate::webhooks::{Delivery, DeliveryId, DeliveryStatus, Endpoint, News, Receipt};
 
 /// What a list is to hold. What is `None`, or empty, leaves all of them in; what is there must hold together.
@@ -73,12 +73,12 @@ pub async fn page(
     wanted: &Wanted,
     (limit, offset): (u32, u64),
 ) -> sqlx::Result<(Vec<Delivery>, u64)> {
-    let total: i64 = on!(connection.again(), c => {
+    let total: i64 = dispatch!(connection.reborrow(), c => {
         let count = sqlx::query_scalar(concat!("SELECT COUNT(*)", wanted!()));
         bind_wanted!(count, account, wanted).fetch_one(c).await
     })?;
     let offset = i64::try_from(offset).unwrap_or(i64::MAX);
-    let rows: Vec<Row> = on!(connection, c => {
+    let rows: Vec<Row> = dispatch!(connection, c => {
         let page = sqlx::query_as(concat!(
             "SELECT d.id, d.endpoint, e.url, d.event, d.subject, d.status, d.attempt, d.response_status,
                  d.response_body, d.response_time_ms, d.next_retry_at, d.error_message, d.created_at",
@@ -100,7 +100,7 @@ pub(in crate::webhooks) async fn insert(
     loop {
         let now = clock::epoch_millis();
         let id = DeliveryId::random(now);
-        let inserted = on!(connection.again(), c => sqlx::query(
+        let inserted = dispatch!(connection.reborrow(), c => sqlx::query(
             "INSERT INTO webhook_deliveries (id, endpoint, account, event, subject, payload, status, attempt, created_at)
              VALUES ($1, $2, $3, $4, $5, $6, 'pending', 1, $7) ON CONFLICT (id) DO NOTHING",
         )
@@ -127,7 +127,7 @@ pub(in crate::webhooks) async fn insert_sent(
     receipt: &Receipt,
 ) -> sqlx::Result<()> {
     let status = if receipt.is_success() { DeliveryStatus::Success } else { DeliveryStatus::Failed };
-    on!(connection, c => sqlx::query(
+    dispatch!(connection, c => sqlx::query(
         "INSERT INTO webhook_deliveries (id, endpoint, account, event, status, attempt, response_status, response_body,
              response_time_ms, error_message, created_at)
          VALUES ($1, $2, $3, $4, $5, 1, $6, $7, $8, $9, $10) ON CONFLICT (id) DO NOTHING",
@@ -161,7 +161,7 @@ pub(in crate::webhooks) async fn due(
     connection: Connection<'_>,
     id: DeliveryId,
 ) -> sqlx::Result<Option<Due>> {
-    on!(connection, c => sqlx::query_as(
+    dispatch!(connection, c => sqlx::query_as(
         "SELECT d.event, d.payload, d.endpoint, e.url, e.secret
          FROM webhook_deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint
          WHERE d.id = $1 AND d.status IN ('pending', 'retrying') AND d.payload IS NOT NULL AND e.status = 'active'",
@@ -177,7 +177,7 @@ pub(in crate::webhooks) async fn record(
     next_retry_at: Option<i64>,
     receipt: &Receipt,
 ) -> sqlx::Result<()> {
-    on!(connection, c => sqlx::query(
+    dispatch!(connection, c => sqlx::query(
         "UPDATE webhook_deliveries SET status = CASE WHEN status = 'failed' AND $2 = 'retrying' THEN status ELSE $2 END,
              attempt = $3, response_status = $4, response_body = $5, response_time_ms = $6, error_message = $7,
              next_retry_at = CASE WHEN status = 'failed' THEN NULL ELSE CAST($8 AS BIGINT) END,
@@ -201,11 +201,11 @@ pub(in crate::webhooks) async fn give_up(
     id: DeliveryId,
     because: &str,
 ) -> sqlx::Result<()> {
-    on!(connection.again(), c => sqlx::query(
+    dispatch!(connection.reborrow(), c => sqlx::query(
         "DELETE FROM webhook_deliveries
          WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM webhook_endpoints e WHERE e.id = webhook_deliveries.endpoint)",
     ).bind(id.0).execute(c).await.map(drop))?;
-    on!(connection, c => sqlx::query(
+    dispatch!(connection, c => sqlx::query(
         "UPDATE webhook_deliveries SET status = 'failed', next_retry_at = NULL, payload = NULL,
              error_message = COALESCE(error_message, $2)
          WHERE id = $1 AND status IN ('pending', 'retrying')",
@@ -214,7 +214,7 @@ pub(in crate::webhooks) async fn give_up(
 
 /// Nothing more of what is not over is sent to this endpoint, which is locked.
 pub async fn give_up_all(connection: Connection<'_>, endpoint: &str) -> sqlx::Result<()> {
-    on!(connection, c => sqlx::query(
+    dispatch!(connection, c => sqlx::query(
         "UPDATE webhook_deliveries SET status = 'failed', next_retry_at = NULL, payload = NULL,
              error_message = COALESCE(error_message, 'the endpoint is disabled')
          WHERE endpoint = $1 AND status IN ('pending', 'retrying')",

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{number, time};
-use crate::db::{Connection, on};
+use crate::db::{Connection, dispatch};
 use crate::webhooks::{Endpoint, EndpointStatus};
 
 macro_rules! columns {
@@ -17,17 +17,17 @@ macro_rules! columns {
 /// Keeps a new one, unless the account has so many already.
 pub async fn insert(mut connection: Connection<'_>, endpoint: &Endpoint, at_most: u32) -> sqlx::Result<bool> {
     // Two at once would both find room for one: the account's row lets the second wait for the first.
-    on!(connection.again(), c => sqlx::query(
+    dispatch!(connection.reborrow(), c => sqlx::query(
         "INSERT INTO webhook_accounts (account) VALUES ($1)
          ON CONFLICT (account) DO UPDATE SET account = excluded.account",
     ).bind(&endpoint.account).execute(c).await.map(drop))?;
-    let held: i64 = on!(connection.again(), c => sqlx::query_scalar(
+    let held: i64 = dispatch!(connection.reborrow(), c => sqlx::query_scalar(
         "SELECT COUNT(*) FROM webhook_endpoints WHERE account = $1",
     ).bind(&endpoint.account).fetch_one(c).await)?;
     if held >= i64::from(at_most) {
         return Ok(false);
     }
-    on!(connection, c => sqlx::query(
+    dispatch!(connection, c => sqlx::query(
         "INSERT INTO webhook_endpoints (id, account, url, events, description, status, secret, secret_hint,
              consecutive_failures, last_delivery_at, created_at, updated_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
@@ -50,7 +50,7 @@ pub async fn insert(mut connection: Connection<'_>, endpoint: &Endpoint, at_most
 
 /// The account's, the first first.
 pub async fn list_of(connection: Connection<'_>, account: &str) -> sqlx::Result<Vec<Endpoint>> {
-    let rows: Vec<Row> = on!(connection, c => sqlx::query_as(concat!(
+    let rows: Vec<Row> = dispatch!(connection, c => sqlx::query_as(concat!(
         "SELECT ", columns!(), " FROM webhook_endpoints WHERE account = $1 ORDER BY created_at, id",
     )).bind(account).fetch_all(c).await)?;
     rows.into_iter().map(Endpoint::try_from).collect()
@@ -58,7 +58,7 @@ pub async fn list_of(connection: Connection<'_>, account: &str) -> sqlx::Result<
 
 /// One of this account's; any other does not exist for it.
 pub async fn load(connection: Connection<'_>, account: &str, id: Uuid) -> sqlx::Result<Option<Endpoint>> {
-    let row: Option<Row> = on!(connection, c => sqlx::query_as(concat!(
+    let row: Option<Row> = dispatch!(connection, c => sqlx::query_as(concat!(
         "SELECT ", columns!(), " FROM webhook_endpoints WHERE id = $1 AND account = $2",
     )).bind(id.to_string()).bind(account).fetch_optional(c).await)?;
     row.map(Endpoint::try_from).transpose()
@@ -66,7 +66,7 @@ pub async fn load(connection: Connection<'_>, account: &str, id: Uuid) -> sqlx::
 
 /// The same, as it is until the transaction ends.
 pub async fn lock(connection: Connection<'_>, account: &str, id: Uuid) -> sqlx::Result<Option<Endpoint>> {
-    let row: Option<Row> = on!(connection, c => sqlx::query_as(concat!(
+    let row: Option<Row> = dispatch!(connection, c => sqlx::query_as(concat!(
         "UPDATE webhook_endpoints SET id = id WHERE id = $1 AND account = $2 RETURNING ", columns!(),
     )).bind(id.to_string()).bind(account).fetch_optional(c).await)?;
     row.map(Endpoint::try_from).transpose()
@@ -74,7 +74,7 @@ pub async fn lock(connection: Connection<'_>, account: &str, id: Uuid) -> sqlx::
 
 /// Writes what its owner made of one that is [locked](lock).
 pub async fn update(connection: Connection<'_>, endpoint: &Endpoint) -> sqlx::Result<()> {
-    on!(connection, c => sqlx::query(
+    dispatch!(connection, c => sqlx::query(
         "UPDATE webhook_endpoints SET url = $2, events = $3, description = $4, status = $5, secret = $6,
              secret_hint = $7, consecutive_failures = $8, updated_at = $9
          WHERE id = $1",
@@ -93,9 +93,9 @@ pub async fn update(connection: Connection<'_>, endpoint: &Endpoint) -> sqlx::Re
 
 /// Removes one that is [locked](lock), and all that was sent to it.
 pub async fn delete(mut connection: Connection<'_>, id: Uuid) -> sqlx::Result<()> {
-    on!(connection.again(), c => sqlx::query("DELETE FROM webhook_deliveries WHERE endpoint = $1")
+    dispatch!(connection.reborrow(), c => sqlx::query("DELETE FROM webhook_deliveries WHERE endpoint = $1")
         .bind(id.to_string()).execute(c).await.map(drop))?;
-    on!(connection, c => sqlx::query("DELETE FROM webhook_endpoints WHERE id = $1")
+    dispatch!(connection, c => sqlx::query("DELETE FROM webhook_endpoints WHERE id = $1")
         .bind(id.to_string()).execute(c).await.map(drop))
 }
 
@@ -105,7 +105,7 @@ pub(in crate::webhooks) async fn subscribers(
     account: &str,
     event: &str,
 ) -> sqlx::Result<Vec<String>> {
-    on!(connection, c => sqlx::query_scalar(
+    dispatch!(connection, c => sqlx::query_scalar(
         "SELECT id FROM webhook_endpoints
          WHERE account = $1 AND status = 'active' AND events LIKE '%,' || $2 || ',%' ORDER BY id",
     ).bind(account).bind(event).fetch_all(c).await)
@@ -117,14 +117,14 @@ pub(in crate::webhooks) async fn succeeded(
     id: &str,
     now_ms: i64,
 ) -> sqlx::Result<()> {
-    on!(connection, c => sqlx::query(
+    dispatch!(connection, c => sqlx::query(
         "UPDATE webhook_endpoints SET consecutive_failures = 0, last_delivery_at = $2 WHERE id = $1",
     ).bind(id).bind(now_ms).execute(c).await.map(drop))
 }
 
 /// Notes a try that failed; how many did since one succeeded.
 pub(in crate::webhooks) async fn failed(connection: Connection<'_>, id: &str) -> sqlx::Result<u32> {
-    let failures: Option<i64> = on!(connection, c => sqlx::query_scalar(
+    let failures: Option<i64> = dispatch!(connection, c => sqlx::query_scalar(
         "UPDATE webhook_endpoints SET consecutive_failures = consecutive_failures + 1 WHERE id = $1
          RETURNING consecutive_failures",
     ).bind(id).fetch_optional(c).await)?;
@@ -133,7 +133,7 @@ pub(in crate::webhooks) async fn failed(connection: Connection<'_>, id: &str) ->
 
 /// Disables one that is still active; whether it was.
 pub(in crate::webhooks) async fn auto_disable(connection: Connection<'_>, id: &str) -> sqlx::Result<bool> {
-    let changed = on!(connection, c => sqlx::query(
+    let changed = dispatch!(connection, c => sqlx::query(
         "UPDATE webhook_endpoints SET status = 'auto_disabled' WHERE id = $1 AND status = 'active'",
     ).bind(id).execute(c).await.map(|done| done.rows_affected()))?;
     Ok(changed > 0)
@@ -143,7 +143,7 @@ pub(in crate::webhooks) async fn auto_disable(connection: Connection<'_>, id: &s
 pub(in crate::webhooks) async fn one_of_each_key(
     connection: Connection<'_>,
 ) -> sqlx::Result<Vec<(String, String)>> {
-    on!(connection, c => sqlx::query_as(
+    dispatch!(connection, c => sqlx::query_as(
         "SELECT id, secret FROM webhook_endpoints
          WHERE id IN (SELECT MIN(id) FROM webhook_endpoints GROUP BY SUBSTR(secret, 1, 8))",
     ).fetch_all(c).await)

@@ -1,14 +1,14 @@
 //! What letters are signed with, sealed.
 
 use crate::db::columns::named;
-use crate::db::{Connection, on};
+use crate::db::{Connection, dispatch};
 use crate::owner::Owner;
 
 pub(in crate::webhooks) async fn load(
     connection: Connection<'_>,
     owner: &Owner,
 ) -> sqlx::Result<Option<String>> {
-    on!(connection, c => sqlx::query_scalar(
+    dispatch!(connection, c => sqlx::query_scalar(
         "SELECT secret FROM signing_secrets WHERE account = $1 AND environment = $2",
     ).bind(&owner.account).bind(owner.environment.as_str()).fetch_optional(c).await)
 }
@@ -18,7 +18,7 @@ pub(in crate::webhooks) async fn insert_if_none(
     owner: &Owner,
     sealed: &str,
 ) -> sqlx::Result<()> {
-    on!(connection, c => sqlx::query(
+    dispatch!(connection, c => sqlx::query(
         "INSERT INTO signing_secrets (account, environment, secret) VALUES ($1, $2, $3)
          ON CONFLICT (account, environment) DO NOTHING",
     ).bind(&owner.account).bind(owner.environment.as_str()).bind(sealed).execute(c).await.map(drop))
@@ -28,7 +28,7 @@ pub(in crate::webhooks) async fn insert_if_none(
 pub(in crate::webhooks) async fn one_of_each_key(
     connection: Connection<'_>,
 ) -> sqlx::Result<Vec<(Owner, String)>> {
-    let rows: Vec<(String, String, String)> = on!(connection, c => sqlx::query_as(
+    let rows: Vec<(String, String, String)> = dispatch!(connection, c => sqlx::query_as(
         "SELECT account, environment, secret FROM signing_secrets
          WHERE secret IN (SELECT MIN(secret) FROM signing_secrets GROUP BY SUBSTR(secret, 1, 8))",
     ).fetch_all(c).await)?;

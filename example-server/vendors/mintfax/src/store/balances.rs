@@ -3,7 +3,7 @@
 //! Of each owner `available + held +` what was charged is the opening balance, at any time.
 
 use super::column;
-use platform::db::{Connection, on};
+use platform::db::{Connection, dispatch};
 use platform::owner::Owner;
 
 /// What an owner has, in cents.
@@ -16,7 +16,7 @@ pub(crate) struct Balance {
 
 /// What is there; `None`: nothing was ever held or charged.
 pub(crate) async fn load(connection: Connection<'_>, owner: &Owner) -> sqlx::Result<Option<Balance>> {
-    let row: Option<(i64, i64)> = on!(connection, c => sqlx::query_as(
+    let row: Option<(i64, i64)> = dispatch!(connection, c => sqlx::query_as(
         "SELECT available_cents, held_cents FROM mintfax_balances WHERE account = $1 AND environment = $2",
     ).bind(&owner.account).bind(owner.environment.as_str()).fetch_optional(c).await)?;
     row.map(|(available, held)| Ok(Balance { available, held: column(held)? })).transpose()
@@ -30,11 +30,11 @@ pub(crate) async fn hold(
     opening: u64,
 ) -> sqlx::Result<bool> {
     let (cents, opening): (i64, i64) = (column(cents)?, column(opening)?);
-    on!(connection.again(), c => sqlx::query(
+    dispatch!(connection.reborrow(), c => sqlx::query(
         "INSERT INTO mintfax_balances (account, environment, available_cents, held_cents) VALUES ($1, $2, $3, 0)
          ON CONFLICT (account, environment) DO NOTHING",
     ).bind(&owner.account).bind(owner.environment.as_str()).bind(opening).execute(c).await.map(drop))?;
-    let held = on!(connection, c => sqlx::query(
+    let held = dispatch!(connection, c => sqlx::query(
         "UPDATE mintfax_balances SET available_cents = available_cents - $3, held_cents = held_cents + $3
          WHERE account = $1 AND environment = $2 AND available_cents >= $3",
     ).bind(&owner.account).bind(owner.environment.as_str()).bind(cents).execute(c).await
@@ -50,7 +50,7 @@ pub(crate) async fn settle(
     charged: u64,
 ) -> sqlx::Result<()> {
     let (held, charged): (i64, i64) = (column(held)?, column(charged)?);
-    let settled = on!(connection, c => sqlx::query(
+    let settled = dispatch!(connection, c => sqlx::query(
         "UPDATE mintfax_balances SET available_cents = available_cents + $3 - $4, held_cents = held_cents - $3
          WHERE account = $1 AND environment = $2 AND held_cents >= $3",
     ).bind(&owner.account).bind(owner.environment.as_str()).bind(held).bind(charged).execute(c).await

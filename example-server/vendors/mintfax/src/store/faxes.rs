@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{column, named, time};
 use crate::fax::{Document, Fax, FaxId};
-use platform::db::{Connection, on};
+use platform::db::{Connection, dispatch};
 use platform::owner::Owner;
 
 /// The columns a [`Row`] is read from.
@@ -21,7 +21,7 @@ pub(crate) const PAGE: u32 = 20;
 
 pub(crate) async fn insert(connection: Connection<'_>, fax: &Fax) -> sqlx::Result<()> {
     let (bytes, held): (i64, i64) = (column(fax.document.bytes)?, column(fax.held_cents)?);
-    on!(connection, c => sqlx::query(concat!(
+    dispatch!(connection, c => sqlx::query(concat!(
         "INSERT INTO mintfax_faxes (", columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, 0, NULL, NULL,
              NULL, $10, $11, $12, 0, $13, $13, NULL, NULL)",
     ))
@@ -43,7 +43,7 @@ pub(crate) async fn insert(connection: Connection<'_>, fax: &Fax) -> sqlx::Resul
 
 /// One of this owner's; any other does not exist for them.
 pub(crate) async fn load(connection: Connection<'_>, owner: &Owner, id: &FaxId) -> sqlx::Result<Option<Fax>> {
-    let row: Option<Row> = on!(connection, c => sqlx::query_as(concat!(
+    let row: Option<Row> = dispatch!(connection, c => sqlx::query_as(concat!(
         "SELECT ", columns!(), " FROM mintfax_faxes WHERE id = $1 AND account = $2 AND environment = $3",
     )).bind(id.as_str()).bind(&owner.account).bind(owner.environment.as_str()).fetch_optional(c).await)?;
     row.map(Fax::try_from).transpose()
@@ -55,11 +55,11 @@ pub(crate) async fn list(
     owner: &Owner,
     page: u32,
 ) -> sqlx::Result<(Vec<Fax>, u64)> {
-    let total: i64 = on!(connection.again(), c => sqlx::query_scalar(
+    let total: i64 = dispatch!(connection.reborrow(), c => sqlx::query_scalar(
         "SELECT COUNT(*) FROM mintfax_faxes WHERE account = $1 AND environment = $2",
     ).bind(&owner.account).bind(owner.environment.as_str()).fetch_one(c).await)?;
     let offset = i64::from(page.saturating_sub(1)) * i64::from(PAGE);
-    let rows: Vec<Row> = on!(connection, c => sqlx::query_as(concat!(
+    let rows: Vec<Row> = dispatch!(connection, c => sqlx::query_as(concat!(
         "SELECT ", columns!(), " FROM mintfax_faxes WHERE account = $1 AND environment = $2
          ORDER BY created_at DESC, id DESC LIMIT $3 OFFSET $4",
     ))
@@ -71,7 +71,7 @@ pub(crate) async fn list(
 /// One, whoever's it is, as it is until the transaction ends: nobody else changes it meanwhile.
 pub(crate) async fn lock(connection: Connection<'_>, id: &FaxId) -> sqlx::Result<Option<Fax>> {
     // There is no one `SELECT … FOR UPDATE` for both databases; an update that changes nothing locks on both.
-    let row: Option<Row> = on!(connection, c => sqlx::query_as(concat!(
+    let row: Option<Row> = dispatch!(connection, c => sqlx::query_as(concat!(
         "UPDATE mintfax_faxes SET status = status WHERE id = $1 RETURNING ", columns!(),
     )).bind(id.as_str()).fetch_optional(c).await)?;
     row.map(Fax::try_from).transpose()
@@ -80,7 +80,7 @@ pub(crate) async fn lock(connection: Connection<'_>, id: &FaxId) -> sqlx::Result
 /// Writes what became of one that is [locked](lock).
 pub(crate) async fn update(connection: Connection<'_>, fax: &Fax) -> sqlx::Result<()> {
     let charged: i64 = column(fax.charged_cents)?;
-    on!(connection, c => sqlx::query(
+    dispatch!(connection, c => sqlx::query(
         "UPDATE mintfax_faxes SET status = $2, begun = $3, attempts = $4, verdicts = $5, pages = $6, error_code = $7,
              error_message = $8, charged_cents = $9, updated_at = $10, submitted_at = $11, completed_at = $12
          WHERE id = $1",
@@ -106,7 +106,7 @@ pub(crate) async fn show_in_progress(
     id: &FaxId,
     now: Timestamp,
 ) -> sqlx::Result<bool> {
-    let shown = on!(connection, c => sqlx::query(
+    let shown = dispatch!(connection, c => sqlx::query(
         "UPDATE mintfax_faxes SET status = 'in_progress', updated_at = $2 WHERE id = $1 AND status = 'submitted'",
     ).bind(id.as_str()).bind(now.as_millisecond()).execute(c).await.map(|done| done.rows_affected()))?;
     Ok(shown > 0)
@@ -114,7 +114,7 @@ pub(crate) async fn show_in_progress(
 
 /// Whether there is such a fax, and it has not ended.
 pub(crate) async fn is_waited_for(connection: Connection<'_>, id: &FaxId) -> sqlx::Result<bool> {
-    on!(connection, c => sqlx::query_scalar(
+    dispatch!(connection, c => sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM mintfax_faxes WHERE id = $1 AND status NOT IN ('delivered', 'failed'))",
     ).bind(id.as_str()).fetch_one(c).await)
 }

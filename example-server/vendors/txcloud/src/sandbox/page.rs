@@ -176,9 +176,9 @@ remember nothing; of the same case they always say the same. All names are made 
 among the bytes of an image. Scores of risk end at 0 and at 1000: up to 400 is `low`, up to 600 `medium`, up to 800 `high`, and
 more is `critical`.
 
-Each of the five can be replaced alone, by an implementation of its trait: `example-server/src/txcloud/engines.rs` says how.
+Each of the five can be replaced alone, by an implementation of its trait: `example-server/vendors/txcloud/src/engines.rs` says how.
 
-A test holds this page to the tables in `example-server/src/txcloud/sandbox/`.
+A test holds this page to the tables in `example-server/vendors/txcloud/src/sandbox/`.
 ";
 
 #[test]

@@ -1,14 +1,14 @@
 //! Which documents an account has had verified before.
 
 use crate::verification::Verification;
-use platform::db::{Connection, on};
+use platform::db::{Connection, dispatch};
 
 /// Whether the document of this verification came with another one of its owner before.
 pub(crate) async fn came_before(
     connection: Connection<'_>,
     verification: &Verification,
 ) -> sqlx::Result<bool> {
-    on!(connection, c => sqlx::query_scalar(
+    dispatch!(connection, c => sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM txcloud_documents
          WHERE account = $1 AND environment = $2 AND document = $3 AND verification <> $4)",
     )
@@ -22,7 +22,7 @@ pub(crate) async fn came_before(
 /// Notes that the document came with this verification; `false` if it came with another one before. Of two at the same time
 /// the second waits for the end of the first one's transaction, and is the first one if that was rolled back.
 pub(crate) async fn claim(connection: Connection<'_>, verification: &Verification) -> sqlx::Result<bool> {
-    let inserted = on!(connection, c => sqlx::query(
+    let inserted = dispatch!(connection, c => sqlx::query(
         "INSERT INTO txcloud_documents (account, environment, document, verification) VALUES ($1, $2, $3, $4)
          ON CONFLICT DO NOTHING",
     )

@@ -5,11 +5,11 @@ use super::{of_list, to_list};
 use crate::free_form::FreeForm;
 use crate::session::Session;
 use platform::db::columns::{named, time};
-use platform::db::{Connection, on};
+use platform::db::{Connection, dispatch};
 
 /// Keeps a new one.
 pub(crate) async fn insert(connection: Connection<'_>, session: &Session) -> sqlx::Result<()> {
-    on!(connection, c => sqlx::query(
+    dispatch!(connection, c => sqlx::query(
         "INSERT INTO txcloud_sessions
              (id, account, environment, document_type, country, checks, metadata, created_at, expires_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -32,7 +32,7 @@ pub(crate) async fn load(
     owner: Owner<'_>,
     id: &str,
 ) -> sqlx::Result<Option<Session>> {
-    let row: Option<Row> = on!(connection, c => sqlx::query_as(
+    let row: Option<Row> = dispatch!(connection, c => sqlx::query_as(
         "SELECT id, account, document_type, country, checks, metadata, created_at, expires_at FROM txcloud_sessions
          WHERE id = $1 AND account = $2 AND environment = $3",
     ).bind(id).bind(owner.account).bind(owner.environment.as_str()).fetch_optional(c).await)?;

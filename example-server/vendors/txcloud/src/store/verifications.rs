@@ -7,7 +7,7 @@ use crate::user::User;
 use crate::verification::{Outcome, Verification};
 use platform::api_key::Environment;
 use platform::db::columns::{column, named, time};
-use platform::db::{Connection, on};
+use platform::db::{Connection, dispatch};
 
 /// Whose something is: what an account did with test keys does not exist for its live keys, nor the other way round.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +32,7 @@ macro_rules! columns {
 
 /// Keeps a new one.
 pub(crate) async fn insert(connection: Connection<'_>, verification: &Verification) -> sqlx::Result<()> {
-    on!(connection, c => sqlx::query(concat!(
+    dispatch!(connection, c => sqlx::query(concat!(
         "INSERT INTO txcloud_verifications (", columns!(), ")
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
     ))
@@ -54,7 +54,7 @@ pub(crate) async fn insert(connection: Connection<'_>, verification: &Verificati
 
 /// Writes what came of one that was pending; `false` if it is not pending any more.
 pub(crate) async fn decide(connection: Connection<'_>, verification: &Verification) -> sqlx::Result<bool> {
-    let updated = on!(connection, c => sqlx::query(
+    let updated = dispatch!(connection, c => sqlx::query(
         "UPDATE txcloud_verifications SET status = $2, findings = $3, reference = $4, updated_at = $5
          WHERE id = $1 AND status = 'pending'",
     )
@@ -87,7 +87,7 @@ pub(crate) async fn load(
     owner: Owner<'_>,
     id: &str,
 ) -> sqlx::Result<Option<Verification>> {
-    let row: Option<Row> = on!(connection, c => sqlx::query_as(concat!(
+    let row: Option<Row> = dispatch!(connection, c => sqlx::query_as(concat!(
         "SELECT ", columns!(), " FROM txcloud_verifications WHERE id = $1 AND account = $2 AND environment = $3",
     )).bind(id).bind(owner.account).bind(owner.environment.as_str()).fetch_optional(c).await)?;
     row.map(Verification::try_from).transpose()
@@ -95,7 +95,7 @@ pub(crate) async fn load(
 
 /// The same, whoever's it is: for the worker.
 pub(crate) async fn load_any(connection: Connection<'_>, id: &str) -> sqlx::Result<Option<Verification>> {
-    let row: Option<Row> = on!(connection, c => sqlx::query_as(concat!(
+    let row: Option<Row> = dispatch!(connection, c => sqlx::query_as(concat!(
         "SELECT ", columns!(), " FROM txcloud_verifications WHERE id = $1",
     )).bind(id).fetch_optional(c).await)?;
     row.map(Verification::try_from).transpose()
@@ -108,7 +108,7 @@ pub(crate) async fn list(
     after: Option<&str>,
     limit: u32,
 ) -> sqlx::Result<Vec<Verification>> {
-    let rows: Vec<Row> = on!(connection, c => sqlx::query_as(concat!(
+    let rows: Vec<Row> = dispatch!(connection, c => sqlx::query_as(concat!(
         "SELECT ", columns!(), " FROM txcloud_verifications
          WHERE account = $1 AND environment = $2 AND (CAST($3 AS TEXT) IS NULL OR id < $3)
          ORDER BY id DESC LIMIT $4",
@@ -117,7 +117,7 @@ pub(crate) async fn list(
 }
 
 pub(crate) async fn count(connection: Connection<'_>, owner: Owner<'_>) -> sqlx::Result<u64> {
-    let count: i64 = on!(connection, c => sqlx::query_scalar(
+    let count: i64 = dispatch!(connection, c => sqlx::query_scalar(
         "SELECT COUNT(*) FROM txcloud_verifications WHERE account = $1 AND environment = $2",
     ).bind(owner.account).bind(owner.environment.as_str()).fetch_one(c).await)?;
     column(count)

@@ -23,11 +23,11 @@ pub(super) async fn follow(
     validation: &mut Validation,
     cycle: &Cycle,
 ) -> Result<(), BoxError> {
-    complete::<BoxError>(api, connection.again(), validation, cycle.attempts).await?;
+    complete::<BoxError>(api, connection.reborrow(), validation, cycle.attempts).await?;
     let before = &validation.retry_state;
     let Some(policy) = before.policy() else { return Ok(()) };
     validation.retry_state = cycles::state(cycle, policy, before);
-    validations::update(connection.again(), validation).await?;
+    validations::update(connection.reborrow(), validation).await?;
     Ok(tell_retry(api, connection, validation).await?)
 }
 
@@ -43,9 +43,9 @@ pub(crate) async fn complete<E: From<SchedulerError> + From<sqlx::Error>>(
     if known >= last {
         return Ok(());
     }
-    let records = api.cycles.attempts_in(connection.again(), &cycles::key(validation.id), known).await?;
+    let records = api.cycles.attempts_in(connection.reborrow(), &cycles::key(validation.id), known).await?;
     for record in records.iter().filter(|record| record.number <= last) {
-        attempts::append(connection.again(), validation.id, &without_outcome(validation, record)).await?;
+        attempts::append(connection.reborrow(), validation.id, &without_outcome(validation, record)).await?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::{column, named, time};
 use crate::cep::BanxicoStatus;
 use crate::validation::{Attempt, Status};
-use platform::db::{Connection, on};
+use platform::db::{Connection, dispatch};
 
 /// Keeps one more. One that is there already stays as it is.
 pub(crate) async fn append(
@@ -14,7 +14,7 @@ pub(crate) async fn append(
     attempt: &Attempt,
 ) -> sqlx::Result<()> {
     let processing_time_ms: Option<i64> = attempt.processing_time_ms.map(column).transpose()?;
-    on!(connection, c => sqlx::query(
+    dispatch!(connection, c => sqlx::query(
         "INSERT INTO validation_attempts (validation, number, dispatched_at, started_at, finished_at, prev_status,
              prev_banxico_status, new_status, new_banxico_status, processing_time_ms, error_code)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (validation, number) DO NOTHING",
@@ -35,7 +35,7 @@ pub(crate) async fn append(
 
 /// Those of a validation, the first first.
 pub(crate) async fn of(connection: Connection<'_>, validation: Uuid) -> sqlx::Result<Vec<Attempt>> {
-    let rows: Vec<Row> = on!(connection, c => sqlx::query_as(
+    let rows: Vec<Row> = dispatch!(connection, c => sqlx::query_as(
         "SELECT number, dispatched_at, started_at, finished_at, prev_status, prev_banxico_status, new_status,
              new_banxico_status, processing_time_ms, error_code
          FROM validation_attempts WHERE validation = $1 ORDER BY number",

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::named;
-use platform::db::{Connection, on};
+use platform::db::{Connection, dispatch};
 
 /// Keeps the picture of a validation, in the transaction that keeps that.
 pub(super) async fn insert(
@@ -13,13 +13,13 @@ pub(super) async fn insert(
     sealed: &str,
     now: Timestamp,
 ) -> sqlx::Result<()> {
-    on!(connection, c => sqlx::query("INSERT INTO images (validation, sealed, created_at) VALUES ($1, $2, $3)")
+    dispatch!(connection, c => sqlx::query("INSERT INTO images (validation, sealed, created_at) VALUES ($1, $2, $3)")
         .bind(validation.to_string()).bind(sealed).bind(now.as_millisecond()).execute(c).await.map(drop))
 }
 
 /// The picture of a validation.
 pub(crate) async fn load(connection: Connection<'_>, validation: Uuid) -> sqlx::Result<Option<String>> {
-    on!(connection, c => sqlx::query_scalar("SELECT sealed FROM images WHERE validation = $1")
+    dispatch!(connection, c => sqlx::query_scalar("SELECT sealed FROM images WHERE validation = $1")
         .bind(validation.to_string()).fetch_optional(c).await)
 }
 
@@ -29,7 +29,7 @@ pub(crate) async fn older(
     before: Timestamp,
     limit: u32,
 ) -> sqlx::Result<Vec<Uuid>> {
-    let ids: Vec<String> = on!(connection, c => sqlx::query_scalar(
+    let ids: Vec<String> = dispatch!(connection, c => sqlx::query_scalar(
         "SELECT validation FROM images WHERE created_at < $1 ORDER BY created_at LIMIT $2",
     ).bind(before.as_millisecond()).bind(i64::from(limit)).fetch_all(c).await)?;
     ids.iter().map(|id| named(id)).collect()
@@ -37,9 +37,9 @@ pub(crate) async fn older(
 
 /// Drops the picture of a validation, which says so from now on, under its next version.
 pub(crate) async fn expire(mut connection: Connection<'_>, validation: Uuid) -> sqlx::Result<()> {
-    on!(connection.again(), c => sqlx::query(
+    dispatch!(connection.reborrow(), c => sqlx::query(
         "UPDATE validations SET image = 'expired', etag_version = etag_version + 1 WHERE id = $1",
     ).bind(validation.to_string()).execute(c).await.map(drop))?;
-    on!(connection, c => sqlx::query("DELETE FROM images WHERE validation = $1")
+    dispatch!(connection, c => sqlx::query("DELETE FROM images WHERE validation = $1")
         .bind(validation.to_string()).execute(c).await.map(drop))
 }

@@ -3,11 +3,11 @@
 use account_retry_policy::RetryPolicyInput;
 
 use crate::RetryPolicy;
-use platform::db::{Connection, on};
+use platform::db::{Connection, dispatch};
 
 /// What the account saved last; nothing saved is no retries.
 pub(crate) async fn load(connection: Connection<'_>, account: &str) -> sqlx::Result<RetryPolicy> {
-    let saved: Option<String> = on!(connection, c => sqlx::query_scalar(
+    let saved: Option<String> = dispatch!(connection, c => sqlx::query_scalar(
         "SELECT policy FROM retry_policies WHERE account = $1",
     ).bind(account).fetch_optional(c).await)?;
     saved.map_or(Ok(RetryPolicy::disabled()), |text| from_text(&text))
@@ -20,7 +20,7 @@ pub(crate) async fn save(
     policy: &RetryPolicy,
     now_ms: i64,
 ) -> sqlx::Result<()> {
-    on!(connection, c => sqlx::query(
+    dispatch!(connection, c => sqlx::query(
         "INSERT INTO retry_policies (account, policy, saved_at) VALUES ($1, $2, $3)
          ON CONFLICT (account) DO UPDATE SET policy = excluded.policy, saved_at = excluded.saved_at",
     ).bind(account).bind(to_text(policy)).bind(now_ms).execute(c).await.map(drop))

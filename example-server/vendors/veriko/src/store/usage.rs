@@ -4,7 +4,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use uuid::Uuid;
 
-use platform::db::{Connection, on};
+use platform::db::{Connection, dispatch};
 
 /// What a plan grants so many of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub(crate) async fn charge(
     now: Timestamp,
     granted: u32,
 ) -> sqlx::Result<bool> {
-    let charged: Option<i64> = on!(connection, c => sqlx::query_scalar(
+    let charged: Option<i64> = dispatch!(connection, c => sqlx::query_scalar(
         "INSERT INTO usage (account, what, period, used)
          SELECT $1, $2, $3, 1 WHERE CAST($4 AS BIGINT) > 0
          ON CONFLICT (account, what, period) DO UPDATE SET used = usage.used + 1 WHERE usage.used < $4
@@ -58,7 +58,7 @@ pub(crate) async fn used(
     allowance: Allowance,
     now: Timestamp,
 ) -> sqlx::Result<u64> {
-    let used: Option<i64> = on!(connection, c => sqlx::query_scalar(
+    let used: Option<i64> = dispatch!(connection, c => sqlx::query_scalar(
         "SELECT used FROM usage WHERE account = $1 AND what = $2 AND period = $3",
     ).bind(account).bind(allowance.as_str()).bind(allowance.period(now)).fetch_optional(c).await)?;
     super::column(used.unwrap_or(0))
@@ -73,7 +73,7 @@ pub(crate) async fn pending_alone(
     but: Uuid,
 ) -> sqlx::Result<u64> {
     // A row to be locked, and nothing else: an update that changes nothing locks it on both databases.
-    on!(connection.again(), c => sqlx::query(
+    dispatch!(connection.reborrow(), c => sqlx::query(
         "INSERT INTO usage (account, what, period, used) VALUES ($1, 'pending', '', 0)
          ON CONFLICT (account, what, period) DO UPDATE SET used = usage.used",
     ).bind(account).execute(c).await.map(drop))?;
@@ -87,7 +87,7 @@ pub(crate) async fn pending(
     account: &str,
     but: Option<Uuid>,
 ) -> sqlx::Result<u64> {
-    let pending: i64 = on!(connection, c => sqlx::query_scalar(
+    let pending: i64 = dispatch!(connection, c => sqlx::query_scalar(
         "SELECT COUNT(*) FROM validations
          WHERE account = $1 AND retry_state IN ('pending', 'intended') AND (CAST($2 AS TEXT) IS NULL OR id <> $2)",
     ).bind(account).bind(but.map(|id| id.to_string())).fetch_one(c).await)?;
@@ -97,7 +97,7 @@ pub(crate) async fn pending(
 /// Forgets what was used before the month that this time is in.
 pub(crate) async fn forget_before(connection: Connection<'_>, month: Timestamp) -> sqlx::Result<u64> {
     // Days compare with months as text: each begins with its month. The row that is locked for a count has no period.
-    on!(connection, c => sqlx::query("DELETE FROM usage WHERE period <> '' AND period < $1")
+    dispatch!(connection, c => sqlx::query("DELETE FROM usage WHERE period <> '' AND period < $1")
         .bind(Allowance::Validations.period(month)).execute(c).await.map(|done| done.rows_affected()))
 }
 

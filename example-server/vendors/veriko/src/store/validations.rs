@@ -9,7 +9,7 @@ use crate::client_ref::ClientRef;
 use crate::filter::{Filter, Search};
 use crate::payment::restore;
 use crate::validation::{CycleState, Ending, KeptCep, KeptImage, Ocr, Queue, RetryState, Validation};
-use platform::db::{Connection, on};
+use platform::db::{Connection, Inner, dispatch};
 
 /// The columns a [`Row`] is read from.
 macro_rules! columns {
@@ -60,7 +60,7 @@ pub(crate) async fn insert(mut connection: Connection<'_>, validation: &Validati
     let Validation { payment, retry_state, .. } = validation;
     let retry = RetryColumns::of(retry_state);
     let processing_time_ms: Option<i64> = validation.processing_time_ms.map(column).transpose()?;
-    on!(connection.again(), c => sqlx::query(
+    dispatch!(connection.reborrow(), c => sqlx::query(
         "INSERT INTO validations (id, account, request, validation_type, status, banxico_status, error_code,
              error_message, client_ref, amount_centavos, beneficiary_account, searchable, retry_state, retry_policy,
              retry_attempts, retry_next_at, retry_ended_at, etag_version, processing_time_ms, created_at, completed_at,
@@ -94,7 +94,7 @@ pub(crate) async fn insert(mut connection: Connection<'_>, validation: &Validati
     .bind(validation.image.as_ref().map(KeptImage::as_str))
     .execute(c).await.map(drop))?;
     if let Some(KeptImage::New { sealed, .. }) = &validation.image {
-        images::insert(connection.again(), validation.id, sealed, validation.created_at).await?;
+        images::insert(connection.reborrow(), validation.id, sealed, validation.created_at).await?;
     }
     keep_cep(connection, validation).await
 }
@@ -105,7 +105,7 @@ pub(crate) async fn load(
     account: Option<&str>,
     id: Uuid,
 ) -> sqlx::Result<Option<Validation>> {
-    let row: Option<Row> = on!(connection, c => sqlx::query_as(concat!(
+    let row: Option<Row> = dispatch!(connection, c => sqlx::query_as(concat!(
         "SELECT ", columns!(), " FROM validations WHERE id = $1 AND (CAST($2 AS TEXT) IS NULL OR account = $2)",
     )).bind(id.to_string()).bind(account).fetch_optional(c).await)?;
     row.map(Validation::try_from).transpose()
@@ -121,7 +121,7 @@ pub(crate) async fn lock(
     id: Uuid,
 ) -> sqlx::Result<Option<Validation>> {
     // There is no one `SELECT … FOR UPDATE` for both databases; an update that changes nothing locks on both.
-    let row: Option<Row> = on!(connection, c => sqlx::query_as(concat!(
+    let row: Option<Row> = dispatch!(connection, c => sqlx::query_as(concat!(
         "UPDATE validations SET etag_version = etag_version
          WHERE id = $1 AND (CAST($2 AS TEXT) IS NULL OR account = $2) RETURNING ", columns!(),
     )).bind(id.to_string()).bind(account).fetch_optional(c).await)?;
@@ -131,9 +131,9 @@ pub(crate) async fn lock(
 /// Fails if another transaction has [locked](lock) the validation, instead of waiting for it. On SQLite that cannot happen:
 /// there is one writer.
 pub(crate) async fn refuse_locked(connection: Connection<'_>, id: Uuid) -> sqlx::Result<()> {
-    match connection {
-        Connection::Sqlite(_) => Ok(()),
-        Connection::Postgres(connection) => {
+    match connection.inner {
+        Inner::Sqlite(_) => Ok(()),
+        Inner::Postgres(connection) => {
             let lock = sqlx::query("SELECT 1 FROM validations WHERE id = $1 FOR NO KEY UPDATE NOWAIT");
             lock.bind(id.to_string()).execute(connection).await.map(drop)
         }
@@ -144,7 +144,7 @@ pub(crate) async fn refuse_locked(connection: Connection<'_>, id: Uuid) -> sqlx:
 pub(crate) async fn update(mut connection: Connection<'_>, validation: &mut Validation) -> sqlx::Result<()> {
     let retry = RetryColumns::of(&validation.retry_state);
     let processing_time_ms: Option<i64> = validation.processing_time_ms.map(column).transpose()?;
-    let updated: Option<i64> = on!(connection.again(), c => sqlx::query_scalar(
+    let updated: Option<i64> = dispatch!(connection.reborrow(), c => sqlx::query_scalar(
         "UPDATE validations SET etag_version = etag_version + 1, status = $3, banxico_status = $4, error_code = $5,
              error_message = $6, processing_time_ms = $7, completed_at = $8, retry_state = $9, retry_policy = $10,
              retry_attempts = $11, retry_next_at = $12, retry_ended_at = $13, processing_started_at = $14
@@ -187,12 +187,12 @@ pub(crate) async fn list(
     account: &str,
     filter: &Filter,
 ) -> sqlx::Result<(Vec<Validation>, u64)> {
-    let total: i64 = on!(connection.again(), c => {
+    let total: i64 = dispatch!(connection.reborrow(), c => {
         let count = sqlx::query_scalar(concat!("SELECT COUNT(*)", filtered!()));
         bind_filter!(count, account, filter).fetch_one(c).await
     })?;
     let offset: i64 = column(filter.page.offset())?;
-    let rows: Vec<Row> = on!(connection, c => {
+    let rows: Vec<Row> = dispatch!(connection, c => {
         let page = sqlx::query_as(concat!(
             "SELECT ", columns!(), filtered!(), " ORDER BY created_at DESC, id DESC LIMIT $12 OFFSET $13",
         ));

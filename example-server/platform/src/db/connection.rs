@@ -1,0 +1,67 @@
+//! A connection to either database.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sqlx::{PgConnection, SqliteConnection};
+
+/// A connection of either kind, borrowed.
+#[derive(Debug)]
+pub struct Connection<'c> {
+    pub inner: Inner<'c>,
+    due: Option<&'c Due>,
+}
+
+/// What a connection leads to.
+#[derive(Debug)]
+pub enum Inner<'c> {
+    Sqlite(&'c mut SqliteConnection),
+    Postgres(&'c mut PgConnection),
+}
+
+/// Whether a transaction has scheduled something that is due as soon as it commits.
+#[derive(Debug, Default)]
+pub struct Due(AtomicBool);
+
+impl Due {
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl<'c> Connection<'c> {
+    pub fn of_sqlite(connection: &'c mut SqliteConnection, due: Option<&'c Due>) -> Self {
+        Self { inner: Inner::Sqlite(connection), due }
+    }
+
+    pub fn of_postgres(connection: &'c mut PgConnection, due: Option<&'c Due>) -> Self {
+        Self { inner: Inner::Postgres(connection), due }
+    }
+
+    /// Returns the same connection, for one more query.
+    pub fn reborrow(&mut self) -> Connection<'_> {
+        let inner = match &mut self.inner {
+            Inner::Sqlite(connection) => Inner::Sqlite(connection),
+            Inner::Postgres(connection) => Inner::Postgres(connection),
+        };
+        Connection { inner, due: self.due }
+    }
+
+    /// Says that the transaction has scheduled something that is due.
+    pub fn set_due(&self) {
+        if let Some(due) = self.due {
+            due.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Runs one query on whichever database it is; `$1`, `$2` … name the bound values to both.
+#[macro_export]
+macro_rules! dispatch {
+    ($connection:expr, $inner:ident => $query:expr) => {
+        match $connection.inner {
+            $crate::db::Inner::Sqlite($inner) => $query,
+            $crate::db::Inner::Postgres($inner) => $query,
+        }
+    };
+}
+pub use dispatch;
