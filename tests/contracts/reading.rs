@@ -276,7 +276,10 @@ fn head_says_what_get_says_and_304_what_matters_of_it() {
     let head_of = |answer: &str| {
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
         let volatile = ["x-request-id", "date", "x-ratelimit", "set-cookie"];
-        let lines = head.lines().map(str::to_ascii_lowercase);
+        let lines = head.lines().map(|line| match line.split_once(':') {
+            Some((name, value)) => format!("{}:{value}", name.to_ascii_lowercase()),
+            None => line.to_owned(),
+        });
         let lasting = lines.filter(|line| !volatile.iter().any(|name| line.starts_with(name)));
         (lasting.collect::<Vec<_>>(), body.to_owned())
     };
@@ -300,9 +303,8 @@ fn head_says_what_get_says_and_304_what_matters_of_it() {
         assert!(got.iter().any(|line| line.starts_with("content-length:")), "{path}: {got:?}");
         let Some(tag) = got.iter().find_map(|line| line.strip_prefix("etag: ")) else { continue };
         for method in ["GET", "HEAD"] {
-            let (head, body) =
-                head_of(&raw(method, &path, key, &format!("If-None-Match: {}\r\n", tag.replace("w/", "W/"))));
-            assert_eq!((head[0].as_str(), body.as_str()), ("http/1.1 304 not modified", ""), "{path}");
+            let (head, body) = head_of(&raw(method, &path, key, &format!("If-None-Match: {}\r\n", tag)));
+            assert_eq!((head[0].as_str(), body.as_str()), ("HTTP/1.1 304 Not Modified", ""), "{path}");
             // RFC 9110, section 15.4.5; and no length but that of the 200.
             for line in &got {
                 let kept = ["etag", "cache-control", "vary", "expires", "content-location"];
