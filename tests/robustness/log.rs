@@ -72,7 +72,7 @@ fn standard_output_that_takes_no_line_does_not_keep_it_from_serving() {
 #[test]
 fn a_failed_start_ends_although_nobody_can_be_told_why() {
     let (_reader, mut writer) = pipe().expect("there are pipes");
-    std::io::Write::write_all(&mut writer, &[b'.'; PIPE_BYTES]).expect("as much as it holds");
+    std::io::Write::write_all(&mut writer, &vec![b'.'; PIPE_BYTES]).expect("as much as it holds");
     let output = launch().demo().database("nothing:").stderr(writer).output();
     assert!(!output.status.success());
 }

@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
+use private_postgres::unprivileged;
 use support::launch;
 
 use crate::database_in;
@@ -25,6 +26,28 @@ fn a_database_file_that_cannot_be_opened_is_named_with_the_reason() {
         assert!(line.starts_with("example-server: cannot open the database file "), "{said}");
         assert!(line.contains(&file) && line.contains(reason), "{reason}: {line}");
     }
+}
+
+#[test]
+fn a_folder_in_which_nothing_can_be_created_is_the_reason() {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let file = folder.path().join("test.db");
+    fs::write(&file, "").expect("a file");
+    // Root may create files everywhere.
+    let user = unprivileged();
+    let launched = || match user {
+        Some(user) => launch().user(user),
+        None => launch(),
+    };
+    if let Some((user, group)) = user {
+        std::os::unix::fs::chown(&file, Some(user), Some(group)).expect("root may");
+    }
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o555)).expect("it is ours");
+    let said = launched().demo().database(&database_in(folder.path())).fail();
+    assert!(last_line(&said).contains("its folder must let SQLite create two more files"), "{said}");
+    let said = launched().demo().database(&format!("sqlite://{}/new.db", folder.path().display())).fail();
+    assert!(last_line(&said).contains("Permission denied"), "{said}");
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("it is ours");
 }
 
 #[test]

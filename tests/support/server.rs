@@ -96,6 +96,13 @@ impl Launch {
         self
     }
 
+    /// As this user and group.
+    pub fn user(mut self, (user, group): (u32, u32)) -> Self {
+        std::os::unix::process::CommandExt::uid(&mut self.command, user);
+        std::os::unix::process::CommandExt::gid(&mut self.command, group);
+        self
+    }
+
     /// With this as standard error, which [`Server::said`] and [`Stopped`] do not know then.
     pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
         self.stderr = Some(stderr.into());

@@ -314,16 +314,19 @@ impl Database {
 }
 
 impl OpenError {
-    /// Whether SQLite could not open a file: that of the database, or one of those it keeps beside it.
+    /// Whether SQLite could not open a file, or not create one of those that it keeps beside the database.
     fn is_unopened(&self) -> bool {
-        // https://www.sqlite.org/rescode.html#cantopen
+        // https://www.sqlite.org/rescode.html
         const CANTOPEN: i32 = 14;
+        const READONLY_DIRECTORY: i32 = 1544;
         let mut cause: Option<&(dyn Error + 'static)> = Some(self);
         while let Some(error) = cause {
             let code =
                 error.downcast_ref::<sqlx::Error>().and_then(|error| error.as_database_error()?.code());
             if let Some(code) = code {
-                return code.parse::<i32>().is_ok_and(|code| code & 0xff == CANTOPEN);
+                return code
+                    .parse::<i32>()
+                    .is_ok_and(|code| code & 0xff == CANTOPEN || code == READONLY_DIRECTORY);
             }
             cause = error.source();
         }

@@ -37,6 +37,11 @@ impl<'c> Connection<'c> {
         Self { inner: Inner::Postgres(connection), due }
     }
 
+    /// Whether it is one of `PostgreSQL`, which can do several things in one statement.
+    pub fn is_postgres(&self) -> bool {
+        matches!(self.inner, Inner::Postgres(_))
+    }
+
     /// Returns the same connection, for one more query.
     pub fn reborrow(&mut self) -> Connection<'_> {
         let inner = match &mut self.inner {

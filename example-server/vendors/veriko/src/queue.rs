@@ -53,7 +53,6 @@ pub(super) async fn enqueue(
     validation.queue = Some(validation::Queue { expires_at, processing_started_at: None });
     transaction
         .run(async |tx| {
-            charge(tx.connection(), user).await?;
             if policy.is_enabled() {
                 ensure_retry_capacity(tx.connection(), validation, user.caps()).await?;
                 validation.retry_state = RetryState::Intended { policy };
@@ -61,7 +60,8 @@ pub(super) async fn enqueue(
             validations::insert(tx.connection(), validation).await?;
             let new = cycle(validation, Terms::of(user.caps()));
             api.cycles.schedule_in(tx.connection(), new).await?;
-            Ok(())
+            // Last, because everybody else of this account waits for it from here to the commit.
+            charge(tx.connection(), user).await
         })
         .await
 }

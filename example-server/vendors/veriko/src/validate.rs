@@ -21,8 +21,8 @@ use super::model::RetryPolicy;
 use super::payment::PaymentRequest;
 use super::queue;
 use super::quota::{charge, ensure_retry_capacity, quota_exceeded, room_for_one};
-use super::store::usage::{self, Allowance};
-use super::store::{policies, validations};
+use super::store::standing::{self, Standing};
+use super::store::{usage, validations};
 use super::user::User;
 use super::validation::{
     Entity, KeptCep, Kind, LinkedEntity, Receipt, RetryState, Status, Validation, ValidationAttributes,
@@ -148,14 +148,11 @@ pub(super) async fn check_quota_and_policy(
     now: Timestamp,
 ) -> Result<RetryPolicy, Failure> {
     let mut reader = api.database.read().await?;
-    let spent = usage::used(reader.connection(), user.id(), Allowance::Validations, now).await?;
-    if spent >= u64::from(user.monthly_quota()) {
+    let Standing { validations, policy } = standing::load(reader.connection(), user.id(), now).await?;
+    if validations >= u64::from(user.monthly_quota()) {
         return Err(quota_exceeded(now));
     }
-    let policy = match asked {
-        Some(policy) => policy,
-        None => policies::load(reader.connection(), user.id()).await?.tightened(user.caps()).0,
-    };
+    let policy = asked.unwrap_or_else(|| policy.tightened(user.caps()).0);
     if policy.is_enabled() {
         room_for_one(usage::pending(reader.connection(), user.id(), None).await?, user.caps())?;
     }
@@ -172,14 +169,16 @@ async fn keep(
 ) -> Result<(), Failure> {
     transaction
         .run(async |tx| {
-            charge(tx.connection(), user).await?;
             if verdict::is_retried(validation, policy) {
                 ensure_retry_capacity(tx.connection(), validation, user.caps()).await?;
             }
             let terms = Terms::of(user.caps());
             verdict::begin_retries(api, tx.connection(), validation, policy, terms).await?;
-            validations::insert(tx.connection(), validation).await?;
-            Ok(tell_verdict(api, tx.connection(), validation).await?)
+            if validations::insert(tx.connection(), validation).await? {
+                tell_verdict(api, tx.connection(), validation).await?;
+            }
+            // Last, because everybody else of this account waits for it from here to the commit.
+            charge(tx.connection(), user).await
         })
         .await
 }

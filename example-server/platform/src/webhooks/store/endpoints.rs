@@ -99,6 +99,19 @@ pub async fn delete(mut connection: Connection<'_>, id: Uuid) -> sqlx::Result<()
         .bind(id.to_string()).execute(c).await.map(drop))
 }
 
+/// SQL for whether an account has an endpoint that anything may be sent to, for a statement that knows the account.
+#[macro_export]
+macro_rules! any_active_endpoint {
+    ($account:literal) => {
+        concat!(
+            "EXISTS (SELECT 1 FROM webhook_endpoints WHERE account = ",
+            $account,
+            " AND status = 'active')"
+        )
+    };
+}
+pub use any_active_endpoint;
+
 /// Those of the account that are to be told of this.
 pub(in crate::webhooks) async fn subscribers(
     connection: Connection<'_>,

@@ -10,6 +10,11 @@ pub(crate) async fn load(connection: Connection<'_>, account: &str) -> sqlx::Res
     let saved: Option<String> = dispatch!(connection, c => sqlx::query_scalar(
         "SELECT policy FROM retry_policies WHERE account = $1",
     ).bind(account).fetch_optional(c).await)?;
+    read(saved)
+}
+
+/// The policy that a column holds, if there is one.
+pub(super) fn read(saved: Option<String>) -> sqlx::Result<RetryPolicy> {
     saved.map_or(Ok(RetryPolicy::disabled()), |text| from_text(&text))
 }
 

@@ -16,7 +16,7 @@ pub(crate) enum Allowance {
 }
 
 impl Allowance {
-    const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Validations => "validations",
             Self::Retries => "retries",
@@ -24,7 +24,7 @@ impl Allowance {
     }
 
     /// The period of UTC that this time is in.
-    fn period(self, now: Timestamp) -> String {
+    pub(super) fn period(self, now: Timestamp) -> String {
         let format = match self {
             Self::Validations => "%Y-%m",
             Self::Retries => "%Y-%m-%d",

@@ -10,6 +10,7 @@ use crate::filter::{Filter, Search};
 use crate::payment::restore;
 use crate::validation::{CycleState, Ending, KeptCep, KeptImage, Ocr, Queue, RetryState, Validation};
 use platform::db::{Connection, Inner, dispatch};
+use platform::webhooks::store::endpoints::any_active_endpoint;
 
 /// The columns a [`Row`] is read from.
 macro_rules! columns {
@@ -55,19 +56,38 @@ macro_rules! bind_filter {
     };
 }
 
-/// Keeps a new one.
-pub(crate) async fn insert(mut connection: Connection<'_>, validation: &Validation) -> sqlx::Result<()> {
+/// Inserts a validation.
+macro_rules! insert {
+    () => {
+        "INSERT INTO validations (id, account, request, validation_type, status, banxico_status, error_code, \
+             error_message, client_ref, amount_centavos, beneficiary_account, searchable, retry_state, retry_policy, \
+             retry_attempts, retry_next_at, retry_ended_at, etag_version, processing_time_ms, created_at, completed_at, \
+             expires_at, ocr, image) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, \
+             $22, $23, $24)"
+    };
+}
+
+/// On `PostgreSQL`, its CEP goes with it in one statement: each one is a round trip to the server.
+const INSERT_POSTGRES: &str = concat!(
+    "WITH validation AS (",
+    insert!(),
+    " RETURNING id), \
+     cep AS (INSERT INTO ceps (validation, xml) SELECT id, $25 FROM validation WHERE $25 IS NOT NULL) \
+     SELECT ",
+    any_active_endpoint!("$2"),
+);
+const INSERT_SQLITE: &str = concat!(insert!(), " RETURNING ", any_active_endpoint!("$2"));
+
+/// Keeps a new one. Returns whether its account has an endpoint that may want to be told of it.
+pub(crate) async fn insert(mut connection: Connection<'_>, validation: &Validation) -> sqlx::Result<bool> {
     let Validation { payment, retry_state, .. } = validation;
     let retry = RetryColumns::of(retry_state);
     let processing_time_ms: Option<i64> = validation.processing_time_ms.map(column).transpose()?;
-    dispatch!(connection.reborrow(), c => sqlx::query(
-        "INSERT INTO validations (id, account, request, validation_type, status, banxico_status, error_code,
-             error_message, client_ref, amount_centavos, beneficiary_account, searchable, retry_state, retry_policy,
-             retry_attempts, retry_next_at, retry_ended_at, etag_version, processing_time_ms, created_at, completed_at,
-             expires_at, ocr, image)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-             $22, $23, $24)",
-    )
+    let is_postgres = connection.is_postgres();
+    let has_endpoint: bool = dispatch!(connection.reborrow(), c => {
+        let sql = if is_postgres { INSERT_POSTGRES } else { INSERT_SQLITE };
+        let query = sqlx::query_scalar(sql)
     .bind(validation.id.to_string())
     .bind(&validation.account)
     .bind(serde_json::to_string(payment).expect("a payment of plain fields serialises"))
@@ -91,12 +111,25 @@ pub(crate) async fn insert(mut connection: Connection<'_>, validation: &Validati
     .bind(validation.completed_at.map(Timestamp::as_millisecond))
     .bind(validation.queue.map(|queue| queue.expires_at.as_millisecond()))
     .bind(validation.ocr.as_ref().map(|ocr| serde_json::to_string(ocr).expect("texts and numbers serialise")))
-    .bind(validation.image.as_ref().map(KeptImage::as_str))
-    .execute(c).await.map(drop))?;
+    .bind(validation.image.as_ref().map(KeptImage::as_str));
+        let query = if is_postgres { query.bind(new_cep(validation)) } else { query };
+        query.fetch_one(c).await
+    })?;
     if let Some(KeptImage::New { sealed, .. }) = &validation.image {
         images::insert(connection.reborrow(), validation.id, sealed, validation.created_at).await?;
     }
-    keep_cep(connection, validation).await
+    if !is_postgres {
+        keep_cep(connection, validation).await?;
+    }
+    Ok(has_endpoint)
+}
+
+/// The XML of a CEP that is not kept yet.
+fn new_cep(validation: &Validation) -> Option<&[u8]> {
+    match &validation.cep {
+        KeptCep::New(cep) => Some(&cep.xml()[..]),
+        KeptCep::None | KeptCep::Kept => None,
+    }
 }
 
 /// One of this account's; any other does not exist for it. `None` as the account: whoever's it is.
