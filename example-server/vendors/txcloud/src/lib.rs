@@ -26,7 +26,6 @@ mod money;
 mod reading;
 mod reference;
 mod sandbox;
-mod sandbox_delay;
 mod session;
 mod sessions;
 mod store;

@@ -1,6 +1,8 @@
 //! Request bodies, read strictly: what is there and cannot be taken is refused by name, and the first of such ends it. Fields
 //! that this API does not know are left alone; `null` is a field that was not sent.
 
+mod sandbox_delay;
+
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -20,7 +22,6 @@ use super::envelope::Context;
 use super::errors::Failure;
 use super::free_form::FreeForm;
 use super::money::{Currency, Money};
-use super::sandbox_delay;
 use super::user::User;
 use platform::json::{self, Fields, Given};
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use platform::api_key::Environment;
 
-use super::errors::Failure;
-use super::reading::{Field, Object};
+use super::{Field, Object};
+use crate::errors::Failure;
 
 const MILLISECONDS: RangeInclusive<u32> = 0..=5_000;
 
