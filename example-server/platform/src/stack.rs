@@ -22,7 +22,7 @@ use crate::db::{Database, Records};
 use crate::route::{Access, BodySize, Route};
 use crate::state::Platform;
 use crate::vendor::{Caller, Vendor};
-use crate::{auth, bodies, config, fault, ops, rate_limit};
+use crate::{auth, bodies, config, content, fault, ops, rate_limit};
 
 /// The layers of one API: by where claims are kept while a handler runs, and by the bound of bodies.
 #[derive(Debug, Clone)]
@@ -207,7 +207,7 @@ fn large(usual: usize) -> usize {
 /// 4. the **refusal of a database file that was moved**, and **auth**: an idempotency key belongs to somebody, so who it is
 ///    comes first, and who is nobody costs nothing more;
 /// 5. **rate limit's numbers**: outside of the record, so that a replay states the present ones;
-/// 6. the **bound of bodies**, which needs no more than their announced length; **permission**: before the record, so that
+/// 6. the **bound of bodies**, which needs no more than their announced length; no **encoded** ones; **permission**: before the record, so that
 ///    who lost it does not get the answer again either; and a place for the body, where bodies are large;
 /// 7. **idempotency**: a replay ends here;
 /// 8. **rate limit**: inside, so that a replay spends nothing;
@@ -249,6 +249,7 @@ fn stack<V: Vendor>(
             .handler
             .route_layer(Extension(worker.clone()))
             .route_layer(DefaultBodyLimit::max(max_bytes))
+            .route_layer(from_fn(content::refuse_encoded))
             .route_layer(from_fn_with_state(max_bytes, bodies::bound));
         api = route.add_to(api);
     }

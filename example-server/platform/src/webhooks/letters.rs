@@ -23,7 +23,7 @@ use crate::outbound::Outbound;
 use crate::owner::Owner;
 use crate::state::Platform;
 use crate::worker::Handlers;
-use crate::{clock, fault};
+use crate::{clock, fault, retry_after};
 
 /// When a try is made to somebody whose other letters are under way.
 const BUSY: Duration = Duration::from_secs(1);
@@ -153,7 +153,11 @@ impl Handler for Sending {
             return Done::Deferred { retry_in: Duration::ZERO };
         };
         fault::point(manner.sent).await;
-        report(if receipt.is_success() { Verdict::Success } else { Verdict::Failure })
+        Done::Report(if receipt.is_success() {
+            Report::success()
+        } else {
+            retry_after::failure(attempt.cycle(), receipt.retry_after)
+        })
     }
 }
 
