@@ -33,6 +33,13 @@ impl<'a> StatementLock<'a> {
         self.busy(1).await;
     }
 
+    /// Returns the transaction that waits: its process, and when it began.
+    pub(crate) async fn waiter(&self) -> Option<(i32, String)> {
+        let waiter = "SELECT pid, xact_start::text FROM pg_stat_activity \
+             WHERE datname = current_database() AND wait_event = 'advisory'";
+        sqlx::query_as(waiter).fetch_optional(self.pool).await.unwrap()
+    }
+
     /// Waits until this many other connections of the database are in a transaction or a statement.
     async fn busy(&self, wanted: i64) {
         let busy = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle' \
