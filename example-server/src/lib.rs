@@ -7,9 +7,11 @@
 //! | module | what |
 //! |---|---|
 //! | `config`, `options` | what the operator says |
+//! | `key_commands` | `keys create`, `keys list`, `keys revoke`, `keys rotate` |
 //! | `router` | every route |
 
 mod config;
+mod key_commands;
 mod options;
 mod router;
 
@@ -18,21 +20,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
 use platform::api::Definition;
 use platform::db::{Database, backup};
-use platform::keys::{self, NewApiKey};
+use platform::host::{self, Hosts};
 use platform::server::{self, Signals};
 use platform::stack::ApiBuilder;
 use platform::worker::{self, Handlers};
-use platform::{BoxError, Platform, accounts, openapi, ops, webhooks};
-use secrecy::ExposeSecret;
+use platform::{BoxError, Platform, accounts, openapi, ops, response_headers};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use config::Config;
+use options::Command;
 pub use options::Options;
-use options::{Command, KeysCommand, KeysCreate};
 pub use platform::ops::report_error;
 
 /// The APIs that are served. A request that belongs to none is answered by the first.
@@ -64,33 +67,13 @@ pub async fn run(options: Options) -> Result<(), BoxError> {
     let _log = ops::install_log(options.log)?;
     let database = Database::open(options.database()).await?;
     let done = match &options.command {
-        Some(Command::Keys { command: KeysCommand::Create(asked) }) => {
-            create_key(&options, &database, asked).await
-        }
+        Some(Command::Keys { command }) => key_commands::run(&options, &database, command).await,
         Some(Command::Openapi | Command::Backup { .. }) | None => {
             Box::pin(serve(&options, config, &database)).await
         }
     };
     database.close().await;
     done
-}
-
-/// Prints a new key, for the one time it is known, and nothing else on standard output: it may go into a file or a variable.
-/// Of an API whose accounts have a secret, that goes to standard error.
-async fn create_key(options: &Options, database: &Database, asked: &KeysCreate) -> Result<(), BoxError> {
-    let (account, environment) = (&asked.account, asked.environment());
-    let mut secret = None;
-    if asked.api.has_signing_secret {
-        // First: a key that was made and not printed would be lost.
-        secret = Some(webhooks::signing_secret(database, &options.sealer()?, account, environment).await?);
-    }
-    let new = NewApiKey { account, plan: asked.plan, permissions: &asked.permission, environment };
-    let key = keys::create_key(database, asked.api, &new).await?;
-    writeln!(std::io::stdout(), "{}", key.expose_secret())?;
-    if let Some(secret) = secret {
-        writeln!(std::io::stderr(), "secret that webhooks are signed with: {}", secret.expose_secret())?;
-    }
-    Ok(())
 }
 
 /// Returns the `OpenAPI` document of each API.
@@ -145,9 +128,14 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
         }
         None => public = public.merge(metrics),
     }
+    let hosts = if options.demo { Hosts::Loopback } else { Hosts::All };
+    let head = |router: Router| {
+        router.layer(from_fn_with_state(hosts, host::check)).layer(from_fn(response_headers::protect))
+    };
+    let reserve = health.fallback(async || server::too_many_connections());
     let service = server::Service {
-        router: router::router(public, built),
-        reserve: health.clone().fallback(async || server::too_many_connections()),
+        router: head(router::router(public, built)),
+        reserve: head(reserve.clone()),
         connections_per_peer: config.limits.connections_per_peer,
     };
     let signals = Signals::listen()?;
@@ -158,8 +146,8 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     let mut maintenance = JoinSet::new();
     maintenance.spawn(ops::keep_database(database.clone()));
     if let Some((listener, router)) = admin {
-        let reserve = health.fallback(async || server::too_many_connections());
-        let service = server::Service { router, reserve, ..service };
+        let connections_per_peer = config.limits.connections_per_peer;
+        let service = server::Service { router: head(router), reserve: head(reserve), connections_per_peer };
         let signals = Signals::listen()?;
         maintenance.spawn(async move { drop(server::serve(listener, service, signals).await) });
     }

@@ -90,6 +90,38 @@ pub(crate) enum Command {
 pub(crate) enum KeysCommand {
     /// Make an account, if it is new, and print a key of it: once, since only its hash is kept
     Create(KeysCreate),
+    /// List all keys, a line each: id, API, account, plan, when it was made, `active` or `revoked`
+    List,
+    /// Revoke a key: every server refuses it within five seconds
+    Revoke {
+        /// Id of the key, as `keys list` has it
+        id: String,
+    },
+    /// Print a new key with the account and permissions of another, once, and revoke that one
+    Rotate(KeysRotate),
+}
+
+/// Which key to replace.
+#[derive(Debug, Args)]
+pub(crate) struct KeysRotate {
+    /// Id of the key, as `keys list` has it
+    pub(crate) id: String,
+    /// It is a test key; asked only where that is not known, of a key made by an earlier version
+    #[arg(long)]
+    test: bool,
+    /// It is a live key; asked only where that is not known, of a key made by an earlier version
+    #[arg(long, conflicts_with = "test")]
+    live: bool,
+}
+
+impl KeysRotate {
+    pub(crate) fn environment(&self) -> Option<Environment> {
+        match (self.test, self.live) {
+            (true, _) => Some(Environment::Test),
+            (_, true) => Some(Environment::Live),
+            _ => None,
+        }
+    }
 }
 
 /// Whose key, and what it may do.

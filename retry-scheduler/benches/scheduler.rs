@@ -1,8 +1,8 @@
 //! Cycles claimed and finished a second, on each scheduler, with few and with many pending, one by one and by the hundred.
 //!
-//! `cargo bench -p retry-scheduler --all-features`; with `-- postgres`, `operators`, `notices`, `sqlite` or `memory` only that. Every figure is of
-//! this machine at this moment: the ratios mean something. They are to the first line for that size of batch, and on
-//! PostgreSQL to what pgbench reaches with the least that a cycle can be.
+//! `cargo bench -p retry-scheduler --all-features`; with `-- postgres` (or of it `operators` or `cycles`), `notices`,
+//! `sqlite` or `memory` only that. Every figure is of this machine at this moment: the ratios mean something. They are to
+//! the first line for that size of batch, and on PostgreSQL to what pgbench reaches with the least that a cycle can be.
 //!
 //! An attempt fails, and its cycle is due again a millisecond later: the number of pending cycles stays what it is, and
 //! they are gone through in a ring. With an old snapshot, a transaction is open that began before: PostgreSQL keeps every
@@ -52,10 +52,10 @@ async fn main() {
     if wants("sqlite") {
         sqlite().await;
     }
-    if wants("postgres") {
-        postgres(true).await;
-    } else if wants("operators") {
-        postgres(false).await;
+    let all = wants("postgres");
+    let (operators, cycles) = (all || wants("operators"), all || wants("cycles"));
+    if operators || cycles {
+        postgres(operators, cycles).await;
     }
     if wants("notices") {
         notices::notices().await;
@@ -100,8 +100,8 @@ async fn sqlite() {
     }
 }
 
-/// What operators and the purge cost; and, if wanted, the claims.
-async fn postgres(claims: bool) {
+/// What operators and the purge cost, and what cycles do.
+async fn postgres(operators: bool, cycles: bool) {
     let postgres = Postgres::start_with(&["shared_buffers=512MB", "max_wal_size=8GB"]);
     // Ten million take some 8 GB.
     let sizes: &[usize] = match env::var_os("BENCH_TEN_MILLION") {
@@ -132,23 +132,29 @@ async fn postgres(claims: bool) {
         );
         psql(&url, "VACUUM ANALYZE");
     }
-    growth(&postgres).await;
-    for &pending in sizes {
-        let name = format!("operators_{pending}");
-        psql(&postgres.url(), &format!("CREATE DATABASE {name} TEMPLATE {}", template(pending)));
-        operators::measure(&postgres.url_of(&name), pending).await;
-        psql(&postgres.url(), &format!("DROP DATABASE {name} WITH (FORCE)"));
+    if operators {
+        growth(&postgres).await;
+        for &pending in sizes {
+            let name = format!("operators_{pending}");
+            psql(&postgres.url(), &format!("CREATE DATABASE {name} TEMPLATE {}", template(pending)));
+            operators::measure(&postgres.url_of(&name), pending).await;
+            psql(&postgres.url(), &format!("DROP DATABASE {name} WITH (FORCE)"));
+        }
     }
-    if !claims {
-        return;
+    if cycles {
+        claims(&postgres, sizes).await;
     }
+}
+
+/// What cycles do, beside pgbench.
+async fn claims(postgres: &Postgres, sizes: &[usize]) {
     let mut table = Table::new("PostgreSQL");
-    prepare_one_by_one(&postgres);
-    table.yardstick(one_by_one(&postgres, 64), 64);
+    prepare_one_by_one(postgres);
+    table.yardstick(one_by_one(postgres, 64), 64);
     for batch in [1, 100] {
         for &pending in sizes {
             // Beside each line, a yardstick of the same minute.
-            table.yardstick(one_by_one(&postgres, LOOPS), LOOPS);
+            table.yardstick(one_by_one(postgres, LOOPS), LOOPS);
             for old_snapshot in [false, true] {
                 for shares in [false, true] {
                     if shares && (old_snapshot || batch == 1) {

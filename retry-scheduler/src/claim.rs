@@ -173,12 +173,15 @@ pub struct Claimed {
 }
 
 /// Where a row is, and of which key it is: a claim whose cycle was exchanged is another one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Row {
     #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only PostgreSQL finds rows again"))]
     id: i64,
     #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only PostgreSQL finds rows again"))]
     of: u64,
+    /// Where the claim put it. Somebody may have moved it since.
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only PostgreSQL finds rows again"))]
+    at: Box<str>,
 }
 
 impl Claimed {
@@ -195,15 +198,21 @@ impl Claimed {
 
     /// Sets where the row is.
     #[cfg(feature = "postgres")]
-    pub(crate) fn in_row(self, id: i64) -> Self {
-        let row = Row { id, of: hash(&self.cycle.key) };
+    pub(crate) fn in_row(self, id: i64, at: &str) -> Self {
+        let row = Row { id, of: hash(&self.cycle.key), at: at.into() };
         Self { row: Some(row), ..self }
     }
 
     /// Returns the id of the row, if it is known and that of this key.
     #[cfg(feature = "postgres")]
     pub(crate) fn row(&self) -> Option<i64> {
-        self.row.filter(|row| row.of == hash(&self.cycle.key)).map(|row| row.id)
+        self.row.as_ref().filter(|row| row.of == hash(&self.cycle.key)).map(|row| row.id)
+    }
+
+    /// Returns where the row was when it was claimed, if that is known. Another row may be there now.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn row_at(&self) -> Option<&str> {
+        self.row.as_ref().map(|row| &*row.at)
     }
 
     /// Returns the fence of this claim.

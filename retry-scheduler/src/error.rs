@@ -2,6 +2,8 @@
 
 use std::error::Error;
 use std::fmt;
+#[cfg(feature = "postgres")]
+use std::sync::Arc;
 
 /// The cause of an error, whatever its type.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -66,6 +68,13 @@ impl SchedulerError {
     /// What the database holds, or is to hold, makes no sense.
     pub fn invalid(source: impl Into<BoxError>) -> Self {
         Self { kind: SchedulerErrorKind::Invalid, source: source.into() }
+    }
+
+    /// The same for each of several callers.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn copies(self) -> impl FnMut() -> Self {
+        let source: Arc<dyn Error + Send + Sync> = self.source.into();
+        move || Self { kind: self.kind, source: Box::new(Arc::clone(&source)) }
     }
 
     /// What kind of failure this is.

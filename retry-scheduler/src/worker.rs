@@ -10,6 +10,7 @@ mod metrics;
 #[cfg(not(feature = "metrics"))]
 #[path = "worker/metrics/off.rs"]
 mod metrics;
+mod outcome;
 mod reports;
 mod run;
 mod slots;

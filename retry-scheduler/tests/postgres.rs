@@ -11,6 +11,8 @@ mod crash;
 mod endings;
 #[path = "first_version/mod.rs"]
 mod first_version;
+#[path = "postgres/groups.rs"]
+mod groups;
 #[path = "known_faults/mod.rs"]
 mod known_faults;
 #[path = "postgres/locks.rs"]
@@ -23,6 +25,8 @@ mod model;
 mod notices;
 #[path = "postgres/sessions.rs"]
 mod sessions;
+#[path = "postgres/statement_lock.rs"]
+mod statement_lock;
 #[path = "postgres/statements.rs"]
 mod statements;
 #[path = "postgres/unreadable.rs"]

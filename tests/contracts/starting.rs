@@ -216,7 +216,7 @@ fn a_request_that_runs_when_the_signal_comes_is_answered() {
     let (first, second) = body.split_at(10);
     let mut connection = server.connect();
     let head = format!(
-        "PUT {POLICY} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\nExpect: 100-continue\r\n\
+        "PUT {POLICY} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nExpect: 100-continue\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         demo_key('1'),
         body.len()
@@ -239,7 +239,7 @@ fn a_request_that_never_ends_does_not_keep_it_for_longer_than_the_grace() {
     let server = launch().demo().config("shutdown_grace_seconds = 1\n").start();
     let mut connection = server.connect();
     let head = format!(
-        "PUT {POLICY} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\nExpect: 100-continue\r\n\
+        "PUT {POLICY} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nExpect: 100-continue\r\n\
          Content-Type: application/json\r\nContent-Length: 10\r\n\r\n",
         demo_key('1')
     );

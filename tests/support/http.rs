@@ -125,6 +125,13 @@ impl Connection {
         assert_eq!(String::from_utf8_lossy(&read), String::from_utf8_lossy(bytes));
     }
 
+    /// Reads all that comes until the server hangs up.
+    pub fn read_to_end(mut self) -> String {
+        let mut bytes = Vec::new();
+        self.stream.read_to_end(&mut bytes).expect("the server hangs up");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// Reads to the end of the connection what should be one answer.
     pub fn answer(mut self) -> Response {
         let mut bytes = Vec::new();

@@ -16,6 +16,7 @@ mod http;
 mod python;
 mod receiver;
 mod server;
+mod statements;
 mod stub;
 
 pub use banxico::{Banxico, SpeiPayment, Standing, Step, Trouble};
@@ -26,6 +27,7 @@ pub use http::{Connection, Request, Response};
 pub use python::{PythonTest, Running, python_test};
 pub use receiver::{Reaction, Received, Receiver};
 pub use server::{Launch, Server, Stopped, launch, launch_with_file_limit};
+pub use statements::Statements;
 pub use stub::{Says, Stub};
 
 /// The public demo key of this digit: `1` pro, `2` basic, `3` free, `4` read-only.

@@ -21,6 +21,10 @@ pub struct Receiver {
 pub enum Reaction {
     /// Answers with this status and `ok`.
     Answer(u16),
+    /// Answers 503 with this `Retry-After`.
+    Later(&'static str),
+    /// Answers with this status, and breaks off within the body.
+    BreakOff(u16),
     /// Answers with a redirect to itself.
     Redirect,
     /// Says nothing, and keeps the connection.
@@ -112,6 +116,14 @@ fn serve(mut connection: TcpStream, state: &Mutex<State>) {
     let answer = match state.reaction {
         Reaction::Answer(status) => {
             format!("HTTP/1.1 {status} Whatever\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok")
+        }
+        Reaction::Later(when) => {
+            format!(
+                "HTTP/1.1 503 Later\r\nretry-after: {when}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            )
+        }
+        Reaction::BreakOff(status) => {
+            format!("HTTP/1.1 {status} Whatever\r\ncontent-length: 100\r\n\r\nbegun")
         }
         Reaction::Redirect => {
             "HTTP/1.1 307 Elsewhere\r\nlocation: /elsewhere\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"

@@ -160,6 +160,16 @@ impl Launch {
         self.spawn().wait_with_output().expect("a child can be waited for")
     }
 
+    /// The same, with this as its standard output.
+    pub fn output_to(mut self, stdout: Stdio) -> std::process::Output {
+        self.command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
+        self.command
+            .spawn()
+            .expect("the server's binary starts")
+            .wait_with_output()
+            .expect("a child can be waited for")
+    }
+
     fn spawn(&mut self) -> Child {
         self.command.env("LISTEN", &self.listen);
         let or_pipe = |stream: &mut Option<Stdio>| stream.take().unwrap_or_else(Stdio::piped);

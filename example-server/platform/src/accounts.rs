@@ -1,14 +1,17 @@
 //! The accounts of an API, found by key.
 
+mod key_cache;
+
 use std::collections::HashMap;
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use moka::future::Cache;
 
+use self::key_cache::KeyCache;
 use crate::account::{KeyOwner, Permission, Plan};
 use crate::api_key::ApiKey;
+use crate::db::accounts::KeyRow;
 use crate::db::{self, Database};
 use crate::rate_limit_headers::insert_rate_limit_headers;
 use crate::vendor::Vendor;
@@ -24,13 +27,9 @@ pub struct Accounts<V: Vendor> {
     /// public later.
     demo: HashMap<ApiKey, V::User>,
     database: Database,
-    /// Keys that were found. Who was not seen for a while is forgotten: by then the bucket would be full again anyway.
-    seen: Cache<ApiKey, V::User>,
+    /// The keys that were looked up lately.
+    keys: KeyCache<V::User>,
 }
-
-/// A bucket fills up within a minute.
-const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
-const SEEN_AT_MOST: u64 = 100_000;
 
 impl<V: Vendor> Accounts<V> {
     /// The accounts of the database, and those of `--demo` where it was asked for.
@@ -40,7 +39,7 @@ impl<V: Vendor> Accounts<V> {
             demo: public.into_iter().map(|(key, holder)| (key, vendor.user(holder))).collect(),
             vendor,
             database,
-            seen: Cache::builder().max_capacity(SEEN_AT_MOST).time_to_idle(FORGOTTEN_AFTER).build(),
+            keys: KeyCache::new(key_cache::FRESH_FOR),
         }
     }
 
@@ -53,32 +52,36 @@ impl<V: Vendor> Accounts<V> {
         response
     }
 
-    /// Whose key this is.
-    pub async fn find(&self, key: &ApiKey) -> sqlx::Result<Option<V::User>> {
+    /// Returns the user of a key, and `None` if there is no such key, or it was revoked more than a few seconds ago.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn find(&self, key: &ApiKey) -> Result<Option<V::User>, Arc<sqlx::Error>> {
         if let Some(user) = self.demo.get(key) {
             return Ok(Some(user.clone()));
         }
-        if let Some(user) = self.seen.get(key).await {
-            return Ok(Some(user));
-        }
-        let mut reader = self.database.read().await?;
-        let owner = db::accounts::owner_of(reader.connection(), V::NAME, &key.hash()).await?;
-        let Some(owner) = owner else { return Ok(None) };
-        let user = self.vendor.user(KeyOwner {
-            account: owner.account,
+        let read = async {
+            metrics::counter!("api_key_lookups_total", "api" => V::NAME).increment(1);
+            let mut reader = self.database.read().await?;
+            db::accounts::owner_of(reader.connection(), V::NAME, &key.hash()).await
+        };
+        self.keys.get_or_read(key, read, |row| self.user(key, row)).await
+    }
+
+    fn user(&self, key: &ApiKey, row: &KeyRow) -> V::User {
+        self.vendor.user(KeyOwner {
+            account: row.account.clone(),
             // Only what this program writes is there; a plan of a later version gets the least.
-            plan: owner.plan.parse().unwrap_or(Plan::Free),
-            created_at: Timestamp::from_millisecond(owner.created_at).ok(),
+            plan: row.plan.parse().unwrap_or(Plan::Free),
+            created_at: Timestamp::from_millisecond(row.created_at).ok(),
             environment: key.environment(),
-            permissions: Permission::of_list(&owner.permissions, V::PERMISSIONS),
+            permissions: Permission::of_list(&row.permissions, V::PERMISSIONS),
             key_hash: key.hash(),
-        });
-        // Two first requests at once are one user, with one bucket.
-        Ok(Some(self.seen.entry(key.clone()).or_insert(user).await.into_value()))
+        })
     }
 }
 
-/// Returns whether the database has no key of any API.
+/// Returns whether the database has no active key of any API.
 pub async fn has_no_keys(database: &Database) -> sqlx::Result<bool> {
     let mut reader = database.read().await?;
     Ok(!db::accounts::any(reader.connection()).await?)

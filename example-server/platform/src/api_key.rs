@@ -68,6 +68,11 @@ impl ApiKey {
     pub fn hash(&self) -> String {
         hex::encode(&self.hash)
     }
+
+    /// Returns the id by which operators name the key. It tells nothing of the key.
+    pub fn id(&self) -> String {
+        format!("key_{}", hex::encode(&self.hash[..8]))
+    }
 }
 
 impl fmt::Debug for ApiKey {

@@ -10,6 +10,7 @@ mod checkpoints;
 pub mod columns;
 mod connection;
 mod file;
+pub mod keys;
 mod migrations;
 mod readiness;
 mod request;

@@ -9,6 +9,8 @@ use idempotency_layer::Rejection;
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::host::Refused;
+
 /// What frames the answers to one request, in the way of one API. Handlers find it in the request's extensions.
 pub trait Frame: Clone + Send + Sync + 'static {
     /// What its answers are, and what they are called.
@@ -29,7 +31,11 @@ pub trait Frame: Clone + Send + Sync + 'static {
     /// An answer.
     fn render(&self, status: StatusCode, body: &impl Serialize) -> Response {
         // Our own structs with string keys: nothing in them can fail to serialise.
-        let body = serde_json::to_vec(body).expect("a body of plain fields serialises");
+        self.render_json(status, serde_json::to_vec(body).expect("a body of plain fields serialises"))
+    }
+
+    /// An answer whose body is JSON already.
+    fn render_json(&self, status: StatusCode, body: Vec<u8>) -> Response {
         let headers =
             [(header::CONTENT_TYPE, HeaderValue::from_static(Self::JSON)), (X_REQUEST_ID, id(self))];
         (status, headers, body).into_response()
@@ -63,7 +69,10 @@ pub async fn envelop<F: Frame>(mut request: Request, next: Next) -> Response {
     tracing::Span::current().record("request_id", frame.request_id());
     request.extensions_mut().insert(frame.clone());
 
-    let mut response = next.run(request).await;
+    let mut response = match request.extensions_mut().remove::<Refused>() {
+        Some(Refused(status)) => status.into_response(),
+        None => next.run(request).await,
+    };
     if let Some(rejection) = response.extensions_mut().remove::<Rejection>() {
         metrics::counter!("idempotency_rejections_total", "kind" => rejection.code()).increment(1);
         response = with_headers_of(frame.rejected(&rejection), &response);

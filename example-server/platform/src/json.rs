@@ -84,6 +84,12 @@ pub fn elements(json: &str) -> Option<Vec<&str>> {
     Document { rest: json }.elements()
 }
 
+/// How many members a JSON object has; `None` if it is none. Of a name that is there twice, one counts.
+pub fn members(json: &str) -> Option<usize> {
+    let is_object = json.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{');
+    Document { rest: json }.members().filter(|_| is_object).map(|members| members.len())
+}
+
 /// What is not read yet of a body. Every value is read by `serde_json`, which skips without recursion; between them there
 /// is only the punctuation of the outermost object.
 struct Document<'a> {

@@ -1,4 +1,6 @@
-//! Making API keys.
+//! API keys, as operators make, list, revoke and rotate them.
+
+mod manage;
 
 use secrecy::SecretString;
 
@@ -7,6 +9,8 @@ use crate::api::Definition;
 use crate::api_key::{ApiKey, Environment};
 use crate::clock;
 use crate::db::{self, Database, NewKey};
+
+pub use manage::{KeyError, Rotation, api_of, list, revoke};
 
 /// A key to be made.
 #[derive(Debug)]
@@ -19,7 +23,7 @@ pub struct NewApiKey<'a> {
     pub environment: Environment,
 }
 
-/// Makes a key, and its account if that is new. What is returned is not kept anywhere.
+/// Makes a key, and its account if that is new. Returns the key's id, and the key, which is not kept anywhere.
 ///
 /// # Errors
 /// The account is on another plan, the API has no such permission, or the database fails.
@@ -27,7 +31,7 @@ pub async fn create_key(
     database: &Database,
     api: &Definition,
     asked: &NewApiKey<'_>,
-) -> Result<SecretString, CreateKeyError> {
+) -> Result<(String, SecretString), CreateKeyError> {
     let mut permissions = Vec::new();
     for name in asked.permissions {
         let known = api.permissions.iter().find(|known| known.as_str() == name);
@@ -37,10 +41,13 @@ pub async fn create_key(
         permissions = api.permissions.to_vec();
     }
     let (key, text) = ApiKey::random(&api.key_format, asked.environment);
+    let id = key.id();
     let new = NewKey {
         api: api.name,
         account: asked.account,
         plan: asked.plan.as_str(),
+        id: &id,
+        environment: key.environment().as_str(),
         hash: &key.hash(),
         permissions: &Permission::to_list(&permissions),
         now: clock::epoch_millis(),
@@ -54,7 +61,7 @@ pub async fn create_key(
         _ => {}
     }
     transaction.commit().await?;
-    Ok(text)
+    Ok((id, text))
 }
 
 /// Why there is no new key.

@@ -7,12 +7,13 @@
 //! | `stack`, `route` | the middleware before the operations of an API; one operation |
 //! | `account`, `api_key`, `accounts`, `keys`, `auth`, `owner` | who calls |
 //! | `bucket`, `rate_limit`, `rate_limit_headers`, `bodies`, `places` | how often, and how much at a time |
-//! | `frame` | the envelope around every response |
+//! | `host`, `content` | what is wrong with the head of a request, whatever it asks for |
+//! | `frame`, `response_headers` | the envelope around every response; what keeps it from caches |
 //! | `openapi` | the descriptions of the APIs, made of the routes |
 //! | `db` | SQLite or PostgreSQL, one SQL text for both |
 //! | `cycles`, `worker` | the scheduler, and what makes the attempts of its cycles |
 //! | `webhooks`, `seal` | webhook subscriptions and delivery; secrets as they are kept |
-//! | `outbound`, `tls` | calls to URLs that customers give; whom TLS trusts |
+//! | `outbound`, `tls`, `retry_after` | calls to URLs that customers give; whom TLS trusts; waits that others ask for |
 //! | `config` | the configuration file |
 //! | `server` | connections and shutdown |
 //! | `ops` | log, metrics, health |
@@ -29,6 +30,7 @@ pub mod bodies;
 pub mod bucket;
 pub mod clock;
 pub mod config;
+pub mod content;
 pub mod cycles;
 pub mod db;
 pub mod decimal;
@@ -36,6 +38,7 @@ pub mod etag;
 pub mod fault;
 pub mod frame;
 pub mod hex;
+pub mod host;
 pub mod json;
 pub mod keys;
 pub mod language;
@@ -46,6 +49,8 @@ pub mod owner;
 pub mod places;
 pub mod rate_limit;
 pub mod rate_limit_headers;
+pub mod response_headers;
+pub mod retry_after;
 pub mod route;
 pub mod seal;
 pub mod server;

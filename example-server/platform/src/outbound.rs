@@ -20,7 +20,7 @@ use url::{Host, Url};
 
 use self::address::is_public;
 use self::resolver::{Blocked, Guard, Lookup, System, Unknown};
-use crate::tls;
+use crate::{retry_after, tls};
 
 /// What may be called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct Outbound {
 #[derive(Debug)]
 pub struct Fetched {
     pub status: StatusCode,
+    /// How long it asks us to wait.
+    pub retry_after: Option<Duration>,
     pub body: Bytes,
 }
 
@@ -111,6 +113,10 @@ impl Outbound {
         if text.chars().count() > MAX_URL {
             return Err(UrlFault::TooLong);
         }
+        // The parser passes over these, and the text is kept and sent with them; no database takes a NUL.
+        if text.contains(|c: char| c.is_control()) || text.trim() != text {
+            return Err(UrlFault::Invalid);
+        }
         let url = Url::parse(text).map_err(|_| UrlFault::Invalid)?;
         self.check_parsed(&url)?;
         Ok(url)
@@ -164,7 +170,8 @@ impl Outbound {
         timeout(time, got).await.unwrap_or(Err(OutboundFault::Timeout))
     }
 
-    /// Posts a body, all within `time`. Of the answer's body, what comes after `max_bytes` is not read.
+    /// Posts a body, all within `time`. What counts is the status. Of the answer's body, what comes after `max_bytes` or
+    /// the `time` is not read, and one that breaks off is as long as it is.
     pub async fn post(
         &self,
         url: &Url,
@@ -173,17 +180,37 @@ impl Outbound {
         max_bytes: usize,
         time: Duration,
     ) -> Result<Fetched, OutboundFault> {
+        let mut fetched = None;
         let posted = async {
             let request = self.client.post(url.clone()).headers(headers).body(body);
-            let (fetched, _) = read(self.send(request, url).await?, max_bytes).await?;
-            Ok(fetched)
+            let mut response = self.send(request, url).await?;
+            let fetched = fetched.insert(Fetched::head(&response));
+            let mut body = BytesMut::new();
+            while let Ok(Some(chunk)) = response.chunk().await {
+                let room = max_bytes - body.len();
+                body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+                fetched.body = body.clone().freeze();
+                if chunk.len() >= room {
+                    break;
+                }
+            }
+            Ok(())
         };
-        timeout(time, posted).await.unwrap_or(Err(OutboundFault::Timeout))
+        let posted = timeout(time, posted).await.unwrap_or(Err(OutboundFault::Timeout));
+        // With a status, nothing that happens to the body makes it another one.
+        fetched.map_or_else(|| Err(posted.err().unwrap_or(OutboundFault::Unreachable)), Ok)
     }
 
     async fn send(&self, request: RequestBuilder, url: &Url) -> Result<Response, OutboundFault> {
         self.check_parsed(url).map_err(OutboundFault::Url)?;
         request.send().await.map_err(|fault| of(&fault))
+    }
+}
+
+impl Fetched {
+    fn head(response: &Response) -> Self {
+        let (status, retry_after) = (response.status(), retry_after::asked(response.headers()));
+        Self { status, retry_after, body: Bytes::new() }
     }
 }
 
@@ -201,7 +228,7 @@ fn is_localhost(name: &str) -> bool {
 
 /// The answer, and whether that is all of it.
 async fn read(mut response: Response, max_bytes: usize) -> Result<(Fetched, bool), OutboundFault> {
-    let status = response.status();
+    let fetched = Fetched::head(&response);
     let mut body = BytesMut::new();
     let mut whole = true;
     while let Some(chunk) = response.chunk().await.map_err(|fault| of(&fault))? {
@@ -212,7 +239,7 @@ async fn read(mut response: Response, max_bytes: usize) -> Result<(Fetched, bool
             break;
         }
     }
-    Ok((Fetched { status, body: body.freeze() }, whole))
+    Ok((Fetched { body: body.freeze(), ..fetched }, whole))
 }
 
 /// Which of our faults it is, by what it was caused by.

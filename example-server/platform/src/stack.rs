@@ -22,7 +22,7 @@ use crate::db::{Database, Records};
 use crate::route::{Access, BodySize, Route};
 use crate::state::Platform;
 use crate::vendor::{Caller, Vendor};
-use crate::{auth, bodies, config, fault, ops, rate_limit};
+use crate::{auth, bodies, config, content, fault, ops, rate_limit};
 
 /// The layers of one API: by where claims are kept while a handler runs, and by the bound of bodies.
 #[derive(Debug, Clone)]
@@ -208,8 +208,9 @@ fn large(usual: usize) -> usize {
 ///    comes first, and who is nobody costs nothing more;
 /// 5. **rate limit's numbers**: outside of the record, so that a replay states the present ones; and the **limit of requests
 ///    of any kind**, so that who is far beyond its rate takes no place and writes no row;
-/// 6. the **bound of bodies**, which needs no more than their announced length; **permission**: before the record, so that
-///    who lost it does not get the answer again either; and **room for the body**, of which an account has its part;
+/// 6. the **bound of bodies**, which needs no more than their announced length; no **encoded** ones; **permission**: before
+///    the record, so that who lost it does not get the answer again either; and **room for the body**, of which an account
+///    has its part;
 /// 7. **idempotency**: a replay ends here;
 /// 8. **rate limit**: inside, so that a replay spends nothing;
 /// 9. the **handler**, whose rows the idempotency layer commits together with the record.
@@ -248,6 +249,7 @@ fn stack<V: Vendor>(
             .handler
             .route_layer(Extension(worker.clone()))
             .route_layer(DefaultBodyLimit::max(max_bytes))
+            .route_layer(from_fn(content::refuse_encoded))
             .route_layer(from_fn_with_state(max_bytes, bodies::bound));
         api = route.add_to(api);
     }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::outcome::Outcome;
 use super::{metrics, trace};
 use crate::claim::Claimed;
 use crate::clock;
-use crate::cycle::Verdict;
 use crate::error::{SchedulerError, SchedulerErrorKind};
 
 /// A handle on a [`Worker`](crate::Worker). Its clones are the same handle.
@@ -103,44 +103,6 @@ pub struct AttemptCounts {
     pub timed_out: u64,
     /// Not made, because the cycle had crashed too many workers. They count as failed too.
     pub poisoned: u64,
-}
-
-/// How a claim ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Succeeded,
-    Failed,
-    Permanent,
-    Crashed,
-    AlreadyRecorded,
-    Deferred,
-    Refused,
-    Undelivered,
-}
-
-impl Outcome {
-    pub(super) fn of(verdict: Verdict) -> Self {
-        match verdict {
-            Verdict::Success => Self::Succeeded,
-            Verdict::Failure => Self::Failed,
-            Verdict::Permanent => Self::Permanent,
-            Verdict::Crashed => Self::Crashed,
-        }
-    }
-
-    #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "only metrics have names"))]
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Permanent => "permanent",
-            Self::Crashed => "crashed",
-            Self::AlreadyRecorded => "already_recorded",
-            Self::Deferred => "deferred",
-            Self::Refused => "refused",
-            Self::Undelivered => "undelivered",
-        }
-    }
 }
 
 /// The worker's side of a handle.

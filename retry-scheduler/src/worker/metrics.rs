@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 
-use super::handle::Outcome;
+use super::outcome::Outcome;
 use crate::claim::Claimed;
 use crate::error::{SchedulerError, SchedulerErrorKind};
 

@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::gate::{Admission, Pass};
-use super::handle::Outcome;
 use super::handler::{Attempt, Done};
 use super::lease::{Lease, Loss};
+use super::outcome::Outcome;
 use super::{Core, STOPPING, WINDING_DOWN, metrics, trace};
 use crate::claim::{Claimed, Report};
 use crate::clock;

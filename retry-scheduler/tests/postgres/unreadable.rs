@@ -5,10 +5,10 @@ use std::time::Duration;
 use private_postgres::psql;
 use retry_scheduler::conformance::Harness;
 use retry_scheduler::{Activity, ClaimDue, CycleAdmin, RetryScheduler, SchedulerErrorKind, State};
-use sqlx::PgPool;
 
 use crate::OnServer;
 use crate::known_faults::{ask, key, new};
+use crate::statement_lock::StatementLock;
 
 const ASIDE: Duration = Duration::from_secs(10);
 
@@ -78,38 +78,20 @@ async fn a_claim_that_is_dropped_during_its_statement_was_never_made() {
     let harness = OnServer::new().await;
     let (scheduler, pool) = (harness.scheduler().await, &harness.database.pool);
     scheduler.schedule(new("1", "tenant")).await.unwrap();
-    let waits = "CREATE FUNCTION wait_for_the_test() RETURNS trigger LANGUAGE plpgsql AS $$ \
-         BEGIN PERFORM pg_advisory_xact_lock(17); RETURN new; END $$; \
-         CREATE TRIGGER waits BEFORE UPDATE ON retry_cycles FOR EACH ROW EXECUTE FUNCTION wait_for_the_test()";
-    sqlx::raw_sql(waits).execute(pool).await.unwrap();
-    for round in 0..5 {
-        let mut test = pool.acquire().await.unwrap();
-        sqlx::query("SELECT pg_advisory_lock(17)").execute(&mut *test).await.unwrap();
+    let lock = StatementLock::new(pool).await;
+    // A small claim may share its transaction with others.
+    for (round, limit) in [10, 100, 10, 100].into_iter().enumerate() {
+        let held = lock.hold().await;
         let claimer = harness.scheduler().await;
-        let claim = tokio::spawn(async move { claimer.claim_due(ask(10, 10)).await });
-        waiting_claims(pool, 1).await;
+        let claim = tokio::spawn(async move { claimer.claim_due(ask(limit, limit)).await });
+        lock.is_waited_for().await;
         claim.abort();
         assert!(claim.await.unwrap_err().is_cancelled());
-        sqlx::query("SELECT pg_advisory_unlock(17)").execute(&mut *test).await.unwrap();
-        waiting_claims(pool, 0).await;
+        held.release().await;
         let cycle = scheduler.get(&key("1")).await.unwrap().unwrap();
         assert_eq!((cycle.epoch, cycle.lapses, cycle.attempts), (0, 0, 0), "in round {round}");
         assert!(matches!(cycle.state, State::Pending(Activity::Idle { .. })), "{cycle:?}");
     }
-}
-
-/// Waits until this many other connections of the database are in a transaction or a statement.
-async fn waiting_claims(pool: &PgPool, wanted: i64) {
-    let busy = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle' \
-         AND query NOT LIKE '%pg_stat_activity%' AND ($1 = 0 OR wait_event = 'advisory')";
-    for _ in 0..2_000 {
-        let busy: i64 = sqlx::query_scalar(busy).bind(wanted).fetch_one(pool).await.unwrap();
-        if busy == wanted {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("there are not {wanted} claims under way");
 }
 
 /// A claim that is dropped at any await is given again soon, whole, and nothing of it hangs.
@@ -120,7 +102,8 @@ async fn after_a_claim_was_dropped_at_any_await_the_next_one_is_given_the_cycle(
     scheduler.schedule(new("1", "tenant")).await.unwrap();
     // At each await, one after the other.
     for polls in 0..200_u32 {
-        let mut claim = Box::pin(scheduler.claim_due(ClaimDue::new(10, Duration::from_millis(1))));
+        // So many that no other call shares its transaction: it is carried out by the future that is dropped.
+        let mut claim = Box::pin(scheduler.claim_due(ClaimDue::new(100, Duration::from_millis(1))));
         let mut polled = 0;
         let answer = std::future::poll_fn(|context| {
             if polled == polls {

@@ -137,7 +137,7 @@ fn a_body_that_is_too_large_is_413_said_or_not() {
     for key in ["", "Idempotency-Key: announced\r\n"] {
         let mut connection = server.connect();
         let head = format!(
-            "PUT {POLICY} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nAuthorization: Bearer {}\r\n{key}\
+            "PUT {POLICY} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {}\r\n{key}\
              Content-Length: 99999999\r\n\r\n{{",
             demo_key('1')
         );
@@ -149,7 +149,7 @@ fn a_body_that_is_too_large_is_413_said_or_not() {
     let chunked = |key: &str| {
         let mut connection = server.connect();
         let head = format!(
-            "PUT {POLICY} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nAuthorization: Bearer {}\r\n{key}\
+            "PUT {POLICY} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {}\r\n{key}\
              Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n1f5\r\n{}\r\n0\r\n\r\n",
             demo_key('1'),
             padded(501)

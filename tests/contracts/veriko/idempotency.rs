@@ -211,7 +211,7 @@ fn a_body_that_stops_half_way_runs_nothing_and_leaves_the_key_free() {
     let whole = put(&server).key("half");
     let mut half = server.connect();
     let head = format!(
-        "PUT {POLICY} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\nIdempotency-Key: half\r\n\
+        "PUT {POLICY} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nIdempotency-Key: half\r\n\
          Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{\"retry_policy\"",
         demo_key('1')
     );

@@ -23,7 +23,7 @@ async fn create(
     let permissions: Vec<_> = permissions.iter().map(ToString::to_string).collect();
     let environment = Environment::Live;
     let new = NewApiKey { account: "acme", plan, permissions: &permissions, environment };
-    create_key(&accounts.database, &Acme::API, &new).await
+    create_key(&accounts.database, &Acme::API, &new).await.map(|(_, key)| key)
 }
 
 #[tokio::test]

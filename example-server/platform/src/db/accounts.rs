@@ -8,6 +8,9 @@ pub struct NewKey<'a> {
     pub api: &'a str,
     pub account: &'a str,
     pub plan: &'a str,
+    /// What operators call the key by.
+    pub id: &'a str,
+    pub environment: &'a str,
     /// SHA-256, in hexadecimal digits.
     pub hash: &'a str,
     /// With commas between.
@@ -16,7 +19,7 @@ pub struct NewKey<'a> {
 }
 
 /// Whose a key is.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct KeyRow {
     pub account: String,
     pub plan: String,
@@ -31,22 +34,27 @@ pub async fn create_key(mut connection: Connection<'_>, key: &NewKey<'_>) -> sql
         "INSERT INTO accounts (id, plan, created_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING",
     ).bind(key.account).bind(key.plan).bind(key.now).execute(c).await.map(drop))?;
     dispatch!(connection, c => sqlx::query(
-        "INSERT INTO api_keys (hash, api, account, permissions, created_at) VALUES ($1, $2, $3, $4, $5)",
-    ).bind(key.hash).bind(key.api).bind(key.account).bind(key.permissions).bind(key.now).execute(c).await.map(drop))
+        "INSERT INTO api_keys (hash, api, account, permissions, created_at, id, environment)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(key.hash).bind(key.api).bind(key.account).bind(key.permissions).bind(key.now).bind(key.id)
+    .bind(key.environment).execute(c).await.map(drop))
 }
 
-/// Whose key of an API has this hash.
+/// Returns the owner of the active key of an API with this hash.
 pub async fn owner_of(connection: Connection<'_>, api: &str, hash: &str) -> sqlx::Result<Option<KeyRow>> {
     dispatch!(connection, c => sqlx::query_as(
         "SELECT accounts.id AS account, accounts.plan, api_keys.permissions, accounts.created_at
          FROM api_keys JOIN accounts ON accounts.id = api_keys.account
-         WHERE api_keys.hash = $1 AND api_keys.api = $2",
+         WHERE api_keys.hash = $1 AND api_keys.api = $2 AND api_keys.revoked_at IS NULL",
     ).bind(hash).bind(api).fetch_optional(c).await)
 }
 
-/// Whether there is a key.
+/// Returns whether there is an active key.
 pub async fn any(connection: Connection<'_>) -> sqlx::Result<bool> {
-    dispatch!(connection, c => sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM api_keys)").fetch_one(c).await)
+    dispatch!(connection, c => sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM api_keys WHERE revoked_at IS NULL)",
+    ).fetch_one(c).await)
 }
 
 /// The plan an account is on.

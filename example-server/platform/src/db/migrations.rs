@@ -7,7 +7,11 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 /// What brings the tables up to date. It keeps its list apart from those of the libraries.
 pub(super) fn migrator() -> Migrator {
-    let migrations = MIGRATIONS.iter().zip(1..).map(|((name, sql), version)| {
+    migrator_of(MIGRATIONS)
+}
+
+fn migrator_of(migrations: &[(&'static str, &'static str)]) -> Migrator {
+    let migrations = migrations.iter().zip(1..).map(|((name, sql), version)| {
         Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql.into_sql_str(), false)
     });
     let mut migrator = Migrator::with_migrations(migrations.collect());
@@ -31,4 +35,42 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("signing secrets", include_str!("../../migrations/0012_signing_secrets.sql")),
     ("no overdue", include_str!("../../migrations/0013_no_overdue.sql")),
     ("readiness", include_str!("../../migrations/0014_readiness.sql")),
+    ("keys", include_str!("../../migrations/0015_keys.sql")),
 ];
+
+#[cfg(test)]
+mod tests {
+    use private_postgres::shared_database;
+    use sqlx::{PgPool, SqlitePool};
+
+    use super::*;
+
+    type Row = (String, Option<String>, Option<i64>);
+
+    /// Keys of before `0015_keys.sql`, and what is known of them after it.
+    #[tokio::test]
+    async fn keys_that_were_there_get_ids_and_stay_active() {
+        let before: Vec<_> = MIGRATIONS.iter().copied().take_while(|(name, _)| *name != "keys").collect();
+        let insert = "INSERT INTO accounts VALUES ('acme', 'pro', 1);
+            INSERT INTO api_keys (hash, account, permissions, created_at, api) VALUES
+            ('0123456789abcdef0', 'acme', '', 1, 'veriko'), ('fedcba9876543210f', 'acme', '', 2, 'mintfax');";
+        let select = "SELECT id, environment, revoked_at FROM api_keys ORDER BY created_at";
+        let sqlite = SqlitePool::connect("sqlite::memory:").await.unwrap();
+        migrator_of(&before).run(&sqlite).await.unwrap();
+        sqlx::raw_sql(insert).execute(&sqlite).await.unwrap();
+        migrator().run(&sqlite).await.unwrap();
+        let in_sqlite: Vec<Row> = sqlx::query_as(select).fetch_all(&sqlite).await.unwrap();
+
+        let postgres = PgPool::connect(&shared_database()).await.unwrap();
+        migrator_of(&before).run(&postgres).await.unwrap();
+        sqlx::raw_sql(insert).execute(&postgres).await.unwrap();
+        migrator().run(&postgres).await.unwrap();
+        let in_postgres: Vec<Row> = sqlx::query_as(select).fetch_all(&postgres).await.unwrap();
+
+        let expected = vec![
+            ("key_0123456789abcdef".to_owned(), Some("live".to_owned()), None),
+            ("key_fedcba9876543210".to_owned(), None, None),
+        ];
+        assert_eq!((&in_sqlite, &in_postgres), (&expected, &expected));
+    }
+}

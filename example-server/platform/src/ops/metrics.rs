@@ -43,6 +43,7 @@ fn describe() {
     );
     describe_counter!(WITHOUT_OUTCOME, "Attempts that panicked, timed_out or crashed their processes.");
     // Those of the scheduler's worker, as its documentation lists them.
+    describe_counter!("api_key_lookups_total", "Reads of an API key's row, by API.");
     describe_counter!("retry_scheduler_claimed_total", "Cycles claimed, by namespace.");
     describe_counter!("retry_scheduler_attempts_total", "Claims that ended, by namespace and outcome.");
     describe_histogram!(ATTEMPT_DURATION, "How long handlers ran, in seconds.");

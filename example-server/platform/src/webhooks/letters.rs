@@ -23,7 +23,7 @@ use crate::owner::Owner;
 use crate::places::Places;
 use crate::state::Platform;
 use crate::worker::Handlers;
-use crate::{clock, fault};
+use crate::{clock, fault, retry_after};
 
 /// When a try is made for an account that has its hands full.
 const BUSY: Duration = Duration::from_secs(1);
@@ -152,7 +152,11 @@ impl Handler for Sending {
             return Done::Deferred { retry_in: Duration::ZERO };
         };
         fault::point(manner.sent).await;
-        report(if receipt.is_success() { Verdict::Success } else { Verdict::Failure })
+        Done::Report(if receipt.is_success() {
+            Report::success()
+        } else {
+            retry_after::failure(attempt.cycle(), receipt.retry_after)
+        })
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Receipt {
     pub took_ms: u64,
     /// Why there was no answer.
     pub error: Option<String>,
+    /// How long the receiver asks us to wait.
+    pub retry_after: Option<Duration>,
 }
 
 /// What is kept of an answer, in characters; and read of it, in bytes.
@@ -78,8 +80,12 @@ pub(super) async fn post(
             body: beginning(&answer.body),
             took_ms,
             error: None,
+            retry_after: answer.retry_after,
         },
-        Err(fault) => Receipt { status: None, body: None, took_ms, error: Some(fault.to_string()) },
+        Err(fault) => {
+            let error = Some(fault.to_string());
+            Receipt { status: None, body: None, took_ms, error, retry_after: None }
+        }
     };
     let outcome = if receipt.is_success() { "success" } else { "failure" };
     metrics::counter!("webhook_tries_total", "outcome" => outcome).increment(1);

@@ -11,7 +11,7 @@ use super::{DeliveryId, DeliveryStatus, Message, Receipt, Webhooks};
 use crate::BoxError;
 use crate::db::Connection;
 use crate::worker::Recording;
-use crate::{clock, fault};
+use crate::{clock, fault, retry_after};
 
 /// When one is made whose account has its hands full.
 const BUSY: Duration = Duration::from_secs(1);
@@ -77,10 +77,13 @@ impl Sending {
         receipt: &Receipt,
     ) -> Result<(), BoxError> {
         let webhooks = &self.0;
-        let verdict = if receipt.is_success() { Verdict::Success } else { Verdict::Failure };
+        let report = if receipt.is_success() {
+            Report::success()
+        } else {
+            retry_after::failure(attempt.cycle(), receipt.retry_after)
+        };
         let mut transaction = webhooks.database.begin().await?;
-        let finished =
-            webhooks.cycles.finish_in(transaction.connection(), attempt.claimed(), report(verdict)).await?;
+        let finished = webhooks.cycles.finish_in(transaction.connection(), attempt.claimed(), report).await?;
         let Finished::Recorded(cycle) = finished else { return Ok(()) };
         let status = status(&cycle);
         if receipt.is_success() {

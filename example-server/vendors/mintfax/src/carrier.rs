@@ -5,6 +5,7 @@ mod sandbox;
 
 use std::fmt::Debug;
 use std::path::Path;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -39,6 +40,16 @@ pub(super) enum Sent {
         pages: u32,
     },
     Failed(SendFailure),
-    /// There is no document to send on this machine.
-    NoDocument,
+    /// The document cannot be read now, for a reason that is not the fax's.
+    Unreadable,
+}
+
+impl Sent {
+    /// How long to wait before the next attempt, where that is longer than usual.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Failed(failure) => failure.retry_after,
+            Self::Delivered { .. } | Self::Unreadable => None,
+        }
+    }
 }

@@ -10,31 +10,35 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use retry_scheduler::{
-    Activity, Attempt, Cycle, CycleKey, Done, Finished, NewCycle, Report, SchedulerError, State, Verdict,
+    Activity, Attempt, Cycle, CycleKey, Done, EndReason, Finished, NewCycle, Report, SchedulerError, State,
+    Verdict,
 };
 
 use super::api::Api;
 use super::carrier::{Job, Sent};
 use super::events::{self, Event};
 use super::fax::{Fax, FaxId, Status};
+use super::send_failure::{CANCELLED, NO_CARRIER, NO_DOCUMENT};
 use super::store::{balances, faxes};
 use platform::BoxError;
 use platform::api_key::Environment;
 use platform::db::{Connection, Transaction};
 use platform::worker::{Handlers, Recording};
-use platform::{clock, fault};
+use platform::{clock, fault, retry_after};
 
 /// What the scheduler calls this kind of work.
 const NAMESPACE: &str = "mintfax-delivery";
 /// Beside the sending itself.
 const TO_RECORD: Duration = Duration::from_secs(30);
-/// When one is made for which there is no carrier, or no document, on this machine now.
+/// When one is made for which there is no carrier now, or whose document cannot be read now.
 const NOBODY: Duration = Duration::from_secs(30);
+/// How often one attempt is put off before the fax fails: with [`NOBODY`] between, for a day.
+const MAX_DEFERRALS: u32 = 24 * 60 * 2;
 
 /// Begins the delivery of a fax.
 pub(super) async fn schedule(api: &Api, connection: Connection<'_>, fax: &Fax) -> Result<(), SchedulerError> {
-    // It has no end: the fax knows how often it is tried, and an attempt that took its process down is none.
-    let plan = api.config.plan().max_deferrals(u32::MAX);
+    // Its attempts have no end: the fax knows how often it is tried, and one that took its process down is none.
+    let plan = api.config.plan().max_deferrals(MAX_DEFERRALS);
     let new = NewCycle::new(CycleKey::new(NAMESPACE, fax.id.as_str()), plan).tenant(&fax.owner.account);
     api.cycles.schedule_in(connection, new).await.map(drop)
 }
@@ -68,13 +72,42 @@ impl Recording for Delivering {
         };
         count(fax.owner.environment, &sent);
         fault::point("fax-sent").await;
-        if sent == Sent::NoDocument {
-            tracing::error!(fax = fax.id.as_str(), "the document of a fax is not here, and the fax waits");
-            return Ok(Done::Deferred { retry_in: NOBODY });
+        match &sent {
+            Sent::Unreadable => {
+                tracing::error!(
+                    fax = fax.id.as_str(),
+                    "the document of a fax cannot be read, and the fax waits"
+                );
+                return Ok(Done::Deferred { retry_in: NOBODY });
+            }
+            Sent::Failed(fault) if fault.code == NO_DOCUMENT.code => {
+                tracing::error!(fax = fax.id.as_str(), "the document of a fax is gone");
+            }
+            _ => {}
         }
         self.record(attempt, &fax.id, sent).await?;
         fault::point("fax-recorded").await;
         Ok(Done::AlreadyRecorded)
+    }
+
+    /// Nothing sends the fax any more, so it fails: it was put off too often, or an operator cancelled its cycle. What is
+    /// left of its document is [swept](super::Uploads::sweep).
+    async fn ended(
+        &self,
+        mut connection: Connection<'_>,
+        cycle: &Cycle,
+        reason: EndReason,
+    ) -> Result<(), BoxError> {
+        let Some(id) = FaxId::parse(&cycle.key.subject) else { return Ok(()) };
+        let fax = faxes::lock(connection.reborrow(), &id).await?;
+        let Some(mut fax) = fax.filter(|fax| !fax.status.is_final()) else { return Ok(()) };
+        tracing::error!(fax = id.as_str(), %reason, "the delivery of a fax ended without an outcome");
+        let fault = if reason == EndReason::Cancelled { CANCELLED } else { NO_CARRIER };
+        fax.fail(&fault, clock::timestamp());
+        faxes::update(connection.reborrow(), &fax).await?;
+        events::announce(&self.0.letters, connection.reborrow(), &fax, Event::Failed, None).await?;
+        balances::settle(connection, &fax.owner, fax.held_cents, fax.charged_cents).await?;
+        Ok(())
     }
 }
 
@@ -117,9 +150,12 @@ impl Delivering {
         let Some(mut fax) = faxes::lock(transaction.connection(), id).await? else {
             return Err("the fax is gone".into());
         };
-        let verdict = apply(&mut fax, sent, api.config.price_cents, clock::timestamp());
-        let finished =
-            api.cycles.finish_in(transaction.connection(), attempt.claimed(), report(verdict)).await?;
+        let asked = sent.retry_after();
+        let report = match apply(&mut fax, sent, api.config.price_cents, clock::timestamp()) {
+            Verdict::Failure => retry_after::failure(attempt.cycle(), asked),
+            verdict => report(verdict),
+        };
+        let finished = api.cycles.finish_in(transaction.connection(), attempt.claimed(), report).await?;
         let Finished::Recorded(cycle) = finished else { return Ok(()) };
         faxes::update(transaction.connection(), &fax).await?;
         let (event, next) = event(&fax, &cycle);
@@ -142,7 +178,7 @@ fn apply(fax: &mut Fax, sent: Sent, price_cents: u32, now: Timestamp) -> Verdict
             Verdict::Success
         }
         Sent::Failed(fault) if fax.fail(&fault, now) => Verdict::Failure,
-        Sent::Failed(_) | Sent::NoDocument => Verdict::Permanent,
+        Sent::Failed(_) | Sent::Unreadable => Verdict::Permanent,
     }
 }
 
@@ -167,7 +203,7 @@ fn count(environment: Environment, sent: &Sent) {
     let outcome = match sent {
         Sent::Delivered { .. } => "delivered",
         Sent::Failed(_) => "failed",
-        Sent::NoDocument => "no_document",
+        Sent::Unreadable => "unreadable",
     };
     let labels = [("environment", environment.as_str()), ("outcome", outcome)];
     metrics::counter!("mintfax_attempts_total", &labels).increment(1);

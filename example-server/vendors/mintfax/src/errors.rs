@@ -168,6 +168,12 @@ impl Failure {
             StatusCode::METHOD_NOT_ALLOWED => Self::method_not_allowed(),
             StatusCode::REQUEST_TIMEOUT => Self::request_timeout(),
             StatusCode::PAYLOAD_TOO_LARGE => Self::file_too_large(),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::new(
+                status,
+                "unsupported_media_type",
+                FIX,
+                "The encoding or the character set of the request body is not supported: send it as it is.",
+            ),
             StatusCode::TOO_MANY_REQUESTS => Self::rate_limit_exceeded(),
             StatusCode::SERVICE_UNAVAILABLE => Self::service_unavailable(),
             _ if status.is_client_error() => {

@@ -119,6 +119,7 @@ async fn accept(
         .map(|idempotency| String::from_utf8_lossy(idempotency.key().as_bytes()).into_owned());
     let submission = Submission::read(request, &api.uploads, &api.letters.outbound).await?;
     if owner.environment == Environment::Test {
+        tokio::time::sleep(submission.sandbox_delay()?).await;
         check_sandbox_refusal(&submission.to)?;
     }
     let carrier = api.carrier(owner.environment).ok_or_else(Failure::carrier_unavailable)?;
@@ -253,4 +254,7 @@ struct Form {
     /// Who is told what becomes of it.
     #[schema(nullable = false, max_length = 2048, example = "https://example.com/faxes")]
     webhook_url: Option<String>,
+    /// With a test key, how many milliseconds the request waits before it takes effect and is answered.
+    #[schema(nullable = false, maximum = 5000, example = 0)]
+    sandbox_delay_ms: Option<u16>,
 }

@@ -29,6 +29,7 @@ impl Documented for Mintfax {
         ("method_not_allowed", "The resource does not support the request's method."),
         ("request_timeout", "The request body did not arrive in time."),
         ("file_too_large", "The request is too large. A file may have 10 MB."),
+        ("unsupported_media_type", "The encoding or the character set of the request body is not supported."),
         (
             "validation_failed",
             "A field, or the Idempotency-Key, has a value it cannot have: `context.errors` says which.",
@@ -47,7 +48,12 @@ impl Documented for Mintfax {
     const IMPLIED: Implied = Implied {
         by_id: &[(404, &["not_found"])],
         takes_body: &[],
-        reads_body: &[(400, &["bad_request"]), (408, &["request_timeout"]), (413, &["file_too_large"])],
+        reads_body: &[
+            (400, &["bad_request"]),
+            (408, &["request_timeout"]),
+            (413, &["file_too_large"]),
+            (415, &["unsupported_media_type"]),
+        ],
         idempotent: &[
             (
                 409,

@@ -1,6 +1,9 @@
 //! The form a fax is sent with. Its fields may come in any order; the document goes to the disk as it comes in.
 
 mod metered;
+mod part;
+
+use std::time::Duration;
 
 use axum::RequestExt;
 use axum::extract::multipart::{Field, MultipartError};
@@ -9,9 +12,11 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use self::metered::{Allowance, Metered};
+use self::part::PartHead;
 use super::errors::{Failure, FieldFaults};
 use super::fax::MAX_RETRIES;
 use super::uploads::{Arrived, UploadFault, Uploads};
+use platform::content::Charset;
 use platform::fault;
 use platform::outbound::Outbound;
 
@@ -23,6 +28,8 @@ pub(super) struct Submission {
     /// `None`: as the account has it.
     pub(super) retries: Option<u8>,
     pub(super) webhook_url: Option<String>,
+    /// Of a test key, how long the request waits.
+    pub(super) sandbox_delay: Option<String>,
 }
 
 /// The longest form: the largest document, and room for the rest of it.
@@ -34,6 +41,11 @@ const TO: &str = "to";
 const FILE: &str = "file";
 const RETRIES: &str = "retries";
 const WEBHOOK_URL: &str = "webhook_url";
+const SANDBOX_DELAY: &str = "sandbox_delay_ms";
+/// The longest of them, in milliseconds.
+const MAX_SANDBOX_DELAY: u64 = 5_000;
+/// The field by which a form names the character set of its texts (RFC 7578, section 4.6).
+const CHARSET: &str = "_charset_";
 
 const WRONG_TYPE: &str = "The file must be a PDF, DOCX, XLSX, JPG, PNG, TIFF, HTML or TXT.";
 
@@ -71,7 +83,23 @@ impl Submission {
         }
         faults.none()?;
         let (Some(to), Some(document)) = (to, form.file) else { return Err(Failure::internal()) };
-        Ok(Self { to, document, retries: retries.flatten(), webhook_url: form.webhook_url })
+        let Form { webhook_url, sandbox_delay, .. } = form;
+        Ok(Self { to, document, retries: retries.flatten(), webhook_url, sandbox_delay })
+    }
+
+    /// Returns how long a request with a test key waits before it takes effect and is answered.
+    ///
+    /// # Errors
+    /// It is no whole number of milliseconds within the bounds.
+    pub(super) fn sandbox_delay(&self) -> Result<Duration, Failure> {
+        let Some(text) = self.sandbox_delay.as_deref() else { return Ok(Duration::ZERO) };
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        let delay = text.parse().ok().filter(|delay| digits && *delay <= MAX_SANDBOX_DELAY);
+        delay.map(Duration::from_millis).ok_or_else(|| {
+            let message =
+                format!("The {SANDBOX_DELAY} field must be a whole number from 0 to {MAX_SANDBOX_DELAY}.");
+            FieldFaults::of(SANDBOX_DELAY, message).into()
+        })
     }
 }
 
@@ -82,6 +110,7 @@ struct Form {
     file: Option<Arrived>,
     retries: Option<String>,
     webhook_url: Option<String>,
+    sandbox_delay: Option<String>,
     faults: FieldFaults,
 }
 
@@ -95,25 +124,43 @@ impl Form {
             .map_err(|_| Failure::bad_request("The request body must be multipart/form-data."))?;
         let mut form = Self::default();
         let mut seen = Vec::new();
+        let mut charset = Some(Charset::Utf8);
         loop {
             allowance.renew();
             let Some(field) = multipart.next_field().await.map_err(|fault| unreadable(&fault))? else {
                 return Ok(form);
             };
-            let known = [TO, FILE, RETRIES, WEBHOOK_URL].into_iter().find(|name| field.name() == Some(name));
+            let head = PartHead::read(field.headers(), charset);
+            let name = head.name.as_deref();
+            let known =
+                [TO, FILE, RETRIES, WEBHOOK_URL, SANDBOX_DELAY].into_iter().find(|known| name == Some(known));
             match known {
                 Some(name) if seen.contains(&name) => {
                     form.faults.add(name, format!("The {name} field was sent more than once."));
                     skip(field, &allowance).await?;
                 }
-                Some(FILE) => form.file = form.take_file(field, uploads, &allowance).await?,
+                Some(name) if head.is_encoded => {
+                    form.faults.add(name, format!("The {name} field is encoded: it must be sent as it is."));
+                    skip(field, &allowance).await?;
+                }
+                Some(FILE) if head.is_file => form.file = form.take_file(field, uploads, &allowance).await?,
+                Some(FILE) => {
+                    // A path where the file should be, most likely: `file=letter.pdf` for `file=@letter.pdf`.
+                    form.faults.add(FILE, "The file field must be an uploaded file.");
+                    skip(field, &allowance).await?;
+                }
                 Some(name) => {
-                    let text = form.take_text(name, field, &allowance).await?;
+                    let text = form.take_text(name, head.charset, field, &allowance).await?;
                     match name {
                         TO => form.to = text,
                         RETRIES => form.retries = text,
+                        SANDBOX_DELAY => form.sandbox_delay = text,
                         _ => form.webhook_url = text,
                     }
+                }
+                None if name == Some(CHARSET) => {
+                    let named = form.take_text(CHARSET, Some(Charset::Utf8), field, &allowance).await?;
+                    charset = named.map_or(charset, |named| Charset::named(named.trim()));
                 }
                 // Nobody's business, as with any form.
                 None => skip(field, &allowance).await?,
@@ -128,11 +175,6 @@ impl Form {
         uploads: &Uploads,
         allowance: &Allowance,
     ) -> Result<Option<Arrived>, Failure> {
-        if field.file_name().is_none() {
-            // A path where the file should be, most likely: `file=letter.pdf` for `file=@letter.pdf`.
-            self.faults.add(FILE, "The file field must be an uploaded file.");
-            return skip(field, allowance).await.map(|()| None);
-        }
         match upload(field, uploads, allowance).await {
             Ok(arrived) => Ok(Some(arrived)),
             Err(NotTaken::Request(failure)) => Err(failure),
@@ -146,6 +188,7 @@ impl Form {
     async fn take_text(
         &mut self,
         name: &'static str,
+        charset: Option<Charset>,
         mut field: Field<'_>,
         allowance: &Allowance,
     ) -> Result<Option<String>, Failure> {
@@ -157,8 +200,9 @@ impl Form {
                 bytes.extend_from_slice(&piece);
             }
         }
-        match String::from_utf8(bytes) {
-            Ok(text) if !too_long => Ok(Some(text).filter(|text| !text.is_empty())),
+        match charset.and_then(|charset| charset.decode(bytes)) {
+            // No database keeps a NUL.
+            Some(text) if !too_long && !text.contains('\0') => Ok(Some(text).filter(|text| !text.is_empty())),
             _ => {
                 self.faults.add(name, format!("The {name} field cannot be read."));
                 Ok(None)

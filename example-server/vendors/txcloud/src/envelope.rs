@@ -7,6 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::errors::{ErrorType, Failure};
+use super::free_form;
 use platform::frame::{self, Frame};
 
 /// What an answer must know of its request.
@@ -36,7 +37,7 @@ impl Frame for Context {
 impl Context {
     /// A success.
     pub(super) fn answer(&self, status: StatusCode, body: &impl Serialize) -> Response {
-        self.render(status, body)
+        self.render_json(status, free_form::to_json(body).into_bytes())
     }
 
     pub(super) fn fail(&self, failure: &Failure) -> Response {

@@ -62,6 +62,7 @@ pub(crate) const CODES: &[(&str, &str)] = &[
     ("method_not_allowed", "The resource does not support the request's method."),
     ("request_timeout", "The request body did not arrive in time."),
     ("body_too_large", "The request body is too large."),
+    ("unsupported_media_type", "The encoding or the character set of the request body is not supported."),
     ("invalid_idempotency_key", "The Idempotency-Key is malformed, or was sent twice."),
     ("idempotency_key_conflict", "The Idempotency-Key was used with another body."),
     ("idempotency_key_in_progress", "A request with this Idempotency-Key is still being processed."),
@@ -157,6 +158,11 @@ impl Failure {
             StatusCode::PAYLOAD_TOO_LARGE => {
                 (ErrorType::Validation, "body_too_large", "The request body is too large")
             }
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => (
+                ErrorType::Validation,
+                "unsupported_media_type",
+                "The encoding or the character set of the request body is not supported: send UTF-8, as it is",
+            ),
             StatusCode::TOO_MANY_REQUESTS => {
                 (ErrorType::RateLimit, "rate_limit_exceeded", "Too many requests")
             }
@@ -226,6 +232,7 @@ mod tests {
             (405, "validation_error", "method_not_allowed"),
             (408, "validation_error", "request_timeout"),
             (413, "validation_error", "body_too_large"),
+            (415, "validation_error", "unsupported_media_type"),
             (418, "validation_error", "invalid_request"),
             (429, "rate_limit_error", "rate_limit_exceeded"),
             (500, "api_error", "internal_error"),

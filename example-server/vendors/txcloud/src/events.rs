@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::config::Config;
 use super::engines::identity::VerificationStatus;
+use super::free_form;
 use super::ids;
 use super::verification::{Verification, VerificationBody};
 use platform::api_key::Environment;
@@ -41,8 +42,7 @@ pub(super) async fn announce(
         api_version: "v1",
         data: verification.shown(),
     };
-    // Our own structs with string keys: nothing in them can fail to serialise.
-    let body = serde_json::to_string(&event).expect("a document of plain fields serialises");
+    let body = free_form::to_json(&event);
     let owner = Owner { account: verification.account.clone(), environment: verification.environment };
     letters.send(connection, &id, &owner, url, body).await
 }

@@ -1,6 +1,8 @@
 //! Request bodies, read strictly: what is there and cannot be taken is refused by name, and the first of such ends it. Fields
 //! that this API does not know are left alone; `null` is a field that was not sent.
 
+mod sandbox_delay;
+
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -14,23 +16,21 @@ use bytes::Bytes;
 use http::StatusCode;
 use jiff::Timestamp;
 use jiff::civil::Date;
-use serde_json::{Map, Value};
 
 use super::country::Country;
 use super::envelope::Context;
 use super::errors::Failure;
+use super::free_form::FreeForm;
 use super::money::{Currency, Money};
+use super::user::User;
 use platform::json::{self, Fields, Given};
 
 /// The longest text of a field that says no other bound.
 pub(super) const TEXT: usize = 200;
-/// The most that `metadata` and `context` may be, as JSON.
-const FREE_FORM_BYTES: usize = 4096;
-const FREE_FORM_MEMBERS: usize = 50;
 /// The vendor's bound for images.
 const IMAGE_BYTES: usize = 10 * 1024 * 1024;
 
-/// A body as it was sent.
+/// A body as it was sent, once the [delay](sandbox_delay) that it asks for is over.
 #[derive(Debug)]
 pub(super) struct Raw(pub(super) Bytes);
 
@@ -38,8 +38,8 @@ impl<S: Send + Sync> FromRequest<S> for Raw {
     type Rejection = Response;
 
     async fn from_request(mut request: Request, _: &S) -> Result<Self, Response> {
-        let Extension(context) =
-            request.extract_parts::<Extension<Context>>().await.map_err(IntoResponse::into_response)?;
+        let (Extension(context), Extension(user)): (Extension<Context>, Extension<User>) =
+            request.extract_parts().await.map_err(IntoResponse::into_response)?;
         let body = Bytes::from_request(request, &()).await.map_err(|rejection| {
             let too_large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
             let failure = if too_large {
@@ -49,6 +49,8 @@ impl<S: Send + Sync> FromRequest<S> for Raw {
             };
             context.fail(&failure)
         })?;
+        let delay = sandbox_delay::asked_for(user.environment(), &body);
+        tokio::time::sleep(delay.map_err(|failure| context.fail(&failure))?).await;
         Ok(Self(body))
     }
 }
@@ -229,19 +231,14 @@ impl<'a> Field<'a> {
     }
 
     /// An object of the caller's own, which is kept and given back.
-    pub(super) fn free_form(&self) -> Result<Map<String, Value>, Failure> {
+    pub(super) fn free_form(&self) -> Result<FreeForm, Failure> {
         if !self.json.starts_with('{') {
             return Err(self.refused("must be an object"));
         }
-        let parsed =
-            if self.json.len() <= FREE_FORM_BYTES { serde_json::from_str(self.json).ok() } else { None };
-        parsed
-            .filter(|map: &Map<_, _>| map.len() <= FREE_FORM_MEMBERS && !self.json.contains("\\u0000"))
-            .ok_or_else(|| {
-                self.refused(format!(
-                "must be an object of at most {FREE_FORM_MEMBERS} members and {FREE_FORM_BYTES} bytes of JSON"
-            ))
-            })
+        FreeForm::read(self.json).ok_or_else(|| {
+            let (members, bytes) = (FreeForm::MAX_MEMBERS, FreeForm::MAX_BYTES);
+            self.refused(format!("must be an object of at most {members} members and {bytes} bytes of JSON"))
+        })
     }
 
     pub(super) fn refused(&self, why: impl AsRef<str>) -> Failure {

@@ -32,7 +32,12 @@ impl Documented for Txcloud {
     const IMPLIED: Implied = Implied {
         by_id: &[(404, &["not_found"])],
         takes_body: &[(400, &["invalid_request"])],
-        reads_body: &[(400, &["invalid_request"]), (408, &["request_timeout"]), (413, &["body_too_large"])],
+        reads_body: &[
+            (400, &["invalid_request"]),
+            (408, &["request_timeout"]),
+            (413, &["body_too_large"]),
+            (415, &["unsupported_media_type"]),
+        ],
         idempotent: &[
             (400, &["invalid_idempotency_key"]),
             (

@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 use platform::api_key::Environment;
-use serde_json::{Map, Value};
 
 use super::country::Country;
 use super::engines::identity::{DocumentType, IdentityCheck};
+use super::free_form::FreeForm;
 
 /// A session.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,7 +16,7 @@ pub(super) struct Session {
     pub(super) document_type: DocumentType,
     pub(super) country: Country,
     pub(super) checks: Vec<IdentityCheck>,
-    pub(super) metadata: Map<String, Value>,
+    pub(super) metadata: FreeForm,
     pub(super) created_at: Timestamp,
     pub(super) expires_at: Timestamp,
 }

@@ -17,6 +17,7 @@ use super::country::Country;
 use super::engines::identity::{DocumentType, IdentityCheck};
 use super::envelope::Context;
 use super::errors::Failure;
+use super::free_form::FreeForm;
 use super::identity::request::{checks, document_type, metadata};
 use super::ids;
 use super::reading::{Object, Raw};
@@ -153,7 +154,7 @@ struct SessionBody {
     #[schema(example = false)]
     selfie_uploaded: bool,
     #[schema(value_type = Object, example = json!({"user_id": "usr_abc123"}))]
-    metadata: Map<String, Value>,
+    metadata: FreeForm,
     expires_at: Utc,
     created_at: Utc,
 }
@@ -166,7 +167,8 @@ struct SessionRequest {
     country: Country,
     #[schema(min_items = 1)]
     checks: Option<Vec<IdentityCheck>>,
-    /// The caller's own, to be given back: at most 50 members, 4096 bytes.
+    /// The caller's own, to be given back: at most 50 members, 4096 bytes. With a test key, `sandbox_delay_ms` in it is how
+    /// many milliseconds, up to 5000, the request waits before it takes effect and is answered.
     #[schema(value_type = Option<Object>, example = json!({"user_id": "usr_abc123"}))]
     metadata: Option<Map<String, Value>>,
 }

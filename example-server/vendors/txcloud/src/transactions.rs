@@ -129,7 +129,7 @@ struct TransactionRequest {
     sender: SenderRequest,
     recipient: RecipientRequest,
     context: Option<ContextRequest>,
-    /// Checked and left alone.
+    /// Checked and left alone, but for `sandbox_delay_ms` of a test key: how many milliseconds, up to 5000, to wait.
     #[schema(value_type = Option<Object>, example = json!({"order": "456"}))]
     metadata: Option<Map<String, Value>>,
 }

@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::country::Country;
@@ -11,6 +10,7 @@ use super::engines::identity::{
     VerificationStatus,
 };
 use super::engines::{RiskLevel, RiskScore};
+use super::free_form::FreeForm;
 use platform::api_key::Environment;
 use platform::utc::Utc;
 
@@ -24,7 +24,7 @@ pub(super) struct Verification {
     pub(super) country: Country,
     pub(super) checks: Vec<IdentityCheck>,
     pub(super) evidence: Evidence,
-    pub(super) metadata: Map<String, Value>,
+    pub(super) metadata: FreeForm,
     pub(super) outcome: Outcome,
     pub(super) created_at: Timestamp,
     pub(super) updated_at: Timestamp,
@@ -111,7 +111,7 @@ pub(super) struct VerificationBody<'a> {
     risk_level: Option<RiskLevel>,
     fraud_signals: &'a [FraudSignal],
     #[schema(value_type = Object, example = json!({"user_id": "usr_abc123"}))]
-    metadata: &'a Map<String, Value>,
+    metadata: &'a FreeForm,
     created_at: Utc,
     updated_at: Utc,
 }

@@ -230,6 +230,12 @@ impl Failure {
             StatusCode::METHOD_NOT_ALLOWED => Self::method_not_allowed(),
             StatusCode::REQUEST_TIMEOUT => Self::request_timeout(),
             StatusCode::PAYLOAD_TOO_LARGE => Self::body_too_large(),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::new(
+                status,
+                "unsupported_media_type",
+                "The encoding or the character set of the request body is not supported: send UTF-8, as it is.",
+                "La codificación o el juego de caracteres del cuerpo no se admite: envíalo en UTF-8, tal cual.",
+            ),
             StatusCode::SERVICE_UNAVAILABLE => Self::service_unavailable(),
             _ if status.is_client_error() => Self::new(
                 status,

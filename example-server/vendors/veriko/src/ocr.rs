@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows of the API that asks.
 
+mod child;
 mod picture;
 mod receipt;
 mod rows;

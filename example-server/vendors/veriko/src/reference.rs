@@ -28,7 +28,12 @@ impl Documented for Veriko {
     const IMPLIED: Implied = Implied {
         by_id: &[(404, &["not_found"]), (422, &["invalid_uuid"])],
         takes_body: &[(400, &["body_empty", "invalid_json"])],
-        reads_body: &[(400, &["body_unreadable"]), (408, &["request_timeout"]), (413, &["body_too_large"])],
+        reads_body: &[
+            (400, &["body_unreadable"]),
+            (408, &["request_timeout"]),
+            (413, &["body_too_large"]),
+            (415, &["unsupported_media_type"]),
+        ],
         idempotent: &[
             (400, &["invalid_idempotency_key"]),
             (

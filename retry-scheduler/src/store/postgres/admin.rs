@@ -6,11 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection, query};
 
-use super::connections::within;
+use super::connections::{say, within};
 use super::errors::failed;
 use super::rows::{COLUMNS, cycle, get as column};
 use super::shares::column as limit_of;
-use super::turns::say;
 use super::verbs::write;
 use super::{PostgresScheduler, alone, sql, whole};
 use crate::admin::{Changed, CycleAdmin, CycleClass, CycleFilter, CyclePage, NamespaceCounts, RunNow};

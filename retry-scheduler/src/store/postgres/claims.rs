@@ -7,13 +7,13 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, query};
 
 use super::PostgresScheduler;
+use super::connections::say;
 use super::errors::{failed, took_too_long};
 use super::floor::{Found, Look};
 use super::rows::{COLUMNS, cycle, get as column};
 use super::shares::{Shares, behind, column as limit};
 use super::sql;
-use super::turns::say;
-use crate::claim::{ClaimDue, Claimed, Unreadable};
+use crate::claim::{Claimed, Unreadable};
 use crate::cycle::{Cycle, CycleKey};
 use crate::error::SchedulerError;
 use crate::store::codec;
@@ -66,18 +66,15 @@ impl PostgresScheduler {
     pub(super) async fn claim_in(
         &self,
         connection: &mut PgConnection,
-        request: &ClaimDue,
-        nonce: u64,
+        shares: Option<Shares>,
     ) -> Result<Claiming, SchedulerError> {
-        let Some(mut shares) = Shares::new(request.clone(), nonce) else {
-            return Ok(Claiming::Found(Batch::default()));
-        };
+        let Some(mut shares) = shares else { return Ok(Claiming::Found(Batch::default())) };
         let mut batch = Batch::default();
         let look = self.floor().look(self.elapsed());
         let mut sweep = Sweep::new(self, look);
         let bounded = look != Look::Floor;
         if bounded {
-            say(connection, SWEEP_TIMEOUT).await?;
+            say(connection, sql::SWEEP_TIMEOUT).await?;
         }
         let namespaces = match self.fronts(connection, &mut shares, &mut sweep, &mut batch).await {
             Ok(namespaces) => namespaces,
@@ -89,7 +86,7 @@ impl PostgresScheduler {
             Err(error) => return Err(error),
         };
         if bounded {
-            say(connection, STATEMENT_TIMEOUT).await?;
+            say(connection, sql::STATEMENT_TIMEOUT).await?;
         }
         if shares.passed_over() && self.by_tenants(connection, &mut shares, &namespaces, &mut batch).await? {
             shares.lift();
@@ -223,7 +220,11 @@ impl PostgresScheduler {
         batch: &mut Batch,
     ) -> Result<Option<Found<'n>>, SchedulerError> {
         let plain = shares.all_have_room();
-        let text = if plain { sql::claim(namespaces.len()) } else { sql::claim_shares(namespaces.len()) };
+        let text = match shares.calls() {
+            Some(_) => sql::claim_for_many(namespaces.len()),
+            None if plain => sql::claim(namespaces.len()),
+            None => sql::claim_shares(namespaces.len()),
+        };
         let mut look = query(text)
             .bind(self.now())
             .bind(shares.lease())
@@ -232,7 +233,9 @@ impl PostgresScheduler {
             .bind(namespaces)
             .bind(floors)
             .bind(till);
-        if !plain {
+        if let Some(calls) = shares.calls() {
+            look = look.bind(calls);
+        } else if !plain {
             let (tenants, counts): (Vec<_>, Vec<_>) = shares.running().unzip();
             look = look.bind(shares.per_tenant()).bind(tenants).bind(counts);
         }
@@ -242,7 +245,7 @@ impl PostgresScheduler {
             found.last = found.last.max(Some(column(row, COLUMNS + 3)?));
             found.server_ms = Some(column(row, COLUMNS + 5)?);
             if !plain {
-                found.left = column(row, COLUMNS + 6)?;
+                found.left = column(row, COLUMNS + 7)?;
             }
         }
         batch.take(&rows, shares)?;
@@ -364,10 +367,6 @@ impl PostgresScheduler {
     }
 }
 
-/// How long a statement of a sweep may take, and any other one.
-pub(super) const SWEEP_TIMEOUT: &str = "SET LOCAL statement_timeout = '2s'";
-const STATEMENT_TIMEOUT: &str = "SET LOCAL statement_timeout = '20s'";
-
 impl Batch {
     /// Takes what the rows say.
     fn take(&mut self, rows: &[PgRow], shares: &mut Shares) -> Result<(), SchedulerError> {
@@ -394,7 +393,7 @@ fn read(row: &PgRow, id: i64) -> Result<Result<Claimed, Cycle>, SchedulerError> 
     if !metadata.is_empty() {
         claimed.metadata = codec::metadata(metadata)?;
     }
-    Ok(Ok(claimed.in_row(id)))
+    Ok(Ok(claimed.in_row(id, column(row, COLUMNS + 6)?)))
 }
 
 fn key(row: &PgRow) -> Option<CycleKey> {

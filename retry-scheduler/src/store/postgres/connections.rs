@@ -129,6 +129,12 @@ pub(super) async fn within<T>(
     tokio::time::timeout(ANSWER, answer).await.map_err(SchedulerError::unavailable)?
 }
 
+/// Says something without an answer.
+pub(super) async fn say(connection: &mut PgConnection, text: &'static str) -> Result<(), SchedulerError> {
+    raw_sql(text).execute(connection).await.map_err(failed)?;
+    Ok(())
+}
+
 async fn open(options: &PgConnectOptions, home: &Home) -> Result<PgConnection, sqlx::Error> {
     let mut connection = PgConnection::connect_with(options).await?;
     raw_sql(SETTINGS).execute(&mut connection).await?;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::sql;
 use crate::claim::{ClaimDue, Claimed, Namespaces};
 use crate::store::codec;
 
@@ -19,19 +20,36 @@ pub(super) struct Shares {
     namespaces: Namespaces,
     lease: Duration,
     nonce: u64,
+    /// Of several calls, the number of the one that the next row is for, and so on.
+    calls: Vec<i64>,
 }
 
 impl Shares {
     /// `None` where nothing can be claimed.
     pub(super) fn new(request: ClaimDue, nonce: u64) -> Option<Self> {
         let ClaimDue { limit, per_tenant, running, namespaces, lease } = request;
-        (limit > 0).then_some(Self { limit, per_tenant, running, namespaces, lease, nonce })
+        let calls = Vec::new();
+        (limit > 0).then_some(Self { limit, per_tenant, running, namespaces, lease, nonce, calls })
+    }
+
+    /// The same for several calls, each with so much of the limit. No tenant of theirs reaches their share.
+    pub(super) fn for_many(
+        request: ClaimDue,
+        nonce: u64,
+        limits: impl Iterator<Item = usize>,
+    ) -> Option<Self> {
+        let calls = (0..).zip(limits).flat_map(|(call, limit)| std::iter::repeat_n(call, limit)).collect();
+        let nonce = nonce & !(sql::MOST_CALLS - 1).cast_unsigned();
+        Some(Self { calls, ..Self::new(request, nonce)? })
     }
 
     /// What is left of `limit` after these, and whether somebody is at their share by now.
     pub(super) fn take(&mut self, claimed: &[Claimed]) {
         self.limit = self.limit.saturating_sub(claimed.len());
         for claimed in claimed {
+            if let Some(taken) = self.calls.iter().position(|call| *call == call_of(claimed)) {
+                self.calls.remove(taken);
+            }
             match self.running.get_mut(&claimed.cycle.tenant) {
                 Some(count) => *count += 1,
                 None => {
@@ -72,6 +90,11 @@ impl Shares {
         self.running.iter().map(|(tenant, count)| (tenant.as_str(), column(*count)))
     }
 
+    /// For several calls, which one each of the next rows is for.
+    pub(super) fn calls(&self) -> Option<&[i64]> {
+        (!self.calls.is_empty()).then_some(&self.calls)
+    }
+
     pub(super) fn lease(&self) -> i64 {
         codec::duration_ms(self.lease)
     }
@@ -83,6 +106,11 @@ impl Shares {
     pub(super) fn namespaces(&self) -> &Namespaces {
         &self.namespaces
     }
+}
+
+/// Which of several calls a cycle was claimed for.
+pub(super) fn call_of(claimed: &Claimed) -> i64 {
+    codec::nonce_column(claimed.cycle.nonce) & (sql::MOST_CALLS - 1)
 }
 
 /// Where the next claim that goes through the tenants begins, of those on the way through.

@@ -8,6 +8,13 @@ use std::sync::LazyLock;
 /// How many namespaces one claim goes through at most.
 pub(super) const MOST_NAMESPACES: usize = 32;
 
+/// How many calls share one claim at most: a power of two.
+pub(super) const MOST_CALLS: i64 = 64;
+
+/// How long a statement of a sweep may take, and any other one of the same transaction.
+pub(super) const SWEEP_TIMEOUT: &str = "SET LOCAL statement_timeout = '2s'";
+pub(super) const STATEMENT_TIMEOUT: &str = "SET LOCAL statement_timeout = '20s'";
+
 macro_rules! clock {
     () => {
         "clock (now) AS MATERIALIZED \
@@ -47,22 +54,24 @@ macro_rules! id_of {
 
 /// The part of a statement that claims what `chosen` has.
 ///
-/// `$2` is the lease, `$4` the nonce. A cycle that comes after its last start is ended instead. `wake_at` stays, and
+/// `$2` is the lease, `$4` the nonce, `$nonce` what the row gets of it. A cycle that comes after its last start is ended instead. `wake_at` stays, and
 /// `lease_until` stands in no index: so the new version of the row is in no index either (it is a heap-only tuple), and
 /// the entry at the front that everybody meets is passed over until the lease is over.
 macro_rules! claimed {
-    ($more:literal) => {
+    ($nonce:literal, $more:literal) => {
         concat!(
-            "cycle AS (UPDATE retry_cycles SET epoch = epoch + 1, nonce = $4, \
+            "cycle AS (UPDATE retry_cycles SET epoch = epoch + 1, nonce = ",
+            $nonce,
+            ", \
              lapses = lapses + CASE WHEN claimed_at IS NULL THEN 0 ELSE 1 END, \
              state = CASE WHEN last_start < now THEN 2 ELSE 0 END, \
              reason = CASE WHEN last_start < now THEN 3 END, \
              claimed_at = CASE WHEN last_start < now THEN NULL ELSE now END, \
              lease_until = CASE WHEN last_start < now THEN NULL ELSE now + $2 END, \
              ended_at = CASE WHEN last_start < now THEN now END \
-             FROM chosen, clock WHERE ctid = place RETURNING retry_cycles.*, due, now) SELECT ",
+             FROM chosen, clock WHERE ctid = place RETURNING retry_cycles.*, due, now, retry_cycles.ctid::text AS at) SELECT ",
             columns!(),
-            ", claimed_at, payload, metadata, due, id, now",
+            ", claimed_at, payload, metadata, due, id, now, at",
             $more,
             " FROM cycle JOIN retry_subjects USING (id)"
         )
@@ -260,16 +269,23 @@ pub(super) const FINISH: &str = concat!(
 
 /// What is locked is left out, as is what does not match: which of both it is, [`HELD`] says. So a batch never waits, and
 /// two of them never wait for each other, whatever their order.
+///
+/// A row is mostly where its claim put it. The index by id is asked where it is not, because its lease was extended: under an
+/// old snapshot that meets each version that the row ever had. Neither look asks for the state. With it, a plan that was made
+/// when the table was empty can go through the whole index of tenants instead.
 pub(super) const FINISH_MANY: &str = concat!(
     "WITH ",
     clock!(),
-    ", report AS MATERIALIZED (SELECT retry_cycles.ctid AS place, given.* \
+    ", report AS MATERIALIZED (SELECT locked.place, given.* \
      FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::smallint[], $7::smallint[], $8::smallint[], \
-     $9::bigint[], $10::bytea[]) WITH ORDINALITY \
-     AS given (of_id, of_epoch, of_nonce, started_at, verdict, ending, why, delay, detail, nth) \
-     JOIN retry_cycles ON id = of_id WHERE ",
+     $9::bigint[], $10::bytea[], $11::text[]) WITH ORDINALITY \
+     AS given (of_id, of_epoch, of_nonce, started_at, verdict, ending, why, delay, detail, at, nth) \
+     CROSS JOIN LATERAL (SELECT coalesce(\
+     (SELECT ctid FROM retry_cycles WHERE ctid = at::tid AND id = of_id), \
+     (SELECT ctid FROM retry_cycles WHERE id = of_id)) AS place) AS found \
+     CROSS JOIN LATERAL (SELECT ctid AS place FROM retry_cycles WHERE ctid = found.place AND id = of_id AND ",
     held!("of_epoch", "of_nonce"),
-    " FOR NO KEY UPDATE OF retry_cycles SKIP LOCKED), \
+    " FOR NO KEY UPDATE SKIP LOCKED) AS locked), \
      cycle AS (UPDATE retry_cycles SET ",
     finished!(),
     " FROM report, clock WHERE ctid = place RETURNING id, attempts, started_at, now, verdict, detail, nth), \
@@ -345,7 +361,7 @@ pub(super) const CLAIM_OF: &str = concat!(
      AND retry_cycles.tenant = next.tenant AND wake_at <= (SELECT now FROM clock) \
      AND (lease_until IS NULL OR lease_until <= (SELECT now FROM clock)) AND nonce <> $4 \
      ORDER BY wake_at LIMIT next.room FOR NO KEY UPDATE SKIP LOCKED) AS first LIMIT $3), ",
-    claimed!("")
+    claimed!("$4", "")
 );
 
 /// The first that can be claimed, or how long until one can: of each namespace in `$2` from the floor in `$3` on.
@@ -380,7 +396,23 @@ pub(super) const FIRST_DUE: &str = concat!(
 /// changed since it was read is checked again when it is locked, and then found by its place: nobody moves a locked row.
 pub(super) fn claim(namespaces: usize) -> &'static str {
     static TEXTS: LazyLock<Vec<String>> = LazyLock::new(|| {
-        SIZES.iter().map(|size| format!("{} {}", front(*size, "", "chosen"), claimed!(""))).collect()
+        let claimed = claimed!("$4", "");
+        SIZES.iter().map(|size| format!("{} {claimed}", front(*size, "", "nonce <> $4", "chosen"))).collect()
+    });
+    &TEXTS[size(namespaces)]
+}
+
+/// The same for several calls: `$8` says for each row which call it is for, as a number below [`MOST_CALLS`] that is added to
+/// the nonce. Those bits of `$4` are zero.
+pub(super) fn claim_for_many(namespaces: usize) -> &'static str {
+    static TEXTS: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let numbered = "chosen AS MATERIALIZED (SELECT place, due, row_number() OVER () AS nth FROM front),";
+        let claimed = claimed!("$4 + ($8::bigint[])[nth]", "");
+        let mine = format!("nonce & {} <> $4", -MOST_CALLS);
+        SIZES
+            .iter()
+            .map(|size| format!("{} {numbered} {claimed}", front(*size, "", &mine, "front")))
+            .collect()
     });
     &TEXTS[size(namespaces)]
 }
@@ -394,10 +426,10 @@ pub(super) fn claim_shares(namespaces: usize) -> &'static str {
              row_number() OVER (PARTITION BY tenant ORDER BY due) + coalesce(count, 0) <= $8 AS fits \
              FROM front LEFT JOIN unnest($9::text[], $10::bigint[]) AS running (tenant, count) USING (tenant)), \
              chosen AS MATERIALIZED (SELECT place, due FROM counted WHERE fits),";
-        let claimed = claimed!(", (SELECT min(due) FROM counted WHERE NOT fits)");
+        let claimed = claimed!("$4", ", (SELECT min(due) FROM counted WHERE NOT fits)");
         SIZES
             .iter()
-            .map(|size| format!("{} {counted} {claimed}", front(*size, ", tenant", "front")))
+            .map(|size| format!("{} {counted} {claimed}", front(*size, ", tenant", "nonce <> $4", "front")))
             .collect()
     });
     &TEXTS[size(namespaces)]
@@ -409,13 +441,13 @@ fn size(namespaces: usize) -> usize {
     SIZES.iter().position(|size| *size >= namespaces).unwrap_or(SIZES.len() - 1)
 }
 
-fn front(namespaces: usize, more: &str, name: &str) -> String {
+fn front(namespaces: usize, more: &str, mine: &str, name: &str) -> String {
     // Beyond the end of the array is null, which no namespace equals.
     let branches = (1..=namespaces).map(|nth| {
         format!(
             "(SELECT ctid AS place, wake_at{more} FROM retry_cycles WHERE state = 0 AND namespace = ($5::text[])[{nth}] \
              AND wake_at >= ($6::bigint[])[{nth}] AND wake_at <= (SELECT till FROM look) \
-             AND (lease_until IS NULL OR lease_until <= (SELECT now FROM clock)) AND nonce <> $4 AND NOT EXISTS \
+             AND (lease_until IS NULL OR lease_until <= (SELECT now FROM clock)) AND {mine} AND NOT EXISTS \
              (SELECT FROM retry_namespaces WHERE namespace = ($5::text[])[{nth}] AND paused) ORDER BY wake_at)"
         )
     });
@@ -424,7 +456,7 @@ fn front(namespaces: usize, more: &str, name: &str) -> String {
          {name} AS MATERIALIZED (SELECT locked.place, wake_at AS due{more} FROM ({}) AS due \
          CROSS JOIN LATERAL (SELECT ctid AS place FROM retry_cycles WHERE ctid = due.place AND state = 0 \
          AND wake_at <= (SELECT till FROM look) AND (lease_until IS NULL OR lease_until <= (SELECT now FROM clock)) \
-         AND nonce <> $4 FOR NO KEY UPDATE SKIP LOCKED) AS locked ORDER BY due.wake_at LIMIT $3),",
+         AND {mine} FOR NO KEY UPDATE SKIP LOCKED) AS locked ORDER BY due.wake_at LIMIT $3),",
         clock!(),
         branches.collect::<Vec<_>>().join(" UNION ALL ")
     )

@@ -140,6 +140,34 @@ async fn a_claim_under_an_old_snapshot_does_not_go_over_what_was_claimed_before(
     old.rollback().await.unwrap();
 }
 
+/// The versions of a row all have entries in the index by id.
+#[tokio::test]
+async fn a_report_under_an_old_snapshot_does_not_go_over_the_versions_of_its_cycle() {
+    let (url, scheduler) = with_due(100).await;
+    let again = || failure().retry_in(Duration::ZERO);
+    let mut old = scheduler.pool().begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
+    query("SELECT count(*) FROM retry_cycles").execute(&mut *old).await.unwrap();
+    let entries = "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes \
+         WHERE indexrelname IN ('retry_cycles_id', 'retry_cycles_tenant')";
+    let before = counted(&url, &scheduler, entries).await.parse::<u64>().unwrap();
+    let mut reports = Vec::new();
+    for _ in 0..20 {
+        let answer = scheduler.finish_and_claim(reports, ask(100)).await.unwrap();
+        reports = answer.claims.unwrap().into_iter().map(|claim| (claim, again())).collect();
+        assert_eq!(reports.len(), 100);
+    }
+    assert_eq!(counted(&url, &scheduler, entries).await.parse::<u64>().unwrap(), before);
+
+    // One whose lease was extended is not where it was claimed.
+    let _ = scheduler.extend(&reports[0].0, Duration::from_mins(10)).await.unwrap();
+    for answer in scheduler.finish_many(reports).await.unwrap() {
+        assert!(matches!(answer, Ok(Finished::Recorded(_))), "{answer:?}");
+    }
+    let read = counted(&url, &scheduler, entries).await.parse::<u64>().unwrap() - before;
+    assert!(read <= 200, "{read} entries of indexes for the versions of one row");
+    old.rollback().await.unwrap();
+}
+
 /// The index is not written when a cycle is claimed: only when it is scheduled and when its next attempt is known.
 #[tokio::test]
 async fn a_claim_moves_its_cycles_in_no_index() {

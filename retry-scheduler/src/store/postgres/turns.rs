@@ -3,16 +3,17 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use sqlx::{PgConnection, query, raw_sql};
+use sqlx::{PgConnection, query};
 use tokio::time::sleep;
 
 use super::PostgresScheduler;
 use super::claims::{ASIDE, Claiming};
-use super::connections::within;
+use super::connections::{say, within};
 use super::errors::failed;
 use super::rows::{End, get as column};
+use super::shares::Shares;
 use super::sql;
-use super::verbs::after;
+use super::verbs::{PAUSES, after, id_of};
 use crate::claim::{ClaimDue, Claimed, Claims, Report, Unreadable};
 use crate::cycle::{Cycle, Fence};
 use crate::error::SchedulerError;
@@ -22,19 +23,6 @@ use crate::store::codec;
 
 /// How often a turn is tried in which claims are set aside. What is set aside is not met again.
 const TRIES: usize = 16;
-
-/// How long each look at what is locked waits. A claim can hold what it met and cannot have until it commits.
-pub(super) const PAUSES: [Duration; 9] = [
-    Duration::ZERO,
-    Duration::from_millis(2),
-    Duration::from_millis(5),
-    Duration::from_millis(15),
-    Duration::from_millis(50),
-    Duration::from_millis(100),
-    Duration::from_millis(200),
-    Duration::from_millis(400),
-    Duration::from_millis(400),
-];
 
 /// The answers to reports.
 type Answers = Vec<Result<Finished, SchedulerError>>;
@@ -137,7 +125,7 @@ impl PostgresScheduler {
         let finished = if findings.one_by_one {
             self.finish_one_by_one(connection, reports).await?
         } else {
-            let finished = self.finish_batch(connection, reports).await?;
+            let finished = self.finish_batch(connection, reports, &PAUSES).await?;
             if self.tell_of(connection, &finished).await?.is_err() {
                 say(connection, "ROLLBACK").await?;
                 findings.one_by_one = true;
@@ -151,7 +139,7 @@ impl PostgresScheduler {
             }
             return Ok(Tried::Done(FinishedAndClaimed::new(finished, Ok(Claims::default()))));
         };
-        let mut batch = match self.claim_in(connection, request, nonce).await {
+        let mut batch = match self.claim_in(connection, Shares::new(request.clone(), nonce)).await {
             Ok(Claiming::Found(batch)) => batch,
             Ok(Claiming::SweepTookTooLong) => return Ok(Tried::Again),
             Err(error) => {
@@ -183,10 +171,11 @@ impl PostgresScheduler {
     ///
     /// Of reports about the same claim the first counts. What somebody else has locked is waited for only as long as
     /// another claim may take that met it on its way: in longer transactions others would wait with it.
-    async fn finish_batch(
+    pub(super) async fn finish_batch(
         &self,
         connection: &mut PgConnection,
         reports: &[(Claimed, Report)],
+        pauses: &[Duration],
     ) -> Result<Answers, SchedulerError> {
         let mut answers: Vec<Option<Result<Finished, SchedulerError>>> =
             reports.iter().map(|_| None).collect();
@@ -205,12 +194,12 @@ impl PostgresScheduler {
                 left.push((place, id));
             }
         }
-        for pause in PAUSES {
+        for pause in pauses {
             if left.is_empty() {
                 break;
             }
             if !pause.is_zero() {
-                sleep(pause).await;
+                sleep(*pause).await;
             }
             left = self.finish_unlocked(connection, reports, &left, &mut answers).await?;
         }
@@ -243,7 +232,8 @@ impl PostgresScheduler {
             .bind(&batch.endings)
             .bind(&batch.reasons)
             .bind(&batch.delays)
-            .bind(&batch.details);
+            .bind(&batch.details)
+            .bind(&batch.rows_at);
         for row in &finish.fetch_all(&mut *connection).await.map_err(failed)? {
             let place = batch.place(column(row, 0)?)?;
             let (claim, report) = &reports[place];
@@ -272,7 +262,7 @@ impl PostgresScheduler {
         let mut answers = Vec::with_capacity(reports.len());
         for report in reports {
             say(connection, "SAVEPOINT retry_report").await?;
-            let mut answer = self.finish_batch(connection, std::slice::from_ref(report)).await?;
+            let mut answer = self.finish_batch(connection, std::slice::from_ref(report), &PAUSES).await?;
             if let Err(error) = self.tell_of(connection, &answer).await? {
                 say(connection, "ROLLBACK TO SAVEPOINT retry_report").await?;
                 answer = vec![Err(error)];
@@ -320,22 +310,6 @@ impl PostgresScheduler {
     }
 }
 
-/// Says something without an answer.
-pub(super) async fn say(connection: &mut PgConnection, text: &'static str) -> Result<(), SchedulerError> {
-    raw_sql(text).execute(connection).await.map_err(failed)?;
-    Ok(())
-}
-
-/// The row of a claim that was not made by this scheduler.
-pub(super) async fn id_of(
-    connection: &mut PgConnection,
-    claim: &Claimed,
-) -> Result<Option<i64>, SchedulerError> {
-    let key = &claim.cycle.key;
-    let row = query(sql::ID).bind(&key.namespace).bind(&key.subject).fetch_optional(connection).await;
-    row.map_err(failed)?.map(|row| column(&row, 0)).transpose()
-}
-
 /// Reports, column by column.
 #[derive(Default)]
 struct Batch<'a> {
@@ -350,10 +324,11 @@ struct Batch<'a> {
     reasons: Vec<Option<i16>>,
     delays: Vec<i64>,
     details: Vec<&'a [u8]>,
+    rows_at: Vec<Option<&'a str>>,
 }
 
 impl<'a> Batch<'a> {
-    fn push(&mut self, place: usize, id: i64, claim: &Claimed, report: &'a Report) {
+    fn push(&mut self, place: usize, id: i64, claim: &'a Claimed, report: &'a Report) {
         let End { verdict, ending, reason, delay } = End::of(claim, report);
         let Fence { epoch, nonce } = claim.fence();
         self.places.push(place);
@@ -366,6 +341,7 @@ impl<'a> Batch<'a> {
         self.reasons.push(reason);
         self.delays.push(delay);
         self.details.push(&report.detail);
+        self.rows_at.push(claim.row_at());
     }
 
     /// The place among the reports of the `nth` row, from 1.

@@ -8,12 +8,11 @@ use sqlx::{PgConnection, query};
 use tokio::time::sleep;
 
 use super::PostgresScheduler;
-use super::claims::SWEEP_TIMEOUT;
+use super::connections::say;
 use super::errors::{failed, took_too_long};
 use super::rows::{COLUMNS, End, attempt, cycle, get as column, restless, state_columns};
 use super::shares::column as limit;
 use super::sql;
-use super::turns::{PAUSES, id_of, say};
 use crate::claim::{Claimed, Namespaces, Report};
 use crate::cycle::{AttemptRecord, Cycle, CycleKey, Event, NewCycle, Refused, Reschedule, State};
 use crate::error::SchedulerError;
@@ -22,6 +21,18 @@ use crate::store::codec;
 
 /// How often a verb looks again at a cycle that changed between two statements. Each time somebody else got on with it.
 const LOOKS: usize = 64;
+/// How long each look at what is locked waits. A claim can hold what it met and cannot have until it commits.
+pub(super) const PAUSES: [Duration; 9] = [
+    Duration::ZERO,
+    Duration::from_millis(2),
+    Duration::from_millis(5),
+    Duration::from_millis(15),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(400),
+];
 /// How many of the pauses a renewal makes: less than a fifth of a second, and no worker expects an answer sooner than after
 /// one.
 const PAUSES_OF_RENEWALS: usize = 6;
@@ -308,7 +319,7 @@ impl PostgresScheduler {
         if let Some(bounded) = look {
             if bounded {
                 say(connection, "BEGIN").await?;
-                say(connection, SWEEP_TIMEOUT).await?;
+                say(connection, sql::SWEEP_TIMEOUT).await?;
             }
             let wait = self.wait_from(connection, &namespaces, vec![0; namespaces.len()]).await;
             self.floor().waited(began, self.elapsed());
@@ -375,6 +386,16 @@ pub(super) fn after(claim: &Claimed, report: &Report, now: i64) -> Result<Cycle,
             Err(SchedulerError::invalid(format!("a claim of a cycle that is not leased: {refused:?}")))
         }
     }
+}
+
+/// The row of a claim that was not made by this scheduler.
+pub(super) async fn id_of(
+    connection: &mut PgConnection,
+    claim: &Claimed,
+) -> Result<Option<i64>, SchedulerError> {
+    let key = &claim.cycle.key;
+    let row = query(sql::ID).bind(&key.namespace).bind(&key.subject).fetch_optional(connection).await;
+    row.map_err(failed)?.map(|row| column(&row, 0)).transpose()
 }
 
 pub(super) async fn get(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::handle::Outcome;
+use super::outcome::Outcome;
 use crate::claim::Claimed;
 use crate::error::SchedulerError;
 

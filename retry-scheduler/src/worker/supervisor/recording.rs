@@ -7,7 +7,8 @@ use bytes::Bytes;
 use tokio::select;
 use tokio::time::sleep_until;
 
-use super::super::handle::{Meter, Outcome};
+use super::super::handle::Meter;
+use super::super::outcome::Outcome;
 use super::super::{backoff, patience, trace, within};
 use super::Supervisor;
 use crate::claim::{Claimed, Report};

@@ -41,6 +41,41 @@ fn a_delivery_is_made_again_until_it_is_taken_with_the_same_id_and_bytes() {
 }
 
 #[test]
+fn a_receiver_that_says_when_to_come_back_is_not_called_before_that() {
+    for when in ["900", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+        let server = impatient(launch().demo(), "[0.01, 0.01, 0.01, 0.01]");
+        let receiver = Receiver::reacting(Reaction::Later(when));
+        register(&server, &receiver, COMPLETED);
+        data(&validate(&server, payment("MX1")).send());
+        let waiting = eventually("a failure", || {
+            let delivery = deliveries(&server, "").remove(0)["attributes"].clone();
+            (delivery["status"] == "retrying").then_some(delivery)
+        });
+        assert_eq!((&waiting["attempt"], &waiting["response_status"]), (&json!(1), &json!(503)));
+        let seconds = |time: &serde_json::Value| {
+            let time = time.as_str().expect("a time").parse::<jiff::Timestamp>().expect("a time");
+            time.as_second()
+        };
+        let wait = seconds(&waiting["next_retry_at"]) - seconds(&waiting["created_at"]);
+        let expected = if when == "900" { 900 } else { 24 * 60 * 60 };
+        assert!((expected - 5..=expected + 30).contains(&wait), "{wait}");
+        assert_eq!(receiver.received().len(), 1);
+    }
+}
+
+#[test]
+fn a_delivery_was_taken_whose_answer_breaks_off_behind_its_status() {
+    let server = impatient(launch().demo(), "[0.01, 0.01, 0.01, 0.01]");
+    let receiver = Receiver::reacting(Reaction::BreakOff(200));
+    register(&server, &receiver, COMPLETED);
+    data(&validate(&server, payment("MX1")).send());
+    let delivery = settled(&server)["attributes"].clone();
+    assert_eq!((&delivery["status"], &delivery["attempt"]), (&json!("success"), &json!(1)));
+    assert_eq!((&delivery["response_status"], &delivery["response_body"]), (&json!(200), &json!("begun")));
+    assert_eq!(receiver.received().len(), 1);
+}
+
+#[test]
 fn an_endpoint_that_keeps_failing_is_disabled_and_begins_anew_when_it_is_enabled() {
     let server = demo(); // four tries, and disabled after three
     let receiver = Receiver::reacting(Reaction::Answer(500));

@@ -5,7 +5,8 @@
 //! attempt's: two requests with the same key are the same attempt, which is to be sent once. The answer is 200 with
 //! `{"status":"delivered","pages":2}`, or
 //! `{"status":"failed","error_code":"busy","error_message":"The line was busy.","retryable":true}`. Any other answer, or
-//! none in time, says nothing of what came of the attempt.
+//! none in time, says nothing of what came of the attempt; the next one is not made before its `Retry-After`, of a day at
+//! the most.
 
 use std::path::Path;
 use std::time::Duration;
@@ -24,10 +25,10 @@ use uuid::Uuid;
 
 use super::{Carrier, Job, Sent};
 use crate::send_failure::{
-    BUSY, CARRIER_ERROR, INVALID_NUMBER, LINE_QUALITY, NO_ANSWER, NO_ANSWER_OF_CARRIER, SendFailure,
-    TRANSIENT,
+    BUSY, CARRIER_ERROR, INVALID_NUMBER, LINE_QUALITY, NO_ANSWER, NO_ANSWER_OF_CARRIER, NO_DOCUMENT,
+    SendFailure, TRANSIENT,
 };
-use platform::tls;
+use platform::{retry_after, tls};
 
 /// Sends faxes by asking somebody else to.
 #[derive(Debug)]
@@ -65,20 +66,20 @@ impl HttpCarrier {
             .post(self.url.clone())
             .header(IDEMPOTENCY_KEY, &job.key)
             .header(header::CONTENT_TYPE, format!("multipart/form-data; boundary={boundary}"));
-        let (length, body) = body(job, &boundary).await.map_err(|_| NoVerdict::NoDocument)?;
+        let (length, body) = body(job, &boundary).await.map_err(|fault| NoVerdict::of_document(&fault))?;
         let request = request.header(header::CONTENT_LENGTH, length).body(body);
-        let mut response = request.send().await.map_err(|_| NoVerdict::Unheard)?;
+        let mut response = request.send().await.map_err(|_| NoVerdict::UNHEARD)?;
         if response.status() != StatusCode::OK {
-            return Err(NoVerdict::Unheard);
+            return Err(NoVerdict::Unheard { retry_after: retry_after::asked(response.headers()) });
         }
         let mut answer = BytesMut::new();
-        while let Some(piece) = response.chunk().await.map_err(|_| NoVerdict::Unheard)? {
+        while let Some(piece) = response.chunk().await.map_err(|_| NoVerdict::UNHEARD)? {
             if answer.len() + piece.len() > MAX_ANSWER {
-                return Err(NoVerdict::Unheard);
+                return Err(NoVerdict::UNHEARD);
             }
             answer.extend_from_slice(&piece);
         }
-        serde_json::from_slice(&answer).map_err(|_| NoVerdict::Unheard)
+        serde_json::from_slice(&answer).map_err(|_| NoVerdict::UNHEARD)
     }
 }
 
@@ -93,17 +94,36 @@ impl Carrier for HttpCarrier {
         match timeout(self.patience, self.ask(job)).await {
             Ok(Ok(Verdict::Delivered { pages })) => Sent::Delivered { pages },
             Ok(Ok(Verdict::Failed(failure))) => Sent::Failed(failure.into()),
-            Ok(Err(NoVerdict::Unheard)) => Sent::Failed(CARRIER_ERROR),
-            Ok(Err(NoVerdict::NoDocument)) => Sent::NoDocument,
+            Ok(Err(NoVerdict::Unheard { retry_after })) => {
+                Sent::Failed(CARRIER_ERROR.retry_after(retry_after))
+            }
+            Ok(Err(NoVerdict::NoDocument)) => Sent::Failed(NO_DOCUMENT.retry_after(Some(DISK_AWAY))),
+            Ok(Err(NoVerdict::Unreadable)) => Sent::Unreadable,
             Err(_) => Sent::Failed(NO_ANSWER_OF_CARRIER),
         }
     }
 }
 
 enum NoVerdict {
-    Unheard,
+    Unheard {
+        retry_after: Option<Duration>,
+    },
+    /// The document is not there.
     NoDocument,
+    /// It is there and cannot be opened: the process has no files left, or no right to this one.
+    Unreadable,
 }
+
+impl NoVerdict {
+    const UNHEARD: Self = Self::Unheard { retry_after: None };
+
+    fn of_document(fault: &std::io::Error) -> Self {
+        if fault.kind() == std::io::ErrorKind::NotFound { Self::NoDocument } else { Self::Unreadable }
+    }
+}
+
+/// When a fax whose document is not there is tried again.
+const DISK_AWAY: Duration = Duration::from_secs(30);
 
 #[derive(Deserialize)]
 #[serde(tag = "status", rename_all = "lowercase")]

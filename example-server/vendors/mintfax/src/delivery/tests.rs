@@ -88,16 +88,73 @@ async fn what_an_overtaken_attempt_found_is_not_written() {
     }
 }
 
-/// It may be on another machine, or on a disk that is away. To fail it would be for good.
+/// The document may be on a disk that is away, so it is looked for as often as the fax may be tried; then it is over.
 #[tokio::test]
-async fn a_fax_whose_document_is_not_here_waits() {
+async fn a_fax_whose_document_is_gone_fails_after_its_retries_and_its_money_is_given_back() {
     for setup in Setup::on_both(Environment::Live).await {
         let claimed = setup.claim().await;
-        let done = setup.delivering().make(&Setup::attempt(&claimed)).await.unwrap();
-        assert!(matches!(done, Done::Deferred { retry_in } if retry_in == NOBODY), "{done:?}");
+        for attempts in 1..=4 {
+            let attempt = Setup::attempt(&claimed);
+            let sent = setup.api.carrier(Environment::Live).unwrap();
+            let fax = setup.delivering().begin(&attempt).await.unwrap().unwrap();
+            let path = setup.api.uploads.path(&fax.id);
+            let job = Job { key: fax.carrier_key(), document: &path, fax: &fax };
+            let sent = sent.send(&job).await;
+            let Sent::Failed(fault) = &sent else { panic!("{sent:?}") };
+            assert_eq!((&*fault.code, fault.retry_after), ("document_unavailable", Some(NOBODY)));
+            let mut fax = setup.fax().await;
+            let verdict = apply(&mut fax, sent, 10, clock::timestamp());
+            let last = attempts == 4;
+            assert_eq!((fax.attempts, fax.verdicts, verdict == Verdict::Permanent), (attempts, 0, last));
+            let mut transaction = setup.api.database.begin().await.unwrap();
+            faxes::update(transaction.connection(), &fax).await.unwrap();
+            settle(&mut transaction, &fax).await.unwrap();
+            transaction.commit().await.unwrap();
+        }
         let fax = setup.fax().await;
-        assert_eq!((fax.status, fax.attempts, fax.verdicts), (Status::InProgress, 0, 0));
-        assert_eq!(setup.balance(&fax).await, Balance { available: 90, held: 10 });
+        assert_eq!((fax.status, fax.error_code.as_deref()), (Status::Failed, Some("document_unavailable")));
+        assert_eq!(setup.balance(&fax).await, Balance { available: 100, held: 0 });
+    }
+}
+
+/// A cycle can also end where nothing was attempted: put off too often, or cancelled by an operator.
+#[tokio::test]
+async fn a_fax_whose_cycle_ends_without_an_outcome_fails_and_its_money_is_given_back() {
+    for setup in Setup::on_both(Environment::Live).await {
+        let cycle = setup.claim().await.cycle.clone();
+        let mut transaction = setup.api.database.begin().await.unwrap();
+        let reason = EndReason::DeferredTooOften;
+        setup.delivering().ended(transaction.connection(), &cycle, reason).await.unwrap();
+        transaction.commit().await.unwrap();
+        let fax = setup.fax().await;
+        assert_eq!((fax.status, fax.error_code.as_deref()), (Status::Failed, Some("carrier_unavailable")));
+        assert_eq!(setup.balance(&fax).await, Balance { available: 100, held: 0 });
+    }
+    for setup in Setup::on_both(Environment::Test).await {
+        let cycle = setup.claim().await.cycle.clone();
+        let mut handlers = Handlers::default();
+        register_handlers(&setup.api, &mut handlers);
+        let scheduler = setup.api.cycles.scheduler(handlers.endings());
+        scheduler.cancel(&cycle.key).await.unwrap();
+        let fax = setup.fax().await;
+        assert_eq!((fax.status, fax.error_code.as_deref()), (Status::Failed, Some("cancelled")));
+        assert_eq!(setup.balance(&fax).await, Balance { available: 100, held: 0 });
+    }
+}
+
+#[tokio::test]
+async fn the_wait_a_carrier_asks_for_is_kept() {
+    for setup in Setup::on_both(Environment::Live).await {
+        let claimed = setup.claim().await;
+        let attempt = Setup::attempt(&claimed);
+        setup.delivering().begin(&attempt).await.unwrap();
+        let fault = send_failure::CARRIER_ERROR.retry_after(Some(Duration::from_mins(15)));
+        setup.delivering().record(&attempt, &setup.id, Sent::Failed(fault)).await.unwrap();
+        let cycle = setup.api.cycles.scheduler(Handlers::default().endings());
+        let cycle = cycle.get(&claimed.cycle.key).await.unwrap().unwrap();
+        let State::Pending(Activity::Idle { due }) = cycle.state else { panic!("{cycle:?}") };
+        let wait = Timestamp::try_from(due).unwrap().duration_since(clock::timestamp()).as_secs();
+        assert!((850..=900).contains(&wait), "{wait}");
     }
 }
 

@@ -12,6 +12,7 @@ use crate::engines::identity::{
     Case, DocumentType, Engine, Evidence, Findings, IdentityCheck, Images, VerificationStatus,
 };
 use crate::engines::{EngineFault, Engines};
+use crate::free_form::FreeForm;
 use crate::ids;
 use crate::sandbox::Sandbox;
 use platform::api_key::Environment;
@@ -69,7 +70,7 @@ impl Setup {
             country: "MA".parse().unwrap(),
             checks: vec![IdentityCheck::Fraud],
             evidence: Evidence { document: "d".into(), reference: "TAMPERED".into() },
-            metadata: serde_json::Map::new(),
+            metadata: FreeForm::default(),
             outcome: Outcome::Pending,
             created_at,
             updated_at: created_at,

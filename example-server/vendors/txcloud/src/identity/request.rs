@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use crate::country::Country;
 use crate::engines::identity::{DocumentType, IdentityCheck, Images};
 use crate::errors::Failure;
+use crate::free_form::FreeForm;
 use crate::reading::{Field, Object};
 use platform::outbound::{MAX_URL, Outbound};
 use platform::text::text_enum;
@@ -29,7 +30,7 @@ pub(super) struct Request {
     pub(super) mode: Mode,
     /// Who is told of its end.
     pub(super) webhook_url: Option<String>,
-    pub(super) metadata: Map<String, Value>,
+    pub(super) metadata: FreeForm,
 }
 
 impl Request {
@@ -64,8 +65,8 @@ pub(crate) fn checks(body: &Object<'_>) -> Result<Option<Vec<IdentityCheck>>, Fa
     body.optional("checks").map(|field| field.some_of(IdentityCheck::ALL)).transpose()
 }
 
-pub(crate) fn metadata(body: &Object<'_>) -> Result<Map<String, Value>, Failure> {
-    body.optional("metadata").map_or(Ok(Map::new()), |field| field.free_form())
+pub(crate) fn metadata(body: &Object<'_>) -> Result<FreeForm, Failure> {
+    body.optional("metadata").map_or(Ok(FreeForm::default()), |field| field.free_form())
 }
 
 fn webhook_url(body: &Object<'_>, outbound: &Outbound) -> Result<Option<String>, Failure> {
@@ -113,7 +114,8 @@ pub(super) struct VerificationRequest {
     /// Where a signed `POST` tells of the end of the verification, at least once: an https URL of a public address.
     #[schema(max_length = 2048, example = "https://example.com/hook")]
     webhook_url: Option<String>,
-    /// The caller's own, to be given back: at most 50 members, 4096 bytes.
+    /// The caller's own, to be given back: at most 50 members, 4096 bytes. With a test key, `sandbox_delay_ms` in it is how
+    /// many milliseconds, up to 5000, the request waits before it takes effect and is answered.
     #[schema(value_type = Option<Object>, example = json!({"user_id": "usr_abc123"}))]
     metadata: Option<Map<String, Value>>,
 }

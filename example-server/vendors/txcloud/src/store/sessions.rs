@@ -1,7 +1,8 @@
 //! Sessions.
 
 use super::verifications::Owner;
-use super::{json, of_list, to_list};
+use super::{of_list, to_list};
+use crate::free_form::FreeForm;
 use crate::session::Session;
 use platform::db::columns::{named, time};
 use platform::db::{Connection, dispatch};
@@ -19,7 +20,7 @@ pub(crate) async fn insert(connection: Connection<'_>, session: &Session) -> sql
     .bind(session.document_type.as_str())
     .bind(session.country.as_str())
     .bind(to_list(&session.checks))
-    .bind(serde_json::Value::from(session.metadata.clone()).to_string())
+    .bind(session.metadata.as_json())
     .bind(session.created_at.as_millisecond())
     .bind(session.expires_at.as_millisecond())
     .execute(c).await.map(drop))
@@ -59,7 +60,7 @@ impl Row {
             document_type: named(&self.document_type)?,
             country: named(&self.country)?,
             checks: of_list(&self.checks)?,
-            metadata: json(&self.metadata)?,
+            metadata: FreeForm::kept(self.metadata),
             created_at: time(self.created_at)?,
             expires_at: time(self.expires_at)?,
         })

@@ -5,6 +5,7 @@ use private_postgres::shared_database;
 use super::verifications::{self, Owner};
 use super::{documents, of_list, sessions, to_list};
 use crate::engines::identity::{DocumentType, Evidence, IdentityCheck};
+use crate::free_form::FreeForm;
 use crate::ids;
 use crate::session::Session;
 use crate::verification::{Outcome, Verification};
@@ -24,7 +25,7 @@ fn verification(owner: Owner<'_>) -> Verification {
         country: "MA".parse().unwrap(),
         checks: IdentityCheck::ALL.to_vec(),
         evidence: Evidence { document: "d".into(), reference: "r".into() },
-        metadata: serde_json::from_str(r#"{"n":1,"o":{"a":[null,"ñ"]}}"#).unwrap(),
+        metadata: FreeForm::read(r#"{"n":1.10,"o":{"a":[null,"ñ"]}}"#).unwrap(),
         outcome: Outcome::Pending,
         created_at: now,
         updated_at: now,

@@ -2,6 +2,7 @@
 
 use super::{json, of_list, to_list};
 use crate::engines::identity::{Evidence, VerificationStatus};
+use crate::free_form::FreeForm;
 use crate::user::User;
 use crate::verification::{Outcome, Verification};
 use platform::api_key::Environment;
@@ -43,7 +44,7 @@ pub(crate) async fn insert(connection: Connection<'_>, verification: &Verificati
     .bind(to_list(&verification.checks))
     .bind(&verification.evidence.document)
     .bind(reference(verification))
-    .bind(serde_json::Value::from(verification.metadata.clone()).to_string())
+    .bind(verification.metadata.as_json())
     .bind(verification.status().as_str())
     .bind(findings(verification))
     .bind(verification.created_at.as_millisecond())
@@ -157,7 +158,7 @@ impl TryFrom<Row> for Verification {
             country: named(&row.country)?,
             checks: of_list(&row.checks)?,
             evidence: Evidence { document: row.document, reference: row.reference.unwrap_or_default() },
-            metadata: json(&row.metadata)?,
+            metadata: FreeForm::kept(row.metadata),
             outcome,
             created_at: time(row.created_at)?,
             updated_at: time(row.updated_at)?,

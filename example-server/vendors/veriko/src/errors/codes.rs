@@ -70,6 +70,7 @@ pub(crate) const CODES: &[(&str, &str)] = &[
     ("rolled_back", "The request could not be committed; nothing was done."),
     ("service_unavailable", "The server cannot work at the moment; nothing was done."),
     ("unauthorized", "The API key is missing or unknown."),
+    ("unsupported_media_type", "The encoding or the character set of the request body is not supported."),
     ("url_dns_failed", "The name of the URL's host does not resolve."),
     ("url_ssrf_blocked", "The URL leads to an address that is not public."),
     ("webhook_description_invalid_type", "The description is not text."),

@@ -1,17 +1,16 @@
 //! The program `tesseract`, one process for each picture.
 
 use std::io;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::Command;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::child::ConfinedChild;
 use super::{Picture, Reading, RecogniseError, Recogniser, rows};
 use crate::config;
 
@@ -64,18 +63,10 @@ impl Tesseract {
 
     async fn words(&self, languages: &str, pgm: Vec<u8>) -> Result<String, RecogniseError> {
         let failed = |fault: io::Error| RecogniseError::Failed(fault.to_string());
-        let mut child = Command::new(&self.program)
-            // Of a page without columns, which its words are put in rows of afterwards.
-            .args(["stdin", "stdout", "-l", languages, "--dpi", "300", "--psm", "4", "tsv"])
-            // One picture, one processor: how many there are at a time is for us to say.
-            .env("OMP_THREAD_LIMIT", "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(failed)?;
-        let (mut stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        // Of a page without columns, which its words are put in rows of afterwards.
+        let arguments = ["stdin", "stdout", "-l", languages, "--dpi", "300", "--psm", "4", "tsv"];
+        let mut child = ConfinedChild::spawn(&self.program, &arguments, self.timeout).map_err(failed)?;
+        let (mut stdin, stdout) = child.pipes();
         let write = async {
             if let Some(stdin) = &mut stdin {
                 // A program that does not read to the end says so by how it ends.
@@ -122,9 +113,14 @@ impl Recogniser for Tesseract {
 
 /// What `--list-langs` lists, a line each below a heading.
 async fn installed(program: &str) -> io::Result<String> {
-    let listed =
-        Command::new(program).arg("--list-langs").stdin(Stdio::null()).kill_on_drop(true).output().await?;
-    Ok(String::from_utf8_lossy(&listed.stdout).into_owned())
+    let mut child = ConfinedChild::spawn(program, &["--list-langs"], TO_LIST)?;
+    let (_, stdout) = child.pipes();
+    let mut listed = Vec::new();
+    if let Some(stdout) = stdout {
+        stdout.take(MAX_OUTPUT).read_to_end(&mut listed).await?;
+    }
+    child.wait().await?;
+    Ok(String::from_utf8_lossy(&listed).into_owned())
 }
 
 /// Those wanted that are installed, in their order.
