@@ -303,7 +303,7 @@ fn head_says_what_get_says_and_304_what_matters_of_it() {
         assert!(got.iter().any(|line| line.starts_with("content-length:")), "{path}: {got:?}");
         let Some(tag) = got.iter().find_map(|line| line.strip_prefix("etag: ")) else { continue };
         for method in ["GET", "HEAD"] {
-            let (head, body) = head_of(&raw(method, &path, key, &format!("If-None-Match: {}\r\n", tag)));
+            let (head, body) = head_of(&raw(method, &path, key, &format!("If-None-Match: {tag}\r\n")));
             assert_eq!((head[0].as_str(), body.as_str()), ("HTTP/1.1 304 Not Modified", ""), "{path}");
             // RFC 9110, section 15.4.5; and no length but that of the 200.
             for line in &got {

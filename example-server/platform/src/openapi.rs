@@ -1,7 +1,7 @@
 //! The `OpenAPI` documents, made of the routes that are served, and what shows them: one for each API, and one that holds all.
 //!
 //! How an operation is described: its doc comment is summary (first paragraph) and description; the annotation says what
-//! is its own, and nothing of what operations have in common, which the flags of its [`Route`] imply ([`operation`]) in the
+//! is its own, and nothing of what operations have in common, which the flags of its [`Route`] imply (`operation.rs`) in the
 //! words of its vendor ([`Documented`]):
 //!
 //! ```ignore

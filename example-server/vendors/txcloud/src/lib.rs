@@ -2,8 +2,9 @@
 //!
 //! Where the vendor's pages are silent, this is ours: the shape of `/kyb/verify`; the codes `idempotency_key_conflict` and
 //! `idempotency_key_in_progress`; which fields of a nested object are required, and how long texts may be; the types of
-//! documents beside `cin` and `national_id`; that `webhook_url` is told of the end of a verification, and how that is signed; the names in `context`; statuses and 503 that the vendor does not list; and all
-//! rules of the [`sandbox`].
+//! documents beside `cin` and `national_id`; that `webhook_url` is told of the end of a verification, and how that is signed;
+//! the names in `context`; statuses and 503 that the vendor does not list; and all
+//! rules of the sandbox (`sandbox.rs`).
 
 // Not published: a doc comment stands where a name does not say it all.
 #![allow(missing_docs, clippy::missing_errors_doc, clippy::missing_panics_doc)]
