@@ -1,5 +1,5 @@
 //! How much of request bodies is taken in, before anybody reads them. What is refused here is answered with a bare status: each
-//! API's frame puts it into its own words.
+//! API's envelope puts it into its own words.
 
 mod paced;
 
@@ -42,7 +42,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// For so many large bodies.
+    /// Room for `large_bodies` large bodies, and for others in proportion.
     pub fn new(large_bodies: usize) -> Self {
         let large_bodies = large_bodies as u64;
         // An account's quarter holds a large body, however few there may be.

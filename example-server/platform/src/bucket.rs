@@ -1,4 +1,4 @@
-//! Token buckets: so many requests a minute, refilled evenly.
+//! Token buckets: a number of requests a minute, refilled evenly.
 
 use std::num::NonZeroU32;
 use std::time::Duration;

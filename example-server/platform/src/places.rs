@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// So many places, and so many of them at most for one owner.
+/// A number of places, and how many of them one owner can have at most.
 #[derive(Debug)]
 pub struct Places<K: Eq + Hash> {
     most: u64,
@@ -47,7 +47,7 @@ impl<K: Eq + Hash + Clone> Places<K> {
         self.enter_with(owner, 1)
     }
 
-    /// Takes so many places, if there are as many for this owner.
+    /// Takes `size` places, if there are as many for this owner.
     pub fn enter_with(self: &Arc<Self>, owner: &K, size: u64) -> Option<Place<K>> {
         let mut taken = self.taken();
         let of_one = taken.by.get(owner).copied().unwrap_or_default();
@@ -59,7 +59,7 @@ impl<K: Eq + Hash + Clone> Places<K> {
         Some(Place { places: Arc::clone(self), owner: owner.clone(), size })
     }
 
-    /// Takes so many places as soon as there are as many for this owner. More than an owner can have are never there.
+    /// Waits until `size` places are free for this owner, and takes them. It waits forever for more than an owner can have.
     ///
     /// # Cancel safety
     /// Dropped, it takes none.

@@ -277,7 +277,7 @@ fn stack<V: Vendor>(
     }
 }
 
-/// Answers where there is nothing: bare, as all that follows does, for the frame to put it into words.
+/// Answers where there is nothing: bare, as all that follows does, for the envelope to put it into words.
 pub async fn not_found() -> StatusCode {
     StatusCode::NOT_FOUND
 }
@@ -287,7 +287,7 @@ pub async fn method_not_allowed() -> StatusCode {
     StatusCode::METHOD_NOT_ALLOWED
 }
 
-/// The panic hook has logged it; the client learns nothing of it. The frame is put around this further out.
+/// The panic hook has logged it; the client learns nothing of it. The envelope is put around this further out.
 fn panicked(_: Box<dyn Any + Send>) -> Response {
     StatusCode::INTERNAL_SERVER_ERROR.into_response()
 }

@@ -130,7 +130,7 @@ impl Webhooks {
     }
 
     /// Writes down, in the caller's transaction, that every endpoint that wants this is to be told. `payload` is made only
-    /// if there is one; all tries send the same bytes. Whoever commits wakes the worker.
+    /// if there is one; all tries send the same bytes. The commit wakes the worker.
     pub async fn announce(
         &self,
         mut connection: Connection<'_>,

@@ -82,7 +82,7 @@ impl Letters {
         self.secrets.check(&self.database).await
     }
 
-    /// Writes down, in the caller's transaction, that the owner is to be told this at this URL. Whoever commits wakes the
+    /// Writes down, in the caller's transaction, that the owner is to be told this at this URL. The commit wakes the
     /// worker.
     ///
     /// # Errors

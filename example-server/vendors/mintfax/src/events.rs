@@ -32,7 +32,7 @@ text_enum! {
     }
 }
 
-/// Writes down, in the caller's transaction, that the sender is to be told, if they want to be. Whoever commits wakes the
+/// Writes down, in the caller's transaction, that the sender is to be told, if they want to be. The commit wakes the
 /// worker.
 ///
 /// # Errors

@@ -21,7 +21,7 @@ use platform::owner::Owner;
 use platform::utc::Utc;
 use platform::webhooks::{DemoSecret, Letters, Manner, hmac};
 
-/// Writes down, in the caller's transaction, that a verification has ended. Whoever commits wakes the worker.
+/// Writes down, in the caller's transaction, that a verification has ended. The commit wakes the worker.
 ///
 /// # Errors
 /// It is not written, and the end of the verification must not be committed.

@@ -92,7 +92,7 @@ pub(crate) fn webhooks(platform: &Platform, config: &config::Webhooks) -> reqwes
 }
 
 /// Tells of the first verdict of a validation, and of the retry that it is to have: in the transaction that keeps them.
-/// Whoever commits wakes the worker.
+/// The commit wakes the worker.
 pub(super) async fn tell_verdict(
     api: &Api,
     mut connection: Connection<'_>,
