@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `api`, `vendor` | what a vendor's API provides, and what differs from one to the next |
 //! | `state` | [`Platform`]: what the APIs share |
-//! | `stack`, `route` | the middleware before the operations of an API; one operation |
+//! | `stack`, `route`, `call` | the middleware before the operations of an API; one operation; what its handler takes |
 //! | `account`, `api_key`, `accounts`, `keys`, `auth`, `owner` | who calls |
 //! | `bucket`, `rate_limit`, `rate_limit_headers`, `bodies`, `places` | how often, and how much at a time |
 //! | `host`, `content` | what is wrong with the head of a request, whatever it asks for |
@@ -28,6 +28,7 @@ pub mod api_key;
 pub mod auth;
 pub mod bodies;
 pub mod bucket;
+pub mod call;
 pub mod clock;
 pub mod config;
 pub mod content;
@@ -48,6 +49,7 @@ pub mod ops;
 pub mod outbound;
 pub mod owner;
 pub mod places;
+pub mod query;
 pub mod rate_limit;
 pub mod rate_limit_headers;
 pub mod response_headers;

@@ -1,23 +1,17 @@
 //! `GET /v1/account/balance`, `GET` and `PUT /v1/account/fax-settings`.
 
-use std::sync::Arc;
-
-use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::api::Api;
-use super::envelope::Context;
+use super::api::Call;
 use super::errors::{Failure, FieldFaults};
 use super::fax::MAX_RETRIES;
 use super::faxes::default_retries;
 use super::store::{balances, settings};
-use super::user::User;
 use platform::json::{FieldValue, Fields};
 
 /// Reads what the account has, and what of it is held for faxes that are under way.
@@ -25,11 +19,7 @@ use platform::json::{FieldValue, Fields};
     get, path = "/account/balance", operation_id = "getBalance", tag = "Account",
     responses((status = 200, description = "The balance", body = Balance)),
 )]
-pub(super) async fn balance(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-) -> Response {
+pub(super) async fn balance(Call { api, user, context }: Call) -> Response {
     let balance = async {
         let mut reader = api.database.read().await?;
         let balance = balances::load(reader.connection(), user.owner()).await?;
@@ -44,11 +34,7 @@ pub(super) async fn balance(
     get, path = "/account/fax-settings", operation_id = "getFaxSettings", tag = "Account",
     responses((status = 200, description = "The settings", body = FaxSettings)),
 )]
-pub(super) async fn settings(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-) -> Response {
+pub(super) async fn settings(Call { api, user, context }: Call) -> Response {
     let retries = default_retries(&api, user.owner()).await;
     context.answer(retries.map(|retries| FaxSettings { retries }))
 }
@@ -63,9 +49,7 @@ pub(super) async fn settings(
     ),
 )]
 pub(super) async fn change_settings(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
+    Call { api, user, context }: Call,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let saved = async {

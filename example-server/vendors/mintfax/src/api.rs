@@ -4,13 +4,18 @@ use std::sync::Arc;
 
 use super::carrier::{Carrier, HttpCarrier, Sandbox};
 use super::config::Config;
+use super::envelope::Context;
 use super::events;
 use super::uploads::Uploads;
+use super::user::User;
 use platform::Platform;
 use platform::api_key::Environment;
 use platform::cycles::Cycles;
 use platform::db::Database;
 use platform::webhooks::CallbackSender;
+
+/// A request to this API.
+pub(crate) type Call = platform::call::Call<Api, User, Context>;
 
 /// What the handlers share.
 #[derive(Debug)]

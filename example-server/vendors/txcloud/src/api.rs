@@ -12,11 +12,15 @@ use super::engines::Engines;
 use super::envelope::Context;
 use super::errors::Failure;
 use super::events;
+use super::user::User;
 use platform::Platform;
 use platform::cycles::Cycles;
 use platform::db::Database;
 use platform::webhooks::CallbackSender;
 use platform::{clock, failpoint};
+
+/// A request to this API.
+pub(crate) type Call = platform::call::Call<Api, User, Context>;
 
 /// What the handlers share.
 #[derive(Debug)]

@@ -3,10 +3,7 @@
 pub(super) mod judgement;
 pub(super) mod request;
 
-use std::sync::Arc;
-
-use axum::Extension;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, RawQuery};
 use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
@@ -14,10 +11,9 @@ use utoipa::ToSchema;
 
 use self::judgement::{judge, seen_before};
 use self::request::{Mode, Request, VerificationRequest};
-use super::api::{Api, respond};
+use super::api::{Api, Call, respond};
 use super::background;
 use super::engines::EngineFault;
-use super::envelope::Context;
 use super::errors::Failure;
 use super::events;
 use super::ids;
@@ -28,7 +24,7 @@ use super::user::User;
 use super::verification::{Outcome, Verification, VerificationBody};
 use platform::bodies::BodyPermit;
 use platform::db::RequestTransaction;
-use platform::{clock, failpoint};
+use platform::{clock, failpoint, query};
 
 /// Verifies an identity by a document.
 ///
@@ -44,9 +40,7 @@ use platform::{clock, failpoint};
     ),
 )]
 pub(super) async fn verify(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
+    Call { api, user, context }: Call,
     transaction: RequestTransaction,
     _place: BodyPermit,
     Raw(body): Raw,
@@ -142,12 +136,7 @@ impl<F: Into<Failure>> From<F> for NotKept {
     params(("id" = String, Path, description = "Which one.")),
     responses((status = 200, description = "The verification", body = VerificationBody)),
 )]
-pub(super) async fn one(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-    Path(id): Path<String>,
-) -> Response {
+pub(super) async fn one(Call { api, user, context }: Call, Path(id): Path<String>) -> Response {
     match find(&api, &user, &id).await {
         Ok(verification) => context.answer(StatusCode::OK, &verification.to_response()),
         Err(failure) => context.fail(&failure),
@@ -160,13 +149,8 @@ pub(super) async fn one(
     params(("id" = String, Path, description = "Which one.")),
     responses((status = 200, description = "The verification", body = VerificationBody)),
 )]
-pub(super) async fn one_listed(
-    api: State<Arc<Api>>,
-    user: Extension<User>,
-    context: Extension<Context>,
-    id: Path<String>,
-) -> Response {
-    one(api, user, context, id).await
+pub(super) async fn one_listed(call: Call, id: Path<String>) -> Response {
+    one(call, id).await
 }
 
 async fn find(api: &Api, user: &User, id: &str) -> Result<Verification, Failure> {
@@ -189,12 +173,7 @@ async fn find(api: &Api, user: &User, id: &str) -> Result<Verification, Failure>
         (status = 400, description = "invalid_parameter"),
     ),
 )]
-pub(super) async fn list(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-    RawQuery(query): RawQuery,
-) -> Response {
+pub(super) async fn list(Call { api, user, context }: Call, RawQuery(query): RawQuery) -> Response {
     let page = async {
         let page = Page::read(query.as_deref().unwrap_or_default())?;
         let mut reader = api.database.read().await?;
@@ -230,30 +209,19 @@ impl Page {
     const LIMIT: u32 = 20;
     const MOST: u32 = 100;
 
-    /// Of a parameter that is there twice, the last one counts; others are left alone.
+    /// Reads the page from a query.
     fn read(query: &str) -> Result<Self, Failure> {
         let mut page = Self { limit: Self::LIMIT, starting_after: None };
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            match &*name {
-                "limit" => {
-                    let limit = value.parse().ok().filter(|limit| (1..=Self::MOST).contains(limit));
-                    page.limit = limit.ok_or_else(|| {
-                        Failure::invalid_parameter(
-                            "limit",
-                            format!("must be an integer from 1 to {}", Self::MOST),
-                        )
-                    })?;
-                }
-                "starting_after" => {
-                    if !ids::is_one(Verification::PREFIX, &value) {
-                        return Err(Failure::invalid_parameter(
-                            "starting_after",
-                            "must be the id of a verification",
-                        ));
-                    }
-                    page.starting_after = Some(value.into_owned());
-                }
-                _ => {}
+        for (name, value) in query::last_values(query, |name| matches!(name, "limit" | "starting_after")) {
+            let refused = |problem: String| Failure::invalid_parameter(&name, problem);
+            if name == "limit" {
+                let limit = value.parse().ok().filter(|limit| (1..=Self::MOST).contains(limit));
+                page.limit =
+                    limit.ok_or_else(|| refused(format!("must be an integer from 1 to {}", Self::MOST)))?;
+            } else if ids::is_one(Verification::PREFIX, &value) {
+                page.starting_after = Some(value);
+            } else {
+                return Err(refused("must be the id of a verification".to_owned()));
             }
         }
         Ok(page)

@@ -1,10 +1,7 @@
 //! Sessions, in which a document is to be handed in step by step: `/identity/sessions`. The steps themselves are no part of this
 //! API, so a session waits until it expires.
 
-use std::sync::Arc;
-
-use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
 use http::StatusCode;
 use jiff::Timestamp;
@@ -12,10 +9,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::api::{Api, respond};
+use super::api::{Api, Call, respond};
 use super::country::Country;
 use super::engines::identity::{DocumentType, IdentityCheck};
-use super::envelope::Context;
 use super::errors::Failure;
 use super::free_form::FreeForm;
 use super::identity::request::{checks, document_type, metadata};
@@ -76,9 +72,7 @@ impl Session {
     ),
 )]
 pub(super) async fn create(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
+    Call { api, user, context }: Call,
     transaction: RequestTransaction,
     Raw(body): Raw,
 ) -> Response {
@@ -118,12 +112,7 @@ fn read(body: &[u8], api: &Api, user: &User, now: Timestamp) -> Result<Session, 
     params(("id" = String, Path, description = "Which one.")),
     responses((status = 200, description = "The session", body = SessionBody)),
 )]
-pub(super) async fn one(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-    Path(id): Path<String>,
-) -> Response {
+pub(super) async fn one(Call { api, user, context }: Call, Path(id): Path<String>) -> Response {
     let session = async {
         if !ids::is_one(Session::PREFIX, &id) {
             return Err(Failure::not_found());

@@ -7,7 +7,9 @@ use tokio::time::timeout;
 
 use crate::cep::{Answer, Cep, CepVerdict, Payment, Provider, Recent};
 use crate::config::Veriko;
+use crate::envelope::Context;
 use crate::ocr::{Recogniser, Tesseract};
+use crate::user::User;
 use platform::Platform;
 use platform::clock;
 use platform::cycles::Cycles;
@@ -15,6 +17,9 @@ use platform::db::Database;
 use platform::encryption::Sealer;
 use platform::outbound::{Outbound, Rules};
 use platform::webhooks::Webhooks;
+
+/// A request to this API.
+pub(crate) type Call = platform::call::Call<Api, User, Context>;
 
 /// What the handlers share.
 #[derive(Debug)]

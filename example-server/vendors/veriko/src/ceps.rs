@@ -1,17 +1,12 @@
 //! `GET /v1/validations/{id}/cep`: the CEP as a file.
 
-use std::sync::Arc;
-
-use axum::Extension;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, RawQuery};
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 
-use super::api::Api;
-use super::envelope::Context;
+use super::api::Call;
 use super::errors::Failure;
 use super::store::ceps;
-use super::user::User;
 use super::validations::find;
 use crate::cep::{Cep, rendering};
 
@@ -29,11 +24,9 @@ use crate::cep::{Cep, rendering};
     ),
 )]
 pub(super) async fn download(
-    State(api): State<Arc<Api>>,
+    Call { api, user, context }: Call,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
 ) -> Response {
     let file = async {
         let format = Format::of(query.as_deref().unwrap_or_default())?;
@@ -68,9 +61,9 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// The one a query asks for; the last one counts.
+    /// Reads the format from a query. The default is XML.
     fn of(query: &str) -> Result<Self, Failure> {
-        let asked = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "format").last();
+        let asked = platform::query::last_values(query, |name| name == "format").pop();
         match asked.as_ref().map(|(_, format)| &**format) {
             None | Some("xml") => Ok(Self::Xml),
             Some("pdf") => Ok(Self::Pdf),

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use http::HeaderName;
 use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
@@ -12,11 +11,9 @@ use jiff::Timestamp;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
-use super::api::Api;
-use super::envelope::Context;
+use super::api::{Api, Call};
 use super::errors::Failure;
 use super::store::images;
-use super::user::User;
 use super::validation::KeptImage;
 use super::validations::find;
 use crate::ocr::Picture;
@@ -41,12 +38,7 @@ const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resour
         (status = 410, description = "image_not_retained"),
     ),
 )]
-pub(super) async fn download(
-    State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-) -> Response {
+pub(super) async fn download(Call { api, user, context }: Call, Path(id): Path<String>) -> Response {
     let file = async {
         let (validation, mut reader) = find(&api, &user, &id).await?;
         if validation.image == Some(KeptImage::NotRetained) {

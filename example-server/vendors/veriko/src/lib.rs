@@ -23,6 +23,7 @@ mod model;
 pub mod ocr;
 pub mod payment;
 mod profile;
+mod query;
 mod queue;
 mod quota;
 mod reference;

@@ -1,15 +1,12 @@
 //! What changes the retries of a validation: `PUT /v1/validations/{id}/retry-policy`, `POST …/cancel-retries`.
 
-use std::sync::Arc;
-
 use account_retry_policy::RetryPolicyInput;
-use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
 use retry_scheduler::{Cancelled, Rescheduled, SchedulerError};
 use uuid::Uuid;
 
-use super::api::Api;
+use super::api::{Api, Call};
 use super::body::Json;
 use super::cycles::{self, Terms};
 use super::envelope::{Context, Envelope};
@@ -37,10 +34,8 @@ use platform::{clock, failpoint};
     ),
 )]
 pub(super) async fn change(
-    State(api): State<Arc<Api>>,
+    Call { api, user, context }: Call,
     Path(id): Path<String>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
     transaction: RequestTransaction,
     Json(body): Json,
 ) -> Response {
@@ -74,10 +69,8 @@ pub(super) async fn change(
     ),
 )]
 pub(super) async fn cancel(
-    State(api): State<Arc<Api>>,
+    Call { api, user, context }: Call,
     Path(id): Path<String>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
     transaction: RequestTransaction,
 ) -> Response {
     let cancelled = async {

@@ -1,23 +1,18 @@
 //! `GET` and `PUT /v1/users/me/retry-policy`: the account's default retry policy.
 
-use std::sync::Arc;
-
 use account_retry_policy::{Field, Reason, RetryPolicyInput, Violation, Violations};
-use axum::Extension;
-use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::api::Api;
+use super::api::Call;
 use super::body::Json;
 use super::described;
-use super::envelope::{Context, Envelope, Resource};
+use super::envelope::{Envelope, Resource};
 use super::errors::{Failure, FieldError, Text};
 use super::model::{Caps, RetryPolicy};
 use super::store::policies;
-use super::user::User;
 use platform::clock;
 use platform::db::RequestTransaction;
 
@@ -26,11 +21,7 @@ use platform::db::RequestTransaction;
     get, path = "/users/me/retry-policy", operation_id = "getMyRetryPolicy", tag = "Users",
     responses((status = 200, description = "The policy", body = Envelope<Resource<described::RetryPolicy>, WithCaps>)),
 )]
-pub(super) async fn read(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-) -> Response {
+pub(super) async fn read(Call { api, user, context }: Call) -> Response {
     let saved = async {
         let mut reader = api.database.read().await?;
         policies::load(reader.connection(), user.id()).await
@@ -54,8 +45,7 @@ pub(super) async fn read(
     ),
 )]
 pub(super) async fn replace(
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
+    Call { user, context, .. }: Call,
     transaction: RequestTransaction,
     Json(body): Json,
 ) -> Response {

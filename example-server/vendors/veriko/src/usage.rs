@@ -1,21 +1,17 @@
 //! `GET /v1/usage/summary` and `GET /v1/usage/limits`: what the account has used, and how much it may.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
-use axum::extract::State;
 use axum::response::Response;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::api::Api;
-use super::envelope::{Context, Envelope, Resource};
+use super::api::{Api, Call};
+use super::envelope::{Envelope, Resource};
 use super::errors::{Failure, Text};
 use super::store::usage::{self, Allowance};
-use super::user::User;
 use platform::account::AccountPlan;
 use platform::clock;
 use platform::db::Database;
@@ -29,11 +25,7 @@ use platform::vendor::Caller;
     get, path = "/usage/summary", operation_id = "getUsageSummary", tag = "Usage",
     responses((status = 200, description = "The quota of this month", body = Envelope<Resource<Summary>>))
 )]
-pub(super) async fn summary(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-) -> Response {
+pub(super) async fn summary(Call { api, user, context }: Call) -> Response {
     let now = clock::timestamp();
     let count = async {
         let mut reader = api.database.read().await?;
@@ -55,10 +47,7 @@ pub(super) async fn summary(
     get, path = "/usage/limits", operation_id = "getUsageLimits", tag = "Usage",
     responses((status = 200, description = "The rate limits of the key", body = Envelope<Resource<Limits>>))
 )]
-pub(super) async fn limits(
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-) -> Response {
+pub(super) async fn limits(Call { user, context, .. }: Call) -> Response {
     let note = Text {
         english: "Above a limit, the operation answers 429 with Retry-After.".into(),
         spanish: "Al superar un límite, la operación responde 429 con Retry-After.".into(),

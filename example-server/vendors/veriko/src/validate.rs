@@ -1,17 +1,14 @@
 //! `POST /v1/validate`: asks about a payment, keeps what came of it, and begins its retries; or leaves it to the
 //! [queue](super::queue).
 
-use std::sync::Arc;
-
-use axum::Extension;
-use axum::extract::{RawQuery, State};
+use axum::extract::RawQuery;
 use axum::response::Response;
 use http::{HeaderValue, header};
 use jiff::Timestamp;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::api::Api;
+use super::api::{Api, Call};
 use super::body::Raw;
 use super::client_ref::ClientRef;
 use super::cycles::Terms;
@@ -60,9 +57,7 @@ use platform::failpoint;
     ),
 )]
 pub(super) async fn validate(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
+    Call { api, user, context }: Call,
     RawQuery(query): RawQuery,
     transaction: RequestTransaction,
     Raw(body): Raw,

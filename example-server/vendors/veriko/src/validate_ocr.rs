@@ -1,18 +1,15 @@
 //! `POST /v1/validate-ocr`: a validation of the payment on a receipt.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
-use axum::extract::{RawQuery, State};
+use axum::extract::RawQuery;
 use axum::response::Response;
 
-use super::api::Api;
+use super::api::{Api, Call};
 use super::body::Raw;
-use super::envelope::{Context, Envelope};
+use super::envelope::Envelope;
 use super::errors::{Failure, FieldError};
 use super::payment::{PictureRequest, Source};
-use super::user::User;
 use super::validate::{Mode, Query, answer, check_quota_and_policy, new_validation, run_or_enqueue};
 use super::validation::{
     Entity, KeptImage, Kind, LinkedEntity, Ocr, QueuedAttributes, Validation, ValidationAttributes,
@@ -59,9 +56,7 @@ const TO_FETCH: Duration = Duration::from_secs(15);
     ),
 )]
 pub(super) async fn validate(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
+    Call { api, user, context }: Call,
     RawQuery(query): RawQuery,
     // Held for as long as the body is, also when the client has gone.
     _place: BodyPermit,

@@ -9,10 +9,11 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::api::Api;
+use super::api::{Api, Call};
 use super::envelope::{Context, Envelope};
 use super::errors::Failure;
-use super::filter::{Filter, Pagination, Parameters};
+use super::filter::{Filter, Parameters};
+use super::query::Pagination;
 use super::store::{attempts, validations};
 use super::user::User;
 use super::validation::{
@@ -67,12 +68,7 @@ pub(super) async fn one(
         (status = 422, description = "invalid_filter"),
     ),
 )]
-pub(super) async fn list(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-    RawQuery(query): RawQuery,
-) -> Response {
+pub(super) async fn list(Call { api, user, context }: Call, RawQuery(query): RawQuery) -> Response {
     let page = async {
         let filter = Filter::parse(query.as_deref().unwrap_or_default())?;
         let mut reader = api.database.read().await?;

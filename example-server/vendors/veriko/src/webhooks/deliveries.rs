@@ -10,10 +10,10 @@ use utoipa::ToSchema;
 
 use super::endpoints::find;
 use super::filter::{DeliveryFilter, PageParameters, Parameters};
-use crate::api::Api;
+use crate::api::{Api, Call};
 use crate::envelope::{Context, Envelope};
 use crate::errors::Failure;
-use crate::filter::Pagination;
+use crate::query::Pagination;
 use crate::user::User;
 use crate::validation::Validation;
 use crate::validations::Paginated;
@@ -29,12 +29,7 @@ use platform::webhooks::{Delivery, DeliveryStatus};
         (status = 422, description = "invalid_filter"),
     ),
 )]
-pub(crate) async fn all(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-    RawQuery(query): RawQuery,
-) -> Response {
+pub(crate) async fn all(Call { api, user, context }: Call, RawQuery(query): RawQuery) -> Response {
     let page = async {
         let filter = DeliveryFilter::parse(query.as_deref().unwrap_or_default())?;
         page(&api, &user, &filter).await

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::changes::Changes;
 use super::{Event, TEST, body};
-use crate::api::Api;
+use crate::api::{Api, Call};
 use crate::body::Json;
 use crate::envelope::{Context, Envelope, Resource};
 use crate::errors::Failure;
@@ -28,11 +28,7 @@ use platform::{clock, encryption, hex};
     get, path = "/webhooks", operation_id = "listWebhooks", tag = "Webhooks",
     responses((status = 200, description = "All of them", body = Envelope<Vec<Entity<WebhookEndpoint>>>)),
 )]
-pub(crate) async fn list(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-) -> Response {
+pub(crate) async fn list(Call { api, user, context }: Call) -> Response {
     let listed = async {
         let mut reader = api.database.read().await?;
         endpoints::list_of(reader.connection(), user.id()).await
@@ -61,12 +57,7 @@ pub(crate) async fn list(
             webhook_event_invalid webhook_description_invalid_type webhook_description_too_long webhook_limit_reached"),
     ),
 )]
-pub(crate) async fn create(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-    Json(asked): Json,
-) -> Response {
+pub(crate) async fn create(Call { api, user, context }: Call, Json(asked): Json) -> Response {
     let created = async {
         let changes = Changes::of_new(&asked, &api.webhooks.outbound)?;
         vet(&api, &changes).await?;
