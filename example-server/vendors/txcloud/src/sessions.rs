@@ -33,9 +33,7 @@ use platform::{clock, failpoint};
 text_enum! {
     /// Where a session stands.
     pub(crate) enum SessionStatus {
-        /// `pending`
         Pending = "pending",
-        /// `expired`
         Expired = "expired",
     }
 }

@@ -14,9 +14,7 @@ use platform::text::text_enum;
 text_enum! {
     /// Whether the caller waits.
     pub(crate) enum Mode {
-        /// `sync`
         Sync = "sync",
-        /// `async`
         Async = "async",
     }
 }

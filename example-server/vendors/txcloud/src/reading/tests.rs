@@ -16,8 +16,8 @@ fn refused<T: std::fmt::Debug>(read: Result<T, Failure>) -> &'static str {
 #[test]
 fn a_body_is_an_object() {
     for (body, message) in [
-        ("", "The request needs a body and has none"),
-        ("  \n", "The request needs a body and has none"),
+        ("", "The request body is missing"),
+        ("  \n", "The request body is missing"),
         ("{", "The request body is not JSON"),
         ("[]", "The request body is not a JSON object"),
         ("\"a\"", "The request body is not a JSON object"),
