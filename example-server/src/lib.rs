@@ -1,6 +1,8 @@
 //! The reference server: an example deployment of the idempotency layer.
 //!
-//! [`run`] is the whole program; `main.rs` only calls it. The README describes how it starts, what it reads and what it promises. This crate assembles the APIs of all vendors. Each vendor builds on the crate `platform`, which knows no vendor.
+//! The whole program is [`run`]; `main.rs` only calls it. The README describes how it starts, what
+//! it reads and what it promises. This crate assembles the APIs of all vendors. Each vendor builds
+//! on the crate `platform`, which knows no vendor.
 //! knows none.
 //!
 //! | module | contents |

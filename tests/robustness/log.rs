@@ -32,7 +32,7 @@ fn a_log_whose_reader_has_gone_does_not_end_the_server() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_holds_up_neither_requests_nor_the_end() {
+fn a_log_that_is_not_read_delays_neither_requests_nor_the_shutdown() {
     let (_reader, writer) = pipe().expect("there are pipes");
     let server = launch().demo().stderr(writer).start();
     ask(&server, PIPE_BYTES / 100);

@@ -13,7 +13,7 @@ pub struct PythonTest {
     command: Command,
 }
 
-/// Returns the test function with this name, `module.Class.test_…`, in the folder of Python tests.
+/// Returns the test function `module.Class.test_…` with this name, in the folder of Python tests.
 pub fn python_test(name: &str) -> PythonTest {
     let mut command = Command::new(prepared("TEST_PYTHON"));
     command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("python"));

@@ -2,7 +2,7 @@
 //!
 //! An accepted verification is a row with the status `pending` and a cycle of the scheduler. The
 //! request's transaction writes both. Another transaction, under the fence of the claim, writes the
-//! judgement and ends the cycle. So every accepted verification is judged exactly once, even if
+//! judgement and ends the cycle. So every accepted verification is decided exactly once, even if
 //! processes die in between.
 
 use std::sync::Arc;
