@@ -1,4 +1,4 @@
-//! `GET /v1/account/balance`, `GET` and `PUT /v1/account/fax-settings`.
+//! The handlers of `GET /v1/account/balance` and `GET` and `PUT /v1/account/fax-settings`.
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -14,7 +14,7 @@ use super::faxes::default_retries;
 use super::store::{balances, settings};
 use platform::json::{FieldValue, Fields};
 
-/// Reads what the account has, and what of it is held for faxes that are under way.
+/// Returns the account's balance, and how much is held for faxes in progress.
 #[utoipa::path(
     get, path = "/account/balance", operation_id = "getBalance", tag = "Account",
     responses((status = 200, description = "The balance", body = Balance)),
@@ -29,7 +29,7 @@ pub(super) async fn balance(Call { api, user, context }: Call) -> Response {
     context.answer(balance.await)
 }
 
-/// Reads what holds for every fax that does not say otherwise.
+/// Returns the default settings for faxes.
 #[utoipa::path(
     get, path = "/account/fax-settings", operation_id = "getFaxSettings", tag = "Account",
     responses((status = 200, description = "The settings", body = FaxSettings)),
@@ -39,12 +39,12 @@ pub(super) async fn settings(Call { api, user, context }: Call) -> Response {
     context.answer(retries.map(|retries| FaxSettings { retries }))
 }
 
-/// Saves what holds for every fax that does not say otherwise.
+/// Changes the default settings for faxes.
 #[utoipa::path(
     put, path = "/account/fax-settings", operation_id = "updateFaxSettings", tag = "Account",
     request_body = FaxSettings,
     responses(
-        (status = 200, description = "The settings as they are saved", body = FaxSettings),
+        (status = 200, description = "The saved settings", body = FaxSettings),
         (status = 422, description = "validation_failed"),
     ),
 )]
@@ -62,21 +62,21 @@ pub(super) async fn change_settings(
     context.answer(saved.await)
 }
 
-/// In cents.
+/// The account's balance, in cents.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Balance {
-    /// For more faxes.
+    /// Available for new faxes.
     #[schema(example = 4550)]
     available: i64,
-    /// For faxes that are under way.
+    /// Held for faxes in progress.
     #[schema(example = 450)]
     held: u64,
 }
 
-/// What holds for every fax that does not say otherwise.
+/// The default settings for faxes.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct FaxSettings {
-    /// How often a fax is tried again.
+    /// How often a failed fax is retried, unless the request says otherwise.
     #[schema(minimum = 0, maximum = 10, example = 3)]
     retries: u8,
 }
