@@ -176,7 +176,7 @@ pub(crate) struct ValidationAttributes<'a> {
     error_code: Option<&'a str>,
     /// The same in words.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, example = "Banxico gave no answer that can be read.")]
+    #[schema(nullable = false, example = "Banxico gave no readable answer.")]
     error_message: Option<&'a str>,
     #[schema(value_type = ShownRetryState)]
     retry_state: &'a RetryState,
