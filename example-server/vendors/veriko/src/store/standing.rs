@@ -1,4 +1,4 @@
-//! What is known of an account before anything is done for it.
+//! The account data that a request needs before it is processed.
 
 use jiff::Timestamp;
 use platform::db::{Connection, dispatch};
@@ -7,16 +7,16 @@ use super::policies;
 use super::usage::Allowance;
 use crate::RetryPolicy;
 
-/// What an account has used, and what it wants.
+/// The usage and the settings of an account.
 #[derive(Debug)]
 pub(crate) struct Standing {
-    /// Validations of this month.
+    /// The number of validations in this month.
     pub(crate) validations: u64,
-    /// The policy that it saved.
+    /// The saved retry policy.
     pub(crate) policy: RetryPolicy,
 }
 
-/// Reads it in one statement.
+/// Loads them with one statement.
 pub(crate) async fn load(
     connection: Connection<'_>,
     account: &str,
