@@ -79,9 +79,9 @@ impl Api {
     /// The query may take long, so do not hold a database connection during it.
     pub(super) async fn ask(&self, payment: &Payment, asked: u32) -> Asked {
         let began = clock::now();
-        let query = self.provider.ask(payment, asked);
+        let asking = self.provider.ask(payment, asked);
         let Answer { verdict, cep } =
-            timeout(self.cep_timeout, query).await.unwrap_or_else(|_| CepVerdict::Error.into());
+            timeout(self.cep_timeout, asking).await.unwrap_or_else(|_| CepVerdict::Error.into());
         metrics::counter!("cep_queries_total", "verdict" => verdict.banxico_status().as_str()).increment(1);
         let took = began.elapsed();
         self.recent.record(verdict, took);

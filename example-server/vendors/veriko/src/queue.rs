@@ -100,9 +100,9 @@ impl TransactionalHandler for QueueHandler {
             return Ok(Done::Report(Report::permanent().detail(detail)));
         };
         let now = clock::timestamp();
-        let remaining =
+        let left =
             validation.queue.map_or(SignedDuration::ZERO, |queue| queue.expires_at.duration_since(now));
-        if remaining <= SignedDuration::ZERO {
+        if left <= SignedDuration::ZERO {
             self.record(attempt, validation.id, expire).await?;
             return Ok(Done::AlreadyRecorded);
         }
@@ -114,7 +114,7 @@ impl TransactionalHandler for QueueHandler {
         if asked.verdict == cep::CepVerdict::RateLimited {
             // The limit applies to this whole server, so other validations must not query either.
             let waited = now.duration_since(validation.created_at);
-            return Ok(Done::Unavailable { retry_in: pause(waited, remaining) });
+            return Ok(Done::Unavailable { retry_in: pause(waited, left) });
         }
         self.record(attempt, validation.id, |validation| verdict::write(validation, asked)).await?;
         failpoint::hit("queue-committed").await;
@@ -184,9 +184,9 @@ fn expire(validation: &mut Validation) {
 
 /// Returns how long to pause: half the time that the validation has waited, within bounds and at
 /// most until it expires. This needs no stored count of attempts.
-fn pause(waited: SignedDuration, remaining: SignedDuration) -> Duration {
+fn pause(waited: SignedDuration, left: SignedDuration) -> Duration {
     let (shortest, longest) = PAUSE;
-    (waited / 2).clamp(shortest, longest).min(remaining).unsigned_abs()
+    (waited / 2).clamp(shortest, longest).min(left).unsigned_abs()
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ pub(crate) struct Banxico {
 
 impl Banxico {
     /// The time-out for connecting, within the total.
-    const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+    const TO_CONNECT: std::time::Duration = std::time::Duration::from_secs(10);
 
     /// Creates a provider for the site at `base`.
     ///
@@ -52,7 +52,7 @@ impl Banxico {
     /// If the HTTP client cannot be built.
     pub(crate) fn at(base: Url) -> Result<Self, reqwest::Error> {
         let client = tls::client_builder()
-            .connect_timeout(Self::CONNECT_TIMEOUT)
+            .connect_timeout(Self::TO_CONNECT)
             // The session follows redirects itself: it has the cookies, and does not leave the
             // site.
             .redirect(redirect::Policy::none())
@@ -61,7 +61,7 @@ impl Banxico {
         Ok(Self { client, base })
     }
 
-    async fn query(&self, payment: &Payment) -> Result<Answer, QueryError> {
+    async fn query(&self, payment: &Payment) -> Result<Answer, FieldError> {
         let session = Session::new(&self.client, &self.base);
         let page = session.post("valida.do", &form::of(payment)).await?;
         if let Reading::Verdict(verdict) = reading::of_form(&page)? {
@@ -83,7 +83,7 @@ impl Provider for Banxico {
 
 /// The reason why there is no verdict. It is logged, so it contains nothing of the payment.
 #[derive(Debug, thiserror::Error)]
-enum QueryError {
+enum FieldError {
     #[error("the call failed")]
     Http(#[from] reqwest::Error),
     #[error("the status is {0}")]

@@ -169,7 +169,7 @@ async fn a_validation_that_banxico_refuses_is_queried_again() {
 
 #[test]
 fn the_pause_grows_with_the_wait_and_ends_at_the_expiry() {
-    for (waited, remaining, expected) in [
+    for (waited, left, expected) in [
         (0, 3600, 5),
         (8, 3592, 5),
         (20, 3580, 10),
@@ -179,10 +179,6 @@ fn the_pause_grows_with_the_wait_and_ends_at_the_expiry() {
         (1, 2, 2),
     ] {
         let seconds = SignedDuration::from_secs;
-        assert_eq!(
-            pause(seconds(waited), seconds(remaining)),
-            Duration::from_secs(expected),
-            "{waited} {remaining}"
-        );
+        assert_eq!(pause(seconds(waited), seconds(left)), Duration::from_secs(expected), "{waited} {left}");
     }
 }

@@ -1,4 +1,4 @@
-//! The account data that a request needs before it is processed.
+//! What is known of an account before anything is done for it.
 
 use jiff::Timestamp;
 use platform::db::{Connection, dispatch};
@@ -7,16 +7,16 @@ use super::policies;
 use super::usage::Allowance;
 use crate::RetryPolicy;
 
-/// The usage and the settings of an account.
+/// What an account has used, and what it wants.
 #[derive(Debug)]
 pub(crate) struct Standing {
-    /// The number of validations in this month.
+    /// Validations of this month.
     pub(crate) validations: u64,
-    /// The saved retry policy.
+    /// The policy that it saved.
     pub(crate) policy: RetryPolicy,
 }
 
-/// Loads them with one statement.
+/// Reads it in one statement.
 pub(crate) async fn load(
     connection: Connection<'_>,
     account: &str,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::QueryError;
+use super::FieldError;
 use super::session::Page;
 use crate::cep::payment::Payment;
 use crate::cep::text::fold;
@@ -19,13 +19,13 @@ pub(super) enum Reading {
 }
 
 /// Interprets the answer to the form.
-pub(super) fn of_form(page: &Page) -> Result<Reading, QueryError> {
+pub(super) fn of_form(page: &Page) -> Result<Reading, FieldError> {
     let text = Text::of(&page.body);
     if page.status == StatusCode::TOO_MANY_REQUESTS || text.contains(RATE_LIMITED) {
         return Ok(Reading::Verdict(CepVerdict::RateLimited));
     }
     if !page.status.is_success() {
-        return Err(QueryError::Status(page.status));
+        return Err(FieldError::Status(page.status));
     }
     Ok(if text.contains(WITHOUT_CEP) {
         let returned = RETURNED.iter().any(|state| text.contains(&format!("{STATE}{state}")));
@@ -39,12 +39,12 @@ pub(super) fn of_form(page: &Page) -> Result<Reading, QueryError> {
 
 /// Interprets the file. It is parsed as a CEP first: the concept of a payment is free text, and
 /// could contain any sentence of the site.
-pub(super) fn of_file(page: Page, payment: &Payment) -> Result<Answer, QueryError> {
+pub(super) fn of_file(page: Page, payment: &Payment) -> Result<Answer, FieldError> {
     let Page { status, body } = page;
     if status.is_success() {
         match Cep::parse(body.clone()) {
             Ok(cep) if cep.is_of(payment) => return Ok(cep.into()),
-            Ok(_) => return Err(QueryError::AnotherPayment),
+            Ok(_) => return Err(FieldError::AnotherPayment),
             Err(_) if Text::of(&body).contains(RATE_LIMITED) => return Ok(CepVerdict::RateLimited.into()),
             Err(error) => return Err(error.into()),
         }
@@ -52,7 +52,7 @@ pub(super) fn of_file(page: Page, payment: &Payment) -> Result<Answer, QueryErro
     if status == StatusCode::TOO_MANY_REQUESTS || Text::of(&body).contains(RATE_LIMITED) {
         return Ok(CepVerdict::RateLimited.into());
     }
-    Err(QueryError::Status(status))
+    Err(FieldError::Status(status))
 }
 
 const RATE_LIMITED: &str = "ha excedido el número máximo de consultas";
