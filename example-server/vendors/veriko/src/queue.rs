@@ -63,8 +63,7 @@ pub(super) async fn enqueue(
             validations::insert(tx.connection(), validation).await?;
             let new = cycle(validation, Terms::of(user.caps()));
             api.cycles.schedule_in(tx.connection(), new).await?;
-            // Charge last: other requests of this account wait for the counter from here until the
-            // commit.
+            // Last, because everybody else of this account waits for it from here to the commit.
             charge(tx.connection(), user).await
         })
         .await

@@ -64,9 +64,9 @@ pub(crate) async fn used(
     super::column(used.unwrap_or(0))
 }
 
-/// Counts the account's pending retry cycles, except that of one validation, in one transaction at
-/// a time. If two transactions would both start the last allowed cycle, the second one waits here
-/// until the first ends, and counts its cycle too.
+/// How many retry cycles the account has pending, but for that of one validation, counted by one transaction at a time: of
+/// two that would each begin the last one allowed, the second waits here for the end of the first, and counts its cycle
+/// too.
 pub(crate) async fn pending_alone(
     mut connection: Connection<'_>,
     account: &str,

@@ -21,16 +21,16 @@ pub(super) enum Reading {
 /// Interprets the answer to the form.
 pub(super) fn of_form(page: &Page) -> Result<Reading, FieldError> {
     let text = Text::of(&page.body);
-    if page.status == StatusCode::TOO_MANY_REQUESTS || text.contains(RATE_LIMITED) {
+    if page.status == StatusCode::TOO_MANY_REQUESTS || text.says(RATE_LIMITED) {
         return Ok(Reading::Verdict(CepVerdict::RateLimited));
     }
     if !page.status.is_success() {
         return Err(FieldError::Status(page.status));
     }
-    Ok(if text.contains(WITHOUT_CEP) {
-        let returned = RETURNED.iter().any(|state| text.contains(&format!("{STATE}{state}")));
+    Ok(if text.says(WITHOUT_CEP) {
+        let returned = RETURNED.iter().any(|state| text.says(&format!("{STATE}{state}")));
         Reading::Verdict(if returned { CepVerdict::Returned } else { CepVerdict::CepUnavailable })
-    } else if NOT_FOUND.iter().any(|sentence| text.contains(sentence)) {
+    } else if NOT_FOUND.iter().any(|sentence| text.says(sentence)) {
         Reading::Verdict(CepVerdict::NotFound)
     } else {
         Reading::File
@@ -45,11 +45,11 @@ pub(super) fn of_file(page: Page, payment: &Payment) -> Result<Answer, FieldErro
         match Cep::parse(body.clone()) {
             Ok(cep) if cep.is_of(payment) => return Ok(cep.into()),
             Ok(_) => return Err(FieldError::AnotherPayment),
-            Err(_) if Text::of(&body).contains(RATE_LIMITED) => return Ok(CepVerdict::RateLimited.into()),
+            Err(_) if Text::of(&body).says(RATE_LIMITED) => return Ok(CepVerdict::RateLimited.into()),
             Err(error) => return Err(error.into()),
         }
     }
-    if status == StatusCode::TOO_MANY_REQUESTS || Text::of(&body).contains(RATE_LIMITED) {
+    if status == StatusCode::TOO_MANY_REQUESTS || Text::of(&body).says(RATE_LIMITED) {
         return Ok(CepVerdict::RateLimited.into());
     }
     Err(FieldError::Status(status))
@@ -74,7 +74,7 @@ impl Text {
         Self(fold(&decode_references(&visible_text(&charset::decode(page)))))
     }
 
-    fn contains(&self, sentence: &str) -> bool {
+    fn says(&self, sentence: &str) -> bool {
         self.0.contains(&fold(sentence))
     }
 }
