@@ -181,8 +181,7 @@ impl Failure {
         )
     }
 
-    /// Creates the failure for an unreadable body: 408 if the cause is the body time-out, otherwise
-    /// 400.
+    /// Creates the failure for an unreadable body: 408 if reading it timed out, otherwise 400.
     pub(crate) fn of_unreadable_body(rejection: &(dyn Error + 'static)) -> Self {
         if is_body_timeout(rejection) { Self::request_timeout() } else { Self::body_unreadable() }
     }

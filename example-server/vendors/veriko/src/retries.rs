@@ -1,5 +1,5 @@
-//! Changing the retries of a validation: `PUT /v1/validations/{id}/retry-policy` and `POST
-//! …/cancel-retries`.
+//! Changing the retries of a validation: `PUT /v1/validations/{id}/retry-policy` and
+//! `POST …/cancel-retries`.
 
 use std::sync::Arc;
 

@@ -43,8 +43,8 @@ use platform::failpoint;
 /// the account's.
 ///
 /// With `?async=1`, the response is 202 at once, and Banxico is queried in the background. The
-/// quota is charged when the validation is accepted. A validation without a verdict after an hour
-/// ends as an `error` with the `error_code` `ttl_expired`.
+/// quota is charged when the validation is accepted. A validation that has no verdict by its
+/// `expires_at` (by default, an hour later) ends as an `error` with the `error_code` `ttl_expired`.
 #[utoipa::path(
     post, path = "/validate", operation_id = "validateDirect", tag = "Validations", request_body = described::PaymentRequest,
     params(Query),

@@ -73,7 +73,7 @@ impl Failure {
         )
     }
 
-    /// The account has reached its plan's limit of cycles, or of attempts in the last day.
+    /// The account has reached its plan's limit of pending retry cycles.
     pub fn retry_pending_cap_exceeded() -> Self {
         Self::conflict(
             "retry_pending_cap_exceeded",

@@ -1,4 +1,4 @@
-//! The sandboxed OCR process. It is confined because it decodes data from strangers.
+//! The OCR process, which is confined because it decodes data from strangers.
 //!
 //! The process gets only the environment variables that locate programs and their data. It has
 //! limits on memory, processor time, file size and open files. It has its own process group, which

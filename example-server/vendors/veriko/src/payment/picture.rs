@@ -24,7 +24,7 @@ pub(crate) struct PictureRequest {
     receptor: Option<&'static Bank>,
     pub(crate) client_ref: Option<ClientRef>,
     pub(crate) retry_policy: Option<RetryPolicy>,
-    /// Whether to ok_or_collect the picture.
+    /// Whether to keep the picture.
     pub(crate) retain: bool,
 }
 

@@ -82,8 +82,8 @@ impl Validation {
         Some(format!("comprobantes/{}.{}", self.id, format.extension()))
     }
 
-    /// Returns the `data` of the operations that change its retries: `PUT …/retry-policy` and `POST
-    /// …/cancel-retries`.
+    /// Returns the `data` of the operations that change its retries: `PUT …/retry-policy` and
+    /// `POST …/cancel-retries`.
     pub fn retry_state_resource(&self) -> impl Serialize + '_ {
         self.entity(RetryStateAttributes { retry_state: &self.retry_state })
     }

@@ -304,7 +304,7 @@ pub(crate) struct WebhookEndpoint {
         example = "c0ffee11c0ffee11c0ffee11c0ffee11c0ffee11c0ffee11c0ffee11c0ffab12"
     )]
     secret: Option<String>,
-    /// The last four digits of the secret. Absent if the secret itself is to_resource.
+    /// The last four digits of the secret. Absent if the secret itself is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "...ab12")]
     secret_hint: Option<String>,
