@@ -222,8 +222,8 @@ impl Page {
             let refused = |problem: String| Failure::invalid_parameter(&name, problem);
             if name == "limit" {
                 let limit = value.parse().ok().filter(|limit| (1..=Self::MAX_LIMIT).contains(limit));
-                page.limit =
-                    limit.ok_or_else(|| refused(format!("must be an integer from 1 to {}", Self::MAX_LIMIT)))?;
+                page.limit = limit
+                    .ok_or_else(|| refused(format!("must be an integer from 1 to {}", Self::MAX_LIMIT)))?;
             } else if ids::is_one(Verification::PREFIX, &value) {
                 page.starting_after = Some(value);
             } else {
