@@ -55,7 +55,8 @@ impl<V: Vendor> Accounts<V> {
     /// Returns the user of a key, and `None` if there is no such key, or it was revoked more than a few seconds ago.
     ///
     /// # Errors
-    /// The database fails.
+    ///
+    /// If the database fails.
     pub async fn find(&self, key: &ApiKey) -> Result<Option<V::User>, Arc<sqlx::Error>> {
         if let Some(user) = self.demo.get(key) {
             return Ok(Some(user.clone()));

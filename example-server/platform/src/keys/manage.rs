@@ -15,7 +15,8 @@ use crate::db::{Database, Transaction};
 /// Returns every key, the oldest first.
 ///
 /// # Errors
-/// The database fails.
+///
+/// If the database fails.
 pub async fn list(database: &Database) -> sqlx::Result<Vec<ListedKey>> {
     let mut reader = database.read().await?;
     keys::list(reader.connection()).await
