@@ -27,7 +27,7 @@ async fn create(
 }
 
 #[tokio::test]
-async fn a_key_that_was_made_is_found_with_what_it_may() {
+async fn a_new_key_is_found_with_its_permissions() {
     let accounts = accounts(false).await;
     let made = create(&accounts, AccountPlan::Basic, &[Acme::WRITE]).await.unwrap();
     let key = ApiKey::parse(&Acme::KEY_FORMAT, made.expose_secret()).unwrap();
