@@ -1,4 +1,4 @@
-//! The transaction of a request, which the idempotency layer commits together with its record.
+//! The transaction of a request. The idempotency layer commits it together with its record.
 
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
@@ -10,21 +10,21 @@ use sqlx::{Postgres, Sqlite};
 
 use super::{Connection, Due};
 
-/// The transaction of this request. The idempotency layer begins it when it is first used, and commits it if the response
-/// is a success.
+/// An extractor of the request's transaction. The idempotency layer begins the transaction on first
+/// use, and commits it if the response is a success.
 #[derive(Debug, Clone)]
 pub struct RequestTransaction {
-    lent: Lent,
+    handle: CoCommitHandle,
     worker: WorkerHandle,
 }
 
 #[derive(Debug, Clone)]
-enum Lent {
+enum CoCommitHandle {
     Sqlite(CoCommit<Sqlite>),
     Postgres(CoCommit<Postgres>),
 }
 
-/// The transaction, open.
+/// The open transaction of a request.
 #[derive(Debug)]
 pub struct OpenRequestTransaction {
     open: Open,
@@ -40,21 +40,23 @@ enum Open {
 impl RequestTransaction {
     /// Runs `body` in the transaction.
     ///
-    /// On `Ok`, the rows commit with the response, and the worker is woken after the commit if `body` scheduled a cycle that
-    /// is due. On `Err`, the rows are rolled back.
+    /// On `Ok`, the rows commit with the response, and the worker is woken after the commit if
+    /// `body` scheduled a cycle that is due. On `Err`, the rows are rolled back.
     ///
     /// # Errors
-    /// Those of `body`, and the database could not begin the transaction or roll it back.
+    ///
+    /// If `body` fails, or if the database cannot begin the transaction or roll it back.
     ///
     /// # Cancel safety
-    /// If the call is dropped, the request ends without a response, and its rows are rolled back.
+    ///
+    /// If the call is dropped, the request ends without a response and the transaction rolls back.
     pub async fn run<T, E: From<CoCommitError>>(
         &self,
         body: impl AsyncFnOnce(&mut OpenRequestTransaction) -> Result<T, E>,
     ) -> Result<T, E> {
-        let open = match &self.lent {
-            Lent::Sqlite(lent) => Open::Sqlite(lent.begin().await?),
-            Lent::Postgres(lent) => Open::Postgres(lent.begin().await?),
+        let open = match &self.handle {
+            CoCommitHandle::Sqlite(handle) => Open::Sqlite(handle.begin().await?),
+            CoCommitHandle::Postgres(handle) => Open::Postgres(handle.begin().await?),
         };
         let mut transaction = OpenRequestTransaction { open, due: Due::default() };
         let done = body(&mut transaction).await;
@@ -69,17 +71,17 @@ impl RequestTransaction {
     }
 
     async fn roll_back(&self) -> Result<(), CoCommitError> {
-        match &self.lent {
-            Lent::Sqlite(lent) => lent.roll_back().await,
-            Lent::Postgres(lent) => lent.roll_back().await,
+        match &self.handle {
+            CoCommitHandle::Sqlite(handle) => handle.roll_back().await,
+            CoCommitHandle::Postgres(handle) => handle.roll_back().await,
         }
     }
 
     fn wake_on_commit(&self) {
         let worker = self.worker.clone();
-        match &self.lent {
-            Lent::Sqlite(lent) => lent.on_commit(move || worker.wake()),
-            Lent::Postgres(lent) => lent.on_commit(move || worker.wake()),
+        match &self.handle {
+            CoCommitHandle::Sqlite(handle) => handle.on_commit(move || worker.wake()),
+            CoCommitHandle::Postgres(handle) => handle.on_commit(move || worker.wake()),
         }
     }
 }
@@ -97,16 +99,16 @@ impl<S: Sync> FromRequestParts<S> for RequestTransaction {
     type Rejection = NoTransaction;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, NoTransaction> {
-        let lent = match parts.extensions.get().cloned().map(Lent::Sqlite) {
-            Some(lent) => lent,
-            None => parts.extensions.get().cloned().map(Lent::Postgres).ok_or(NoTransaction)?,
+        let handle = match parts.extensions.get().cloned().map(CoCommitHandle::Sqlite) {
+            Some(handle) => handle,
+            None => parts.extensions.get().cloned().map(CoCommitHandle::Postgres).ok_or(NoTransaction)?,
         };
         let worker = parts.extensions.get().cloned().ok_or(NoTransaction)?;
-        Ok(Self { lent, worker })
+        Ok(Self { handle, worker })
     }
 }
 
-/// The route is not behind the idempotency layer.
+/// The rejection of a request whose route is not behind the idempotency layer.
 #[derive(Debug)]
 pub struct NoTransaction;
 
