@@ -14,12 +14,12 @@ use super::{Connection, Due};
 /// use, and commits it if the response is a success.
 #[derive(Debug, Clone)]
 pub struct RequestTransaction {
-    handle: CoCommitHandle,
+    lent: Lent,
     worker: WorkerHandle,
 }
 
 #[derive(Debug, Clone)]
-enum CoCommitHandle {
+enum Lent {
     Sqlite(CoCommit<Sqlite>),
     Postgres(CoCommit<Postgres>),
 }
@@ -54,9 +54,9 @@ impl RequestTransaction {
         &self,
         body: impl AsyncFnOnce(&mut OpenRequestTransaction) -> Result<T, E>,
     ) -> Result<T, E> {
-        let open = match &self.handle {
-            CoCommitHandle::Sqlite(handle) => Open::Sqlite(handle.begin().await?),
-            CoCommitHandle::Postgres(handle) => Open::Postgres(handle.begin().await?),
+        let open = match &self.lent {
+            Lent::Sqlite(lent) => Open::Sqlite(lent.begin().await?),
+            Lent::Postgres(lent) => Open::Postgres(lent.begin().await?),
         };
         let mut transaction = OpenRequestTransaction { open, due: Due::default() };
         let done = body(&mut transaction).await;
@@ -71,17 +71,17 @@ impl RequestTransaction {
     }
 
     async fn roll_back(&self) -> Result<(), CoCommitError> {
-        match &self.handle {
-            CoCommitHandle::Sqlite(handle) => handle.roll_back().await,
-            CoCommitHandle::Postgres(handle) => handle.roll_back().await,
+        match &self.lent {
+            Lent::Sqlite(lent) => lent.roll_back().await,
+            Lent::Postgres(lent) => lent.roll_back().await,
         }
     }
 
     fn wake_on_commit(&self) {
         let worker = self.worker.clone();
-        match &self.handle {
-            CoCommitHandle::Sqlite(handle) => handle.on_commit(move || worker.wake()),
-            CoCommitHandle::Postgres(handle) => handle.on_commit(move || worker.wake()),
+        match &self.lent {
+            Lent::Sqlite(lent) => lent.on_commit(move || worker.wake()),
+            Lent::Postgres(lent) => lent.on_commit(move || worker.wake()),
         }
     }
 }
@@ -99,12 +99,12 @@ impl<S: Sync> FromRequestParts<S> for RequestTransaction {
     type Rejection = NoTransaction;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, NoTransaction> {
-        let handle = match parts.extensions.get().cloned().map(CoCommitHandle::Sqlite) {
-            Some(handle) => handle,
-            None => parts.extensions.get().cloned().map(CoCommitHandle::Postgres).ok_or(NoTransaction)?,
+        let lent = match parts.extensions.get().cloned().map(Lent::Sqlite) {
+            Some(lent) => lent,
+            None => parts.extensions.get().cloned().map(Lent::Postgres).ok_or(NoTransaction)?,
         };
         let worker = parts.extensions.get().cloned().ok_or(NoTransaction)?;
-        Ok(Self { handle, worker })
+        Ok(Self { lent, worker })
     }
 }
 
