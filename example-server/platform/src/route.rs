@@ -39,8 +39,8 @@ pub enum BodySize {
 }
 
 impl BodySize {
-    /// The limit of a [`Large`](Self::Large) body, in bytes: a picture of 12 MiB, which base64
-    /// makes a third longer, and 256 KiB.
+    /// The limit of a [`Large`](Self::Large) body, in bytes: a picture of 12 MB, which base64 makes
+    /// a third longer, and 256 KiB for the other fields.
     pub const LARGE: usize = 16 * 1024 * 1024 + 256 * 1024;
 }
 
