@@ -44,7 +44,7 @@ fn a_server_whose_postgresql_turns_read_only_is_not_ready() {
     psql(&url, &cut);
     eventually("that is noticed", || {
         let answer = server.get("/readyz").send();
-        (answer.status == 503 && answer.text().contains("takes no writes")).then_some(())
+        (answer.status == 503 && answer.text().contains("does not accept writes")).then_some(())
     });
     let reset = format!("ALTER DATABASE \"{database}\" RESET default_transaction_read_only");
     psql(&url, &format!("SET transaction_read_only = off; {reset}"));

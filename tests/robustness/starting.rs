@@ -44,7 +44,10 @@ fn a_folder_without_write_permission_is_reported() {
     }
     fs::set_permissions(folder.path(), Permissions::from_mode(0o555)).expect("it is ours");
     let said = launched().demo().database(&database_in(folder.path())).fail();
-    assert!(last_line(&said).contains("its folder must let SQLite create two more files"), "{said}");
+    assert!(
+        last_line(&said).contains("SQLite must be able to create two more files in its folder"),
+        "{said}"
+    );
     let said = launched().demo().database(&format!("sqlite://{}/new.db", folder.path().display())).fail();
     assert!(last_line(&said).contains("Permission denied"), "{said}");
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("it is ours");
