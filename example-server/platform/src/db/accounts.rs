@@ -1,6 +1,6 @@
 //! Accounts and the hashes of their keys.
 
-use super::{Connection, dispatch};
+use super::{Connection, dispatch, row};
 
 /// A key to be made, and the account it is for.
 #[derive(Debug)]
@@ -18,14 +18,16 @@ pub struct NewKey<'a> {
     pub now: i64,
 }
 
-/// Whose a key is.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct KeyRow {
-    pub account: String,
-    pub plan: String,
-    pub permissions: String,
-    /// When the account was made.
-    pub created_at: i64,
+row! {
+    /// Whose a key is.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct KeyRow {
+        pub account: String,
+        pub plan: String,
+        pub permissions: String,
+        /// When the account was made.
+        pub created_at: i64,
+    }
 }
 
 /// Makes the account, if it is new, and one more key of it. An account that is there keeps its plan.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{number, time};
 use crate::clock;
-use crate::db::{Connection, dispatch};
+use crate::db::{Connection, dispatch, row};
 use crate::webhooks::{Delivery, DeliveryId, DeliveryStatus, Endpoint, News, Receipt};
 
 /// What a list is to hold. What is `None`, or empty, leaves all of them in; what is there must hold together.
@@ -145,15 +145,17 @@ pub(in crate::webhooks) async fn insert_sent(
     .execute(c).await.map(drop))
 }
 
-/// What is to be sent, and to whom.
-#[derive(Debug, sqlx::FromRow)]
-pub(in crate::webhooks) struct Due {
-    pub(in crate::webhooks) event: String,
-    pub(in crate::webhooks) payload: String,
-    pub(in crate::webhooks) endpoint: String,
-    pub(in crate::webhooks) url: String,
-    /// Sealed.
-    pub(in crate::webhooks) secret: String,
+row! {
+    /// What is to be sent, and to whom.
+    #[derive(Debug)]
+    pub(in crate::webhooks) struct Due {
+        pub(in crate::webhooks) event: String,
+        pub(in crate::webhooks) payload: String,
+        pub(in crate::webhooks) endpoint: String,
+        pub(in crate::webhooks) url: String,
+        /// Sealed.
+        pub(in crate::webhooks) secret: String,
+    }
 }
 
 /// One that is to be sent still, to an endpoint that is still told.
@@ -237,21 +239,23 @@ fn millis(receipt: &Receipt) -> i64 {
     i64::try_from(receipt.took_ms).unwrap_or(i64::MAX)
 }
 
-#[derive(Debug, sqlx::FromRow)]
-struct Row {
-    id: i64,
-    endpoint: String,
-    url: String,
-    event: String,
-    subject: Option<String>,
-    status: String,
-    attempt: i64,
-    response_status: Option<i64>,
-    response_body: Option<String>,
-    response_time_ms: Option<i64>,
-    next_retry_at: Option<i64>,
-    error_message: Option<String>,
-    created_at: i64,
+row! {
+    #[derive(Debug)]
+    struct Row {
+        id: i64,
+        endpoint: String,
+        url: String,
+        event: String,
+        subject: Option<String>,
+        status: String,
+        attempt: i64,
+        response_status: Option<i64>,
+        response_body: Option<String>,
+        response_time_ms: Option<i64>,
+        next_retry_at: Option<i64>,
+        error_message: Option<String>,
+        created_at: i64,
+    }
 }
 
 impl TryFrom<Row> for Delivery {

@@ -7,7 +7,7 @@ use crate::user::User;
 use crate::verification::{Outcome, Verification};
 use platform::api_key::Environment;
 use platform::db::columns::{column, named, time};
-use platform::db::{Connection, dispatch};
+use platform::db::{Connection, dispatch, row};
 
 /// Whose something is: what an account did with test keys does not exist for its live keys, nor the other way round.
 #[derive(Debug, Clone, Copy)]
@@ -123,22 +123,24 @@ pub(crate) async fn count(connection: Connection<'_>, owner: Owner<'_>) -> sqlx:
     column(count)
 }
 
-/// A verification as its columns have it.
-#[derive(Debug, sqlx::FromRow)]
-struct Row {
-    id: String,
-    account: String,
-    environment: String,
-    document_type: String,
-    country: String,
-    checks: String,
-    document: String,
-    reference: Option<String>,
-    metadata: String,
-    status: String,
-    findings: Option<String>,
-    created_at: i64,
-    updated_at: i64,
+row! {
+    /// A verification as its columns have it.
+    #[derive(Debug)]
+    struct Row {
+        id: String,
+        account: String,
+        environment: String,
+        document_type: String,
+        country: String,
+        checks: String,
+        document: String,
+        reference: Option<String>,
+        metadata: String,
+        status: String,
+        findings: Option<String>,
+        created_at: i64,
+        updated_at: i64,
+    }
 }
 
 impl TryFrom<Row> for Verification {
