@@ -15,6 +15,7 @@ pub mod keys;
 mod migrations;
 mod readiness;
 mod request;
+mod row;
 mod storage;
 
 use std::error::Error;
@@ -35,6 +36,7 @@ pub use self::accounts::NewKey;
 pub use self::connection::{Connection, Due, Inner, dispatch};
 pub use self::file::DatabaseFile;
 pub use self::request::{OpenRequestTransaction, RequestTransaction};
+pub use self::row::row;
 pub use self::storage::Storage;
 
 /// Maximum connections of a pool.

@@ -1,6 +1,6 @@
 //! Accounts and the hashes of their keys.
 
-use super::{Connection, dispatch};
+use super::{Connection, dispatch, row};
 
 /// A key to create, and its account.
 #[derive(Debug)]
@@ -19,14 +19,16 @@ pub struct NewKey<'a> {
     pub now: i64,
 }
 
-/// The owner of a key.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct KeyRow {
-    pub account: String,
-    pub plan: String,
-    pub permissions: String,
-    /// The time at which the account was created, in milliseconds since the Unix epoch.
-    pub created_at: i64,
+row! {
+    /// The owner of a key.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct KeyRow {
+        pub account: String,
+        pub plan: String,
+        pub permissions: String,
+        /// The time at which the account was created, in milliseconds since the Unix epoch.
+        pub created_at: i64,
+    }
 }
 
 /// Creates a key, and its account if there is none. An existing account keeps its plan.

@@ -1,26 +1,30 @@
 //! Queries that manage API keys.
 
-use super::{Connection, dispatch};
+use super::{Connection, dispatch, row};
 
-/// A key, as `keys list` shows it.
-#[derive(Debug, sqlx::FromRow)]
-pub struct ListedKey {
-    pub id: String,
-    pub api: String,
-    pub account: String,
-    pub plan: String,
-    pub created_at: i64,
-    pub revoked_at: Option<i64>,
+row! {
+    /// A key, as `keys list` shows it.
+    #[derive(Debug)]
+    pub struct ListedKey {
+        pub id: String,
+        pub api: String,
+        pub account: String,
+        pub plan: String,
+        pub created_at: i64,
+        pub revoked_at: Option<i64>,
+    }
 }
 
-/// A key that was just revoked.
-#[derive(Debug, sqlx::FromRow)]
-pub struct RevokedKey {
-    pub api: String,
-    pub account: String,
-    pub permissions: String,
-    /// `None` for a key made by a version that did not record it.
-    pub environment: Option<String>,
+row! {
+    /// A key that was just revoked.
+    #[derive(Debug)]
+    pub struct RevokedKey {
+        pub api: String,
+        pub account: String,
+        pub permissions: String,
+        /// `None` for a key made by a version that did not record it.
+        pub environment: Option<String>,
+    }
 }
 
 /// Returns all keys, oldest first.

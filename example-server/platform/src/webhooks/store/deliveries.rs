@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{number, time};
 use crate::clock;
-use crate::db::{Connection, dispatch};
+use crate::db::{Connection, dispatch, row};
 use crate::webhooks::{Delivery, DeliveryId, DeliveryStatus, Endpoint, ReceiverAnswer, WebhookEvent};
 
 /// The filter of a list. A delivery must match every condition; a field that is `None` or empty is
@@ -149,15 +149,17 @@ pub(in crate::webhooks) async fn insert_sent(
     .execute(c).await.map(drop))
 }
 
-/// A delivery to send, and its endpoint.
-#[derive(Debug, sqlx::FromRow)]
-pub(in crate::webhooks) struct Due {
-    pub(in crate::webhooks) event: String,
-    pub(in crate::webhooks) payload: String,
-    pub(in crate::webhooks) endpoint: String,
-    pub(in crate::webhooks) url: String,
-    /// The sealed signing secret.
-    pub(in crate::webhooks) secret: String,
+row! {
+    /// A delivery to send, and its endpoint.
+    #[derive(Debug)]
+    pub(in crate::webhooks) struct Due {
+        pub(in crate::webhooks) event: String,
+        pub(in crate::webhooks) payload: String,
+        pub(in crate::webhooks) endpoint: String,
+        pub(in crate::webhooks) url: String,
+        /// The sealed signing secret.
+        pub(in crate::webhooks) secret: String,
+    }
 }
 
 /// Returns a delivery that has not ended, if its endpoint is active.
@@ -243,21 +245,23 @@ fn millis(answer: &ReceiverAnswer) -> i64 {
     i64::try_from(answer.took_ms).unwrap_or(i64::MAX)
 }
 
-#[derive(Debug, sqlx::FromRow)]
-struct Row {
-    id: i64,
-    endpoint: String,
-    url: String,
-    event: String,
-    subject: Option<String>,
-    status: String,
-    attempt: i64,
-    response_status: Option<i64>,
-    response_body: Option<String>,
-    response_time_ms: Option<i64>,
-    next_retry_at: Option<i64>,
-    error_message: Option<String>,
-    created_at: i64,
+row! {
+    #[derive(Debug)]
+    struct Row {
+        id: i64,
+        endpoint: String,
+        url: String,
+        event: String,
+        subject: Option<String>,
+        status: String,
+        attempt: i64,
+        response_status: Option<i64>,
+        response_body: Option<String>,
+        response_time_ms: Option<i64>,
+        next_retry_at: Option<i64>,
+        error_message: Option<String>,
+        created_at: i64,
+    }
 }
 
 impl TryFrom<Row> for Delivery {

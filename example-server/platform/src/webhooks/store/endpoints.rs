@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{number, time};
-use crate::db::{Connection, dispatch};
+use crate::db::{Connection, dispatch, row};
 use crate::webhooks::{Endpoint, EndpointStatus};
 
 macro_rules! columns {
@@ -168,20 +168,22 @@ fn list(events: &[String]) -> String {
     format!(",{},", events.join(","))
 }
 
-#[derive(Debug, sqlx::FromRow)]
-struct Row {
-    id: String,
-    account: String,
-    url: String,
-    events: String,
-    description: Option<String>,
-    status: String,
-    secret: String,
-    secret_hint: String,
-    consecutive_failures: i64,
-    last_delivery_at: Option<i64>,
-    created_at: i64,
-    updated_at: i64,
+row! {
+    #[derive(Debug)]
+    struct Row {
+        id: String,
+        account: String,
+        url: String,
+        events: String,
+        description: Option<String>,
+        status: String,
+        secret: String,
+        secret_hint: String,
+        consecutive_failures: i64,
+        last_delivery_at: Option<i64>,
+        created_at: i64,
+        updated_at: i64,
+    }
 }
 
 impl TryFrom<Row> for Endpoint {

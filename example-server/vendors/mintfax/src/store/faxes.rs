@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{column, named, time};
 use crate::fax::{Document, Fax, FaxId};
-use platform::db::{Connection, dispatch};
+use platform::db::{Connection, dispatch, row};
 use platform::owner::Owner;
 
 /// The columns of a [`Row`].
@@ -120,32 +120,34 @@ pub(crate) async fn is_waited_for(connection: Connection<'_>, id: &FaxId) -> sql
     ).bind(id.as_str()).fetch_one(c).await)
 }
 
-/// A row of the table.
-#[derive(Debug, sqlx::FromRow)]
-struct Row {
-    id: String,
-    account: String,
-    environment: String,
-    recipient: String,
-    status: String,
-    media_type: String,
-    document_bytes: i64,
-    document_sha256: String,
-    retries: i64,
-    begun: i64,
-    attempts: i64,
-    verdicts: i64,
-    pages: Option<i64>,
-    error_code: Option<String>,
-    error_message: Option<String>,
-    webhook_url: Option<String>,
-    idempotency_key: Option<String>,
-    held_cents: i64,
-    charged_cents: i64,
-    created_at: i64,
-    updated_at: i64,
-    submitted_at: Option<i64>,
-    completed_at: Option<i64>,
+row! {
+    /// A row of the table.
+    #[derive(Debug)]
+    struct Row {
+        id: String,
+        account: String,
+        environment: String,
+        recipient: String,
+        status: String,
+        media_type: String,
+        document_bytes: i64,
+        document_sha256: String,
+        retries: i64,
+        begun: i64,
+        attempts: i64,
+        verdicts: i64,
+        pages: Option<i64>,
+        error_code: Option<String>,
+        error_message: Option<String>,
+        webhook_url: Option<String>,
+        idempotency_key: Option<String>,
+        held_cents: i64,
+        charged_cents: i64,
+        created_at: i64,
+        updated_at: i64,
+        submitted_at: Option<i64>,
+        completed_at: Option<i64>,
+    }
 }
 
 impl TryFrom<Row> for Fax {

@@ -5,7 +5,7 @@ use super::{of_list, to_list};
 use crate::free_form::FreeForm;
 use crate::session::Session;
 use platform::db::columns::{named, time};
-use platform::db::{Connection, dispatch};
+use platform::db::{Connection, dispatch, row};
 
 /// Inserts a new session.
 pub(crate) async fn insert(connection: Connection<'_>, session: &Session) -> sqlx::Result<()> {
@@ -39,16 +39,18 @@ pub(crate) async fn load(
     row.map(|row| row.into_session(owner)).transpose()
 }
 
-#[derive(Debug, sqlx::FromRow)]
-struct Row {
-    id: String,
-    account: String,
-    document_type: String,
-    country: String,
-    checks: String,
-    metadata: String,
-    created_at: i64,
-    expires_at: i64,
+row! {
+    #[derive(Debug)]
+    struct Row {
+        id: String,
+        account: String,
+        document_type: String,
+        country: String,
+        checks: String,
+        metadata: String,
+        created_at: i64,
+        expires_at: i64,
+    }
 }
 
 impl Row {

@@ -7,7 +7,7 @@ use crate::user::User;
 use crate::verification::{Outcome, Verification};
 use platform::api_key::Environment;
 use platform::db::columns::{column, named, time};
-use platform::db::{Connection, dispatch};
+use platform::db::{Connection, dispatch, row};
 
 /// The owner of an object. Objects made with test keys do not exist for the account's live keys,
 /// nor the reverse.
@@ -125,22 +125,24 @@ pub(crate) async fn count(connection: Connection<'_>, owner: Owner<'_>) -> sqlx:
     column(count)
 }
 
-/// A row of the table.
-#[derive(Debug, sqlx::FromRow)]
-struct Row {
-    id: String,
-    account: String,
-    environment: String,
-    document_type: String,
-    country: String,
-    checks: String,
-    document: String,
-    reference: Option<String>,
-    metadata: String,
-    status: String,
-    findings: Option<String>,
-    created_at: i64,
-    updated_at: i64,
+row! {
+    /// A row of the table.
+    #[derive(Debug)]
+    struct Row {
+        id: String,
+        account: String,
+        environment: String,
+        document_type: String,
+        country: String,
+        checks: String,
+        document: String,
+        reference: Option<String>,
+        metadata: String,
+        status: String,
+        findings: Option<String>,
+        created_at: i64,
+        updated_at: i64,
+    }
 }
 
 impl TryFrom<Row> for Verification {

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::{column, named, time};
 use crate::cep::BanxicoStatus;
 use crate::validation::{Attempt, Status};
-use platform::db::{Connection, dispatch};
+use platform::db::{Connection, dispatch, row};
 
 /// Inserts an attempt. An existing attempt with the same number is kept.
 pub(crate) async fn append(
@@ -43,18 +43,20 @@ pub(crate) async fn of(connection: Connection<'_>, validation: Uuid) -> sqlx::Re
     rows.into_iter().map(Attempt::try_from).collect()
 }
 
-#[derive(Debug, sqlx::FromRow)]
-struct Row {
-    number: i64,
-    dispatched_at: i64,
-    started_at: i64,
-    finished_at: i64,
-    prev_status: String,
-    prev_banxico_status: String,
-    new_status: Option<String>,
-    new_banxico_status: Option<String>,
-    processing_time_ms: Option<i64>,
-    error_code: Option<String>,
+row! {
+    #[derive(Debug)]
+    struct Row {
+        number: i64,
+        dispatched_at: i64,
+        started_at: i64,
+        finished_at: i64,
+        prev_status: String,
+        prev_banxico_status: String,
+        new_status: Option<String>,
+        new_banxico_status: Option<String>,
+        processing_time_ms: Option<i64>,
+        error_code: Option<String>,
+    }
 }
 
 impl TryFrom<Row> for Attempt {

@@ -10,7 +10,7 @@ use crate::filter::Filter;
 use crate::payment::restore;
 use crate::query::Search;
 use crate::validation::{CycleState, Ending, KeptCep, KeptImage, Ocr, Queue, RetryState, Validation};
-use platform::db::{Connection, Inner, dispatch};
+use platform::db::{Connection, Inner, dispatch, row};
 use platform::webhooks::store::endpoints::any_active_endpoint;
 
 /// The columns of a [`Row`].
@@ -264,32 +264,34 @@ fn text(field: &serde_json::Value) -> String {
     field.as_str().map_or_else(|| field.to_string(), ToOwned::to_owned)
 }
 
-/// A validation as it is stored.
-#[derive(Debug, sqlx::FromRow)]
-struct Row {
-    id: String,
-    account: String,
-    request: String,
-    validation_type: String,
-    status: String,
-    banxico_status: String,
-    error_code: Option<String>,
-    error_message: Option<String>,
-    client_ref: Option<String>,
-    retry_state: String,
-    retry_policy: Option<String>,
-    retry_attempts: i64,
-    retry_next_at: Option<i64>,
-    retry_ended_at: Option<i64>,
-    etag_version: i64,
-    processing_time_ms: Option<i64>,
-    created_at: i64,
-    completed_at: Option<i64>,
-    expires_at: Option<i64>,
-    processing_started_at: Option<i64>,
-    ocr: Option<String>,
-    image: Option<String>,
-    has_cep: bool,
+row! {
+    /// A validation as it is stored.
+    #[derive(Debug)]
+    struct Row {
+        id: String,
+        account: String,
+        request: String,
+        validation_type: String,
+        status: String,
+        banxico_status: String,
+        error_code: Option<String>,
+        error_message: Option<String>,
+        client_ref: Option<String>,
+        retry_state: String,
+        retry_policy: Option<String>,
+        retry_attempts: i64,
+        retry_next_at: Option<i64>,
+        retry_ended_at: Option<i64>,
+        etag_version: i64,
+        processing_time_ms: Option<i64>,
+        created_at: i64,
+        completed_at: Option<i64>,
+        expires_at: Option<i64>,
+        processing_started_at: Option<i64>,
+        ocr: Option<String>,
+        image: Option<String>,
+        has_cep: bool,
+    }
 }
 
 impl TryFrom<Row> for Validation {
