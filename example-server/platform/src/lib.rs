@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `api`, `vendor` | the traits that each vendor's API implements |
 //! | `state` | [`Platform`]: the state that the APIs share |
-//! | `stack`, `route` | the middleware stack of an API; a single operation |
+//! | `stack`, `route`, `call` | the middleware stack of an API; an operation; its handler's arguments |
 //! | `account`, `api_key`, `accounts`, `keys`, `auth`, `owner` | accounts, API keys, authentication |
 //! | `bucket`, `rate_limit`, `rate_limit_headers`, `bodies`, `places` | rate limits, concurrency limits |
 //! | `host`, `content` | checks of the request head that apply to every operation |
@@ -28,6 +28,7 @@ pub mod api_key;
 pub mod auth;
 pub mod bodies;
 pub mod bucket;
+pub mod call;
 pub mod clock;
 pub mod config;
 pub mod content;
@@ -48,6 +49,7 @@ pub mod ops;
 pub mod outbound;
 pub mod owner;
 pub mod places;
+pub mod query;
 pub mod rate_limit;
 pub mod rate_limit_headers;
 pub mod response_headers;

@@ -1,4 +1,4 @@
-//! Sessions.
+//! The table of sessions.
 
 use super::verifications::Owner;
 use super::{of_list, to_list};
@@ -7,7 +7,7 @@ use crate::session::Session;
 use platform::db::columns::{named, time};
 use platform::db::{Connection, dispatch};
 
-/// Keeps a new one.
+/// Inserts a new session.
 pub(crate) async fn insert(connection: Connection<'_>, session: &Session) -> sqlx::Result<()> {
     dispatch!(connection, c => sqlx::query(
         "INSERT INTO txcloud_sessions
@@ -26,7 +26,7 @@ pub(crate) async fn insert(connection: Connection<'_>, session: &Session) -> sql
     .execute(c).await.map(drop))
 }
 
-/// One of this owner's; any other does not exist for it.
+/// Loads a session of this owner. A session of another owner is treated as missing.
 pub(crate) async fn load(
     connection: Connection<'_>,
     owner: Owner<'_>,

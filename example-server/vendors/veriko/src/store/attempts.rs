@@ -1,4 +1,4 @@
-//! The retries that were made.
+//! The table of retry attempts.
 
 use uuid::Uuid;
 
@@ -7,7 +7,7 @@ use crate::cep::BanxicoStatus;
 use crate::validation::{Attempt, Status};
 use platform::db::{Connection, dispatch};
 
-/// Keeps one more. One that is there already stays as it is.
+/// Inserts an attempt. An existing attempt with the same number is kept.
 pub(crate) async fn append(
     connection: Connection<'_>,
     validation: Uuid,
@@ -33,7 +33,7 @@ pub(crate) async fn append(
     .execute(c).await.map(drop))
 }
 
-/// Those of a validation, the first first.
+/// Loads the attempts of a validation, earliest first.
 pub(crate) async fn of(connection: Connection<'_>, validation: Uuid) -> sqlx::Result<Vec<Attempt>> {
     let rows: Vec<Row> = dispatch!(connection, c => sqlx::query_as(
         "SELECT number, dispatched_at, started_at, finished_at, prev_status, prev_banxico_status, new_status,
