@@ -4,10 +4,10 @@
 //! |---|---|
 //! | `api`, `vendor` | the traits that each vendor's API implements |
 //! | `state` | [`Platform`]: the state that the APIs share |
-//! | `stack`, `route`, `call` | the middleware stack of an API; an operation; its handler's arguments |
+//! | `stack`, `route`, `call` | the middleware stack of an API; a single operation; the arguments of its handler |
 //! | `account`, `api_key`, `accounts`, `keys`, `auth`, `owner` | accounts, API keys, authentication |
 //! | `bucket`, `rate_limit`, `rate_limit_headers`, `bodies`, `places` | rate limits, concurrency limits |
-//! | `host`, `content` | checks of the request head that apply to every operation |
+//! | `host`, `content`, `query` | checks of the request head that apply to every operation; query parameters |
 //! | `envelope`, `response_headers` | the response envelope; security and cache headers |
 //! | `openapi` | the `OpenAPI` documents, generated from the routes |
 //! | `db` | SQLite or PostgreSQL, with the same SQL for both |
