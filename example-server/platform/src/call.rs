@@ -10,8 +10,8 @@ use http::request::Parts;
 
 /// A request to the API `A`: its caller, and the context that renders its response.
 ///
-/// The stack of an API puts the caller and the context into the request's extensions, so extraction
-/// fails only where a route stands outside that stack.
+/// The middleware stack of an API puts the caller and the context into the request's extensions, so
+/// extraction fails only if a route is not behind that stack.
 #[derive(Debug)]
 pub struct Call<A, U, C> {
     pub api: Arc<A>,

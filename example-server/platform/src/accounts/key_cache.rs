@@ -2,10 +2,10 @@
 //!
 //! The cache has two parts with different lifetimes:
 //!
-//! - *That a key is valid* is cached for [`FRESH_FOR`], no matter how often the key is used. Then its row
-//!   is read again, and a key that was revoked or deleted is refused.
-//! - *The user of a key*, with its rate limit bucket, is cached for as long as the key is used. A new
-//!   bucket every few seconds would not limit anything.
+//! - *That a key is valid* is cached for [`FRESH_FOR`], no matter how often the key is used. Then
+//!   its row is read again, and a key that was revoked or deleted is refused.
+//! - *The user of a key*, with its rate limit bucket, is cached for as long as the key is used. A
+//!   new bucket every few seconds would not limit anything.
 //!
 //! Unknown keys are not cached, so requests with made-up keys use no memory.
 
