@@ -22,7 +22,7 @@ use crate::db::{Database, Records};
 use crate::route::{Access, BodySize, Route};
 use crate::state::Platform;
 use crate::vendor::{Caller, Vendor};
-use crate::{auth, bodies, config, content, fault, ops, rate_limit};
+use crate::{auth, bodies, config, content, failpoint, ops, rate_limit};
 
 /// The layers of one API: by where claims are kept while a handler runs, and by the bound of bodies.
 #[derive(Debug, Clone)]
@@ -237,7 +237,7 @@ fn stack<V: Vendor>(
         let (handler, max_bytes) = idempotency.before(&route, handler);
         route.handler = handler;
         if route.idempotent {
-            route.handler = route.handler.route_layer(from_fn(fault::after_commit));
+            route.handler = route.handler.route_layer(from_fn(failpoint::after_commit));
         }
         let admission = (room.clone(), Admission { size: route.body, max_bytes });
         route.handler = route.handler.route_layer(from_fn_with_state(admission, bodies::admit::<V::User>));
@@ -250,7 +250,7 @@ fn stack<V: Vendor>(
             .route_layer(Extension(worker.clone()))
             .route_layer(DefaultBodyLimit::max(max_bytes))
             .route_layer(from_fn(content::refuse_encoded))
-            .route_layer(from_fn_with_state(max_bytes, bodies::bound));
+            .route_layer(from_fn_with_state(max_bytes, bodies::limit_content_length));
         api = route.add_to(api);
     }
     for family in V::PATH_PREFIXES {

@@ -28,7 +28,7 @@ use url::Url;
 
 use super::document::CepError;
 use super::payment::Payment;
-use super::{Answer, Provider, Verdict};
+use super::{Answer, CepVerdict, Provider};
 use platform::tls;
 use reading::Reading;
 use session::Session;
@@ -59,7 +59,7 @@ impl Banxico {
         Ok(Self { client, base })
     }
 
-    async fn query(&self, payment: &Payment) -> Result<Answer, Fault> {
+    async fn query(&self, payment: &Payment) -> Result<Answer, FieldError> {
         let session = Session::new(&self.client, &self.base);
         let page = session.post("valida.do", &form::of(payment)).await?;
         if let Reading::Verdict(verdict) = reading::of_form(&page)? {
@@ -72,19 +72,19 @@ impl Banxico {
 #[async_trait]
 impl Provider for Banxico {
     async fn ask(&self, payment: &Payment, _asked: u32) -> Answer {
-        self.query(payment).await.unwrap_or_else(|fault| {
+        self.query(payment).await.unwrap_or_else(|error| {
             tracing::warn!(
-                error = &fault as &dyn std::error::Error,
+                error = &error as &dyn std::error::Error,
                 "Banxico gave no answer that can be read"
             );
-            Verdict::Error.into()
+            CepVerdict::Error.into()
         })
     }
 }
 
 /// Why there is no verdict of Banxico's. For the log: nothing of the payment stands in it.
 #[derive(Debug, thiserror::Error)]
-enum Fault {
+enum FieldError {
     #[error("the call failed")]
     Http(#[from] reqwest::Error),
     #[error("the status is {0}")]

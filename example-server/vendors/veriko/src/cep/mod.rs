@@ -46,26 +46,26 @@ pub trait Provider: fmt::Debug + Send + Sync {
 /// What came of asking: a verdict, and the CEP of a payment that is valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    pub(crate) verdict: Verdict,
+    pub(crate) verdict: CepVerdict,
     pub(crate) cep: Option<Cep>,
 }
 
 impl From<Cep> for Answer {
     fn from(cep: Cep) -> Self {
-        Self { verdict: Verdict::Valid, cep: Some(cep) }
+        Self { verdict: CepVerdict::Valid, cep: Some(cep) }
     }
 }
 
 /// Without a CEP.
-impl From<Verdict> for Answer {
-    fn from(verdict: Verdict) -> Self {
+impl From<CepVerdict> for Answer {
+    fn from(verdict: CepVerdict) -> Self {
         Self { verdict, cep: None }
     }
 }
 
 /// What is known of a payment after asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CepVerdict {
     /// The CEP was found.
     Valid,
     /// There is no such payment, or none yet.
@@ -81,7 +81,7 @@ pub enum Verdict {
     RateLimited,
 }
 
-impl Verdict {
+impl CepVerdict {
     /// What Banxico is reported to have said.
     pub fn banxico_status(self) -> BanxicoStatus {
         match self {

@@ -2,56 +2,56 @@
 
 use std::borrow::Cow;
 
-use super::Fault;
+use super::FieldError;
 use super::session::Page;
 use crate::cep::payment::Payment;
 use crate::cep::text::fold;
-use crate::cep::{Answer, Cep, Verdict, charset};
+use crate::cep::{Answer, Cep, CepVerdict, charset};
 use http::StatusCode;
 
 /// What the answer to the form says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
     /// There is nothing more to ask for.
-    Verdict(Verdict),
+    Verdict(CepVerdict),
     /// There is a file, or nothing that says there is none.
     File,
 }
 
 /// Reads the answer to the form.
-pub(super) fn of_form(page: &Page) -> Result<Reading, Fault> {
+pub(super) fn of_form(page: &Page) -> Result<Reading, FieldError> {
     let text = Text::of(&page.body);
     if page.status == StatusCode::TOO_MANY_REQUESTS || text.says(RATE_LIMITED) {
-        return Ok(Reading::Verdict(Verdict::RateLimited));
+        return Ok(Reading::Verdict(CepVerdict::RateLimited));
     }
     if !page.status.is_success() {
-        return Err(Fault::Status(page.status));
+        return Err(FieldError::Status(page.status));
     }
     Ok(if text.says(WITHOUT_CEP) {
         let returned = RETURNED.iter().any(|state| text.says(&format!("{STATE}{state}")));
-        Reading::Verdict(if returned { Verdict::Returned } else { Verdict::CepUnavailable })
+        Reading::Verdict(if returned { CepVerdict::Returned } else { CepVerdict::CepUnavailable })
     } else if NOT_FOUND.iter().any(|sentence| text.says(sentence)) {
-        Reading::Verdict(Verdict::NotFound)
+        Reading::Verdict(CepVerdict::NotFound)
     } else {
         Reading::File
     })
 }
 
 /// Reads the file. As a CEP first: what a payment is for is free text, and could be any sentence of the site.
-pub(super) fn of_file(page: Page, payment: &Payment) -> Result<Answer, Fault> {
+pub(super) fn of_file(page: Page, payment: &Payment) -> Result<Answer, FieldError> {
     let Page { status, body } = page;
     if status.is_success() {
         match Cep::parse(body.clone()) {
             Ok(cep) if cep.is_of(payment) => return Ok(cep.into()),
-            Ok(_) => return Err(Fault::AnotherPayment),
-            Err(_) if Text::of(&body).says(RATE_LIMITED) => return Ok(Verdict::RateLimited.into()),
-            Err(fault) => return Err(fault.into()),
+            Ok(_) => return Err(FieldError::AnotherPayment),
+            Err(_) if Text::of(&body).says(RATE_LIMITED) => return Ok(CepVerdict::RateLimited.into()),
+            Err(error) => return Err(error.into()),
         }
     }
     if status == StatusCode::TOO_MANY_REQUESTS || Text::of(&body).says(RATE_LIMITED) {
-        return Ok(Verdict::RateLimited.into());
+        return Ok(CepVerdict::RateLimited.into());
     }
-    Err(Fault::Status(status))
+    Err(FieldError::Status(status))
 }
 
 const RATE_LIMITED: &str = "ha excedido el número máximo de consultas";
