@@ -1,11 +1,12 @@
 //! Clients that send one request after the other, each on a connection that it keeps.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock::now;
 use crate::cpu::Cpu;
 use crate::report::Turn;
 
@@ -34,7 +35,7 @@ impl Load<'_> {
                 })
                 .collect();
             thread::sleep(WARM_UP);
-            let (begun, before) = (Instant::now(), Cpu::now(server));
+            let (begun, before) = (now(), Cpu::now(server));
             counts.store(true, Ordering::Relaxed);
             thread::sleep(time);
             counts.store(false, Ordering::Relaxed);
@@ -66,7 +67,7 @@ fn run_client(address: SocketAddr, key: &str, counts: &AtomicBool, stop: &Atomic
             std::process::id(),
             BODY.len(),
         );
-        let sent = Instant::now();
+        let sent = now();
         connection.get_mut().write_all(request.as_bytes()).expect("the server reads");
         let (status, body) = read_response(&mut connection);
         assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));

@@ -65,8 +65,8 @@ fn processes() -> HashMap<u32, Process> {
 }
 
 /// See `proc_pid_stat(5)`. A name may have spaces and parentheses in it.
-fn process(stat: &str) -> Option<Process> {
-    let (start, rest) = stat.rsplit_once(')')?;
+fn process(line: &str) -> Option<Process> {
+    let (start, rest) = line.rsplit_once(')')?;
     let name = start.split_once('(')?.1.to_owned();
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
     let ticks = |field: usize| fields.get(field).and_then(|ticks| ticks.parse::<u64>().ok());

@@ -3,6 +3,7 @@
 //! each turn measured. Linux only: processor times are read from `/proc`.
 
 mod client;
+mod clock;
 mod cpu;
 mod report;
 mod server;
@@ -64,7 +65,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Strin
     let mut options = Options { seconds: 8, rounds: 3, clients: 64, databases: vec![], builds: vec![] };
     while let Some(argument) = arguments.next() {
         let mut number = || {
-            let value = arguments.next().and_then(|value| value.parse().ok());
+            let value: Option<u32> = arguments.next().and_then(|value| value.parse().ok());
             value.ok_or_else(|| format!("{argument} takes a number"))
         };
         match argument.as_str() {
@@ -115,5 +116,6 @@ fn measure(kind: Kind, options: &Options) {
             }
         }
     }
-    report.print(&format!("{kind}, {} clients", options.clients));
+    // Whoever closed standard output does not want the table.
+    let _ = report.print(&format!("{kind}, {} clients", options.clients));
 }

@@ -34,13 +34,17 @@ impl Report {
     }
 
     /// Prints Markdown: medians of the turns, and what they are beside each other in the same round.
-    pub(crate) fn print(&self, title: &str) {
-        let mut text = format!(
-            "\n**{title}**, medians of {} rounds\n\n\
-             | build | accounts | requests/s | in rounds | half within | 99 of 100 within | server's CPU | PostgreSQL's | client's |\n\
-             |---|--:|--:|--:|--:|--:|--:|--:|--:|\n",
-            self.0.first().map_or(0, |row| row.turns.len()),
-        );
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub(crate) fn print(&self, title: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        writeln!(out, "\n**{title}**\n")?;
+        writeln!(
+            out,
+            "| build | accounts | requests/s | in rounds | half within | 99 of 100 within | server's CPU | PostgreSQL's | client's |"
+        )?;
+        writeln!(out, "|---|--:|--:|--:|--:|--:|--:|--:|--:|")?;
         for row in &self.0 {
             let rates: Vec<f64> = row.turns.iter().map(Turn::rate).collect();
             let micros = |of: fn(&Cpu) -> Duration| {
@@ -48,8 +52,9 @@ impl Report {
             };
             let millis =
                 |part: f64| median(row.turns.iter().map(|turn| 1e3 * turn.quantile(part).as_secs_f64()));
-            text += &format!(
-                "| {} | {} | {:.0} | {:.0} to {:.0} | {:.1} ms | {:.1} ms | {:.0} µs | {:.0} µs | {:.0} µs |\n",
+            writeln!(
+                out,
+                "| {} | {} | {:.0} | {:.0} to {:.0} | {:.1} ms | {:.1} ms | {:.0} µs | {:.0} µs | {:.0} µs |",
                 row.build,
                 row.accounts,
                 median(rates.iter().copied()),
@@ -60,29 +65,27 @@ impl Report {
                 micros(|cpu| cpu.server),
                 micros(|cpu| cpu.postgres),
                 micros(|cpu| cpu.client),
-            );
+            )?;
         }
-        text += "\n";
+        writeln!(out)?;
+        let first = self.0.first().map(|row| &row.build);
         for row in &self.0 {
-            let Some(first) = self.0.first() else { break };
             for other in &self.0 {
-                let same_build = row.build == other.build && row.accounts < other.accounts;
-                let same_accounts =
-                    row.accounts == other.accounts && other.build == first.build && row.build != first.build;
-                let beside = if same_build {
+                let beside = if row.build == other.build && row.accounts < other.accounts {
                     format!("{} accounts", other.accounts)
-                } else if same_accounts {
+                } else if row.accounts == other.accounts
+                    && Some(&other.build) == first
+                    && row.build != other.build
+                {
                     other.build.clone()
                 } else {
                     continue;
                 };
                 let ratios = row.turns.iter().zip(&other.turns).map(|(one, other)| one.rate() / other.rate());
-                text +=
-                    &format!("{}, {} accounts: {:.2} × {beside}\n", row.build, row.accounts, median(ratios));
+                writeln!(out, "{}, {} accounts: {:.2} × {beside}", row.build, row.accounts, median(ratios))?;
             }
         }
-        // Whoever closed standard output does not want the table.
-        let _ = io::stdout().write_all(text.as_bytes());
+        Ok(())
     }
 }
 
