@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
+use axum::body::HttpBody as _;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -96,10 +97,12 @@ pub async fn admit<U: Caller>(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let announced = announced(request.headers());
-    if announced == Some(0) && admission.size == BodySize::Usual {
+    // Of a request without a body (no length and no transfer coding in HTTP/1.1), nothing is held. Of one that is large
+    // by its route, what its handler makes of it may be.
+    if request.body().is_end_stream() && admission.size == BodySize::Usual {
         return next.run(request).await;
     }
+    let announced = announced(request.headers());
     let taken = room.take(user.account(), admission, announced);
     let Ok(place) = timeout(PATIENCE, taken).await else {
         let mut refusal = (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response();
