@@ -115,6 +115,10 @@ pub struct Limits {
     pub large_bodies: NonZeroUsize,
     /// Connections of a peer at a time.
     pub connections_per_peer: NonZeroU64,
+    /// Idempotency keys that are kept for an account, of all APIs.
+    pub keys_per_account: NonZeroU64,
+    /// Transactions of an account's requests that are open at a time.
+    pub transactions_per_account: NonZeroU64,
 }
 
 impl Idempotency {

@@ -23,7 +23,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use idempotency_layer::{AnyStore, Layered, PostgresStore, PurgeTask, SqliteStore, StoreError};
+use idempotency_layer::{
+    AnyStore, Inspect as _, Layered, PostgresStore, PurgeTask, RecordId, SqliteStore, StoreError,
+};
 use retry_scheduler::{PostgresScheduler, SchedulerError, SqliteScheduler, WorkerHandle};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -33,7 +35,7 @@ use sqlx::{ConnectOptions, PgPool, Postgres, Sqlite, SqlitePool};
 pub use self::accounts::NewKey;
 pub use self::connection::{Connection, Due, Inner, dispatch};
 pub use self::file::DatabaseFile;
-pub use self::request::{OpenRequestTransaction, RequestTransaction};
+pub use self::request::{OpenRequestTransaction, RequestTransaction, Turn};
 pub use self::storage::Storage;
 
 /// Connections of a pool, most of them for reading.
@@ -331,6 +333,20 @@ impl OpenError {
             cause = error.source();
         }
         false
+    }
+}
+
+impl Records {
+    /// Returns whether a claim of this record would be answered and not run. Writes nothing. `None`: this store cannot tell.
+    ///
+    /// # Errors
+    /// The store was not reached.
+    pub async fn is_taken(&self, record: RecordId) -> Result<Option<bool>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.is_taken(record).await.map(Some),
+            Self::Postgres(store) => store.is_taken(record).await.map(Some),
+            Self::Elsewhere(_) => Ok(None),
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! | `state` | [`Platform`]: what the APIs share |
 //! | `stack`, `route` | the middleware before the operations of an API; one operation |
 //! | `account`, `api_key`, `accounts`, `keys`, `auth`, `owner` | who calls |
-//! | `bucket`, `rate_limit`, `rate_limit_headers`, `bodies`, `places` | how often, and how much at a time |
+//! | `bucket`, `rate_limit`, `rate_limit_headers`, `kept_keys`, `bodies`, `places`, `turns` | how often, and how much at a time |
 //! | `host`, `content` | what is wrong with the head of a request, whatever it asks for |
 //! | `frame`, `response_headers` | the envelope around every response; what keeps it from caches |
 //! | `openapi` | the descriptions of the APIs, made of the routes |
@@ -40,6 +40,7 @@ pub mod frame;
 pub mod hex;
 pub mod host;
 pub mod json;
+pub mod kept_keys;
 pub mod keys;
 pub mod language;
 pub mod openapi;
@@ -58,6 +59,7 @@ pub mod stack;
 pub mod state;
 pub mod text;
 pub mod tls;
+pub mod turns;
 pub mod utc;
 pub mod vendor;
 pub mod webhooks;

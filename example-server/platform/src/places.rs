@@ -116,9 +116,10 @@ impl<K: Eq + Hash + Clone> Places<K> {
 
     /// Whether somebody waits whom this owner may not pass: one of its own, or one who waits for places that others have.
     fn stands_behind_others(&self, state: &State<K>, owner: &K) -> bool {
-        state.queue.iter().any(|waiter| {
-            waiter.owner == *owner || self.is_within_part(state, &waiter.owner, waiter.size)
-        })
+        state
+            .queue
+            .iter()
+            .any(|waiter| waiter.owner == *owner || self.is_within_part(state, &waiter.owner, waiter.size))
     }
 
     /// Gives what is free to those who wait for it, and wakes nobody else.

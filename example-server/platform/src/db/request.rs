@@ -1,5 +1,7 @@
 //! The transaction of a request, which the idempotency layer commits together with its record.
 
+use std::sync::Arc;
+
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -7,15 +9,42 @@ use http::request::Parts;
 use idempotency_layer::{CoCommit, CoCommitError, OpenTransaction};
 use retry_scheduler::WorkerHandle;
 use sqlx::{Postgres, Sqlite};
+use tokio::sync::OnceCell;
 
 use super::{Connection, Due};
+use crate::places::{Place, Places};
 
 /// The transaction of this request. The idempotency layer begins it when it is first used, and commits it if the response
 /// is a success.
 #[derive(Debug, Clone)]
 pub struct RequestTransaction {
     lent: Lent,
+    turn: Turn,
     worker: WorkerHandle,
+}
+
+/// The turn of one request among the transactions of its account, of which only some are open at a time. It is waited for
+/// before a connection is, so that an account's other requests stand in a queue of their own.
+#[derive(Debug, Clone)]
+pub struct Turn {
+    places: Arc<Places<String>>,
+    account: String,
+    /// Free again when every copy is dropped: with the answer, or with the commit of a request whose client is gone.
+    held: Arc<OnceCell<Place<String>>>,
+}
+
+impl Turn {
+    pub fn new(places: Arc<Places<String>>, account: String) -> Self {
+        Self { places, account, held: Arc::default() }
+    }
+
+    /// Waits for the turn. A request has it once, for all of its transaction.
+    ///
+    /// # Cancel safety
+    /// Dropped, it is not taken.
+    pub async fn wait(&self) {
+        self.held.get_or_init(|| self.places.wait_with(&self.account, 1)).await;
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -52,6 +81,7 @@ impl RequestTransaction {
         &self,
         body: impl AsyncFnOnce(&mut OpenRequestTransaction) -> Result<T, E>,
     ) -> Result<T, E> {
+        self.turn.wait().await;
         let open = match &self.lent {
             Lent::Sqlite(lent) => Open::Sqlite(lent.begin().await?),
             Lent::Postgres(lent) => Open::Postgres(lent.begin().await?),
@@ -62,8 +92,8 @@ impl RequestTransaction {
         drop(open);
         if done.is_err() {
             self.roll_back().await?;
-        } else if due.is_set() {
-            self.wake_on_commit();
+        } else {
+            self.on_commit(due.is_set());
         }
         done
     }
@@ -75,11 +105,18 @@ impl RequestTransaction {
         }
     }
 
-    fn wake_on_commit(&self) {
-        let worker = self.worker.clone();
+    /// Keeps the turn until the transaction has ended, and then wakes the worker if something was scheduled that is due.
+    fn on_commit(&self, is_due: bool) {
+        let (worker, turn) = (self.worker.clone(), self.turn.clone());
+        let committed = move || {
+            drop(turn);
+            if is_due {
+                worker.wake();
+            }
+        };
         match &self.lent {
-            Lent::Sqlite(lent) => lent.on_commit(move || worker.wake()),
-            Lent::Postgres(lent) => lent.on_commit(move || worker.wake()),
+            Lent::Sqlite(lent) => lent.on_commit(committed),
+            Lent::Postgres(lent) => lent.on_commit(committed),
         }
     }
 }
@@ -101,8 +138,9 @@ impl<S: Sync> FromRequestParts<S> for RequestTransaction {
             Some(lent) => lent,
             None => parts.extensions.get().cloned().map(Lent::Postgres).ok_or(NoTransaction)?,
         };
+        let turn = parts.extensions.get().cloned().ok_or(NoTransaction)?;
         let worker = parts.extensions.get().cloned().ok_or(NoTransaction)?;
-        Ok(Self { lent, worker })
+        Ok(Self { lent, turn, worker })
     }
 }
 

@@ -106,7 +106,7 @@ impl Recording for Delivering {
         fax.fail(&fault, clock::timestamp());
         faxes::update(connection.reborrow(), &fax).await?;
         events::announce(&self.0.letters, connection.reborrow(), &fax, Event::Failed, None).await?;
-        balances::settle(connection, &fax.owner, fax.held_cents, fax.charged_cents).await?;
+        balances::settle(connection, &fax).await?;
         Ok(())
     }
 }
@@ -194,7 +194,7 @@ fn event(fax: &Fax, cycle: &Cycle) -> (Event, Option<Timestamp>) {
 
 async fn settle(transaction: &mut Transaction, fax: &Fax) -> sqlx::Result<()> {
     if fax.status.is_final() {
-        balances::settle(transaction.connection(), &fax.owner, fax.held_cents, fax.charged_cents).await?;
+        balances::settle(transaction.connection(), fax).await?;
     }
     Ok(())
 }

@@ -20,6 +20,13 @@ text_enum! {
     }
 }
 
+impl MediaType {
+    /// Whether its bytes stand for characters, and so a character set means something.
+    pub(super) const fn is_text(self) -> bool {
+        matches!(self, Self::Html | Self::Text)
+    }
+}
+
 /// Looks at a document while it comes in.
 #[derive(Debug, Default)]
 pub(super) struct Sniffer {

@@ -16,7 +16,8 @@ use super::errors::{Failure, FieldFaults};
 use super::events::{self, Event};
 use super::fax::{DEFAULT_RETRIES, Fax, FaxId, FaxResource, Status, Submitted};
 use super::frame::Context;
-use super::store::{balances, faxes, settings};
+use super::store::balances::{self, Held};
+use super::store::{faxes, settings};
 use super::submission::Submission;
 use super::user::User;
 use platform::api_key::Environment;
@@ -36,6 +37,7 @@ use platform::{clock, fault};
         (status = 402, description = "insufficient_balance"),
         (status = 413, description = "file_too_large"),
         (status = 422, description = "validation_failed"),
+        (status = 429, description = "too_many_documents"),
         (status = 503, description = "carrier_unavailable"),
     ),
 )]
@@ -160,11 +162,11 @@ async fn accept(
             delivery::schedule(api, tx.connection(), &fax).await?;
             events::announce(&api.letters, tx.connection(), &fax, Event::Queued, None).await?;
             // Last, because everybody else of this account waits for it from here to the commit.
-            let opening = api.config.opening_balance_cents.into();
-            if balances::hold(tx.connection(), owner, held_cents, opening).await? {
-                Ok(())
-            } else {
-                Err(Failure::insufficient_balance())
+            let terms = api.config.account_terms();
+            match balances::hold(tx.connection(), owner, held_cents, fax.document.bytes, terms).await? {
+                Held::Yes => Ok(()),
+                Held::NotEnoughMoney => Err(Failure::insufficient_balance()),
+                Held::TooManyDocuments => Err(Failure::too_many_documents(terms.most_document_bytes)),
             }
         })
         .await?;

@@ -143,7 +143,9 @@ impl Form {
                     form.faults.add(name, format!("The {name} field is encoded: it must be sent as it is."));
                     skip(field, &allowance).await?;
                 }
-                Some(FILE) if head.is_file => form.file = form.take_file(field, uploads, &allowance).await?,
+                Some(FILE) if head.is_file => {
+                    form.file = form.take_file(field, head.named_charset, uploads, &allowance).await?;
+                }
                 Some(FILE) => {
                     // A path where the file should be, most likely: `file=letter.pdf` for `file=@letter.pdf`.
                     form.faults.add(FILE, "The file field must be an uploaded file.");
@@ -172,10 +174,11 @@ impl Form {
     async fn take_file(
         &mut self,
         field: Field<'_>,
+        charset: Option<String>,
         uploads: &Uploads,
         allowance: &Allowance,
     ) -> Result<Option<Arrived>, Failure> {
-        match upload(field, uploads, allowance).await {
+        match upload(field, charset, uploads, allowance).await {
             Ok(arrived) => Ok(Some(arrived)),
             Err(NotTaken::Request(failure)) => Err(failure),
             Err(NotTaken::Field(message)) => {
@@ -225,18 +228,24 @@ impl From<UploadFault> for NotTaken {
             UploadFault::TooLarge => Self::Request(Failure::file_too_large()),
             UploadFault::Empty => Self::Field("The file must not be empty."),
             UploadFault::Unknown => Self::Field(WRONG_TYPE),
+            UploadFault::Charset => Self::Field("The file names a character set that is none."),
             UploadFault::Io(fault) => Self::Request(fault.into()),
         }
     }
 }
 
-async fn upload(mut field: Field<'_>, uploads: &Uploads, allowance: &Allowance) -> Result<Arrived, NotTaken> {
+async fn upload(
+    mut field: Field<'_>,
+    charset: Option<String>,
+    uploads: &Uploads,
+    allowance: &Allowance,
+) -> Result<Arrived, NotTaken> {
     let mut upload = uploads.begin().await.map_err(UploadFault::Io)?;
     while let Some(piece) = next(&mut field, allowance).await.map_err(NotTaken::Request)? {
         upload.write(&piece).await?;
     }
     fault::point("fax-uploading").await;
-    Ok(upload.finish().await?)
+    Ok(upload.finish(charset).await?)
 }
 
 async fn skip(mut field: Field<'_>, allowance: &Allowance) -> Result<(), Failure> {

@@ -60,6 +60,8 @@ pub(super) enum UploadFault {
     Empty,
     #[error("the document is of no known type")]
     Unknown,
+    #[error("the document names a character set that is none")]
+    Charset,
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -169,16 +171,21 @@ impl Upload {
         Ok(self.file.write_all(piece).await?)
     }
 
-    /// That was all of it: it is on the disk when this returns.
-    pub(super) async fn finish(mut self) -> Result<Arrived, UploadFault> {
+    /// That was all of it: it is on the disk when this returns. `charset` is what its sender says of a text; of anything
+    /// else, it means nothing.
+    pub(super) async fn finish(mut self, charset: Option<String>) -> Result<Arrived, UploadFault> {
         if self.bytes == 0 {
             return Err(UploadFault::Empty);
         }
         self.file.flush().await?;
         self.file.get_ref().sync_all().await?;
         let media_type = self.media_type().await?.ok_or(UploadFault::Unknown)?;
-        let document =
-            Document { media_type, bytes: self.bytes, sha256: hex::encode(&self.sha256.finalize()) };
+        let charset = charset.filter(|_| media_type.is_text());
+        if charset.as_deref().is_some_and(|charset| !is_charset(charset)) {
+            return Err(UploadFault::Charset);
+        }
+        let sha256 = hex::encode(&self.sha256.finalize());
+        let document = Document { media_type, bytes: self.bytes, sha256, charset };
         Ok(Arrived { name: self.name, document })
     }
 
@@ -209,6 +216,12 @@ impl Kept {
     pub(super) fn leave(mut self) {
         self.0.0 = None;
     }
+}
+
+/// Whether it can be the name of a character set (RFC 2978, section 2.3), known here or not: the carrier reads the text.
+fn is_charset(name: &str) -> bool {
+    let is_of_it = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'+-^_`{}~".contains(&byte);
+    (1..=40).contains(&name.len()) && name.bytes().all(is_of_it)
 }
 
 /// A file that is deleted when this is dropped.

@@ -105,7 +105,7 @@ impl Recording for Asking {
         if asked.verdict == cep::Verdict::RateLimited {
             // That is said to all of us, so the others need not ask either.
             let waited = now.duration_since(validation.created_at);
-            return Ok(Done::Unavailable { retry_in: pause(waited, left) });
+            return Ok(Done::Unavailable { retry_in: pause(waited, left, asked.retry_after) });
         }
         self.record(attempt, validation.id, |validation| verdict::write(validation, asked)).await?;
         fault::point("queue-committed").await;
@@ -174,10 +174,11 @@ fn expire(validation: &mut Validation) {
 }
 
 /// How long to leave Banxico alone, for one that has waited for so long and has so much time left: half as long again,
-/// within bounds. A count of the tries would be one more thing to keep.
-fn pause(waited: SignedDuration, left: SignedDuration) -> Duration {
+/// within bounds, and at least as long as Banxico asks for. A count of the tries would be one more thing to keep.
+fn pause(waited: SignedDuration, left: SignedDuration, asked: Option<Duration>) -> Duration {
     let (shortest, longest) = PAUSE;
-    (waited / 2).clamp(shortest, longest).min(left).unsigned_abs()
+    let own = (waited / 2).clamp(shortest, longest).unsigned_abs();
+    own.max(asked.unwrap_or_default()).min(left.unsigned_abs())
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use super::webhooks::tell_retry;
 use platform::BoxError;
 use platform::db::Connection;
 use platform::worker::{Handlers, Recording};
-use platform::{clock, fault};
+use platform::{clock, fault, retry_after};
 
 /// Adds what makes the retries.
 pub(super) fn register_handlers(api: &Arc<Api>, handlers: &mut Handlers) {
@@ -165,7 +165,10 @@ impl Retrying {
         let Some(mut validation) = validations::lock(transaction.connection(), None, id).await? else {
             return Err("the validation is gone".into());
         };
-        let report = Report::new(judge(&asked, &validation.retry_state));
+        let report = match judge(&asked, &validation.retry_state) {
+            Verdict::Failure => retry_after::failure(attempt.cycle(), asked.retry_after),
+            verdict => Report::new(verdict),
+        };
         let finished = self.0.cycles.finish_in(transaction.connection(), attempt.claimed(), report).await?;
         let Finished::Recorded(cycle) = finished else { return Ok(()) };
         let before = cycle.attempts.saturating_sub(1);

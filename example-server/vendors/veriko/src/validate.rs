@@ -111,7 +111,11 @@ pub(super) async fn run_or_enqueue(
         // Nothing is held meanwhile: no connection, no lock.
         let asked = api.ask(&validation.payment, 1).await;
         if asked.verdict == Verdict::RateLimited {
-            return Err(Failure::banxico_rate_limit_exhausted());
+            let failure = Failure::banxico_rate_limit_exhausted();
+            return Err(match asked.retry_after {
+                Some(wait) => failure.retry_after(wait),
+                None => failure,
+            });
         }
         fault::point("after-claim").await;
         verdict::write(&mut validation, asked);

@@ -1,7 +1,7 @@
 //! A carrier that is asked over HTTP.
 //!
 //! Each attempt is a `POST` of `multipart/form-data` to the configured URL, in two parts: `job`, JSON of
-//! `fax_id`, `to`, `attempt`, `media_type`, `bytes` and `sha256`, and `document`, the bytes. `Idempotency-Key` is the
+//! `fax_id`, `to`, `attempt`, `media_type`, `bytes` and `sha256`, and `document`, the bytes, whose `Content-Type` has the character set that the sender of a text named. `Idempotency-Key` is the
 //! attempt's: two requests with the same key are the same attempt, which is to be sent once. The answer is 200 with
 //! `{"status":"delivered","pages":2}`, or
 //! `{"status":"failed","error_code":"busy","error_message":"The line was busy.","retryable":true}`. Any other answer, or
@@ -194,8 +194,9 @@ async fn body(job: &Job<'_>, boundary: &str) -> std::io::Result<(u64, Body)> {
     let before = format!(
         "--{boundary}\r\nContent-Disposition: form-data; name=\"job\"\r\nContent-Type: application/json\r\n\r\n\
          {description}\r\n--{boundary}\r\nContent-Disposition: form-data; name=\"document\"; filename=\"document\"\r\n\
-         Content-Type: {}\r\n\r\n",
+         Content-Type: {}{}\r\n\r\n",
         document.media_type,
+        document.charset.as_ref().map_or_else(String::new, |charset| format!("; charset={charset}")),
     );
     let after = format!("\r\n--{boundary}--\r\n");
     let length = before.len() as u64 + document.bytes + after.len() as u64;

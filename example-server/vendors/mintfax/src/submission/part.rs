@@ -14,6 +14,8 @@ pub(super) struct PartHead {
     pub(super) is_file: bool,
     /// The character set of its text; `None`: it names one that is not known here.
     pub(super) charset: Option<Charset>,
+    /// The name by which it names one.
+    pub(super) named_charset: Option<String>,
     /// Whether its content is encoded, which is not undone.
     pub(super) is_encoded: bool,
 }
@@ -28,11 +30,13 @@ impl PartHead {
             value.and_then(|value| Some(value.split_once(';')?.1.to_owned())).unwrap_or_default()
         };
         let (disposition, content_type) = (parameters(CONTENT_DISPOSITION), parameters(CONTENT_TYPE));
+        let named_charset = parameter(&content_type, "charset");
         Self {
             name: extended(&disposition, "name").map(|name| percent_decoded(&name)),
             // What it is called does not matter; that it is called anything, does.
             is_file: extended(&disposition, "filename").is_some(),
-            charset: parameter(&content_type, "charset").map_or(charset, |name| Charset::named(&name)),
+            charset: named_charset.as_deref().map_or(charset, Charset::named),
+            named_charset,
             is_encoded: !all_are(headers, &CONTENT_TRANSFER_ENCODING, &["7bit", "8bit", "binary"])
                 || !all_are(headers, &CONTENT_ENCODING, &["identity"]),
         }

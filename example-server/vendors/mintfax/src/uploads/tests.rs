@@ -9,7 +9,7 @@ async fn arrive(uploads: &Uploads, pieces: &[&[u8]]) -> Result<Arrived, UploadFa
     for piece in pieces {
         upload.write(piece).await?;
     }
-    upload.finish().await
+    upload.finish(None).await
 }
 
 fn files(uploads: &Uploads) -> Vec<String> {

@@ -14,6 +14,8 @@
 //! | file | a CEP of the payment that was asked about | `Valid` |
 //! | file | a CEP of another payment, a page, anything else | `Error` |
 //!
+//! With the first two, the site may say in `Retry-After` how long it wants to be left alone.
+//!
 //! What a payment does not say is sent empty, and Banxico judges whether it can do without. The receiving bank is taken from
 //! the CLABE where none is named. The sending bank is known to nobody else: some tracking keys show it, but by no rule that
 //! is written down anywhere.
@@ -21,6 +23,8 @@
 mod form;
 mod reading;
 mod session;
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::{Client, StatusCode, redirect};
@@ -43,7 +47,7 @@ pub(crate) struct Banxico {
 
 impl Banxico {
     /// How long a connection may take, of the whole.
-    const TO_CONNECT: std::time::Duration = std::time::Duration::from_secs(10);
+    const TO_CONNECT: Duration = Duration::from_secs(10);
 
     /// The site at this URL.
     ///
@@ -62,8 +66,8 @@ impl Banxico {
     async fn query(&self, payment: &Payment) -> Result<Answer, Fault> {
         let session = Session::new(&self.client, &self.base);
         let page = session.post("valida.do", &form::of(payment)).await?;
-        if let Reading::Verdict(verdict) = reading::of_form(&page)? {
-            return Ok(verdict.into());
+        if let Reading::Answer(answer) = reading::of_form(&page)? {
+            return Ok(answer);
         }
         reading::of_file(session.get("descarga.do?formato=XML").await?, payment)
     }
@@ -77,7 +81,11 @@ impl Provider for Banxico {
                 error = &fault as &dyn std::error::Error,
                 "Banxico gave no answer that can be read"
             );
-            Verdict::Error.into()
+            let retry_after = match fault {
+                Fault::Status(_, retry_after) => retry_after,
+                _ => None,
+            };
+            Answer { retry_after, ..Verdict::Error.into() }
         })
     }
 }
@@ -88,7 +96,7 @@ enum Fault {
     #[error("the call failed")]
     Http(#[from] reqwest::Error),
     #[error("the status is {0}")]
-    Status(StatusCode),
+    Status(StatusCode, Option<Duration>),
     #[error("the answer is too long")]
     TooLong,
     #[error("it redirects off the site, or in circles")]

@@ -179,6 +179,16 @@ fn the_pause_grows_with_the_time_waited_and_never_goes_beyond_the_end() {
         (1, 2, 2),
     ] {
         let seconds = SignedDuration::from_secs;
-        assert_eq!(pause(seconds(waited), seconds(left)), Duration::from_secs(expected), "{waited} {left}");
+        assert_eq!(
+            pause(seconds(waited), seconds(left), None),
+            Duration::from_secs(expected),
+            "{waited} {left}"
+        );
     }
+    let asked = |asked| pause(seconds(10), seconds(600), Some(Duration::from_secs(asked)));
+    assert_eq!(
+        [1, 90, 9000].map(asked),
+        [5, 90, 600].map(Duration::from_secs),
+        "as Banxico asks, within the end"
+    );
 }

@@ -1,6 +1,7 @@
 //! What the site's answers say.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use super::Fault;
 use super::session::Page;
@@ -10,10 +11,10 @@ use crate::cep::{Answer, Cep, Verdict, charset};
 use http::StatusCode;
 
 /// What the answer to the form says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reading {
     /// There is nothing more to ask for.
-    Verdict(Verdict),
+    Answer(Answer),
     /// There is a file, or nothing that says there is none.
     File,
 }
@@ -22,16 +23,16 @@ pub(super) enum Reading {
 pub(super) fn of_form(page: &Page) -> Result<Reading, Fault> {
     let text = Text::of(&page.body);
     if page.status == StatusCode::TOO_MANY_REQUESTS || text.says(RATE_LIMITED) {
-        return Ok(Reading::Verdict(Verdict::RateLimited));
+        return Ok(Reading::Answer(rate_limited(page.retry_after)));
     }
     if !page.status.is_success() {
-        return Err(Fault::Status(page.status));
+        return Err(Fault::Status(page.status, page.retry_after));
     }
     Ok(if text.says(WITHOUT_CEP) {
         let returned = RETURNED.iter().any(|state| text.says(&format!("{STATE}{state}")));
-        Reading::Verdict(if returned { Verdict::Returned } else { Verdict::CepUnavailable })
+        Reading::Answer(if returned { Verdict::Returned } else { Verdict::CepUnavailable }.into())
     } else if NOT_FOUND.iter().any(|sentence| text.says(sentence)) {
-        Reading::Verdict(Verdict::NotFound)
+        Reading::Answer(Verdict::NotFound.into())
     } else {
         Reading::File
     })
@@ -39,19 +40,23 @@ pub(super) fn of_form(page: &Page) -> Result<Reading, Fault> {
 
 /// Reads the file. As a CEP first: what a payment is for is free text, and could be any sentence of the site.
 pub(super) fn of_file(page: Page, payment: &Payment) -> Result<Answer, Fault> {
-    let Page { status, body } = page;
+    let Page { status, body, retry_after } = page;
     if status.is_success() {
         match Cep::parse(body.clone()) {
             Ok(cep) if cep.is_of(payment) => return Ok(cep.into()),
             Ok(_) => return Err(Fault::AnotherPayment),
-            Err(_) if Text::of(&body).says(RATE_LIMITED) => return Ok(Verdict::RateLimited.into()),
+            Err(_) if Text::of(&body).says(RATE_LIMITED) => return Ok(rate_limited(retry_after)),
             Err(fault) => return Err(fault.into()),
         }
     }
     if status == StatusCode::TOO_MANY_REQUESTS || Text::of(&body).says(RATE_LIMITED) {
-        return Ok(Verdict::RateLimited.into());
+        return Ok(rate_limited(retry_after));
     }
-    Err(Fault::Status(status))
+    Err(Fault::Status(status, retry_after))
+}
+
+fn rate_limited(retry_after: Option<Duration>) -> Answer {
+    Answer { retry_after, ..Verdict::RateLimited.into() }
 }
 
 const RATE_LIMITED: &str = "ha excedido el número máximo de consultas";

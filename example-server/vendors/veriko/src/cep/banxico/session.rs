@@ -1,5 +1,7 @@
 //! One visit to the site: its cookies, and no others.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use http::header::{COOKIE, LOCATION, SET_COOKIE};
 use reqwest::cookie::{CookieStore, Jar};
@@ -7,6 +9,7 @@ use reqwest::{Client, Method, Response, StatusCode};
 use url::Url;
 
 use super::Fault;
+use platform::retry_after;
 
 /// A visit. The connections are shared with all others, the cookies with none: by them the site knows which payment is
 /// meant.
@@ -20,6 +23,8 @@ pub(super) struct Session<'a> {
 pub(super) struct Page {
     pub(super) status: StatusCode,
     pub(super) body: Bytes,
+    /// How long the site asks to be left alone.
+    pub(super) retry_after: Option<Duration>,
 }
 
 /// A real page has some 20 KB.
@@ -74,7 +79,7 @@ fn on_site(from: &Url, response: &Response) -> Option<Url> {
 }
 
 async fn read(mut response: Response) -> Result<Page, Fault> {
-    let status = response.status();
+    let (status, retry_after) = (response.status(), retry_after::asked(response.headers()));
     let mut body = BytesMut::new();
     while let Some(piece) = response.chunk().await? {
         if body.len() + piece.len() > MAX_BYTES {
@@ -82,5 +87,5 @@ async fn read(mut response: Response) -> Result<Page, Fault> {
         }
         body.extend_from_slice(&piece);
     }
-    Ok(Page { status, body: body.freeze() })
+    Ok(Page { status, body: body.freeze(), retry_after })
 }
