@@ -47,7 +47,7 @@ pub(crate) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("example-server-test.toml");
         std::fs::write(&path, content).unwrap();
-        Config::load(Some(&path), APIS).map_err(|fault| fault.to_string())
+        Config::load(Some(&path), APIS).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -68,9 +68,9 @@ pub(crate) mod tests {
             ("[veriko.plans.gold]\nrate_per_minute = 1", "gold"),
             ("[verico]\n", "verico"),
         ] {
-            let fault = load(content).err().unwrap();
-            assert!(fault.contains(&format!("`{key}`")), "{content}: {fault}");
-            assert!(fault.contains("example-server-") && fault.contains(".toml"), "{content}: {fault}");
+            let error = load(content).err().unwrap();
+            assert!(error.contains(&format!("`{key}`")), "{content}: {error}");
+            assert!(error.contains("example-server-") && error.contains(".toml"), "{content}: {error}");
         }
     }
 
@@ -105,14 +105,14 @@ pub(crate) mod tests {
             "[scheduler]\npoll_seconds = 0",
             "not toml",
         ] {
-            let fault = load(content).err().unwrap();
-            assert!(fault.contains(".toml"), "{content}: {fault}");
+            let error = load(content).err().unwrap();
+            assert!(error.contains(".toml"), "{content}: {error}");
         }
     }
 
     #[test]
     fn a_file_that_is_not_there_is_an_error() {
-        let fault = Config::load(Some(Path::new("/no/such/file.toml")), APIS).err().unwrap().to_string();
-        assert!(fault.contains("/no/such/file.toml"), "{fault}");
+        let error = Config::load(Some(Path::new("/no/such/file.toml")), APIS).err().unwrap().to_string();
+        assert!(error.contains("/no/such/file.toml"), "{error}");
     }
 }

@@ -75,7 +75,7 @@ async fn rotate(database: &Database, id: &str, environment: Option<Environment>)
     rotation
         .commit()
         .await
-        .map_err(|fault| format!("`keys list` says whether {new} replaces {id}: {fault}"))?;
+        .map_err(|error| format!("`keys list` says whether {new} replaces {id}: {error}"))?;
     writeln!(io::stderr(), "id of the key: {new}")?;
     Ok(())
 }

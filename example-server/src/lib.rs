@@ -77,7 +77,7 @@ pub async fn run(options: Options) -> Result<(), BoxError> {
 }
 
 /// Returns the `OpenAPI` document of each API.
-fn documents() -> Vec<openapi::Document> {
+fn documents() -> Vec<openapi::ApiDocument> {
     APIS.iter().map(|api| (api.document)()).collect()
 }
 
@@ -163,8 +163,8 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
         // Handlers whose clients went away run on without a connection; their answers are owed to a retry.
         builder.shutdown().await;
         // Attempts that run are finished, or given back.
-        if let Err(fault) = working.await {
-            tracing::error!(%fault, "the worker ended badly");
+        if let Err(error) = working.await {
+            tracing::error!(%error, "the worker ended badly");
         }
     };
     if tokio::time::timeout(grace, finished).await.is_err() {
@@ -187,7 +187,7 @@ async fn listen(options: &Options) -> Result<TcpListener, BoxError> {
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, BoxError> {
-    Ok(TcpListener::bind(address).await.map_err(|fault| format!("cannot listen on {address}: {fault}"))?)
+    Ok(TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))?)
 }
 
 /// Logs a request to try for each API, with keys that are public.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use platform::openapi::{Document, Documented};
+use platform::openapi::{ApiDocument, Documented};
 use platform::route::{Access, Route};
 use vendor_mintfax::Mintfax;
 use vendor_txcloud::Txcloud;
@@ -18,7 +18,7 @@ fn whole() -> Value {
 }
 
 /// Each document, and how many routes it is made of.
-fn documented() -> Vec<(Document, usize)> {
+fn documented() -> Vec<(ApiDocument, usize)> {
     let routes =
         [vendor_veriko::routes().len(), vendor_txcloud::routes().len(), vendor_mintfax::routes().len()];
     documents().into_iter().zip(routes).collect()

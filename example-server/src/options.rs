@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
 
-use platform::account::Plan;
+use platform::account::AccountPlan;
 use platform::api::Definition;
 use platform::api_key::Environment;
 use platform::db::Storage;
+use platform::encryption::{SealError, Sealer};
 use platform::ops::LogFormat;
-use platform::seal::{SealError, Sealer};
 
 use crate::APIS;
 
@@ -135,7 +135,7 @@ pub(crate) struct KeysCreate {
     pub(crate) account: String,
     /// Plan of the account, if it is new
     #[arg(long, default_value = "free")]
-    pub(crate) plan: Plan,
+    pub(crate) plan: AccountPlan,
     /// What the key may do; given more than once, all of them; not given, everything
     #[arg(long, value_name = "PERMISSION")]
     pub(crate) permission: Vec<String>,

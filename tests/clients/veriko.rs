@@ -104,7 +104,7 @@ fn a_server_that_was_killed_in_between_is_asked_again_by_the_client_itself() {
         let start = |launch: Launch| launch.demo().database(&database).config(WAITING).start();
         let upstream = folder.path().join("upstream");
 
-        let server = start(launch().env("FAULT_POINT", point));
+        let server = start(launch().env("FAILPOINT", point));
         write(&upstream, &url(&server));
         let test = test(&server, CRASH).env("TEST_UPSTREAM", &upstream.to_string_lossy()).start();
         eventually(point, || server.said(&format!("at {point}")).then_some(()));

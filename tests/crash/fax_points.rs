@@ -47,7 +47,7 @@ fn kill_in_a_request(database: fn() -> Database) {
         let request = |server: &Server| fax(server, KEY, TO, None);
 
         // It looks for work once, before there is any.
-        let server = office.launch_with("scheduler.poll_seconds = 3600").env("FAULT_POINT", point).start();
+        let server = office.launch_with("scheduler.poll_seconds = 3600").env("FAILPOINT", point).start();
         let unanswered = request(&server).open();
         at(point, &server);
         server.kill();
@@ -93,7 +93,7 @@ fn kill_in_a_delivery(database: fn() -> Database) {
         ("fax-recorded", delivered(), 1),
     ] {
         let office = Office::new(database(), |_| true);
-        let server = office.launch().env("FAULT_POINT", point).start();
+        let server = office.launch().env("FAILPOINT", point).start();
         let answer = fax(&server, KEY, TO, None).send();
         at(point, &server);
         server.kill();
@@ -133,7 +133,7 @@ fn kill_before_it_is_told(database: fn() -> Database) {
             office.launch_with(&format!("mintfax.webhook_retry_delays_seconds = [0.01, 0.01, 0.01]\n{more}"))
         };
         // It looks for work when it is told to, and then only.
-        let server = launch("scheduler.poll_seconds = 3600").env("FAULT_POINT", point).start();
+        let server = launch("scheduler.poll_seconds = 3600").env("FAILPOINT", point).start();
         let unanswered = request(&server).open();
         at(point, &server);
         server.kill();
@@ -178,7 +178,7 @@ const RESOLVED: &str = "1";
 /// A document of which no server remembers anything, and one that is needed.
 fn kill_amid_an_upload_and_a_delivery(database: Database) {
     let office = Office::new(database, |_| true);
-    let server = office.launch().env("FAULT_POINT", "fax-sending").start();
+    let server = office.launch().env("FAILPOINT", "fax-sending").start();
     let waiting = fax(&server, KEY, TO, None).send();
     at("fax-sending", &server);
     let mut half = Form::head(&server, LIVE).key("half").header("Content-Length", "1000000").open();
@@ -187,7 +187,7 @@ fn kill_amid_an_upload_and_a_delivery(database: Database) {
     server.kill();
     office.age();
     // One that sends nothing, so that the document that is needed stays needed.
-    let server = office.launch().env("FAULT_POINT", "fax-sending").start();
+    let server = office.launch().env("FAILPOINT", "fax-sending").start();
     let id = waiting.json()["id"].as_str().expect("an id").to_owned();
     eventually("one is left", || (office.files() == BTreeSet::from([id.clone()])).then_some(()));
     server.kill();

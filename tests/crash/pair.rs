@@ -43,7 +43,7 @@ fn what_two_servers_are_asked_at_once_happens_once_while_they_are_killed_in_turn
 #[test]
 fn a_server_takes_over_the_retries_of_one_that_was_killed() {
     let database = Database::postgres();
-    let place = Place::of(database.launch().env("FAULT_POINT", "attempt-running").start());
+    let place = Place::of(database.launch().env("FAILPOINT", "attempt-running").start());
     let begun = begin(&place);
     let holder = place.take();
     at("attempt-running", &holder);

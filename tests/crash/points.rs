@@ -35,7 +35,7 @@ fn kill_in_a_request(database: fn() -> Database) {
         let database = &database();
         let request = |server: &Server| validate(server, KEY, "MX1-NOTFOUND", NEVER);
 
-        let server = database.launch().env("FAULT_POINT", point).start();
+        let server = database.launch().env("FAILPOINT", point).start();
         let unanswered = request(&server).open();
         at(point, &server);
         server.kill();
@@ -94,7 +94,7 @@ fn kill_in_a_retry(database: fn() -> Database) {
         ("attempt-committed", Attempts::made(1, "pending after 1", 1), MAX_RETRIES),
     ] {
         let database = &database();
-        let server = database.launch().env("FAULT_POINT", point).start();
+        let server = database.launch().env("FAILPOINT", point).start();
         let first = validate(&server, KEY, "MX1-NOTFOUND", 1).send();
         at(point, &server);
         server.kill();
@@ -120,7 +120,7 @@ fn kill_again_and_again_in_a_retry(database: &Database) {
     validate(&server, KEY, "MX1-NOTFOUND", 1).send();
     server.kill();
     for _ in 0..POISONOUS {
-        let server = database.launch().env("FAULT_POINT", "attempt-running").start();
+        let server = database.launch().env("FAILPOINT", "attempt-running").start();
         at("attempt-running", &server);
         server.kill();
     }

@@ -104,7 +104,7 @@ fn kill_at_a_point(database: fn() -> Database) {
     for (point, left, asked_again) in [("queue-asked", "processing", 1), ("queue-committed", "not_found", 0)]
     {
         let database = &database();
-        let server = database.launch().env("FAULT_POINT", point).start();
+        let server = database.launch().env("FAILPOINT", point).start();
         let accepted = enqueue(&server, "K1-NOTFOUND").send();
         at(point, &server);
         server.kill();

@@ -80,7 +80,7 @@ fn a_server_that_is_told_to_stop_gives_its_retries_back_on_postgres() {
 /// The lease would hold for an hour: who goes on before that was given it.
 fn stop_amid_a_retry(database: &Database) {
     let launch = || database.launch_with("scheduler.lease_seconds = 3600\nshutdown_grace_seconds = 4");
-    let server = launch().env("FAULT_POINT", "attempt-running").start();
+    let server = launch().env("FAILPOINT", "attempt-running").start();
     let place = Place::of(server);
     ask_until_answered("the validation", SOON, || {
         place.with(|server| validate(server, "the-key", "MX1-NOTFOUND", 1))

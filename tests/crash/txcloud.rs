@@ -97,7 +97,7 @@ fn kill_in_a_request(database: fn() -> Database) {
             let request = |server: &Server| post(server, path, "the-one-key", &body);
             let what = format!("{path} {} {point}", body["mode"]);
 
-            let server = database.launch().env("FAULT_POINT", point).start();
+            let server = database.launch().env("FAILPOINT", point).start();
             let unanswered = request(&server).open();
             at(point, &server);
             server.kill();
@@ -139,7 +139,7 @@ fn judged(server: &Server, answer: &Response, expected: &str) {
 
 /// With the judgement in hand: the next server judges again, and there is one.
 fn kill_in_the_background(database: &Database) {
-    let server = database.launch().env("FAULT_POINT", "txcloud-judged").start();
+    let server = database.launch().env("FAILPOINT", "txcloud-judged").start();
     let accepted = post(&server, "/identity/verify", "the-one-key", &document("async")).send();
     at("txcloud-judged", &server);
     server.kill();
@@ -157,7 +157,7 @@ fn kill_before_it_is_known_to_be_told(database: &Database) {
     for mode in ["sync", "async"] {
         let mut body = document(mode);
         body["webhook_url"] = json!(receiver.url());
-        let server = database.launch().env("FAULT_POINT", "txcloud-event-sent").start();
+        let server = database.launch().env("FAILPOINT", "txcloud-event-sent").start();
         let answer = post(&server, "/identity/verify", &format!("the-{mode}-key"), &body).send();
         at("txcloud-event-sent", &server);
         server.kill();

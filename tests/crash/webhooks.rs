@@ -28,7 +28,7 @@ fn kill_before_it_is_told(database: fn() -> Database) {
             receiver.react(Reaction::Answer(200));
         }
 
-        let server = launch().env("FAULT_POINT", point).start();
+        let server = launch().env("FAILPOINT", point).start();
         let unanswered = validate(&server, KEY, "MX1", NEVER).open();
         at(point, &server);
         server.kill();

@@ -352,7 +352,7 @@ pub(crate) fn binary() -> &'static Path {
             other => other,
         };
         let status = of_no_package(&mut Command::new(env!("CARGO")))
-            .args(["build", "--quiet", "--package", "example-server", "--features", "fault-points"])
+            .args(["build", "--quiet", "--package", "example-server", "--features", "failpoints"])
             .args(["--profile", profile, "--target-dir"])
             .arg(target)
             .current_dir(env!("CARGO_MANIFEST_DIR"))

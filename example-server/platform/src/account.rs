@@ -12,7 +12,7 @@ use crate::api_key::{ApiKey, Environment};
 pub struct KeyOwner {
     /// What the account is known by, everywhere.
     pub account: String,
-    pub plan: Plan,
+    pub plan: AccountPlan,
     /// When the account was made; those of the demo never were.
     pub created_at: Option<Timestamp>,
     pub environment: Environment,
@@ -23,7 +23,7 @@ pub struct KeyOwner {
 
 impl KeyOwner {
     /// Of a key that is public.
-    pub fn of_demo(account: &str, plan: Plan, permissions: &[Permission], key: &ApiKey) -> Self {
+    pub fn of_demo(account: &str, plan: AccountPlan, permissions: &[Permission], key: &ApiKey) -> Self {
         Self {
             account: account.to_owned(),
             plan,
@@ -67,7 +67,7 @@ impl fmt::Display for Permission {
 
 /// The plans an account can be on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Plan {
+pub enum AccountPlan {
     /// `free`
     Free,
     /// `basic`
@@ -76,7 +76,7 @@ pub enum Plan {
     Pro,
 }
 
-impl Plan {
+impl AccountPlan {
     const ALL: [Self; 3] = [Self::Free, Self::Basic, Self::Pro];
 
     pub const fn as_str(self) -> &'static str {
@@ -97,7 +97,7 @@ impl Plan {
     }
 }
 
-impl FromStr for Plan {
+impl FromStr for AccountPlan {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 
 use self::key_cache::KeyCache;
-use crate::account::{KeyOwner, Permission, Plan};
+use crate::account::{AccountPlan, KeyOwner, Permission};
 use crate::api_key::ApiKey;
 use crate::db::accounts::KeyRow;
 use crate::db::{self, Database};
@@ -36,7 +36,7 @@ impl<V: Vendor> Accounts<V> {
     pub fn new(vendor: V, database: Database, demo: bool) -> Self {
         let public = if demo { vendor.demo() } else { Vec::new() };
         Self {
-            demo: public.into_iter().map(|(key, holder)| (key, vendor.user(holder))).collect(),
+            demo: public.into_iter().map(|(key, owner)| (key, vendor.user(owner))).collect(),
             vendor,
             database,
             keys: KeyCache::new(key_cache::FRESH_FOR),
@@ -72,7 +72,7 @@ impl<V: Vendor> Accounts<V> {
         self.vendor.user(KeyOwner {
             account: row.account.clone(),
             // Only what this program writes is there; a plan of a later version gets the least.
-            plan: row.plan.parse().unwrap_or(Plan::Free),
+            plan: row.plan.parse().unwrap_or(AccountPlan::Free),
             created_at: Timestamp::from_millisecond(row.created_at).ok(),
             environment: key.environment(),
             permissions: Permission::of_list(&row.permissions, V::PERMISSIONS),

@@ -8,7 +8,7 @@ use crate::BoxError;
 use crate::account::Permission;
 use crate::api_key::KeyFormat;
 use crate::config::{ConfigError, ConfigFile};
-use crate::openapi::{Document, Documented};
+use crate::openapi::{ApiDocument, Documented};
 use crate::stack::{ApiBuilder, BuiltApi};
 use crate::state::Platform;
 use crate::worker::Handlers;
@@ -25,7 +25,7 @@ pub struct Definition {
     /// The defaults of its section of the configuration file, in TOML.
     pub defaults: &'static str,
     /// Returns its `OpenAPI` document.
-    pub document: fn() -> Document,
+    pub document: fn() -> ApiDocument,
     /// Reads its section of the configuration file.
     pub configure: fn(&ConfigFile) -> Result<Open, ConfigError>,
 }
@@ -37,7 +37,7 @@ impl Definition {
     /// The definition of this vendor, whose section has these defaults.
     pub const fn of<V: Documented>(
         defaults: &'static str,
-        document: fn() -> Document,
+        document: fn() -> ApiDocument,
         configure: fn(&ConfigFile) -> Result<Open, ConfigError>,
     ) -> Self {
         Self {

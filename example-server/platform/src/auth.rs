@@ -31,8 +31,8 @@ pub async fn authenticate<V: Vendor>(
             next.run(request).await
         }
         Ok(None) => accounts.refuse(StatusCode::UNAUTHORIZED),
-        Err(fault) => {
-            tracing::error!(%fault, "the database failed");
+        Err(error) => {
+            tracing::error!(%error, "the database failed");
             accounts.refuse((StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]))
         }
     }

@@ -22,7 +22,7 @@ use crate::vendor::Caller;
 
 /// Refuses a body that says it is too large before any of it is read. (Of one that does not say, the reading ends at the
 /// bound.)
-pub async fn bound(State(max_bytes): State<usize>, request: Request, next: Next) -> Response {
+pub async fn limit_content_length(State(max_bytes): State<usize>, request: Request, next: Next) -> Response {
     let too_large = announced(request.headers()).is_some_and(|bytes| bytes > max_bytes as u64);
     if too_large { StatusCode::PAYLOAD_TOO_LARGE.into_response() } else { next.run(request).await }
 }
@@ -56,7 +56,7 @@ impl Room {
     }
 
     /// Takes room for the body of this account's request, as soon as there is some.
-    async fn take(&self, account: &String, body: Admission, announced: Option<u64>) -> Place {
+    async fn take(&self, account: &String, body: Admission, announced: Option<u64>) -> BodyPermit {
         let bytes = match body.size {
             BodySize::Streamed(_) => STREAMED_BYTES,
             BodySize::Usual | BodySize::Large => announced.unwrap_or(body.max_bytes as u64),
@@ -67,7 +67,7 @@ impl Room {
             BodySize::Streamed(_) => Some(self.streamed.wait_with(account, 1).await),
         };
         let sized = self.bytes.wait_with(account, bytes).await;
-        Place { _held: Arc::new((counted, sized)) }
+        BodyPermit { _held: Arc::new((counted, sized)) }
     }
 }
 
@@ -81,13 +81,13 @@ pub struct Admission {
 
 /// Room for one body, for as long as this lives.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct BodyPermit {
     _held: Arc<(Option<places::Place<String>>, places::Place<String>)>,
 }
 
-/// Why there is a bare 503: no [`Place`] became free. It stands in the extensions of the answer.
+/// Why there is a bare 503: no [`BodyPermit`] became free. It stands in the extensions of the answer.
 #[derive(Debug, Clone, Copy)]
-pub struct NoPlace;
+pub struct BodyCapacityExceeded;
 
 /// Lets in requests for whose bodies there is room. Others wait, before any of the body is read: for the account's own
 /// requests to end, or, where all accounts together have filled the room, for anybody's.
@@ -97,16 +97,17 @@ pub async fn admit<U: Caller>(
     mut request: Request,
     next: Next,
 ) -> Response {
-    // Of a request without a body (no length and no transfer coding in HTTP/1.1), nothing is held. Of one that is large
-    // by its route, what its handler makes of it may be.
-    if request.body().is_end_stream() && admission.size == BodySize::Usual {
+    // A request without a body has no length and no transfer coding in HTTP/1.1. What is large by its route has a place all
+    // the same, since its handler may fetch what is not in it.
+    let is_empty = request.body().is_end_stream();
+    if is_empty && admission.size == BodySize::Usual {
         return next.run(request).await;
     }
-    let announced = announced(request.headers());
+    let announced = if is_empty { Some(0) } else { announced(request.headers()) };
     let taken = room.take(user.account(), admission, announced);
     let Ok(place) = timeout(PATIENCE, taken).await else {
         let mut refusal = (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response();
-        refusal.extensions_mut().insert(NoPlace);
+        refusal.extensions_mut().insert(BodyCapacityExceeded);
         return refusal;
     };
     // It goes with the request, also where that goes on without its client.
@@ -123,7 +124,7 @@ const STREAMED_FOR_A_LARGE_ONE: u64 = 8;
 /// What is held of a body that is looked at as it comes.
 const STREAMED_BYTES: u64 = 64 * 1024;
 
-impl<S: Send + Sync> FromRequestParts<S> for Place {
+impl<S: Send + Sync> FromRequestParts<S> for BodyPermit {
     type Rejection = StatusCode;
 
     /// The route is one without bodies: a fault of ours.
@@ -147,7 +148,7 @@ mod tests {
     }
 
     /// How many such bodies of one account find room.
-    fn many(room: &Room, account: &str, admission: Admission, announced: Option<u64>) -> Vec<Place> {
+    fn many(room: &Room, account: &str, admission: Admission, announced: Option<u64>) -> Vec<BodyPermit> {
         let account = account.to_owned();
         std::iter::from_fn(|| room.take(&account, admission, announced).now_or_never()).collect()
     }

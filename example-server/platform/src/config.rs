@@ -35,13 +35,13 @@ impl ConfigFile {
         };
         let config = Self { path: file, content };
         let names = |figment: &Figment| {
-            figment.extract::<figment::value::Dict>().map_err(|fault| config.invalid("", fault))
+            figment.extract::<figment::value::Dict>().map_err(|error| config.invalid("", error))
         };
         let (known, given) = (names(&known)?, names(&config.content)?);
         if let Some(unknown) = given.keys().find(|name| !known.contains_key(*name)) {
             let known: Vec<_> = known.keys().map(|name| format!("`{name}`")).collect();
-            let fault = format!("unknown field: found `{unknown}`, expected one of {}", known.join(", "));
-            return Err(ConfigError { file: config.path, fault });
+            let error = format!("unknown field: found `{unknown}`, expected one of {}", known.join(", "));
+            return Err(ConfigError { file: config.path, error });
         }
         Ok(config)
     }
@@ -51,20 +51,20 @@ impl ConfigFile {
     /// # Errors
     /// It has a key that is not known, or a value out of range. The message names key and file.
     pub fn section<T: DeserializeOwned>(&self, name: &str) -> Result<T, ConfigError> {
-        self.content.extract_inner(name).map_err(|fault| self.invalid(name, fault))
+        self.content.extract_inner(name).map_err(|error| self.invalid(name, error))
     }
 
-    fn invalid(&self, section: &str, fault: figment::Error) -> ConfigError {
-        ConfigError { file: self.path.clone(), fault: describe(section, fault) }
+    fn invalid(&self, section: &str, error: figment::Error) -> ConfigError {
+        ConfigError { file: self.path.clone(), error: describe(section, error) }
     }
 }
 
 /// A configuration the server does not start with.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {fault}", file.display())]
+#[error("{}: {error}", file.display())]
 pub struct ConfigError {
     file: PathBuf,
-    fault: String,
+    error: String,
 }
 
 /// Says what is wrong with each key, in the way the file writes it: figment's own words begin with a profile, and there
@@ -72,16 +72,16 @@ pub struct ConfigError {
 pub fn describe(section: &str, faults: figment::Error) -> String {
     let faults: Vec<String> = faults
         .into_iter()
-        .map(|fault| {
-            let within = fault.path.first().is_some_and(|first| first == section);
-            let path = if within { &fault.path[1..] } else { &fault.path[..] };
+        .map(|error| {
+            let within = error.path.first().is_some_and(|first| first == section);
+            let path = if within { &error.path[1..] } else { &error.path[..] };
             let whole: Vec<&str> = std::iter::once(section)
                 .chain(path.iter().map(String::as_str))
                 .filter(|part| !part.is_empty())
                 .collect();
             match whole.join(".") {
-                key if key.is_empty() => fault.kind.to_string(),
-                key => format!("`{key}`: {}", fault.kind),
+                key if key.is_empty() => error.kind.to_string(),
+                key => format!("`{key}`: {}", error.kind),
             }
         })
         .collect();

@@ -1,6 +1,6 @@
 //! The `Host` of requests (RFC 9112, section 3.2; RFC 9110, section 7.2).
 //!
-//! What is wrong with it is found out before everything else, and answered by the [frame](crate::frame), in the words of
+//! What is wrong with it is found out before everything else, and answered by the [frame](crate::envelope), in the words of
 //! the API whose path it is.
 
 use axum::extract::{Request, State};

@@ -15,7 +15,7 @@ pub struct Fields<'a>(HashMap<String, &'a str>);
 
 /// What was sent in one field.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Given<'a> {
+pub enum FieldValue<'a> {
     /// Nothing, or `null`: clients that have a field and no value for it send that.
     Missing,
     Text(String),
@@ -27,7 +27,7 @@ pub enum Given<'a> {
 
 /// What cannot be read at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotJson {
+pub enum JsonError {
     /// There is nothing but white space.
     Empty,
     Malformed,
@@ -36,18 +36,18 @@ pub enum NotJson {
 impl<'a> Fields<'a> {
     /// # Errors
     /// The body is empty or not JSON.
-    pub fn read(body: &'a [u8]) -> Result<Self, NotJson> {
+    pub fn read(body: &'a [u8]) -> Result<Self, JsonError> {
         if body.trim_ascii().is_empty() {
-            return Err(NotJson::Empty);
+            return Err(JsonError::Empty);
         }
         let text = std::str::from_utf8(body).ok();
-        text.and_then(|text| Document { rest: text }.members()).map(Self).ok_or(NotJson::Malformed)
+        text.and_then(|text| Parser { rest: text }.members()).map(Self).ok_or(JsonError::Malformed)
     }
 
     /// # Errors
     /// The field is a text that is none: `"\ud800"` passes as syntax and stands for no character.
-    pub fn get(&self, name: &str) -> Result<Given<'a>, NotJson> {
-        self.json(name).map_or(Ok(Given::Missing), Given::of)
+    pub fn get(&self, name: &str) -> Result<FieldValue<'a>, JsonError> {
+        self.json(name).map_or(Ok(FieldValue::Missing), FieldValue::of)
     }
 
     /// The JSON of a field that is there and not `null`.
@@ -56,16 +56,16 @@ impl<'a> Fields<'a> {
     }
 }
 
-impl<'a> Given<'a> {
+impl<'a> FieldValue<'a> {
     /// What one value's JSON stands for.
     ///
     /// # Errors
     /// As [`Fields::get`].
-    pub fn of(json: &'a str) -> Result<Self, NotJson> {
+    pub fn of(json: &'a str) -> Result<Self, JsonError> {
         Ok(match json.as_bytes() {
-            [b'"', ..] => Given::Text(serde_json::from_str(json).map_err(|_| NotJson::Malformed)?),
-            [b'-' | b'0'..=b'9', ..] => Given::Number(json),
-            _ => Given::Other,
+            [b'"', ..] => FieldValue::Text(serde_json::from_str(json).map_err(|_| JsonError::Malformed)?),
+            [b'-' | b'0'..=b'9', ..] => FieldValue::Number(json),
+            _ => FieldValue::Other,
         })
     }
 
@@ -81,22 +81,22 @@ impl<'a> Given<'a> {
 
 /// The elements of a JSON array, each by its own text; `None` if it is none.
 pub fn elements(json: &str) -> Option<Vec<&str>> {
-    Document { rest: json }.elements()
+    Parser { rest: json }.elements()
 }
 
 /// How many members a JSON object has; `None` if it is none. Of a name that is there twice, one counts.
 pub fn members(json: &str) -> Option<usize> {
     let is_object = json.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{');
-    Document { rest: json }.members().filter(|_| is_object).map(|members| members.len())
+    Parser { rest: json }.members().filter(|_| is_object).map(|members| members.len())
 }
 
 /// What is not read yet of a body. Every value is read by `serde_json`, which skips without recursion; between them there
 /// is only the punctuation of the outermost object.
-struct Document<'a> {
+struct Parser<'a> {
     rest: &'a str,
 }
 
-impl<'a> Document<'a> {
+impl<'a> Parser<'a> {
     /// `None` if it is not JSON, from the first character to the last.
     fn members(mut self) -> Option<HashMap<String, &'a str>> {
         let mut members = HashMap::new();
@@ -177,7 +177,7 @@ mod tests {
         ] {
             assert_eq!(fields.json(name), json, "{name}");
         }
-        assert_eq!(fields.get("d").unwrap(), Given::Text("x\"y".into()));
+        assert_eq!(fields.get("d").unwrap(), FieldValue::Text("x\"y".into()));
     }
 
     #[test]
@@ -212,7 +212,7 @@ mod tests {
             "{\"a\":[}",
             "{\"a\":\"\\x\"}",
         ] {
-            assert_eq!(Fields::read(body.as_bytes()).unwrap_err(), NotJson::Malformed, "{body:?}");
+            assert_eq!(Fields::read(body.as_bytes()).unwrap_err(), JsonError::Malformed, "{body:?}");
         }
     }
 

@@ -4,7 +4,7 @@ mod manage;
 
 use secrecy::SecretString;
 
-use crate::account::{Permission, Plan};
+use crate::account::{AccountPlan, Permission};
 use crate::api::Definition;
 use crate::api_key::{ApiKey, Environment};
 use crate::clock;
@@ -17,7 +17,7 @@ pub use manage::{KeyError, Rotation, api_of, list, revoke};
 pub struct NewApiKey<'a> {
     pub account: &'a str,
     /// Of the account, if it is new.
-    pub plan: Plan,
+    pub plan: AccountPlan,
     /// By name; none: all that the API has.
     pub permissions: &'a [String],
     pub environment: Environment,

@@ -8,11 +8,11 @@
 //! | `account`, `api_key`, `accounts`, `keys`, `auth`, `owner` | who calls |
 //! | `bucket`, `rate_limit`, `rate_limit_headers`, `kept_keys`, `bodies`, `places`, `turns` | how often, and how much at a time |
 //! | `host`, `content` | what is wrong with the head of a request, whatever it asks for |
-//! | `frame`, `response_headers` | the envelope around every response; what keeps it from caches |
+//! | `envelope`, `response_headers` | the envelope around every response; what keeps it from caches |
 //! | `openapi` | the descriptions of the APIs, made of the routes |
 //! | `db` | SQLite or PostgreSQL, one SQL text for both |
 //! | `cycles`, `worker` | the scheduler, and what makes the attempts of its cycles |
-//! | `webhooks`, `seal` | webhook subscriptions and delivery; secrets as they are kept |
+//! | `webhooks`, `encryption` | webhook subscriptions and delivery; secrets as they are kept |
 //! | `outbound`, `tls`, `retry_after` | calls to URLs that customers give; whom TLS trusts; waits that others ask for |
 //! | `config` | the configuration file |
 //! | `server` | connections and shutdown |
@@ -34,9 +34,10 @@ pub mod content;
 pub mod cycles;
 pub mod db;
 pub mod decimal;
+pub mod encryption;
+pub mod envelope;
 pub mod etag;
-pub mod fault;
-pub mod frame;
+pub mod failpoint;
 pub mod hex;
 pub mod host;
 pub mod json;
@@ -53,7 +54,6 @@ pub mod rate_limit_headers;
 pub mod response_headers;
 pub mod retry_after;
 pub mod route;
-pub mod seal;
 pub mod server;
 pub mod stack;
 pub mod state;

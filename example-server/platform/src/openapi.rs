@@ -12,7 +12,7 @@
 //!     params(("page" = Option<u32>, Query, minimum = 1, description = "Which page")),  // `{id}` needs none
 //!     request_body = ThingRequest,                                                     // if it has one
 //!     responses(
-//!         (status = 200, description = "The thing", body = Document<Entity<Thing>>), // `Document<Vec<…>, Paginated>`: a page
+//!         (status = 200, description = "The thing", body = Envelope<Entity<Thing>>), // `Envelope<Vec<…>, Paginated>`: a page
 //!         (status = 422, description = "thing_is_broken thing_is_late"),             // from 400: the codes, nothing else
 //!     ))]
 //! ```
@@ -37,7 +37,7 @@ pub use serve::routes;
 
 /// The document of one API.
 #[derive(Debug)]
-pub struct Document {
+pub struct ApiDocument {
     /// The API's name, as the command line has it.
     pub name: &'static str,
     /// The same for people.
@@ -46,12 +46,12 @@ pub struct Document {
 }
 
 /// Returns one document that holds all of these.
-pub fn whole(documents: &[Document]) -> Value {
+pub fn whole(documents: &[ApiDocument]) -> Value {
     whole::of(documents)
 }
 
 /// The document of these routes.
-pub fn document<V: Documented, S>(routes: &[Route<S>]) -> Document {
+pub fn document<V: Documented, S>(routes: &[Route<S>]) -> ApiDocument {
     let schemas =
         schema::named(routes.iter().flat_map(|route| route.described.schemas.clone()).chain(V::schemas()));
     let mut paths = Map::new();
@@ -90,7 +90,7 @@ pub fn document<V: Documented, S>(routes: &[Route<S>]) -> Document {
             "schemas": schema::referred(&paths.clone().into(), &schemas),
         },
     });
-    Document { name: V::NAME, title: V::TITLE, content }
+    ApiDocument { name: V::NAME, title: V::TITLE, content }
 }
 
 fn info(title: &str, description: &str) -> Value {

@@ -152,7 +152,7 @@ impl Outbound {
         }
         match timeout(TO_RESOLVE, self.guard.addresses(name)).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(fault)) => Err(of(&*fault)),
+            Ok(Err(error)) => Err(of(&*error)),
             Err(_) => Err(OutboundFault::UnknownHost),
         }
     }
@@ -203,7 +203,7 @@ impl Outbound {
 
     async fn send(&self, request: RequestBuilder, url: &Url) -> Result<Response, OutboundFault> {
         self.check_parsed(url).map_err(OutboundFault::Url)?;
-        request.send().await.map_err(|fault| of(&fault))
+        request.send().await.map_err(|error| of(&error))
     }
 }
 
@@ -231,7 +231,7 @@ async fn read(mut response: Response, max_bytes: usize) -> Result<(Fetched, bool
     let fetched = Fetched::head(&response);
     let mut body = BytesMut::new();
     let mut whole = true;
-    while let Some(chunk) = response.chunk().await.map_err(|fault| of(&fault))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| of(&error))? {
         let room = max_bytes - body.len();
         body.extend_from_slice(&chunk[..chunk.len().min(room)]);
         if chunk.len() > room {
@@ -243,19 +243,19 @@ async fn read(mut response: Response, max_bytes: usize) -> Result<(Fetched, bool
 }
 
 /// Which of our faults it is, by what it was caused by.
-fn of(fault: &(dyn Error + 'static)) -> OutboundFault {
-    let mut cause = Some(fault);
-    while let Some(fault) = cause {
-        if fault.is::<Blocked>() {
+fn of(error: &(dyn Error + 'static)) -> OutboundFault {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<Blocked>() {
             return OutboundFault::Url(UrlFault::Blocked);
         }
-        if fault.is::<Unknown>() {
+        if error.is::<Unknown>() {
             return OutboundFault::UnknownHost;
         }
-        if fault.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_timeout) {
+        if error.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_timeout) {
             return OutboundFault::Timeout;
         }
-        cause = fault.source();
+        cause = error.source();
     }
     OutboundFault::Unreachable
 }

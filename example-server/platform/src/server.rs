@@ -94,15 +94,15 @@ pub async fn serve(
         };
         let (stream, peer) = match accepted {
             Ok((stream, address)) => (stream, Peer::of(address.ip())),
-            Err(fault) => {
-                tracing::warn!(%fault, "cannot accept a connection");
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         // Answers are small and written whole; waiting to fill a packet would only delay them.
-        if let Err(fault) = stream.set_nodelay(true) {
-            tracing::debug!(%fault, "connection ended early");
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "connection ended early");
             continue;
         }
         let stream = TokioIo::new(Stream::new(stream));
@@ -153,8 +153,8 @@ pub fn is_body_timeout(error: &(dyn Error + 'static)) -> bool {
 /// Carries a connection to its end, and keeps its place until then.
 async fn run(connection: impl Future<Output = hyper::Result<()>>, place: Place<Peer>) {
     // A client that went away, or did not speak HTTP: nothing to do, and nothing an operator could do.
-    if let Err(fault) = connection.await {
-        tracing::debug!(%fault, "connection ended early");
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "connection ended early");
     }
     drop(place);
 }

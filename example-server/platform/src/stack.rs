@@ -27,7 +27,7 @@ use crate::route::{Access, BodySize, Route};
 use crate::state::Platform;
 use crate::turns::Turns;
 use crate::vendor::{Caller, Vendor};
-use crate::{auth, bodies, config, content, fault, ops, rate_limit, turns};
+use crate::{auth, bodies, config, content, failpoint, ops, rate_limit, turns};
 
 /// The layers of one API: by where claims are kept while a handler runs, and by the bound of bodies.
 #[derive(Debug, Clone)]
@@ -151,7 +151,7 @@ impl ApiBuilder {
                 };
                 route.handler = route
                     .handler
-                    .route_layer(from_fn(fault::after_commit))
+                    .route_layer(from_fn(failpoint::after_commit))
                     .route_layer(from_fn_with_state(turns, turns::queue::<V::User>));
             }
             let admission = (room.clone(), Admission { size: route.body, max_bytes });
@@ -176,7 +176,7 @@ impl ApiBuilder {
                 .route_layer(Extension(self.worker.clone()))
                 .route_layer(DefaultBodyLimit::max(max_bytes))
                 .route_layer(from_fn(content::refuse_encoded))
-                .route_layer(from_fn_with_state(max_bytes, bodies::bound));
+                .route_layer(from_fn_with_state(max_bytes, bodies::limit_content_length));
             api = route.add_to(api);
         }
         for family in V::PATH_PREFIXES {

@@ -6,9 +6,9 @@ use retry_scheduler::WorkerHandle;
 
 use crate::cycles::Cycles;
 use crate::db::{Database, Storage};
+use crate::encryption::Sealer;
 use crate::outbound::{Outbound, Rules};
 use crate::places::Places;
-use crate::seal::Sealer;
 
 /// What the APIs share: built once, and passed to each of them.
 #[derive(Debug, Clone)]

@@ -8,8 +8,8 @@ use http::HeaderMap;
 
 use crate::config::{ConfigError, ConfigFile};
 use crate::db::{Database, Storage};
+use crate::encryption::Sealer;
 use crate::outbound::{Outbound, Rules};
-use crate::seal::Sealer;
 use crate::stack::ApiBuilder;
 use crate::state::Platform;
 use crate::webhooks::Webhooks;

@@ -5,12 +5,12 @@
 //! goes untold, whenever the process dies. What was sent and taken, but not yet recorded when it died, is sent again:
 //! delivery is at least once, and each carries an id by which a receiver knows it again.
 
+mod callbacks;
 mod delivery;
+mod delivery_handler;
 mod endpoint;
-mod letters;
 mod post;
 mod secrets;
-mod sending;
 pub mod store;
 
 use std::sync::Arc;
@@ -19,20 +19,20 @@ use std::time::Duration;
 use retry_scheduler::{CycleKey, NewCycle, Plan, SchedulerError};
 use secrecy::SecretString;
 
+pub use self::callbacks::{CallbackConfig, CallbackSender};
 pub use self::delivery::{Delivery, DeliveryId, DeliveryStatus};
+use self::delivery_handler::DeliveryHandler;
 pub use self::endpoint::{Endpoint, EndpointStatus};
-pub use self::letters::{Letters, Manner};
-pub use self::post::{Headers, Message, Receipt, hmac};
+pub use self::post::{Headers, Message, ReceiverAnswer, hmac};
 pub use self::secrets::{DemoSecret, SecretError, signing_secret};
-use self::sending::Sending;
 use self::store::{deliveries, endpoints};
 use crate::clock;
 use crate::config;
 use crate::cycles::Cycles;
 use crate::db::{Connection, Database};
+use crate::encryption::{SealError, Sealer};
 use crate::outbound::{Outbound, Rules};
 use crate::places::Places;
-use crate::seal::{SealError, Sealer};
 use crate::state::Platform;
 use crate::worker::Handlers;
 
@@ -60,7 +60,7 @@ pub struct Webhooks {
 
 /// Something that happened.
 #[derive(Debug)]
-pub struct News<'a> {
+pub struct WebhookEvent<'a> {
     /// To whom.
     pub account: &'a str,
     /// What, by its name.
@@ -103,7 +103,11 @@ impl Webhooks {
 
     /// Registers what sends deliveries.
     pub fn register_handlers(self: &Arc<Self>, handlers: &mut Handlers) {
-        handlers.record(NAMESPACE, Sending(Arc::clone(self)), self.timeout.saturating_add(TO_RECORD));
+        handlers.add_transactional(
+            NAMESPACE,
+            DeliveryHandler(Arc::clone(self)),
+            self.timeout.saturating_add(TO_RECORD),
+        );
     }
 
     /// Whether the secrets that are kept can be opened with the keys there are.
@@ -134,18 +138,18 @@ impl Webhooks {
     pub async fn announce(
         &self,
         mut connection: Connection<'_>,
-        news: News<'_>,
+        event: WebhookEvent<'_>,
         payload: impl FnOnce() -> String,
     ) -> Result<(), AnnounceError> {
-        let subscribers = endpoints::subscribers(connection.reborrow(), news.account, news.event).await?;
+        let subscribers = endpoints::subscribers(connection.reborrow(), event.account, event.event).await?;
         if subscribers.is_empty() {
             return Ok(());
         }
         let payload = payload();
         for endpoint in subscribers {
-            let id = deliveries::insert(connection.reborrow(), &endpoint, &news, &payload).await?;
+            let id = deliveries::insert(connection.reborrow(), &endpoint, &event, &payload).await?;
             let key = CycleKey::new(NAMESPACE, id.to_string());
-            let new = NewCycle::new(key, self.plan.clone()).tenant(news.account);
+            let new = NewCycle::new(key, self.plan.clone()).tenant(event.account);
             self.cycles.schedule_in(connection.reborrow(), new).await?;
         }
         Ok(())
@@ -158,14 +162,14 @@ impl Webhooks {
         endpoint: &Endpoint,
         event: &str,
         body: &str,
-    ) -> Result<Receipt, SendError> {
+    ) -> Result<ReceiverAnswer, SendError> {
         let secret = self.secret(&endpoint.id.to_string(), &endpoint.secret)?;
         let id = DeliveryId::random(clock::epoch_millis());
-        let receipt = self.send(&endpoint.url, &secret, &Message { id, event, body }).await;
+        let answer = self.send(&endpoint.url, &secret, &Message { id, event, body }).await;
         let mut transaction = self.database.begin().await?;
-        deliveries::insert_sent(transaction.connection(), endpoint, id, event, &receipt).await?;
+        deliveries::insert_sent(transaction.connection(), endpoint, id, event, &answer).await?;
         transaction.commit().await?;
-        Ok(receipt)
+        Ok(answer)
     }
 }
 

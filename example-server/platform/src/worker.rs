@@ -1,4 +1,4 @@
-//! What makes the attempts of every cycle: the scheduler's worker, and a handler for each kind of work.
+//! The worker that runs the attempts of every cycle, and the handlers it calls.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,7 +19,7 @@ use crate::config::Scheduler;
 use crate::cycles::Cycles;
 use crate::db::Connection;
 
-/// A worker as the configuration has it; attempts that run may take the grace to end when it is told to stop.
+/// Builds the worker from the configuration. After a stop, running attempts get `grace` to finish.
 pub fn worker(
     cycles: &Cycles,
     handle: WorkerHandle,
@@ -42,22 +42,22 @@ pub fn worker(
         .build()
 }
 
-/// Who makes the attempts of which namespace.
+/// The handlers, by the namespace of the cycles they serve.
 #[derive(Default)]
 pub struct Handlers {
     by_namespace: HashMap<&'static str, Arc<dyn Handler>>,
-    recording: HashMap<&'static str, Arc<dyn Recording>>,
-    /// The longest that an attempt of any of them takes.
+    transactional: HashMap<&'static str, Arc<dyn TransactionalHandler>>,
+    /// The longest time-out of any handler.
     attempt_timeout: Duration,
-    /// The longest that any of them needs a cycle after its end, where that is longer than the worker keeps it anyway.
+    /// How long some handler needs a cycle after its end.
     keep_ended: Duration,
 }
 
-/// How long the worker keeps ended cycles at least.
+/// The shortest time for which the worker keeps ended cycles.
 const KEEP_ENDED: Duration = Duration::from_hours(30 * 24);
 
 impl Handlers {
-    /// One more kind of work, whose end nobody needs to be told of; an attempt takes `attempt_timeout` at the most.
+    /// Adds a handler whose attempts the worker records. An attempt may take `attempt_timeout`.
     pub fn add(
         &mut self,
         namespace: &'static str,
@@ -68,97 +68,101 @@ impl Handlers {
         self.attempt_timeout = self.attempt_timeout.max(attempt_timeout);
     }
 
-    /// One more kind of work that records its attempts itself; one takes `attempt_timeout` at the most.
-    pub fn record(
+    /// Adds a handler that records its own attempts. An attempt may take `attempt_timeout`.
+    pub fn add_transactional(
         &mut self,
         namespace: &'static str,
-        recording: impl Recording + 'static,
+        handler: impl TransactionalHandler + 'static,
         attempt_timeout: Duration,
     ) {
-        let recording: Arc<dyn Recording> = Arc::new(recording);
-        let recorded = Recorded { recording: Arc::clone(&recording), attempt_timeout };
-        self.add(namespace, recorded, attempt_timeout.saturating_add(TO_RECORD));
-        self.recording.insert(namespace, recording);
+        let handler: Arc<dyn TransactionalHandler> = Arc::new(handler);
+        let adapter = TransactionalAdapter { handler: Arc::clone(&handler), attempt_timeout };
+        self.add(namespace, adapter, attempt_timeout.saturating_add(TO_RECORD));
+        self.transactional.insert(namespace, handler);
     }
 
-    /// Keeps ended cycles for at least this long.
+    /// Keeps ended cycles for at least `at_least`.
     pub fn keep_ended(&mut self, at_least: Duration) {
         self.keep_ended = self.keep_ended.max(at_least);
     }
 
     /// Returns the hook for ended cycles.
     pub fn endings(&self) -> Endings {
-        Endings(self.recording.clone())
+        Endings(self.transactional.clone())
     }
 }
 
-/// Makes an attempt, and writes what comes of it by itself, in the transaction that moves its cycle on.
+/// A handler that records its attempt itself, in the transaction that moves the cycle on.
 #[async_trait]
-pub trait Recording: Send + Sync {
-    /// With a fault it could not be written.
+pub trait TransactionalHandler: Send + Sync {
+    /// Runs one attempt and records its outcome.
+    ///
+    /// # Errors
+    /// The outcome could not be written. The attempt is made again.
     async fn make(&self, attempt: &Attempt) -> Result<Done, BoxError>;
 
-    /// Records an attempt that has no outcome: it panicked, took too long, or crashed its processes. Not needed where no
-    /// row shows single attempts: the worker then records it.
+    /// Records an attempt without an outcome: it panicked, timed out, or crashed its processes. By default, the worker
+    /// records it. Implement this where rows of the handler show single attempts.
     async fn record_without_outcome(&self, _: &Attempt, report: Report) -> Result<Done, BoxError> {
         Ok(Done::Report(report))
     }
 
-    /// Writes what the end of a cycle means, in the transaction that ends it: called where the scheduler or an operator
-    /// ended it. The cycle is locked. Not needed where only [`make`](Self::make) ends cycles.
+    /// Updates the handler's rows when the scheduler or an operator ends a cycle, in the transaction that ends it. The
+    /// cycle is locked. By default, nothing happens: that is enough where only [`make`](Self::make) ends cycles.
     ///
-    /// After a fault the cycle has not ended; the verb that ended it is repeated.
+    /// # Errors
+    /// The rows could not be updated. The cycle has not ended, and the call that ended it is repeated.
     async fn ended(&self, _: Connection<'_>, _: &Cycle, _: EndReason) -> Result<(), BoxError> {
         Ok(())
     }
 }
 
-/// Sees to it that an attempt is recorded, whatever becomes of it: one without an outcome as a failure, and one that could
-/// not be written is made again.
+/// Runs a [`TransactionalHandler`] so that every attempt is recorded. One without an outcome counts as a failure; one that
+/// could not be recorded is made again.
 ///
-/// The worker would record panics and time-outs, too, but in a transaction of its own, and the rows that show the attempt
-/// would not know of it. It is left with what happens while this here fails: [`Endings`] tells of the last attempt of a
-/// cycle, and the next attempt of the others before it.
-struct Recorded {
-    recording: Arc<dyn Recording>,
+/// The worker records panics and time-outs too, but in a transaction of its own, so the rows that show the attempt would
+/// miss it. That remains possible only where recording fails here as well. Then [`Endings`] makes up for the last attempt
+/// of a cycle, and the next attempt for an earlier one.
+struct TransactionalAdapter {
+    handler: Arc<dyn TransactionalHandler>,
     attempt_timeout: Duration,
 }
 
-/// When an attempt that could not be written is made again.
+/// The delay before an attempt that could not be recorded is made again.
 pub const AGAIN: Duration = Duration::from_secs(5);
-/// How long it may take to record an attempt without an outcome.
+/// The time-out for recording an attempt without an outcome.
 const TO_RECORD: Duration = Duration::from_secs(10);
 
-/// After how many processes that died in it, or lost their leases, an attempt is not made again.
+/// Maximum crashes and lost leases per attempt. When reached, the attempt is recorded as crashed.
 pub const CRASHES: u32 = 3;
-/// When the worker records it without asking anybody: recording it must have crashed processes, too.
+/// When the worker records the attempt without the handler: recording it must have crashed processes too.
 const POISON_LIMIT: u32 = 2 * CRASHES;
 
 #[async_trait]
-impl Handler for Recorded {
+impl Handler for TransactionalAdapter {
     async fn attempt(&self, attempt: Attempt) -> Done {
         let made = if attempt.cycle().lapses >= CRASHES {
             self.without_outcome(&attempt, "crashed", Report::crashed()).await
         } else {
-            // What a panic leaves half done is this attempt's own: a transaction, which is rolled back.
-            let making = AssertUnwindSafe(self.recording.make(&attempt)).catch_unwind();
+            // A panic leaves behind only this attempt's transaction, which is rolled back.
+            let making = AssertUnwindSafe(self.handler.make(&attempt)).catch_unwind();
             match timeout(self.attempt_timeout, making).await {
                 Ok(Ok(made)) => made,
                 Ok(Err(_)) => self.without_outcome(&attempt, "panicked", Report::failure()).await,
-                // Where its commit took effect after all, the report is stale.
+                // If its commit took effect after all, this report is stale and refused.
                 Err(_) => self.without_outcome(&attempt, "timed_out", Report::failure()).await,
             }
         };
         match made {
             Ok(done) => done,
-            Err(fault) => {
+            Err(error) => {
                 let CycleKey { namespace, subject } = &attempt.cycle().key;
-                // Where the commit took effect after all, giving the claim back changes nothing.
+                // If the commit took effect after all, giving the claim back changes nothing.
                 tracing::error!(
-                    error = &*fault,
+                    error = &*error,
                     namespace,
                     subject,
-                    "an attempt was not recorded, and is made again"
+                    "could not record an attempt; it will be made again"
                 );
                 Done::Deferred { retry_in: AGAIN }
             }
@@ -166,7 +170,7 @@ impl Handler for Recorded {
     }
 }
 
-impl Recorded {
+impl TransactionalAdapter {
     async fn without_outcome(
         &self,
         attempt: &Attempt,
@@ -174,17 +178,18 @@ impl Recorded {
         report: Report,
     ) -> Result<Done, BoxError> {
         let CycleKey { namespace, subject } = &attempt.cycle().key;
-        tracing::error!(namespace, subject, why, "an attempt came to nothing, and counts as failed");
+        tracing::error!(namespace, subject, why, "an attempt has no outcome and counts as failed");
         metrics::counter!(WITHOUT_OUTCOME, "namespace" => namespace.clone(), "why" => why).increment(1);
-        self.recording.record_without_outcome(attempt, report.detail(why)).await
+        self.handler.record_without_outcome(attempt, report.detail(why)).await
     }
 }
 
-/// Attempts that panicked, took too long, or crashed their processes.
+/// The metric that counts attempts that panicked, timed out or crashed their processes.
 pub const WITHOUT_OUTCOME: &str = "attempts_without_outcome_total";
 
-/// Tells those whose cycle ended, by its namespace. This is called where they did not end it themselves.
-pub struct Endings(HashMap<&'static str, Arc<dyn Recording>>);
+/// Tells the handler of a namespace that one of its cycles ended. The scheduler calls it when the handler did not end the
+/// cycle itself.
+pub struct Endings(HashMap<&'static str, Arc<dyn TransactionalHandler>>);
 
 impl fmt::Debug for Endings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

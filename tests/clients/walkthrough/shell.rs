@@ -30,7 +30,7 @@ pub(super) struct Shell {
 const DRIVER: &str = r#"
 trap 'kill -9 $(jobs -p) 2>/dev/null; exit' TERM EXIT
 cargo() {
-    if [ "$*" = "build -p example-server" ]; then set -- "$@" --features fault-points; fi
+    if [ "$*" = "build -p example-server" ]; then set -- "$@" --features failpoints; fi
     (cd "$WORKSPACE" && CARGO_TARGET_DIR=$TARGET exec "$CARGO" "$@" --quiet --locked) || return
     mkdir -p target/debug/examples
     while [ $# -gt 0 ]; do

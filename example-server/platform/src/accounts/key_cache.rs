@@ -75,7 +75,7 @@ impl<U: Clone + Send + Sync + 'static> KeyCache<U> {
             match read.await {
                 Ok(Some(row)) => Ok(Read { user: self.user(key, row, user).await, began }),
                 Ok(None) => Err(Miss::Unknown),
-                Err(fault) => Err(Miss::Failed(Arc::new(fault))),
+                Err(error) => Err(Miss::Failed(Arc::new(error))),
             }
         };
         match self.fresh.try_get_with_by_ref(key, init).await {
@@ -85,7 +85,7 @@ impl<U: Clone + Send + Sync + 'static> KeyCache<U> {
                     self.users.invalidate(key).await;
                     Ok(None)
                 }
-                Miss::Failed(fault) => Err(Arc::clone(fault)),
+                Miss::Failed(error) => Err(Arc::clone(error)),
             },
         }
     }
@@ -246,8 +246,8 @@ mod tests {
     async fn a_read_that_fails_is_told_and_not_remembered() {
         let cache = KeyCache::<Arc<()>>::new(LONG);
         let read = async { Err::<Option<KeyRow>, _>("the database is gone") };
-        let fault = cache.get_or_read(&key(), read, |_| Arc::new(())).await.unwrap_err();
-        assert_eq!(*fault, "the database is gone");
+        let error = cache.get_or_read(&key(), read, |_| Arc::new(())).await.unwrap_err();
+        assert_eq!(*error, "the database is gone");
         assert!(find(&cache, Some(row("pro"))).await.is_some());
     }
 }

@@ -17,7 +17,7 @@ fn key(digit: &str) -> ApiKey {
 
 async fn create(
     accounts: &Accounts<Acme>,
-    plan: Plan,
+    plan: AccountPlan,
     permissions: &[Permission],
 ) -> Result<SecretString, CreateKeyError> {
     let permissions: Vec<_> = permissions.iter().map(ToString::to_string).collect();
@@ -29,14 +29,14 @@ async fn create(
 #[tokio::test]
 async fn a_key_that_was_made_is_found_with_what_it_may() {
     let accounts = accounts(false).await;
-    let made = create(&accounts, Plan::Basic, &[Acme::WRITE]).await.unwrap();
+    let made = create(&accounts, AccountPlan::Basic, &[Acme::WRITE]).await.unwrap();
     let key = ApiKey::parse(&Acme::KEY_FORMAT, made.expose_secret()).unwrap();
     for _ in 0..2 {
         let user = accounts.find(&key).await.unwrap().unwrap();
-        assert_eq!((&*user.owner.account, user.owner.plan), ("acme", Plan::Basic));
+        assert_eq!((&*user.owner.account, user.owner.plan), ("acme", AccountPlan::Basic));
         assert!(user.may(Acme::WRITE) && !user.may(Acme::READ));
     }
-    let all = create(&accounts, Plan::Basic, &[]).await.unwrap();
+    let all = create(&accounts, AccountPlan::Basic, &[]).await.unwrap();
     let all = accounts
         .find(&ApiKey::parse(&Acme::KEY_FORMAT, all.expose_secret()).unwrap())
         .await
@@ -48,15 +48,15 @@ async fn a_key_that_was_made_is_found_with_what_it_may() {
 #[tokio::test]
 async fn an_account_stays_on_its_plan() {
     let accounts = accounts(false).await;
-    create(&accounts, Plan::Basic, &[]).await.unwrap();
-    let refused = create(&accounts, Plan::Pro, &[]).await.unwrap_err();
+    create(&accounts, AccountPlan::Basic, &[]).await.unwrap();
+    let refused = create(&accounts, AccountPlan::Pro, &[]).await.unwrap_err();
     assert!(refused.to_string().contains("`basic`"), "{refused}");
 }
 
 #[tokio::test]
 async fn one_key_has_one_bucket_however_it_is_found() {
     let accounts = accounts(false).await;
-    let made = create(&accounts, Plan::Free, &[]).await.unwrap();
+    let made = create(&accounts, AccountPlan::Free, &[]).await.unwrap();
     let key = ApiKey::parse(&Acme::KEY_FORMAT, made.expose_secret()).unwrap();
     let first = accounts.find(&key).await.unwrap().unwrap();
     let second = accounts.find(&key).await.unwrap().unwrap();

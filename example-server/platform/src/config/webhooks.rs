@@ -45,12 +45,12 @@ impl TryFrom<Vec<f64>> for Tries {
     fn try_from(seconds: Vec<f64>) -> Result<Self, String> {
         let delays: Result<Vec<_>, _> = seconds.into_iter().map(Duration::try_from_secs_f64).collect();
         // At once is the next millisecond.
-        let delays = delays.map_err(|fault| fault.to_string())?.into_iter();
+        let delays = delays.map_err(|error| error.to_string())?.into_iter();
         let delays: Vec<_> = delays.map(|delay| delay.max(Duration::from_millis(1))).collect();
         let tries = u32::try_from(delays.len()).unwrap_or(u32::MAX).saturating_add(1);
         // One that is never made again has no delay, of which a plan must have one.
         let delays = if delays.is_empty() { vec![Duration::from_secs(1)] } else { delays };
-        let plan = Plan::delays(delays, tries).map_err(|fault| fault.to_string())?;
+        let plan = Plan::delays(delays, tries).map_err(|error| error.to_string())?;
         // A delivery that could not be tried is tried later, however often that is.
         Ok(Self(plan.max_deferrals(u32::MAX)))
     }
@@ -64,7 +64,7 @@ mod tests {
     fn plan(delays: &str) -> Result<Plan, String> {
         let config = testing::config(&["delays = []"], &format!("delays = {delays}")).unwrap();
         let tries = config.section::<Tries>("delays");
-        tries.map(|tries| tries.plan()).map_err(|fault| fault.to_string())
+        tries.map(|tries| tries.plan()).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -78,8 +78,8 @@ mod tests {
             assert_eq!(plan.deferral_limit(), u32::MAX, "a delivery that could not be tried is not given up");
         }
         for delays in ["[-1]", "[nan]", "[1e300]", "60", "[\"60\"]"] {
-            let fault = plan(delays).unwrap_err();
-            assert!(fault.contains("`delays"), "{delays}: {fault}");
+            let error = plan(delays).unwrap_err();
+            assert!(error.contains("`delays"), "{delays}: {error}");
         }
     }
 }

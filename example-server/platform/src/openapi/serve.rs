@@ -10,15 +10,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::{Document, whole};
+use super::{ApiDocument, whole};
 use crate::{etag, hex};
 
 /// What serves these documents, the one that holds all of them, and the page that shows them.
-pub fn routes(documents: &[Document]) -> Router {
+pub fn routes(documents: &[ApiDocument]) -> Router {
     let text = |content: &'static str| Bytes::from_static(content.as_bytes());
     let mut shown = vec![json!({ "name": "All", "url": ALL })];
     let mut router = Router::new().route(ALL, file(JSON, whole::of(documents).to_string().into()));
-    for Document { name, title, content } in documents {
+    for ApiDocument { name, title, content } in documents {
         let path = format!("/openapi/{name}.json");
         router = router.route(&path, file(JSON, content.to_string().into()));
         shown.push(json!({ "name": title, "url": path }));

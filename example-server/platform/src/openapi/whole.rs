@@ -2,13 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Document, info, servers};
+use super::{ApiDocument, info, servers};
 
 /// The document that holds all of these.
-pub(super) fn of(documents: &[Document]) -> Value {
+pub(super) fn of(documents: &[ApiDocument]) -> Value {
     let (mut paths, mut tags, mut components) = (Map::new(), Vec::new(), Map::new());
     let mut texts = vec![INTRODUCTION.to_owned()];
-    for Document { name, title, content } in documents {
+    for ApiDocument { name, title, content } in documents {
         let mut content = content.clone();
         rename_references(&mut content, name);
         for (path, item) in members(&content["paths"]) {

@@ -64,7 +64,7 @@ fn a_url_is_https_and_leads_to_the_public_internet() {
     ] {
         assert!(outbound.check(url).is_ok(), "{url}");
     }
-    for (url, fault) in [
+    for (url, error) in [
         ("", UrlFault::Invalid),
         ("hook", UrlFault::Invalid),
         ("https://", UrlFault::Invalid),
@@ -88,7 +88,7 @@ fn a_url_is_https_and_leads_to_the_public_internet() {
         ("https://[::1]/", UrlFault::Blocked),
         ("https://[::ffff:10.0.0.1]/", UrlFault::Blocked),
     ] {
-        assert_eq!(outbound.check(url), Err(fault), "{url}");
+        assert_eq!(outbound.check(url), Err(error), "{url}");
     }
     let path = |length: usize| format!("https://example.com/{}", "a".repeat(length - 20));
     assert!(outbound.check(&path(2048)).is_ok());

@@ -138,8 +138,8 @@ mod tests {
             client.read_exact(&mut [0; 1024]).await.unwrap();
             client
         });
-        let fault = server.write_all(&[b'a'; 4096]).await.unwrap_err();
-        assert_eq!(fault.kind(), io::ErrorKind::TimedOut);
+        let error = server.write_all(&[b'a'; 4096]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(began.elapsed().as_secs(), (WRITE_TIMEOUT / 2 + WRITE_TIMEOUT).as_secs());
         drop(taking.await.unwrap());
     }

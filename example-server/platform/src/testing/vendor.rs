@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use idempotency_layer::{Contract, Scope};
 
-use crate::account::{KeyOwner, Permission, Plan};
+use crate::account::{AccountPlan, KeyOwner, Permission};
 use crate::api::Definition;
 use crate::api_key::{ApiKey, Environment, KeyFormat};
 use crate::bucket::Bucket;
@@ -77,7 +77,7 @@ impl Vendor for Acme {
     fn demo(&self) -> Vec<(ApiKey, KeyOwner)> {
         let text = format!("acme_{}", "1".repeat(64));
         let key = ApiKey::parse(&Self::KEY_FORMAT, &text).expect("a key");
-        let owner = KeyOwner::of_demo("demo", Plan::Pro, Self::PERMISSIONS, &key);
+        let owner = KeyOwner::of_demo("demo", AccountPlan::Pro, Self::PERMISSIONS, &key);
         vec![(key, owner)]
     }
 

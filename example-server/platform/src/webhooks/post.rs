@@ -26,7 +26,7 @@ pub type Headers = fn(&Message<'_>, &SecretString, Timestamp) -> HeaderMap;
 
 /// What came of a try.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Receipt {
+pub struct ReceiverAnswer {
     /// `None`: there was no answer.
     pub status: Option<u16>,
     /// The beginning of the answer's body.
@@ -42,7 +42,7 @@ pub struct Receipt {
 const BODY_CHARS: usize = 500;
 const BODY_BYTES: usize = 4 * BODY_CHARS;
 
-impl Receipt {
+impl ReceiverAnswer {
     /// Whether the receiver took it.
     pub fn is_success(&self) -> bool {
         self.status.is_some_and(|status| (200..300).contains(&status))
@@ -51,7 +51,12 @@ impl Receipt {
 
 impl Webhooks {
     /// Sends it, signed as the API signs.
-    pub(super) async fn send(&self, url: &str, secret: &SecretString, message: &Message<'_>) -> Receipt {
+    pub(super) async fn send(
+        &self,
+        url: &str,
+        secret: &SecretString,
+        message: &Message<'_>,
+    ) -> ReceiverAnswer {
         let headers = (self.headers)(message, secret, clock::timestamp());
         post(&self.outbound, url, headers, message.body, self.timeout).await
     }
@@ -64,7 +69,7 @@ pub(super) async fn post(
     headers: HeaderMap,
     body: &str,
     timeout: Duration,
-) -> Receipt {
+) -> ReceiverAnswer {
     let began = clock::now();
     let answer = async {
         // Again: what may be called can have changed since the URL was taken.
@@ -74,22 +79,22 @@ pub(super) async fn post(
     };
     let answer = answer.await;
     let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let receipt = match answer {
-        Ok(answer) => Receipt {
+    let answer = match answer {
+        Ok(answer) => ReceiverAnswer {
             status: Some(answer.status.as_u16()),
             body: beginning(&answer.body),
             took_ms,
             error: None,
             retry_after: answer.retry_after,
         },
-        Err(fault) => {
-            let error = Some(fault.to_string());
-            Receipt { status: None, body: None, took_ms, error, retry_after: None }
+        Err(error) => {
+            let error = Some(error.to_string());
+            ReceiverAnswer { status: None, body: None, took_ms, error, retry_after: None }
         }
     };
-    let outcome = if receipt.is_success() { "success" } else { "failure" };
+    let outcome = if answer.is_success() { "success" } else { "failure" };
     metrics::counter!("webhook_tries_total", "outcome" => outcome).increment(1);
-    receipt
+    answer
 }
 
 /// HMAC-SHA256 of these bytes, one after the other, in hexadecimal digits.

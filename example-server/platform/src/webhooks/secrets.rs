@@ -7,9 +7,9 @@ use secrecy::SecretString;
 
 use crate::api_key::Environment;
 use crate::db::Database;
+use crate::encryption::{SealError, Sealer, random};
 use crate::hex;
 use crate::owner::Owner;
-use crate::seal::{SealError, Sealer, random};
 use crate::webhooks::store::secrets;
 
 /// The secrets of all owners.

@@ -7,12 +7,12 @@ pub(super) mod secrets;
 use jiff::Timestamp;
 
 fn time(millis: i64) -> sqlx::Result<Timestamp> {
-    Timestamp::from_millisecond(millis).map_err(|fault| sqlx::Error::Decode(fault.into()))
+    Timestamp::from_millisecond(millis).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 fn number<T: TryFrom<i64>>(value: i64) -> sqlx::Result<T>
 where
     T::Error: std::error::Error + Send + Sync + 'static,
 {
-    T::try_from(value).map_err(|fault| sqlx::Error::Decode(fault.into()))
+    T::try_from(value).map_err(|error| sqlx::Error::Decode(error.into()))
 }

@@ -29,8 +29,8 @@ async fn setup(url: &str) -> (Arc<Webhooks>, Delivery) {
     let mut transaction = database.begin().await.unwrap();
     assert!(endpoints::insert(transaction.connection(), &endpoint, 1).await.unwrap());
     let account = id.to_string();
-    let news = News { account: &account, event: "happened", subject: "something" };
-    webhooks.announce(transaction.connection(), news, || "{}".into()).await.unwrap();
+    let event = WebhookEvent { account: &account, event: "happened", subject: "something" };
+    webhooks.announce(transaction.connection(), event, || "{}".into()).await.unwrap();
     transaction.commit().await.unwrap();
     let [delivery] = &all(&webhooks, &account).await[..] else { panic!("one was announced") };
     (webhooks, delivery.clone())
@@ -47,9 +47,9 @@ async fn a_delivery_whose_cycle_ended_without_it_is_given_up_and_no_other() {
     for url in ["sqlite::memory:".to_owned(), private_postgres::shared_database()] {
         let (webhooks, delivery) = setup(&url).await;
         let account = delivery.endpoint.clone();
-        let news = News { account: &account, event: "happened", subject: "something else" };
+        let event = WebhookEvent { account: &account, event: "happened", subject: "something else" };
         let mut transaction = webhooks.database.begin().await.unwrap();
-        webhooks.announce(transaction.connection(), news, || "{}".into()).await.unwrap();
+        webhooks.announce(transaction.connection(), event, || "{}".into()).await.unwrap();
         transaction.commit().await.unwrap();
 
         let mut handlers = Handlers::default();

@@ -25,7 +25,7 @@ struct Doomed {
 }
 
 #[async_trait]
-impl Recording for Doomed {
+impl TransactionalHandler for Doomed {
     async fn make(&self, _: &Attempt) -> Result<Done, BoxError> {
         match self.fate {
             Fate::Answers => Ok(Done::AlreadyRecorded),
@@ -53,7 +53,7 @@ async fn recorded(fate: Fate, crashes: u32) -> Vec<(Verdict, Bytes)> {
     let claimed = scheduler.claim_due(ClaimDue::new(1, LEASE)).await.unwrap().pop().unwrap();
     let recorded = Arc::default();
     let mut handlers = Handlers::default();
-    handlers.record("doomed", Doomed { fate, recorded: Arc::clone(&recorded) }, LONGEST);
+    handlers.add_transactional("doomed", Doomed { fate, recorded: Arc::clone(&recorded) }, LONGEST);
     let done = handlers.attempt(Attempt::new(claimed, CancellationToken::new())).await;
     assert!(matches!(done, Done::AlreadyRecorded), "{done:?}");
     let mut recorded = recorded.lock().unwrap();
@@ -77,7 +77,7 @@ async fn an_attempt_that_crashed_too_many_processes_is_recorded_and_not_made_aga
 #[test]
 fn the_worker_waits_longer_than_any_attempt_may_take() {
     let mut handlers = Handlers::default();
-    handlers.record("doomed", Doomed { fate: Fate::Answers, recorded: Arc::default() }, LONGEST);
+    handlers.add_transactional("doomed", Doomed { fate: Fate::Answers, recorded: Arc::default() }, LONGEST);
     assert!(handlers.attempt_timeout > LONGEST);
     const { assert!(POISON_LIMIT > CRASHES) };
 }

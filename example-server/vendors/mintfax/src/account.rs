@@ -12,13 +12,13 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::api::Api;
+use super::envelope::Context;
 use super::errors::{Failure, FieldFaults};
 use super::fax::MAX_RETRIES;
 use super::faxes::default_retries;
-use super::frame::Context;
 use super::store::{balances, settings};
 use super::user::User;
-use platform::json::{Fields, Given};
+use platform::json::{FieldValue, Fields};
 
 /// Reads what the account has, and what of it is held for faxes that are under way.
 #[utoipa::path(
@@ -69,7 +69,7 @@ pub(super) async fn change_settings(
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let saved = async {
-        let settings = FaxSettings::parse(&body.map_err(|fault| unreadable(&fault))?)?;
+        let settings = FaxSettings::parse(&body.map_err(|error| unreadable(&error))?)?;
         let mut transaction = api.database.begin().await?;
         settings::set_retries(transaction.connection(), user.owner(), settings.retries).await?;
         transaction.commit().await?;
@@ -101,11 +101,11 @@ impl FaxSettings {
     fn parse(body: &[u8]) -> Result<Self, Failure> {
         let malformed = |_| Failure::bad_request("The request body is not JSON.");
         let retries = match Fields::read(body).map_err(malformed)?.get("retries").map_err(malformed)? {
-            Given::Number(text) => text.parse().ok().filter(|retries| *retries <= MAX_RETRIES),
-            Given::Missing => {
+            FieldValue::Number(text) => text.parse().ok().filter(|retries| *retries <= MAX_RETRIES),
+            FieldValue::Missing => {
                 return Err(FieldFaults::of("retries", "The retries field is required.").into());
             }
-            Given::Text(_) | Given::Other => None,
+            FieldValue::Text(_) | FieldValue::Other => None,
         };
         retries.map(|retries| Self { retries }).ok_or_else(|| {
             let message = format!("The retries field must be a whole number from 0 to {MAX_RETRIES}.");
@@ -114,9 +114,9 @@ impl FaxSettings {
     }
 }
 
-fn unreadable(fault: &BytesRejection) -> Failure {
-    match fault.status() {
+fn unreadable(error: &BytesRejection) -> Failure {
+    match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Failure::file_too_large(),
-        _ => Failure::unreadable(fault),
+        _ => Failure::unreadable(error),
     }
 }

@@ -10,7 +10,7 @@ use platform::Platform;
 use platform::api_key::Environment;
 use platform::cycles::Cycles;
 use platform::db::Database;
-use platform::webhooks::Letters;
+use platform::webhooks::CallbackSender;
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Api {
     pub(super) config: Config,
     pub(super) uploads: Uploads,
     /// Who is told of faxes.
-    pub(super) letters: Arc<Letters>,
+    pub(super) callbacks: Arc<CallbackSender>,
     sandbox: Sandbox,
     /// For live faxes.
     carrier: Option<HttpCarrier>,
@@ -38,7 +38,7 @@ impl Api {
             .transpose()?;
         Ok(Self {
             cycles: platform.cycles.clone(),
-            letters: Arc::new(Letters::new(platform, events::manner(&config))?),
+            callbacks: Arc::new(CallbackSender::new(platform, events::callback_config(&config))?),
             database: platform.database.clone(),
             config,
             uploads,

@@ -7,7 +7,7 @@ use platform::BoxError;
 use platform::Platform;
 use platform::api::{Definition, Open};
 use platform::config::{ConfigError, ConfigFile};
-use platform::openapi::{Document, document};
+use platform::openapi::{ApiDocument, document};
 use platform::stack::{ApiBuilder, BuiltApi};
 use platform::worker::Handlers;
 
@@ -22,7 +22,7 @@ use crate::{delivery, routes};
 /// The mintfax API: faxes, and the money they cost.
 pub const API: Definition = Definition::of::<Mintfax>(DEFAULTS, describe, configure);
 
-fn describe() -> Document {
+fn describe() -> ApiDocument {
     document::<Mintfax, _>(&routes())
 }
 
@@ -49,12 +49,12 @@ impl Running {
 #[async_trait]
 impl platform::api::Api for Running {
     async fn check_secrets(&self) -> Result<(), BoxError> {
-        Ok(self.api.letters.check_secrets().await?)
+        Ok(self.api.callbacks.check_secrets().await?)
     }
 
     fn register_handlers(&self, handlers: &mut Handlers) {
         delivery::register_handlers(&self.api, handlers);
-        self.api.letters.register_handlers(handlers);
+        self.api.callbacks.register_handlers(handlers);
     }
 
     fn build(&self, builder: &mut ApiBuilder) -> BuiltApi {

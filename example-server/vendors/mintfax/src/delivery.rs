@@ -23,8 +23,8 @@ use super::store::{balances, faxes};
 use platform::BoxError;
 use platform::api_key::Environment;
 use platform::db::{Connection, Transaction};
-use platform::worker::{Handlers, Recording};
-use platform::{clock, fault, retry_after};
+use platform::worker::{Handlers, TransactionalHandler};
+use platform::{clock, failpoint, retry_after};
 
 /// What the scheduler calls this kind of work.
 const NAMESPACE: &str = "mintfax-delivery";
@@ -46,15 +46,15 @@ pub(super) async fn schedule(api: &Api, connection: Connection<'_>, fax: &Fax) -
 /// Adds what makes the attempts.
 pub(super) fn register_handlers(api: &Arc<Api>, handlers: &mut Handlers) {
     let longest = api.config.carrier_timeout_seconds.saturating_add(TO_RECORD);
-    handlers.record(NAMESPACE, Delivering(Arc::clone(api)), longest);
+    handlers.add_transactional(NAMESPACE, DeliveryHandler(Arc::clone(api)), longest);
 }
 
 /// Makes one attempt.
 #[derive(Debug)]
-struct Delivering(Arc<Api>);
+struct DeliveryHandler(Arc<Api>);
 
 #[async_trait]
-impl Recording for Delivering {
+impl TransactionalHandler for DeliveryHandler {
     async fn make(&self, attempt: &Attempt) -> Result<Done, BoxError> {
         let api = &self.0;
         let Some(mut fax) = self.begin(attempt).await? else {
@@ -65,13 +65,13 @@ impl Recording for Delivering {
             return Ok(Done::Deferred { retry_in: NOBODY });
         };
         self.show_in_progress(&mut fax).await?;
-        fault::point("fax-sending").await;
+        failpoint::hit("fax-sending").await;
         let job = Job { key: fax.carrier_key(), document: &api.uploads.path(&fax.id), fax: &fax };
         let Some(sent) = attempt.token().run_until_cancelled(carrier.send(&job)).await else {
             return Ok(Done::Deferred { retry_in: Duration::ZERO });
         };
         count(fax.owner.environment, &sent);
-        fault::point("fax-sent").await;
+        failpoint::hit("fax-sent").await;
         match &sent {
             Sent::Unreadable => {
                 tracing::error!(
@@ -80,13 +80,13 @@ impl Recording for Delivering {
                 );
                 return Ok(Done::Deferred { retry_in: NOBODY });
             }
-            Sent::Failed(fault) if fault.code == NO_DOCUMENT.code => {
+            Sent::Failed(error) if error.code == NO_DOCUMENT.code => {
                 tracing::error!(fax = fax.id.as_str(), "the document of a fax is gone");
             }
             _ => {}
         }
         self.record(attempt, &fax.id, sent).await?;
-        fault::point("fax-recorded").await;
+        failpoint::hit("fax-recorded").await;
         Ok(Done::AlreadyRecorded)
     }
 
@@ -102,16 +102,16 @@ impl Recording for Delivering {
         let fax = faxes::lock(connection.reborrow(), &id).await?;
         let Some(mut fax) = fax.filter(|fax| !fax.status.is_final()) else { return Ok(()) };
         tracing::error!(fax = id.as_str(), %reason, "the delivery of a fax ended without an outcome");
-        let fault = if reason == EndReason::Cancelled { CANCELLED } else { NO_CARRIER };
-        fax.fail(&fault, clock::timestamp());
+        let error = if reason == EndReason::Cancelled { CANCELLED } else { NO_CARRIER };
+        fax.fail(&error, clock::timestamp());
         faxes::update(connection.reborrow(), &fax).await?;
-        events::announce(&self.0.letters, connection.reborrow(), &fax, Event::Failed, None).await?;
+        events::announce(&self.0.callbacks, connection.reborrow(), &fax, Event::Failed, None).await?;
         balances::settle(connection, &fax).await?;
         Ok(())
     }
 }
 
-impl Delivering {
+impl DeliveryHandler {
     /// Shows that an attempt begins; `None` if there is nothing to attempt.
     async fn begin(&self, attempt: &Attempt) -> Result<Option<Fax>, BoxError> {
         let Some(id) = FaxId::parse(&attempt.cycle().key.subject) else { return Ok(None) };
@@ -121,7 +121,7 @@ impl Delivering {
         if fax.begin(clock::timestamp()) {
             faxes::update(transaction.connection(), &fax).await?;
             if fax.status == Status::InProgress {
-                events::announce(&self.0.letters, transaction.connection(), &fax, Event::Sending, None)
+                events::announce(&self.0.callbacks, transaction.connection(), &fax, Event::Sending, None)
                     .await?;
             }
             transaction.commit().await?;
@@ -135,7 +135,7 @@ impl Delivering {
             fax.status = Status::InProgress;
             fax.updated_at = clock::timestamp();
             if faxes::show_in_progress(transaction.connection(), &fax.id, fax.updated_at).await? {
-                events::announce(&self.0.letters, transaction.connection(), fax, Event::Sending, None)
+                events::announce(&self.0.callbacks, transaction.connection(), fax, Event::Sending, None)
                     .await?;
             }
             transaction.commit().await?;
@@ -159,7 +159,7 @@ impl Delivering {
         let Finished::Recorded(cycle) = finished else { return Ok(()) };
         faxes::update(transaction.connection(), &fax).await?;
         let (event, next) = event(&fax, &cycle);
-        events::announce(&api.letters, transaction.connection(), &fax, event, next).await?;
+        events::announce(&api.callbacks, transaction.connection(), &fax, event, next).await?;
         settle(&mut transaction, &fax).await?;
         transaction.commit().await?;
         if fax.status.is_final() {
@@ -177,7 +177,7 @@ fn apply(fax: &mut Fax, sent: Sent, price_cents: u32, now: Timestamp) -> Verdict
             fax.charged_cents = u64::from(price_cents) * u64::from(pages);
             Verdict::Success
         }
-        Sent::Failed(fault) if fax.fail(&fault, now) => Verdict::Failure,
+        Sent::Failed(error) if fax.fail(&error, now) => Verdict::Failure,
         Sent::Failed(_) | Sent::Unreadable => Verdict::Permanent,
     }
 }

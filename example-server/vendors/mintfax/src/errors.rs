@@ -10,7 +10,7 @@ use retry_scheduler::SchedulerError;
 use serde_json::{Map, Value, json};
 
 use platform::clock;
-use platform::frame::unavailable_after;
+use platform::envelope::unavailable_after;
 use platform::rate_limit::TooManyKeys;
 use platform::server::is_body_timeout;
 
@@ -156,14 +156,14 @@ impl Failure {
     }
 
     /// Something of ours does not do what it should. What exactly is for the log.
-    pub(super) fn unavailable(fault: &(dyn std::error::Error + 'static)) -> Self {
-        tracing::error!(error = fault, "a fax request failed");
+    pub(super) fn unavailable(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error = error, "a fax request failed");
         Self::service_unavailable()
     }
 
     /// A body that broke off, or was too slow.
-    pub(super) fn unreadable(fault: &(dyn std::error::Error + 'static)) -> Self {
-        if is_body_timeout(fault) {
+    pub(super) fn unreadable(error: &(dyn std::error::Error + 'static)) -> Self {
+        if is_body_timeout(error) {
             Self::request_timeout()
         } else {
             Self::bad_request("The request body could not be read to its end.")

@@ -1,4 +1,4 @@
-//! Telling the sender what becomes of a fax, by [letters](platform::webhooks::Letters).
+//! Telling the sender what becomes of a fax, by [letters](platform::webhooks::CallbackSender).
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::Timestamp;
@@ -14,7 +14,7 @@ use platform::clock;
 use platform::db::Connection;
 use platform::text::text_enum;
 use platform::utc::Utc;
-use platform::webhooks::{DemoSecret, Letters, Manner, hmac};
+use platform::webhooks::{CallbackConfig, CallbackSender, DemoSecret, hmac};
 
 text_enum! {
     /// What can be told.
@@ -38,7 +38,7 @@ text_enum! {
 /// # Errors
 /// It is not written, and what was to be told must not be committed.
 pub(super) async fn announce(
-    letters: &Letters,
+    callbacks: &CallbackSender,
     connection: Connection<'_>,
     fax: &Fax,
     event: Event,
@@ -54,13 +54,13 @@ pub(super) async fn announce(
     };
     // Our own structs with string keys: nothing in them can fail to serialise.
     let body = serde_json::to_string(&told).expect("a document of plain fields serialises");
-    letters.send(connection, &event_id, &fax.owner, url, body).await
+    callbacks.send(connection, &event_id, &fax.owner, url, body).await
 }
 
 /// How events are sent.
-pub(super) fn manner(config: &Config) -> Manner {
+pub(super) fn callback_config(config: &Config) -> CallbackConfig {
     let (plan, timeout) = (config.event_plan(), config.webhook_timeout());
-    Manner {
+    CallbackConfig {
         namespace: "mintfax-event",
         plan,
         timeout,

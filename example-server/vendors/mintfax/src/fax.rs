@@ -1,12 +1,12 @@
 //! A fax: what was sent, and what became of it.
 
 mod id;
-mod shown;
+mod response;
 
 use jiff::Timestamp;
 
 pub(super) use self::id::{FaxId, base32};
-pub(super) use self::shown::{FaxResource, Submitted};
+pub(super) use self::response::{FaxResource, Submitted};
 use super::document::MediaType;
 use super::send_failure::SendFailure;
 use platform::owner::Owner;
@@ -103,12 +103,12 @@ impl Fax {
     }
 
     /// An attempt did not succeed; whether there is another one.
-    pub(super) fn fail(&mut self, fault: &SendFailure, now: Timestamp) -> bool {
+    pub(super) fn fail(&mut self, error: &SendFailure, now: Timestamp) -> bool {
         self.attempts += 1;
-        self.verdicts += u32::from(fault.is_verdict);
-        self.error_code = Some(fault.code.to_string());
-        self.error_message = Some(fault.message.to_string());
-        let again = !fault.is_terminal && self.attempts <= u32::from(self.retries);
+        self.verdicts += u32::from(error.is_verdict);
+        self.error_code = Some(error.code.to_string());
+        self.error_message = Some(error.message.to_string());
+        let again = !error.is_terminal && self.attempts <= u32::from(self.retries);
         if again {
             self.updated_at = now;
         } else {
@@ -210,10 +210,10 @@ pub(super) mod tests {
         let keys: Vec<_> =
             [send_failure::NO_ANSWER_OF_CARRIER, send_failure::NO_ANSWER_OF_CARRIER, send_failure::BUSY]
                 .iter()
-                .map(|fault| {
+                .map(|error| {
                     fax.begin(NOW);
                     let key = fax.carrier_key();
-                    fax.fail(fault, NOW);
+                    fax.fail(error, NOW);
                     key
                 })
                 .collect();

@@ -12,10 +12,10 @@ use utoipa::ToSchema;
 use super::api::Api;
 use super::carrier::{Refusal, Sandbox};
 use super::delivery;
+use super::envelope::Context;
 use super::errors::{Failure, FieldFaults};
 use super::events::{self, Event};
 use super::fax::{DEFAULT_RETRIES, Fax, FaxId, FaxResource, Status, Submitted};
-use super::frame::Context;
 use super::store::balances::{self, Held};
 use super::store::{faxes, settings};
 use super::submission::Submission;
@@ -23,7 +23,7 @@ use super::user::User;
 use platform::api_key::Environment;
 use platform::db::RequestTransaction;
 use platform::owner::Owner;
-use platform::{clock, fault};
+use platform::{clock, failpoint};
 
 /// Sends a fax.
 ///
@@ -119,7 +119,7 @@ async fn accept(
         .extensions()
         .get::<Idempotency>()
         .map(|idempotency| String::from_utf8_lossy(idempotency.key().as_bytes()).into_owned());
-    let submission = Submission::read(request, &api.uploads, &api.letters.outbound).await?;
+    let submission = Submission::read(request, &api.uploads, &api.callbacks.outbound).await?;
     if owner.environment == Environment::Test {
         tokio::time::sleep(submission.sandbox_delay()?).await;
         check_sandbox_refusal(&submission.to)?;
@@ -155,12 +155,12 @@ async fn accept(
         submitted_at: None,
         completed_at: None,
     };
-    fault::point("after-claim").await;
+    failpoint::hit("after-claim").await;
     transaction
         .run(async |tx| {
             faxes::insert(tx.connection(), &fax).await?;
             delivery::schedule(api, tx.connection(), &fax).await?;
-            events::announce(&api.letters, tx.connection(), &fax, Event::Queued, None).await?;
+            events::announce(&api.callbacks, tx.connection(), &fax, Event::Queued, None).await?;
             // Last, because everybody else of this account waits for it from here to the commit.
             let terms = api.config.account_terms();
             match balances::hold(tx.connection(), owner, held_cents, fax.document.bytes, terms).await? {
@@ -170,7 +170,7 @@ async fn accept(
             }
         })
         .await?;
-    fault::point("before-commit").await;
+    failpoint::hit("before-commit").await;
     kept.leave();
     Ok(fax)
 }

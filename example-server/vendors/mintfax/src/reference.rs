@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::frame::{DOCS, ErrorDocument};
+use super::envelope::{DOCS, ErrorDocument};
 use super::user::Mintfax;
 use platform::openapi::{Body, Documented, Failures, Header, Implied, On};
 

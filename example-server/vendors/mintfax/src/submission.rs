@@ -17,7 +17,7 @@ use super::errors::{Failure, FieldFaults};
 use super::fax::MAX_RETRIES;
 use super::uploads::{Arrived, UploadFault, Uploads};
 use platform::content::Charset;
-use platform::fault;
+use platform::failpoint;
 use platform::outbound::Outbound;
 
 /// What is to be faxed, and how.
@@ -78,8 +78,8 @@ impl Submission {
         if retries == Some(None) {
             faults.add(RETRIES, format!("The retries field must be a whole number from 0 to {MAX_RETRIES}."));
         }
-        if let Some(Err(fault)) = form.webhook_url.as_deref().map(|url| outbound.check(url)) {
-            faults.add(WEBHOOK_URL, format!("The webhook_url field cannot be used: {fault}."));
+        if let Some(Err(error)) = form.webhook_url.as_deref().map(|url| outbound.check(url)) {
+            faults.add(WEBHOOK_URL, format!("The webhook_url field cannot be used: {error}."));
         }
         faults.none()?;
         let (Some(to), Some(document)) = (to, form.file) else { return Err(Failure::internal()) };
@@ -127,7 +127,7 @@ impl Form {
         let mut charset = Some(Charset::Utf8);
         loop {
             allowance.renew();
-            let Some(field) = multipart.next_field().await.map_err(|fault| unreadable(&fault))? else {
+            let Some(field) = multipart.next_field().await.map_err(|error| unreadable(&error))? else {
                 return Ok(form);
             };
             let head = PartHead::read(field.headers(), charset);
@@ -223,8 +223,8 @@ enum NotTaken {
 }
 
 impl From<UploadFault> for NotTaken {
-    fn from(fault: UploadFault) -> Self {
-        match fault {
+    fn from(error: UploadFault) -> Self {
+        match error {
             UploadFault::TooLarge => Self::Request(Failure::file_too_large()),
             UploadFault::Empty => Self::Field("The file must not be empty."),
             UploadFault::Unknown => Self::Field(WRONG_TYPE),
@@ -244,7 +244,7 @@ async fn upload(
     while let Some(piece) = next(&mut field, allowance).await.map_err(NotTaken::Request)? {
         upload.write(&piece).await?;
     }
-    fault::point("fax-uploading").await;
+    failpoint::hit("fax-uploading").await;
     Ok(upload.finish(charset).await?)
 }
 
@@ -255,13 +255,13 @@ async fn skip(mut field: Field<'_>, allowance: &Allowance) -> Result<(), Failure
 
 async fn next(field: &mut Field<'_>, allowance: &Allowance) -> Result<Option<Bytes>, Failure> {
     allowance.renew();
-    field.chunk().await.map_err(|fault| unreadable(&fault))
+    field.chunk().await.map_err(|error| unreadable(&error))
 }
 
-fn unreadable(fault: &MultipartError) -> Failure {
-    match fault.status() {
+fn unreadable(error: &MultipartError) -> Failure {
+    match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Failure::file_too_large(),
-        _ => Failure::unreadable(fault),
+        _ => Failure::unreadable(error),
     }
 }
 

@@ -115,8 +115,8 @@ impl Uploads {
     /// Sweeps again and again, for ever.
     pub(super) async fn keep_swept(&self, database: &Database) {
         loop {
-            if let Err(fault) = self.sweep(database).await {
-                tracing::warn!(%fault, "the uploads were not swept");
+            if let Err(error) = self.sweep(database).await {
+                tracing::warn!(%error, "the uploads were not swept");
             }
             tokio::time::sleep(SWEEP_EVERY).await;
         }
@@ -126,8 +126,8 @@ impl Uploads {
     pub(super) async fn sweep(&self, database: &Database) -> io::Result<()> {
         let mut files = match tokio::fs::read_dir(&self.folder).await {
             Ok(files) => files,
-            Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(fault) => return Err(fault),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
         };
         while let Some(file) = files.next_entry().await? {
             let Ok(metadata) = file.metadata().await else { continue };

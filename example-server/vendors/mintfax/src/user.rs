@@ -7,11 +7,11 @@ use axum::middleware::from_fn;
 use idempotency_layer::{Contract, Scope};
 
 use super::config::Config;
-use super::frame::{self, Context};
-use platform::account::{KeyOwner, Permission, Plan};
+use super::envelope::{self, Context};
+use platform::account::{AccountPlan, KeyOwner, Permission};
 use platform::api_key::{ApiKey, Environment, KeyFormat};
 use platform::bucket::Bucket;
-use platform::frame::envelop;
+use platform::envelope::apply_envelope;
 use platform::owner::Owner;
 use platform::rate_limit_headers::{RateLimitHeaders, Reset, Sent};
 use platform::vendor::{Caller, Vendor};
@@ -66,9 +66,9 @@ impl Vendor for Mintfax {
 
     type User = User;
 
-    fn user(&self, holder: KeyOwner) -> User {
+    fn user(&self, owner: KeyOwner) -> User {
         User {
-            owner: Arc::new(Owner { account: holder.account, environment: holder.environment }),
+            owner: Arc::new(Owner { account: owner.account, environment: owner.environment }),
             bucket: Arc::new(Bucket::per_minute(self.0.rate_per_minute)),
         }
     }
@@ -79,11 +79,11 @@ impl Vendor for Mintfax {
             ("mfx_live_abc123def456", "demo"),
             ("mfx_test_other0account1", "demo-other"),
         ];
-        let holder = |(text, account): (&str, &str)| {
+        let owner = |(text, account): (&str, &str)| {
             let key = ApiKey::parse(&Self::KEY_FORMAT, text).expect("a key");
-            (key.clone(), KeyOwner::of_demo(account, Plan::Pro, &[], &key))
+            (key.clone(), KeyOwner::of_demo(account, AccountPlan::Pro, &[], &key))
         };
-        keys.into_iter().map(holder).collect()
+        keys.into_iter().map(owner).collect()
     }
 
     fn contract(&self) -> Contract {
@@ -95,6 +95,6 @@ impl Vendor for Mintfax {
     }
 
     fn apply_envelope(router: Router) -> Router {
-        router.layer(from_fn(envelop::<Context>)).layer(from_fn(frame::echo_key))
+        router.layer(from_fn(apply_envelope::<Context>)).layer(from_fn(envelope::echo_key))
     }
 }

@@ -15,8 +15,8 @@ use super::events;
 use platform::Platform;
 use platform::cycles::Cycles;
 use platform::db::Database;
-use platform::webhooks::Letters;
-use platform::{clock, fault};
+use platform::webhooks::CallbackSender;
+use platform::{clock, failpoint};
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct Api {
     /// Verifications in the background.
     pub(super) cycles: Cycles,
     /// Who is told of verifications.
-    pub(super) letters: Arc<Letters>,
+    pub(super) callbacks: Arc<CallbackSender>,
     /// Who judges.
     pub(super) engines: Engines,
     /// How long a session is open.
@@ -39,7 +39,7 @@ impl Api {
         Ok(Self {
             database: platform.database.clone(),
             cycles: platform.cycles.clone(),
-            letters: Arc::new(Letters::new(platform, events::manner(config))?),
+            callbacks: Arc::new(CallbackSender::new(platform, events::callback_config(config))?),
             engines,
             session_life: config.session_life(),
         })
@@ -52,9 +52,9 @@ pub(super) async fn timed<T, E>(
     asking: impl Future<Output = Result<T, E>>,
 ) -> Result<(T, u64), E> {
     let began = clock::now();
-    fault::point("after-claim").await;
+    failpoint::hit("after-claim").await;
     let answer = asking.await?;
-    fault::point("engine-answered").await;
+    failpoint::hit("engine-answered").await;
     metrics::counter!("txcloud_checks_total", "check" => check).increment(1);
     Ok((answer, u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)))
 }

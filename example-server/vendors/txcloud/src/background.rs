@@ -19,8 +19,8 @@ use super::store::{documents, verifications};
 use super::verification::{Outcome, Verification};
 use platform::BoxError;
 use platform::db::RequestTransaction;
-use platform::worker::{Handlers, Recording};
-use platform::{clock, fault};
+use platform::worker::{Handlers, TransactionalHandler};
+use platform::{clock, failpoint};
 
 /// What the scheduler calls this kind of work.
 const NAMESPACE: &str = "txcloud-verification";
@@ -51,7 +51,7 @@ pub(super) async fn accept(
 
 /// Adds what judges them.
 pub(super) fn register_handlers(api: &Arc<Api>, handlers: &mut Handlers) {
-    handlers.record(NAMESPACE, Judging(Arc::clone(api)), ATTEMPT);
+    handlers.add_transactional(NAMESPACE, VerificationHandler(Arc::clone(api)), ATTEMPT);
 }
 
 /// It has no end: the attempt that finds a verification too old ends it. What it carries is the URL that is told then, if there
@@ -65,16 +65,16 @@ fn cycle(verification: &Verification, tell: Option<String>) -> NewCycle {
 
 /// Judges one, and writes what came of it.
 #[derive(Debug)]
-struct Judging(Arc<Api>);
+struct VerificationHandler(Arc<Api>);
 
 #[async_trait]
-impl Recording for Judging {
+impl TransactionalHandler for VerificationHandler {
     async fn make(&self, attempt: &Attempt) -> Result<Done, BoxError> {
         self.judge(attempt).await.map_err(|failure| failure.message.into())
     }
 }
 
-impl Judging {
+impl VerificationHandler {
     async fn judge(&self, attempt: &Attempt) -> Result<Done, Failure> {
         let verification = {
             let mut reader = self.0.database.read().await?;
@@ -101,7 +101,7 @@ impl Judging {
             Err(failure) => return Err(failure),
         };
         verification.updated_at = now;
-        fault::point("txcloud-judged").await;
+        failpoint::hit("txcloud-judged").await;
         self.record(attempt, &verification).await?;
         Ok(Done::AlreadyRecorded)
     }
@@ -114,7 +114,7 @@ impl Judging {
         let finished = self.0.cycles.finish_in(transaction.connection(), attempt.claimed(), report).await?;
         let tell = std::str::from_utf8(attempt.payload()).unwrap_or_default();
         if !tell.is_empty() {
-            events::announce(&self.0.letters, transaction.connection(), verification, tell).await?;
+            events::announce(&self.0.callbacks, transaction.connection(), verification, tell).await?;
         }
         if decided && matches!(finished, Finished::Recorded(_)) {
             transaction.commit().await?;

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::errors::{ErrorType, Failure};
 use super::free_form;
-use platform::frame::{self, Frame};
+use platform::envelope::{self, ErrorRenderer};
 
 /// What an answer must know of its request.
 #[derive(Debug, Clone)]
@@ -16,9 +16,9 @@ pub(super) struct Context {
     request_id: String,
 }
 
-impl Frame for Context {
+impl ErrorRenderer for Context {
     fn of(_: &HeaderMap) -> Self {
-        Self { request_id: format!("req_{}", frame::random_id()) }
+        Self { request_id: format!("req_{}", envelope::random_id()) }
     }
 
     fn request_id(&self) -> &str {
@@ -104,7 +104,7 @@ mod tests {
                     context.answer(StatusCode::CREATED, &serde_json::json!({"id": 1}))
                 }),
             )
-            .layer(from_fn(frame::envelop::<Context>));
+            .layer(from_fn(envelope::apply_envelope::<Context>));
         let response = router.oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap();
         let (head, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();

@@ -8,8 +8,8 @@ use idempotency_layer::{CoCommitError, Rejection, RejectionKind};
 use retry_scheduler::SchedulerError;
 
 use super::engines::EngineFault;
-use platform::frame::unavailable_after;
-use platform::json::NotJson;
+use platform::envelope::unavailable_after;
+use platform::json::JsonError;
 use platform::rate_limit::TooManyKeys;
 use platform::server::is_body_timeout;
 use platform::text::text_enum;
@@ -113,8 +113,8 @@ impl Failure {
     }
 
     /// Something of ours does not do what it should.
-    fn unavailable(fault: &(dyn std::error::Error + 'static)) -> Self {
-        tracing::error!(error = fault, "a check failed");
+    fn unavailable(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error = error, "a check failed");
         Self::service_unavailable()
     }
 
@@ -211,11 +211,11 @@ impl Failure {
     }
 }
 
-impl From<NotJson> for Failure {
-    fn from(fault: NotJson) -> Self {
-        Self::invalid_request(match fault {
-            NotJson::Empty => "The request needs a body and has none",
-            NotJson::Malformed => "The request body is not JSON",
+impl From<JsonError> for Failure {
+    fn from(error: JsonError) -> Self {
+        Self::invalid_request(match error {
+            JsonError::Empty => "The request needs a body and has none",
+            JsonError::Malformed => "The request body is not JSON",
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Telling whoever asked for a verification that it has ended, by [letters](platform::webhooks::Letters).
+//! Telling whoever asked for a verification that it has ended, by [letters](platform::webhooks::CallbackSender).
 //!
 //! The names of the events, the fields around `data` and the header are the vendor's. It tells endpoints that were
 //! registered; that the URL of a request is told the same, what is signed, and when it is tried again, is ours.
@@ -19,14 +19,14 @@ use platform::clock;
 use platform::db::Connection;
 use platform::owner::Owner;
 use platform::utc::Utc;
-use platform::webhooks::{DemoSecret, Letters, Manner, hmac};
+use platform::webhooks::{CallbackConfig, CallbackSender, DemoSecret, hmac};
 
 /// Writes down, in the caller's transaction, that a verification has ended. The commit wakes the worker.
 ///
 /// # Errors
 /// It is not written, and the end of the verification must not be committed.
 pub(super) async fn announce(
-    letters: &Letters,
+    callbacks: &CallbackSender,
     connection: Connection<'_>,
     verification: &Verification,
     url: &str,
@@ -40,17 +40,17 @@ pub(super) async fn announce(
         },
         created_at: Utc(clock::timestamp()),
         api_version: "v1",
-        data: verification.shown(),
+        data: verification.to_response(),
     };
     let body = free_form::to_json(&event);
     let owner = Owner { account: verification.account.clone(), environment: verification.environment };
-    letters.send(connection, &id, &owner, url, body).await
+    callbacks.send(connection, &id, &owner, url, body).await
 }
 
 /// How events are sent.
-pub(super) fn manner(config: &Config) -> Manner {
+pub(super) fn callback_config(config: &Config) -> CallbackConfig {
     let (plan, timeout) = (config.event_plan(), config.webhook_timeout());
-    Manner {
+    CallbackConfig {
         namespace: "txcloud-event",
         plan,
         timeout,

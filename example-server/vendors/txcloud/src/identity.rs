@@ -26,9 +26,9 @@ use super::store::documents;
 use super::store::verifications::{self, Owner};
 use super::user::User;
 use super::verification::{Outcome, Verification, VerificationBody};
-use platform::bodies::Place;
+use platform::bodies::BodyPermit;
 use platform::db::RequestTransaction;
-use platform::{clock, fault};
+use platform::{clock, failpoint};
 
 /// Verifies an identity by a document.
 ///
@@ -48,11 +48,11 @@ pub(super) async fn verify(
     Extension(user): Extension<User>,
     Extension(context): Extension<Context>,
     transaction: RequestTransaction,
-    _place: Place,
+    _place: BodyPermit,
     Raw(body): Raw,
 ) -> Response {
     let verification = async {
-        let mut request = Request::read(&body, &api.letters.outbound)?;
+        let mut request = Request::read(&body, &api.callbacks.outbound)?;
         let (mode, tell) = (request.mode, request.webhook_url.take());
         // Nothing is held meanwhile: no connection, no lock.
         let mut verification = receive(&api, &user, request).await?;
@@ -60,13 +60,13 @@ pub(super) async fn verify(
             Mode::Sync => judge_and_keep(&api, &transaction, &mut verification, tell.as_deref()).await?,
             Mode::Async => background::accept(&api, &transaction, &verification, tell).await?,
         }
-        fault::point("before-commit").await;
+        failpoint::hit("before-commit").await;
         Ok((mode, verification))
     };
     match verification.await {
         Ok((mode, verification)) => {
             let status = if mode == Mode::Async { StatusCode::ACCEPTED } else { StatusCode::OK };
-            context.answer(status, &verification.shown())
+            context.answer(status, &verification.to_response())
         }
         Err(failure) => context.fail(&failure),
     }
@@ -111,7 +111,7 @@ async fn judge_and_keep(
             }
             verifications::insert(tx.connection(), verification).await?;
             if let Some(url) = tell {
-                events::announce(&api.letters, tx.connection(), verification, url).await?;
+                events::announce(&api.callbacks, tx.connection(), verification, url).await?;
             }
             Ok(())
         });
@@ -131,8 +131,8 @@ enum NotKept {
 }
 
 impl<F: Into<Failure>> From<F> for NotKept {
-    fn from(fault: F) -> Self {
-        Self::Failed(fault.into())
+    fn from(error: F) -> Self {
+        Self::Failed(error.into())
     }
 }
 
@@ -149,7 +149,7 @@ pub(super) async fn one(
     Path(id): Path<String>,
 ) -> Response {
     match find(&api, &user, &id).await {
-        Ok(verification) => context.answer(StatusCode::OK, &verification.shown()),
+        Ok(verification) => context.answer(StatusCode::OK, &verification.to_response()),
         Err(failure) => context.fail(&failure),
     }
 }
@@ -211,7 +211,7 @@ pub(super) async fn list(
     };
     match page.await {
         Ok((found, has_more, total_count)) => {
-            let data: Vec<_> = found.iter().map(Verification::shown).collect();
+            let data: Vec<_> = found.iter().map(Verification::to_response).collect();
             let next_cursor = found.last().filter(|_| has_more).map(|last| last.id.as_str());
             let list = VerificationList { object: "list", data, has_more, next_cursor, total_count };
             respond(&context, Ok((StatusCode::OK, list)))

@@ -23,7 +23,7 @@ use super::errors::Failure;
 use super::free_form::FreeForm;
 use super::money::{Currency, Money};
 use super::user::User;
-use platform::json::{self, Fields, Given};
+use platform::json::{self, FieldValue, Fields};
 
 /// The longest text of a field that says no other bound.
 pub(super) const TEXT: usize = 200;
@@ -246,8 +246,8 @@ impl<'a> Field<'a> {
     }
 
     fn any_text(&self) -> Result<String, Failure> {
-        match Given::of(self.json)? {
-            Given::Text(text) => Ok(text),
+        match FieldValue::of(self.json)? {
+            FieldValue::Text(text) => Ok(text),
             _ => Err(self.refused("must be a string")),
         }
     }

@@ -28,7 +28,7 @@ use super::user::User;
 use platform::db::RequestTransaction;
 use platform::text::text_enum;
 use platform::utc::Utc;
-use platform::{clock, fault};
+use platform::{clock, failpoint};
 
 text_enum! {
     /// Where a session stands.
@@ -88,7 +88,7 @@ pub(super) async fn create(
         transaction
             .run(async |tx| Ok::<_, Failure>(sessions::insert(tx.connection(), &session).await?))
             .await?;
-        fault::point("before-commit").await;
+        failpoint::hit("before-commit").await;
         Ok(session.into_body(now))
     };
     match session.await {

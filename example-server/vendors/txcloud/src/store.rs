@@ -20,7 +20,7 @@ fn of_list(list: &str) -> sqlx::Result<Vec<IdentityCheck>> {
 
 /// What was kept as JSON.
 fn json<T: DeserializeOwned>(text: &str) -> sqlx::Result<T> {
-    serde_json::from_str(text).map_err(|fault| sqlx::Error::Decode(fault.into()))
+    serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 #[cfg(test)]

@@ -12,11 +12,11 @@ use idempotency_layer::{Contract, KeySyntax, Scope};
 use super::config::Config;
 use super::config::DEFAULTS;
 use super::envelope::Context;
-use platform::account::{KeyOwner, Permission, Plan};
+use platform::account::{AccountPlan, KeyOwner, Permission};
 use platform::api_key::{ApiKey, Environment, KeyFormat};
 use platform::bucket::Bucket;
 use platform::config::ConfigFile;
-use platform::frame;
+use platform::envelope;
 use platform::rate_limit_headers::{RateLimitHeaders, Reset, Sent};
 use platform::vendor::{Caller, Vendor};
 
@@ -55,29 +55,29 @@ impl Txcloud {
 /// An account, reached with one of its keys, in the environment of that key. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct User {
-    holder: Arc<KeyOwner>,
+    owner: Arc<KeyOwner>,
     bucket: Arc<Bucket>,
 }
 
 impl User {
     /// What the account is known by, everywhere.
     pub(super) fn account(&self) -> &str {
-        &self.holder.account
+        &self.owner.account
     }
 
     pub(super) fn environment(&self) -> Environment {
-        self.holder.environment
+        self.owner.environment
     }
 }
 
 impl Caller for User {
     /// The API key alone: the same account with another key is another scope.
     fn scope(&self) -> Scope {
-        Scope::of(Txcloud::NAME).and(&self.holder.key_hash)
+        Scope::of(Txcloud::NAME).and(&self.owner.key_hash)
     }
 
     fn account(&self) -> &String {
-        &self.holder.account
+        &self.owner.account
     }
 
     fn bucket(&self) -> &Bucket {
@@ -85,7 +85,7 @@ impl Caller for User {
     }
 
     fn may(&self, permission: Permission) -> bool {
-        self.holder.permissions.contains(&permission)
+        self.owner.permissions.contains(&permission)
     }
 }
 
@@ -119,8 +119,8 @@ impl Vendor for Txcloud {
 
     type User = User;
 
-    fn user(&self, holder: KeyOwner) -> User {
-        User { bucket: Arc::new(Bucket::per_minute(self.rate_per_minute)), holder: Arc::new(holder) }
+    fn user(&self, owner: KeyOwner) -> User {
+        User { bucket: Arc::new(Bucket::per_minute(self.rate_per_minute)), owner: Arc::new(owner) }
     }
 
     fn demo(&self) -> Vec<(ApiKey, KeyOwner)> {
@@ -129,11 +129,11 @@ impl Vendor for Txcloud {
             ("txc_live_abc123def456", "demo-txcloud"),
             ("txc_test_other0account1", "demo-txcloud-other"),
         ];
-        let holder = |(key, account): (&str, &str)| {
+        let owner = |(key, account): (&str, &str)| {
             let key = ApiKey::parse(&Self::KEY_FORMAT, key).expect("a key");
-            (key.clone(), KeyOwner::of_demo(account, Plan::Free, Self::PERMISSIONS, &key))
+            (key.clone(), KeyOwner::of_demo(account, AccountPlan::Free, Self::PERMISSIONS, &key))
         };
-        accounts.into_iter().map(holder).collect()
+        accounts.into_iter().map(owner).collect()
     }
 
     fn contract(&self) -> Contract {
@@ -147,7 +147,7 @@ impl Vendor for Txcloud {
     }
 
     fn apply_envelope(router: Router) -> Router {
-        router.layer(from_fn(frame::envelop::<Context>)).layer(from_fn(one_endpoint))
+        router.layer(from_fn(envelope::apply_envelope::<Context>)).layer(from_fn(one_endpoint))
     }
 }
 
@@ -174,7 +174,8 @@ mod tests {
             ("mxcep_abc123def456", None),
         ] {
             let key = ApiKey::parse(&Txcloud::KEY_FORMAT, text);
-            let environment = key.map(|key| KeyOwner::of_demo("acme", Plan::Free, &[], &key).environment);
+            let environment =
+                key.map(|key| KeyOwner::of_demo("acme", AccountPlan::Free, &[], &key).environment);
             assert_eq!(environment, expected, "{text}");
         }
     }
@@ -182,10 +183,10 @@ mod tests {
     #[test]
     fn the_demo_has_one_account_in_both_environments_and_another() {
         let vendor = Txcloud { rate_per_minute: NonZeroU32::MIN, strict_keys: false };
-        let holders: Vec<_> = vendor.demo().into_iter().map(|(_, holder)| holder).collect();
-        assert_eq!(holders[0].account, holders[1].account);
-        assert_ne!(holders[0].environment, holders[1].environment);
-        assert_ne!(holders[0].account, holders[2].account);
-        assert_ne!(holders[0].key_hash, holders[1].key_hash);
+        let owners: Vec<_> = vendor.demo().into_iter().map(|(_, owner)| owner).collect();
+        assert_eq!(owners[0].account, owners[1].account);
+        assert_ne!(owners[0].environment, owners[1].environment);
+        assert_ne!(owners[0].account, owners[2].account);
+        assert_ne!(owners[0].key_hash, owners[1].key_hash);
     }
 }

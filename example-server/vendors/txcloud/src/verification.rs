@@ -66,7 +66,7 @@ impl Verification {
         }
     }
 
-    pub(super) fn shown(&self) -> VerificationBody<'_> {
+    pub(super) fn to_response(&self) -> VerificationBody<'_> {
         let findings = match &self.outcome {
             Outcome::Judged(findings) => Some(&**findings),
             Outcome::Pending | Outcome::GivenUp => None,

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::cep::{Answer, Cep, Payment, Provider, Recent, Verdict};
+use crate::cep::{Answer, Cep, CepVerdict, Payment, Provider, Recent};
 use crate::config::Veriko;
 use crate::ocr::{Recogniser, Tesseract};
 use platform::Platform;
 use platform::clock;
 use platform::cycles::Cycles;
 use platform::db::Database;
+use platform::encryption::Sealer;
 use platform::outbound::{Outbound, Rules};
-use platform::seal::Sealer;
 use platform::webhooks::Webhooks;
 
 /// What the handlers share.
@@ -45,7 +45,7 @@ pub struct Api {
 /// What came of asking about a payment.
 #[derive(Debug)]
 pub(super) struct Asked {
-    pub(super) verdict: Verdict,
+    pub(super) verdict: CepVerdict,
     /// Of a payment that is valid.
     pub(super) cep: Option<Cep>,
     pub(super) took_ms: u64,
@@ -82,7 +82,7 @@ impl Api {
         let began = clock::now();
         let asking = self.provider.ask(payment, asked);
         let Answer { verdict, cep, retry_after } =
-            timeout(self.cep_timeout, asking).await.unwrap_or_else(|_| Verdict::Error.into());
+            timeout(self.cep_timeout, asking).await.unwrap_or_else(|_| CepVerdict::Error.into());
         metrics::counter!("cep_queries_total", "verdict" => verdict.banxico_status().as_str()).increment(1);
         let took = began.elapsed();
         self.recent.record(verdict, took);

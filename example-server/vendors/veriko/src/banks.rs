@@ -11,7 +11,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use super::envelope::{Context, Document};
+use super::envelope::{Context, Envelope};
 use crate::cep;
 use platform::etag::if_none_match;
 
@@ -22,7 +22,7 @@ use platform::etag::if_none_match;
     get, path = "/public/banks", operation_id = "listBanks", tag = "Public",
     params(("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer")),
     responses(
-        (status = 200, description = "Every bank", body = Document<Vec<Bank>>,
+        (status = 200, description = "Every bank", body = Envelope<Vec<Bank>>,
          headers(("ETag" = String, description = "Another one for other banks"),
                  ("Cache-Control" = String, description = "`private, max-age=3600`"))),
         (status = 304, description = "They have not changed", headers(("ETag" = String, description = "The same as was sent"))),

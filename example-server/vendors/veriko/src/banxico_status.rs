@@ -11,9 +11,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::api::Api;
-use super::envelope::{Context, Document};
+use super::envelope::{Context, Envelope};
 use super::errors::Text;
-use crate::cep::{Query, Verdict};
+use crate::cep::{CepVerdict, Query};
 use platform::utc::Utc;
 
 /// Reads how Banxico does.
@@ -21,7 +21,7 @@ use platform::utc::Utc;
 /// It is what the last queries say. Nobody asks for the sake of it: where there were none, it is `unknown`.
 #[utoipa::path(
     get, path = "/status/banxico", operation_id = "banxicoPublicStatus", tag = "Banxico Status",
-    responses((status = 200, description = "How it does", body = Document<BanxicoStatus>,
+    responses((status = 200, description = "How it does", body = Envelope<BanxicoStatus>,
         headers(("Cache-Control" = String, description = "`public, max-age=60`")))),
 )]
 pub(super) async fn read(State(api): State<Arc<Api>>, Extension(context): Extension<Context>) -> Response {
@@ -89,7 +89,7 @@ impl Status {
     /// Down where nine of ten failed, degraded where one of ten failed or was slow. A payment that is not found, or whose
     /// CEP is not to be had, is an answer like any other.
     fn of(queries: &[Query]) -> Self {
-        let failed = |query: &&Query| matches!(query.verdict, Verdict::Error | Verdict::RateLimited);
+        let failed = |query: &&Query| matches!(query.verdict, CepVerdict::Error | CepVerdict::RateLimited);
         let (all, failures) = (queries.len(), queries.iter().filter(failed).count());
         let bad = queries.iter().filter(|query| failed(query) || query.took >= SLOW).count();
         match () {
@@ -140,14 +140,14 @@ impl Status {
 mod tests {
     use super::*;
 
-    fn queries(of: &[(Verdict, usize)], took: Duration) -> Vec<Query> {
+    fn queries(of: &[(CepVerdict, usize)], took: Duration) -> Vec<Query> {
         let one = |verdict| Query { at: "2026-11-22T09:30:00Z".parse().unwrap(), verdict, took };
         of.iter().flat_map(|&(verdict, times)| std::iter::repeat_n(one(verdict), times)).collect()
     }
 
     #[test]
     fn the_last_queries_say_how_it_does() {
-        use Verdict::{CepUnavailable, Error, NotFound, RateLimited, Returned, Valid};
+        use CepVerdict::{CepUnavailable, Error, NotFound, RateLimited, Returned, Valid};
         for (of, status) in [
             (&[][..], Status::Unknown),
             (&[(Valid, 1)], Status::Operational),

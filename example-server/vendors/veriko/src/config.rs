@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use account_retry_policy::Defaults;
 use figment::value::{Dict, Value};
-use platform::account::Plan;
+use platform::account::AccountPlan;
 use platform::config::{Webhooks, describe};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
@@ -109,11 +109,11 @@ impl Ocr {
 
 impl Veriko {
     /// What an account on `plan` gets.
-    pub(crate) fn terms(&self, plan: Plan) -> &Arc<PlanTerms> {
+    pub(crate) fn terms(&self, plan: AccountPlan) -> &Arc<PlanTerms> {
         match plan {
-            Plan::Free => &self.free,
-            Plan::Basic => &self.basic,
-            Plan::Pro => &self.pro,
+            AccountPlan::Free => &self.free,
+            AccountPlan::Basic => &self.basic,
+            AccountPlan::Pro => &self.pro,
         }
     }
 
@@ -149,7 +149,7 @@ impl TryFrom<VerikoFile> for Veriko {
 
     fn try_from(file: VerikoFile) -> Result<Self, String> {
         let terms = |name: &str, plan| {
-            PlanTerms::read(&file.caps, plan).map(Arc::new).map_err(|fault| format!("plans.{name}: {fault}"))
+            PlanTerms::read(&file.caps, plan).map(Arc::new).map_err(|error| format!("plans.{name}: {error}"))
         };
         Ok(Self {
             free: terms("free", file.plans.free)?,
@@ -170,8 +170,8 @@ impl PlanTerms {
         let monthly_quota = take(&mut section, "monthly_quota")?;
         let plan = Value::from(section)
             .deserialize::<account_retry_policy::Plan<Outcome>>()
-            .map_err(|fault| describe("", fault))?;
-        let caps = Caps::merge(defaults, &plan).map_err(|fault| fault.to_string())?;
+            .map_err(|error| describe("", error))?;
+        let caps = Caps::merge(defaults, &plan).map_err(|error| error.to_string())?;
         Ok(Self { caps, rate_per_minute, monthly_quota })
     }
 }
@@ -194,7 +194,7 @@ fn site<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
 /// A key of a section, which is then the poorer by it.
 fn take<T: DeserializeOwned>(section: &mut Dict, key: &str) -> Result<T, String> {
     let value = section.remove(key).ok_or_else(|| format!("missing `{key}`"))?;
-    value.deserialize().map_err(|fault| format!("`{key}`: {}", fault.kind))
+    value.deserialize().map_err(|error| format!("`{key}`: {}", error.kind))
 }
 
 #[cfg(test)]
@@ -214,18 +214,18 @@ pub(crate) mod tests {
             "[veriko.caps]\nmax_interval_seconds = 7200\n[veriko.plans.pro]\nmax_retries_cap = 8\nmin_interval_seconds = 60",
         )
         .unwrap();
-        let caps = &config.terms(Plan::Pro).caps;
+        let caps = &config.terms(AccountPlan::Pro).caps;
         assert_eq!(
             (caps.max_retries_cap(), caps.min_interval_seconds(), caps.max_interval_seconds()),
             (8, 60, 7200)
         );
-        assert_eq!(config.terms(Plan::Basic).caps.min_interval_seconds(), 300);
+        assert_eq!(config.terms(AccountPlan::Basic).caps.min_interval_seconds(), 300);
     }
 
     #[test]
     fn without_a_file_the_defaults_of_the_contract_hold() {
         let config = load("").unwrap();
-        for (plan, cap) in [(Plan::Free, 0), (Plan::Basic, 5), (Plan::Pro, 10)] {
+        for (plan, cap) in [(AccountPlan::Free, 0), (AccountPlan::Basic, 5), (AccountPlan::Pro, 10)] {
             let caps = &config.terms(plan).caps;
             assert_eq!(caps.max_retries_cap(), cap);
             assert_eq!((caps.min_interval_seconds(), caps.max_interval_seconds()), (300, 86_400));

@@ -7,7 +7,7 @@ use platform::BoxError;
 use platform::Platform;
 use platform::api::{Definition, Open};
 use platform::config::{ConfigError, ConfigFile};
-use platform::openapi::{Document, document};
+use platform::openapi::{ApiDocument, document};
 use platform::stack::{ApiBuilder, BuiltApi};
 use platform::worker::Handlers;
 
@@ -21,7 +21,7 @@ use crate::{images, queue, retrying, routes, usage, webhooks};
 /// The Veriko API: proofs of SPEI transfers.
 pub const API: Definition = Definition::of::<Veriko>(DEFAULTS, describe, configure);
 
-fn describe() -> Document {
+fn describe() -> ApiDocument {
     document::<Veriko, _>(&routes())
 }
 

@@ -197,7 +197,7 @@ mod tests {
         let at_fault: BTreeSet<_> = refused
             .faults
             .iter()
-            .filter_map(|fault| fault.pointer.as_deref()?.strip_prefix("/data/attributes/"))
+            .filter_map(|error| error.pointer.as_deref()?.strip_prefix("/data/attributes/"))
             .map(str::to_owned)
             .collect();
         assert_eq!(at_fault, described::<PaymentRequest>());

@@ -12,7 +12,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::described::Violation;
 use super::errors::{CODES, Failure, Text};
 use super::rejection;
-use platform::frame::{self, Frame};
+use platform::envelope::{self, ErrorRenderer};
 use platform::language::Language;
 
 /// What an answer must know of its request.
@@ -22,11 +22,11 @@ pub(crate) struct Context {
     language: Language,
 }
 
-impl Frame for Context {
+impl ErrorRenderer for Context {
     const JSON: &'static str = "application/json; charset=utf-8";
 
     fn of(headers: &HeaderMap) -> Self {
-        Self { request_id: frame::random_id(), language: Language::preferred(headers) }
+        Self { request_id: envelope::random_id(), language: Language::preferred(headers) }
     }
 
     fn request_id(&self) -> &str {
@@ -70,14 +70,14 @@ impl Context {
     /// The failure, in the caller's language.
     pub(crate) fn fail(&self, failure: &Failure) -> Response {
         debug_assert!(
-            failure.faults.iter().all(|fault| CODES.iter().any(|(code, _)| *code == fault.code)),
+            failure.faults.iter().all(|error| CODES.iter().any(|(code, _)| *code == error.code)),
             "a code without its line in errors/codes.rs"
         );
-        let errors = failure.faults.iter().map(|fault| ErrorItem {
+        let errors = failure.faults.iter().map(|error| ErrorItem {
             status: failure.status.as_str(),
-            code: fault.code,
-            detail: fault.detail.in_language(self.language),
-            source: fault.pointer.as_ref().map(|pointer| ErrorSource { pointer }),
+            code: error.code,
+            detail: error.detail.in_language(self.language),
+            source: error.pointer.as_ref().map(|pointer| ErrorSource { pointer }),
         });
         let more = ErrorMore {
             retry_after: failure.retry_after_seconds,
@@ -103,7 +103,7 @@ impl Context {
         data: &Data,
         more: &More,
     ) -> Response {
-        self.render(status, &Document { data, meta: self.meta(more), links: Links {} })
+        self.render(status, &Envelope { data, meta: self.meta(more), links: Links {} })
     }
 
     fn meta<More>(&self, more: More) -> MetaAnd<'_, More> {
@@ -120,7 +120,7 @@ pub(crate) struct Resource<Attributes> {
 
 /// A success, with `More` beside the usual in its `meta`.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct Document<'a, Data, More = Nothing> {
+pub(crate) struct Envelope<'a, Data, More = Nothing> {
     data: Data,
     meta: MetaAnd<'a, More>,
     links: Links,

@@ -17,13 +17,13 @@ use idempotency_layer::CoCommitError;
 use retry_scheduler::SchedulerError;
 use serde_json::Value;
 
-use platform::bodies::NoPlace;
+use platform::bodies::BodyCapacityExceeded;
 use platform::clock;
-use platform::frame::unavailable_after;
-use platform::json::NotJson;
+use platform::encryption::SealError;
+use platform::envelope::unavailable_after;
+use platform::json::JsonError;
 use platform::language::Language;
 use platform::rate_limit::TooManyKeys;
-use platform::seal::SealError;
 use platform::server::is_body_timeout;
 use platform::webhooks::{AnnounceError, SendError};
 
@@ -35,7 +35,7 @@ pub use field::FieldForm;
 pub struct Failure {
     pub(crate) status: StatusCode,
     /// One for each fault found, at least one.
-    pub(crate) faults: Vec<Fault>,
+    pub(crate) faults: Vec<FieldError>,
     /// The same for programs, where a policy left its range.
     pub(crate) violations: Option<Violations>,
     pub(crate) retry_after_seconds: Option<u64>,
@@ -47,7 +47,7 @@ pub struct Failure {
 
 /// One thing that is wrong.
 #[derive(Debug)]
-pub struct Fault {
+pub struct FieldError {
     /// Stable; clients decide by it.
     pub(crate) code: &'static str,
     /// For people.
@@ -83,7 +83,7 @@ impl Failure {
         let detail = Text { english: english.into(), spanish: spanish.into() };
         Self {
             status,
-            faults: vec![Fault { code, detail, pointer: None }],
+            faults: vec![FieldError { code, detail, pointer: None }],
             violations: None,
             retry_after_seconds: None,
             limit: None,
@@ -98,8 +98,8 @@ impl Failure {
     }
 
     /// The database does not do what it should. What exactly is for the log.
-    pub(crate) fn unavailable(fault: &(dyn std::error::Error + 'static)) -> Self {
-        tracing::error!(error = fault, "the database failed");
+    pub(crate) fn unavailable(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error = error, "the database failed");
         Self::service_unavailable()
     }
 
@@ -226,7 +226,7 @@ impl Failure {
     /// For an answer that came with a status and nothing we could show.
     /// What a bare answer says by its status, in the words of this API.
     pub(crate) fn of_bare(bare: &Response) -> Self {
-        if bare.extensions().get::<NoPlace>().is_some() {
+        if bare.extensions().get::<BodyCapacityExceeded>().is_some() {
             return Self::ocr_busy();
         }
         let mut failure = Self::of_status(bare.status());
@@ -277,11 +277,11 @@ impl Failure {
 
 unavailable_after!(Failure: sqlx::Error, SchedulerError, CoCommitError, AnnounceError, SendError, SealError);
 
-impl From<NotJson> for Failure {
-    fn from(fault: NotJson) -> Self {
-        match fault {
-            NotJson::Empty => Self::body_empty(),
-            NotJson::Malformed => Self::invalid_json(),
+impl From<JsonError> for Failure {
+    fn from(error: JsonError) -> Self {
+        match error {
+            JsonError::Empty => Self::body_empty(),
+            JsonError::Malformed => Self::invalid_json(),
         }
     }
 }

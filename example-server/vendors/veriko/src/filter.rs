@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::client_ref::ClientRef;
-use super::errors::{Failure, Fault};
+use super::errors::{Failure, FieldError};
 use super::payment::day;
 use super::validation::{CycleState, Kind, Status};
 use platform::decimal::decimal;
@@ -50,7 +50,7 @@ impl Filter {
         let mut faults = Vec::new();
         for (name, value) in last_of_each(query) {
             if let Err(wanted) = filter.set(&name, &value) {
-                faults.push(Fault::invalid_filter(&name, wanted.english, wanted.spanish));
+                faults.push(FieldError::invalid_filter(&name, wanted.english, wanted.spanish));
             }
         }
         if faults.is_empty() { Ok(filter) } else { Err(Failure::unprocessable(faults)) }

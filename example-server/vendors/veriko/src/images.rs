@@ -21,7 +21,7 @@ use super::validation::KeptImage;
 use super::validations::find;
 use crate::ocr::Picture;
 use platform::clock;
-use platform::seal::SealError;
+use platform::encryption::SealError;
 
 /// How often pictures are looked for that were kept long enough, and how many of them at a time.
 const EVERY: Duration = Duration::from_hours(1);
@@ -92,8 +92,8 @@ pub(super) async fn run_maintenance(api: &Api) {
     loop {
         ticks.tick().await;
         let before = clock::timestamp() - api.images_kept;
-        if let Err(fault) = expire(api, before).await {
-            tracing::warn!(error = &fault as &dyn std::error::Error, "cannot drop old pictures");
+        if let Err(error) = expire(api, before).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "cannot drop old pictures");
         }
     }
 }
@@ -132,12 +132,12 @@ mod tests {
             let (old, new) = (setup.pictured().await, setup.pictured().await);
             let now = clock::timestamp();
             expire(&setup.api, now - Duration::from_mins(1)).await.unwrap();
-            assert!(setup.shown(old).await.image.unwrap().format().is_some(), "not yet");
+            assert!(setup.load(old).await.image.unwrap().format().is_some(), "not yet");
 
-            let before = setup.shown(old).await;
+            let before = setup.load(old).await;
             setup.age(old).await;
             expire(&setup.api, now - Duration::from_mins(1)).await.unwrap();
-            let shown = setup.shown(old).await;
+            let shown = setup.load(old).await;
             assert_eq!(
                 (shown.image, shown.etag_version),
                 (Some(KeptImage::Expired), before.etag_version + 1)
@@ -155,7 +155,7 @@ mod tests {
         /// A validation with a picture.
         async fn pictured(&self) -> Uuid {
             let id = self.validation(1, &["not_found"], &crate::retrying::tests::caps()).await;
-            let mut validation = self.shown(id).await;
+            let mut validation = self.load(id).await;
             validation.id = Uuid::now_v7();
             let sealed = self.api.sealer.seal(&about(validation.id), b"picture").unwrap();
             validation.image = Some(KeptImage::New { format: crate::ocr::Format::Png, sealed });

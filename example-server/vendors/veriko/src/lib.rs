@@ -48,7 +48,7 @@ use utoipa_axum::routes;
 pub use api::Api;
 pub use client_ref::ClientRef;
 pub use definition::API;
-pub use errors::{Failure, Fault, FieldForm, Text};
+pub use errors::{Failure, FieldError, FieldForm, Text};
 pub use etag::ETag;
 pub use filter::Filter;
 pub use model::{Caps, Outcome, RetryPolicy, UnknownOutcome};

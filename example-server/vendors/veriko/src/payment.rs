@@ -6,12 +6,12 @@ use account_retry_policy::{RetryPolicyInput, Violations};
 use jiff::civil::Date;
 
 use super::client_ref::ClientRef;
-use super::errors::{Failure, Fault, FieldForm};
+use super::errors::{Failure, FieldError, FieldForm};
 use super::model::{Caps, RetryPolicy};
 use super::retry_policy::refusal;
 use crate::cep::{Account, Amount, Party, Payment, Reference, TrackingKey, receiving_bank};
 pub(super) use picture::{PictureRequest, Source};
-use platform::json::{Fields, Given};
+use platform::json::{FieldValue, Fields};
 
 /// A request for a validation; it cannot be invalid.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl PaymentRequest {
         let payment = payment(&fields, &mut faults)?;
         // Passed over, they would be a payment to an account that nobody asked about.
         if fields.json("cuentas_candidatas").is_some() {
-            faults.push(Fault::candidates(fields.json("cuenta_beneficiaria").is_some()));
+            faults.push(FieldError::candidates(fields.json("cuenta_beneficiaria").is_some()));
         }
         let (retry_policy, violations) = retry_policy(&fields, caps, &mut faults)?;
         let client_ref = keep(client_ref(fields.get("client_ref")?), &mut faults);
@@ -77,29 +77,29 @@ pub fn restore(request_data: &str) -> Result<Payment, Failure> {
 }
 
 /// Counts only if it left no fault behind.
-fn payment(fields: &Fields<'_>, faults: &mut Vec<Fault>) -> Result<Option<Payment>, Failure> {
+fn payment(fields: &Fields<'_>, faults: &mut Vec<FieldError>) -> Result<Option<Payment>, Failure> {
     let fecha = keep(fecha(fields.get("fecha")?), faults);
     let monto = keep(monto(fields.get("monto")?), faults);
 
     let (key, reference) =
         (fields.get("clave_rastreo")?.filled(), fields.get("referencia_numerica")?.filled());
-    if key == Given::Missing && reference == Given::Missing {
-        faults.push(Fault::clave_or_ref_required());
+    if key == FieldValue::Missing && reference == FieldValue::Missing {
+        faults.push(FieldError::clave_or_ref_required());
     }
     let key = text_field("clave_rastreo", key, |text| {
         TrackingKey::parse(text)
-            .ok_or_else(|| Fault::invalid_field_type("clave_rastreo", FieldForm::TrackingKey))
+            .ok_or_else(|| FieldError::invalid_field_type("clave_rastreo", FieldForm::TrackingKey))
     });
     let clave_rastreo = keep(key, faults);
     let reference = text_field("referencia_numerica", reference, |text| {
         Reference::parse(text)
-            .ok_or_else(|| Fault::invalid_field_type("referencia_numerica", FieldForm::Reference))
+            .ok_or_else(|| FieldError::invalid_field_type("referencia_numerica", FieldForm::Reference))
     });
     let referencia_numerica = keep(reference, faults);
 
     let cuenta_beneficiaria = keep(account(fields.get("cuenta_beneficiaria")?), faults);
     let party = |name| -> Result<_, Failure> {
-        let read = |text: &str| Party::parse(text).ok_or_else(|| Fault::invalid_bank_code(name));
+        let read = |text: &str| Party::parse(text).ok_or_else(|| FieldError::invalid_bank_code(name));
         Ok(text_field(name, fields.get(name)?, read))
     };
     let emisor = keep(party("emisor")?, faults);
@@ -110,7 +110,7 @@ fn payment(fields: &Fields<'_>, faults: &mut Vec<Fault>) -> Result<Option<Paymen
     let account = cuenta_beneficiaria.as_ref().and_then(Option::as_ref);
     let receiving = receiving_bank(receptor.as_ref(), account);
     if receiving.is_some() && receiving == emisor.as_ref().map(Party::bank) {
-        faults.push(Fault::intra_bank_no_cep());
+        faults.push(FieldError::intra_bank_no_cep());
     }
 
     let (Some(fecha), Some(monto)) = (fecha, monto) else { return Ok(None) };
@@ -135,41 +135,43 @@ fn payment(fields: &Fields<'_>, faults: &mut Vec<Fault>) -> Result<Option<Paymen
     }))
 }
 
-fn fecha(given: Given<'_>) -> Result<Date, Fault> {
+fn fecha(given: FieldValue<'_>) -> Result<Date, FieldError> {
     match given.filled() {
-        Given::Missing => Err(Fault::required("fecha")),
-        Given::Text(text) => day(&text).ok_or_else(Fault::invalid_date),
-        Given::Number(_) => Err(Fault::invalid_date()),
-        Given::Other => Err(Fault::invalid_field_type("fecha", FieldForm::Text)),
+        FieldValue::Missing => Err(FieldError::required("fecha")),
+        FieldValue::Text(text) => day(&text).ok_or_else(FieldError::invalid_date),
+        FieldValue::Number(_) => Err(FieldError::invalid_date()),
+        FieldValue::Other => Err(FieldError::invalid_field_type("fecha", FieldForm::Text)),
     }
 }
 
-fn monto(given: Given<'_>) -> Result<Amount, Fault> {
+fn monto(given: FieldValue<'_>) -> Result<Amount, FieldError> {
     let read = match given.filled() {
-        Given::Missing => return Err(Fault::required("monto")),
-        Given::Text(text) => Amount::from_text(text.trim()).ok(),
-        Given::Number(literal) => Amount::from_number(literal).ok(),
-        Given::Other => None,
+        FieldValue::Missing => return Err(FieldError::required("monto")),
+        FieldValue::Text(text) => Amount::from_text(text.trim()).ok(),
+        FieldValue::Number(literal) => Amount::from_number(literal).ok(),
+        FieldValue::Other => None,
     };
-    read.ok_or_else(Fault::invalid_amount)
+    read.ok_or_else(FieldError::invalid_amount)
 }
 
-fn account(given: Given<'_>) -> Result<Option<Account>, Fault> {
+fn account(given: FieldValue<'_>) -> Result<Option<Account>, FieldError> {
     match given.filled() {
-        Given::Missing => Ok(None),
-        Given::Text(text) => Account::parse(text.trim()).map(Some).map_err(Fault::invalid_account),
+        FieldValue::Missing => Ok(None),
+        FieldValue::Text(text) => Account::parse(text.trim()).map(Some).map_err(FieldError::invalid_account),
         // A CLABE that begins with 00 would be left with the 16 digits of a card.
-        Given::Number(_) | Given::Other => {
-            Err(Fault::invalid_field_type("cuenta_beneficiaria", FieldForm::Text))
+        FieldValue::Number(_) | FieldValue::Other => {
+            Err(FieldError::invalid_field_type("cuenta_beneficiaria", FieldForm::Text))
         }
     }
 }
 
-fn receptor_participante(given: &Given<'_>) -> Result<bool, Fault> {
+fn receptor_participante(given: &FieldValue<'_>) -> Result<bool, FieldError> {
     match given {
-        Given::Missing | Given::Number("0") => Ok(false),
-        Given::Number("1") => Ok(true),
-        Given::Number(_) | Given::Text(_) | Given::Other => Err(Fault::invalid_receptor_participante()),
+        FieldValue::Missing | FieldValue::Number("0") => Ok(false),
+        FieldValue::Number("1") => Ok(true),
+        FieldValue::Number(_) | FieldValue::Text(_) | FieldValue::Other => {
+            Err(FieldError::invalid_receptor_participante())
+        }
     }
 }
 
@@ -177,7 +179,7 @@ fn receptor_participante(given: &Given<'_>) -> Result<bool, Fault> {
 fn retry_policy(
     fields: &Fields<'_>,
     caps: &Caps,
-    faults: &mut Vec<Fault>,
+    faults: &mut Vec<FieldError>,
 ) -> Result<(Option<RetryPolicy>, Option<Violations>), Failure> {
     let Some(asked) = fields.json("retry_policy") else { return Ok((None, None)) };
     let input: RetryPolicyInput = serde_json::from_str(asked).map_err(|_| Failure::invalid_json())?;
@@ -191,27 +193,31 @@ fn retry_policy(
     }
 }
 
-fn client_ref(given: Given<'_>) -> Result<Option<ClientRef>, Fault> {
+fn client_ref(given: FieldValue<'_>) -> Result<Option<ClientRef>, FieldError> {
     match given {
-        Given::Missing => Ok(None),
-        Given::Text(text) => ClientRef::parse(&text).map(Some).ok_or_else(Fault::invalid_client_ref),
-        Given::Number(_) | Given::Other => Err(Fault::invalid_client_ref()),
+        FieldValue::Missing => Ok(None),
+        FieldValue::Text(text) => {
+            ClientRef::parse(&text).map(Some).ok_or_else(FieldError::invalid_client_ref)
+        }
+        FieldValue::Number(_) | FieldValue::Other => Err(FieldError::invalid_client_ref()),
     }
 }
 
 /// A field that may be left out, and for which a number stands for its digits.
 fn text_field<T>(
     name: &str,
-    given: Given<'_>,
-    read: impl FnOnce(&str) -> Result<T, Fault>,
-) -> Result<Option<T>, Fault> {
+    given: FieldValue<'_>,
+    read: impl FnOnce(&str) -> Result<T, FieldError>,
+) -> Result<Option<T>, FieldError> {
     match given.filled() {
-        Given::Missing => Ok(None),
-        Given::Text(text) => read(&text).map(Some),
-        Given::Number(literal) if literal.bytes().all(|byte| byte.is_ascii_digit()) => {
+        FieldValue::Missing => Ok(None),
+        FieldValue::Text(text) => read(&text).map(Some),
+        FieldValue::Number(literal) if literal.bytes().all(|byte| byte.is_ascii_digit()) => {
             read(literal).map(Some)
         }
-        Given::Number(_) | Given::Other => Err(Fault::invalid_field_type(name, FieldForm::Text)),
+        FieldValue::Number(_) | FieldValue::Other => {
+            Err(FieldError::invalid_field_type(name, FieldForm::Text))
+        }
     }
 }
 
@@ -226,8 +232,8 @@ pub(super) fn day(text: &str) -> Option<Date> {
     if written { text.parse().ok() } else { None }
 }
 
-fn keep<T>(read: Result<T, Fault>, faults: &mut Vec<Fault>) -> Option<T> {
-    read.map_err(|fault| faults.push(fault)).ok()
+fn keep<T>(read: Result<T, FieldError>, faults: &mut Vec<FieldError>) -> Option<T> {
+    read.map_err(|error| faults.push(error)).ok()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::envelope::{Context, Document};
+use super::envelope::{Context, Envelope};
 use super::user::{User, Veriko};
 use platform::utc::Utc;
 use platform::vendor::Vendor;
@@ -15,7 +15,7 @@ use platform::vendor::Vendor;
 /// Of persons, their sessions and their invoices this server knows nothing, and says nothing.
 #[utoipa::path(
     get, path = "/users/me", operation_id = "myProfile", tag = "Users",
-    responses((status = 200, description = "The account of the key", body = Document<Profile>))
+    responses((status = 200, description = "The account of the key", body = Envelope<Profile>))
 )]
 pub(super) async fn read(
     Extension(user): Extension<User>,

@@ -26,8 +26,8 @@ use super::webhooks::tell_verdict;
 use crate::cep;
 use platform::BoxError;
 use platform::db::RequestTransaction;
-use platform::worker::{Handlers, Recording};
-use platform::{clock, fault};
+use platform::worker::{Handlers, TransactionalHandler};
+use platform::{clock, failpoint};
 
 /// What the scheduler calls this kind of work.
 const NAMESPACE: &str = "queue";
@@ -68,7 +68,11 @@ pub(super) async fn enqueue(
 
 /// Adds what asks about the validations in the queue.
 pub(super) fn register_handlers(api: &Arc<Api>, handlers: &mut Handlers) {
-    handlers.record(NAMESPACE, Asking(Arc::clone(api)), api.cep_timeout.saturating_add(TO_RECORD));
+    handlers.add_transactional(
+        NAMESPACE,
+        QueueHandler(Arc::clone(api)),
+        api.cep_timeout.saturating_add(TO_RECORD),
+    );
 }
 
 /// It has no end: the attempt that finds a validation expired ends it.
@@ -81,10 +85,10 @@ fn cycle(validation: &Validation, terms: Terms) -> NewCycle {
 
 /// Asks about one, and writes what came of it.
 #[derive(Debug)]
-struct Asking(Arc<Api>);
+struct QueueHandler(Arc<Api>);
 
 #[async_trait]
-impl Recording for Asking {
+impl TransactionalHandler for QueueHandler {
     async fn make(&self, attempt: &Attempt) -> Result<Done, BoxError> {
         let Some(validation) = self.begin(attempt).await? else {
             let detail = Bytes::from_static(b"no such validation, or none that waits");
@@ -101,19 +105,19 @@ impl Recording for Asking {
         let Some(asked) = attempt.token().run_until_cancelled(asking).await else {
             return Ok(Done::Deferred { retry_in: Duration::ZERO });
         };
-        fault::point("queue-asked").await;
-        if asked.verdict == cep::Verdict::RateLimited {
+        failpoint::hit("queue-asked").await;
+        if asked.verdict == cep::CepVerdict::RateLimited {
             // That is said to all of us, so the others need not ask either.
             let waited = now.duration_since(validation.created_at);
             return Ok(Done::Unavailable { retry_in: pause(waited, left, asked.retry_after) });
         }
         self.record(attempt, validation.id, |validation| verdict::write(validation, asked)).await?;
-        fault::point("queue-committed").await;
+        failpoint::hit("queue-committed").await;
         Ok(Done::AlreadyRecorded)
     }
 }
 
-impl Asking {
+impl QueueHandler {
     /// Shows that somebody is at it; `None` if there is nothing to be at.
     async fn begin(&self, attempt: &Attempt) -> Result<Option<Validation>, BoxError> {
         let Ok(id) = Uuid::try_parse(&attempt.cycle().key.subject) else { return Ok(None) };

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::api::Api;
 use super::body::Json;
 use super::cycles::{self, Terms};
-use super::envelope::{Context, Document};
+use super::envelope::{Context, Envelope};
 use super::errors::Failure;
 use super::model::{Caps, RetryPolicy};
 use super::quota::ensure_retry_capacity;
@@ -24,14 +24,14 @@ use super::validation::{Ending, Entity, RetryState, RetryStateAttributes, Valida
 use super::webhooks::tell_retry;
 use super::{described, verdict};
 use platform::db::{Connection, RequestTransaction};
-use platform::{clock, fault};
+use platform::{clock, failpoint};
 
 /// Begins the retries of one validation, changes them, ends them, or begins them anew.
 #[utoipa::path(
     put, path = "/validations/{id}/retry-policy", operation_id = "updateValidationRetryPolicy", tag = "Validations",
     request_body = described::RetryPolicyRequest,
     responses(
-        (status = 200, description = "Where they stand now", body = Document<Entity<RetryStateAttributes>>),
+        (status = 200, description = "Where they stand now", body = Envelope<Entity<RetryStateAttributes>>),
         (status = 422, description = "retry_policy_invalid retry_not_applicable retry_already_resolved retry_age_exceeded \
             retry_pending_cap_exceeded reactivation_cap_exceeded"),
     ),
@@ -69,7 +69,7 @@ pub(super) async fn change(
 #[utoipa::path(
     post, path = "/validations/{id}/cancel-retries", operation_id = "cancelValidationRetries", tag = "Validations",
     responses(
-        (status = 200, description = "Where they stand now", body = Document<Entity<RetryStateAttributes>>),
+        (status = 200, description = "Where they stand now", body = Envelope<Entity<RetryStateAttributes>>),
         (status = 422, description = "retry_not_active"),
     ),
 )]
@@ -98,7 +98,7 @@ pub(super) async fn cancel(
 async fn answer(context: &Context, changed: Result<Validation, Failure>) -> Response {
     match changed {
         Ok(validation) => {
-            fault::point("before-commit").await;
+            failpoint::hit("before-commit").await;
             context.ok(&validation.retry_state_resource())
         }
         Err(failure) => context.fail(&failure),

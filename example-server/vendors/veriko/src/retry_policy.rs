@@ -13,8 +13,8 @@ use utoipa::ToSchema;
 use super::api::Api;
 use super::body::Json;
 use super::described;
-use super::envelope::{Context, Document, Resource};
-use super::errors::{Failure, Fault, Text};
+use super::envelope::{Context, Envelope, Resource};
+use super::errors::{Failure, FieldError, Text};
 use super::model::{Caps, RetryPolicy};
 use super::store::policies;
 use super::user::User;
@@ -24,7 +24,7 @@ use platform::db::RequestTransaction;
 /// Reads the account's retry policy, and what its plan would let it be.
 #[utoipa::path(
     get, path = "/users/me/retry-policy", operation_id = "getMyRetryPolicy", tag = "Users",
-    responses((status = 200, description = "The policy", body = Document<Resource<described::RetryPolicy>, WithCaps>)),
+    responses((status = 200, description = "The policy", body = Envelope<Resource<described::RetryPolicy>, WithCaps>)),
 )]
 pub(super) async fn read(
     State(api): State<Arc<Api>>,
@@ -37,7 +37,7 @@ pub(super) async fn read(
     };
     match saved.await {
         Ok(policy) => context.ok_with(&resource(policy), &WithCaps { caps: user.caps() }),
-        Err(fault) => context.fail(&Failure::unavailable(&fault)),
+        Err(error) => context.fail(&Failure::unavailable(&error)),
     }
 }
 
@@ -49,7 +49,7 @@ pub(super) async fn read(
     put, path = "/users/me/retry-policy", operation_id = "updateMyRetryPolicy", tag = "Users",
     request_body = described::RetryPolicyRequest,
     responses(
-        (status = 200, description = "The policy as it is saved", body = Document<Resource<described::RetryPolicy>>),
+        (status = 200, description = "The policy as it is saved", body = Envelope<Resource<described::RetryPolicy>>),
         (status = 422, description = "retry_policy_invalid"),
     ),
 )]
@@ -96,7 +96,7 @@ pub(super) fn input(body: &Value) -> RetryPolicyInput {
 
 /// All that is wrong with a policy, for people and for programs.
 pub(super) fn refusal(violations: Violations) -> Failure {
-    let faults = violations.iter().map(|violation| Fault {
+    let faults = violations.iter().map(|violation| FieldError {
         code: "retry_policy_invalid",
         detail: Text { english: violation.to_string().into(), spanish: in_spanish(violation).into() },
         pointer: Some(match violation.field() {

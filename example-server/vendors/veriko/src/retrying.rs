@@ -21,12 +21,16 @@ use super::verdict;
 use super::webhooks::tell_retry;
 use platform::BoxError;
 use platform::db::Connection;
-use platform::worker::{Handlers, Recording};
-use platform::{clock, fault, retry_after};
+use platform::worker::{Handlers, TransactionalHandler};
+use platform::{clock, failpoint, retry_after};
 
 /// Adds what makes the retries.
 pub(super) fn register_handlers(api: &Arc<Api>, handlers: &mut Handlers) {
-    handlers.record(NAMESPACE, Retrying(Arc::clone(api)), api.cep_timeout.saturating_add(TO_RECORD));
+    handlers.add_transactional(
+        NAMESPACE,
+        RetryHandler(Arc::clone(api)),
+        api.cep_timeout.saturating_add(TO_RECORD),
+    );
 }
 
 /// How long it may take an attempt to find out what it is about and to record what came of it, beside the asking.
@@ -37,10 +41,10 @@ const TO_RECORD: Duration = Duration::from_secs(30);
 /// Between two attempts a validation shows the time at which the next one is due, also of one that waits for its account's
 /// allowance. Only where an attempt could not be written, or was stopped with its worker, does it stay due when it was.
 #[derive(Debug)]
-struct Retrying(Arc<Api>);
+struct RetryHandler(Arc<Api>);
 
 #[async_trait]
-impl Recording for Retrying {
+impl TransactionalHandler for RetryHandler {
     async fn make(&self, attempt: &retry_scheduler::Attempt) -> Result<Done, BoxError> {
         let key = &attempt.cycle().key;
         let started_at = clock::timestamp();
@@ -55,9 +59,9 @@ impl Recording for Retrying {
         let Some(asked) = attempt.token().run_until_cancelled(asking).await else {
             return Ok(Done::Deferred { retry_in: Duration::ZERO });
         };
-        fault::point("attempt-running").await;
+        failpoint::hit("attempt-running").await;
         self.record(attempt, validation.id, asked, started_at).await?;
-        fault::point("attempt-committed").await;
+        failpoint::hit("attempt-committed").await;
         Ok(Done::AlreadyRecorded)
     }
 
@@ -99,7 +103,7 @@ impl Recording for Retrying {
     }
 }
 
-impl Retrying {
+impl RetryHandler {
     async fn load(&self, subject: &str) -> Result<Option<Validation>, BoxError> {
         let Ok(id) = Uuid::try_parse(subject) else { return Ok(None) };
         let mut reader = self.0.database.read().await?;

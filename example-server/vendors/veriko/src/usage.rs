@@ -12,11 +12,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::api::Api;
-use super::envelope::{Context, Document, Resource};
+use super::envelope::{Context, Envelope, Resource};
 use super::errors::{Failure, Text};
 use super::store::usage::{self, Allowance};
 use super::user::User;
-use platform::account::Plan;
+use platform::account::AccountPlan;
 use platform::clock;
 use platform::db::Database;
 use platform::utc::Utc;
@@ -27,7 +27,7 @@ use platform::vendor::Caller;
 /// From 70 % used on `tone` is `warn`, from 90 % on `danger`.
 #[utoipa::path(
     get, path = "/usage/summary", operation_id = "getUsageSummary", tag = "Usage",
-    responses((status = 200, description = "The quota of this month", body = Document<Resource<Summary>>))
+    responses((status = 200, description = "The quota of this month", body = Envelope<Resource<Summary>>))
 )]
 pub(super) async fn summary(
     State(api): State<Arc<Api>>,
@@ -44,7 +44,7 @@ pub(super) async fn summary(
             let attributes = Summary::of(user.plan(), user.monthly_quota().into(), count, now);
             context.ok(&Resource { r#type: "usage_summary", attributes })
         }
-        Err(fault) => context.fail(&Failure::unavailable(&fault)),
+        Err(error) => context.fail(&Failure::unavailable(&error)),
     }
 }
 
@@ -53,7 +53,7 @@ pub(super) async fn summary(
 /// What is left of it at the moment, every answer says in its `X-RateLimit` headers.
 #[utoipa::path(
     get, path = "/usage/limits", operation_id = "getUsageLimits", tag = "Usage",
-    responses((status = 200, description = "The rate limits of the key", body = Document<Resource<Limits>>))
+    responses((status = 200, description = "The rate limits of the key", body = Envelope<Resource<Limits>>))
 )]
 pub(super) async fn limits(
     Extension(user): Extension<User>,
@@ -76,8 +76,8 @@ pub(super) async fn run_maintenance(api: &Api) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(fault) = forget(&api.database, clock::timestamp()).await {
-            tracing::warn!(%fault, "cannot forget old usage");
+        if let Err(error) = forget(&api.database, clock::timestamp()).await {
+            tracing::warn!(%error, "cannot forget old usage");
         }
     }
 }
@@ -129,7 +129,7 @@ enum Tone {
 }
 
 impl Summary {
-    fn of(plan: Plan, limit: u64, used: u64, now: Timestamp) -> Self {
+    fn of(plan: AccountPlan, limit: u64, used: u64, now: Timestamp) -> Self {
         // Of nothing, everything is used.
         let hundredths = (used * 10_000 + limit / 2).checked_div(limit).unwrap_or(10_000);
         let resets_at = Utc(usage::end_of_month(now));
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     fn of(limit: u64, used: u64) -> (u64, f64, Tone) {
-        let summary = Summary::of(Plan::Basic, limit, used, "2026-11-22T09:30:00Z".parse().unwrap());
+        let summary = Summary::of(AccountPlan::Basic, limit, used, "2026-11-22T09:30:00Z".parse().unwrap());
         assert_eq!(serde_json::to_value(summary.resets_at).unwrap(), "2026-12-01T00:00:00Z");
         assert_eq!(summary.resets_at, summary.next_reset_at);
         (summary.remaining, summary.used_percent, summary.tone)

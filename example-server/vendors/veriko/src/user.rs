@@ -11,11 +11,11 @@ use super::envelope::Context;
 use super::model::Caps;
 use crate::config;
 use crate::config::DEFAULTS;
-use platform::account::{KeyOwner, Permission, Plan};
+use platform::account::{AccountPlan, KeyOwner, Permission};
 use platform::api_key::{ApiKey, Environment, KeyFormat};
 use platform::bucket::Bucket;
 use platform::config::ConfigFile;
-use platform::frame;
+use platform::envelope;
 use platform::rate_limit_headers::{RateLimitHeaders, Reset, Sent};
 use platform::vendor::{Caller, Vendor};
 
@@ -49,7 +49,7 @@ impl Veriko {
 /// An account, reached with one of its keys. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct User {
-    holder: Arc<KeyOwner>,
+    owner: Arc<KeyOwner>,
     terms: Arc<config::PlanTerms>,
     bucket: Arc<Bucket>,
 }
@@ -57,7 +57,7 @@ pub struct User {
 impl User {
     /// What the account is known by, everywhere.
     pub(crate) fn id(&self) -> &str {
-        &self.holder.account
+        &self.owner.account
     }
 
     /// What its plan lets a retry policy ask for.
@@ -70,18 +70,18 @@ impl User {
         self.terms.monthly_quota
     }
 
-    pub(crate) fn plan(&self) -> Plan {
-        self.holder.plan
+    pub(crate) fn plan(&self) -> AccountPlan {
+        self.owner.plan
     }
 
     /// When the account was made; those of the demo never were.
     pub(crate) fn created_at(&self) -> Option<Timestamp> {
-        self.holder.created_at
+        self.owner.created_at
     }
 
     /// What the key may, by name and in their order.
     pub(crate) fn permissions(&self) -> Vec<&'static str> {
-        let mut names: Vec<_> = self.holder.permissions.iter().map(|held| held.as_str()).collect();
+        let mut names: Vec<_> = self.owner.permissions.iter().map(|held| held.as_str()).collect();
         names.sort_unstable();
         names
     }
@@ -93,7 +93,7 @@ impl Caller for User {
     }
 
     fn account(&self) -> &String {
-        &self.holder.account
+        &self.owner.account
     }
 
     fn bucket(&self) -> &Bucket {
@@ -101,7 +101,7 @@ impl Caller for User {
     }
 
     fn may(&self, permission: Permission) -> bool {
-        self.holder.permissions.contains(&permission)
+        self.owner.permissions.contains(&permission)
     }
 }
 
@@ -122,24 +122,24 @@ impl Vendor for Veriko {
 
     type User = User;
 
-    fn user(&self, holder: KeyOwner) -> User {
-        let terms = Arc::clone(self.0.terms(holder.plan));
-        User { bucket: Arc::new(Bucket::per_minute(terms.rate_per_minute)), holder: Arc::new(holder), terms }
+    fn user(&self, owner: KeyOwner) -> User {
+        let terms = Arc::clone(self.0.terms(owner.plan));
+        User { bucket: Arc::new(Bucket::per_minute(terms.rate_per_minute)), owner: Arc::new(owner), terms }
     }
 
     fn demo(&self) -> Vec<(ApiKey, KeyOwner)> {
         let accounts = [
-            ("1", "demo-pro", Plan::Pro, Self::PERMISSIONS),
-            ("2", "demo-basic", Plan::Basic, Self::PERMISSIONS),
-            ("3", "demo-free", Plan::Free, Self::PERMISSIONS),
-            ("4", "demo-readonly", Plan::Basic, &[READ_WEBHOOKS]),
+            ("1", "demo-pro", AccountPlan::Pro, Self::PERMISSIONS),
+            ("2", "demo-basic", AccountPlan::Basic, Self::PERMISSIONS),
+            ("3", "demo-free", AccountPlan::Free, Self::PERMISSIONS),
+            ("4", "demo-readonly", AccountPlan::Basic, &[READ_WEBHOOKS]),
         ];
-        let holder = |(digit, account, plan, permissions): (&str, &str, Plan, &[Permission])| {
+        let owner = |(digit, account, plan, permissions): (&str, &str, AccountPlan, &[Permission])| {
             let key =
                 ApiKey::parse(&Self::KEY_FORMAT, &format!("mxcep_{}", digit.repeat(64))).expect("a key");
             (key.clone(), KeyOwner::of_demo(account, plan, permissions, &key))
         };
-        accounts.into_iter().map(holder).collect()
+        accounts.into_iter().map(owner).collect()
     }
 
     fn contract(&self) -> Contract {
@@ -147,7 +147,7 @@ impl Vendor for Veriko {
     }
 
     fn apply_envelope(router: Router) -> Router {
-        router.layer(from_fn(frame::envelop::<Context>))
+        router.layer(from_fn(envelope::apply_envelope::<Context>))
     }
 }
 

@@ -15,7 +15,7 @@ use super::api::Api;
 use super::body::Raw;
 use super::client_ref::ClientRef;
 use super::cycles::Terms;
-use super::envelope::{Context, Document};
+use super::envelope::{Context, Envelope};
 use super::errors::Failure;
 use super::model::RetryPolicy;
 use super::payment::PaymentRequest;
@@ -25,15 +25,16 @@ use super::store::standing::{self, Standing};
 use super::store::{usage, validations};
 use super::user::User;
 use super::validation::{
-    Entity, KeptCep, Kind, LinkedEntity, Receipt, RetryState, Status, Validation, ValidationAttributes,
+    Entity, KeptCep, Kind, LinkedEntity, QueuedAttributes, RetryState, Status, Validation,
+    ValidationAttributes,
 };
 use super::validations::Poll;
 use super::webhooks::tell_verdict;
 use super::{described, verdict};
-use crate::cep::{BanxicoStatus, Payment, Verdict};
+use crate::cep::{BanxicoStatus, CepVerdict, Payment};
 use platform::clock;
 use platform::db::RequestTransaction;
-use platform::fault;
+use platform::failpoint;
 
 /// Validates a payment by its fields.
 ///
@@ -46,8 +47,8 @@ use platform::fault;
     post, path = "/validate", operation_id = "validateDirect", tag = "Validations", request_body = described::PaymentRequest,
     params(Query),
     responses(
-        (status = 200, description = "The verdict", body = Document<LinkedEntity<ValidationAttributes>>),
-        (status = 202, description = "It is in the queue", body = Document<Entity<Receipt>, Poll>,
+        (status = 200, description = "The verdict", body = Envelope<LinkedEntity<ValidationAttributes>>),
+        (status = 202, description = "It is in the queue", body = Envelope<Entity<QueuedAttributes>, Poll>,
          headers(("ETag" = String, description = "`W/\"0-queued\"`"),
                  ("Location" = String, description = "Where to read it"))),
         (status = 422, description = "required clave_or_ref_required invalid_date invalid_amount invalid_account_format \
@@ -110,19 +111,19 @@ pub(super) async fn run_or_enqueue(
     } else {
         // Nothing is held meanwhile: no connection, no lock.
         let asked = api.ask(&validation.payment, 1).await;
-        if asked.verdict == Verdict::RateLimited {
+        if asked.verdict == CepVerdict::RateLimited {
             let failure = Failure::banxico_rate_limit_exhausted();
             return Err(match asked.retry_after {
                 Some(wait) => failure.retry_after(wait),
                 None => failure,
             });
         }
-        fault::point("after-claim").await;
+        failpoint::hit("after-claim").await;
         verdict::write(&mut validation, asked);
         validation.etag_version = 1;
         keep(api, user, transaction, &mut validation, &policy).await?;
     }
-    fault::point("before-commit").await;
+    failpoint::hit("before-commit").await;
     Ok(validation)
 }
 
@@ -135,7 +136,7 @@ pub(super) fn answer(context: &Context, validation: Result<Validation, Failure>)
     if validation.status.is_final() {
         return context.ok(&validation.resource());
     }
-    let mut response = context.accepted_with(&validation.receipt(), &Poll::of(&validation));
+    let mut response = context.accepted_with(&validation.queued(), &Poll::of(&validation));
     let location =
         HeaderValue::try_from(validation.location()).expect("a path with a UUID makes a header value");
     response.headers_mut().insert(header::LOCATION, location);

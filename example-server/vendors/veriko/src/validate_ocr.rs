@@ -9,18 +9,18 @@ use axum::response::Response;
 
 use super::api::Api;
 use super::body::Raw;
-use super::envelope::{Context, Document};
-use super::errors::{Failure, Fault};
+use super::envelope::{Context, Envelope};
+use super::errors::{Failure, FieldError};
 use super::payment::{PictureRequest, Source};
 use super::user::User;
 use super::validate::{Mode, Query, answer, check_quota_and_policy, new_validation, run_or_enqueue};
 use super::validation::{
-    Entity, KeptImage, Kind, LinkedEntity, Ocr, Receipt, Validation, ValidationAttributes,
+    Entity, KeptImage, Kind, LinkedEntity, Ocr, QueuedAttributes, Validation, ValidationAttributes,
 };
 use super::validations::Poll;
 use super::{described, images};
 use crate::ocr::{self, Picture, RecogniseError};
-use platform::bodies::Place;
+use platform::bodies::BodyPermit;
 use platform::clock;
 use platform::db::RequestTransaction;
 use platform::outbound::OutboundFault;
@@ -43,8 +43,8 @@ const TO_FETCH: Duration = Duration::from_secs(15);
     request_body = described::PictureRequest,
     params(Query),
     responses(
-        (status = 200, description = "The verdict", body = Document<LinkedEntity<ValidationAttributes>>),
-        (status = 202, description = "It is in the queue", body = Document<Entity<Receipt>, Poll>,
+        (status = 200, description = "The verdict", body = Envelope<LinkedEntity<ValidationAttributes>>),
+        (status = 202, description = "It is in the queue", body = Envelope<Entity<QueuedAttributes>, Poll>,
          headers(("ETag" = String, description = "`W/\"0-queued\"`"),
                  ("Location" = String, description = "Where to read it"))),
         (status = 422, description = "image_or_image_url_required invalid_image invalid_image_format image_too_large \
@@ -64,7 +64,7 @@ pub(super) async fn validate(
     Extension(context): Extension<Context>,
     RawQuery(query): RawQuery,
     // Held for as long as the body is, also when the client has gone.
-    _place: Place,
+    _place: BodyPermit,
     transaction: RequestTransaction,
     Raw(body): Raw,
 ) -> Response {
@@ -79,10 +79,10 @@ pub(super) async fn validate(
         };
         let reading = match api.recogniser.read(picture.clone()).await {
             Ok(reading) => reading,
-            Err(RecogniseError::Picture(fault)) => {
-                return Err(Failure::unprocessable(vec![Fault::invalid_picture(field, fault)]));
+            Err(RecogniseError::Picture(error)) => {
+                return Err(Failure::unprocessable(vec![FieldError::invalid_picture(field, error)]));
             }
-            Err(fault) => return Err(Failure::ocr_unavailable(&fault)),
+            Err(error) => return Err(Failure::ocr_unavailable(&error)),
         };
         let read = ocr::Receipt::find(&reading.rows);
         let payment = request.payment(&read)?;
@@ -100,12 +100,12 @@ pub(super) async fn validate(
 }
 
 async fn fetch(api: &Api, url: &str) -> Result<Picture, Failure> {
-    let refused = |fault| Failure::unprocessable(vec![Fault::image_url(fault)]);
-    let url = api.pictures.check(url).map_err(|fault| refused(OutboundFault::Url(fault)))?;
+    let refused = |error| Failure::unprocessable(vec![FieldError::image_url(error)]);
+    let url = api.pictures.check(url).map_err(|error| refused(OutboundFault::Url(error)))?;
     let fetched = api.pictures.get(&url, Picture::MAX_BYTES, TO_FETCH).await.map_err(refused)?;
     if !fetched.status.is_success() {
         return Err(refused(OutboundFault::Unreachable));
     }
     Picture::check(fetched.body)
-        .map_err(|fault| Failure::unprocessable(vec![Fault::invalid_picture("image_url", fault)]))
+        .map_err(|error| Failure::unprocessable(vec![FieldError::invalid_picture("image_url", error)]))
 }

@@ -2,8 +2,8 @@
 
 mod attempt;
 mod ocr;
+mod response;
 mod retry_state;
-mod shown;
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -11,14 +11,16 @@ use uuid::Uuid;
 use super::client_ref::ClientRef;
 use super::errors::Failure;
 use super::model::Outcome;
-use crate::cep::{BanxicoStatus, Cep, Payment, Verdict};
+use crate::cep::{BanxicoStatus, Cep, CepVerdict, Payment};
 use platform::text::text_enum;
 
 pub use attempt::Attempt;
 pub(super) use attempt::Shown as RetryAttempt;
 pub use ocr::{AccountConflict, KeptImage, Ocr};
+pub(super) use response::{
+    Entity, Item, LinkedEntity, QueuedAttributes, RetryStateAttributes, ValidationAttributes,
+};
 pub use retry_state::{CycleState, Ending, RetryState};
-pub(super) use shown::{Entity, Item, LinkedEntity, Receipt, RetryStateAttributes, ValidationAttributes};
 
 /// One validation, as it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +45,7 @@ pub struct Validation {
     pub completed_at: Option<Timestamp>,
     /// The caller's own name for it.
     pub client_ref: Option<ClientRef>,
-    /// What went wrong, for programs ([`Verdict::error_code`]).
+    /// What went wrong, for programs ([`CepVerdict::error_code`]).
     pub error_code: Option<String>,
     /// What went wrong, for people.
     pub error_message: Option<String>,
@@ -145,16 +147,16 @@ impl Status {
     }
 }
 
-/// What a verdict makes of a validation. [`Verdict::RateLimited`] is not for who asks directly: that is 503
+/// What a verdict makes of a validation. [`CepVerdict::RateLimited`] is not for who asks directly: that is 503
 /// ([`Failure::banxico_rate_limit_exhausted`]), and nothing is kept.
-impl From<Verdict> for Status {
-    fn from(verdict: Verdict) -> Self {
+impl From<CepVerdict> for Status {
+    fn from(verdict: CepVerdict) -> Self {
         match verdict {
-            Verdict::Valid => Self::Valid,
-            Verdict::NotFound => Self::NotFound,
-            Verdict::CepUnavailable | Verdict::RateLimited => Self::CepUnavailable,
-            Verdict::Returned => Self::Returned,
-            Verdict::Error => Self::Error,
+            CepVerdict::Valid => Self::Valid,
+            CepVerdict::NotFound => Self::NotFound,
+            CepVerdict::CepUnavailable | CepVerdict::RateLimited => Self::CepUnavailable,
+            CepVerdict::Returned => Self::Returned,
+            CepVerdict::Error => Self::Error,
         }
     }
 }

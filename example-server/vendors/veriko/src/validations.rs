@@ -10,7 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::api::Api;
-use super::envelope::{Context, Document};
+use super::envelope::{Context, Envelope};
 use super::errors::Failure;
 use super::filter::{Filter, Pagination, Parameters};
 use super::store::{attempts, validations};
@@ -28,7 +28,7 @@ use platform::db::Reader;
     get, path = "/validations/{id}", operation_id = "getValidation", tag = "Validations",
     params(("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer")),
     responses(
-        (status = 200, description = "The validation", body = Document<LinkedEntity<ValidationAttributes>, Poll>,
+        (status = 200, description = "The validation", body = Envelope<LinkedEntity<ValidationAttributes>, Poll>,
          headers(("ETag" = String, description = "Raised at each change: `W/\"{version}-{status}\"`"),
                  ("Retry-After" = Option<u32>, description = "While it goes on: when to ask again, in seconds"))),
         (status = 304, description = "It has not changed", headers(("ETag" = String, description = "The same as was sent"))),
@@ -63,7 +63,7 @@ pub(super) async fn one(
 #[utoipa::path(
     get, path = "/validations", operation_id = "listValidations", tag = "Validations", params(Parameters),
     responses(
-        (status = 200, description = "A page of them", body = Document<Vec<Entity<Item>>, Paginated>),
+        (status = 200, description = "A page of them", body = Envelope<Vec<Entity<Item>>, Paginated>),
         (status = 422, description = "invalid_filter"),
     ),
 )]
@@ -91,7 +91,7 @@ pub(super) async fn list(
 /// Lists the retries that were made of one validation, the first first.
 #[utoipa::path(
     get, path = "/validations/{id}/retry-attempts", operation_id = "listValidationRetryAttempts", tag = "Validations",
-    responses((status = 200, description = "All of them", body = Document<Vec<RetryAttempt>>)),
+    responses((status = 200, description = "All of them", body = Envelope<Vec<RetryAttempt>>)),
 )]
 pub(super) async fn retry_attempts(
     State(api): State<Arc<Api>>,

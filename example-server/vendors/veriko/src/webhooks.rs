@@ -21,7 +21,7 @@ use platform::db::Connection;
 use platform::outbound::Rules;
 use platform::text::text_enum;
 use platform::utc::Utc;
-use platform::webhooks::{AnnounceError, Message, News, Webhooks, hmac};
+use platform::webhooks::{AnnounceError, Message, WebhookEvent, Webhooks, hmac};
 
 text_enum! {
     /// What an endpoint can be told of. Nothing is told of `billing`, of which this server has none.
@@ -123,9 +123,10 @@ async fn tell(
     event: Event,
 ) -> Result<(), AnnounceError> {
     let subject = validation.id.to_string();
-    let news = News { account: &validation.account, event: event.as_str(), subject: &subject };
+    let name = event.as_str();
+    let event = WebhookEvent { account: &validation.account, event: name, subject: &subject };
     let now = platform::clock::timestamp();
-    api.webhooks.announce(connection, news, || body(event.as_str(), now, &validation.resource())).await
+    api.webhooks.announce(connection, event, || body(name, now, &validation.resource())).await
 }
 
 /// The body of a delivery.

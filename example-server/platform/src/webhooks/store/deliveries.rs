@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{number, time};
 use crate::clock;
 use crate::db::{Connection, dispatch};
-use crate::webhooks::{Delivery, DeliveryId, DeliveryStatus, Endpoint, News, Receipt};
+use crate::webhooks::{Delivery, DeliveryId, DeliveryStatus, Endpoint, ReceiverAnswer, WebhookEvent};
 
 /// What a list is to hold. What is `None`, or empty, leaves all of them in; what is there must hold together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -94,7 +94,7 @@ pub async fn page(
 pub(in crate::webhooks) async fn insert(
     mut connection: Connection<'_>,
     endpoint: &str,
-    news: &News<'_>,
+    event: &WebhookEvent<'_>,
     payload: &str,
 ) -> sqlx::Result<DeliveryId> {
     loop {
@@ -106,9 +106,9 @@ pub(in crate::webhooks) async fn insert(
         )
         .bind(id.0)
         .bind(endpoint)
-        .bind(news.account)
-        .bind(news.event)
-        .bind(news.subject)
+        .bind(event.account)
+        .bind(event.event)
+        .bind(event.subject)
         .bind(payload)
         .bind(now)
         .execute(c).await.map(|done| done.rows_affected()))?;
@@ -124,9 +124,9 @@ pub(in crate::webhooks) async fn insert_sent(
     endpoint: &Endpoint,
     id: DeliveryId,
     event: &str,
-    receipt: &Receipt,
+    answer: &ReceiverAnswer,
 ) -> sqlx::Result<()> {
-    let status = if receipt.is_success() { DeliveryStatus::Success } else { DeliveryStatus::Failed };
+    let status = if answer.is_success() { DeliveryStatus::Success } else { DeliveryStatus::Failed };
     dispatch!(connection, c => sqlx::query(
         "INSERT INTO webhook_deliveries (id, endpoint, account, event, status, attempt, response_status, response_body,
              response_time_ms, error_message, created_at)
@@ -137,10 +137,10 @@ pub(in crate::webhooks) async fn insert_sent(
     .bind(&endpoint.account)
     .bind(event)
     .bind(status.as_str())
-    .bind(receipt.status.map(i64::from))
-    .bind(&receipt.body)
-    .bind(millis(receipt))
-    .bind(&receipt.error)
+    .bind(answer.status.map(i64::from))
+    .bind(&answer.body)
+    .bind(millis(answer))
+    .bind(&answer.error)
     .bind(clock::epoch_millis())
     .execute(c).await.map(drop))
 }
@@ -175,7 +175,7 @@ pub(in crate::webhooks) async fn record(
     attempt: u32,
     status: DeliveryStatus,
     next_retry_at: Option<i64>,
-    receipt: &Receipt,
+    answer: &ReceiverAnswer,
 ) -> sqlx::Result<()> {
     dispatch!(connection, c => sqlx::query(
         "UPDATE webhook_deliveries SET status = CASE WHEN status = 'failed' AND $2 = 'retrying' THEN status ELSE $2 END,
@@ -187,10 +187,10 @@ pub(in crate::webhooks) async fn record(
     .bind(id.0)
     .bind(status.as_str())
     .bind(i64::from(attempt))
-    .bind(receipt.status.map(i64::from))
-    .bind(&receipt.body)
-    .bind(millis(receipt))
-    .bind(&receipt.error)
+    .bind(answer.status.map(i64::from))
+    .bind(&answer.body)
+    .bind(millis(answer))
+    .bind(&answer.error)
     .bind(next_retry_at)
     .execute(c).await.map(drop))
 }
@@ -233,8 +233,8 @@ fn answers(wanted: &Wanted) -> Option<String> {
     list(codes.chain(hundreds).chain(wanted.unanswered.then(|| "none".to_owned())))
 }
 
-fn millis(receipt: &Receipt) -> i64 {
-    i64::try_from(receipt.took_ms).unwrap_or(i64::MAX)
+fn millis(answer: &ReceiverAnswer) -> i64 {
+    i64::try_from(answer.took_ms).unwrap_or(i64::MAX)
 }
 
 #[derive(Debug, sqlx::FromRow)]
@@ -265,7 +265,7 @@ impl TryFrom<Row> for Delivery {
             endpoint_url: row.url,
             event: row.event,
             subject: row.subject,
-            status: status.map_err(|fault| sqlx::Error::Decode(fault.into()))?,
+            status: status.map_err(|error| sqlx::Error::Decode(error.into()))?,
             attempt: number(row.attempt)?,
             response_status: row.response_status.map(number).transpose()?,
             response_body: row.response_body,

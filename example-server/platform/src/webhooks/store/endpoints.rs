@@ -190,12 +190,12 @@ impl TryFrom<Row> for Endpoint {
         let events = row.events.split(',').filter(|event| !event.is_empty());
         let status = row.status.parse::<EndpointStatus>();
         Ok(Self {
-            id: Uuid::try_parse(&row.id).map_err(|fault| sqlx::Error::Decode(fault.into()))?,
+            id: Uuid::try_parse(&row.id).map_err(|error| sqlx::Error::Decode(error.into()))?,
             account: row.account,
             url: row.url,
             events: events.map(str::to_owned).collect(),
             description: row.description,
-            status: status.map_err(|fault| sqlx::Error::Decode(fault.into()))?,
+            status: status.map_err(|error| sqlx::Error::Decode(error.into()))?,
             secret: row.secret,
             secret_hint: row.secret_hint,
             consecutive_failures: number(row.consecutive_failures)?,

@@ -66,7 +66,7 @@ impl HttpCarrier {
             .post(self.url.clone())
             .header(IDEMPOTENCY_KEY, &job.key)
             .header(header::CONTENT_TYPE, format!("multipart/form-data; boundary={boundary}"));
-        let (length, body) = body(job, &boundary).await.map_err(|fault| NoVerdict::of_document(&fault))?;
+        let (length, body) = body(job, &boundary).await.map_err(|error| NoVerdict::of_document(&error))?;
         let request = request.header(header::CONTENT_LENGTH, length).body(body);
         let mut response = request.send().await.map_err(|_| NoVerdict::UNHEARD)?;
         if response.status() != StatusCode::OK {
@@ -117,8 +117,8 @@ enum NoVerdict {
 impl NoVerdict {
     const UNHEARD: Self = Self::Unheard { retry_after: None };
 
-    fn of_document(fault: &std::io::Error) -> Self {
-        if fault.kind() == std::io::ErrorKind::NotFound { Self::NoDocument } else { Self::Unreadable }
+    fn of_document(error: &std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::NotFound { Self::NoDocument } else { Self::Unreadable }
     }
 }
 
@@ -151,16 +151,16 @@ impl From<Failure> for SendFailure {
     fn from(failure: Failure) -> Self {
         let code = failure.error_code.filter(|code| !code.is_empty()).map(|code| short(&code, MAX_CODE));
         let known = [BUSY, NO_ANSWER, LINE_QUALITY, INVALID_NUMBER];
-        let known = known.into_iter().find(|fault| Some(&*fault.code) == code.as_deref());
-        let mut fault = known.unwrap_or(TRANSIENT);
+        let known = known.into_iter().find(|error| Some(&*error.code) == code.as_deref());
+        let mut error = known.unwrap_or(TRANSIENT);
         if let Some(code) = code {
-            fault.code = code.into();
+            error.code = code.into();
         }
         if let Some(message) = failure.error_message {
-            fault.message = short(&message, MAX_MESSAGE).into();
+            error.message = short(&message, MAX_MESSAGE).into();
         }
-        fault.is_terminal = failure.retryable.map_or(fault.is_terminal, |retryable| !retryable);
-        fault
+        error.is_terminal = failure.retryable.map_or(error.is_terminal, |retryable| !retryable);
+        error
     }
 }
 

@@ -74,7 +74,7 @@ impl Carrier for Sandbox {
             Outcome::FailsFirst(_, Then { pages }) if job.fax.verdicts > 0 => {
                 Sent::Delivered { pages: *pages }
             }
-            Outcome::Fails(fault) | Outcome::FailsFirst(fault, _) => Sent::Failed(fault.clone()),
+            Outcome::Fails(error) | Outcome::FailsFirst(error, _) => Sent::Failed(error.clone()),
             // Such a fax is not accepted; one of an earlier version may be there.
             Outcome::Refused(_) => Sent::Failed(INVALID_NUMBER),
         }
@@ -108,7 +108,7 @@ mod tests {
     #[tokio::test]
     async fn what_happens_follows_from_the_number() {
         let delivered = |pages| Sent::Delivered { pages };
-        let failed = |fault: &SendFailure| Sent::Failed(fault.clone());
+        let failed = |error: &SendFailure| Sent::Failed(error.clone());
         for (to, expected) in [
             ("+15005550001", [delivered(1), delivered(1)]),
             ("+15005550002", [failed(&BUSY), failed(&BUSY)]),

@@ -59,8 +59,8 @@ impl Setup {
         Attempt::new(claimed.clone(), CancellationToken::new())
     }
 
-    fn delivering(&self) -> Delivering {
-        Delivering(Arc::clone(&self.api))
+    fn delivering(&self) -> DeliveryHandler {
+        DeliveryHandler(Arc::clone(&self.api))
     }
 
     async fn fax(&self) -> Fax {
@@ -102,8 +102,8 @@ async fn a_fax_whose_document_is_gone_fails_after_its_retries_and_its_money_is_g
             let path = setup.api.uploads.path(&fax.id);
             let job = Job { key: fax.carrier_key(), document: &path, fax: &fax };
             let sent = sent.send(&job).await;
-            let Sent::Failed(fault) = &sent else { panic!("{sent:?}") };
-            assert_eq!((&*fault.code, fault.retry_after), ("document_unavailable", Some(NOBODY)));
+            let Sent::Failed(error) = &sent else { panic!("{sent:?}") };
+            assert_eq!((&*error.code, error.retry_after), ("document_unavailable", Some(NOBODY)));
             let mut fax = setup.fax().await;
             let verdict = apply(&mut fax, sent, 10, clock::timestamp());
             let last = attempts == 4;
@@ -150,8 +150,8 @@ async fn the_wait_a_carrier_asks_for_is_kept() {
         let claimed = setup.claim().await;
         let attempt = Setup::attempt(&claimed);
         setup.delivering().begin(&attempt).await.unwrap();
-        let fault = send_failure::CARRIER_ERROR.retry_after(Some(Duration::from_mins(15)));
-        setup.delivering().record(&attempt, &setup.id, Sent::Failed(fault)).await.unwrap();
+        let error = send_failure::CARRIER_ERROR.retry_after(Some(Duration::from_mins(15)));
+        setup.delivering().record(&attempt, &setup.id, Sent::Failed(error)).await.unwrap();
         let cycle = setup.api.cycles.scheduler(Handlers::default().endings());
         let cycle = cycle.get(&claimed.cycle.key).await.unwrap().unwrap();
         let State::Pending(Activity::Idle { due }) = cycle.state else { panic!("{cycle:?}") };

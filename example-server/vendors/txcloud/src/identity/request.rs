@@ -74,7 +74,7 @@ fn webhook_url(body: &Object<'_>, outbound: &Outbound) -> Result<Option<String>,
     let url = field.text(MAX_URL)?;
     match outbound.check(&url) {
         Ok(_) => Ok(Some(url)),
-        Err(fault) => Err(field.refused(format!("cannot be called: {fault}"))),
+        Err(error) => Err(field.refused(format!("cannot be called: {error}"))),
     }
 }
 

@@ -32,7 +32,7 @@ use url::Url;
 
 use super::document::CepError;
 use super::payment::Payment;
-use super::{Answer, Provider, Verdict};
+use super::{Answer, CepVerdict, Provider};
 use platform::tls;
 use reading::Reading;
 use session::Session;
@@ -63,7 +63,7 @@ impl Banxico {
         Ok(Self { client, base })
     }
 
-    async fn query(&self, payment: &Payment) -> Result<Answer, Fault> {
+    async fn query(&self, payment: &Payment) -> Result<Answer, FieldError> {
         let session = Session::new(&self.client, &self.base);
         let page = session.post("valida.do", &form::of(payment)).await?;
         if let Reading::Answer(answer) = reading::of_form(&page)? {
@@ -76,23 +76,23 @@ impl Banxico {
 #[async_trait]
 impl Provider for Banxico {
     async fn ask(&self, payment: &Payment, _asked: u32) -> Answer {
-        self.query(payment).await.unwrap_or_else(|fault| {
+        self.query(payment).await.unwrap_or_else(|error| {
             tracing::warn!(
-                error = &fault as &dyn std::error::Error,
+                error = &error as &dyn std::error::Error,
                 "Banxico gave no answer that can be read"
             );
-            let retry_after = match fault {
-                Fault::Status(_, retry_after) => retry_after,
+            let retry_after = match error {
+                FieldError::Status(_, retry_after) => retry_after,
                 _ => None,
             };
-            Answer { retry_after, ..Verdict::Error.into() }
+            Answer { retry_after, ..CepVerdict::Error.into() }
         })
     }
 }
 
 /// Why there is no verdict of Banxico's. For the log: nothing of the payment stands in it.
 #[derive(Debug, thiserror::Error)]
-enum Fault {
+enum FieldError {
     #[error("the call failed")]
     Http(#[from] reqwest::Error),
     #[error("the status is {0}")]

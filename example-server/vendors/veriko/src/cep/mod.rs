@@ -47,7 +47,7 @@ pub trait Provider: fmt::Debug + Send + Sync {
 /// What came of asking: a verdict, and the CEP of a payment that is valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    pub(crate) verdict: Verdict,
+    pub(crate) verdict: CepVerdict,
     pub(crate) cep: Option<Cep>,
     /// How long the provider asks to be left alone, where it gave no verdict of its own.
     pub(crate) retry_after: Option<Duration>,
@@ -55,20 +55,20 @@ pub struct Answer {
 
 impl From<Cep> for Answer {
     fn from(cep: Cep) -> Self {
-        Self { verdict: Verdict::Valid, cep: Some(cep), retry_after: None }
+        Self { verdict: CepVerdict::Valid, cep: Some(cep), retry_after: None }
     }
 }
 
 /// Without a CEP.
-impl From<Verdict> for Answer {
-    fn from(verdict: Verdict) -> Self {
+impl From<CepVerdict> for Answer {
+    fn from(verdict: CepVerdict) -> Self {
         Self { verdict, cep: None, retry_after: None }
     }
 }
 
 /// What is known of a payment after asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CepVerdict {
     /// The CEP was found.
     Valid,
     /// There is no such payment, or none yet.
@@ -84,7 +84,7 @@ pub enum Verdict {
     RateLimited,
 }
 
-impl Verdict {
+impl CepVerdict {
     /// What Banxico is reported to have said.
     pub fn banxico_status(self) -> BanxicoStatus {
         match self {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Verdict;
+use super::CepVerdict;
 use platform::clock;
 
 /// The queries of this process: the last 200 of them, as far as they ended in the last 15 minutes. It is for a look at the
@@ -22,7 +22,7 @@ pub struct Query {
     /// When it ended.
     pub at: Timestamp,
     /// What came of it.
-    pub verdict: Verdict,
+    pub verdict: CepVerdict,
     /// How long it took.
     pub took: Duration,
 }
@@ -32,7 +32,7 @@ impl Recent {
     const FOR: SignedDuration = SignedDuration::from_mins(15);
 
     /// Remembers a query that ends now.
-    pub fn record(&self, verdict: Verdict, took: Duration) {
+    pub fn record(&self, verdict: CepVerdict, took: Duration) {
         self.remember(Query { at: clock::timestamp(), verdict, took });
     }
 
@@ -63,7 +63,7 @@ mod tests {
 
     fn query(second: i64) -> Query {
         let at = Timestamp::from_second(second).unwrap();
-        Query { at, verdict: Verdict::Valid, took: Duration::from_millis(5) }
+        Query { at, verdict: CepVerdict::Valid, took: Duration::from_millis(5) }
     }
 
     #[test]
@@ -89,8 +89,8 @@ mod tests {
     #[test]
     fn what_is_recorded_is_in_the_snapshot() {
         let recent = Recent::default();
-        recent.record(Verdict::RateLimited, Duration::from_secs(2));
+        recent.record(CepVerdict::RateLimited, Duration::from_secs(2));
         let [query] = recent.snapshot()[..] else { panic!("one was recorded") };
-        assert_eq!((query.verdict, query.took), (Verdict::RateLimited, Duration::from_secs(2)));
+        assert_eq!((query.verdict, query.took), (CepVerdict::RateLimited, Duration::from_secs(2)));
     }
 }

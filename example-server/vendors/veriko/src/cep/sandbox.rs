@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::payment::{Payment, TrackingKey};
-use super::{Answer, Provider, Verdict};
+use super::{Answer, CepVerdict, Provider};
 
 /// Answers by the last words of the tracking key, each with its hyphen before it, in capitals:
 ///
@@ -29,17 +29,17 @@ pub struct Sandbox;
 
 enum Rule {
     /// The answers to the first, the second and so on; the last one stays.
-    Answers(&'static [Verdict]),
+    Answers(&'static [CepVerdict]),
     Wait(Duration),
 }
 
 const RULES: &[(&str, Rule)] = &[
-    ("NOTFOUND", Rule::Answers(&[Verdict::NotFound])),
-    ("UNAVAILABLE", Rule::Answers(&[Verdict::CepUnavailable])),
-    ("ERROR", Rule::Answers(&[Verdict::Error])),
-    ("RETURNED", Rule::Answers(&[Verdict::Returned])),
-    ("RATELIMITED", Rule::Answers(&[Verdict::RateLimited])),
-    ("VALIDAFTER2", Rule::Answers(&[Verdict::NotFound, Verdict::NotFound, Verdict::Valid])),
+    ("NOTFOUND", Rule::Answers(&[CepVerdict::NotFound])),
+    ("UNAVAILABLE", Rule::Answers(&[CepVerdict::CepUnavailable])),
+    ("ERROR", Rule::Answers(&[CepVerdict::Error])),
+    ("RETURNED", Rule::Answers(&[CepVerdict::Returned])),
+    ("RATELIMITED", Rule::Answers(&[CepVerdict::RateLimited])),
+    ("VALIDAFTER2", Rule::Answers(&[CepVerdict::NotFound, CepVerdict::NotFound, CepVerdict::Valid])),
     ("SLOW500", Rule::Wait(Duration::from_millis(500))),
 ];
 
@@ -51,14 +51,14 @@ impl Provider for Sandbox {
             tokio::time::sleep(wait).await;
         }
         match verdict {
-            Verdict::Valid => receipt::of(payment).into(),
+            CepVerdict::Valid => receipt::of(payment).into(),
             verdict => verdict.into(),
         }
     }
 }
 
-fn answer(key: &str, asked: u32) -> (Verdict, Option<Duration>) {
-    let mut answers: Option<&[Verdict]> = None;
+fn answer(key: &str, asked: u32) -> (CepVerdict, Option<Duration>) {
+    let mut answers: Option<&[CepVerdict]> = None;
     let mut wait = None;
     let mut rest = key;
     while let Some((before, word)) = rest.rsplit_once('-') {
@@ -72,7 +72,7 @@ fn answer(key: &str, asked: u32) -> (Verdict, Option<Duration>) {
     }
     let nth = usize::try_from(asked.saturating_sub(1)).unwrap_or(usize::MAX);
     let verdict = answers.and_then(|list| list.get(nth).or(list.last())).copied();
-    (verdict.unwrap_or(Verdict::Valid), wait)
+    (verdict.unwrap_or(CepVerdict::Valid), wait)
 }
 
 #[cfg(test)]
@@ -87,25 +87,25 @@ mod tests {
     #[test]
     fn the_last_words_of_the_key_are_the_answer() {
         let cases = [
-            ("MXBA20250315001234", Verdict::Valid, None),
-            ("", Verdict::Valid, None),
-            ("A-1-NOTFOUND", Verdict::NotFound, None),
-            ("A-1-UNAVAILABLE", Verdict::CepUnavailable, None),
-            ("A-1-ERROR", Verdict::Error, None),
-            ("A-1-RETURNED", Verdict::Returned, None),
-            ("A-1-RATELIMITED", Verdict::RateLimited, None),
-            ("A-1-SLOW500", Verdict::Valid, SLOW),
-            ("A-1-SLOW500-NOTFOUND", Verdict::NotFound, SLOW),
-            ("A-1-NOTFOUND-SLOW500", Verdict::NotFound, SLOW),
-            ("A-1-NOTFOUND-ERROR", Verdict::Error, None),
-            ("-NOTFOUND", Verdict::NotFound, None),
+            ("MXBA20250315001234", CepVerdict::Valid, None),
+            ("", CepVerdict::Valid, None),
+            ("A-1-NOTFOUND", CepVerdict::NotFound, None),
+            ("A-1-UNAVAILABLE", CepVerdict::CepUnavailable, None),
+            ("A-1-ERROR", CepVerdict::Error, None),
+            ("A-1-RETURNED", CepVerdict::Returned, None),
+            ("A-1-RATELIMITED", CepVerdict::RateLimited, None),
+            ("A-1-SLOW500", CepVerdict::Valid, SLOW),
+            ("A-1-SLOW500-NOTFOUND", CepVerdict::NotFound, SLOW),
+            ("A-1-NOTFOUND-SLOW500", CepVerdict::NotFound, SLOW),
+            ("A-1-NOTFOUND-ERROR", CepVerdict::Error, None),
+            ("-NOTFOUND", CepVerdict::NotFound, None),
             // A word has its hyphen before it, is in capitals, and nothing but words comes after it.
-            ("NOTFOUND", Verdict::Valid, None),
-            ("ANOTFOUND", Verdict::Valid, None),
-            ("A-notfound", Verdict::Valid, None),
-            ("A-NOTFOUND-1", Verdict::Valid, None),
-            ("A-NOTFOUND-", Verdict::Valid, None),
-            ("A-ERROR-1-NOTFOUND", Verdict::NotFound, None),
+            ("NOTFOUND", CepVerdict::Valid, None),
+            ("ANOTFOUND", CepVerdict::Valid, None),
+            ("A-notfound", CepVerdict::Valid, None),
+            ("A-NOTFOUND-1", CepVerdict::Valid, None),
+            ("A-NOTFOUND-", CepVerdict::Valid, None),
+            ("A-ERROR-1-NOTFOUND", CepVerdict::NotFound, None),
         ];
         for (key, verdict, wait) in cases {
             for asked in [1, 2, 3, u32::MAX] {
@@ -117,12 +117,12 @@ mod tests {
     #[test]
     fn valid_after_two_is_valid_from_the_third_asking_on_whoever_counts() {
         for (asked, verdict) in [
-            (0, Verdict::NotFound),
-            (1, Verdict::NotFound),
-            (2, Verdict::NotFound),
-            (3, Verdict::Valid),
-            (4, Verdict::Valid),
-            (u32::MAX, Verdict::Valid),
+            (0, CepVerdict::NotFound),
+            (1, CepVerdict::NotFound),
+            (2, CepVerdict::NotFound),
+            (3, CepVerdict::Valid),
+            (4, CepVerdict::Valid),
+            (u32::MAX, CepVerdict::Valid),
         ] {
             assert_eq!(answer("A-VALIDAFTER2", asked), (verdict, None), "{asked}");
             assert_eq!(answer("A-SLOW500-VALIDAFTER2", asked), (verdict, SLOW), "{asked}");
@@ -132,16 +132,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_answer_takes_half_a_second_and_no_other_takes_any() {
         let provider: Box<dyn Provider> = Box::new(Sandbox);
-        let ask = async |key: &str, at_most| -> Option<Verdict> {
+        let ask = async |key: &str, at_most| -> Option<CepVerdict> {
             let asked_for = format!(r#"{{"fecha":"2025-03-15","monto":1,{key}}}"#);
             let payment = restore(&asked_for).unwrap();
             let answer = timeout(Duration::from_millis(at_most), provider.ask(&payment, 1)).await.ok()?;
-            assert_eq!(answer.cep.is_some(), answer.verdict == Verdict::Valid);
+            assert_eq!(answer.cep.is_some(), answer.verdict == CepVerdict::Valid);
             Some(answer.verdict)
         };
         assert_eq!(ask(r#""clave_rastreo":"A-SLOW500-RETURNED""#, 499).await, None);
-        assert_eq!(ask(r#""clave_rastreo":"A-SLOW500-RETURNED""#, 501).await, Some(Verdict::Returned));
-        assert_eq!(ask(r#""clave_rastreo":"A-RETURNED""#, 0).await, Some(Verdict::Returned));
-        assert_eq!(ask(r#""referencia_numerica":"1234567""#, 0).await, Some(Verdict::Valid));
+        assert_eq!(ask(r#""clave_rastreo":"A-SLOW500-RETURNED""#, 501).await, Some(CepVerdict::Returned));
+        assert_eq!(ask(r#""clave_rastreo":"A-RETURNED""#, 0).await, Some(CepVerdict::Returned));
+        assert_eq!(ask(r#""referencia_numerica":"1234567""#, 0).await, Some(CepVerdict::Valid));
     }
 }

@@ -4,12 +4,12 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 
-use super::{Failure, Fault, Text};
+use super::{Failure, FieldError, Text};
 use crate::cep::AccountError;
 
 impl Failure {
     /// 422 with all that is wrong with a request; there is at least one thing.
-    pub fn unprocessable(faults: Vec<Fault>) -> Self {
+    pub fn unprocessable(faults: Vec<FieldError>) -> Self {
         debug_assert!(!faults.is_empty(), "a failure says why");
         Self {
             status: StatusCode::UNPROCESSABLE_ENTITY,
@@ -22,7 +22,7 @@ impl Failure {
     }
 }
 
-impl Fault {
+impl FieldError {
     /// The field is not there.
     pub fn required(field: &str) -> Self {
         Self::of(

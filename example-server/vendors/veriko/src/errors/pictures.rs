@@ -2,14 +2,14 @@
 
 use http::StatusCode;
 
-use super::{Failure, Fault};
+use super::{Failure, FieldError};
 use crate::ocr::{PictureError, RecogniseError};
 use platform::outbound::{OutboundFault, UrlFault};
 
 impl Failure {
     /// Nobody reads pictures here, or not at the moment. What exactly is for the log.
-    pub(crate) fn ocr_unavailable(fault: &RecogniseError) -> Self {
-        tracing::error!(%fault, "a receipt was not read");
+    pub(crate) fn ocr_unavailable(error: &RecogniseError) -> Self {
+        tracing::error!(%error, "a receipt was not read");
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ocr_unavailable",
@@ -50,7 +50,7 @@ impl Failure {
     }
 }
 
-impl Fault {
+impl FieldError {
     /// There is no receipt.
     pub(crate) fn image_or_image_url_required() -> Self {
         Self::of(
@@ -72,8 +72,8 @@ impl Fault {
     }
 
     /// The receipt is none that can be read.
-    pub(crate) fn invalid_picture(field: &str, fault: PictureError) -> Self {
-        let (code, english, spanish) = match fault {
+    pub(crate) fn invalid_picture(field: &str, error: PictureError) -> Self {
+        let (code, english, spanish) = match error {
             PictureError::TooLarge => {
                 ("image_too_large", "The picture is larger than 12 MB.", "La imagen pesa más de 12 MB.")
             }
@@ -113,8 +113,8 @@ impl Fault {
     }
 
     /// `image_url` cannot be fetched.
-    pub(crate) fn image_url(fault: OutboundFault) -> Self {
-        let (code, english, spanish) = match fault {
+    pub(crate) fn image_url(error: OutboundFault) -> Self {
+        let (code, english, spanish) = match error {
             OutboundFault::Url(UrlFault::TooLong | UrlFault::Invalid) => return Self::invalid_url(),
             OutboundFault::Url(UrlFault::Scheme) => (
                 "invalid_url_scheme",

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use super::{Failure, Fault};
+use super::{Failure, FieldError};
 use platform::outbound::{OutboundFault, UrlFault};
 
 impl Failure {
@@ -48,15 +48,15 @@ impl Failure {
     }
 
     /// What stands against an address.
-    pub(crate) fn of_address(fault: OutboundFault) -> Self {
-        match fault {
+    pub(crate) fn of_address(error: OutboundFault) -> Self {
+        match error {
             OutboundFault::Url(UrlFault::Blocked) => Self::url_ssrf_blocked(),
             _ => Self::url_dns_failed(),
         }
     }
 }
 
-impl Fault {
+impl FieldError {
     pub(crate) fn webhook_url_required() -> Self {
         Self::of("url", "webhook_url_required", "url is required.", "El campo url es obligatorio.")
     }

@@ -58,7 +58,7 @@ impl Picture {
         }
         let format = Format::of(&bytes).ok_or(PictureError::Format)?;
         let picture = Self { bytes, format };
-        let (width, height) = picture.reader().into_dimensions().map_err(|fault| of(&fault))?;
+        let (width, height) = picture.reader().into_dimensions().map_err(|error| of(&error))?;
         if width.max(height) > Self::MAX_SIDE {
             return Err(PictureError::Dimensions);
         }
@@ -83,9 +83,9 @@ impl Picture {
     /// The picture in shades of grey, upright, as a PGM: who reads it needs no decoder of its own, and is never given bytes
     /// that a stranger has made. It takes a while, and memory.
     pub(super) fn to_pgm(&self) -> Result<Vec<u8>, PictureError> {
-        let mut decoder = self.reader().into_decoder().map_err(|fault| of(&fault))?;
-        let upright = decoder.orientation().map_err(|fault| of(&fault))?;
-        let mut pixels = DynamicImage::from_decoder(decoder).map_err(|fault| of(&fault))?;
+        let mut decoder = self.reader().into_decoder().map_err(|error| of(&error))?;
+        let upright = decoder.orientation().map_err(|error| of(&error))?;
+        let mut pixels = DynamicImage::from_decoder(decoder).map_err(|error| of(&error))?;
         pixels.apply_orientation(upright);
         let grey = on_white(pixels).into_luma8();
         let mut pgm = format!("P5\n{} {}\n255\n", grey.width(), grey.height()).into_bytes();
@@ -172,8 +172,8 @@ fn on_white(decoded: DynamicImage) -> DynamicImage {
     DynamicImage::ImageRgba8(pixels)
 }
 
-fn of(fault: &ImageError) -> PictureError {
-    match fault {
+fn of(error: &ImageError) -> PictureError {
+    match error {
         ImageError::Limits(_) => PictureError::Bomb,
         _ => PictureError::Broken,
     }

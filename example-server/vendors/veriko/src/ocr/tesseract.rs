@@ -62,7 +62,7 @@ impl Tesseract {
     }
 
     async fn words(&self, languages: &str, pgm: Vec<u8>) -> Result<String, RecogniseError> {
-        let failed = |fault: io::Error| RecogniseError::Failed(fault.to_string());
+        let failed = |error: io::Error| RecogniseError::Failed(error.to_string());
         // Of a page without columns, which its words are put in rows of afterwards.
         let arguments = ["stdin", "stdout", "-l", languages, "--dpi", "300", "--psm", "4", "tsv"];
         let mut child = ConfinedChild::spawn(&self.program, &arguments, self.timeout).map_err(failed)?;
@@ -103,7 +103,7 @@ impl Recogniser for Tesseract {
             let place = Arc::clone(&self.places).acquire_owned().await;
             // Also where nobody waits for it any more, what is decoded has a place until it is.
             let decoded = spawn_blocking(move || (picture.to_pgm(), place)).await;
-            let (pgm, _place) = decoded.map_err(|fault| RecogniseError::Failed(fault.to_string()))?;
+            let (pgm, _place) = decoded.map_err(|error| RecogniseError::Failed(error.to_string()))?;
             let table = self.words(languages, pgm?).await?;
             Ok(rows::reading(&table))
         };

@@ -9,10 +9,10 @@ use serde_json::{Map, Value, json};
 use super::{account, client_ref, keep, restore, retry_policy};
 use crate::cep::{Account, Bank, Payment};
 use crate::client_ref::ClientRef;
-use crate::errors::{Failure, Fault};
+use crate::errors::{Failure, FieldError};
 use crate::model::{Caps, RetryPolicy};
 use crate::ocr::{Picture, PictureError, Receipt};
-use platform::json::{Fields, Given};
+use platform::json::{FieldValue, Fields};
 
 /// A request for a validation by a receipt.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl PictureRequest {
         let source = keep(source(&fields)?, &mut faults);
         let account = keep(account(fields.get("cuenta_beneficiaria")?), &mut faults);
         if fields.json("cuentas_candidatas").is_some() {
-            faults.push(Fault::candidates(account.as_ref().is_some_and(Option::is_some)));
+            faults.push(FieldError::candidates(account.as_ref().is_some_and(Option::is_some)));
         }
         let emisor = keep(bank(&fields, "banco_emisor")?, &mut faults);
         let receptor = keep(bank(&fields, "banco_receptor")?, &mut faults);
@@ -54,7 +54,7 @@ impl PictureRequest {
         let client_ref = keep(client_ref(fields.get("client_ref")?), &mut faults);
         let retain = fields.json("retain_image").unwrap_or("true");
         if !matches!(retain, "true" | "false") {
-            faults.push(Fault::invalid_retain_image());
+            faults.push(FieldError::invalid_retain_image());
         }
         match (source, account, emisor, receptor, client_ref) {
             (Some(source), Some(account), Some(emisor), Some(receptor), Some(client_ref))
@@ -98,48 +98,50 @@ impl PictureRequest {
     }
 }
 
-fn source(fields: &Fields<'_>) -> Result<Result<Source, Fault>, Failure> {
+fn source(fields: &Fields<'_>) -> Result<Result<Source, FieldError>, Failure> {
     Ok(match (fields.get("image_url")?.filled(), fields.get("image")?.filled()) {
-        (Given::Text(url), _) => Ok(Source::Url(url)),
-        (Given::Missing, Given::Text(image)) => decode(&image)
-            .and_then(|bytes| Picture::check(bytes).map_err(|fault| Fault::invalid_picture("image", fault)))
+        (FieldValue::Text(url), _) => Ok(Source::Url(url)),
+        (FieldValue::Missing, FieldValue::Text(image)) => decode(&image)
+            .and_then(|bytes| {
+                Picture::check(bytes).map_err(|error| FieldError::invalid_picture("image", error))
+            })
             .map(Source::Sent),
-        (Given::Missing, Given::Missing) => Err(Fault::image_or_image_url_required()),
-        (Given::Missing, _) => Err(Fault::invalid_image()),
-        _ => Err(Fault::invalid_url()),
+        (FieldValue::Missing, FieldValue::Missing) => Err(FieldError::image_or_image_url_required()),
+        (FieldValue::Missing, _) => Err(FieldError::invalid_image()),
+        _ => Err(FieldError::invalid_url()),
     })
 }
 
 /// Base64, with or without the `data:…;base64,` that browsers put before it.
-fn decode(text: &str) -> Result<Bytes, Fault> {
+fn decode(text: &str) -> Result<Bytes, FieldError> {
     const LENIENT: GeneralPurpose = GeneralPurpose::new(
         &STANDARD,
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
     );
     let text = text.trim();
     let encoded = match text.strip_prefix("data:") {
-        Some(rest) => rest.split_once(";base64,").ok_or_else(Fault::invalid_image)?.1,
+        Some(rest) => rest.split_once(";base64,").ok_or_else(FieldError::invalid_image)?.1,
         None => text,
     };
     // Before as much memory is taken for it.
     if encoded.len() / 4 * 3 > Picture::MAX_BYTES + 3 {
-        return Err(Fault::invalid_picture("image", PictureError::TooLarge));
+        return Err(FieldError::invalid_picture("image", PictureError::TooLarge));
     }
-    LENIENT.decode(encoded).map(Bytes::from).map_err(|_| Fault::invalid_image())
+    LENIENT.decode(encoded).map(Bytes::from).map_err(|_| FieldError::invalid_image())
 }
 
 /// The bank with this SPEI code, in place of the one read. What is no code of 4 or 5 digits says nothing.
-fn bank(fields: &Fields<'_>, name: &str) -> Result<Result<Option<&'static Bank>, Fault>, Failure> {
+fn bank(fields: &Fields<'_>, name: &str) -> Result<Result<Option<&'static Bank>, FieldError>, Failure> {
     let text = match fields.get(name)?.filled() {
-        Given::Text(text) => text.trim().to_owned(),
-        Given::Number(literal) => literal.to_owned(),
-        Given::Missing | Given::Other => return Ok(Ok(None)),
+        FieldValue::Text(text) => text.trim().to_owned(),
+        FieldValue::Number(literal) => literal.to_owned(),
+        FieldValue::Missing | FieldValue::Other => return Ok(Ok(None)),
     };
     let is_code = matches!(text.len(), 4 | 5) && text.bytes().all(|byte| byte.is_ascii_digit());
     if !is_code {
         return Ok(Ok(None));
     }
-    Ok(Bank::find(&text).map(Some).ok_or_else(|| Fault::invalid_bank_code(name)))
+    Ok(Bank::find(&text).map(Some).ok_or_else(|| FieldError::invalid_bank_code(name)))
 }
 
 #[cfg(test)]
@@ -148,9 +150,9 @@ mod tests {
     use crate::config::tests::load;
 
     fn parse(body: &Value) -> Result<PictureRequest, Vec<&'static str>> {
-        let caps = load("").unwrap().terms(platform::account::Plan::Basic).caps.clone();
+        let caps = load("").unwrap().terms(platform::account::AccountPlan::Basic).caps.clone();
         PictureRequest::parse(body.to_string().as_bytes(), &caps)
-            .map_err(|failure| failure.faults.iter().map(|fault| fault.code).collect())
+            .map_err(|failure| failure.faults.iter().map(|error| error.code).collect())
     }
 
     #[test]
@@ -219,7 +221,7 @@ mod tests {
     fn a_receipt_that_lacks_what_is_needed_is_refused_as_a_payment_without_it() {
         let request = parse(&json!({"image_url": "https://example.com/"})).unwrap();
         let failure = request.payment(&Receipt::default()).unwrap_err();
-        let codes: Vec<_> = failure.faults.iter().map(|fault| fault.code).collect();
+        let codes: Vec<_> = failure.faults.iter().map(|error| error.code).collect();
         assert_eq!(
             (failure.status.as_u16(), &codes[..]),
             (422, &["required", "required", "clave_or_ref_required"][..])

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::cep::Bank;
 use crate::config::tests::load;
-use platform::account::Plan;
+use platform::account::AccountPlan;
 
-static CAPS: LazyLock<Caps> = LazyLock::new(|| load("").unwrap().terms(Plan::Basic).caps.clone());
+static CAPS: LazyLock<Caps> = LazyLock::new(|| load("").unwrap().terms(AccountPlan::Basic).caps.clone());
 
 fn parse(body: &str) -> Result<PaymentRequest, Failure> {
     PaymentRequest::parse(body.as_bytes(), &CAPS)
@@ -20,7 +20,7 @@ fn refusal_of(body: &str) -> (u16, Vec<(&'static str, String)>) {
     let field = |pointer: Option<String>| {
         pointer.map_or_else(String::new, |pointer| pointer.replace("/data/attributes/", ""))
     };
-    let faults = failure.faults.into_iter().map(|fault| (fault.code, field(fault.pointer))).collect();
+    let faults = failure.faults.into_iter().map(|error| (error.code, field(error.pointer))).collect();
     (failure.status.as_u16(), faults)
 }
 
@@ -217,7 +217,7 @@ fn everything_that_is_wrong_is_said_at_once_in_the_order_of_the_fields() {
     let body = r#"{"client_ref": "", "retry_policy": {"enabled": true, "max_retries": 0, "interval_seconds": 1},
         "receptor": [], "emisor": "?", "cuenta_beneficiaria": "1", "monto": 0}"#;
     let failure = parse(body).unwrap_err();
-    let codes: Vec<_> = failure.faults.iter().map(|fault| fault.code).collect();
+    let codes: Vec<_> = failure.faults.iter().map(|error| error.code).collect();
     assert_eq!(
         codes,
         [
@@ -234,9 +234,9 @@ fn everything_that_is_wrong_is_said_at_once_in_the_order_of_the_fields() {
         ]
     );
     assert_eq!(failure.violations.unwrap().iter().count(), 3);
-    for fault in &failure.faults {
-        assert!(fault.pointer.as_ref().is_some_and(|pointer| pointer.starts_with("/data/attributes/")));
-        assert_ne!(fault.detail.english, fault.detail.spanish);
+    for error in &failure.faults {
+        assert!(error.pointer.as_ref().is_some_and(|pointer| pointer.starts_with("/data/attributes/")));
+        assert_ne!(error.detail.english, error.detail.spanish);
     }
     // A bank that is not known is not compared, whatever else is wrong.
     let (_, both) = refusal_of(&with(&json!({"emisor": "?", "receptor": "?"})));

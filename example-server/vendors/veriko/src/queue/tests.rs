@@ -4,7 +4,7 @@ use retry_scheduler::Claimed;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::cep::{BanxicoStatus, Verdict as Answer};
+use crate::cep::{BanxicoStatus, CepVerdict as Answer};
 use crate::cycles;
 use crate::payment::restore;
 use crate::retrying::tests::{LEASE, Setup, caps, policy};
@@ -78,7 +78,7 @@ async fn a_verdict_ends_the_wait_and_begins_the_retries_that_were_intended() {
             let id = setup.queued(JUST_NOW, RetryState::Intended { policy: policy(3, &[outcomes]) }).await;
             setup.will_answer([answer]);
             assert!(matches!(setup.asks(setup.claim().await.unwrap()).await, Done::AlreadyRecorded));
-            let shown = setup.shown(id).await;
+            let shown = setup.load(id).await;
             assert_eq!((shown.status, shown.banxico_status), (status, answer.banxico_status()));
             assert!(shown.completed_at.is_some() && shown.processing_time_ms.is_some());
             assert!(shown.queue.unwrap().processing_started_at.is_some());
@@ -105,11 +105,11 @@ async fn of_two_that_ask_at_once_one_is_recorded() {
         setup.clock.advance(LEASE + Duration::from_secs(1));
         let next = setup.claim().await.unwrap();
         assert!(matches!(setup.asks(next).await, Done::AlreadyRecorded));
-        let before = setup.shown(id).await;
+        let before = setup.load(id).await;
         assert_eq!(before.status, Status::Valid);
 
         assert!(!matches!(setup.asks(late).await, Done::Deferred { .. }));
-        assert_eq!(setup.shown(id).await, before);
+        assert_eq!(setup.load(id).await, before);
         assert!(!setup.is_retried(id).await);
     }
 }
@@ -123,10 +123,10 @@ async fn a_verdict_that_comes_after_another_is_not_recorded() {
         setup.clock.advance(LEASE + Duration::from_secs(1));
         setup.will_answer([Answer::Valid]);
         setup.asks(setup.claim().await.unwrap()).await;
-        let before = setup.shown(id).await;
+        let before = setup.load(id).await;
         let write = |validation: &mut Validation| validation.status = Status::NotFound;
-        Asking(Arc::clone(&setup.api)).record(&attempt, id, write).await.unwrap();
-        assert_eq!(setup.shown(id).await, before);
+        QueueHandler(Arc::clone(&setup.api)).record(&attempt, id, write).await.unwrap();
+        assert_eq!(setup.load(id).await, before);
     }
 }
 
@@ -137,7 +137,7 @@ async fn one_that_is_due_too_late_expires_and_nobody_is_asked() {
         for (retry_state, retried) in [(RetryState::None, false), (intended, true)] {
             let id = setup.queued(SignedDuration::from_hours(1), retry_state).await;
             assert!(matches!(setup.asks(setup.claim().await.unwrap()).await, Done::AlreadyRecorded));
-            let shown = setup.shown(id).await;
+            let shown = setup.load(id).await;
             assert_eq!((shown.status, shown.banxico_status), (Status::Error, BanxicoStatus::Pending));
             assert_eq!(shown.error_code.as_deref(), Some("ttl_expired"));
             assert!(shown.completed_at.is_some() && shown.error_message.is_some());
@@ -159,11 +159,11 @@ async fn one_that_banxico_has_no_time_for_is_asked_about_again() {
                 panic!("no pause")
             };
             assert!((60..=61).contains(&retry_in.as_secs()), "half the time it has waited: {retry_in:?}");
-            let shown = setup.shown(id).await;
+            let shown = setup.load(id).await;
             assert_eq!((shown.status, shown.etag_version), (Status::Processing, 1));
         }
         assert!(matches!(setup.asks(claimed).await, Done::AlreadyRecorded));
-        assert_eq!(setup.shown(id).await.status, Status::Valid);
+        assert_eq!(setup.load(id).await.status, Status::Valid);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the scheduler recorded of a validation's attempts without it.
 //!
 //! Where an attempt ends, its validation says so in the same transaction, whatever became of the attempt
-//! ([`Recorded`](platform::worker::Recorded)). There is one exception: an attempt whose record itself panicked, took too long
+//! ([`TransactionalAdapter`](platform::worker::TransactionalAdapter)). There is one exception: an attempt whose record itself panicked, took too long
 //! or crashed its processes is recorded by the worker alone. If that ends the cycle, the hook updates the validation in
 //! the same transaction. If not, the validation lacks the attempt until the next one is recorded or its retries are changed.
 

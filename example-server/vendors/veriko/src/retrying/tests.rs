@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::cep::{Answer as Given, Payment, Provider, Verdict as Answer};
+use crate::cep::{Answer as CepAnswer, CepVerdict as Answer, Payment, Provider};
 use crate::config::tests::load;
 use crate::payment::restore;
 use crate::retries::{call_off, enable};
@@ -41,7 +41,7 @@ pub(crate) struct Scripted {
 
 #[async_trait]
 impl Provider for Scripted {
-    async fn ask(&self, _: &Payment, asked: u32) -> Given {
+    async fn ask(&self, _: &Payment, asked: u32) -> CepAnswer {
         let answer = {
             self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
             self.answers.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
@@ -127,7 +127,7 @@ impl Setup {
         validation.id
     }
 
-    pub(crate) async fn shown(&self, id: Uuid) -> Validation {
+    pub(crate) async fn load(&self, id: Uuid) -> Validation {
         let mut reader = self.api.database.read().await.unwrap();
         validations::load(reader.connection(), Some("acme"), id).await.unwrap().unwrap()
     }
@@ -206,7 +206,7 @@ impl Setup {
 
     /// The validation says what its cycle is, and its history is whole.
     async fn agrees(&self, id: Uuid) {
-        let shown = self.shown(id).await;
+        let shown = self.load(id).await;
         let cycle = self.scheduler.get(&cycles::key(id)).await.unwrap().unwrap();
         let policy = shown.retry_state.policy().unwrap();
         assert_eq!(shown.retry_state, cycles::state(&cycle, policy, &shown.retry_state));
@@ -259,7 +259,7 @@ async fn a_verdict_moves_the_validation_and_its_cycle_on_together() {
             setup.will_answer([answer]);
             assert!(matches!(setup.attempt(setup.claim_next().await).await, Done::AlreadyRecorded));
 
-            let shown = setup.shown(id).await;
+            let shown = setup.load(id).await;
             assert_eq!((shown.status, shown.etag_version), (status, 2), "{answer:?}");
             assert_eq!((shown.error_code.as_deref(), shown.error_message.is_some()), (code, code.is_some()));
             match (&shown.retry_state, ending) {
@@ -299,12 +299,12 @@ async fn a_verdict_that_comes_after_a_cancel_changes_nothing() {
         let claimed = setup.claim_next().await;
         // Between the answer and its transaction: the cancel is answered first.
         assert!(setup.cancel(id).await);
-        let cancelled = setup.shown(id).await;
+        let cancelled = setup.load(id).await;
         assert!(matches!(cancelled.retry_state, RetryState::Ended { ending: Ending::Cancelled, .. }));
 
         setup.will_answer([Answer::Valid]);
         assert!(matches!(setup.attempt(claimed).await, Done::AlreadyRecorded));
-        assert_eq!(setup.shown(id).await, cancelled);
+        assert_eq!(setup.load(id).await, cancelled);
         assert_eq!(setup.history(id).await, []);
     }
 }
@@ -316,13 +316,13 @@ async fn a_verdict_that_comes_after_another_worker_took_over_changes_nothing() {
         let first = setup.claim_next().await;
         setup.clock.advance(LEASE);
         let second = setup.claim().await.expect("the lease is over");
-        let before = setup.shown(id).await;
+        let before = setup.load(id).await;
 
         setup.will_answer([Answer::Valid, Answer::NotFound]);
         setup.attempt(first).await;
-        assert_eq!(setup.shown(id).await, before);
+        assert_eq!(setup.load(id).await, before);
         setup.attempt(second).await;
-        assert_eq!(setup.shown(id).await.status, Status::NotFound);
+        assert_eq!(setup.load(id).await.status, Status::NotFound);
         assert_eq!(setup.history(id).await.len(), 1);
         setup.agrees(id).await;
     }
@@ -334,10 +334,10 @@ async fn a_verdict_that_comes_after_a_change_of_policy_changes_nothing() {
         let id = setup.validation(3, &["not_found"], &caps()).await;
         let claimed = setup.claim_next().await;
         assert!(setup.change(id, &policy(2, &["error"])).await);
-        let changed = setup.shown(id).await;
+        let changed = setup.load(id).await;
         setup.will_answer([Answer::Valid]);
         setup.attempt(claimed).await;
-        assert_eq!(setup.shown(id).await, changed);
+        assert_eq!(setup.load(id).await, changed);
         setup.agrees(id).await;
     }
 }
@@ -346,7 +346,7 @@ async fn a_verdict_that_comes_after_a_change_of_policy_changes_nothing() {
 async fn an_attempt_that_is_told_to_stop_is_given_back() {
     let setup = Setup::on("sqlite::memory:").await;
     let id = setup.validation(3, &["not_found"], &caps()).await;
-    let before = setup.shown(id).await;
+    let before = setup.load(id).await;
     let token = CancellationToken::new();
     let attempt = retry_scheduler::Attempt::new(setup.claim_next().await, token.clone());
     let handler = Arc::clone(&setup.handlers);
@@ -356,7 +356,7 @@ async fn an_attempt_that_is_told_to_stop_is_given_back() {
     };
     let (done, ()) = tokio::join!(handler.attempt(attempt), stop);
     assert!(matches!(done, Done::Deferred { retry_in: Duration::ZERO }), "{done:?}");
-    assert_eq!(setup.shown(id).await, before);
+    assert_eq!(setup.load(id).await, before);
 }
 
 #[tokio::test]
@@ -385,12 +385,12 @@ async fn an_attempt_without_an_outcome_shows_in_the_validation_at_once() {
             }
             setup.provider.panics.store(number == 1, Ordering::Relaxed);
             assert!(matches!(setup.attempt(claimed).await, Done::AlreadyRecorded));
-            let shown = setup.shown(id).await;
+            let shown = setup.load(id).await;
             assert_eq!(shown.etag_version, 1 + number, "one version each");
             assert_eq!(shown.status, Status::NotFound);
             setup.agrees(id).await;
         }
-        let shown = setup.shown(id).await;
+        let shown = setup.load(id).await;
         assert!(
             matches!(shown.retry_state, RetryState::Ended { ending: Ending::Exhausted, .. }),
             "{shown:?}"
@@ -417,10 +417,10 @@ async fn a_last_attempt_that_the_worker_recorded_alone_ends_the_validations_retr
             let claimed = setup.claim_next().await;
             let finished = setup.scheduler.finish(&claimed, Report::crashed()).await.unwrap();
             assert!(matches!(finished, Finished::Recorded(_)), "{finished:?}");
-            assert_eq!(setup.shown(id).await.etag_version, number, "only the last one ends them");
+            assert_eq!(setup.load(id).await.etag_version, number, "only the last one ends them");
         }
         setup.agrees(id).await;
-        let shown = setup.shown(id).await;
+        let shown = setup.load(id).await;
         assert!(
             matches!(
                 shown.retry_state,
@@ -438,7 +438,7 @@ async fn a_history_has_no_gap_after_attempts_that_the_worker_recorded_alone() {
         for what in ["an attempt", "a change", "a cancel"] {
             let id = setup.validation(3, &["not_found"], &caps()).await;
             let _ = setup.scheduler.finish(&setup.claim_next().await, Report::failure()).await.unwrap();
-            assert_eq!(setup.shown(id).await.etag_version, 1, "it does not know yet");
+            assert_eq!(setup.load(id).await.etag_version, 1, "it does not know yet");
             match what {
                 "an attempt" => {
                     setup.will_answer([Answer::NotFound]);
@@ -460,7 +460,7 @@ async fn a_cycle_that_outlived_its_validation_is_shown_as_exhausted() {
         let id = setup.validation(3, &["not_found"], &caps()).await;
         setup.clock.advance(Duration::from_hours(8 * 24));
         assert!(setup.claim().await.is_none(), "it is too late for any attempt");
-        let shown = setup.shown(id).await;
+        let shown = setup.load(id).await;
         let RetryState::Ended { ending: Ending::Exhausted, attempts_completed: 0, .. } = shown.retry_state
         else {
             panic!("{shown:?}")
@@ -476,7 +476,7 @@ async fn a_cycle_that_an_operator_cancels_is_shown_as_cancelled_and_told_nobody(
         setup.subscribe().await;
         let id = setup.validation(3, &["not_found"], &caps()).await;
         let _ = setup.scheduler.cancel(&cycles::key(id)).await.unwrap();
-        let shown = setup.shown(id).await;
+        let shown = setup.load(id).await;
         assert!(
             matches!(shown.retry_state, RetryState::Ended { ending: Ending::Cancelled, .. }),
             "{shown:?}"
@@ -519,7 +519,7 @@ async fn what_is_beyond_the_days_allowance_waits_for_the_next_day() {
         assert!(retry_in <= Duration::from_hours(24) && !retry_in.is_zero(), "{retry_in:?}");
         assert_eq!(setup.provider.asked.lock().unwrap().len(), 2, "nobody was asked");
 
-        let shown = setup.shown(id).await;
+        let shown = setup.load(id).await;
         let end_of_day = usage::end_of_day(clock::timestamp());
         assert!(
             matches!(shown.retry_state, RetryState::Active { attempts_completed: 2, next_attempt_at, .. }
@@ -528,12 +528,12 @@ async fn what_is_beyond_the_days_allowance_waits_for_the_next_day() {
         );
         // Once more, after a crash: there is nothing new to show.
         setup.attempt(claimed.clone()).await;
-        assert_eq!(setup.shown(id).await, shown);
+        assert_eq!(setup.load(id).await, shown);
         // Nor does a worker that no longer holds the cycle add anything.
         assert!(setup.cancel(id).await);
-        let cancelled = setup.shown(id).await;
+        let cancelled = setup.load(id).await;
         setup.attempt(claimed).await;
-        assert_eq!(setup.shown(id).await, cancelled);
+        assert_eq!(setup.load(id).await, cancelled);
     }
 }
 

@@ -37,6 +37,6 @@ pub(super) fn to_text(policy: &RetryPolicy) -> String {
 
 pub(super) fn from_text(text: &str) -> sqlx::Result<RetryPolicy> {
     let input: RetryPolicyInput =
-        serde_json::from_str(text).map_err(|fault| sqlx::Error::Decode(fault.into()))?;
-    input.restore().map_err(|fault| sqlx::Error::Decode(fault.into()))
+        serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    input.restore().map_err(|error| sqlx::Error::Decode(error.into()))
 }

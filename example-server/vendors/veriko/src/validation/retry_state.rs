@@ -96,7 +96,7 @@ impl RetryState {
 
     /// Every `retry_state` of the API is made here. The published interface has the policy's fields `null` as soon as the
     /// cycle is not active; another version of it keeps them, and would differ in this function alone.
-    fn shown(&self) -> Shown {
+    fn to_response(&self) -> Shown {
         let nothing = Shown {
             enabled: false,
             max_retries: None,
@@ -136,7 +136,7 @@ impl RetryState {
 
 impl Serialize for RetryState {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.shown().serialize(serializer)
+        self.to_response().serialize(serializer)
     }
 }
 

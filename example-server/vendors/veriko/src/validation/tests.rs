@@ -121,7 +121,7 @@ fn what_is_not_known_is_null_or_left_out() {
 
 #[test]
 fn an_error_says_what_it_was() {
-    let verdict = Verdict::Error;
+    let verdict = CepVerdict::Error;
     let failed = Validation {
         status: verdict.into(),
         banxico_status: verdict.banxico_status(),
@@ -196,22 +196,22 @@ fn the_tag_is_of_version_and_status_and_who_waits_is_told_for_how_long() {
 #[test]
 fn each_verdict_has_its_status_and_three_are_retried() {
     for (verdict, status, banxico_status, outcome) in [
-        (Verdict::Valid, Status::Valid, BanxicoStatus::Valid, None),
-        (Verdict::NotFound, Status::NotFound, BanxicoStatus::NotFound, Some(Outcome::NotFound)),
+        (CepVerdict::Valid, Status::Valid, BanxicoStatus::Valid, None),
+        (CepVerdict::NotFound, Status::NotFound, BanxicoStatus::NotFound, Some(Outcome::NotFound)),
         (
-            Verdict::CepUnavailable,
+            CepVerdict::CepUnavailable,
             Status::CepUnavailable,
             BanxicoStatus::CepUnavailable,
             Some(Outcome::CepUnavailable),
         ),
         (
-            Verdict::RateLimited,
+            CepVerdict::RateLimited,
             Status::CepUnavailable,
             BanxicoStatus::CepUnavailable,
             Some(Outcome::CepUnavailable),
         ),
-        (Verdict::Returned, Status::Returned, BanxicoStatus::Returned, None),
-        (Verdict::Error, Status::Error, BanxicoStatus::Error, Some(Outcome::Error)),
+        (CepVerdict::Returned, Status::Returned, BanxicoStatus::Returned, None),
+        (CepVerdict::Error, Status::Error, BanxicoStatus::Error, Some(Outcome::Error)),
     ] {
         assert_eq!((Status::from(verdict), verdict.banxico_status()), (status, banxico_status));
         assert_eq!(Status::from(verdict).outcome(), outcome, "{verdict:?}");

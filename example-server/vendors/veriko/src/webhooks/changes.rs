@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::Event;
-use crate::errors::{Failure, Fault};
+use crate::errors::{Failure, FieldError};
 use platform::outbound::{Outbound, UrlFault};
 use platform::webhooks::{Endpoint, EndpointStatus};
 
@@ -35,9 +35,9 @@ impl Changes {
         let mut faults = Faults::default();
         let changes = Self {
             url: match body.get("url") {
-                None | Some(Value::Null) => faults.keep(Err(Fault::webhook_url_required())),
+                None | Some(Value::Null) => faults.keep(Err(FieldError::webhook_url_required())),
                 Some(Value::String(text)) if text.is_empty() => {
-                    faults.keep(Err(Fault::webhook_url_required()))
+                    faults.keep(Err(FieldError::webhook_url_required()))
                 }
                 Some(value) => faults.url(value, outbound),
             },
@@ -91,48 +91,48 @@ impl Changes {
 /// What was found to be wrong.
 #[derive(Default)]
 struct Faults {
-    fields: Vec<Fault>,
+    fields: Vec<FieldError>,
     unknown_event: Option<Value>,
     blocked: bool,
 }
 
 impl Faults {
-    fn keep<T>(&mut self, read: Result<T, Fault>) -> Option<T> {
-        read.map_err(|fault| self.fields.push(fault)).ok()
+    fn keep<T>(&mut self, read: Result<T, FieldError>) -> Option<T> {
+        read.map_err(|error| self.fields.push(error)).ok()
     }
 
     fn url(&mut self, value: &Value, outbound: &Outbound) -> Option<Url> {
         let Value::String(text) = value else {
-            return self.keep(Err(Fault::webhook_url_invalid_type()));
+            return self.keep(Err(FieldError::webhook_url_invalid_type()));
         };
         if text.is_empty() {
-            return self.keep(Err(Fault::webhook_url_empty()));
+            return self.keep(Err(FieldError::webhook_url_empty()));
         }
-        let fault = match outbound.check(text) {
+        let error = match outbound.check(text) {
             Ok(url) => return Some(url),
-            Err(UrlFault::TooLong) => Fault::webhook_url_too_long(),
-            Err(UrlFault::Invalid) => Fault::webhook_url_invalid_format(),
-            Err(UrlFault::Scheme) => Fault::webhook_url_not_https(),
+            Err(UrlFault::TooLong) => FieldError::webhook_url_too_long(),
+            Err(UrlFault::Invalid) => FieldError::webhook_url_invalid_format(),
+            Err(UrlFault::Scheme) => FieldError::webhook_url_not_https(),
             Err(UrlFault::Blocked) => {
                 self.blocked = true;
                 return None;
             }
         };
-        self.keep(Err(fault))
+        self.keep(Err(error))
     }
 
     fn events(&mut self, value: &Value) -> Option<Vec<String>> {
         let Some(given) = value.as_array().filter(|given| !given.is_empty()) else {
-            return self.keep(Err(Fault::webhook_events_required()));
+            return self.keep(Err(FieldError::webhook_events_required()));
         };
         if given.len() > MAX_EVENTS {
-            return self.keep(Err(Fault::webhook_events_too_many()));
+            return self.keep(Err(FieldError::webhook_events_too_many()));
         }
         let mut events = Vec::new();
         for value in given {
             let Some(event) = value.as_str().and_then(|name| name.parse::<Event>().ok()) else {
                 self.unknown_event = Some(value.clone());
-                return self.keep(Err(Fault::webhook_event_invalid()));
+                return self.keep(Err(FieldError::webhook_event_invalid()));
             };
             let event = event.to_string();
             if !events.contains(&event) {
@@ -150,20 +150,22 @@ impl Faults {
     }
 }
 
-fn description(value: &Value) -> Result<Description, Fault> {
+fn description(value: &Value) -> Result<Description, FieldError> {
     match value {
         Value::Null => Ok(Description(None)),
         Value::String(text) if text.chars().count() > MAX_DESCRIPTION => {
-            Err(Fault::webhook_description_too_long())
+            Err(FieldError::webhook_description_too_long())
         }
         // No database keeps a NUL.
         Value::String(text) => Ok(Description(Some(text.replace('\0', "")))),
-        _ => Err(Fault::webhook_description_invalid_type()),
+        _ => Err(FieldError::webhook_description_invalid_type()),
     }
 }
 
 /// Only we disable one automatically.
-fn status(value: &Value) -> Result<EndpointStatus, Fault> {
+fn status(value: &Value) -> Result<EndpointStatus, FieldError> {
     let status = value.as_str().and_then(|name| name.parse().ok());
-    status.filter(|status| *status != EndpointStatus::AutoDisabled).ok_or_else(Fault::webhook_status_invalid)
+    status
+        .filter(|status| *status != EndpointStatus::AutoDisabled)
+        .ok_or_else(FieldError::webhook_status_invalid)
 }

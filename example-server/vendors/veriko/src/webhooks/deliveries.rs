@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::endpoints::find;
 use super::filter::{DeliveryFilter, PageParameters, Parameters};
 use crate::api::Api;
-use crate::envelope::{Context, Document};
+use crate::envelope::{Context, Envelope};
 use crate::errors::Failure;
 use crate::filter::Pagination;
 use crate::user::User;
@@ -25,7 +25,7 @@ use platform::webhooks::{Delivery, DeliveryStatus};
 #[utoipa::path(
     get, path = "/webhooks/deliveries", operation_id = "listAllDeliveries", tag = "Webhooks", params(Parameters),
     responses(
-        (status = 200, description = "A page of them", body = Document<Vec<WebhookDelivery>, Paginated>),
+        (status = 200, description = "A page of them", body = Envelope<Vec<WebhookDelivery>, Paginated>),
         (status = 422, description = "invalid_filter"),
     ),
 )]
@@ -47,7 +47,7 @@ pub(crate) async fn all(
     get, path = "/webhooks/{id}/deliveries", operation_id = "listWebhookDeliveries", tag = "Webhooks",
     params(PageParameters),
     responses(
-        (status = 200, description = "A page of them", body = Document<Vec<WebhookDelivery>, Paginated>),
+        (status = 200, description = "A page of them", body = Envelope<Vec<WebhookDelivery>, Paginated>),
         (status = 422, description = "invalid_filter"),
     ),
 )]

@@ -14,19 +14,19 @@ use super::changes::Changes;
 use super::{Event, TEST, body};
 use crate::api::Api;
 use crate::body::Json;
-use crate::envelope::{Context, Document, Resource};
+use crate::envelope::{Context, Envelope, Resource};
 use crate::errors::Failure;
 use crate::user::User;
 use crate::validation::{Entity, Validation};
 use platform::utc::Utc;
 use platform::webhooks::store::{deliveries, endpoints};
 use platform::webhooks::{Endpoint, EndpointStatus};
-use platform::{clock, hex, seal};
+use platform::{clock, encryption, hex};
 
 /// Lists the endpoints of the account.
 #[utoipa::path(
     get, path = "/webhooks", operation_id = "listWebhooks", tag = "Webhooks",
-    responses((status = 200, description = "All of them", body = Document<Vec<Entity<WebhookEndpoint>>>)),
+    responses((status = 200, description = "All of them", body = Envelope<Vec<Entity<WebhookEndpoint>>>)),
 )]
 pub(crate) async fn list(
     State(api): State<Arc<Api>>,
@@ -42,7 +42,7 @@ pub(crate) async fn list(
             let shown: Vec<_> = endpoints.into_iter().map(|endpoint| shown(endpoint, None)).collect();
             context.ok(&shown)
         }
-        Err(fault) => context.fail(&fault.into()),
+        Err(error) => context.fail(&error.into()),
     }
 }
 
@@ -54,7 +54,7 @@ pub(crate) async fn list(
 #[utoipa::path(
     post, path = "/webhooks", operation_id = "createWebhook", tag = "Webhooks", request_body = CreateWebhook,
     responses(
-        (status = 201, description = "The endpoint, with its secret", body = Document<Entity<WebhookEndpoint>>),
+        (status = 201, description = "The endpoint, with its secret", body = Envelope<Entity<WebhookEndpoint>>),
         (status = 400, description = "url_dns_failed url_ssrf_blocked"),
         (status = 422, description = "webhook_url_required webhook_url_invalid_type webhook_url_too_long \
             webhook_url_invalid_format webhook_url_not_https webhook_events_required webhook_events_too_many \
@@ -108,7 +108,7 @@ pub(crate) async fn create(
 #[utoipa::path(
     put, path = "/webhooks/{id}", operation_id = "updateWebhook", tag = "Webhooks", request_body = UpdateWebhook,
     responses(
-        (status = 200, description = "The endpoint as it is now", body = Document<Entity<WebhookEndpoint>>),
+        (status = 200, description = "The endpoint as it is now", body = Envelope<Entity<WebhookEndpoint>>),
         (status = 400, description = "url_dns_failed url_ssrf_blocked"),
         (status = 422, description = "no_valid_fields webhook_url_empty webhook_url_invalid_type webhook_url_too_long \
             webhook_url_invalid_format webhook_url_not_https webhook_events_required webhook_events_too_many \
@@ -176,7 +176,7 @@ pub(crate) async fn delete(
 /// Its event is `test`. Whether it succeeds does not count for the endpoint.
 #[utoipa::path(
     post, path = "/webhooks/{id}/test", operation_id = "sendWebhookTest", tag = "Webhooks",
-    responses((status = 200, description = "What came of it", body = Document<Resource<WebhookTestResult>>)),
+    responses((status = 200, description = "What came of it", body = Envelope<Resource<WebhookTestResult>>)),
 )]
 pub(crate) async fn test(
     State(api): State<Arc<Api>>,
@@ -218,7 +218,7 @@ pub(crate) async fn test(
 /// It is in this answer and in no other, and from now on the only one: all later tries are signed with it.
 #[utoipa::path(
     post, path = "/webhooks/{id}/regenerate-secret", operation_id = "regenerateWebhookSecret", tag = "Webhooks",
-    responses((status = 200, description = "The endpoint, with its new secret", body = Document<Entity<WebhookEndpoint>>)),
+    responses((status = 200, description = "The endpoint, with its new secret", body = Envelope<Entity<WebhookEndpoint>>)),
 )]
 pub(crate) async fn regenerate_secret(
     State(api): State<Arc<Api>>,
@@ -266,7 +266,7 @@ struct Secret {
 
 impl Secret {
     fn new(api: &Api, endpoint: Uuid) -> Result<Self, Failure> {
-        let digits = hex::encode(&seal::random());
+        let digits = hex::encode(&encryption::random());
         let sealed = api.webhooks.seal(&endpoint.to_string(), &digits)?;
         let hint = format!("...{}", &digits[digits.len() - 4..]);
         Ok(Self { digits, sealed, hint })

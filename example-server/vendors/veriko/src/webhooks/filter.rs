@@ -5,7 +5,7 @@ use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::{Event, TEST};
-use crate::errors::{Failure, Fault};
+use crate::errors::{Failure, FieldError};
 use crate::filter::{INTEGER, ONE_VALUE, Page, Search, Wanted, clamped, midnight_of};
 use platform::webhooks::DeliveryStatus;
 use platform::webhooks::store::deliveries;
@@ -130,7 +130,7 @@ impl DeliveryFilter {
                 name => set(&mut wanted, name, value),
             };
             if let Err(Wanted { english, spanish }) = set {
-                faults.push(Fault::invalid_filter(name, english, spanish));
+                faults.push(FieldError::invalid_filter(name, english, spanish));
             }
         }
         if faults.is_empty() {

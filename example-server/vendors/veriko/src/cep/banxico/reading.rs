@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::Fault;
+use super::FieldError;
 use super::session::Page;
 use crate::cep::payment::Payment;
 use crate::cep::text::fold;
-use crate::cep::{Answer, Cep, Verdict, charset};
+use crate::cep::{Answer, Cep, CepVerdict, charset};
 use http::StatusCode;
 
 /// What the answer to the form says.
@@ -20,43 +20,43 @@ pub(super) enum Reading {
 }
 
 /// Reads the answer to the form.
-pub(super) fn of_form(page: &Page) -> Result<Reading, Fault> {
+pub(super) fn of_form(page: &Page) -> Result<Reading, FieldError> {
     let text = Text::of(&page.body);
     if page.status == StatusCode::TOO_MANY_REQUESTS || text.says(RATE_LIMITED) {
         return Ok(Reading::Answer(rate_limited(page.retry_after)));
     }
     if !page.status.is_success() {
-        return Err(Fault::Status(page.status, page.retry_after));
+        return Err(FieldError::Status(page.status, page.retry_after));
     }
     Ok(if text.says(WITHOUT_CEP) {
         let returned = RETURNED.iter().any(|state| text.says(&format!("{STATE}{state}")));
-        Reading::Answer(if returned { Verdict::Returned } else { Verdict::CepUnavailable }.into())
+        Reading::Answer(if returned { CepVerdict::Returned } else { CepVerdict::CepUnavailable }.into())
     } else if NOT_FOUND.iter().any(|sentence| text.says(sentence)) {
-        Reading::Answer(Verdict::NotFound.into())
+        Reading::Answer(CepVerdict::NotFound.into())
     } else {
         Reading::File
     })
 }
 
 /// Reads the file. As a CEP first: what a payment is for is free text, and could be any sentence of the site.
-pub(super) fn of_file(page: Page, payment: &Payment) -> Result<Answer, Fault> {
+pub(super) fn of_file(page: Page, payment: &Payment) -> Result<Answer, FieldError> {
     let Page { status, body, retry_after } = page;
     if status.is_success() {
         match Cep::parse(body.clone()) {
             Ok(cep) if cep.is_of(payment) => return Ok(cep.into()),
-            Ok(_) => return Err(Fault::AnotherPayment),
+            Ok(_) => return Err(FieldError::AnotherPayment),
             Err(_) if Text::of(&body).says(RATE_LIMITED) => return Ok(rate_limited(retry_after)),
-            Err(fault) => return Err(fault.into()),
+            Err(error) => return Err(error.into()),
         }
     }
     if status == StatusCode::TOO_MANY_REQUESTS || Text::of(&body).says(RATE_LIMITED) {
         return Ok(rate_limited(retry_after));
     }
-    Err(Fault::Status(status, retry_after))
+    Err(FieldError::Status(status, retry_after))
 }
 
 fn rate_limited(retry_after: Option<Duration>) -> Answer {
-    Answer { retry_after, ..Verdict::RateLimited.into() }
+    Answer { retry_after, ..CepVerdict::RateLimited.into() }
 }
 
 const RATE_LIMITED: &str = "ha excedido el número máximo de consultas";

@@ -8,7 +8,7 @@ use reqwest::cookie::{CookieStore, Jar};
 use reqwest::{Client, Method, Response, StatusCode};
 use url::Url;
 
-use super::Fault;
+use super::FieldError;
 use platform::retry_after;
 
 /// A visit. The connections are shared with all others, the cookies with none: by them the site knows which payment is
@@ -37,16 +37,16 @@ impl<'a> Session<'a> {
         Self { client, base, cookies: Jar::default() }
     }
 
-    pub(super) async fn post(&self, page: &str, form: &[(&str, String)]) -> Result<Page, Fault> {
+    pub(super) async fn post(&self, page: &str, form: &[(&str, String)]) -> Result<Page, FieldError> {
         self.fetch(page, Some(form)).await
     }
 
-    pub(super) async fn get(&self, page: &str) -> Result<Page, Fault> {
+    pub(super) async fn get(&self, page: &str) -> Result<Page, FieldError> {
         self.fetch(page, None).await
     }
 
-    async fn fetch(&self, page: &str, mut form: Option<&[(&str, String)]>) -> Result<Page, Fault> {
-        let mut url = Url::parse(&format!("{}/{page}", self.base)).map_err(|_| Fault::Redirected)?;
+    async fn fetch(&self, page: &str, mut form: Option<&[(&str, String)]>) -> Result<Page, FieldError> {
+        let mut url = Url::parse(&format!("{}/{page}", self.base)).map_err(|_| FieldError::Redirected)?;
         for _ in 0..=MAX_REDIRECTS {
             let method = if form.is_some() { Method::POST } else { Method::GET };
             let mut request = self.client.request(method, url.clone());
@@ -64,9 +64,9 @@ impl<'a> Session<'a> {
             if !matches!(response.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT) {
                 form = None;
             }
-            url = on_site(&url, &response).ok_or(Fault::Redirected)?;
+            url = on_site(&url, &response).ok_or(FieldError::Redirected)?;
         }
-        Err(Fault::Redirected)
+        Err(FieldError::Redirected)
     }
 }
 
@@ -78,12 +78,12 @@ fn on_site(from: &Url, response: &Response) -> Option<Url> {
     (to.host() == from.host() && (here || safer)).then_some(to)
 }
 
-async fn read(mut response: Response) -> Result<Page, Fault> {
+async fn read(mut response: Response) -> Result<Page, FieldError> {
     let (status, retry_after) = (response.status(), retry_after::asked(response.headers()));
     let mut body = BytesMut::new();
     while let Some(piece) = response.chunk().await? {
         if body.len() + piece.len() > MAX_BYTES {
-            return Err(Fault::TooLong);
+            return Err(FieldError::TooLong);
         }
         body.extend_from_slice(&piece);
     }

@@ -13,7 +13,7 @@ const ASKED: &str = r#"{"fecha":"2025-03-15","monto":15000.50,"clave_rastreo":"M
     "cuenta_beneficiaria":"012180004412345678"}"#;
 
 fn read(xml: impl Into<Bytes>) -> Result<Cep, String> {
-    Cep::parse(xml).map_err(|fault| fault.to_string())
+    Cep::parse(xml).map_err(|error| error.to_string())
 }
 
 fn with(from: &str, to: &str) -> Result<Cep, String> {
@@ -78,16 +78,16 @@ fn what_is_no_cep_is_refused() {
         ("&amp;", "&uacute;", "not XML"),
         ("&amp;", "&", "not XML"),
     ];
-    for (from, to, fault) in cases {
-        assert_eq!(with(from, to).unwrap_err(), fault, "{from} {to}");
+    for (from, to, error) in cases {
+        assert_eq!(with(from, to).unwrap_err(), error, "{from} {to}");
     }
-    for (xml, fault) in [
+    for (xml, error) in [
         ("", "nothing where a CEP has none"),
         ("nada", "nothing where a CEP has none"),
         ("<html><body>Error</body></html>", "no Ordenante"),
         ("<p>Lo sentimos<br></p>", "not XML"),
     ] {
-        assert_eq!(read(xml).unwrap_err(), fault, "{xml}");
+        assert_eq!(read(xml).unwrap_err(), error, "{xml}");
     }
 }
 
@@ -105,8 +105,8 @@ fn no_document_makes_more_of_itself_than_it_is() {
         ),
         (format!("{REAL}{}", " ".repeat(Cep::MAX_BYTES)), "too long for a CEP"),
     ];
-    for (xml, fault) in cases {
-        assert_eq!(read(xml).unwrap_err(), fault);
+    for (xml, error) in cases {
+        assert_eq!(read(xml).unwrap_err(), error);
     }
 }
 

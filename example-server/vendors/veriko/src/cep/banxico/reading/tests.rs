@@ -12,10 +12,10 @@ fn form(status: u16, page: impl AsRef<[u8]>) -> Result<Reading, String> {
         body: page.as_ref().to_vec().into(),
         retry_after: None,
     };
-    of_form(&page).map_err(|fault| fault.to_string())
+    of_form(&page).map_err(|error| error.to_string())
 }
 
-fn file(status: u16, file: impl AsRef<[u8]>) -> Result<Verdict, String> {
+fn file(status: u16, file: impl AsRef<[u8]>) -> Result<CepVerdict, String> {
     let asked =
         r#"{"fecha":"2025-03-15","monto":15000.5,"clave_rastreo":"MX1","cuenta_beneficiaria":"5512345678"}"#;
     let page = Page {
@@ -23,10 +23,10 @@ fn file(status: u16, file: impl AsRef<[u8]>) -> Result<Verdict, String> {
         body: file.as_ref().to_vec().into(),
         retry_after: None,
     };
-    let answer = of_file(page, &restore(asked).unwrap()).map_err(|fault| fault.to_string())?;
+    let answer = of_file(page, &restore(asked).unwrap()).map_err(|error| error.to_string())?;
     assert_eq!(
         answer.cep.map(|cep| cep.xml().to_vec()),
-        (answer.verdict == Verdict::Valid).then(|| file.as_ref().to_vec())
+        (answer.verdict == CepVerdict::Valid).then(|| file.as_ref().to_vec())
     );
     Ok(answer.verdict)
 }
@@ -50,22 +50,22 @@ fn the_answer_to_the_form_is_read_by_its_sentences() {
     };
     let not_found = "No se encontró ningún pago con la información proporcionada";
     let cases: Vec<(u16, Vec<u8>, Result<Reading, String>)> = vec![
-        (200, format!("[BE] {not_found}. Verifique").into(), verdict(Verdict::NotFound)),
-        (200, latin_1(not_found), verdict(Verdict::NotFound)),
-        (200, "<b>No se\r\n  encontr&oacute;</b>&nbsp;ning&#250;n pago\tcon la <i>informaci&#xF3;n</i>\nproporcionada".into(), verdict(Verdict::NotFound)),
-        (200, "EL SPEI NO HA RECIBIDO UNA ORDEN DE PAGO QUE CUMPLA CON EL CRITERIO DE BÚSQUEDA ESPECIFICADO".into(), verdict(Verdict::NotFound)),
-        (200, IDENTIFIED.into(), verdict(Verdict::CepUnavailable)),
-        (200, state("Liquidado").into(), verdict(Verdict::CepUnavailable)),
-        (200, format!("{}<h4>Devuelto</h4>", state("En proceso")).into(), verdict(Verdict::CepUnavailable)),
-        (200, state("Devuelto").into(), verdict(Verdict::Returned)),
-        (200, state("En proceso de devoluci&oacute;n").into(), verdict(Verdict::Returned)),
-        (200, LIMIT.into(), verdict(Verdict::RateLimited)),
-        (503, LIMIT.into(), verdict(Verdict::RateLimited)),
-        (429, "".into(), verdict(Verdict::RateLimited)),
+        (200, format!("[BE] {not_found}. Verifique").into(), verdict(CepVerdict::NotFound)),
+        (200, latin_1(not_found), verdict(CepVerdict::NotFound)),
+        (200, "<b>No se\r\n  encontr&oacute;</b>&nbsp;ning&#250;n pago\tcon la <i>informaci&#xF3;n</i>\nproporcionada".into(), verdict(CepVerdict::NotFound)),
+        (200, "EL SPEI NO HA RECIBIDO UNA ORDEN DE PAGO QUE CUMPLA CON EL CRITERIO DE BÚSQUEDA ESPECIFICADO".into(), verdict(CepVerdict::NotFound)),
+        (200, IDENTIFIED.into(), verdict(CepVerdict::CepUnavailable)),
+        (200, state("Liquidado").into(), verdict(CepVerdict::CepUnavailable)),
+        (200, format!("{}<h4>Devuelto</h4>", state("En proceso")).into(), verdict(CepVerdict::CepUnavailable)),
+        (200, state("Devuelto").into(), verdict(CepVerdict::Returned)),
+        (200, state("En proceso de devoluci&oacute;n").into(), verdict(CepVerdict::Returned)),
+        (200, LIMIT.into(), verdict(CepVerdict::RateLimited)),
+        (503, LIMIT.into(), verdict(CepVerdict::RateLimited)),
+        (429, "".into(), verdict(CepVerdict::RateLimited)),
         // What nobody sees is not said.
         (200, format!("<!-- {not_found} --><p>Descargar CEP</p>").into(), Ok(Reading::File)),
         (200, format!("<SCRIPT>say('{not_found}')</SCRIPT><style>/*{not_found}*/</style>").into(), Ok(Reading::File)),
-        (200, format!("<!-- {not_found} --><p>{IDENTIFIED}</p>").into(), verdict(Verdict::CepUnavailable)),
+        (200, format!("<!-- {not_found} --><p>{IDENTIFIED}</p>").into(), verdict(CepVerdict::CepUnavailable)),
         (200, "<a href=\"descarga.do?formato=XML\">XML</a>".into(), Ok(Reading::File)),
         (200, "La imagen de seguridad no fue ingresada correctamente".into(), Ok(Reading::File)),
         (200, "".into(), Ok(Reading::File)),
@@ -81,10 +81,14 @@ fn the_answer_to_the_form_is_read_by_its_sentences() {
 
 #[test]
 fn the_file_is_the_payments_own_or_no_verdict() {
-    let error = |text: &str| Err::<Verdict, _>(text.to_owned());
+    let error = |text: &str| Err::<CepVerdict, _>(text.to_owned());
     for (status, body, expected) in [
-        (200, cep("MX1", "5512345678", "x"), Ok(Verdict::Valid)),
-        (200, cep("MX1", "5512345678", "a > Ha excedido el número máximo de consultas"), Ok(Verdict::Valid)),
+        (200, cep("MX1", "5512345678", "x"), Ok(CepVerdict::Valid)),
+        (
+            200,
+            cep("MX1", "5512345678", "a > Ha excedido el número máximo de consultas"),
+            Ok(CepVerdict::Valid),
+        ),
         (200, cep("MX2", "5512345678", "x"), error("the CEP is of another payment")),
         (200, cep("MX1", "5512345679", "x"), error("the CEP is of another payment")),
         (
@@ -92,9 +96,9 @@ fn the_file_is_the_payments_own_or_no_verdict() {
             cep("MX1", "5512345678", "x").replace("15000.5", "15000.51"),
             error("the CEP is of another payment"),
         ),
-        (200, LIMIT.to_owned(), Ok(Verdict::RateLimited)),
-        (500, LIMIT.to_owned(), Ok(Verdict::RateLimited)),
-        (429, String::new(), Ok(Verdict::RateLimited)),
+        (200, LIMIT.to_owned(), Ok(CepVerdict::RateLimited)),
+        (500, LIMIT.to_owned(), Ok(CepVerdict::RateLimited)),
+        (429, String::new(), Ok(CepVerdict::RateLimited)),
         (500, cep("MX1", "5512345678", "x"), error("the status is 500 Internal Server Error")),
         (200, "<html><body>Error</body></html>".to_owned(), error("the file is no CEP")),
         (200, "%PDF-1.5".to_owned(), error("the file is no CEP")),

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::errors::Failure;
 use super::fax::base32;
-use platform::frame::Frame;
+use platform::envelope::ErrorRenderer;
 
 /// What an answer must know of its request.
 #[derive(Debug, Clone)]
@@ -20,7 +20,7 @@ pub(super) struct Context {
     request_id: String,
 }
 
-impl Frame for Context {
+impl ErrorRenderer for Context {
     fn of(_: &HeaderMap) -> Self {
         Self { request_id: format!("req_{}", base32(Uuid::now_v7().as_u128())) }
     }

@@ -10,7 +10,7 @@ use crate::hex;
 
 /// Where they come from.
 pub(super) enum Source {
-    Given(Keys),
+    Configured(Keys),
     /// A file of one key, which need not be there yet.
     File(PathBuf),
 }
@@ -19,13 +19,13 @@ impl Source {
     /// The keys; `None` if there are none yet and none is to be made.
     pub(super) fn keys(&self, make: bool) -> Result<Option<Keys>, SealError> {
         let path = match self {
-            Self::Given(keys) => return Ok(Some(keys.clone())),
+            Self::Configured(keys) => return Ok(Some(keys.clone())),
             Self::File(path) => path,
         };
-        let failed = |fault| SealError::File { path: path.clone(), fault };
+        let failed = |error| SealError::File { path: path.clone(), error };
         match File::open(path) {
             Ok(file) => read(file, path).map(Some),
-            Err(fault) if fault.kind() != ErrorKind::NotFound => Err(failed(fault)),
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(error)),
             Err(_) if !make => Ok(None),
             Err(_) => {
                 create(path).map_err(failed)?;
@@ -37,7 +37,7 @@ impl Source {
 }
 
 fn read(mut file: File, path: &Path) -> Result<Keys, SealError> {
-    let failed = |fault| SealError::File { path: path.to_owned(), fault };
+    let failed = |error| SealError::File { path: path.to_owned(), error };
     let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(SealError::Exposed { path: path.to_owned(), mode });
@@ -54,7 +54,7 @@ fn create(path: &Path) -> io::Result<()> {
     name.push(format!(".{}", uuid::Uuid::new_v4().simple()));
     let draft = PathBuf::from(name);
     let made = write_private(&draft).and_then(|()| match fs::hard_link(&draft, path) {
-        Err(fault) if fault.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         linked => {
             tracing::warn!(file = %path.display(), "made a sealing key: whoever loses this file loses the secrets of webhooks");
             linked
@@ -115,8 +115,8 @@ mod tests {
             fs::write(&path, text).unwrap();
             for mode in [0o640, 0o604, 0o602, 0o644] {
                 fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-                let fault = Sealer::new(None, Some(path.clone())).unwrap_err().to_string();
-                assert!(fault.contains("data.db.key") && fault.contains(&format!("{mode:o}")), "{fault}");
+                let error = Sealer::new(None, Some(path.clone())).unwrap_err().to_string();
+                assert!(error.contains("data.db.key") && error.contains(&format!("{mode:o}")), "{error}");
             }
         }
         fs::write(&path, "1".repeat(64)).unwrap();
@@ -133,8 +133,8 @@ mod tests {
         let path = folder.join("data.db.key");
         fs::write(&path, "hunter2").unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-        let fault = Sealer::new(None, Some(path.clone())).unwrap_err().to_string();
-        assert!(fault.contains("data.db.key") && !fault.contains("hunter2"), "{fault}");
+        let error = Sealer::new(None, Some(path.clone())).unwrap_err().to_string();
+        assert!(error.contains("data.db.key") && !error.contains("hunter2"), "{error}");
         let missing = Sealer::new(None, Some(folder.join("no/such/folder.key"))).unwrap();
         assert!(matches!(missing.seal("x", b"a"), Err(SealError::File { .. })));
         fs::remove_dir_all(folder).unwrap();

@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use retry_scheduler::{Activity, Attempt, Cycle, Done, EndReason, Finished, Report, State, Verdict};
 
 use super::store::{deliveries, endpoints};
-use super::{DeliveryId, DeliveryStatus, Message, Receipt, Webhooks};
+use super::{DeliveryId, DeliveryStatus, Message, ReceiverAnswer, Webhooks};
 use crate::BoxError;
 use crate::db::Connection;
-use crate::worker::Recording;
-use crate::{clock, fault, retry_after};
+use crate::worker::TransactionalHandler;
+use crate::{clock, failpoint, retry_after};
 
 /// When one is made whose account has its hands full.
 const BUSY: Duration = Duration::from_secs(1);
@@ -25,10 +25,10 @@ const UNSENT: &str = "it could not be sent";
 
 /// Makes one try, and writes what came of it in the transaction that moves its cycle on.
 #[derive(Debug)]
-pub(super) struct Sending(pub(super) Arc<Webhooks>);
+pub(super) struct DeliveryHandler(pub(super) Arc<Webhooks>);
 
 #[async_trait]
-impl Recording for Sending {
+impl TransactionalHandler for DeliveryHandler {
     async fn make(&self, attempt: &Attempt) -> Result<Done, BoxError> {
         let Some(id) = attempt.cycle().key.subject.parse().ok().map(DeliveryId) else {
             return Ok(Done::Report(report(Verdict::Permanent)));
@@ -44,18 +44,18 @@ impl Recording for Sending {
         let Some(due) = due else { return self.give_up(attempt, id).await };
         let secret = match self.0.secret(&due.endpoint, &due.secret) {
             Ok(secret) => secret,
-            Err(fault) => {
-                tracing::error!(endpoint = due.endpoint, %fault, "a webhook cannot be signed, and waits");
+            Err(error) => {
+                tracing::error!(endpoint = due.endpoint, %error, "a webhook cannot be signed, and waits");
                 return Ok(Done::Deferred { retry_in: SEALED });
             }
         };
         let message = Message { id, event: &due.event, body: &due.payload };
         let posting = self.0.send(&due.url, &secret, &message);
-        let Some(receipt) = attempt.token().run_until_cancelled(posting).await else {
+        let Some(answer) = attempt.token().run_until_cancelled(posting).await else {
             return Ok(Done::Deferred { retry_in: Duration::ZERO });
         };
-        fault::point("webhook-sent").await;
-        self.record(attempt, id, &due.endpoint, &receipt).await?;
+        failpoint::hit("webhook-sent").await;
+        self.record(attempt, id, &due.endpoint, &answer).await?;
         Ok(Done::AlreadyRecorded)
     }
 
@@ -67,26 +67,26 @@ impl Recording for Sending {
     }
 }
 
-impl Sending {
+impl DeliveryHandler {
     /// Whoever locks an endpoint and its deliveries locks the endpoint first.
     async fn record(
         &self,
         attempt: &Attempt,
         id: DeliveryId,
         endpoint: &str,
-        receipt: &Receipt,
+        answer: &ReceiverAnswer,
     ) -> Result<(), BoxError> {
         let webhooks = &self.0;
-        let report = if receipt.is_success() {
+        let report = if answer.is_success() {
             Report::success()
         } else {
-            retry_after::failure(attempt.cycle(), receipt.retry_after)
+            retry_after::failure(attempt.cycle(), answer.retry_after)
         };
         let mut transaction = webhooks.database.begin().await?;
         let finished = webhooks.cycles.finish_in(transaction.connection(), attempt.claimed(), report).await?;
         let Finished::Recorded(cycle) = finished else { return Ok(()) };
         let status = status(&cycle);
-        if receipt.is_success() {
+        if answer.is_success() {
             let now = clock::epoch_millis();
             endpoints::succeeded(transaction.connection(), endpoint, now).await?;
         } else {
@@ -97,7 +97,7 @@ impl Sending {
             }
         }
         let next = next_try(&cycle).filter(|_| status == DeliveryStatus::Retrying);
-        deliveries::record(transaction.connection(), id, cycle.attempts, status, next, receipt).await?;
+        deliveries::record(transaction.connection(), id, cycle.attempts, status, next, answer).await?;
         Ok(transaction.commit().await?)
     }
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::host::Refused;
 
 /// What frames the answers to one request, in the way of one API. Handlers find it in the request's extensions.
-pub trait Frame: Clone + Send + Sync + 'static {
+pub trait ErrorRenderer: Clone + Send + Sync + 'static {
     /// What its answers are, and what they are called.
     const JSON: &'static str = "application/json";
 
@@ -64,7 +64,7 @@ pub trait Frame: Clone + Send + Sync + 'static {
 ///
 /// Handlers frame their own answers, because what the idempotency layer stores must already be the final bytes. What is
 /// framed here was made outside of them: the layer's rejections, a caught panic, refusals of the stack and of axum itself.
-pub async fn envelop<F: Frame>(mut request: Request, next: Next) -> Response {
+pub async fn apply_envelope<F: ErrorRenderer>(mut request: Request, next: Next) -> Response {
     let frame = F::of(request.headers());
     tracing::Span::current().record("request_id", frame.request_id());
     request.extensions_mut().insert(frame.clone());
@@ -94,7 +94,7 @@ pub fn random_id() -> String {
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-fn id(frame: &impl Frame) -> HeaderValue {
+fn id(frame: &impl ErrorRenderer) -> HeaderValue {
     HeaderValue::from_str(frame.request_id()).expect("letters, digits and lines make a header value")
 }
 
@@ -120,10 +120,10 @@ fn is_json(response: &Response) -> bool {
 /// For faults of ours, an API has one failure: it is unavailable. What exactly is wrong is for the log.
 #[macro_export]
 macro_rules! unavailable_after {
-    ($failure:ty: $($fault:ty),+ $(,)?) => { $(
-        impl From<$fault> for $failure {
-            fn from(fault: $fault) -> Self {
-                <$failure>::unavailable(&fault)
+    ($failure:ty: $($error:ty),+ $(,)?) => { $(
+        impl From<$error> for $failure {
+            fn from(error: $error) -> Self {
+                <$failure>::unavailable(&error)
             }
         }
     )+ };

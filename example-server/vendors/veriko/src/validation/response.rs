@@ -41,8 +41,8 @@ impl Validation {
     }
 
     /// The `data` of the 202 that says it is in the queue.
-    pub fn receipt(&self) -> impl Serialize + '_ {
-        let attributes = Receipt {
+    pub fn queued(&self) -> impl Serialize + '_ {
+        let attributes = QueuedAttributes {
             validation_id: self.id,
             status: self.status,
             etag_version: self.etag_version,
@@ -185,7 +185,7 @@ pub(crate) struct ValidationAttributes<'a> {
 /// A validation that was accepted.
 #[derive(Serialize, ToSchema)]
 #[schema(as = QueuedValidation)]
-pub(crate) struct Receipt<'a> {
+pub(crate) struct QueuedAttributes<'a> {
     validation_id: Uuid,
     #[schema(example = "queued")]
     status: Status,

@@ -29,9 +29,9 @@ pub struct Sealer {
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
     #[error("SEALING_KEY must be 64 hexadecimal digits, or several such keys with commas between them")]
-    Given,
-    #[error("the key file {} cannot be used: {fault}", path.display())]
-    File { path: PathBuf, fault: std::io::Error },
+    InvalidKeys,
+    #[error("the key file {} cannot be used: {error}", path.display())]
+    File { path: PathBuf, error: std::io::Error },
     #[error("the key file {} can be opened by other users (mode {mode:o}): take that away with `chmod 600`", path.display())]
     Exposed { path: PathBuf, mode: u32 },
     #[error("the key file {} does not hold a key of 64 hexadecimal digits", .0.display())]
@@ -53,9 +53,9 @@ impl Sealer {
     /// What is there is no key.
     pub fn new(given: Option<&SecretString>, file: Option<PathBuf>) -> Result<Self, SealError> {
         let source = match (given, file) {
-            (Some(given), _) => Source::Given(Keys::given(given.expose_secret())?),
+            (Some(given), _) => Source::Configured(Keys::given(given.expose_secret())?),
             (None, Some(path)) => Source::File(path),
-            (None, None) => Source::Given(Keys(vec![MasterKey::random()])),
+            (None, None) => Source::Configured(Keys(vec![MasterKey::random()])),
         };
         let sealer = Self { source, keys: Mutex::new(None) };
         sealer.keys(false)?;
@@ -65,7 +65,7 @@ impl Sealer {
     /// Seals `secret` as what `about` names.
     pub fn seal(&self, about: &str, secret: &[u8]) -> Result<String, SealError> {
         let keys = self.keys(true)?;
-        let key = keys.as_ref().and_then(|keys| keys.0.first()).ok_or(SealError::Given)?;
+        let key = keys.as_ref().and_then(|keys| keys.0.first()).ok_or(SealError::InvalidKeys)?;
         let nonce = XNonce::generate();
         let payload = Payload { msg: secret, aad: about.as_bytes() };
         let sealed = key.cipher.encrypt(&nonce, payload).map_err(|_| SealError::Damaged)?;
@@ -108,7 +108,7 @@ struct Keys(Vec<MasterKey>);
 impl Keys {
     fn given(text: &str) -> Result<Self, SealError> {
         let keys = text.split(',').map(|digits| MasterKey::parse(digits.trim()));
-        Ok(Self(keys.collect::<Option<_>>().ok_or(SealError::Given)?))
+        Ok(Self(keys.collect::<Option<_>>().ok_or(SealError::InvalidKeys)?))
     }
 }
 
@@ -180,8 +180,11 @@ mod tests {
     #[test]
     fn a_key_that_is_none_is_refused_without_being_shown() {
         for keys in ["", "hunter2", &"1".repeat(63), &format!("{},", "1".repeat(64))] {
-            let fault = Sealer::new(Some(&(*keys).into()), None).unwrap_err();
-            assert!(matches!(fault, SealError::Given) && !fault.to_string().contains("hunter2"), "{keys}");
+            let error = Sealer::new(Some(&(*keys).into()), None).unwrap_err();
+            assert!(
+                matches!(error, SealError::InvalidKeys) && !error.to_string().contains("hunter2"),
+                "{keys}"
+            );
         }
         assert!(Sealer::new(Some(&key("a")), None).is_ok());
     }
