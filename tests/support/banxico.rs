@@ -66,6 +66,8 @@ pub enum Trouble {
     RateLimited,
     /// Answers with this status.
     Status(u16),
+    /// Answers 429, with this `Retry-After`.
+    Later(&'static str),
     /// Answers only once the trouble is over.
     Hangs,
     /// Hangs up without a word.
@@ -300,6 +302,10 @@ impl Shared {
 fn instead(trouble: Option<Trouble>) -> Option<Option<Answer>> {
     Some(Some(match trouble {
         Some(Trouble::RateLimited) => Answer::page(200, pages::too_often()),
+        Some(Trouble::Later(when)) => Answer {
+            headers: format!("Retry-After: {when}\r\n"),
+            ..Answer::page(429, pages::error("Error interno"))
+        },
         Some(Trouble::Status(status)) => Answer::page(status, pages::error("Error interno")),
         Some(Trouble::HangsUp) => return None,
         Some(Trouble::Garbage) => Answer {

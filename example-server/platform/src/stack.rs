@@ -338,3 +338,6 @@ pub async fn method_not_allowed() -> StatusCode {
 fn panicked(_: Box<dyn Any + Send>) -> Response {
     StatusCode::INTERNAL_SERVER_ERROR.into_response()
 }
+
+#[cfg(test)]
+mod tests;

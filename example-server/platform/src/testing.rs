@@ -14,7 +14,7 @@ use crate::stack::ApiBuilder;
 use crate::state::Platform;
 use crate::webhooks::Webhooks;
 
-pub use self::vendor::Acme;
+pub use self::vendor::{Acme, User};
 
 /// Returns a platform on this database, for a demo. Its key is kept nowhere.
 pub fn platform(database: &Database) -> Platform {

@@ -44,7 +44,7 @@ fn latin_1(text: &str) -> Vec<u8> {
 
 #[test]
 fn the_answer_to_the_form_is_read_by_its_sentences() {
-    let verdict = |verdict| Ok(Reading::Verdict(verdict));
+    let verdict = |verdict| Ok(Reading::Answer(Answer::from(verdict)));
     let state = |state: &str| {
         format!("{IDENTIFIED}<table><tr><td>Estado del pago en Banxico</td><td>{state}</td></tr></table>")
     };
