@@ -185,7 +185,8 @@ fn the_pause_grows_with_the_time_waited_and_never_goes_beyond_the_end() {
             "{waited} {left}"
         );
     }
-    let asked = |asked| pause(seconds(10), seconds(600), Some(Duration::from_secs(asked)));
+    let (waited, left) = (SignedDuration::from_secs(10), SignedDuration::from_mins(10));
+    let asked = |asked| pause(waited, left, Some(Duration::from_secs(asked)));
     assert_eq!(
         [1, 90, 9000].map(asked),
         [5, 90, 600].map(Duration::from_secs),
