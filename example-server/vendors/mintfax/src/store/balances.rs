@@ -1,22 +1,22 @@
-//! Money: what an owner has, and what of it is held for faxes that are under way; and the bytes of their documents, which
-//! are held and let go of with it.
+//! Balances: what an owner has available, and what is held for faxes in progress. The bytes of
+//! their documents are counted with it.
 //!
-//! Of each owner `available + held +` what was charged is the opening balance, at any time.
+//! For each owner, `available + held` plus everything charged is always the opening balance.
 
 use super::column;
 use crate::fax::Fax;
 use platform::db::{Connection, dispatch};
 use platform::owner::Owner;
 
-/// What an owner has, in cents.
+/// The balance of an owner, in cents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Balance {
-    /// It can be less than nothing: a fax may have more pages than was known when it was accepted.
+    /// May be negative: a fax may turn out to have more pages than expected when it was accepted.
     pub(crate) available: i64,
     pub(crate) held: u64,
 }
 
-/// What is there; `None`: nothing was ever held or charged.
+/// Loads the balance. Returns `None` if nothing was ever held or charged.
 pub(crate) async fn load(connection: Connection<'_>, owner: &Owner) -> sqlx::Result<Option<Balance>> {
     let row: Option<(i64, i64)> = dispatch!(connection, c => sqlx::query_as(
         "SELECT available_cents, held_cents FROM mintfax_balances WHERE account = $1 AND environment = $2",
@@ -24,23 +24,24 @@ pub(crate) async fn load(connection: Connection<'_>, owner: &Owner) -> sqlx::Res
     row.map(|(available, held)| Ok(Balance { available, held: column(held)? })).transpose()
 }
 
-/// What holding came to.
+/// The result of [`hold`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Held {
     Yes,
     NotEnoughMoney,
-    /// The documents would have more bytes than there may be.
+    /// The documents would have more bytes than the account may store.
     TooManyDocuments,
 }
 
-/// What an owner has to begin with, and the most bytes of documents.
+/// The opening balance of an owner, and the maximum bytes of its documents.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
     pub(crate) opening_cents: u64,
     pub(crate) most_document_bytes: u64,
 }
 
-/// Holds so much for a fax, and room for its document, if there is as much of both.
+/// Holds an amount and the bytes of a document, if both are available. A new owner starts with the
+/// opening balance.
 pub(crate) async fn hold(
     mut connection: Connection<'_>,
     owner: &Owner,
@@ -68,7 +69,7 @@ pub(crate) async fn hold(
     Ok(if has_money { Held::TooManyDocuments } else { Held::NotEnoughMoney })
 }
 
-/// Lets go of what was held for a fax and its document, and charges what it came to: nothing, if it was for nothing.
+/// Releases what was held for a fax and its document, and charges the final amount, which may be 0.
 pub(crate) async fn settle(connection: Connection<'_>, fax: &Fax) -> sqlx::Result<()> {
     let (owner, bytes): (_, i64) = (&fax.owner, column(fax.document.bytes)?);
     let (held, charged): (i64, i64) = (column(fax.held_cents)?, column(fax.charged_cents)?);
