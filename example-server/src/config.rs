@@ -98,6 +98,8 @@ pub(crate) mod tests {
             "[veriko.ocr]\nconcurrency = 0",
             "[limits]\nlarge_bodies = 0",
             "[limits]\nconnections_per_peer = 0",
+            "[limits]\nkeys_per_account = 0",
+            "[limits]\ntransactions_per_account = 0",
             "[veriko.ocr]\nkeep_days = 0",
             "[txcloud]\nrate_per_minute = 0",
             "[txcloud]\nsession_seconds = 0",

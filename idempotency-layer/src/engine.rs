@@ -25,6 +25,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{Request, Response};
 use tower_service::Service;
 
@@ -49,6 +50,7 @@ use crate::orphan::Orphan;
 use crate::rejection::RejectionKind;
 use crate::request_outcome::RequestOutcome;
 use crate::response::StoredResponse;
+use crate::scope::Scope;
 use crate::store::{Claim, RecordId, RequestTransaction, Run, Store, Tombstone};
 use crate::trace;
 
@@ -94,13 +96,9 @@ pub(crate) fn admit<St, B, R: Replayable>(
         Err(why) => return Admission::Reject(reject(config, RejectionKind::KeyInvalid(why), None)),
     };
     let (parts, body) = request.into_parts();
-    let Some(mut scope) = (config.scope)(&parts) else {
+    let Some(scope) = scope_of(config, &parts) else {
         return Admission::Reject(reject(config, RejectionKind::ScopeMissing, Some(&key)));
     };
-    if contract.bind == Bind::Endpoint {
-        scope.push(parts.method.as_str().as_bytes());
-        scope.push(original_uri(&parts.extensions, &parts.uri).path().as_bytes());
-    }
     let record = scope.record(&key);
     let engine = Engine {
         config: config.clone(),
@@ -110,6 +108,29 @@ pub(crate) fn admit<St, B, R: Replayable>(
         granted: OnceLock::new(),
     };
     Admission::Engage(Arc::new(engine), Request::from_parts(parts, body))
+}
+
+/// Returns what the key of a request is scoped by.
+fn scope_of<St>(config: &Config<St>, parts: &Parts) -> Option<Scope> {
+    let mut scope = (config.scope)(parts)?;
+    if config.contract.bind == Bind::Endpoint {
+        scope.push(parts.method.as_str().as_bytes());
+        scope.push(original_uri(&parts.extensions, &parts.uri).path().as_bytes());
+    }
+    Some(scope)
+}
+
+/// Returns the record that a request with this head would claim, if any.
+pub(crate) fn record_of<St>(config: &Config<St>, parts: &Parts) -> Option<RecordId> {
+    let contract = &config.contract;
+    let is_processed = contract.concerns(&parts.method)
+        && parts.extensions.get::<Idempotency>().is_none()
+        && config.when.as_ref().is_none_or(|when| when(parts));
+    if !is_processed {
+        return None;
+    }
+    let key = contract.key.parse(&parts.headers, &contract.header).ok()??;
+    Some(scope_of(config, parts)?.record(&key))
 }
 
 /// Runs a request without a key whose handler may write to the store's database.

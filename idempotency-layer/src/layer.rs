@@ -11,11 +11,12 @@ use tower_layer::Layer;
 
 use crate::config::{Config, InTransaction, OnDisconnect, OnStoreFailure};
 use crate::contract::{Classifier, Contract};
+use crate::engine;
 use crate::fingerprint::FingerprintMode;
 use crate::orphan::OnOrphan;
 use crate::scope::Scope;
 use crate::service::IdempotencyService;
-use crate::store::{ClaimsInTransaction, Store};
+use crate::store::{ClaimsInTransaction, RecordId, Store};
 use crate::wait::Waiters;
 
 /// A [`Layer`] that makes a retried request happen once. Build it with
@@ -110,6 +111,16 @@ impl<St: Store> IdempotencyLayer<St> {
         // A request that was finishing may have given its claim up.
         given_up.close();
         given_up.wait().await;
+    }
+
+    /// Returns the record that a request with this head would claim. `None` if it has no valid key,
+    /// or if the layer does not process it.
+    ///
+    /// With [`Inspect`](crate::Inspect), a middleware outside the layer can find out whether a
+    /// request would run or be answered, before its body is read or anything is written. Such a
+    /// middleware must see the request as the layer does: the same extensions, the same URI.
+    pub fn record_of(&self, head: &Parts) -> Option<RecordId> {
+        engine::record_of(&self.config, head)
     }
 
     /// Returns the number of running requests whose client disconnected, plus the number of claims

@@ -455,8 +455,8 @@ pub use crate::store::SqliteStore;
 pub use crate::store::conformance;
 pub use crate::store::{
     AnyStore, Checkpoint, Claim, ClaimRequest, ClaimToken, ClaimTransaction, ClaimsInTransaction, Completion,
-    Ending, Fence, Fenced, Outcome, Purge, PurgeTask, RecordId, RequestTransaction, Run, Store, Tombstone,
-    TransactionClaim,
+    Ending, Fence, Fenced, Inspect, Outcome, Purge, PurgeTask, RecordId, RequestTransaction, Run, Store,
+    Tombstone, TransactionClaim,
 };
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use crate::store::{CoCommit, CoCommitDatabase, CoCommitError, OpenTransaction, Savepoint};

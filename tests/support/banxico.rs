@@ -69,6 +69,8 @@ pub enum Trouble {
     RateLimited,
     /// Responds with this status.
     Status(u16),
+    /// Responds 429 with this `Retry-After`.
+    Later(&'static str),
     /// Responds only once the fault is cleared.
     Hangs,
     /// Closes the connection without a response.
@@ -304,6 +306,10 @@ impl Shared {
 fn fault_response(trouble: Option<Trouble>) -> Option<Option<Answer>> {
     Some(Some(match trouble {
         Some(Trouble::RateLimited) => Answer::page(200, pages::too_often()),
+        Some(Trouble::Later(when)) => Answer {
+            headers: format!("Retry-After: {when}\r\n"),
+            ..Answer::page(429, pages::error("Error interno"))
+        },
         Some(Trouble::Status(status)) => Answer::page(status, pages::error("Error interno")),
         Some(Trouble::HangsUp) => return None,
         Some(Trouble::Garbage) => Answer {

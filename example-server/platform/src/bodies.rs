@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
+use axum::body::HttpBody as _;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -100,10 +101,13 @@ pub async fn admit<U: Caller>(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let announced = announced(request.headers());
-    if announced == Some(0) && admission.size == BodySize::Usual {
+    // In HTTP/1.1, a request without a body has neither a length nor a transfer coding. It takes a place
+    // nevertheless if its route has large bodies, because the handler may fetch a large picture instead.
+    let is_empty = request.body().is_end_stream();
+    if is_empty && admission.size == BodySize::Usual {
         return next.run(request).await;
     }
+    let announced = if is_empty { Some(0) } else { announced(request.headers()) };
     let taken = room.take(user.account(), admission, announced);
     let Ok(place) = timeout(PATIENCE, taken).await else {
         let mut refusal = (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response();
@@ -135,9 +139,16 @@ impl<S: Send + Sync> FromRequestParts<S> for BodyPermit {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt;
+    use axum::body::Body;
+    use axum::middleware::from_fn_with_state;
+    use futures_util::{FutureExt, stream};
+    use tokio::sync::Semaphore;
+    use tower::ServiceExt;
 
     use super::*;
+    use crate::account::KeyOwner;
+    use crate::testing::{Acme, User};
+    use crate::vendor::Vendor as _;
 
     fn usual() -> Admission {
         Admission { size: BodySize::Usual, max_bytes: 256 * 1024 }
@@ -180,5 +191,79 @@ mod tests {
         let first = many(&room, "one", streamed, None);
         let second = many(&room, "other", streamed, None);
         assert_eq!((first.len(), second.len()), (16, 16));
+    }
+    /// A route with body limits, whose handler waits for a permit of `go`. `running` has one permit for each
+    /// handler that has begun.
+    struct Held {
+        room: Room,
+        router: axum::Router,
+        running: Arc<Semaphore>,
+        go: Arc<Semaphore>,
+    }
+
+    impl Held {
+        fn by(admission: Admission) -> Self {
+            let (room, running, go) =
+                (Room::new(8), Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+            let (begun, end) = (Arc::clone(&running), Arc::clone(&go));
+            let handler = async move || {
+                begun.add_permits(1);
+                end.acquire().await.unwrap().forget();
+            };
+            let layer = from_fn_with_state((room.clone(), admission), admit::<User>);
+            Self { room, router: axum::Router::new().fallback(handler).layer(layer), running, go }
+        }
+
+        fn ask(&self, account: &str, body: Body) -> tokio::task::JoinHandle<StatusCode> {
+            let request = http::Request::post("/").extension(user(account)).body(body).unwrap();
+            let asked = self.router.clone().oneshot(request);
+            tokio::spawn(async { asked.await.unwrap().status() })
+        }
+    }
+
+    fn user(account: &str) -> User {
+        let (_, owner) = Acme.demo().pop().unwrap();
+        Acme.user(KeyOwner { account: account.to_owned(), ..owner })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_without_a_body_takes_no_room() {
+        let held = Held::by(usual());
+        let full = many(&held.room, "one", usual(), None);
+        held.go.add_permits(2);
+        assert_eq!(held.ask("one", Body::empty()).await.unwrap(), StatusCode::OK);
+        let chunked = Body::from_stream(stream::iter([Ok::<_, TooSlow>("{}")]));
+        assert_eq!(held.ask("one", chunked).await.unwrap(), StatusCode::SERVICE_UNAVAILABLE);
+        drop(full);
+
+        let held = Held::by(large());
+        held.go.add_permits(1);
+        let before = held.room.bytes.taken_by_all();
+        let asked = held.ask("one", Body::empty());
+        held.running.acquire().await.unwrap().forget();
+        assert_eq!(held.room.bytes.taken_by_all(), before, "not of bytes either, where it has a place");
+        asked.await.unwrap();
+    }
+
+    /// The handler stands for one that fetches a picture, which can take long.
+    #[tokio::test(start_paused = true)]
+    async fn pictures_that_are_fetched_for_one_account_leave_places_for_others() {
+        let held = Held::by(large());
+        let body = || Body::from("{\"image_url\": \"https://slow.example\"}");
+        let one: Vec<_> = (0..6).map(|_| held.ask("one", body())).collect();
+        held.running.acquire_many(2).await.unwrap().forget();
+        let other = held.ask("other", body());
+        held.running.acquire().await.unwrap().forget();
+        assert_eq!(held.running.available_permits(), 0, "the others of the first account wait");
+        held.go.add_permits(3);
+        assert_eq!(other.await.unwrap(), StatusCode::OK);
+        held.running.acquire_many(2).await.unwrap().forget();
+        tokio::time::sleep(PATIENCE).await;
+        held.go.add_permits(10);
+        let mut refused = 0;
+        for asked in one {
+            refused += u32::from(asked.await.unwrap() == StatusCode::SERVICE_UNAVAILABLE);
+        }
+        assert_eq!(refused, 2, "they wait for so long and no longer");
     }
 }

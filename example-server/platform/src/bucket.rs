@@ -68,8 +68,14 @@ impl<C: Clock + Clone> Bucket<C> {
         }
     }
 
-    /// Counts a request of any kind: one that will be replayed or refused as well, and so costs something to look at. There
-    /// can be ten times as many of them as the bucket holds, and at least 600 a minute.
+    /// Returns the time until the next request, or `None` if the bucket is not empty. Takes no request.
+    pub fn empty_for(&self) -> Option<Duration> {
+        let until = self.limiter.check_key(&CheckMode::Peek).err()?;
+        Some(until.wait_time_from(self.limiter.clock().now()))
+    }
+
+    /// Counts a request of any kind, including requests that will be replayed or refused, because these
+    /// use resources, too. The limit per minute is ten times the capacity of the bucket, and at least 600.
     ///
     /// # Errors
     ///
@@ -155,9 +161,11 @@ mod tests {
     fn an_empty_bucket_says_when_to_come_back_and_fills_again() {
         let (bucket, clock) = bucket(6);
         for left in (0..6).rev() {
+            assert_eq!(bucket.empty_for(), None);
             bucket.try_acquire().unwrap();
             assert_eq!(bucket.snapshot().remaining, left);
         }
+        assert_eq!(bucket.empty_for(), Some(Duration::from_secs(10)));
         assert_eq!(bucket.try_acquire(), Err(Duration::from_secs(10)));
         clock.advance(Duration::from_secs(9));
         assert_eq!(bucket.try_acquire(), Err(Duration::from_secs(1)));

@@ -119,6 +119,10 @@ pub struct Limits {
     pub large_bodies: NonZeroUsize,
     /// Maximum concurrent connections from one peer.
     pub connections_per_peer: NonZeroU64,
+    /// Maximum stored idempotency keys of an account, across all APIs.
+    pub keys_per_account: NonZeroU64,
+    /// Maximum open transactions of an account's requests.
+    pub transactions_per_account: NonZeroU64,
 }
 
 impl Idempotency {

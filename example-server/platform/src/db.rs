@@ -25,7 +25,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use idempotency_layer::{AnyStore, Layered, PostgresStore, PurgeTask, SqliteStore, StoreError};
+use idempotency_layer::{
+    AnyStore, Inspect as _, Layered, PostgresStore, PurgeTask, RecordId, SqliteStore, StoreError,
+};
 use retry_scheduler::{PostgresScheduler, SchedulerError, SqliteScheduler, WorkerHandle};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -35,7 +37,7 @@ use sqlx::{ConnectOptions, PgPool, Postgres, Sqlite, SqlitePool};
 pub use self::accounts::NewKey;
 pub use self::connection::{Connection, Due, Inner, dispatch};
 pub use self::file::DatabaseFile;
-pub use self::request::{OpenRequestTransaction, RequestTransaction};
+pub use self::request::{OpenRequestTransaction, RequestTransaction, Turn};
 pub use self::row::row;
 pub use self::storage::Storage;
 
@@ -347,6 +349,22 @@ impl OpenError {
             cause = error.source();
         }
         false
+    }
+}
+
+impl Records {
+    /// Returns whether a claim of this record would be answered without running its handler, or `None` if this
+    /// store cannot tell. Writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be reached.
+    pub async fn is_taken(&self, record: RecordId) -> Result<Option<bool>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.is_taken(record).await.map(Some),
+            Self::Postgres(store) => store.is_taken(record).await.map(Some),
+            Self::Elsewhere(_) => Ok(None),
+        }
     }
 }
 

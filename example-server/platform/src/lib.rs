@@ -6,7 +6,7 @@
 //! | `state` | [`Platform`]: the state that the APIs share |
 //! | `stack`, `route`, `call` | the middleware stack of an API; a single operation; the arguments of its handler |
 //! | `account`, `api_key`, `accounts`, `keys`, `auth`, `owner` | accounts, API keys, authentication |
-//! | `bucket`, `rate_limit`, `rate_limit_headers`, `bodies`, `places` | rate limits, concurrency limits |
+//! | `bucket`, `rate_limit`, `rate_limit_headers`, `kept_keys`, `bodies`, `places`, `turns` | rate limits, concurrency limits |
 //! | `host`, `content`, `query` | checks of the request head that apply to every operation; query parameters |
 //! | `envelope`, `response_headers` | the response envelope; security and cache headers |
 //! | `openapi` | the `OpenAPI` documents, generated from the routes |
@@ -41,6 +41,7 @@ pub mod etag;
 pub mod failpoint;
 pub mod host;
 pub mod json;
+pub mod kept_keys;
 pub mod keys;
 pub mod language;
 pub mod openapi;
@@ -59,6 +60,7 @@ pub mod stack;
 pub mod state;
 pub mod text;
 pub mod tls;
+pub mod turns;
 pub mod utc;
 pub mod vendor;
 pub mod webhooks;

@@ -9,9 +9,10 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any};
 use axum::{Extension, Router};
+use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use idempotency_layer::{
-    AnyStore, Builder, IdempotencyLayer, Layered, PostgresStore, Scoped, SqliteStore, Store,
+    AnyStore, Builder, IdempotencyLayer, Layered, PostgresStore, RecordId, Scoped, SqliteStore, Store,
 };
 use retry_scheduler::WorkerHandle;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -19,10 +20,14 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::accounts::Accounts;
 use crate::bodies::{Admission, Room};
 use crate::db::{Database, Records};
+use crate::kept_keys::KeptKeys;
+use crate::places::Places;
+use crate::rate_limit::Claims;
 use crate::route::{Access, BodySize, Route};
 use crate::state::Platform;
+use crate::turns::Turns;
 use crate::vendor::{Caller, Vendor};
-use crate::{auth, bodies, config, content, failpoint, ops, rate_limit};
+use crate::{auth, bodies, config, content, failpoint, ops, rate_limit, turns};
 
 /// The idempotency layers of one API, by the kind of claim and by the body limit.
 #[derive(Debug, Clone)]
@@ -54,6 +59,9 @@ pub struct ApiBuilder {
     demo: bool,
     /// Maximum concurrent requests with large bodies, for each API.
     large_at_a_time: usize,
+    kept_keys: Arc<KeptKeys>,
+    /// Limits the open transactions of an account's requests, across all APIs.
+    transactions: Arc<Places<String>>,
     layers: Vec<Idempotency>,
 }
 
@@ -73,7 +81,11 @@ impl ApiBuilder {
     ) -> Self {
         let Platform { database, worker, demo, .. } = platform.clone();
         let large_at_a_time = limits.large_bodies.get();
-        Self { config, records, worker, database, demo, large_at_a_time, layers: Vec::new() }
+        let kept_keys = Arc::new(KeptKeys::new(limits.keys_per_account, config.ttl()));
+        // No limit in total, because the database connections limit it already.
+        let transactions = Places::new(u64::MAX, limits.transactions_per_account.get());
+        let layers = Vec::new();
+        Self { config, records, worker, database, demo, large_at_a_time, kept_keys, transactions, layers }
     }
 
     /// Builds the stack of one API.
@@ -82,13 +94,118 @@ impl ApiBuilder {
         let layer = idempotency(&vendor, &self.config, &self.records, is_needed);
         self.layers.push(layer.clone());
         let accounts = Arc::new(Accounts::new(vendor, self.database.clone(), self.demo));
-        stack(routes, &accounts, &layer, &self.database, &self.worker, self.large_at_a_time)
+        self.stack(routes, &accounts, &layer)
     }
 
     /// Waits for the handlers whose clients have disconnected.
     pub async fn shutdown(&self) {
         for layer in &self.layers {
             layer.shutdown().await;
+        }
+    }
+
+    /// Builds the middleware stack of one API. From the outside in:
+    ///
+    /// 1. **Trace**: logs every response. All APIs share it, so it is in the router of the program.
+    /// 2. **Request id and envelope**: every response has them, including the refusals further in.
+    /// 3. **Panic handler**: inside the envelope, so that a 500 has one. It is outside the idempotency
+    ///    layer, which must see the panic to release the key. A second one is inside 5, so that a
+    ///    handler's 500 has rate limit headers, too.
+    /// 4. **Check of the database file**, which may have been moved, and **authentication**: the
+    ///    scope of an idempotency key needs the caller, and an unauthenticated request must not use
+    ///    further resources.
+    /// 5. **Rate limit headers**: outside the idempotency layer, so that a replay has current ones.
+    ///    **Limit of requests of any kind**: a caller far over its rate takes no place and writes no
+    ///    row.
+    /// 6. **Body limit**, which checks `Content-Length` only; **refusal of encoded bodies**;
+    ///    **permission**: outside the idempotency layer, so that a caller without the permission gets
+    ///    no replay either; **early refusal** of a request that 8 would refuse, so that nothing is
+    ///    written for it; **capacity for the body**, of which each account has a share; and the
+    ///    account's **turn** for a transaction. A request waits for its turn here if the claim is part
+    ///    of the transaction, or else when the handler begins one.
+    /// 7. **Idempotency**: a replay ends here.
+    /// 8. **Key count** and **rate limit**: inside the idempotency layer, so that a replay takes
+    ///    nothing from the bucket.
+    /// 9. **Handler**: the idempotency layer commits its rows together with the record.
+    ///
+    /// Public operations are inside 3 only. Requests with an unknown path or method (404, 405) go through 5
+    /// if their path belongs to the API, so they need a key like any other request.
+    fn stack<V: Vendor>(
+        &self,
+        routes: Vec<Route>,
+        accounts: &Arc<Accounts<V>>,
+        idempotency: &Idempotency,
+    ) -> BuiltApi {
+        let room = Room::new(self.large_at_a_time);
+        let (mut public, mut api) = (Router::new(), Router::new());
+        for mut route in routes {
+            if route.access == Access::Public {
+                public = route.add_to(public);
+                continue;
+            }
+            // Layers are added from the inside out.
+            let handler = route.handler.clone().route_layer(from_fn(rate_limit::enforce::<V::User>));
+            let counted = from_fn_with_state(Arc::clone(&self.kept_keys), rate_limit::keep_key::<V::User>);
+            let handler = if route.idempotent { handler.route_layer(counted) } else { handler };
+            let (handler, max_bytes) = idempotency.before(&route, handler);
+            route.handler = handler;
+            if route.idempotent {
+                let turns = Turns {
+                    places: Arc::clone(&self.transactions),
+                    at_once: route.in_transaction,
+                    max_bytes,
+                };
+                route.handler = route
+                    .handler
+                    .route_layer(from_fn(failpoint::after_commit))
+                    .route_layer(from_fn_with_state(turns, turns::queue::<V::User>));
+            }
+            let admission = (room.clone(), Admission { size: route.body, max_bytes });
+            route.handler =
+                route.handler.route_layer(from_fn_with_state(admission, bodies::admit::<V::User>));
+            if route.idempotent {
+                let claims = Claims {
+                    record_of: idempotency.record_of(&route),
+                    records: self.records.clone(),
+                    kept_keys: Arc::clone(&self.kept_keys),
+                };
+                route.handler = route
+                    .handler
+                    .route_layer(from_fn_with_state(claims, rate_limit::refuse_unclaimed::<V::User>));
+            }
+            if let Access::Permission(permission) = route.access {
+                route.handler =
+                    route.handler.route_layer(from_fn_with_state(permission, auth::require::<V::User>));
+            }
+            route.handler = route
+                .handler
+                .route_layer(Extension(self.worker.clone()))
+                .route_layer(DefaultBodyLimit::max(max_bytes))
+                .route_layer(from_fn(content::refuse_encoded))
+                .route_layer(from_fn_with_state(max_bytes, bodies::limit_content_length));
+            api = route.add_to(api);
+        }
+        for family in V::PATH_PREFIXES {
+            for path in [format!("/{family}"), format!("/{family}/"), format!("/{family}/{{*rest}}")] {
+                api = api.route(&path, any(not_found));
+            }
+        }
+        let behind = |api: Router| {
+            api.layer(CatchPanicLayer::custom(panicked))
+                .layer(from_fn(rate_limit::arrive::<V::User>))
+                .layer(from_fn_with_state(V::RATE_LIMIT_HEADERS, rate_limit::write_headers::<V::User>))
+                .layer(from_fn_with_state(Arc::clone(accounts), auth::authenticate::<V>))
+                .layer(from_fn_with_state(self.database.clone(), ops::refuse_if_moved))
+        };
+        let enveloped = |api: Router| V::apply_envelope(api.layer(CatchPanicLayer::custom(panicked)));
+        let api = api.method_not_allowed_fallback(method_not_allowed);
+        BuiltApi {
+            // Public operations are merged after the layers, so that the layers do not apply to them.
+            operations: enveloped(behind(api).merge(public)),
+            fallback: enveloped(behind(Router::new().fallback(not_found))),
+            at_root: V::AT_ROOT,
+            matches_key: auth::has_key::<V>,
+            apply_envelope: |router| V::apply_envelope(router.layer(CatchPanicLayer::custom(panicked))),
         }
     }
 }
@@ -183,7 +300,22 @@ impl Idempotency {
         (handler, max_bytes)
     }
 
-    /// Waits until every request whose client went away has finished.
+    /// Returns a function that gives the record that a request to this route would claim. It uses the layer
+    /// that claims it.
+    fn record_of(&self, route: &Route) -> Arc<dyn Fn(&Parts) -> Option<RecordId> + Send + Sync> {
+        let leased = match route.body {
+            BodySize::Large => self.large.clone(),
+            BodySize::Usual | BodySize::Streamed(_) => self.usual.clone(),
+        };
+        match self.in_transaction.clone() {
+            _ if !route.in_transaction => Arc::new(move |head| leased.record_of(head)),
+            InTransaction::Sqlite(layer) => Arc::new(move |head| layer.record_of(head)),
+            InTransaction::Postgres(layer) => Arc::new(move |head| layer.record_of(head)),
+            InTransaction::Leased(layer) => Arc::new(move |head| layer.record_of(head)),
+        }
+    }
+
+    /// Waits until every request whose client has disconnected has finished.
     async fn shutdown(&self) {
         let in_transaction = async {
             match &self.in_transaction {
@@ -200,87 +332,7 @@ fn large(usual: usize) -> usize {
     usual.max(BodySize::LARGE)
 }
 
-/// What stands before the operations of one API, from the outside in:
-///
-/// 1. **trace**: sees every answer, whoever made it; of all APIs, and so in the router of the program;
-/// 2. **request id and envelope**: from here on nothing is answered without it, the bare refusals of what follows included. Each
-///    API has its own;
-/// 3. **panic catch**: inside the envelope, so that a 500 has one; outside the idempotency layer, which must see the panic
-///    to give the key free. Once more behind 5, so that the 500 of a handler has the numbers, too;
-/// 4. the **refusal of a database file that was moved**, and **auth**: an idempotency key belongs to somebody, so who it is
-///    comes first, and who is nobody costs nothing more;
-/// 5. **rate limit's numbers**: outside of the record, so that a replay states the present ones; and the **limit of requests
-///    of any kind**, so that who is far beyond its rate takes no place and writes no row;
-/// 6. the **bound of bodies**, which needs no more than their announced length; no **encoded** ones; **permission**: before
-///    the record, so that who lost it does not get the answer again either; and **room for the body**, of which an account
-///    has its part;
-/// 7. **idempotency**: a replay ends here;
-/// 8. **rate limit**: inside, so that a replay spends nothing;
-/// 9. the **handler**, whose rows the idempotency layer commits together with the record.
-///
-/// Public operations are answered at 3. What is neither route nor method (404, 405) needs a key where an API answers for
-/// it, as all that is there does, and stops at 5.
-fn stack<V: Vendor>(
-    routes: Vec<Route>,
-    accounts: &Arc<Accounts<V>>,
-    idempotency: &Idempotency,
-    database: &Database,
-    worker: &WorkerHandle,
-    large_at_a_time: usize,
-) -> BuiltApi {
-    let room = Room::new(large_at_a_time);
-    let (mut public, mut api) = (Router::new(), Router::new());
-    for mut route in routes {
-        if route.access == Access::Public {
-            public = route.add_to(public);
-            continue;
-        }
-        // Added innermost first.
-        let handler = route.handler.clone().route_layer(from_fn(rate_limit::enforce::<V::User>));
-        let (handler, max_bytes) = idempotency.before(&route, handler);
-        route.handler = handler;
-        if route.idempotent {
-            route.handler = route.handler.route_layer(from_fn(failpoint::after_commit));
-        }
-        let admission = (room.clone(), Admission { size: route.body, max_bytes });
-        route.handler = route.handler.route_layer(from_fn_with_state(admission, bodies::admit::<V::User>));
-        if let Access::Permission(permission) = route.access {
-            route.handler =
-                route.handler.route_layer(from_fn_with_state(permission, auth::require::<V::User>));
-        }
-        route.handler = route
-            .handler
-            .route_layer(Extension(worker.clone()))
-            .route_layer(DefaultBodyLimit::max(max_bytes))
-            .route_layer(from_fn(content::refuse_encoded))
-            .route_layer(from_fn_with_state(max_bytes, bodies::limit_content_length));
-        api = route.add_to(api);
-    }
-    for family in V::PATH_PREFIXES {
-        for path in [format!("/{family}"), format!("/{family}/"), format!("/{family}/{{*rest}}")] {
-            api = api.route(&path, any(not_found));
-        }
-    }
-    let behind = |api: Router| {
-        api.layer(CatchPanicLayer::custom(panicked))
-            .layer(from_fn(rate_limit::arrive::<V::User>))
-            .layer(from_fn_with_state(V::RATE_LIMIT_HEADERS, rate_limit::write_headers::<V::User>))
-            .layer(from_fn_with_state(Arc::clone(accounts), auth::authenticate::<V>))
-            .layer(from_fn_with_state(database.clone(), ops::refuse_if_moved))
-    };
-    let enveloped = |api: Router| V::apply_envelope(api.layer(CatchPanicLayer::custom(panicked)));
-    let api = api.method_not_allowed_fallback(method_not_allowed);
-    BuiltApi {
-        // What is public is added behind it all, so that nothing of it stands before that.
-        operations: enveloped(behind(api).merge(public)),
-        fallback: enveloped(behind(Router::new().fallback(not_found))),
-        at_root: V::AT_ROOT,
-        matches_key: auth::has_key::<V>,
-        apply_envelope: |router| V::apply_envelope(router.layer(CatchPanicLayer::custom(panicked))),
-    }
-}
-
-/// Answers where there is nothing: bare, as all that follows does, for the envelope to put it into words.
+/// Responds with 404 to an unknown path. The envelope adds the API's error body.
 pub async fn not_found() -> StatusCode {
     StatusCode::NOT_FOUND
 }
@@ -295,3 +347,6 @@ pub async fn method_not_allowed() -> StatusCode {
 fn panicked(_: Box<dyn Any + Send>) -> Response {
     StatusCode::INTERNAL_SERVER_ERROR.into_response()
 }
+
+#[cfg(test)]
+mod tests;

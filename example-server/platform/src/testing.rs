@@ -14,7 +14,7 @@ use crate::stack::ApiBuilder;
 use crate::state::Platform;
 use crate::webhooks::Webhooks;
 
-pub use self::vendor::Acme;
+pub use self::vendor::{Acme, User};
 
 /// Returns a demo platform on this database. Its sealing key is fixed and not secret.
 pub fn platform(database: &Database) -> Platform {
@@ -56,7 +56,8 @@ pub fn outbound() -> Outbound {
 /// Returns a builder of APIs on this platform.
 pub fn api_builder(platform: &Platform) -> ApiBuilder {
     let sections = "[idempotency]\nttl_seconds = 86400\nlease_seconds = 30\nwait_seconds = 0\n\
-                    max_body_bytes = 262144\n[limits]\nlarge_bodies = 8\nconnections_per_peer = 240\n";
+                    max_body_bytes = 262144\n[limits]\nlarge_bodies = 8\nconnections_per_peer = 240\n\
+                    keys_per_account = 200000\ntransactions_per_account = 8\n";
     let config = config(&[sections], "").expect("it is in order");
     let limits = config.section("limits").expect("it is in order");
     ApiBuilder::new(config.section("idempotency").expect("it is in order"), &limits, platform)

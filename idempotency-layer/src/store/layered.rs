@@ -12,7 +12,7 @@ use moka::sync::Cache;
 use tokio::time::Instant;
 
 use super::{
-    Checkpoint, Claim, ClaimRequest, ClaimToken, ClaimsInTransaction, Fence, Fenced, Outcome, Purge,
+    Checkpoint, Claim, ClaimRequest, ClaimToken, ClaimsInTransaction, Fence, Fenced, Inspect, Outcome, Purge,
     RecordId, RequestTransaction, Store, TransactionClaim,
 };
 use crate::clock::{after, now};
@@ -207,6 +207,15 @@ impl<S: ClaimsInTransaction> ClaimsInTransaction for Layered<S> {
             self.learn(&request, asked, answer);
         }
         Ok(answer)
+    }
+}
+
+impl<S: Inspect> Inspect for Layered<S> {
+    async fn is_taken(&self, record: RecordId) -> Result<bool, StoreError> {
+        if self.finished.get(&record).is_some_and(|known| known.expires_at > now()) {
+            return Ok(true);
+        }
+        self.inner.is_taken(record).await
     }
 }
 

@@ -24,7 +24,7 @@ use self::writer::PostgresWriter;
 use super::batch::Batcher;
 use super::co_commit::PostgresHome;
 use super::{
-    Checkpoint, Claim, ClaimRequest, ClaimsInTransaction, Fence, Fenced, Outcome, Purge, RecordId,
+    Checkpoint, Claim, ClaimRequest, ClaimsInTransaction, Fence, Fenced, Inspect, Outcome, Purge, RecordId,
     RequestTransaction, Store, TransactionClaim, co_commit,
 };
 use crate::error::StoreError;
@@ -240,6 +240,14 @@ impl ClaimsInTransaction for PostgresStore {
         transaction_time: Duration,
     ) -> Result<TransactionClaim, StoreError> {
         co_commit::claim::<Postgres>(&self.home, request, transaction_time).await
+    }
+}
+
+/// Reads on a connection of the pool.
+impl Inspect for PostgresStore {
+    async fn is_taken(&self, record: RecordId) -> Result<bool, StoreError> {
+        let taken = query_scalar(statements::TAKEN).bind(*record.as_bytes());
+        taken.fetch_one(&self.pool).await.map_err(store_error)
     }
 }
 

@@ -33,11 +33,12 @@ use self::verbs::Verbs;
 use super::batch::Op;
 use super::co_commit::SqliteHome;
 use super::{
-    Checkpoint, Claim, ClaimRequest, ClaimsInTransaction, Fence, Fenced, Outcome, Purge, RecordId,
-    RequestTransaction, Store, TransactionClaim, co_commit,
+    Checkpoint, Claim, ClaimRequest, ClaimToken, ClaimsInTransaction, Fence, Fenced, Inspect, Outcome, Purge,
+    RecordId, RequestTransaction, Store, TransactionClaim, co_commit,
 };
 use crate::clock::{after, now};
 use crate::error::StoreError;
+use crate::fingerprint::Fingerprint;
 
 /// The column of that name.
 mod state {
@@ -313,6 +314,23 @@ impl ClaimsInTransaction for SqliteStore {
         transaction_time: Duration,
     ) -> Result<TransactionClaim, StoreError> {
         co_commit::claim::<Sqlite>(&self.home, request, transaction_time).await
+    }
+}
+
+/// Reads beside the writer. In memory, on its connection.
+impl Inspect for SqliteStore {
+    async fn is_taken(&self, record: RecordId) -> Result<bool, StoreError> {
+        // No fingerprint and a new token, which are those of no other request.
+        let request =
+            ClaimRequest::new(record, Fingerprint::NONE, ClaimToken::new(), Duration::ZERO, Duration::ZERO);
+        if self.home.reader.look(&request).await?.is_some() {
+            return Ok(true);
+        }
+        if !self.home.reader.is_in_memory().await {
+            return Ok(false);
+        }
+        let mut connection = self.pool.acquire().await.map_err(store_error)?;
+        Ok(reader::peek(&mut connection, &request).await?.is_some())
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use support::{Received, Says, Stub, eventually};
 
-use super::{Demo, Form, LIVE, TEST, accepted, balance, demo_with};
+use super::{Demo, Form, LIVE, TEST, accepted, balance, code, demo_with, failure};
 
 const DELIVERED: Says = Says::This(200, r#"{"status": "delivered", "pages": 2}"#);
 const BUSY: Says = Says::This(200, r#"{"status": "failed", "error_code": "busy"}"#);
@@ -114,4 +114,37 @@ fn what_the_carrier_says_is_told() {
         assert_eq!(found, (&json!("failed"), &json!(code), &json!(message)));
         assert_eq!((carrier.asked().len(), balance(&server, LIVE)), (attempts, (1_000_000, 0)), "{code}");
     }
+}
+
+#[test]
+fn documents_that_wait_have_a_bound_and_a_fax_that_ends_leaves_its_room() {
+    let carrier = Stub::saying(|_, _| Says::Nothing);
+    // A letter has 17 bytes.
+    let more = "carrier_timeout_seconds = 3\nwaiting_document_bytes = 30";
+    let server = demo_with(&format!("carrier_url = {:?}\n{more}", carrier.url()));
+    let fax = Form::to("+12015550100").field("retries", "0").post(&server, LIVE);
+    accepted(&fax.send());
+    let refused = fax.clone().key("the-key").send();
+    assert_eq!((refused.status, code(&refused).as_str()), (429, "too_many_documents"));
+    assert_eq!(failure(&refused)["action"], "wait_and_retry");
+    assert!(refused.number("retry-after") > 0);
+    assert_eq!((balance(&server, LIVE), server.files().len()), ((999_990, 10), 1));
+    accepted(&Form::to(super::DELIVERED).post(&server, TEST).send());
+    eventually("the first one ends", || (fax.clone().key("the-key").send().status == 201).then_some(()));
+}
+
+#[test]
+fn a_text_reaches_the_carrier_with_the_character_set_of_its_sender() {
+    let carrier = Stub::saying(|_, _| DELIVERED);
+    let server = demo(&carrier);
+    let disposition = "name=\"file\"; filename=\"a.txt\"\r\nContent-Type: text/plain; charset=ISO-8859-1";
+    let form = Form::default().field("to", "+12015550100").part(disposition, b"caf\xe9 con leche");
+    ended(&server, &form);
+    ended(&server, &Form::default().field("to", "+12015550100").file("café".as_bytes()));
+    let parts: Vec<_> =
+        carrier.asked().iter().map(|asked| String::from_utf8_lossy(&asked.body).into_owned()).collect();
+    assert!(parts[0].contains("Content-Type: text/plain; charset=ISO-8859-1\r\n\r\ncaf"), "{}", parts[0]);
+    let bytes = &carrier.asked()[0].body;
+    assert!(bytes.windows(8).any(|window| window == b"caf\xe9 con"), "as they were sent");
+    assert!(parts[1].contains("Content-Type: text/plain\r\n\r\ncafé"), "{}", parts[1]);
 }

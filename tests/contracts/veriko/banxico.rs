@@ -162,6 +162,17 @@ fn a_refusal_for_volume_at_either_step_keeps_nothing_and_the_key_may_be_used_aga
 }
 
 #[test]
+fn a_refusal_for_volume_says_when_to_come_back_as_banxico_does() {
+    let banxico = Banxico::start();
+    let server = asking(launch().demo(), &banxico, 30);
+    for (step, when, seconds) in [(Step::Form, "90", 90), (Step::Form, "999999999", 86_400)] {
+        banxico.trouble(step, Some(Trouble::Later(when)));
+        let answer = validate(&server, payment("MX1")).send();
+        assert_eq!((answer.status, answer.number("retry-after")), (503, seconds));
+    }
+}
+
+#[test]
 fn a_retry_that_is_refused_for_volume_goes_on_and_one_that_finds_the_payment_keeps_its_cep() {
     let banxico = Banxico::start();
     let server = asking(launch().demo(), &banxico, 30);

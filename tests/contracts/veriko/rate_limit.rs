@@ -3,7 +3,9 @@
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use support::{Response, Server, demo_key, launch};
+use private_postgres::shared_database;
+use serde_json::json;
+use support::{Response, Server, Statements, demo_key, launch};
 
 use super::{POLICY, code, framed, get, policy, put, saved};
 
@@ -98,4 +100,63 @@ fn who_is_not_let_in_spends_nothing() {
         assert_eq!(put(&server).key("not a key").send().status, 400);
     }
     assert_eq!(left(&get(&server).send()), LIMIT - 1);
+}
+
+/// The worker is told of what is due and does not look by itself while this runs.
+#[test]
+fn a_request_that_is_refused_writes_nothing_and_reads_once() {
+    let database = Statements::of(&shared_database());
+    let config = "[veriko.plans.pro]\nrate_per_minute = 1\n[scheduler]\npoll_seconds = 3600\n";
+    let server = launch().demo().database(database.url()).config(config).start();
+    let kept = put(&server).key("the-kept-key");
+    assert_eq!(kept.send().status, 200);
+    assert_eq!(get(&server).send().status, 429);
+    database.take();
+    let validate = server.post("/v1/validate").bearer(&demo_key('1')).json(json!({}));
+    // A claim of its own, and one that is the handler's transaction.
+    for number in 0..10 {
+        for request in [validate.clone(), put(&server)] {
+            let refused = request.key(&format!("refused-{number:04}")).send();
+            assert_eq!((refused.status, code(&refused).as_str()), (429, "rate_limit_exceeded"));
+        }
+    }
+    let statements = database.take();
+    let looks = statements.iter().filter(|text| text.starts_with("SELECT EXISTS")).count();
+    let claims =
+        statements.iter().filter(|text| text.contains("INSERT") || text.contains("advisory")).count();
+    assert_eq!((looks, claims), (20, 0), "{statements:#?}");
+
+    let replay = kept.send();
+    assert_eq!((replay.status, replay.header("idempotent-replayed")), (200, Some("true")));
+    let other = put(&server).key("the-kept-key").json(policy(2)).send();
+    assert_eq!(code(&other), "idempotency_key_reused", "whoever has a record is answered by it");
+}
+
+#[test]
+fn an_account_has_so_many_keys_and_may_repeat_what_it_has() {
+    for database in [None, Some(shared_database())] {
+        let mut launch = launch().demo().config("[limits]\nkeys_per_account = 3\n");
+        if let Some(url) = &database {
+            launch = launch.database(url);
+        }
+        let server = launch.start();
+        // Those that are refused with an answer that is kept count, too.
+        let invalid = server.post("/v1/validate").bearer(&demo_key('1')).json(json!({}));
+        assert_eq!(invalid.key("the-first-key").send().status, 422);
+        for key in ["the-second-key", "the-third-key"] {
+            assert_eq!(put(&server).key(key).send().status, 200);
+        }
+        for key in ["one-more-key", "and-one-more"] {
+            let refused = put(&server).key(key).send();
+            assert_eq!((refused.status, code(&refused).as_str()), (429, "rate_limit_exceeded"));
+            let wait = refused.number("retry-after");
+            assert!((23 * 3600..=25 * 3600).contains(&wait), "until the first is dropped: {wait}");
+            assert!(refused.text().contains("idempotency keys"), "{}", refused.text());
+        }
+        let replay = put(&server).key("the-second-key").send();
+        assert_eq!((replay.status, replay.header("idempotent-replayed")), (200, Some("true")));
+        assert_eq!(put(&server).send().status, 200, "without a key, nothing is kept");
+        let other = server.put(POLICY).bearer(&demo_key('2')).json(policy(1)).key("one-more-key").send();
+        assert_eq!(other.status, 200, "{}", other.text());
+    }
 }

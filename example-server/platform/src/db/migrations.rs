@@ -38,6 +38,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("readiness", include_str!("../../migrations/0014_readiness.sql")),
     ("keys", include_str!("../../migrations/0015_keys.sql")),
     ("quota shares", include_str!("../../migrations/0016_quota_shares.sql")),
+    ("mintfax documents", include_str!("../../migrations/0017_mintfax_documents.sql")),
 ];
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The transaction of a request. The idempotency layer commits it together with its record.
 
+use std::sync::Arc;
+
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -7,15 +9,46 @@ use http::request::Parts;
 use idempotency_layer::{CoCommit, CoCommitError, OpenTransaction};
 use retry_scheduler::WorkerHandle;
 use sqlx::{Postgres, Sqlite};
+use tokio::sync::OnceCell;
 
 use super::{Connection, Due};
+use crate::places::{Place, Places};
 
 /// An extractor of the request's transaction. The idempotency layer begins the transaction on first
 /// use, and commits it if the response is a success.
 #[derive(Debug, Clone)]
 pub struct RequestTransaction {
     lent: Lent,
+    turn: Turn,
     worker: WorkerHandle,
+}
+
+/// A permit for the transaction of one request. Only a limited number of an account's transactions are open at
+/// a time.
+///
+/// A request waits for it before it waits for a connection, so that the requests of one account queue among
+/// themselves.
+#[derive(Debug, Clone)]
+pub struct Turn {
+    places: Arc<Places<String>>,
+    account: String,
+    /// Freed when every clone is dropped: with the response, or with the commit if the client has disconnected.
+    held: Arc<OnceCell<Place<String>>>,
+}
+
+impl Turn {
+    pub fn new(places: Arc<Places<String>>, account: String) -> Self {
+        Self { places, account, held: Arc::default() }
+    }
+
+    /// Waits for the permit. Does nothing if the request already has it.
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped, it takes no permit.
+    pub async fn wait(&self) {
+        self.held.get_or_init(|| self.places.wait_with(&self.account, 1)).await;
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -54,6 +87,7 @@ impl RequestTransaction {
         &self,
         body: impl AsyncFnOnce(&mut OpenRequestTransaction) -> Result<T, E>,
     ) -> Result<T, E> {
+        self.turn.wait().await;
         let open = match &self.lent {
             Lent::Sqlite(lent) => Open::Sqlite(lent.begin().await?),
             Lent::Postgres(lent) => Open::Postgres(lent.begin().await?),
@@ -64,8 +98,8 @@ impl RequestTransaction {
         drop(open);
         if done.is_err() {
             self.roll_back().await?;
-        } else if due.is_set() {
-            self.wake_on_commit();
+        } else {
+            self.on_commit(due.is_set());
         }
         done
     }
@@ -77,11 +111,18 @@ impl RequestTransaction {
         }
     }
 
-    fn wake_on_commit(&self) {
-        let worker = self.worker.clone();
+    /// Keeps the turn until the commit, and then wakes the worker if the transaction scheduled a due cycle.
+    fn on_commit(&self, is_due: bool) {
+        let (worker, turn) = (self.worker.clone(), self.turn.clone());
+        let committed = move || {
+            drop(turn);
+            if is_due {
+                worker.wake();
+            }
+        };
         match &self.lent {
-            Lent::Sqlite(lent) => lent.on_commit(move || worker.wake()),
-            Lent::Postgres(lent) => lent.on_commit(move || worker.wake()),
+            Lent::Sqlite(lent) => lent.on_commit(committed),
+            Lent::Postgres(lent) => lent.on_commit(committed),
         }
     }
 }
@@ -103,8 +144,9 @@ impl<S: Sync> FromRequestParts<S> for RequestTransaction {
             Some(lent) => lent,
             None => parts.extensions.get().cloned().map(Lent::Postgres).ok_or(NoTransaction)?,
         };
+        let turn = parts.extensions.get().cloned().ok_or(NoTransaction)?;
         let worker = parts.extensions.get().cloned().ok_or(NoTransaction)?;
-        Ok(Self { lent, worker })
+        Ok(Self { lent, turn, worker })
     }
 }
 

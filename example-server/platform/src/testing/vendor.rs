@@ -75,10 +75,13 @@ impl Vendor for Acme {
     }
 
     fn demo(&self) -> Vec<(ApiKey, KeyOwner)> {
-        let text = format!("acme_{}", "1".repeat(64));
-        let key = ApiKey::parse(&Self::KEY_FORMAT, &text).expect("a key");
-        let owner = KeyOwner::of_demo("demo", AccountPlan::Pro, Self::PERMISSIONS, &key);
-        vec![(key, owner)]
+        let keys = [("other", '2'), ("demo", '1')].map(|(account, digit)| {
+            let text = format!("acme_{}", digit.to_string().repeat(64));
+            let key = ApiKey::parse(&Self::KEY_FORMAT, &text).expect("a key");
+            let owner = KeyOwner::of_demo(account, AccountPlan::Pro, Self::PERMISSIONS, &key);
+            (key, owner)
+        });
+        keys.into()
     }
 
     fn contract(&self) -> Contract {

@@ -1,6 +1,6 @@
 //! The `[mintfax]` section of the configuration.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 use url::Url;
 
 use super::fax::MAX_RETRIES;
+use super::store::balances::Terms;
 use platform::config::Tries;
 
 /// The keys with their defaults.
@@ -29,6 +30,8 @@ pub(crate) struct Config {
     retry_max_seconds: Duration,
     pub(super) price_cents: u32,
     pub(super) opening_balance_cents: u32,
+    /// Of an account in either environment.
+    waiting_document_bytes: NonZeroU64,
     pub(crate) rate_per_minute: NonZeroU32,
     pub(crate) uploads_folder: Option<PathBuf>,
     webhook_retry_delays_seconds: Tries,
@@ -44,6 +47,14 @@ impl Config {
         let delays =
             backoff.delays().take(MAX_RETRIES.into()).map(|delay| delay.max(Duration::from_millis(1)));
         Plan::delays(delays, u32::MAX).expect("a few delays of at most a day make a plan")
+    }
+
+    /// Returns what an account has in each environment.
+    pub(super) fn account_terms(&self) -> Terms {
+        Terms {
+            opening_cents: self.opening_balance_cents.into(),
+            most_document_bytes: self.waiting_document_bytes.get(),
+        }
     }
 
     /// Returns the schedule for the deliveries of an event.

@@ -110,7 +110,7 @@ impl TransactionalHandler for DeliveryHandler {
         fax.fail(&error, clock::timestamp());
         faxes::update(connection.reborrow(), &fax).await?;
         events::announce(&self.0.callbacks, connection.reborrow(), &fax, Event::Failed, None).await?;
-        balances::settle(connection, &fax.owner, fax.held_cents, fax.charged_cents).await?;
+        balances::settle(connection, &fax).await?;
         Ok(())
     }
 }
@@ -199,7 +199,7 @@ fn event(fax: &Fax, cycle: &Cycle) -> (Event, Option<Timestamp>) {
 
 async fn settle(transaction: &mut Transaction, fax: &Fax) -> sqlx::Result<()> {
     if fax.status.is_final() {
-        balances::settle(transaction.connection(), &fax.owner, fax.held_cents, fax.charged_cents).await?;
+        balances::settle(transaction.connection(), fax).await?;
     }
     Ok(())
 }

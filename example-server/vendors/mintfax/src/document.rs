@@ -21,6 +21,13 @@ text_enum! {
     }
 }
 
+impl MediaType {
+    /// Whether the document is text, so that a character set means something.
+    pub(super) const fn is_text(self) -> bool {
+        matches!(self, Self::Html | Self::Text)
+    }
+}
+
 /// Inspects a document while it arrives.
 #[derive(Debug, Default)]
 pub(super) struct Sniffer {

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use platform::clock;
 use platform::envelope::unavailable_after;
+use platform::rate_limit::TooManyKeys;
 use platform::server::is_body_timeout;
 
 /// An error response, before it is rendered.
@@ -72,6 +73,16 @@ impl Failure {
             "top_up_balance",
             "The balance is too low for this fax.",
         )
+    }
+
+    /// The documents of the account's faxes that wait are as large as they can be together.
+    pub(super) fn too_many_documents(most_bytes: u64) -> Self {
+        let message = format!(
+            "The documents of faxes that wait have {} MiB already, with this one. Send it again when some have ended.",
+            most_bytes / (1024 * 1024)
+        );
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_documents", WAIT, message)
+            .retry_after(Duration::from_secs(30))
     }
 
     pub(super) fn not_found() -> Self {
@@ -174,6 +185,11 @@ impl Failure {
                 FIX,
                 "The encoding or the character set of the request body is not supported: send plain UTF-8.",
             ),
+            StatusCode::TOO_MANY_REQUESTS if bare.extensions().get::<TooManyKeys>().is_some() => {
+                let message =
+                    "Too many idempotency keys of this account are kept. Earlier requests can be repeated.";
+                Self { message: message.into(), ..Self::rate_limit_exceeded() }
+            }
             StatusCode::TOO_MANY_REQUESTS => Self::rate_limit_exceeded(),
             StatusCode::SERVICE_UNAVAILABLE => Self::service_unavailable(),
             _ if status.is_client_error() => {

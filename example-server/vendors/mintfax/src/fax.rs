@@ -54,6 +54,8 @@ pub(super) struct Document {
     pub(super) bytes: u64,
     /// The hash in hexadecimal digits.
     pub(super) sha256: String,
+    /// Of a text, if its sender named one.
+    pub(super) charset: Option<String>,
 }
 
 text_enum! {
@@ -146,7 +148,12 @@ pub(super) mod tests {
             owner: Owner::test("demo"),
             to: "+15005550001".to_owned(),
             status: Status::Queued,
-            document: Document { media_type: MediaType::Pdf, bytes: 9, sha256: "00".repeat(32) },
+            document: Document {
+                media_type: MediaType::Pdf,
+                bytes: 9,
+                sha256: "00".repeat(32),
+                charset: None,
+            },
             retries,
             begun: 0,
             attempts: 0,

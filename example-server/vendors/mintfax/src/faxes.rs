@@ -12,7 +12,8 @@ use super::delivery;
 use super::errors::{Failure, FieldFaults};
 use super::events::{self, Event};
 use super::fax::{DEFAULT_RETRIES, Fax, FaxId, FaxResource, Status, Submitted};
-use super::store::{balances, faxes, settings};
+use super::store::balances::{self, Held};
+use super::store::{faxes, settings};
 use super::submission::Submission;
 use platform::api_key::Environment;
 use platform::db::RequestTransaction;
@@ -31,6 +32,7 @@ use platform::{clock, failpoint, query};
         (status = 402, description = "insufficient_balance"),
         (status = 413, description = "file_too_large"),
         (status = 422, description = "validation_failed"),
+        (status = 429, description = "too_many_documents"),
         (status = 503, description = "carrier_unavailable"),
     ),
 )]
@@ -138,11 +140,11 @@ async fn accept(
             delivery::schedule(api, tx.connection(), &fax).await?;
             events::announce(&api.callbacks, tx.connection(), &fax, Event::Queued, None).await?;
             // Last, because everybody else of this account waits for it from here to the commit.
-            let opening = api.config.opening_balance_cents.into();
-            if balances::hold(tx.connection(), owner, held_cents, opening).await? {
-                Ok(())
-            } else {
-                Err(Failure::insufficient_balance())
+            let terms = api.config.account_terms();
+            match balances::hold(tx.connection(), owner, held_cents, fax.document.bytes, terms).await? {
+                Held::Yes => Ok(()),
+                Held::NotEnoughMoney => Err(Failure::insufficient_balance()),
+                Held::TooManyDocuments => Err(Failure::too_many_documents(terms.most_document_bytes)),
             }
         })
         .await?;

@@ -144,7 +144,9 @@ impl Form {
                     form.errors.add(name, format!("The {name} field must not be encoded."));
                     skip(field, &allowance).await?;
                 }
-                Some(FILE) if head.is_file => form.file = form.take_file(field, uploads, &allowance).await?,
+                Some(FILE) if head.is_file => {
+                    form.file = form.take_file(field, head.named_charset, uploads, &allowance).await?;
+                }
                 Some(FILE) => {
                     // Most likely a path in place of the file: `file=letter.pdf` instead of
                     // `file=@letter.pdf`.
@@ -174,10 +176,11 @@ impl Form {
     async fn take_file(
         &mut self,
         field: Field<'_>,
+        charset: Option<String>,
         uploads: &Uploads,
         allowance: &Allowance,
     ) -> Result<Option<Arrived>, Failure> {
-        match upload(field, uploads, allowance).await {
+        match upload(field, charset, uploads, allowance).await {
             Ok(arrived) => Ok(Some(arrived)),
             Err(UploadError::Request(failure)) => Err(failure),
             Err(UploadError::Field(message)) => {
@@ -227,13 +230,15 @@ impl From<UploadFault> for UploadError {
             UploadFault::TooLarge => Self::Request(Failure::file_too_large()),
             UploadFault::Empty => Self::Field("The file must not be empty."),
             UploadFault::Unknown => Self::Field(WRONG_TYPE),
-            UploadFault::Io(error) => Self::Request(error.into()),
+            UploadFault::Charset => Self::Field("The file names a character set that is none."),
+            UploadFault::Io(fault) => Self::Request(fault.into()),
         }
     }
 }
 
 async fn upload(
     mut field: Field<'_>,
+    charset: Option<String>,
     uploads: &Uploads,
     allowance: &Allowance,
 ) -> Result<Arrived, UploadError> {
@@ -242,7 +247,7 @@ async fn upload(
         upload.write(&chunk).await?;
     }
     failpoint::hit("fax-uploading").await;
-    Ok(upload.finish().await?)
+    Ok(upload.finish(charset).await?)
 }
 
 async fn skip(mut field: Field<'_>, allowance: &Allowance) -> Result<(), Failure> {

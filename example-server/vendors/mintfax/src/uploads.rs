@@ -60,6 +60,8 @@ pub(super) enum UploadFault {
     Empty,
     #[error("the document has an unsupported type")]
     Unknown,
+    #[error("the document names a character set that is none")]
+    Charset,
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -170,16 +172,21 @@ impl Upload {
         Ok(self.file.write_all(chunk).await?)
     }
 
-    /// Completes the upload. The document is synced to the disk when this returns.
-    pub(super) async fn finish(mut self) -> Result<Arrived, UploadFault> {
+    /// Completes the upload. The document is synced to the disk when this returns. `charset` is the
+    /// character set that the sender named, which is kept for text only.
+    pub(super) async fn finish(mut self, charset: Option<String>) -> Result<Arrived, UploadFault> {
         if self.bytes == 0 {
             return Err(UploadFault::Empty);
         }
         self.file.flush().await?;
         self.file.get_ref().sync_all().await?;
         let media_type = self.media_type().await?.ok_or(UploadFault::Unknown)?;
-        let document =
-            Document { media_type, bytes: self.bytes, sha256: hex::encode(self.sha256.finalize()) };
+        let charset = charset.filter(|_| media_type.is_text());
+        if charset.as_deref().is_some_and(|charset| !is_charset(charset)) {
+            return Err(UploadFault::Charset);
+        }
+        let sha256 = hex::encode(self.sha256.finalize());
+        let document = Document { media_type, bytes: self.bytes, sha256, charset };
         Ok(Arrived { name: self.name, document })
     }
 
@@ -211,6 +218,13 @@ impl Kept {
     pub(super) fn leave(mut self) {
         self.0.0 = None;
     }
+}
+
+/// Whether this can be the name of a character set (RFC 2978, section 2.3). It need not be known
+/// here, because the carrier reads the text.
+fn is_charset(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'+-^_`{}~".contains(&byte);
+    (1..=40).contains(&name.len()) && name.bytes().all(is_allowed)
 }
 
 /// A file that is deleted when this value is dropped.

@@ -10,6 +10,7 @@ use retry_scheduler::SchedulerError;
 use super::engines::EngineFault;
 use platform::envelope::unavailable_after;
 use platform::json::JsonError;
+use platform::rate_limit::TooManyKeys;
 use platform::server::is_body_timeout;
 use platform::text::text_enum;
 
@@ -124,7 +125,11 @@ impl Failure {
             bare.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         if let Some(seconds) = wait {
             if failure.kind == ErrorType::RateLimit {
-                failure.message = format!("Too many requests. Please retry after {seconds} seconds").into();
+                let what = match bare.extensions().get::<TooManyKeys>() {
+                    Some(_) => "Too many idempotency keys are kept. Please use a new one",
+                    None => "Too many requests. Please retry",
+                };
+                failure.message = format!("{what} after {seconds} seconds").into();
             }
             failure.retry_after_seconds = wait;
         }

@@ -54,6 +54,8 @@ pub(super) struct Asked {
     /// Present if the payment is valid.
     pub(super) cep: Option<Cep>,
     pub(super) took_ms: u64,
+    /// How long Banxico asks to be left alone, where it gave no verdict.
+    pub(super) retry_after: Option<Duration>,
 }
 
 impl Api {
@@ -85,11 +87,12 @@ impl Api {
     pub(super) async fn ask(&self, payment: &Payment, asked: u32) -> Asked {
         let began = clock::now();
         let asking = self.provider.ask(payment, asked);
-        let Answer { verdict, cep } =
+        let Answer { verdict, cep, retry_after } =
             timeout(self.cep_timeout, asking).await.unwrap_or_else(|_| CepVerdict::Error.into());
         metrics::counter!("cep_queries_total", "verdict" => verdict.banxico_status().as_str()).increment(1);
         let took = began.elapsed();
         self.recent.record(verdict, took);
-        Asked { verdict, cep, took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX) }
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        Asked { verdict, cep, took_ms, retry_after }
     }
 }

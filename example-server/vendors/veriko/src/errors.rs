@@ -23,6 +23,7 @@ use platform::encryption::SealError;
 use platform::envelope::unavailable_after;
 use platform::json::JsonError;
 use platform::language::Language;
+use platform::rate_limit::TooManyKeys;
 use platform::server::is_body_timeout;
 use platform::webhooks::{AnnounceError, SendError};
 
@@ -154,6 +155,24 @@ impl Failure {
         .retry_after(wait)
     }
 
+    /// As many idempotency keys are kept as an account can have.
+    fn too_many_keys(wait: Duration) -> Self {
+        let seconds = clock::whole_seconds(wait).max(1);
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "rate_limit_exceeded",
+            format!(
+                "Too many idempotency keys of this account are kept. Earlier requests can be repeated; try a new key \
+                 in {seconds} s."
+            ),
+            format!(
+                "Se conservan demasiadas claves de idempotencia de esta cuenta. Puedes repetir peticiones anteriores; \
+                 usa una clave nueva en {seconds} s."
+            ),
+        )
+        .retry_after(wait)
+    }
+
     pub(crate) fn body_empty() -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,
@@ -214,6 +233,9 @@ impl Failure {
             bare.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         if let Some(seconds) = wait {
             failure = match failure.status {
+                StatusCode::TOO_MANY_REQUESTS if bare.extensions().get::<TooManyKeys>().is_some() => {
+                    Self::too_many_keys(Duration::from_secs(seconds))
+                }
                 StatusCode::TOO_MANY_REQUESTS => Self::rate_limit_exceeded(Duration::from_secs(seconds)),
                 _ => failure.retry_after(Duration::from_secs(seconds)),
             };

@@ -113,7 +113,7 @@ impl TransactionalHandler for QueueHandler {
         if asked.verdict == cep::CepVerdict::RateLimited {
             // The limit applies to this whole server, so other validations must not query either.
             let waited = now.duration_since(validation.created_at);
-            return Ok(Done::Unavailable { retry_in: pause(waited, left) });
+            return Ok(Done::Unavailable { retry_in: pause(waited, left, asked.retry_after) });
         }
         self.record(attempt, validation.id, |validation| verdict::write(validation, asked)).await?;
         failpoint::hit("queue-committed").await;
@@ -181,11 +181,13 @@ fn expire(validation: &mut Validation) {
     validation.error_message = Some("Banxico could not be queried in time.".to_owned());
 }
 
-/// Returns how long to pause: half the time that the validation has waited, within bounds and at
-/// most until it expires. This needs no stored count of attempts.
-fn pause(waited: SignedDuration, left: SignedDuration) -> Duration {
+/// Returns how long to pause: half the time that the validation has waited, within bounds, at least
+/// as long as Banxico asked for, and at most until it expires. This needs no stored count of
+/// attempts.
+fn pause(waited: SignedDuration, left: SignedDuration, asked: Option<Duration>) -> Duration {
     let (shortest, longest) = PAUSE;
-    (waited / 2).clamp(shortest, longest).min(left).unsigned_abs()
+    let own = (waited / 2).clamp(shortest, longest).unsigned_abs();
+    own.max(asked.unwrap_or_default()).min(left.unsigned_abs())
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use super::webhooks::tell_retry;
 use platform::BoxError;
 use platform::db::Connection;
 use platform::worker::{Handlers, TransactionalHandler};
-use platform::{clock, failpoint};
+use platform::{clock, failpoint, retry_after};
 
 /// Registers the handler of retry attempts.
 pub(super) fn register_handlers(api: &Arc<Api>, handlers: &mut Handlers) {
@@ -177,7 +177,10 @@ impl RetryHandler {
         let Some(mut validation) = validations::lock(transaction.connection(), None, id).await? else {
             return Err("the validation is gone".into());
         };
-        let report = Report::new(judge(&asked, &validation.retry_state));
+        let report = match judge(&asked, &validation.retry_state) {
+            Verdict::Failure => retry_after::failure(attempt.cycle(), asked.retry_after),
+            verdict => Report::new(verdict),
+        };
         let finished = self.0.cycles.finish_in(transaction.connection(), attempt.claimed(), report).await?;
         let Finished::Recorded(cycle) = finished else { return Ok(()) };
         let before = cycle.attempts.saturating_sub(1);

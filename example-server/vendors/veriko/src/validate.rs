@@ -110,7 +110,11 @@ pub(super) async fn run_or_enqueue(
         // No connection or lock is held during the query.
         let asked = api.ask(&validation.payment, 1).await;
         if asked.verdict == CepVerdict::RateLimited {
-            return Err(Failure::banxico_rate_limit_exhausted());
+            let failure = Failure::banxico_rate_limit_exhausted();
+            return Err(match asked.retry_after {
+                Some(wait) => failure.retry_after(wait),
+                None => failure,
+            });
         }
         failpoint::hit("after-claim").await;
         verdict::write(&mut validation, asked);

@@ -11,7 +11,7 @@ use platform::db::Connection;
 
 /// Writes the result of a query to the validation. Its retry state does not change.
 pub(super) fn write(validation: &mut Validation, asked: Asked) {
-    let Asked { verdict, cep, took_ms } = asked;
+    let Asked { verdict, cep, took_ms, .. } = asked;
     validation.status = Status::from(verdict);
     validation.banxico_status = verdict.banxico_status();
     validation.processing_time_ms = Some(took_ms);

@@ -27,7 +27,7 @@ use crate::store::{Claim, ClaimRequest, Fence, Fenced, Outcome, RecordId};
 pub struct SqliteHome {
     pool: SqlitePool,
     /// Reads records while a handler holds the writer.
-    reader: Reader,
+    pub(crate) reader: Reader,
     claims: Claims,
     groups: Groups,
 }

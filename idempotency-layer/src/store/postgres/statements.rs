@@ -270,6 +270,19 @@ pub(crate) const CLAIM: &str = concat!(
     claims!()
 );
 
+/// `record`: whether a claim of it would be answered.
+pub(crate) const TAKEN: &str = concat!(
+    "SELECT EXISTS (
+    SELECT 1 FROM idempotency_records r WHERE r.record = $1 AND CASE r.state
+        WHEN 0 THEN ",
+    lease_ends!(""),
+    " > clock_timestamp()
+        WHEN 1 THEN false
+        ELSE r.expires_at > clock_timestamp()
+    END
+)"
+);
+
 pub(crate) const COMPLETE: &str = complete_waiting!(
     "SELECT $1::bytea AS record, $2::bigint AS fence, $3::smallint AS outcome, $4::bytea AS response"
 );

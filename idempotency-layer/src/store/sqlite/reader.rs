@@ -59,20 +59,30 @@ impl Reader {
             *reading = open(&self.0.options).await.map_err(store_error)?;
         }
         let Reading::Open(connection) = &mut *reading else { return Ok(None) };
-        let row = match packed::claim(&TEXTS.peek, request).fetch_optional(connection).await {
-            Ok(row) => row,
-            Err(error) => {
-                *reading = Reading::Unopened;
-                return Err(store_error(error));
-            }
-        };
-        drop(reading);
-        let Some(row) = row else { return Ok(None) };
-        Ok(match answers::claim(&row)? {
-            Reply::Done(Answer::Claim(Claim::Run(_), _) | Answer::Fenced(_)) | Reply::Locked(_) => None,
-            Reply::Done(Answer::Claim(claim, _)) => Some(claim),
-        })
+        let answer = peek(connection, request).await;
+        if answer.is_err() {
+            *reading = Reading::Unopened;
+        }
+        answer
     }
+
+    /// Returns whether the last read found that the database is in memory.
+    pub(crate) async fn is_in_memory(&self) -> bool {
+        matches!(*self.0.connection.lock().await, Reading::InMemory)
+    }
+}
+
+/// Returns the answer to a claim that cannot run, as this connection sees it.
+pub(super) async fn peek(
+    connection: &mut SqliteConnection,
+    request: &ClaimRequest,
+) -> Result<Option<Claim>, StoreError> {
+    let row = packed::claim(&TEXTS.peek, request).fetch_optional(connection).await.map_err(store_error)?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(match answers::claim(&row)? {
+        Reply::Done(Answer::Claim(Claim::Run(_), _) | Answer::Fenced(_)) | Reply::Locked(_) => None,
+        Reply::Done(Answer::Claim(claim, _)) => Some(claim),
+    })
 }
 
 async fn open(options: &SqliteConnectOptions) -> Result<Reading, sqlx::Error> {
@@ -99,7 +109,7 @@ mod tests {
     use crate::response::StoredResponse;
     use crate::store::sqlite::complete_in;
     use crate::store::{
-        Checkpoint, ClaimToken, Fence, Fenced, Outcome, RecordId, SqliteStore, Store, Tombstone,
+        Checkpoint, ClaimToken, Fence, Fenced, Inspect, Outcome, RecordId, SqliteStore, Store, Tombstone,
     };
 
     fn ask(number: u8) -> ClaimRequest {
@@ -187,6 +197,10 @@ mod tests {
             for to_be_had in [lapsed, released, expired, ask(99)] {
                 let found = look(&store, to_be_had).await;
                 assert!(found.is_none(), "{found:?}");
+                assert!(!store.is_taken(to_be_had.record).await.unwrap(), "{to_be_had:?}");
+            }
+            for taken in [finished, tombstone, running, late] {
+                assert!(store.is_taken(taken.record).await.unwrap(), "{taken:?}");
             }
             let mut other = [2; Fingerprint::LEN];
             other[0] = 1;
@@ -218,6 +232,8 @@ mod tests {
             transaction.commit().await.unwrap();
             let claim = store.claim(ClaimRequest { token: ClaimToken::new(), ..ask }).await.unwrap();
             assert!(matches!(claim, Claim::Replay { .. }), "{claim:?}");
+            assert!(store.is_taken(ask.record).await.unwrap(), "the writer says so");
+            assert!(!store.is_taken(RecordId::from_bytes([99; 32])).await.unwrap());
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Each attempt is a `POST` of `multipart/form-data` to the configured URL. It has two parts:
 //! `job`, a JSON object with `fax_id`, `to`, `attempt`, `media_type`, `bytes` and `sha256`, and
-//! `document`, the document's bytes. The `Idempotency-Key` identifies the attempt: the carrier must
+//! `document`, the document's bytes. The `Content-Type` of a text has the character set that its
+//! sender named. The `Idempotency-Key` identifies the attempt: the carrier must
 //! treat requests with the same key as one attempt and send the fax once.
 //!
 //! The response is 200 with one of these bodies:
@@ -207,8 +208,9 @@ async fn body(job: &Job<'_>, boundary: &str) -> std::io::Result<(u64, Body)> {
     let before = format!(
         "--{boundary}\r\nContent-Disposition: form-data; name=\"job\"\r\nContent-Type: application/json\r\n\r\n\
          {description}\r\n--{boundary}\r\nContent-Disposition: form-data; name=\"document\"; filename=\"document\"\r\n\
-         Content-Type: {}\r\n\r\n",
+         Content-Type: {}{}\r\n\r\n",
         document.media_type,
+        document.charset.as_ref().map_or_else(String::new, |charset| format!("; charset={charset}")),
     );
     let after = format!("\r\n--{boundary}--\r\n");
     let length = before.len() as u64 + document.bytes + after.len() as u64;

@@ -32,7 +32,9 @@ impl Setup {
         let mut transaction = api.database.begin().await.unwrap();
         faxes::insert(transaction.connection(), &fax).await.unwrap();
         schedule(&api, transaction.connection(), &fax).await.unwrap();
-        balances::hold(transaction.connection(), &fax.owner, fax.held_cents, OPENING).await.unwrap();
+        let terms = balances::Terms { opening_cents: OPENING, most_document_bytes: u64::MAX >> 1 };
+        let (held, bytes) = (fax.held_cents, fax.document.bytes);
+        balances::hold(transaction.connection(), &fax.owner, held, bytes, terms).await.unwrap();
         transaction.commit().await.unwrap();
         Self { api: Arc::new(api), id: fax.id }
     }

@@ -12,7 +12,7 @@ macro_rules! columns {
     () => {
         "id, account, environment, recipient, status, media_type, document_bytes, document_sha256, retries, begun, \
          attempts, verdicts, pages, error_code, error_message, webhook_url, idempotency_key, held_cents, charged_cents, \
-         created_at, updated_at, submitted_at, completed_at"
+         created_at, updated_at, submitted_at, completed_at, document_charset"
     };
 }
 
@@ -23,7 +23,7 @@ pub(crate) async fn insert(connection: Connection<'_>, fax: &Fax) -> sqlx::Resul
     let (bytes, held): (i64, i64) = (column(fax.document.bytes)?, column(fax.held_cents)?);
     dispatch!(connection, c => sqlx::query(concat!(
         "INSERT INTO mintfax_faxes (", columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, 0, NULL, NULL,
-             NULL, $10, $11, $12, 0, $13, $13, NULL, NULL)",
+             NULL, $10, $11, $12, 0, $13, $13, NULL, NULL, $14)",
     ))
     .bind(fax.id.as_str())
     .bind(&fax.owner.account)
@@ -38,6 +38,7 @@ pub(crate) async fn insert(connection: Connection<'_>, fax: &Fax) -> sqlx::Resul
     .bind(&fax.idempotency_key)
     .bind(held)
     .bind(fax.created_at.as_millisecond())
+    .bind(&fax.document.charset)
     .execute(c).await.map(drop))
 }
 
@@ -147,6 +148,7 @@ row! {
         updated_at: i64,
         submitted_at: Option<i64>,
         completed_at: Option<i64>,
+        document_charset: Option<String>,
     }
 }
 
@@ -158,6 +160,7 @@ impl TryFrom<Row> for Fax {
             media_type: named(&row.media_type)?,
             bytes: column(row.document_bytes)?,
             sha256: row.document_sha256,
+            charset: row.document_charset,
         };
         Ok(Self {
             id: FaxId::parse(&row.id).ok_or_else(|| sqlx::Error::Decode("not a fax id".into()))?,

@@ -14,6 +14,8 @@ pub(super) struct PartHead {
     pub(super) is_file: bool,
     /// The character set of the text. `None`: an unsupported one.
     pub(super) charset: Option<Charset>,
+    /// The character set that the part names.
+    pub(super) named_charset: Option<String>,
     /// Whether the content has a transfer or content encoding, which is not supported.
     pub(super) is_encoded: bool,
 }
@@ -28,11 +30,13 @@ impl PartHead {
             value.and_then(|value| Some(value.split_once(';')?.1.to_owned())).unwrap_or_default()
         };
         let (disposition, content_type) = (parameters(CONTENT_DISPOSITION), parameters(CONTENT_TYPE));
+        let named_charset = parameter(&content_type, "charset");
         Self {
             name: extended(&disposition, "name").map(|name| percent_decoded(&name)),
             // The file name itself is ignored; only its presence matters.
             is_file: extended(&disposition, "filename").is_some(),
-            charset: parameter(&content_type, "charset").map_or(charset, |name| Charset::named(&name)),
+            charset: named_charset.as_deref().map_or(charset, Charset::named),
+            named_charset,
             is_encoded: !all_are(headers, &CONTENT_TRANSFER_ENCODING, &["7bit", "8bit", "binary"])
                 || !all_are(headers, &CONTENT_ENCODING, &["identity"]),
         }

@@ -194,3 +194,26 @@ async fn a_chunk_is_requested_only_after_the_previous_one_was_written() {
         assert!(requested <= taken + 128 * 1024, "{requested} bytes were requested when {taken} were taken");
     }
 }
+
+#[tokio::test]
+async fn a_text_keeps_the_character_set_that_its_sender_names() {
+    let file = |content_type: &str, content: &[u8]| {
+        let head = format!(
+            "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\n\
+             Content-Type: {content_type}\r\n\r\n"
+        );
+        [head.as_bytes(), content, b"\r\n"].concat()
+    };
+    for (content_type, content, charset) in [
+        ("text/plain; charset=iso-8859-1", &b"caf\xe9"[..], Some("iso-8859-1")),
+        ("text/plain; Charset=\"windows-1252\"", b"caf\xe9", Some("windows-1252")),
+        ("text/html; charset=utf-8", b"<p>caf\xc3\xa9", Some("utf-8")),
+        ("text/plain", b"caf\xe9", None),
+        ("application/pdf; charset=utf-8", b"%PDF-1.7", None),
+    ] {
+        let read = read(&[to(), file(content_type, content)]).await.unwrap();
+        assert_eq!(read.document.document.charset.as_deref(), charset, "{content_type}");
+    }
+    let errors = errors(&[to(), file("text/plain; charset=\"a b\"", b"text")]).await;
+    assert!(errors["file"][0].as_str().unwrap().contains("character set"), "{errors}");
+}

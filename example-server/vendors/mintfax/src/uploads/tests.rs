@@ -9,7 +9,7 @@ async fn arrive(uploads: &Uploads, chunks: &[&[u8]]) -> Result<Arrived, UploadFa
     for chunk in chunks {
         upload.write(chunk).await?;
     }
-    upload.finish().await
+    upload.finish(None).await
 }
 
 fn files(uploads: &Uploads) -> Vec<String> {

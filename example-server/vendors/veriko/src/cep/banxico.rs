@@ -15,6 +15,8 @@
 //! | file | the CEP of the requested payment | `Valid` |
 //! | file | the CEP of another payment, a page, anything else | `Error` |
 //!
+//! In the first two rows, the site may say in `Retry-After` how long to wait.
+//!
 //! Fields that the payment lacks are sent empty, and Banxico decides whether it needs them. If no
 //! receiving bank is named, it is derived from the CLABE. The sending bank cannot be derived: some
 //! tracking keys contain it, but by no documented rule.
@@ -22,6 +24,8 @@
 mod form;
 mod reading;
 mod session;
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::{Client, StatusCode, redirect};
@@ -44,7 +48,7 @@ pub(crate) struct Banxico {
 
 impl Banxico {
     /// The time-out for connecting, within the total.
-    const TO_CONNECT: std::time::Duration = std::time::Duration::from_secs(10);
+    const TO_CONNECT: Duration = Duration::from_secs(10);
 
     /// Creates a provider for the site at `base`.
     ///
@@ -64,8 +68,8 @@ impl Banxico {
     async fn query(&self, payment: &Payment) -> Result<Answer, FieldError> {
         let session = Session::new(&self.client, &self.base);
         let page = session.post("valida.do", &form::of(payment)).await?;
-        if let Reading::Verdict(verdict) = reading::of_form(&page)? {
-            return Ok(verdict.into());
+        if let Reading::Answer(answer) = reading::of_form(&page)? {
+            return Ok(answer);
         }
         reading::of_file(session.get("descarga.do?formato=XML").await?, payment)
     }
@@ -76,7 +80,11 @@ impl Provider for Banxico {
     async fn ask(&self, payment: &Payment, _asked: u32) -> Answer {
         self.query(payment).await.unwrap_or_else(|error| {
             tracing::warn!(error = &error as &dyn std::error::Error, "Banxico gave no readable answer");
-            CepVerdict::Error.into()
+            let retry_after = match error {
+                FieldError::Status(_, retry_after) => retry_after,
+                _ => None,
+            };
+            Answer { retry_after, ..CepVerdict::Error.into() }
         })
     }
 }
@@ -87,7 +95,7 @@ enum FieldError {
     #[error("the call failed")]
     Http(#[from] reqwest::Error),
     #[error("the status is {0}")]
-    Status(StatusCode),
+    Status(StatusCode, Option<Duration>),
     #[error("the answer is too long")]
     TooLong,
     #[error("the redirect leaves the site or loops")]

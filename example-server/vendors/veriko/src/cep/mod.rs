@@ -18,6 +18,7 @@ mod sandbox;
 mod text;
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use platform::text::text_enum;
@@ -53,18 +54,20 @@ pub trait Provider: fmt::Debug + Send + Sync {
 pub struct Answer {
     pub(crate) verdict: CepVerdict,
     pub(crate) cep: Option<Cep>,
+    /// How long the provider asks to be left alone, where it gave no verdict of its own.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl From<Cep> for Answer {
     fn from(cep: Cep) -> Self {
-        Self { verdict: CepVerdict::Valid, cep: Some(cep) }
+        Self { verdict: CepVerdict::Valid, cep: Some(cep), retry_after: None }
     }
 }
 
 /// An answer without a CEP.
 impl From<CepVerdict> for Answer {
     fn from(verdict: CepVerdict) -> Self {
-        Self { verdict, cep: None }
+        Self { verdict, cep: None, retry_after: None }
     }
 }
 

@@ -179,6 +179,17 @@ fn the_pause_grows_with_the_wait_and_ends_at_the_expiry() {
         (1, 2, 2),
     ] {
         let seconds = SignedDuration::from_secs;
-        assert_eq!(pause(seconds(waited), seconds(left)), Duration::from_secs(expected), "{waited} {left}");
+        assert_eq!(
+            pause(seconds(waited), seconds(left), None),
+            Duration::from_secs(expected),
+            "{waited} {left}"
+        );
     }
+    let (waited, left) = (SignedDuration::from_secs(10), SignedDuration::from_mins(10));
+    let asked = |asked| pause(waited, left, Some(Duration::from_secs(asked)));
+    assert_eq!(
+        [1, 90, 9000].map(asked),
+        [5, 90, 600].map(Duration::from_secs),
+        "as Banxico asks, within the end"
+    );
 }

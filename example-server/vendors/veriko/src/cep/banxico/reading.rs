@@ -1,6 +1,7 @@
 //! Interpretation of the site's answers.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use super::FieldError;
 use super::session::Page;
@@ -10,10 +11,10 @@ use crate::cep::{Answer, Cep, CepVerdict, charset};
 use http::StatusCode;
 
 /// What the answer to the form means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reading {
     /// The verdict is final.
-    Verdict(CepVerdict),
+    Answer(Answer),
     /// There may be a file: the page does not say that there is none.
     File,
 }
@@ -22,16 +23,16 @@ pub(super) enum Reading {
 pub(super) fn of_form(page: &Page) -> Result<Reading, FieldError> {
     let text = Text::of(&page.body);
     if page.status == StatusCode::TOO_MANY_REQUESTS || text.says(RATE_LIMITED) {
-        return Ok(Reading::Verdict(CepVerdict::RateLimited));
+        return Ok(Reading::Answer(rate_limited(page.retry_after)));
     }
     if !page.status.is_success() {
-        return Err(FieldError::Status(page.status));
+        return Err(FieldError::Status(page.status, page.retry_after));
     }
     Ok(if text.says(WITHOUT_CEP) {
         let returned = RETURNED.iter().any(|state| text.says(&format!("{STATE}{state}")));
-        Reading::Verdict(if returned { CepVerdict::Returned } else { CepVerdict::CepUnavailable })
+        Reading::Answer(if returned { CepVerdict::Returned } else { CepVerdict::CepUnavailable }.into())
     } else if NOT_FOUND.iter().any(|sentence| text.says(sentence)) {
-        Reading::Verdict(CepVerdict::NotFound)
+        Reading::Answer(CepVerdict::NotFound.into())
     } else {
         Reading::File
     })
@@ -40,19 +41,23 @@ pub(super) fn of_form(page: &Page) -> Result<Reading, FieldError> {
 /// Interprets the file. It is parsed as a CEP first: the concept of a payment is free text, and
 /// could contain any sentence of the site.
 pub(super) fn of_file(page: Page, payment: &Payment) -> Result<Answer, FieldError> {
-    let Page { status, body } = page;
+    let Page { status, body, retry_after } = page;
     if status.is_success() {
         match Cep::parse(body.clone()) {
             Ok(cep) if cep.is_of(payment) => return Ok(cep.into()),
             Ok(_) => return Err(FieldError::AnotherPayment),
-            Err(_) if Text::of(&body).says(RATE_LIMITED) => return Ok(CepVerdict::RateLimited.into()),
+            Err(_) if Text::of(&body).says(RATE_LIMITED) => return Ok(rate_limited(retry_after)),
             Err(error) => return Err(error.into()),
         }
     }
     if status == StatusCode::TOO_MANY_REQUESTS || Text::of(&body).says(RATE_LIMITED) {
-        return Ok(CepVerdict::RateLimited.into());
+        return Ok(rate_limited(retry_after));
     }
-    Err(FieldError::Status(status))
+    Err(FieldError::Status(status, retry_after))
+}
+
+fn rate_limited(retry_after: Option<Duration>) -> Answer {
+    Answer { retry_after, ..CepVerdict::RateLimited.into() }
 }
 
 const RATE_LIMITED: &str = "ha excedido el número máximo de consultas";

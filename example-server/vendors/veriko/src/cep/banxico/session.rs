@@ -1,5 +1,7 @@
 //! One session with the site, with cookies of its own.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use http::header::{COOKIE, LOCATION, SET_COOKIE};
 use reqwest::cookie::{CookieStore, Jar};
@@ -7,6 +9,7 @@ use reqwest::{Client, Method, Response, StatusCode};
 use url::Url;
 
 use super::FieldError;
+use platform::retry_after;
 
 /// A session. Sessions share the connections but not the cookies, because the site identifies the
 /// payment by them.
@@ -20,6 +23,8 @@ pub(super) struct Session<'a> {
 pub(super) struct Page {
     pub(super) status: StatusCode,
     pub(super) body: Bytes,
+    /// How long the site asks to be left alone.
+    pub(super) retry_after: Option<Duration>,
 }
 
 /// The maximum length of an answer. A real page has about 20 KB.
@@ -75,7 +80,7 @@ fn redirect_target(from: &Url, response: &Response) -> Option<Url> {
 }
 
 async fn read(mut response: Response) -> Result<Page, FieldError> {
-    let status = response.status();
+    let (status, retry_after) = (response.status(), retry_after::asked(response.headers()));
     let mut body = BytesMut::new();
     while let Some(piece) = response.chunk().await? {
         if body.len() + piece.len() > MAX_BYTES {
@@ -83,5 +88,5 @@ async fn read(mut response: Response) -> Result<Page, FieldError> {
         }
         body.extend_from_slice(&piece);
     }
-    Ok(Page { status, body: body.freeze() })
+    Ok(Page { status, body: body.freeze(), retry_after })
 }

@@ -7,14 +7,22 @@ const IDENTIFIED: &str =
     "<strong>No es posible. Con la información proporcionada se identificó el siguiente pago:</strong>";
 
 fn form(status: u16, page: impl AsRef<[u8]>) -> Result<Reading, String> {
-    let page = Page { status: StatusCode::from_u16(status).unwrap(), body: page.as_ref().to_vec().into() };
+    let page = Page {
+        status: StatusCode::from_u16(status).unwrap(),
+        body: page.as_ref().to_vec().into(),
+        retry_after: None,
+    };
     of_form(&page).map_err(|error| error.to_string())
 }
 
 fn file(status: u16, file: impl AsRef<[u8]>) -> Result<CepVerdict, String> {
     let asked =
         r#"{"fecha":"2025-03-15","monto":15000.5,"clave_rastreo":"MX1","cuenta_beneficiaria":"5512345678"}"#;
-    let page = Page { status: StatusCode::from_u16(status).unwrap(), body: file.as_ref().to_vec().into() };
+    let page = Page {
+        status: StatusCode::from_u16(status).unwrap(),
+        body: file.as_ref().to_vec().into(),
+        retry_after: None,
+    };
     let answer = of_file(page, &restore(asked).unwrap()).map_err(|error| error.to_string())?;
     assert_eq!(
         answer.cep.map(|cep| cep.xml().to_vec()),
@@ -36,7 +44,7 @@ fn latin_1(text: &str) -> Vec<u8> {
 
 #[test]
 fn the_answer_to_the_form_is_recognised_by_its_sentences() {
-    let verdict = |verdict| Ok(Reading::Verdict(verdict));
+    let verdict = |verdict| Ok(Reading::Answer(Answer::from(verdict)));
     let state = |state: &str| {
         format!("{IDENTIFIED}<table><tr><td>Estado del pago en Banxico</td><td>{state}</td></tr></table>")
     };
