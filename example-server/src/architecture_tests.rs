@@ -1,4 +1,4 @@
-//! The dependencies between our packages, as `docs/ARCHITECTURE.md` shows them, against what Cargo knows.
+//! Checks the dependencies between our packages in `docs/ARCHITECTURE.md` against Cargo's metadata.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -7,8 +7,8 @@ use serde_json::Value;
 
 type Dependencies = BTreeMap<String, BTreeSet<String>>;
 
-/// The packages of this workspace that are no tests, and which of them each depends on.
-fn of_cargo() -> Dependencies {
+/// Reads the packages of this workspace, except for tests, with their dependencies from Cargo.
+fn dependencies_from_cargo() -> Dependencies {
     let metadata = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -27,14 +27,14 @@ fn of_cargo() -> Dependencies {
     let ours: BTreeSet<_> = packages.iter().map(|package| name(package)).collect();
     let dependencies = |package: &Value| {
         let all = package["dependencies"].as_array().unwrap();
-        // Those of tests and benchmarks have a kind.
+        // Development and build dependencies have a kind.
         all.iter().filter(|one| one["kind"].is_null()).map(name).filter(|name| ours.contains(name)).collect()
     };
     packages.iter().map(|package| (name(package), dependencies(package))).collect()
 }
 
-/// The same by the table of the page.
-fn of_the_page() -> Dependencies {
+/// Reads the same dependencies from the page's table.
+fn dependencies_from_page() -> Dependencies {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/ARCHITECTURE.md");
     let page = std::fs::read_to_string(page).unwrap();
     let (_, table) = page.split_once("| package | folder | depends on |\n").unwrap();
@@ -49,13 +49,13 @@ fn of_the_page() -> Dependencies {
 }
 
 #[test]
-fn the_page_shows_the_dependencies_that_cargo_knows() {
-    assert_eq!(of_the_page(), of_cargo());
+fn the_page_shows_the_actual_dependencies() {
+    assert_eq!(dependencies_from_page(), dependencies_from_cargo());
 }
 
 #[test]
-fn a_vendor_depends_on_no_vendor_the_platform_on_none_and_no_library_on_the_server() {
-    let all = of_cargo();
+fn dependencies_point_from_the_program_to_vendors_to_the_platform_to_libraries() {
+    let all = dependencies_from_cargo();
     let server = |name: &str| name == "platform" || name == "example-server" || name.starts_with("vendor-");
     for (package, dependencies) in &all {
         for other in dependencies {

@@ -1,5 +1,7 @@
-//! The configuration of the program. `defaults.toml` lists and explains the keys that belong to no API; each API has such a
-//! file of its own.
+//! The program's configuration.
+//!
+//! `defaults.toml` lists and explains the keys that belong to no API. Each API has a
+//! `defaults.toml` of its own.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,21 +9,22 @@ use std::time::Duration;
 use platform::api::{Definition, Open};
 use platform::config::{ConfigError, ConfigFile, Idempotency, Limits, Scheduler};
 
-/// Everything the file can say.
+/// The whole configuration.
 pub(crate) struct Config {
     pub(crate) shutdown_grace: Duration,
     pub(crate) idempotency: Idempotency,
     pub(crate) limits: Limits,
     pub(crate) scheduler: Scheduler,
-    /// What opens each API, in their order.
+    /// The constructor of each API, in the order of the definitions.
     pub(crate) apis: Vec<Open>,
 }
 
 impl Config {
-    /// Reads the file over the defaults.
+    /// Reads the file, falling back to the defaults.
     ///
     /// # Errors
-    /// The file cannot be read, has a key nobody knows, or a value out of range. The message names key and file.
+    /// If the file cannot be read, has an unknown key, or has a value that is out of range. The
+    /// message names the key and the file.
     pub(crate) fn load(file: Option<&Path>, apis: &[Definition]) -> Result<Self, ConfigError> {
         let defaults: Vec<_> = std::iter::once(DEFAULTS).chain(apis.iter().map(|api| api.defaults)).collect();
         let file = ConfigFile::read(file, &defaults)?;
@@ -42,7 +45,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::APIS;
 
-    /// What a file with this content says.
+    /// Loads a configuration file with this content.
     pub(crate) fn load(content: &str) -> Result<Config, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("example-server-test.toml");
@@ -59,7 +62,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_key_nobody_knows_is_refused_by_name_and_file() {
+    fn an_unknown_key_is_refused_by_name_and_file() {
         for (content, key) in [
             ("shutdown_grace = 1", "shutdown_grace"),
             ("[idempotency]\nttl = 1", "ttl"),
@@ -109,7 +112,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_an_error() {
+    fn a_missing_file_is_an_error() {
         let error = Config::load(Some(Path::new("/no/such/file.toml")), APIS).err().unwrap().to_string();
         assert!(error.contains("/no/such/file.toml"), "{error}");
     }

@@ -1,4 +1,4 @@
-//! The commands of operators for API keys: `keys create`, `list`, `revoke` and `rotate`.
+//! The operator's commands for API keys: `keys create`, `list`, `revoke` and `rotate`.
 
 use std::io::{self, Write};
 
@@ -11,34 +11,35 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::APIS;
 use crate::options::{KeysCommand, KeysCreate, Options};
 
-/// Carries out one of the commands.
+/// Runs one of the commands.
 ///
 /// # Errors
-/// What was asked for cannot be had, or the database fails. The message is for the operator.
+/// If the arguments are refused or the database fails. The message is meant for the operator.
 pub(crate) async fn run(
     options: &Options,
     database: &Database,
     command: &KeysCommand,
 ) -> Result<(), BoxError> {
     match command {
-        KeysCommand::Create(asked) => create(options, database, asked).await,
+        KeysCommand::Create(arguments) => create(options, database, arguments).await,
         KeysCommand::List => list(database).await,
         KeysCommand::Revoke { id } => revoke(database, id).await,
-        KeysCommand::Rotate(asked) => rotate(database, &asked.id, asked.environment()).await,
+        KeysCommand::Rotate(arguments) => rotate(database, &arguments.id, arguments.environment()).await,
     }
 }
 
-/// Prints a new key, for the one time it is known, and nothing else on standard output: it may go into a file or a variable.
-/// Its id, and the signing secret of an account that has one, go to standard error.
-async fn create(options: &Options, database: &Database, asked: &KeysCreate) -> Result<(), BoxError> {
-    let (account, environment) = (&asked.account, asked.environment());
+/// Creates a key and prints it, once. Standard output receives only the key, so that it can be
+/// redirected to a file or a variable. The key's id, and the signing secret of an account that has
+/// one, go to standard error.
+async fn create(options: &Options, database: &Database, arguments: &KeysCreate) -> Result<(), BoxError> {
+    let (account, environment) = (&arguments.account, arguments.environment());
     let mut secret = None;
-    if asked.api.has_signing_secret {
-        // First: a key that was made and not printed would be lost.
+    if arguments.api.has_signing_secret {
+        // Load the secret first: if that failed after the key was created, the key would be lost.
         secret = Some(webhooks::signing_secret(database, &options.sealer()?, account, environment).await?);
     }
-    let new = NewApiKey { account, plan: asked.plan, permissions: &asked.permission, environment };
-    let (id, key) = keys::create_key(database, asked.api, &new).await?;
+    let new = NewApiKey { account, plan: arguments.plan, permissions: &arguments.permission, environment };
+    let (id, key) = keys::create_key(database, arguments.api, &new).await?;
     print(&key)?;
     let mut stderr = io::stderr();
     writeln!(stderr, "id of the key: {id}")?;
@@ -58,24 +59,25 @@ async fn list(database: &Database) -> Result<(), BoxError> {
 
 async fn revoke(database: &Database, id: &str) -> Result<(), BoxError> {
     if !keys::revoke(database, id).await? {
-        writeln!(io::stderr(), "key `{id}` was revoked before")?;
+        writeln!(io::stderr(), "key `{id}` was already revoked")?;
     }
     Ok(())
 }
 
-/// Prints the new key before the old one is revoked: a key that nobody has read must not replace one that works.
+/// Replaces a key. Prints the new key before the old one is revoked: if printing fails, the old key
+/// keeps working.
 async fn rotate(database: &Database, id: &str, environment: Option<Environment>) -> Result<(), BoxError> {
     let name = keys::api_of(database, id).await?;
     let api = APIS.iter().find(|api| api.name == name);
-    let api =
-        api.ok_or_else(|| format!("key `{id}` is of the API `{name}`, which this version does not have"))?;
+    let api = api
+        .ok_or_else(|| format!("key `{id}` belongs to the API `{name}`, which this version does not have"))?;
     let rotation = Rotation::begin(database, api, id, environment).await?;
     print(&rotation.key)?;
     let new = rotation.id.clone();
     rotation
         .commit()
         .await
-        .map_err(|error| format!("`keys list` says whether {new} replaces {id}: {error}"))?;
+        .map_err(|error| format!("cannot confirm that {new} replaced {id}, see `keys list`: {error}"))?;
     writeln!(io::stderr(), "id of the key: {new}")?;
     Ok(())
 }

@@ -1,14 +1,15 @@
-//! The reference server: what a deployment of the idempotency layer looks like.
+//! The reference server: an example deployment of the idempotency layer.
 //!
-//! [`run`] is the whole program; `main.rs` only calls it. How it starts, what it reads and what it promises stands in the
-//! README. This crate knows every vendor's API and puts them together; each of them stands on the crate `platform`, which
+//! The whole program is [`run`]; `main.rs` only calls it. The README describes how it starts, what
+//! it reads and what it promises. This crate assembles the APIs of all vendors. Each vendor builds
+//! on the crate `platform`, which knows no vendor.
 //! knows none.
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
-//! | `config`, `options` | what the operator says |
+//! | `config`, `options` | the configuration file and the command line |
 //! | `key_commands` | `keys create`, `keys list`, `keys revoke`, `keys rotate` |
-//! | `router` | every route |
+//! | `router` | all routes |
 
 mod config;
 mod key_commands;
@@ -38,22 +39,22 @@ use options::Command;
 pub use options::Options;
 pub use platform::ops::report_error;
 
-/// The APIs that are served. A request that belongs to none is answered by the first.
+/// The APIs that are served. A request that belongs to none of them is answered by the first.
 const APIS: &[Definition] = &[vendor_veriko::API, vendor_txcloud::API, vendor_mintfax::API];
 
-/// What is left of the grace for the program to end in.
+/// The part of the grace period that is reserved for the process to exit.
 const TO_EXIT: Duration = Duration::from_millis(200);
-/// What is left of it for the worker to stop what still runs then, and to give the leases back.
+/// The part of it in which the worker stops running attempts and releases their leases.
 const TO_HAND_BACK: Duration = Duration::from_secs(3);
 
-/// Carries out the command; serving is the one that takes a while, and returns once it has stopped in good order.
+/// Runs the given command. Serving, the default, returns once the server has shut down cleanly.
 ///
 /// # Errors
-/// An option or a key of the configuration file is refused, or the database or the address cannot be had. The message is
-/// for the operator.
+/// If an option or a key of the configuration file is refused, or the database or the address is
+/// not available. The message is meant for the operator.
 ///
 /// # Cancel safety
-/// Dropped, it stops at once; requests that run are lost.
+/// If the future is dropped, the server stops at once and running requests are lost.
 pub async fn run(options: Options) -> Result<(), BoxError> {
     options.check()?;
     ops::survive_file_size_limit()?;
@@ -81,13 +82,13 @@ fn documents() -> Vec<openapi::ApiDocument> {
     APIS.iter().map(|api| (api.document)()).collect()
 }
 
-/// Prints the `OpenAPI` document, which is the program's own and depends on nothing that the operator says.
+/// Prints the `OpenAPI` document. It does not depend on the options or the configuration file.
 fn print_document() -> Result<(), BoxError> {
     writeln!(std::io::stdout(), "{:#}", openapi::whole(&documents()))?;
     Ok(())
 }
 
-/// Serves until a signal comes.
+/// Serves until a signal arrives.
 async fn serve(options: &Options, config: Config, database: &Database) -> Result<(), BoxError> {
     let metrics = ops::install_metrics()?;
     tokio::spawn(ops::keep_up(metrics.clone()));
@@ -108,7 +109,7 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     }
     if !options.demo && accounts::has_no_keys(database).await? {
         tracing::warn!(
-            "there are no keys, so every call is answered 401: make one with `keys create`, or start with --demo"
+            "there are no keys, so every request gets 401; create one with `keys create`, or start with --demo"
         );
     }
 
@@ -155,30 +156,30 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
         maintenance.spawn(async move { api.run_maintenance().await });
     }
     let (connections, requests) = server::serve(listener, service, signals).await;
-    tracing::info!("stopped accepting, finishing what runs");
+    tracing::info!("stopped accepting connections; finishing running requests");
     stopping.cancel();
     maintenance.abort_all();
     let finished = async {
         server::finish(connections, requests).await;
-        // Handlers whose clients went away run on without a connection; their answers are owed to a retry.
+        // A handler whose client has disconnected keeps running: a retry will ask for its response.
         builder.shutdown().await;
-        // Attempts that run are finished, or given back.
+        // Running attempts are finished, or their leases are released.
         if let Err(error) = working.await {
-            tracing::error!(%error, "the worker ended badly");
+            tracing::error!(%error, "the worker failed");
         }
     };
     if tokio::time::timeout(grace, finished).await.is_err() {
-        tracing::warn!("some requests did not finish in time and are dropped");
+        tracing::warn!("dropped requests that did not finish in time");
     }
     Ok(())
 }
 
-/// Listens, and says where: the first line of standard output.
+/// Binds the public address and prints it on the first line of standard output.
 async fn listen(options: &Options) -> Result<TcpListener, BoxError> {
     let listener = bind(options.listen).await?;
     let address = listener.local_addr()?;
     if let Err(error) = ops::write_line(&std::io::stdout(), &format!("listening on http://{address}")) {
-        tracing::warn!(%address, %error, "serving, but standard output does not take the line that says so");
+        tracing::warn!(%address, %error, "could not write the address to standard output; serving anyway");
     }
     if options.demo {
         log_demo_examples(address);
@@ -192,7 +193,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, BoxError> {
 
 /// Logs a request to try for each API, with keys that are public.
 fn log_demo_examples(address: SocketAddr) {
-    // The key as the shell writes it out: no log has it whole.
+    // The shell expands the key, so that the log does not contain the whole key.
     tracing::info!(
         "Veriko: curl -H \"Authorization: Bearer mxcep_$(printf '1%.0s' {{1..64}})\" http://{address}/v1/users/me"
     );

@@ -1,4 +1,4 @@
-//! `docs/LIMITS.md` names a test for each row.
+//! Checks that `docs/LIMITS.md` names an existing test for each row.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,7 +21,7 @@ fn functions(folder: &Path, names: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn each_limit_has_a_test_that_exists() {
+fn each_limit_names_an_existing_test() {
     let mut names = BTreeSet::new();
     let server = Path::new(env!("CARGO_MANIFEST_DIR"));
     functions(server, &mut names);

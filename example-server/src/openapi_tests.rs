@@ -1,4 +1,4 @@
-//! The descriptions of the APIs against their routes.
+//! Checks the APIs' descriptions against their routes.
 
 use std::collections::BTreeSet;
 
@@ -12,24 +12,24 @@ use vendor_veriko::Veriko;
 
 use crate::documents;
 
-/// The document that holds all of them.
+/// Returns the document that combines all APIs.
 fn whole() -> Value {
     platform::openapi::whole(&documents())
 }
 
-/// Each document, and how many routes it is made of.
+/// Returns each document with the number of its routes.
 fn documented() -> Vec<(ApiDocument, usize)> {
     let routes =
         [vendor_veriko::routes().len(), vendor_txcloud::routes().len(), vendor_mintfax::routes().len()];
     documents().into_iter().zip(routes).collect()
 }
 
-/// The contents of all documents, the one that holds all of them included.
+/// Returns the contents of all documents, including the combined one.
 fn contents() -> Vec<Value> {
     documents().into_iter().map(|document| document.content).chain([whole()]).collect()
 }
 
-/// Each operation, by its method and path.
+/// Returns each operation with its method and path.
 fn operations(document: &Value) -> Vec<(String, &Value)> {
     let paths = document["paths"].as_object().unwrap();
     let operations = paths.iter().flat_map(|(path, item)| {
@@ -41,7 +41,7 @@ fn operations(document: &Value) -> Vec<(String, &Value)> {
     operations.collect()
 }
 
-/// Calls `see` with every object of a value and with where it is.
+/// Calls `see` with the path and the value of every object within `value`.
 fn walk(value: &Value, place: &str, see: &mut impl FnMut(&str, &Value)) {
     match value {
         Value::Object(members) => {
@@ -95,7 +95,7 @@ fn described_in_full(document: &Value) {
     }
 }
 
-/// What the routes say, apart from the document.
+/// Returns what the routes themselves say, independently of the document.
 fn flags<S>(prefix: &str, routes: Vec<Route<S>>) -> Vec<(String, bool, Access)> {
     let flags = |route: Route<S>| {
         let item = serde_json::to_value(&route.described.paths.paths[&route.path]).unwrap();
@@ -107,7 +107,7 @@ fn flags<S>(prefix: &str, routes: Vec<Route<S>>) -> Vec<(String, bool, Access)> 
 }
 
 #[test]
-fn an_operation_says_what_stands_before_it() {
+fn an_operation_describes_the_middleware_in_front_of_it() {
     let (all, documents) = (whole(), documents());
     let flags = [
         flags(Veriko::PREFIX, vendor_veriko::routes()),
@@ -147,7 +147,7 @@ fn every_leaf_of_a_body_has_an_example() {
     for document in contents() {
         walk(&document, "", &mut |place, value| {
             let Some(properties) = value.get("properties").and_then(Value::as_object) else { return };
-            // That of what an account has one of is made of the name of its attributes.
+            // The example of this `type` comes from the name of its attributes' schema.
             let named = |name: &str| name == "type" && properties.contains_key("attributes");
             for (name, schema) in properties {
                 let kind = schema["type"].as_str().or_else(|| schema["type"][0].as_str());
@@ -166,7 +166,7 @@ fn every_leaf_of_a_body_has_an_example() {
 }
 
 #[test]
-fn every_reference_leads_somewhere() {
+fn every_reference_resolves() {
     for document in contents() {
         walk(&document, "", &mut |place, value| {
             if let Some(reference) = value.get("$ref") {
@@ -178,14 +178,14 @@ fn every_reference_leads_somewhere() {
 }
 
 #[test]
-fn every_code_has_a_meaning_and_an_operation_or_belongs_to_none() {
-    // What is answered where there is no operation.
-    let nowhere: [(_, &[&str]); 3] = [
+fn every_code_has_a_meaning_and_is_answered_by_an_operation_or_outside_of_all() {
+    // Codes that are answered only where there is no operation.
+    let outside: [(_, &[&str]); 3] = [
         (Veriko::CODES, &["bad_request", "method_not_allowed"]),
         (Txcloud::CODES, &["method_not_allowed"]),
         (Mintfax::CODES, &["method_not_allowed"]),
     ];
-    for (document, (codes, expected)) in documents().iter().zip(nowhere) {
+    for (document, (codes, expected)) in documents().iter().zip(outside) {
         let mut answered = BTreeSet::new();
         for (_, operation) in operations(&document.content) {
             walk(operation, "", &mut |_, value| {

@@ -18,20 +18,21 @@ use crate::APIS;
 
 /// The reference server of the idempotency layer.
 ///
-/// Serves, unless another command is given.
+/// Serves, unless a command is given.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Options {
-    /// Address to serve on; port 0 takes any free one
+    /// Address to serve on; port 0 picks a free port
     #[arg(long, env = "LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
 
-    /// Address for operators to ask on: metrics and health. When given, the public address has no `/metrics`
+    /// Address of the operators' listener: metrics and health. With it, the public address has no
+    /// `/metrics`
     #[arg(long, env = "ADMIN_LISTEN", value_name = "ADDR")]
     pub(crate) admin_listen: Option<SocketAddr>,
 
-    /// Where the data lives: a `sqlite:` or `postgres:` URL
-    // A URL can hold a password: it is never echoed, `--help` included.
+    /// URL of the database: `sqlite:` or `postgres:`
+    // The URL may contain a password, so it is never printed, not even by `--help`.
     #[arg(
         long,
         env = "DATABASE_URL",
@@ -42,13 +43,14 @@ pub struct Options {
     )]
     database: Hidden,
 
-    /// What the secrets of webhooks are sealed with in the database: 64 hexadecimal digits, made with `openssl rand -hex
-    /// 32`. Several with commas between: the first seals, all of them open. Without it, a key is made when first needed,
-    /// and kept in a file beside the `SQLite` database, or in `example-server.key` where that is another one
+    /// Key that encrypts webhook secrets in the database: 64 hexadecimal digits, from `openssl rand
+    /// -hex 32`. May be several, separated by commas: the first encrypts, all of them decrypt.
+    /// Without it, a key is generated when first needed and stored in a file: beside a `SQLite`
+    /// database, or else `example-server.key`
     #[arg(long, env = "SEALING_KEY", value_name = "KEY", hide_env_values = true)]
     sealing_key: Option<Hidden>,
 
-    /// Where idempotency records live instead of the database (not available in this version)
+    /// Redis URL for idempotency records, instead of the database (not available in this version)
     #[arg(long, env = "REDIS_URL", value_name = "URL", hide_env_values = true)]
     redis: Option<Hidden>,
 
@@ -56,11 +58,11 @@ pub struct Options {
     #[arg(long, env = "CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// Serve fixed accounts whose keys everybody knows; on a loopback address only
+    /// Serve fixed accounts with public keys; on a loopback address only
     #[arg(long)]
     pub(crate) demo: bool,
 
-    /// How to write the log, on standard error; what it holds is chosen by `RUST_LOG`
+    /// Format of the log on standard error; `RUST_LOG` selects what is logged
     #[arg(long, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
     pub(crate) log: LogFormat,
 
@@ -68,7 +70,7 @@ pub struct Options {
     pub(crate) command: Option<Command>,
 }
 
-/// What else the program will do than serve.
+/// The commands other than serving.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Manage API keys
@@ -76,9 +78,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
-    /// Copy the `SQLite` database into a new file, also while the server runs
+    /// Copy the `SQLite` database to a new file; works while the server runs
     Backup {
-        /// The copy, which must not exist
+        /// Path of the copy; must not exist
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
@@ -88,28 +90,30 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeysCommand {
-    /// Make an account, if it is new, and print a key of it: once, since only its hash is kept
+    /// Create an API key, and its account if new. Prints the key once; only its hash is stored
     Create(KeysCreate),
-    /// List all keys, a line each: id, API, account, plan, when it was made, `active` or `revoked`
+    /// List all keys, one per line: id, API, account, plan, creation time, `active` or `revoked`
     List,
-    /// Revoke a key: every server refuses it within five seconds
+    /// Revoke a key; every server refuses it within five seconds
     Revoke {
-        /// Id of the key, as `keys list` has it
+        /// Id of the key, as printed by `keys list`
         id: String,
     },
-    /// Print a new key with the account and permissions of another, once, and revoke that one
+    /// Print a new key with the same account and permissions, once, and revoke the old one
     Rotate(KeysRotate),
 }
 
-/// Which key to replace.
+/// The arguments of `keys rotate`.
 #[derive(Debug, Args)]
 pub(crate) struct KeysRotate {
-    /// Id of the key, as `keys list` has it
+    /// Id of the key, as printed by `keys list`
     pub(crate) id: String,
-    /// It is a test key; asked only where that is not known, of a key made by an earlier version
+    /// The key is a test key; needed only for a key from an earlier version that did not record
+    /// this
     #[arg(long)]
     test: bool,
-    /// It is a live key; asked only where that is not known, of a key made by an earlier version
+    /// The key is a live key; needed only for a key from an earlier version that did not record
+    /// this
     #[arg(long, conflicts_with = "test")]
     live: bool,
 }
@@ -124,22 +128,22 @@ impl KeysRotate {
     }
 }
 
-/// Whose key, and what it may do.
+/// The arguments of `keys create`.
 #[derive(Debug, Args)]
 pub(crate) struct KeysCreate {
-    /// Of which API
+    /// API that the key is for
     #[arg(long, value_name = "API", value_parser = api)]
     pub(crate) api: &'static Definition,
     /// Name of the account
     #[arg(long, value_name = "NAME", value_parser = account_name)]
     pub(crate) account: String,
-    /// Plan of the account, if it is new
+    /// Plan of the account, if new
     #[arg(long, default_value = "free")]
     pub(crate) plan: AccountPlan,
-    /// What the key may do; given more than once, all of them; not given, everything
+    /// Permission of the key; may be repeated. Default: all permissions
     #[arg(long, value_name = "PERMISSION")]
     pub(crate) permission: Vec<String>,
-    /// A key for trying things out, of an API that has such keys
+    /// Create a test key, for an API that has test keys
     #[arg(long)]
     test: bool,
 }
@@ -150,14 +154,14 @@ impl KeysCreate {
     }
 }
 
-/// The API with this name.
+/// Finds the API with this name.
 fn api(name: &str) -> Result<&'static Definition, String> {
     APIS.iter().find(|api| api.name == name).ok_or_else(|| {
         format!("expected one of {}", APIS.iter().map(|api| api.name).collect::<Vec<_>>().join(", "))
     })
 }
 
-/// Short, and nothing that would look odd in a log.
+/// Parses an account name: short, and with characters that are safe in a log.
 fn account_name(text: &str) -> Result<String, String> {
     let fits = (1..=64).contains(&text.len());
     let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte));
@@ -168,7 +172,7 @@ fn account_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// A value that may hold a password.
+/// A value that may contain a password.
 #[derive(Clone)]
 struct Hidden(SecretString);
 
@@ -184,49 +188,49 @@ impl fmt::Debug for Hidden {
     }
 }
 
-/// An option or command the server refuses.
+/// The refusal of an option or command.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
-    #[error("{0} is refused: this version keeps idempotency records in the database, it has no Redis store")]
+    #[error("{0} is refused: this version has no Redis store, it keeps idempotency records in the database")]
     Redis(&'static str),
-    #[error("--demo is refused on {0}: its keys are public, so it serves on a loopback address only")]
+    #[error("--demo is refused on {0}: the demo keys are public, so it serves on loopback addresses only")]
     DemoInPublic(SocketAddr),
 }
 
 impl Options {
-    /// The database's URL, which may hold a password.
+    /// Returns the URL of the database, which may contain a password.
     pub(crate) fn database(&self) -> &str {
         self.database.0.expose_secret()
     }
 
-    /// What secrets are sealed with.
+    /// Returns the cipher for stored secrets.
     ///
     /// # Errors
-    /// What was given is no key.
+    /// If the given key is not valid.
     pub(crate) fn sealer(&self) -> Result<Sealer, SealError> {
         let given = self.sealing_key.as_ref().map(|Hidden(key)| key);
         Sealer::new(given, self.key_file())
     }
 
-    /// Where the key is kept that was not given. Data that is gone with the process needs none.
+    /// Returns the path of the file for a generated key. A database in memory needs none.
     fn key_file(&self) -> Option<PathBuf> {
         self.storage().beside("key")
     }
 
-    /// Where the data lies.
+    /// Returns where the data is stored.
     pub(crate) fn storage(&self) -> Storage {
         Storage::of(self.database())
     }
 
-    /// Whether the server can do all that it was told.
+    /// Checks that the server supports every given option.
     ///
     /// # Errors
-    /// The first thing it cannot do. An option that was ignored would look like one that works.
+    /// For the first option that is not supported. Ignoring it would make it look as if it worked.
     pub(crate) fn check(&self) -> Result<(), Refusal> {
         if self.redis.is_some() {
             return Err(Refusal::Redis("--redis (REDIS_URL)"));
         }
-        // An IPv4 address in IPv6 clothes is judged by what it is.
+        // An IPv4-mapped IPv6 address counts as the IPv4 address.
         let is_public = |address: &SocketAddr| !address.ip().to_canonical().is_loopback();
         if let Some(public) = std::iter::once(self.listen).chain(self.admin_listen).find(is_public)
             && self.demo

@@ -1,4 +1,4 @@
-//! Every route of the program.
+//! The program's routes.
 
 use std::sync::Arc;
 
@@ -12,8 +12,9 @@ use platform::stack::{BuiltApi, method_not_allowed, not_found};
 use tower::ServiceExt;
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 
-/// Everything that is served: the APIs below `/v1`, those that have no prefix at the root as well, and `ops`. What belongs
-/// to no API, and paths where nothing is, have the envelope of the first.
+/// Builds the router: the APIs below `/v1`, the APIs without a prefix also at the root, and `ops`.
+///
+/// Errors for `ops` and for unknown paths outside `/v1` use the envelope of the first API.
 pub(crate) fn router(ops: Router, apis: Vec<BuiltApi>) -> Router {
     let mut root =
         Router::new().merge(ops).fallback(not_found).method_not_allowed_fallback(method_not_allowed);
@@ -31,11 +32,11 @@ pub(crate) fn router(ops: Router, apis: Vec<BuiltApi>) -> Router {
     let v1 = v1.fallback(move |request: Request| fallback(Arc::clone(&apis), request));
     root.nest("/v1", v1)
         .layer(from_fn(ops::observe))
-        // Before anything can look at them: whatever prints these headers prints "Sensitive".
+        // This layer comes first, so that whatever prints these headers prints "Sensitive".
         .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION, IDEMPOTENCY_KEY]))
 }
 
-/// Where there is nothing, the API answers whose key it is; a key of no API is refused by the first one.
+/// Answers an unknown path with the API that the request's key belongs to, or else with the first.
 async fn fallback(apis: Arc<[BuiltApi]>, request: Request) -> Response {
     let owner = apis.iter().find(|api| (api.matches_key)(request.headers())).or(apis.first());
     match owner.map(|api| api.fallback.clone()) {

@@ -1,4 +1,4 @@
-//! `backup FILE`.
+//! The command `backup FILE`.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use support::{eventually, launch};
 use crate::{database_in, pay};
 
 #[test]
-fn a_backup_that_is_made_while_the_server_writes_holds_all_that_was_answered_before() {
+fn a_backup_made_while_the_server_writes_has_everything_answered_before() {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let url = database_in(folder.path());
     let server = launch().demo().database(&url).start();
@@ -34,7 +34,7 @@ fn a_backup_that_is_made_while_the_server_writes_holds_all_that_was_answered_bef
     });
     assert!(server.stop().status.success());
 
-    // A server starts on it, and gives the answer that was given.
+    // A server can start on the copy, and replays the response.
     let server = launch().demo().database(&format!("sqlite://{}", copy.display())).start();
     let again = pay(&server, "before");
     assert_eq!((again.header("idempotent-replayed"), &again.body), (Some("true"), &first.body));
@@ -93,7 +93,7 @@ fn a_backup_overwrites_nothing_and_leaves_nothing_when_it_fails() {
 }
 
 #[test]
-fn what_is_not_in_a_file_is_refused_with_the_way_to_do_it() {
+fn a_database_that_is_not_a_file_is_refused_with_an_alternative() {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let copy = folder.path().join("copy.db");
     assert_refused(&back_up(&shared_database(), &copy), &["pg_dump"]);
@@ -103,7 +103,7 @@ fn what_is_not_in_a_file_is_refused_with_the_way_to_do_it() {
 }
 
 #[test]
-fn two_backups_at_once_to_one_name_are_one_backup() {
+fn of_two_concurrent_backups_to_one_file_only_one_succeeds() {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let url = database_in(folder.path());
     let server = launch().demo().database(&url).start();

@@ -1,4 +1,4 @@
-//! A database is a file: copied, moved and replaced like others.
+//! Copying, moving and replacing the database file.
 
 use std::fs;
 use std::path::Path;
@@ -12,11 +12,11 @@ use support::{Form, Response, Server, eventually, launch};
 use crate::{database_in, pay};
 
 const FAX_KEY: &str = "mfx_test_abc123def456";
-/// Rates and quotas that do not end a test.
+/// Rates and quotas that no test reaches.
 const NO_LIMITS: &str = "[veriko.plans.pro]\nrate_per_minute = 100000\nmonthly_quota = 1000000\n";
 
 #[test]
-fn a_copy_of_an_idle_database_file_has_all_that_was_answered() {
+fn a_copy_of_an_idle_database_file_has_everything_answered() {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let server = launch().demo().config(NO_LIMITS).database(&database_in(folder.path())).start();
     for number in 0..50 {
@@ -30,10 +30,10 @@ fn a_copy_of_an_idle_database_file_has_all_that_was_answered() {
 }
 
 #[test]
-fn after_a_stop_the_database_file_has_everything_and_the_log_nothing() {
+fn after_a_stop_the_database_file_is_complete_and_the_log_is_empty() {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let server = launch().demo().config(NO_LIMITS).database(&database_in(folder.path())).start();
-    // Enough for the store to begin a checkpoint of its own, whose connection stays open.
+    // Enough requests for the store to begin a checkpoint of its own, whose connection stays open.
     let answered = thread::scope(|scope| {
         let clients = [0, 1, 2, 3].map(|client| {
             let server = &server;
@@ -49,7 +49,7 @@ fn after_a_stop_the_database_file_has_everything_and_the_log_nothing() {
 }
 
 #[test]
-fn a_server_whose_database_file_was_moved_answers_nothing_out_of_it() {
+fn a_server_whose_database_file_was_moved_refuses_requests() {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let server = launch().demo().database(&database_in(folder.path())).start();
     assert_eq!(pay(&server, "before").status, 200);
@@ -73,7 +73,7 @@ fn a_server_whose_database_file_was_moved_answers_nothing_out_of_it() {
 }
 
 #[test]
-fn a_server_whose_database_file_was_replaced_leaves_the_new_one_alone() {
+fn a_server_whose_database_file_was_replaced_does_not_touch_the_new_file() {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let url = database_in(folder.path());
     let server = launch().demo().database(&url).start();
@@ -86,7 +86,8 @@ fn a_server_whose_database_file_was_replaced_leaves_the_new_one_alone() {
     fs::rename(&backup, folder.path().join("test.db")).expect("they are in one folder");
     assert_refused(&server);
 
-    // The next server starts on it while the first still runs, and the end of that one takes nothing away.
+    // The next server starts on the new file while the first is still running, and loses nothing
+    // when the first ends.
     let next = launch().demo().database(&url).start();
     assert_eq!(pay(&next, "before").header("idempotent-replayed"), Some("true"));
     assert_eq!(pay(&next, "after-the-backup").header("idempotent-replayed"), Some("false"));
@@ -98,7 +99,7 @@ fn a_server_whose_database_file_was_replaced_leaves_the_new_one_alone() {
 }
 
 #[test]
-fn the_worker_does_nothing_out_of_a_file_that_was_moved() {
+fn the_worker_does_not_use_a_file_that_was_moved() {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let config = "[mintfax]\nretry_base_seconds = 3\n";
     let server = launch().demo().config(config).database(&database_in(folder.path())).start();
@@ -108,12 +109,12 @@ fn the_worker_does_nothing_out_of_a_file_that_was_moved() {
     eventually("its first attempt fails", || (!fax().json()["error_code"].is_null()).then_some(()));
     move_files(folder.path(), "test.db", "moved.db");
     eventually("that is noticed", || server.has_logged("the database file was moved").then_some(()));
-    // The second attempt would be made in this time.
+    // The second attempt would be made within this time.
     assert!(is_left_alone(&folder.path().join("moved.db"), Duration::from_secs(5)));
     move_files(folder.path(), "moved.db", "test.db");
     eventually("it is made afterwards", || (fax().json()["status"] == "delivered").then_some(()));
     move_files(folder.path(), "test.db", "moved.db");
-    // What waits for the writer does not hold up the end.
+    // An attempt that waits for the writer does not delay the shutdown.
     assert!(server.stop().status.success());
 }
 
@@ -136,7 +137,7 @@ fn assert_refused(server: &Server) {
     assert_eq!(answer.status, 503, "{answer:?}");
 }
 
-/// Moves the file and those that SQLite keeps beside it.
+/// Moves the file together with SQLite's `-wal` and `-shm` files.
 fn move_files(folder: &Path, from: &str, to: &str) {
     for end in ["", "-wal", "-shm"] {
         let (from, to) = (folder.join(format!("{from}{end}")), folder.join(format!("{to}{end}")));
@@ -146,7 +147,7 @@ fn move_files(folder: &Path, from: &str, to: &str) {
     }
 }
 
-/// How many validations a copy of the file alone has, if it has the table.
+/// Returns the number of validations in a copy of the file alone, if the copy has the table.
 fn validations_in_copy(folder: &Path) -> Option<usize> {
     let copies = tempfile::tempdir().expect("a folder for temporary files");
     let copy = copies.path().join("copy.db");
@@ -160,7 +161,7 @@ fn validations_in_copy(folder: &Path) -> Option<usize> {
     })
 }
 
-/// Returns whether nobody else commits to this database for this time.
+/// Returns whether no other connection commits to this database during this time.
 fn is_left_alone(file: &Path, time: Duration) -> bool {
     with_runtime(async {
         let options = SqliteConnectOptions::new().filename(file);

@@ -1,4 +1,4 @@
-//! One client, or one account, does not get what others need.
+//! A single client or account cannot use up what others need.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -47,7 +47,7 @@ fn an_account_that_trickles_large_bodies_leaves_room_for_others() {
             stream
         })
         .collect();
-    // Whoever gets no place is answered 503 after a while.
+    // A request without a place would get 503 after a while.
     for number in 0..4 {
         let request = server.post("/v1/validate-ocr").bearer(&demo_key('1')).key(&format!("other-{number}"));
         assert_eq!(request.json(json!({"image": "AAAA"})).send().status, 422);

@@ -1,4 +1,4 @@
-//! A log that cannot be written, and one that nobody reads.
+//! A log that cannot be written, and a log that nobody reads.
 
 use std::fs::OpenOptions;
 use std::io::{PipeReader, Read, pipe};
@@ -9,7 +9,7 @@ use support::{Server, eventually, launch, launch_with_file_limit};
 
 use crate::{database_in, pay};
 
-/// The size of a pipe on Linux, which the log below exceeds.
+/// The size of a pipe on Linux. The log below exceeds it.
 const PIPE_BYTES: usize = 64 * 1024;
 
 #[test]
@@ -32,7 +32,7 @@ fn a_log_whose_reader_has_gone_does_not_end_the_server() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_holds_up_neither_requests_nor_the_end() {
+fn a_log_that_is_not_read_delays_neither_requests_nor_the_shutdown() {
     let (_reader, writer) = pipe().expect("there are pipes");
     let server = launch().demo().stderr(writer).start();
     ask(&server, PIPE_BYTES / 100);
@@ -57,7 +57,7 @@ fn a_log_that_is_read_again_says_how_many_lines_are_missing() {
 }
 
 #[test]
-fn standard_output_that_takes_no_line_does_not_keep_it_from_serving() {
+fn a_server_whose_standard_output_fails_still_serves() {
     let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
     let (reader, gone) = pipe().expect("there are pipes");
     drop(reader);
@@ -70,7 +70,7 @@ fn standard_output_that_takes_no_line_does_not_keep_it_from_serving() {
 }
 
 #[test]
-fn a_failed_start_ends_although_nobody_can_be_told_why() {
+fn a_failed_start_ends_even_if_standard_error_is_blocked() {
     let (_reader, mut writer) = pipe().expect("there are pipes");
     std::io::Write::write_all(&mut writer, &vec![b'.'; PIPE_BYTES]).expect("as much as it holds");
     let output = launch().demo().database("nothing:").stderr(writer).output();
@@ -100,19 +100,19 @@ fn ask(server: &Server, times: usize) {
     }
 }
 
-/// An address that was free a moment ago: what prints none must be told one.
+/// Returns an address that was free a moment ago, for a server that cannot print its own.
 fn free_address() -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     listener.expect("there is a free port")
 }
 
-/// Reads until the line that contains `end`.
+/// Reads until a line contains `end`.
 fn read_on(mut reader: PipeReader, end: &str) -> String {
-    let (mut text, mut piece) = (String::new(), [0; 16 * 1024]);
+    let (mut text, mut buffer) = (String::new(), [0; 16 * 1024]);
     while !text.lines().any(|line| line.contains(end) && text.ends_with('\n')) {
-        let length = reader.read(&mut piece).expect("a pipe can be read");
+        let length = reader.read(&mut buffer).expect("a pipe can be read");
         assert_ne!(length, 0, "the log ended: {text}");
-        text.push_str(std::str::from_utf8(&piece[..length]).expect("this log is ASCII"));
+        text.push_str(std::str::from_utf8(&buffer[..length]).expect("this log is ASCII"));
     }
     let after = text.find(end).and_then(|at| text[at..].find('\n').map(|length| at + length + 1));
     text.truncate(after.expect("it is there"));

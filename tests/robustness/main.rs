@@ -1,4 +1,5 @@
-//! What the server does when its log, its disk or its database file lets it down, or its clients want all of it.
+//! How the server behaves when its log, disk or database file fails, or when clients ask for too
+//! much.
 
 mod backup;
 mod database_file;
@@ -12,7 +13,7 @@ use std::path::Path;
 
 use support::{Response, Server, demo_key};
 
-/// The URL of a database in this folder.
+/// Returns the URL of a database in this folder.
 fn database_in(folder: &Path) -> String {
     format!("sqlite://{}/test.db", folder.display())
 }

@@ -1,4 +1,4 @@
-//! Data are for the user of the server alone.
+//! Only the server's user can read its data.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use support::{Form, demo_key, eventually, launch};
 use crate::{database_in, pay};
 
 #[test]
-fn all_that_the_server_creates_is_its_users_alone() {
+fn only_the_servers_user_can_read_what_it_creates() {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let url = database_in(folder.path());
     let server = launch().demo().database(&url).start();
@@ -18,7 +18,7 @@ fn all_that_the_server_creates_is_its_users_alone() {
     let hook = json!({"url": "http://127.0.0.1:9/", "events": ["validation.completed"]});
     let made = server.post("/v1/webhooks").bearer(&demo_key('1')).key("the-webhook").json(hook).send();
     assert_eq!(made.status, 201, "{made:?}");
-    // A document that never ends lies in the folder meanwhile.
+    // An unfinished upload keeps its document in the folder meanwhile.
     let mut upload = server.connect();
     let head = "POST /v1/faxes HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer mfx_test_abc123def456\r\n\
                 Content-Type: multipart/form-data; boundary=a-boundary\r\nContent-Length: 1000000\r\n\r\n";
@@ -43,7 +43,7 @@ fn all_that_the_server_creates_is_its_users_alone() {
     drop(upload);
 }
 
-/// Everything below this folder, with its permissions.
+/// Lists everything below this folder, with its permissions.
 fn files_in(folder: &Path) -> Vec<(String, u32)> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).expect("it is a folder") {

@@ -1,4 +1,4 @@
-//! `/readyz` asks what requests need.
+//! `/readyz` checks what requests need.
 
 use private_postgres::{psql, shared_database};
 use support::{Server, eventually, launch, launch_with_file_limit};
@@ -16,12 +16,12 @@ fn a_server_whose_disk_is_full_is_not_ready() {
         pay(&server, &format!("key-{number}")).status
     };
     eventually("the disk is full", || (pay_once_more() != 200).then_some(()));
-    // Whoever pauses gives the server the time to move its log elsewhere.
+    // A pause would give the server time to move its write-ahead log elsewhere.
     eventually("that is noticed", || {
         pay_once_more();
         (!is_ready(&server)).then_some(())
     });
-    // Also where a small write still fits.
+    // The same holds where a small write still fits.
     for number in 0..20 {
         let paid = pay(&server, &format!("other-{number}")).status;
         assert!(paid == 200 || !is_ready(&server), "requests are answered {paid}");
@@ -35,7 +35,7 @@ fn a_server_whose_postgresql_turns_read_only_is_not_ready() {
     let server = launch().demo().database(&url).start();
     eventually("it is ready", || is_ready(&server).then_some(()));
     let database = url.rsplit('/').next().and_then(|name| name.split('?').next()).expect("a name");
-    // As after a failover: sessions are cut, and the new ones are read-only.
+    // As after a failover: the sessions are terminated, and new ones are read-only.
     let cut = format!(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
          WHERE datname = '{database}' AND pid <> pg_backend_pid()"
@@ -44,7 +44,7 @@ fn a_server_whose_postgresql_turns_read_only_is_not_ready() {
     psql(&url, &cut);
     eventually("that is noticed", || {
         let answer = server.get("/readyz").send();
-        (answer.status == 503 && answer.text().contains("takes no writes")).then_some(())
+        (answer.status == 503 && answer.text().contains("does not accept writes")).then_some(())
     });
     let reset = format!("ALTER DATABASE \"{database}\" RESET default_transaction_read_only");
     psql(&url, &format!("SET transaction_read_only = off; {reset}"));
@@ -53,7 +53,7 @@ fn a_server_whose_postgresql_turns_read_only_is_not_ready() {
 }
 
 #[test]
-fn asking_often_does_not_write_often() {
+fn frequent_probes_do_not_write_often() {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let server = launch().demo().database(&database_in(folder.path())).start();
     eventually("it is ready", || is_ready(&server).then_some(()));
@@ -62,7 +62,7 @@ fn asking_often_does_not_write_often() {
     for _ in 0..300 {
         assert!(is_ready(&server));
     }
-    // A probe writes some 64 KiB; 300 of them take longer than this, and far less than a minute.
+    // A probe writes about 64 KiB. 300 probes take longer than this, and far less than a minute.
     let written = log().saturating_sub(before);
     assert!(written < 60 * 100 * 1024, "{written} bytes");
 }

@@ -1,4 +1,4 @@
-//! A start that fails says why.
+//! A failed start reports the reason.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -29,7 +29,7 @@ fn a_database_file_that_cannot_be_opened_is_named_with_the_reason() {
 }
 
 #[test]
-fn a_folder_in_which_nothing_can_be_created_is_the_reason() {
+fn a_folder_without_write_permission_is_reported() {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let file = folder.path().join("test.db");
     fs::write(&file, "").expect("a file");
@@ -44,14 +44,17 @@ fn a_folder_in_which_nothing_can_be_created_is_the_reason() {
     }
     fs::set_permissions(folder.path(), Permissions::from_mode(0o555)).expect("it is ours");
     let said = launched().demo().database(&database_in(folder.path())).fail();
-    assert!(last_line(&said).contains("its folder must let SQLite create two more files"), "{said}");
+    assert!(
+        last_line(&said).contains("SQLite must be able to create two more files in its folder"),
+        "{said}"
+    );
     let said = launched().demo().database(&format!("sqlite://{}/new.db", folder.path().display())).fail();
     assert!(last_line(&said).contains("Permission denied"), "{said}");
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("it is ours");
 }
 
 #[test]
-fn a_locked_database_file_is_the_reason() {
+fn a_locked_database_file_is_reported() {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let url = database_in(folder.path());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -79,7 +82,7 @@ fn a_key_file_that_others_can_open_keeps_the_server_from_starting() {
 }
 
 #[test]
-fn the_causes_of_other_failures_are_told_too() {
+fn the_causes_of_other_failures_are_reported_too() {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let server = launch().demo().start();
     let said = launch().demo().listen(&server.address.to_string()).fail();
@@ -92,7 +95,7 @@ fn the_causes_of_other_failures_are_told_too() {
     assert!(last_line(&said).contains("No such file"), "{said}");
 }
 
-/// The program's own last words, after its log.
+/// Returns the program's error message, which follows its log.
 fn last_line(said: &str) -> &str {
     said.lines().rfind(|line| line.starts_with("example-server: ")).unwrap_or_else(|| panic!("{said}"))
 }

@@ -1,6 +1,9 @@
-//! Banxico's site of CEPs, simulated: a form, cookies, pages in Spanish, files. Written from what the public client `cepmex`
-//! sends and reads, and from the answers it was recorded with; a test has that client read it. What a visit without a
-//! payment gets, and that a field left empty fits nothing, is not known of the real site and made up here.
+//! A simulation of Banxico's site of CEPs: a form, cookies, pages in Spanish, and files.
+//!
+//! It is based on what the public client `cepmex` sends and reads, and on the responses that were
+//! recorded with it. A test checks that this client can read it. Two details are made up, because
+//! the real site's behaviour is unknown: the response to a visit without a payment, and that an
+//! empty field matches nothing.
 
 mod pages;
 
@@ -11,46 +14,46 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// The site. It goes away when dropped.
+/// The simulated site. It stops when dropped.
 #[derive(Debug)]
 pub struct Banxico {
     address: SocketAddr,
     shared: Arc<Shared>,
 }
 
-/// A payment that the site knows.
+/// A payment known to the site.
 #[derive(Debug, Clone)]
 pub struct SpeiPayment {
-    /// `dd-mm-YYYY`
+    /// The date, `dd-mm-YYYY`.
     pub fecha: String,
-    /// Its tracking key.
+    /// The tracking key.
     pub clave_rastreo: String,
-    /// What the sender called it.
+    /// The sender's reference.
     pub referencia: String,
-    /// The SPEI code of the bank it came from.
+    /// The SPEI code of the sending bank.
     pub emisor: String,
-    /// The SPEI code of the bank it went to.
+    /// The SPEI code of the receiving bank.
     pub receptor: String,
-    /// Where it went.
+    /// The receiving account.
     pub cuenta: String,
-    /// How much.
+    /// The amount in cents.
     pub cents: u64,
-    /// What for.
+    /// The purpose.
     pub concepto: String,
-    /// What there is of it.
+    /// What the site has about it.
     pub standing: Standing,
 }
 
-/// What the site has of a payment.
+/// What the site has about a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// Its CEP.
+    /// The CEP.
     Cep,
-    /// That it is there, and in this state.
+    /// No CEP, only that the payment exists and is in this state.
     Identified(&'static str),
 }
 
-/// One of the two steps.
+/// One of the two steps of fetching a CEP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// `valida.do`
@@ -59,33 +62,33 @@ pub enum Step {
     File,
 }
 
-/// What the site does instead of what it should.
+/// A fault of the site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
-    /// Says that it was asked too often.
+    /// Reports that the client made too many requests.
     RateLimited,
-    /// Answers with this status.
+    /// Responds with this status.
     Status(u16),
-    /// Answers only once the trouble is over.
+    /// Responds only once the fault is cleared.
     Hangs,
-    /// Hangs up without a word.
+    /// Closes the connection without a response.
     HangsUp,
     /// Sends something that is neither a page nor a file.
     Garbage,
-    /// Sends more than anybody should read.
+    /// Sends more than a client should read.
     Endless,
-    /// Sends the reader to another site.
+    /// Redirects to another site.
     Redirects,
     /// Sends the page in Latin-1.
     Latin1,
-    /// Gives out the file of another payment.
+    /// Sends the file of another payment.
     AnotherPayment,
-    /// Has forgotten who asks.
+    /// Has lost the client's session.
     LostSession,
 }
 
 impl Banxico {
-    /// On a free port.
+    /// Starts the site on a free port.
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
         let address = listener.local_addr().expect("it has one");
@@ -103,17 +106,17 @@ impl Banxico {
         Self { address, shared }
     }
 
-    /// What the pages are below.
+    /// Returns the base URL of the pages.
     pub fn base_url(&self) -> String {
         format!("http://{}/cep", self.address)
     }
 
-    /// Tells it of a payment.
+    /// Adds a payment.
     pub fn know(&self, payment: SpeiPayment) {
         self.shared.state().payments.push(payment);
     }
 
-    /// What it does wrong at a step from now on; `None` is nothing.
+    /// Sets or clears the fault of a step.
     pub fn trouble(&self, step: Step, trouble: Option<Trouble>) {
         let mut state = self.shared.state();
         match trouble {
@@ -123,19 +126,19 @@ impl Banxico {
         self.shared.changed.notify_all();
     }
 
-    /// The forms it was sent, the first first.
+    /// Returns the received forms, oldest first.
     pub fn forms(&self) -> Vec<HashMap<String, String>> {
         self.shared.state().forms.clone()
     }
 
-    /// How many files it was asked for.
+    /// Returns how many files were requested.
     pub fn files_asked_for(&self) -> u64 {
         self.shared.files.load(Ordering::Acquire)
     }
 }
 
 impl SpeiPayment {
-    /// The file of its CEP, byte for byte as the site gives it.
+    /// Returns the file of the CEP, byte for byte as the site sends it.
     pub fn xml(&self) -> Vec<u8> {
         pages::xml(self)
     }
@@ -146,7 +149,7 @@ impl Drop for Banxico {
         self.shared.closed.store(true, Ordering::Release);
         self.shared.state().troubles.clear();
         self.shared.changed.notify_all();
-        // Wakes who accepts.
+        // Unblocks the accepting thread.
         let _ = TcpStream::connect(self.address);
     }
 }
@@ -162,10 +165,10 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     payments: Vec<SpeiPayment>,
-    /// By whether it is the file.
+    /// The key tells whether the step is the file.
     troubles: HashMap<bool, Trouble>,
     forms: Vec<HashMap<String, String>>,
-    /// Which payment a visit is about.
+    /// The payment of each session.
     sessions: HashMap<String, SpeiPayment>,
 }
 
@@ -204,11 +207,11 @@ impl Shared {
              {headers}Connection: close\r\n\r\n",
             body.len()
         );
-        // The reader may have had enough.
+        // The client may have closed the connection.
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
     }
 
-    /// `None`: hang up.
+    /// Handles the form. Returns `None` to close the connection.
     fn form(&self, request: &Request) -> Option<Answer> {
         let form = fields(&String::from_utf8_lossy(&request.body));
         let visit = {
@@ -217,7 +220,7 @@ impl Shared {
             state.forms.len()
         };
         let trouble = self.wait_out(Step::Form);
-        if let Some(answer) = instead(trouble)? {
+        if let Some(answer) = fault_response(trouble)? {
             return Some(answer);
         }
         let mut state = self.state();
@@ -231,7 +234,8 @@ impl Shared {
             }
             None => (pages::no_payment(), None),
         };
-        // One for the session, one for the machine behind the balancer, as the real one sets more than one.
+        // The real site sets more than one cookie: one for the session, one for the machine behind
+        // the load balancer.
         let id = format!("s{visit}!-1");
         if let Some(payment) = found {
             state.sessions.insert(id.clone(), payment);
@@ -247,10 +251,10 @@ impl Shared {
         Some(answer)
     }
 
-    /// `None`: hang up.
+    /// Handles the request for a file. Returns `None` to close the connection.
     fn file(&self, request: &Request, query: &str) -> Option<Answer> {
         let trouble = self.wait_out(Step::File);
-        if let Some(answer) = instead(trouble)? {
+        if let Some(answer) = fault_response(trouble)? {
             return Some(answer);
         }
         let state = self.state();
@@ -271,7 +275,7 @@ impl Shared {
         let (media_type, extension, body) = match fields(query).get("formato").map(String::as_str) {
             Some("XML") => ("application/xml", "xml", pages::xml(payment)),
             Some("PDF") => ("application/pdf", "pdf", b"%PDF-1.5\n%%EOF\n".to_vec()),
-            // An archive with nothing in it: nobody here looks into one.
+            // An empty archive: no test opens it.
             Some("ZIP") => ("application/zip", "zip", [b"PK\x05\x06".as_slice(), &[0; 18]].concat()),
             _ => return Some(Answer::page(200, pages::error("Formato no válido"))),
         };
@@ -282,7 +286,7 @@ impl Shared {
         Some(Answer { status: 200, media_type, headers, body })
     }
 
-    /// The trouble of this step, once it is none that is waited out.
+    /// Returns the fault of the step, after waiting while it is [`Trouble::Hangs`].
     fn wait_out(&self, step: Step) -> Option<Trouble> {
         let mut state = self.state();
         loop {
@@ -295,9 +299,9 @@ impl Shared {
     }
 }
 
-/// What is answered in place of what was asked for, if anything; `None`: hang up.
-#[allow(clippy::option_option, reason = "nothing at all, nothing else, or this")]
-fn instead(trouble: Option<Trouble>) -> Option<Option<Answer>> {
+/// Returns the response of a fault, or `Some(None)` if there is none. `None`: close the connection.
+#[allow(clippy::option_option, reason = "no response, no fault, or this response")]
+fn fault_response(trouble: Option<Trouble>) -> Option<Option<Answer>> {
     Some(Some(match trouble {
         Some(Trouble::RateLimited) => Answer::page(200, pages::too_often()),
         Some(Trouble::Status(status)) => Answer::page(status, pages::error("Error interno")),
@@ -323,7 +327,8 @@ impl Answer {
 }
 
 impl SpeiPayment {
-    /// Whether a form asks about it. All of its fields count, an empty one fits nothing.
+    /// Checks whether the form matches the payment. Every field counts, and an empty one matches
+    /// nothing.
     fn fits(&self, form: &HashMap<String, String>) -> bool {
         let is = |name: &str, value: &str| form.get(name).is_some_and(|given| given == value);
         let criterion = match form.get("tipoCriterio").map(String::as_str) {
@@ -343,7 +348,7 @@ impl SpeiPayment {
     }
 }
 
-/// `3414.9` is 341490.
+/// Parses an amount in pesos: `3414.9` is 341490.
 fn cents(pesos: &str) -> Option<u64> {
     let (whole, fraction) = pesos.split_once('.').unwrap_or((pesos, ""));
     let fraction = format!("{fraction:0<2}");
@@ -351,7 +356,7 @@ fn cents(pesos: &str) -> Option<u64> {
     Some(whole.parse::<u64>().ok()? * 100 + fraction.parse::<u64>().ok()?)
 }
 
-/// The fields of a form, or of a query.
+/// Parses the fields of a form or a query.
 fn fields(text: &str) -> HashMap<String, String> {
     let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
     pairs.map(|(name, value)| (decoded(name), decoded(value))).collect()

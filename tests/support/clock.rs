@@ -1,17 +1,17 @@
-//! Waiting for something, not for some time.
+//! Waiting for a condition instead of a fixed time.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Long enough for a loaded machine; a test that waits this long has failed.
+/// Long enough for a loaded machine. A test that waits this long has failed.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Asks again until there is an answer.
+/// Polls until there is a result.
 pub fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
     eventually_within(DEADLINE, what, ask)
 }
 
-/// The same, of something that takes longer even where nothing is wrong.
+/// Polls until there is a result, with a longer deadline for what takes long even if all is well.
 pub fn eventually_within<T>(deadline: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let started = now();
     loop {
@@ -23,7 +23,7 @@ pub fn eventually_within<T>(deadline: Duration, what: &str, mut ask: impl FnMut(
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "this is the place")]
+#[allow(clippy::disallowed_methods, reason = "the clock is read here only")]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }

@@ -1,4 +1,4 @@
-//! Answers, held against what the server's `OpenAPI` document says of them.
+//! Checks responses against the server's `OpenAPI` document.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,16 +12,17 @@ use serde_json::{Value, json};
 use crate::http::Response;
 use crate::server::binary;
 
-/// Answers by the server they came from, until they are checked.
+/// The responses that were not checked yet, with the server that sent them.
 static NOTED: Mutex<Vec<(SocketAddr, String, String, Response)>> = Mutex::new(Vec::new());
 
-/// Keeps an answer for [`check_noted`]: looking at it takes a while, which a test of what goes on meanwhile has not.
+/// Keeps a response for [`check_noted`]. Checking takes a while, and would delay a test with
+/// concurrent requests.
 pub(crate) fn note(from: SocketAddr, method: &str, path: &str, response: &Response) {
     let mut noted = NOTED.lock().unwrap_or_else(PoisonError::into_inner);
     noted.push((from, method.to_owned(), path.to_owned(), response.clone()));
 }
 
-/// Fails if any of the answers of this server is not described.
+/// Fails if a response of this server does not match the document.
 pub(crate) fn check_noted(of: SocketAddr) {
     let answers: Vec<_> = {
         let mut noted = NOTED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -32,16 +33,16 @@ pub(crate) fn check_noted(of: SocketAddr) {
     }
 }
 
-/// Fails if this is an operation of the document, and this is none of the answers that the document describes for it.
+/// Fails if this is an operation of the document, and the document does not describe this response.
 fn check(method: &str, path: &str, response: &Response) {
     let document = document();
     let Some(operation) = find(document, method, path) else { return };
-    // What is no HTTP to it, the server refuses before it knows of any operation.
+    // The server rejects malformed HTTP before it routes to an operation.
     if response.header("x-request-id").is_none() && response.body.is_empty() {
         return;
     }
     let wrong = |what: String| {
-        panic!("{method} {path} is answered as the document does not say: {what}\n{}", response.lasting())
+        panic!("{method} {path}: the document does not describe the response: {what}\n{}", response.lasting())
     };
     let described = &operation["responses"][response.status.to_string()];
     if described.is_null() {
@@ -52,11 +53,11 @@ fn check(method: &str, path: &str, response: &Response) {
             return wrong(format!("the header {name}"));
         };
         let schema = &resolve(document, header)["schema"];
-        // A header is text; what it says may be a number.
+        // A header is text, but its schema may be a number.
         let is_number = schema["type"].to_string().contains("integer");
         let number = if is_number { value.parse().ok().map(Value::Number) } else { None };
-        if let Err(fault) = valid(document, schema, &number.unwrap_or_else(|| json!(value))) {
-            wrong(format!("{name}: {fault}"));
+        if let Err(error) = valid(document, schema, &number.unwrap_or_else(|| json!(value))) {
+            wrong(format!("{name}: {error}"));
         }
     }
     let kind = response.header("content-type").and_then(|kind| kind.split(';').next()).unwrap_or_default();
@@ -67,8 +68,8 @@ fn check(method: &str, path: &str, response: &Response) {
         None => wrong(format!("the type {kind:?}")),
         Some(media) if kind == "application/json" => {
             let body = response.json();
-            if let Err(fault) = valid(document, &media["schema"], &body) {
-                wrong(fault);
+            if let Err(error) = valid(document, &media["schema"], &body) {
+                wrong(error);
             }
             let mut undescribed = Vec::new();
             find_undescribed(document, &[&media["schema"]], &body, "", &mut undescribed);
@@ -80,7 +81,7 @@ fn check(method: &str, path: &str, response: &Response) {
     }
 }
 
-/// What the server prints: the same that it serves, and it costs no request.
+/// Returns the printed document. It is the same as the served one, and reading it takes no request.
 fn document() -> &'static Value {
     static DOCUMENT: OnceLock<Value> = OnceLock::new();
     DOCUMENT.get_or_init(|| {
@@ -89,7 +90,7 @@ fn document() -> &'static Value {
     })
 }
 
-/// The operation at this place. A path without parameters stands before one with some.
+/// Finds the operation. A path without parameters takes precedence over one with parameters.
 fn find<'d>(document: &'d Value, method: &str, path: &str) -> Option<&'d Value> {
     let path = path.split('?').next().unwrap_or_default();
     let paths = document["paths"].as_object().expect("a document has paths");
@@ -119,7 +120,7 @@ fn matches(template: &str, path: &str) -> bool {
     }
 }
 
-/// Whether a header is one that the server itself thinks of, and no matter of HTTP alone.
+/// Returns whether the API defines this header, and not HTTP alone.
 fn is_ours(name: &str) -> bool {
     let named = ["retry-after", "www-authenticate", "content-language"];
     name.starts_with("x-") && name != "x-content-type-options"
@@ -127,7 +128,7 @@ fn is_ours(name: &str) -> bool {
         || named.contains(&name)
 }
 
-/// The member of this name, whatever its case.
+/// Returns the member with this name, ignoring case.
 fn member<'d>(object: &'d Value, name: &str) -> Option<&'d Value> {
     let mut members = object.as_object().into_iter().flatten();
     members.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
@@ -136,32 +137,34 @@ fn member<'d>(object: &'d Value, name: &str) -> Option<&'d Value> {
 fn resolve<'d>(document: &'d Value, mut value: &'d Value) -> &'d Value {
     while let Some(reference) = value.get("$ref").and_then(Value::as_str) {
         let target = document.pointer(reference.trim_start_matches('#'));
-        value = target.expect("a reference leads somewhere");
+        value = target.expect("every reference resolves");
     }
     value
 }
 
 fn valid(document: &Value, schema: &'static Value, value: &Value) -> Result<(), String> {
     let validator = validator(document, schema);
-    let faults: Vec<_> =
-        validator.iter_errors(value).map(|fault| format!("{}: {fault}", fault.instance_path())).collect();
-    if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
+    let errors: Vec<_> =
+        validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
 }
 
-/// Made once for each schema, which stays where it is in the document.
+/// Returns the validator of a schema. It is built once, and cached by the schema's address in the
+/// document.
 fn validator(document: &Value, schema: &'static Value) -> Arc<Validator> {
-    static MADE: Mutex<BTreeMap<usize, Arc<Validator>>> = Mutex::new(BTreeMap::new());
-    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    static CACHE: Mutex<BTreeMap<usize, Arc<Validator>>> = Mutex::new(BTreeMap::new());
+    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
     let validator = || {
         let schemas = &document["components"]["schemas"];
         let whole = json!({ "allOf": [schema], "components": { "schemas": schemas } });
         let options = jsonschema::options().with_draft(Draft::Draft202012).should_validate_formats(true);
-        Arc::new(options.build(&whole).expect("a schema of the document is one"))
+        Arc::new(options.build(&whole).expect("the document's schemas are valid"))
     };
-    Arc::clone(made.entry(ptr::from_ref(schema).addr()).or_insert_with(validator))
+    Arc::clone(cache.entry(ptr::from_ref(schema).addr()).or_insert_with(validator))
 }
 
-/// Adds what is there and no schema names. An object of which none names anything may hold what it likes.
+/// Collects the members that no schema describes. An object whose schemas have no properties may
+/// have any member.
 fn find_undescribed(
     document: &Value,
     schemas: &[&Value],

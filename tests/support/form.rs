@@ -1,4 +1,4 @@
-//! The form that a fax is sent with, byte by byte.
+//! The form that submits a fax, byte by byte.
 
 use crate::http::Request;
 use crate::server::Server;
@@ -10,24 +10,24 @@ pub struct Form(Vec<u8>);
 const BOUNDARY: &str = "a-boundary";
 
 impl Form {
-    /// A letter to this number.
+    /// Creates a form with a letter to this number.
     pub fn to(to: &str) -> Self {
         Self::default().field("to", to).file(b"%PDF-1.7 a letter")
     }
 
-    /// One more field.
+    /// Adds a field.
     #[must_use]
     pub fn field(self, name: &str, value: &str) -> Self {
         self.part(&format!("name=\"{name}\""), value.as_bytes())
     }
 
-    /// The document.
+    /// Adds the document.
     #[must_use]
     pub fn file(self, content: &[u8]) -> Self {
         self.part("name=\"file\"; filename=\"document\"", content)
     }
 
-    /// One more part.
+    /// Adds a part.
     #[must_use]
     pub fn part(mut self, disposition: &str, content: &[u8]) -> Self {
         let head = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; {disposition}\r\n\r\n");
@@ -37,23 +37,23 @@ impl Form {
         self
     }
 
-    /// What it begins with, up to where the content of another part could go on.
+    /// Returns the beginning of the form, up to where another part's content could continue.
     pub fn begun(mut self) -> Vec<u8> {
         self.0.truncate(self.0.len() - 2);
         self.0
     }
 
-    /// All of it.
+    /// Returns the whole form.
     pub fn whole(&self) -> Vec<u8> {
         [&self.0[..], format!("--{BOUNDARY}--\r\n").as_bytes()].concat()
     }
 
-    /// A `POST /v1/faxes` of this, by the holder of this key.
+    /// Returns a `POST /v1/faxes` of this form with this API key.
     pub fn post(&self, server: &Server, key: &str) -> Request {
         Self::head(server, key).body(self.whole())
     }
 
-    /// The same of any form, without its body.
+    /// Returns the same request without a body.
     pub fn head(server: &Server, key: &str) -> Request {
         server
             .post("/v1/faxes")

@@ -1,4 +1,5 @@
-//! A client that sends what it is told, byte by byte. A proper client would mend, or refuse, half of what is tested here.
+//! An HTTP client that sends exactly the given bytes. A proper client would fix or refuse half of
+//! what is tested here.
 
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 use crate::document;
 
-/// A request to be sent on a connection of its own.
+/// A request that is sent on its own connection.
 #[derive(Debug, Clone)]
 #[must_use = "a request does nothing until it is sent"]
 pub struct Request {
@@ -27,7 +28,7 @@ impl Request {
         Self { to, method, path, head: head.into_bytes(), body: Vec::new() }
     }
 
-    /// One more header, as it is; the same name twice is two headers.
+    /// Adds a header as given. Adding a name twice sends two headers.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.head.extend_from_slice(name.as_bytes());
         self.head.extend_from_slice(b": ");
@@ -36,54 +37,56 @@ impl Request {
         self
     }
 
-    /// `Authorization: Bearer …`
+    /// Adds `Authorization: Bearer …`.
     pub fn bearer(self, key: &str) -> Self {
         self.header("Authorization", format!("Bearer {key}"))
     }
 
-    /// `Idempotency-Key: …`
+    /// Adds `Idempotency-Key: …`.
     pub fn key(self, key: &str) -> Self {
         self.header("Idempotency-Key", key)
     }
 
-    /// A body, its length, and nothing about its type.
+    /// Sets the body and its length, but no content type.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         let length = self.body.len().to_string();
         self.header("Content-Length", length)
     }
 
-    /// A body that says it is JSON, whatever it is.
+    /// Sets the body with the content type JSON, whatever it is.
     #[allow(clippy::needless_pass_by_value, reason = "`json!(…)` is mostly made on the spot")]
     pub fn json(self, body: impl ToString) -> Self {
         self.header("Content-Type", "application/json").body(body.to_string())
     }
 
-    /// Sends it and reads the answer. When the server is done with, it must be one that the server's document describes.
+    /// Sends the request and reads the response. When the server is dropped, the response must
+    /// match the server's document.
     pub fn send(&self) -> Response {
         let response = self.open().answer();
         document::note(self.to, &self.method, &self.path, &response);
         response
     }
 
-    /// Sends it and reads the answer; `None` if there is no whole one: nobody listens, or the server ended meanwhile.
+    /// Sends the request and reads the response. Returns `None` if there is no complete one: the
+    /// server does not listen, or ended in the meantime.
     pub fn try_send(&self) -> Option<Response> {
         let mut connection = Connection::try_to(self.to).ok()?;
         connection.write(&self.bytes());
         let mut bytes = Vec::new();
-        // What was read before an error may be the whole answer.
+        // The bytes before an error may be the complete response.
         let _ = connection.stream.read_to_end(&mut bytes);
         Response::whole(&bytes)
     }
 
-    /// Sends it and leaves without reading anything.
+    /// Sends the request and disconnects without reading the response.
     pub fn send_and_leave(&self) {
         let stream = self.open().stream;
-        // The server may have answered and closed before us.
+        // The server may have responded and closed the connection first.
         let _ = stream.shutdown(Shutdown::Both);
     }
 
-    /// Sends it, and hands over the connection.
+    /// Sends the request and returns the connection.
     pub fn open(&self) -> Connection {
         let mut connection = Connection::to(self.to);
         connection.write(&self.bytes());
@@ -108,41 +111,42 @@ impl Connection {
 
     fn try_to(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
-        // So that a test that would hang fails instead.
+        // A test that would hang fails instead.
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         Ok(Self { stream })
     }
 
-    /// Sends these bytes. That the server has hung up is for the answer to tell.
+    /// Sends these bytes. If the server has closed the connection, reading the response shows it.
     pub fn write(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
 
-    /// Reads these bytes, and no more.
+    /// Reads exactly these bytes.
     pub fn expect(&mut self, bytes: &[u8]) {
         let mut read = vec![0; bytes.len()];
         self.stream.read_exact(&mut read).expect("the server says something");
         assert_eq!(String::from_utf8_lossy(&read), String::from_utf8_lossy(bytes));
     }
 
-    /// Reads all that comes until the server hangs up.
+    /// Reads until the server closes the connection.
     pub fn read_to_end(mut self) -> String {
         let mut bytes = Vec::new();
         self.stream.read_to_end(&mut bytes).expect("the server hangs up");
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Reads to the end of the connection what should be one answer.
+    /// Reads a single response until the end of the connection.
     pub fn answer(mut self) -> Response {
         let mut bytes = Vec::new();
         let read = self.stream.read_to_end(&mut bytes);
-        // A server that refuses a body does not read it; the reset that follows must not hide the answer before it.
+        // A server that refuses a body does not read it. The reset that follows must not hide the
+        // response.
         assert!(!bytes.is_empty(), "no answer: {read:?}");
         Response::parse(&bytes)
     }
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
     /// The status.
@@ -158,7 +162,7 @@ impl Response {
         Self::whole(bytes).unwrap_or_else(|| panic!("half an answer: {:?}", String::from_utf8_lossy(bytes)))
     }
 
-    /// `None` if it was cut short.
+    /// Returns `None` if the response is incomplete.
     fn whole(bytes: &[u8]) -> Option<Self> {
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut head = httparse::Response::new(&mut headers);
@@ -170,13 +174,13 @@ impl Response {
             headers: head.headers.iter().map(|h| (h.name.to_ascii_lowercase(), text(h.value))).collect(),
             body: bytes[length..].to_vec(),
         };
-        // What has no body may say how long it would be.
+        // A response without a body may still have a length.
         let bodiless = response.status == 304;
         let said = response.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
         (bodiless || said == response.body.len()).then_some(response)
     }
 
-    /// The value of this header; a header sent twice is none that we know of.
+    /// Returns the value of this header. Panics if the header was sent twice.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(given, _)| given == name);
         let value = values.next()?;
@@ -184,28 +188,29 @@ impl Response {
         Some(&value.1)
     }
 
-    /// The number in this header.
+    /// Returns the number in this header.
     pub fn number(&self, name: &str) -> u64 {
         let value = self.header(name).unwrap_or_else(|| panic!("no {name}: {self:?}"));
         value.parse().unwrap_or_else(|_| panic!("{name} is no number: {value}"))
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|fault| panic!("{fault}: {}", self.text()))
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// Everything but what belongs to the moment it was sent: what must be the same in a replay.
+    /// Returns everything that must be equal in a replay, without what depends on the moment of
+    /// sending.
     pub fn lasting(&self) -> String {
-        let passing = ["date", "connection", "idempotent-replayed"];
+        let transient = ["date", "connection", "idempotent-replayed"];
         let mut text = format!("{}\n", self.status);
         for (name, value) in &self.headers {
-            if !passing.contains(&name.as_str()) && !name.starts_with("x-ratelimit-") {
+            if !transient.contains(&name.as_str()) && !name.starts_with("x-ratelimit-") {
                 let _ = writeln!(text, "{name}: {value}");
             }
         }

@@ -1,8 +1,8 @@
-//! What the tests of this package have in common: the server as a process, and a client that sends exactly what it is
-//! told, broken requests included.
-#![allow(clippy::missing_panics_doc, reason = "a helper of tests panics where a test fails")]
+//! Support for the tests of this package: the server as a process, and a client that sends exactly
+//! the given bytes, including broken requests.
+#![allow(clippy::missing_panics_doc, reason = "a test helper panics to fail the test")]
 
-/// The examples of the first page a newcomer reads.
+/// The examples of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
@@ -30,7 +30,7 @@ pub use server::{Launch, Server, Stopped, launch, launch_with_file_limit};
 pub use statements::Statements;
 pub use stub::{Says, Stub};
 
-/// The public demo key of this digit: `1` pro, `2` basic, `3` free, `4` read-only.
+/// Returns the public demo key of this digit: `1` pro, `2` basic, `3` free, `4` read-only.
 pub fn demo_key(digit: char) -> String {
     format!("mxcep_{}", digit.to_string().repeat(64))
 }

@@ -1,11 +1,11 @@
-//! Tests written in Python, for clients that are.
+//! Tests written in Python, for Python clients.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::environment::prepared;
 
-/// One test function to be run, in a process of its own.
+/// A test function that is run in a separate process.
 #[derive(Debug)]
 #[must_use = "nothing is started before `run` or `start`"]
 pub struct PythonTest {
@@ -13,12 +13,12 @@ pub struct PythonTest {
     command: Command,
 }
 
-/// The test function of this name, `module.Class.test_…`, in the folder of Python tests.
+/// Returns the test function `module.Class.test_…` with this name, in the folder of Python tests.
 pub fn python_test(name: &str) -> PythonTest {
     let mut command = Command::new(prepared("TEST_PYTHON"));
     command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("python"));
     command.args(["-B", "-m", "unittest", name]).stdin(Stdio::null());
-    // What the caller's shell exports is not part of a test; no proxy stands before the server.
+    // The caller's environment must not affect the test, and no proxy is used.
     for variable in ["PYTHONPATH", "PYTHONHOME", "PYTHONOPTIMIZE"] {
         command.env_remove(variable);
     }
@@ -27,18 +27,18 @@ pub fn python_test(name: &str) -> PythonTest {
 }
 
 impl PythonTest {
-    /// One more variable of the environment.
+    /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// Runs it to its end and fails as it fails.
+    /// Runs the test and panics if it fails.
     pub fn run(self) {
         self.start().finish();
     }
 
-    /// Starts it and lets it run.
+    /// Starts the test.
     pub fn start(mut self) -> Running {
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = self.command.spawn().expect("Python starts");
@@ -46,7 +46,7 @@ impl PythonTest {
     }
 }
 
-/// A test function that runs, killed when nobody waits for its end.
+/// A running test, killed when dropped.
 #[derive(Debug)]
 pub struct Running {
     name: String,
@@ -54,12 +54,12 @@ pub struct Running {
 }
 
 impl Running {
-    /// Waits for its end and fails as it fails.
+    /// Waits for the test to end and panics if it failed.
     pub fn finish(mut self) {
         let child = self.child.take().expect("it is finished once");
         let output = child.wait_with_output().expect("a child can be waited for");
         let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        // One that was skipped ends well too.
+        // A skipped test also ends successfully.
         let passed = said.contains("Ran 1 test") && said.trim_end().ends_with("\nOK");
         assert!(output.status.success() && passed, "{}: {}\n{said}", self.name, output.status);
     }

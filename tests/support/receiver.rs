@@ -1,4 +1,4 @@
-//! Who is told by webhook: a server that keeps what it is sent, and answers as it is told to.
+//! A receiver of webhooks: a server that records its requests and reacts as configured.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,31 +9,31 @@ use serde_json::Value;
 
 use crate::clock::eventually;
 
-/// A receiver, on a free port; it is gone with the process.
+/// A receiver on a free port. It runs until the process ends.
 #[derive(Debug)]
 pub struct Receiver {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
 }
 
-/// What it does with a request.
+/// The reaction to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reaction {
-    /// Answers with this status and `ok`.
+    /// Responds with this status and `ok`.
     Answer(u16),
-    /// Answers 503 with this `Retry-After`.
+    /// Responds with 503 and this `Retry-After`.
     Later(&'static str),
-    /// Answers with this status, and breaks off within the body.
+    /// Responds with this status, and closes the connection within the body.
     BreakOff(u16),
-    /// Answers with a redirect to itself.
+    /// Responds with a redirect to itself.
     Redirect,
-    /// Says nothing, and keeps the connection.
+    /// Keeps the connection open without a response.
     Hang,
-    /// Hangs up.
+    /// Closes the connection.
     Close,
 }
 
-/// A request as it was received.
+/// A received request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
     /// The path.
@@ -51,12 +51,12 @@ struct State {
 }
 
 impl Receiver {
-    /// One that answers 200.
+    /// Starts a receiver that responds with 200.
     pub fn start() -> Self {
         Self::reacting(Reaction::Answer(200))
     }
 
-    /// One that does this.
+    /// Starts a receiver with this reaction.
     pub fn reacting(reaction: Reaction) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it is bound");
@@ -71,22 +71,22 @@ impl Receiver {
         Self { address, state }
     }
 
-    /// Where it is.
+    /// Returns the URL.
     pub fn url(&self) -> String {
         format!("http://{}/hook", self.address)
     }
 
-    /// From now on it does this.
+    /// Changes the reaction to later requests.
     pub fn react(&self, reaction: Reaction) {
         self.state().reaction = reaction;
     }
 
-    /// All that was received, in its order.
+    /// Returns all received requests, in order.
     pub fn received(&self) -> Vec<Received> {
         self.state().received.clone()
     }
 
-    /// The same, once there are so many.
+    /// Waits until this many requests were received, and returns them.
     pub fn wait_for(&self, count: usize) -> Vec<Received> {
         eventually(&format!("{count} requests"), || Some(self.received()).filter(|all| all.len() >= count))
     }
@@ -97,13 +97,13 @@ impl Receiver {
 }
 
 impl Received {
-    /// The value of this header.
+    /// Returns the value of this header.
     pub fn header(&self, name: &str) -> &str {
         let found = self.headers.iter().find(|(given, _)| given == name);
         &found.unwrap_or_else(|| panic!("no {name}: {self:?}")).1
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("deliveries are JSON")
     }
@@ -138,10 +138,10 @@ fn serve(mut connection: TcpStream, state: &Mutex<State>) {
     let _ = connection.write_all(answer.as_bytes());
 }
 
-/// A whole request with a body of known length, which is what a webhook is.
+/// Reads a complete request with a known body length, as webhooks have.
 pub(crate) fn read(connection: &mut TcpStream) -> Option<Received> {
     let mut bytes = Vec::new();
-    let mut piece = [0; 4096];
+    let mut buffer = [0; 4096];
     loop {
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut head = httparse::Request::new(&mut headers);
@@ -155,8 +155,8 @@ pub(crate) fn read(connection: &mut TcpStream) -> Option<Received> {
                 return Some(Received { path: head.path?.to_owned(), headers, body: body.to_vec() });
             }
         }
-        match connection.read(&mut piece) {
-            Ok(length @ 1..) => bytes.extend_from_slice(&piece[..length]),
+        match connection.read(&mut buffer) {
+            Ok(length @ 1..) => bytes.extend_from_slice(&buffer[..length]),
             _ => return None,
         }
     }

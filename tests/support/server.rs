@@ -1,4 +1,4 @@
-//! The server as a process of its own.
+//! The server as a separate process.
 
 use std::env;
 use std::fs;
@@ -14,33 +14,33 @@ use crate::document;
 use crate::environment::of_no_package;
 use crate::http::{Connection, Request};
 
-/// A server to be started, on a free port.
+/// A server to be started on a free port.
 #[derive(Debug)]
 #[must_use = "nothing is started before `start` or `fail`"]
 pub struct Launch {
     command: Command,
     listen: String,
     config: Option<PathBuf>,
-    /// Instead of pipes that are read.
+    /// The replacements of the pipes that are read by default.
     stdout: Option<Stdio>,
     stderr: Option<Stdio>,
 }
 
-/// A server that keeps its data in memory.
+/// Returns a server that keeps its data in memory.
 pub fn launch() -> Launch {
     launched_by(Command::new(binary()))
 }
 
-/// The same, whose process may write no file beyond this size.
+/// Returns a server in memory whose process cannot write files beyond this size.
 pub fn launch_with_file_limit(kib: u32) -> Launch {
     let mut shell = Command::new("sh");
-    // POSIX counts in half KiB.
+    // POSIX counts in blocks of half a KiB.
     shell.args(["-c", "ulimit -f \"$0\" && exec \"$@\""]).arg((kib * 2).to_string()).arg(binary());
     launched_by(shell)
 }
 
 fn launched_by(mut command: Command) -> Launch {
-    // What the caller's shell exports is not part of a test.
+    // The caller's environment must not affect the test.
     for name in ["DATABASE_URL", "REDIS_URL", "CONFIG", "SEALING_KEY", "RUST_LOG"] {
         command.env_remove(name);
     }
@@ -50,41 +50,41 @@ fn launched_by(mut command: Command) -> Launch {
 }
 
 impl Launch {
-    /// With `--demo`.
+    /// Adds `--demo`.
     pub fn demo(self) -> Self {
         self.arg("--demo")
     }
 
-    /// With this database.
+    /// Sets the database.
     pub fn database(self, url: &str) -> Self {
         self.env("DATABASE_URL", url)
     }
 
-    /// With the database it takes when it is told of none, in this folder.
+    /// Uses the default database, in this folder.
     pub fn database_of_its_own(mut self, folder: &Path) -> Self {
         self.command.env_remove("DATABASE_URL").current_dir(folder);
         self
     }
 
-    /// On this address.
+    /// Sets the address to listen on.
     pub fn listen(mut self, address: &str) -> Self {
         address.clone_into(&mut self.listen);
         self
     }
 
-    /// One more argument.
+    /// Adds an argument.
     pub fn arg(mut self, argument: &str) -> Self {
         self.command.arg(argument);
         self
     }
 
-    /// One more variable of the environment.
+    /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// With a configuration file of this content.
+    /// Uses a configuration file with this content.
     pub fn config(mut self, content: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name =
@@ -96,27 +96,27 @@ impl Launch {
         self
     }
 
-    /// As this user and group.
+    /// Runs as this user and group.
     pub fn user(mut self, (user, group): (u32, u32)) -> Self {
         std::os::unix::process::CommandExt::uid(&mut self.command, user);
         std::os::unix::process::CommandExt::gid(&mut self.command, group);
         self
     }
 
-    /// With this as standard error, which [`Server::said`] and [`Stopped`] do not know then.
+    /// Replaces standard error. [`Server::said`] and [`Stopped`] then do not see it.
     pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
         self.stderr = Some(stderr.into());
         self
     }
 
-    /// With this as standard output. It has to listen on an address that the caller knows, and is started with
-    /// [`start_at`](Self::start_at).
+    /// Replaces standard output. The server must then be started with [`start_at`](Self::start_at),
+    /// on an address that the caller knows.
     pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Self {
         self.stdout = Some(stdout.into());
         self
     }
 
-    /// Starts it without waiting, to listen on this address.
+    /// Starts the server on this address, without waiting for it.
     pub fn start_at(mut self, address: SocketAddr) -> Server {
         self.listen = address.to_string();
         let mut child = self.spawn();
@@ -124,7 +124,7 @@ impl Launch {
         Server { child: Some(child), address, stdout: None, stderr, _launch: self }
     }
 
-    /// Starts it and waits until it listens.
+    /// Starts the server and waits until it listens.
     pub fn start(mut self) -> Server {
         let mut child = self.spawn();
         let mut stdout = BufReader::new(child.stdout.take().expect("its standard output is a pipe"));
@@ -140,7 +140,7 @@ impl Launch {
         Server { child: Some(child), address, stdout: Some(stdout), stderr, _launch: self }
     }
 
-    /// Starts it and waits for the end, which is expected at once: what it said on standard error.
+    /// Starts the server, which must fail at once. Returns its standard error.
     pub fn fail(mut self) -> String {
         let mut child = self.spawn();
         let mut line = String::new();
@@ -155,12 +155,12 @@ impl Launch {
         String::from_utf8(output.stderr).expect("messages are text")
     }
 
-    /// Starts it and waits for the end.
+    /// Starts the process and waits for its end.
     pub fn output(mut self) -> std::process::Output {
         self.spawn().wait_with_output().expect("a child can be waited for")
     }
 
-    /// The same, with this as its standard output.
+    /// Starts the process with this standard output, and waits for its end.
     pub fn output_to(mut self, stdout: Stdio) -> std::process::Output {
         self.command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
         self.command
@@ -176,7 +176,7 @@ impl Launch {
         let (stdout, stderr) = (or_pipe(&mut self.stdout), or_pipe(&mut self.stderr));
         let command = self.command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         let child = command.spawn().expect("the server's binary starts");
-        // The parent's ends of what was given to it are closed, so that only the child has them.
+        // Close the parent's copies of the streams, so that only the child has them.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         child
     }
@@ -190,56 +190,57 @@ impl Drop for Launch {
     }
 }
 
-/// A running server, killed when the test is done with it.
+/// A running server, killed when dropped.
 #[derive(Debug)]
 pub struct Server {
     child: Option<Child>,
-    /// Where it listens.
+    /// The address it listens on.
     pub address: SocketAddr,
     stdout: Option<Output>,
     stderr: Option<Output>,
-    /// Holds the configuration file.
+    /// Keeps the configuration file.
     _launch: Launch,
 }
 
 /// A server that has ended.
 #[derive(Debug)]
 pub struct Stopped {
-    /// How.
+    /// The exit status.
     pub status: ExitStatus,
-    /// What it wrote on standard output after the first line.
+    /// Standard output after the first line.
     pub stdout: String,
-    /// What it wrote on standard error.
+    /// Standard error.
     pub stderr: String,
 }
 
 impl Server {
-    /// A `GET` of this path.
+    /// Returns a `GET` of this path.
     pub fn get(&self, path: &str) -> Request {
         self.request("GET", path)
     }
 
-    /// A `PUT` on this path.
+    /// Returns a `PUT` of this path.
     pub fn put(&self, path: &str) -> Request {
         self.request("PUT", path)
     }
 
-    /// A `POST` to this path.
+    /// Returns a `POST` to this path.
     pub fn post(&self, path: &str) -> Request {
         self.request("POST", path)
     }
 
-    /// Any request.
+    /// Returns a request with this method.
     pub fn request(&self, method: &str, path: &str) -> Request {
         Request::new(self.address, method, path)
     }
 
-    /// A connection on which nothing was sent yet.
+    /// Opens a connection without sending anything.
     pub fn connect(&self) -> Connection {
         Connection::to(self.address)
     }
 
-    /// The sum of a counter's series whose labels include all of these, each as `name="value"`.
+    /// Returns the sum of a counter's series whose labels include all of these, each written as
+    /// `name="value"`.
     pub fn counted(&self, counter: &str, labels: &[&str]) -> u64 {
         let metrics = self.get("/metrics").send().text();
         let series = metrics.lines().filter(|line| {
@@ -249,27 +250,27 @@ impl Server {
         series.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 
-    /// Whether it has written this line on standard error.
+    /// Returns whether standard error has this line.
     pub fn said(&self, line: &str) -> bool {
         self.stderr.as_ref().is_some_and(|stderr| stderr.so_far().lines().any(|said| said == line))
     }
 
-    /// Whether a line of its log contains this.
+    /// Returns whether a line of the log contains this text.
     pub fn has_logged(&self, part: &str) -> bool {
         self.stderr.as_ref().is_some_and(|stderr| stderr.so_far().lines().any(|line| line.contains(part)))
     }
 
-    /// Sends `SIGKILL`; it is gone when this returns.
+    /// Sends `SIGKILL` and waits for the end.
     pub fn kill(self) {
         drop(self);
     }
 
-    /// The process.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()
     }
 
-    /// Sends `SIG…`.
+    /// Sends the signal with this name, without `SIG`.
     pub fn signal(&self, name: &str) {
         let child = self.child.as_ref().expect("it runs");
         let sent = Command::new("kill").args(["-s", name, &child.id().to_string()]).status();
@@ -306,7 +307,7 @@ impl Drop for Server {
     }
 }
 
-/// What a process writes, read as it comes: a full pipe would stop it.
+/// The output of a process. It is read continuously, because a full pipe would block the process.
 #[derive(Debug)]
 struct Output {
     bytes: Arc<Mutex<Vec<u8>>>,
@@ -318,9 +319,9 @@ impl Output {
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let read = Arc::clone(&bytes);
         let reader = thread::spawn(move || {
-            let mut piece = [0; 4096];
-            while let Ok(length @ 1..) = output.read(&mut piece) {
-                read.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&piece[..length]);
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = output.read(&mut buffer) {
+                read.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..length]);
             }
         });
         Self { bytes, reader }
@@ -330,7 +331,7 @@ impl Output {
         String::from_utf8_lossy(&self.bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
 
-    /// To its end.
+    /// Returns everything, once the output has ended.
     fn whole(self) -> String {
         let Self { bytes, reader } = self;
         reader.join().expect("the reader does not panic");
@@ -339,7 +340,8 @@ impl Output {
     }
 }
 
-/// The server's binary, built once in each process, in the profile and the directory of this test.
+/// Returns the server's binary. It is built once per process, in the profile and the target
+/// directory of this test.
 pub(crate) fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! A PostgreSQL that says what it was asked: a proxy before the real one.
+//! A proxy in front of PostgreSQL that records the statements.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// A proxy before a PostgreSQL server. It lives as long as the test.
+/// A proxy in front of a PostgreSQL server. It runs until the process ends.
 #[derive(Debug, Clone)]
 pub struct Statements {
     url: String,
@@ -14,7 +14,8 @@ pub struct Statements {
 }
 
 impl Statements {
-    /// Puts a proxy before the server of this URL, which has the form `postgres://user@host:port/database`.
+    /// Starts a proxy in front of the server with this URL, which has the form
+    /// `postgres://user@host:port/database`.
     pub fn of(url: &str) -> Self {
         let (user, rest) =
             url.strip_prefix("postgres://").and_then(|rest| rest.split_once('@')).unwrap_or_else(|| {
@@ -28,7 +29,7 @@ impl Statements {
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let Ok(server) = TcpStream::connect(&server) else { continue };
-                // Each message is one packet: to wait for more would only take time.
+                // Send each message at once, as a packet of its own.
                 let _ = (client.set_nodelay(true), server.set_nodelay(true));
                 let (Ok(mut answers), Ok(mut to_client)) = (server.try_clone(), client.try_clone()) else {
                     continue;
@@ -41,12 +42,13 @@ impl Statements {
         Self { url: format!("postgres://{user}@{address}/{database}"), seen }
     }
 
-    /// The URL of the proxy.
+    /// Returns the URL of the proxy.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Returns the text of each statement that was sent since the last call. A text of several statements is one.
+    /// Returns the text of each statement since the last call. A text with several statements
+    /// counts as one.
     pub fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.lock())
     }
@@ -56,10 +58,10 @@ impl Statements {
     }
 }
 
-/// Forwards what a client sends, and notes what it executes.
+/// Forwards the client's messages, and records the executed statements.
 fn forward(mut client: TcpStream, mut server: TcpStream, seen: &Mutex<Vec<String>>) -> io::Result<()> {
     let note = |text: String| seen.lock().unwrap_or_else(PoisonError::into_inner).push(text);
-    // The first message has no type.
+    // The first message has no type byte.
     forward_message(&mut client, &mut server, &[])?;
     let (mut prepared, mut bound) = (HashMap::new(), String::new());
     loop {
@@ -84,7 +86,7 @@ fn forward(mut client: TcpStream, mut server: TcpStream, seen: &Mutex<Vec<String
     }
 }
 
-/// Forwards one message after its kind, and returns its content.
+/// Forwards a message whose type byte was read, and returns its body.
 fn forward_message(client: &mut TcpStream, server: &mut TcpStream, kind: &[u8]) -> io::Result<Vec<u8>> {
     let mut length = [0; 4];
     client.read_exact(&mut length)?;

@@ -1,4 +1,4 @@
-//! A server of somebody else, which says what a test has it say, and keeps what it is asked.
+//! A stub of another party's server. It responds as the test decides, and records its requests.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,26 +7,26 @@ use std::thread;
 
 use crate::receiver::{Received, read};
 
-/// The server, on a free port; it is gone with the process.
+/// The stub, on a free port. It runs until the process ends.
 #[derive(Debug)]
 pub struct Stub {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<Received>>>,
 }
 
-/// What it does with a request.
+/// The reaction to a request.
 #[derive(Debug, Clone, Copy)]
 pub enum Says {
-    /// Answers with this status and body.
+    /// Responds with this status and body.
     This(u16, &'static str),
-    /// Says nothing for as long as somebody listens.
+    /// Keeps the connection open without a response.
     Nothing,
-    /// Hangs up.
+    /// Closes the connection.
     Goodbye,
 }
 
 impl Stub {
-    /// One that says this to each request, the first of which has the number 0.
+    /// Starts a stub that decides the reaction to each request. Requests are numbered from 0.
     pub fn saying(says: impl Fn(usize, &Received) -> Says + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it is bound");
@@ -41,12 +41,12 @@ impl Stub {
         Self { address, asked }
     }
 
-    /// Where it is.
+    /// Returns the URL.
     pub fn url(&self) -> String {
         format!("http://{}/", self.address)
     }
 
-    /// All that it was asked, in its order.
+    /// Returns all received requests, in order.
     pub fn asked(&self) -> Vec<Received> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

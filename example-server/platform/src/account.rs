@@ -10,19 +10,19 @@ use crate::api_key::{ApiKey, Environment};
 /// The owner of an API key, and what the key may do.
 #[derive(Debug, Clone)]
 pub struct KeyOwner {
-    /// What the account is known by, everywhere.
+    /// The name of the account, which identifies it across all APIs.
     pub account: String,
     pub plan: AccountPlan,
-    /// When the account was made; those of the demo never were.
+    /// The time at which the account was created. Demo accounts have none.
     pub created_at: Option<Timestamp>,
     pub environment: Environment,
     pub permissions: Vec<Permission>,
-    /// Of the key: SHA-256 in hexadecimal digits.
+    /// The SHA-256 hash of the key, in hexadecimal digits.
     pub key_hash: String,
 }
 
 impl KeyOwner {
-    /// Of a key that is public.
+    /// Creates the owner of a public demo key.
     pub fn of_demo(account: &str, plan: AccountPlan, permissions: &[Permission], key: &ApiKey) -> Self {
         Self {
             account: account.to_owned(),
@@ -35,7 +35,7 @@ impl KeyOwner {
     }
 }
 
-/// What an operation may demand of its caller, by the vendor's own name for it.
+/// A permission that an operation can require, by the vendor's name for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Permission(&'static str);
 
@@ -48,12 +48,12 @@ impl Permission {
         self.0
     }
 
-    /// As a column holds them.
+    /// Returns the permissions as a comma-separated list, as the database stores them.
     pub fn to_list(permissions: &[Self]) -> String {
         permissions.iter().map(|permission| permission.0).collect::<Vec<_>>().join(",")
     }
 
-    /// What is not known any more is not granted.
+    /// Parses a comma-separated list. Grants only the permissions in `known`, and ignores others.
     pub fn of_list(list: &str, known: &[Self]) -> Vec<Self> {
         known.iter().filter(|known| list.split(',').any(|name| name == known.0)).copied().collect()
     }
@@ -87,7 +87,7 @@ impl AccountPlan {
         }
     }
 
-    /// What people call it.
+    /// Returns the display name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Free => "Free",

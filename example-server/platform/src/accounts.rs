@@ -1,4 +1,4 @@
-//! The accounts of an API, found by key.
+//! The accounts of an API, looked up by key.
 
 mod key_cache;
 
@@ -16,23 +16,23 @@ use crate::db::{self, Database};
 use crate::rate_limit_headers::insert_rate_limit_headers;
 use crate::vendor::Vendor;
 
-/// The accounts of one API, found by key.
+/// The accounts of one API, looked up by key.
 ///
-/// Keys are held as SHA-256 only. They are 256 random bits, so a plain hash is enough, and since the lookup is by that
-/// hash no comparison of secrets takes place whose time could tell anything.
+/// Keys are stored as SHA-256 hashes only. They have 256 random bits, so a plain hash is enough.
+/// The lookup is by hash and never compares secrets, so its timing reveals nothing about them.
 #[derive(Debug)]
 pub struct Accounts<V: Vendor> {
     vendor: V,
-    /// Accounts whose keys are public. They are in no database: one that was served with them once can be served to the
-    /// public later.
+    /// Accounts whose keys are public. They are not in the database, which may be used in
+    /// production later.
     demo: HashMap<ApiKey, V::User>,
     database: Database,
-    /// The keys that were looked up lately.
+    /// The keys that were looked up recently.
     keys: KeyCache<V::User>,
 }
 
 impl<V: Vendor> Accounts<V> {
-    /// The accounts of the database, and those of `--demo` where it was asked for.
+    /// Creates the lookup of the accounts in the database and, if `demo`, the demo accounts.
     pub fn new(vendor: V, database: Database, demo: bool) -> Self {
         let public = if demo { vendor.demo() } else { Vec::new() };
         Self {
@@ -43,7 +43,8 @@ impl<V: Vendor> Accounts<V> {
         }
     }
 
-    /// The bare refusal of who is nobody, or may be anybody.
+    /// Returns the refusal of an unauthenticated caller, with rate limit headers if the API sends
+    /// them.
     pub fn refuse(&self, refusal: impl IntoResponse) -> Response {
         let mut response = refusal.into_response();
         if let Some(bucket) = self.vendor.anonymous_bucket() {
@@ -52,10 +53,12 @@ impl<V: Vendor> Accounts<V> {
         response
     }
 
-    /// Returns the user of a key, and `None` if there is no such key, or it was revoked more than a few seconds ago.
+    /// Returns the user of a key, or `None` if there is no such key or it was revoked more than a
+    /// few seconds ago.
     ///
     /// # Errors
-    /// The database fails.
+    ///
+    /// If the database fails.
     pub async fn find(&self, key: &ApiKey) -> Result<Option<V::User>, Arc<sqlx::Error>> {
         if let Some(user) = self.demo.get(key) {
             return Ok(Some(user.clone()));
@@ -71,7 +74,7 @@ impl<V: Vendor> Accounts<V> {
     fn user(&self, key: &ApiKey, row: &KeyRow) -> V::User {
         self.vendor.user(KeyOwner {
             account: row.account.clone(),
-            // Only what this program writes is there; a plan of a later version gets the least.
+            // An unknown plan comes from a later version of this program. Use the lowest.
             plan: row.plan.parse().unwrap_or(AccountPlan::Free),
             created_at: Timestamp::from_millisecond(row.created_at).ok(),
             environment: key.environment(),

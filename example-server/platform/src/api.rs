@@ -1,4 +1,4 @@
-//! One vendor's API, as the program lists, configures and runs it.
+//! The interface between the program and a vendor's API: definition, configuration, operation.
 
 use std::sync::Arc;
 
@@ -13,16 +13,16 @@ use crate::stack::{ApiBuilder, BuiltApi};
 use crate::state::Platform;
 use crate::worker::Handlers;
 
-/// What the program knows of an API before it runs: one line in its list.
+/// The static definition of an API, which the program lists.
 #[derive(Debug, Clone, Copy)]
 pub struct Definition {
     /// Its name in the database, on the command line and in the configuration file.
     pub name: &'static str,
     pub key_format: KeyFormat,
     pub permissions: &'static [Permission],
-    /// Whether an account has one secret that its webhooks are signed with, which `keys create` prints.
+    /// Whether each account has one secret that signs its webhooks. `keys create` prints it.
     pub has_signing_secret: bool,
-    /// The defaults of its section of the configuration file, in TOML.
+    /// The defaults of its section of the configuration file, as TOML.
     pub defaults: &'static str,
     /// Returns its `OpenAPI` document.
     pub document: fn() -> ApiDocument,
@@ -30,11 +30,11 @@ pub struct Definition {
     pub configure: fn(&ConfigFile) -> Result<Open, ConfigError>,
 }
 
-/// Opens an API that is configured.
+/// Opens a configured API.
 pub type Open = Box<dyn FnOnce(&Platform) -> Result<Arc<dyn Api>, BoxError> + Send>;
 
 impl Definition {
-    /// The definition of this vendor, whose section has these defaults.
+    /// Creates the definition of the vendor's API from its constants and the given parts.
     pub const fn of<V: Documented>(
         defaults: &'static str,
         document: fn() -> ApiDocument,
@@ -52,23 +52,28 @@ impl Definition {
     }
 }
 
-/// One vendor's API, open.
+/// An open API of one vendor.
 #[async_trait]
 pub trait Api: Send + Sync {
-    /// Checks that the secrets in the database can be decrypted with the keys there are.
+    /// Checks that the configured keys can decrypt the secrets in the database.
     ///
     /// # Errors
-    /// They cannot.
+    ///
+    /// If they cannot.
     async fn check_secrets(&self) -> Result<(), BoxError> {
         Ok(())
     }
 
-    /// Registers what makes the attempts of its cycles.
+    /// Registers the handlers that run the attempts of its cycles.
     fn register_handlers(&self, handlers: &mut Handlers);
 
-    /// Builds its operations and the stack before them.
+    /// Builds its operations and their middleware stack.
     fn build(&self, builder: &mut ApiBuilder) -> BuiltApi;
 
-    /// Runs, forever, what no request does. To be dropped at any time.
+    /// Runs periodic maintenance, forever.
+    ///
+    /// # Cancel safety
+    ///
+    /// It can be dropped at any time.
     async fn run_maintenance(&self);
 }

@@ -1,4 +1,4 @@
-//! API keys: their format, and the hash by which they are known.
+//! API keys: their format and their hash.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,17 +9,19 @@ use sha2::{Digest, Sha256};
 use crate::hex;
 use crate::text::UnknownText;
 
-/// What the keys of an API look like: a prefix, which tells the environment, and a secret.
+/// The format of an API's keys: a prefix, which gives the environment, and a secret.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyFormat {
-    /// Of two with one environment, both name the same key; new keys have the first.
+    /// The prefixes and their environments. Prefixes of one environment are interchangeable: with
+    /// the same secret, they form the same key. New keys use the first.
     pub prefixes: &'static [(&'static str, Environment)],
-    /// Whether this can be the secret.
+    /// Returns whether a text has the format of the secret.
     pub is_secret: fn(&str) -> bool,
 }
 
 impl KeyFormat {
-    /// The prefix of new keys. An API without test keys has one environment, whatever was asked for.
+    /// Returns the prefix of new keys. An API without keys for this environment uses its first
+    /// prefix.
     fn prefix_of(&self, environment: Environment) -> &'static str {
         let (prefix, _) =
             self.prefixes.iter().find(|(_, of)| *of == environment).unwrap_or(&self.prefixes[0]);
@@ -27,7 +29,7 @@ impl KeyFormat {
     }
 }
 
-/// A key, of which only what finds its holder is kept.
+/// An API key. Only its hash is kept, which is enough to find its owner.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ApiKey {
     hash: [u8; 32],
@@ -35,19 +37,21 @@ pub struct ApiKey {
 }
 
 impl ApiKey {
-    /// A new key, and how clients send it. Version 4 UUIDs are made of the system's randomness, 122 bits each: three of
-    /// them hold more than the 256 bits of a key.
+    /// Generates a key. Returns it together with its text, which clients send.
+    ///
+    /// The secret is the hash of three version 4 UUIDs. Each has 122 random bits from the system,
+    /// so together they have more than the 256 bits of a key.
     pub fn random(format: &KeyFormat, environment: Environment) -> (Self, SecretString) {
         let mut secret = Sha256::new();
         for _ in 0..3 {
             secret.update(uuid::Uuid::new_v4());
         }
         let text = format!("{}{}", format.prefix_of(environment), hex::encode(&secret.finalize()));
-        let key = Self::parse(format, &text).expect("a new key has the form of keys");
+        let key = Self::parse(format, &text).expect("a new key has the format of the API");
         (key, SecretString::from(text))
     }
 
-    /// Reads a key as clients send it; `None` if it cannot be one.
+    /// Parses a key as clients send it. Returns `None` if it does not have the API's format.
     pub fn parse(format: &KeyFormat, text: &str) -> Option<Self> {
         let (secret, environment) = format
             .prefixes
@@ -64,12 +68,12 @@ impl ApiKey {
         self.environment
     }
 
-    /// In hexadecimal digits, as the database has it.
+    /// Returns the SHA-256 hash in hexadecimal digits, as the database stores it.
     pub fn hash(&self) -> String {
         hex::encode(&self.hash)
     }
 
-    /// Returns the id by which operators name the key. It tells nothing of the key.
+    /// Returns the id that operators use for the key. It reveals nothing about the secret.
     pub fn id(&self) -> String {
         format!("key_{}", hex::encode(&self.hash[..8]))
     }
@@ -81,7 +85,7 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// Whether a key is for trying things out. What is done in one environment does not exist in the other.
+/// The environment of a key. Data of one environment does not exist in the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Environment {
     /// `test`

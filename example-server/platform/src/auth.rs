@@ -1,6 +1,6 @@
 //! Authentication and permissions.
 //!
-//! What is refused here is answered with a bare status: each API's frame puts it into its own words.
+//! A refusal here is a response without a body. The API's envelope adds the API's error body.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use crate::accounts::Accounts;
 use crate::api_key::{ApiKey, KeyFormat};
 use crate::vendor::{Caller, Vendor};
 
-/// Finds out who calls and says so in the request's extensions, or answers 401: the same to a missing, a malformed and an
-/// unknown key.
+/// Middleware that authenticates the caller by API key and adds it to the request's extensions.
+/// Responds with the same 401 to a missing, a malformed and an unknown key.
 pub async fn authenticate<V: Vendor>(
     State(accounts): State<Arc<Accounts<V>>>,
     mut request: Request,
@@ -38,7 +38,7 @@ pub async fn authenticate<V: Vendor>(
     }
 }
 
-/// Lets in who has the permission, answers 403 to others.
+/// Middleware that responds with 403 unless the caller has the permission.
 pub async fn require<U: Caller>(
     State(permission): State<Permission>,
     Extension(user): Extension<U>,
@@ -48,12 +48,13 @@ pub async fn require<U: Caller>(
     if user.may(permission) { next.run(request).await } else { StatusCode::FORBIDDEN.into_response() }
 }
 
-/// Whether a request comes with what looks like a key of this API.
+/// Returns whether a request has a key in the format of this API. The key need not exist.
 pub fn has_key<V: Vendor>(headers: &HeaderMap) -> bool {
     bearer(&V::KEY_FORMAT, headers).is_some()
 }
 
-/// The key of `Authorization: Bearer …`. Two such headers are none: which of them counts is not for us to guess.
+/// Returns the key of `Authorization: Bearer …`. With several such headers, there is none: to pick
+/// one would be a guess.
 fn bearer(format: &KeyFormat, headers: &HeaderMap) -> Option<ApiKey> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (value, None) = (values.next()?, values.next()) else { return None };

@@ -1,5 +1,5 @@
-//! How much of request bodies is taken in, before anybody reads them. What is refused here is answered with a bare status: each
-//! API's envelope puts it into its own words.
+//! Limits of request bodies, which apply before anything reads them. Refusals have no body; the
+//! API's envelope adds the API's error body.
 
 mod paced;
 
@@ -19,8 +19,8 @@ use crate::places::{self, Places};
 use crate::route::BodySize;
 use crate::vendor::Caller;
 
-/// Refuses a body that says it is too large before any of it is read. (Of one that does not say, the reading ends at the
-/// bound.)
+/// Middleware that responds with 413 if `Content-Length` is over the limit, before any of the body
+/// is read. A body without `Content-Length` is read up to the limit.
 pub async fn limit_content_length(State(max_bytes): State<usize>, request: Request, next: Next) -> Response {
     let too_large = announced(request.headers()).is_some_and(|bytes| bytes > max_bytes as u64);
     if too_large { StatusCode::PAYLOAD_TOO_LARGE.into_response() } else { next.run(request).await }
@@ -30,22 +30,22 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Room for the bodies of one API. An account has a quarter of it.
+/// The capacity for concurrent bodies of one API. One account can use a quarter of it.
 #[derive(Debug, Clone)]
 pub struct Room {
-    /// For bodies that are held, in bytes.
+    /// Limits the bytes of bodies in memory.
     bytes: Arc<Places<String>>,
-    /// For large ones, by their number.
+    /// Limits the number of large bodies.
     large: Arc<Places<String>>,
-    /// For those that are looked at as they come.
+    /// Limits the number of streamed bodies.
     streamed: Arc<Places<String>>,
 }
 
 impl Room {
-    /// Room for `large_bodies` large bodies, and for others in proportion.
+    /// Creates capacity for `large_bodies` large bodies, and for other bodies in proportion.
     pub fn new(large_bodies: usize) -> Self {
         let large_bodies = large_bodies as u64;
-        // An account's quarter holds a large body, however few there may be.
+        // With a minimum, so that the quarter of one account is enough for a large body.
         let bytes = 2 * large_bodies.max(4) * BodySize::LARGE as u64;
         Self {
             bytes: Places::quartered(bytes),
@@ -54,7 +54,7 @@ impl Room {
         }
     }
 
-    /// Takes room for the body of this account's request, as soon as there is some.
+    /// Waits for capacity for the body of this account's request, and takes it.
     async fn take(&self, account: &String, body: Admission, announced: Option<u64>) -> BodyPermit {
         let bytes = match body.size {
             BodySize::Streamed(_) => STREAMED_BYTES,
@@ -70,26 +70,30 @@ impl Room {
     }
 }
 
-/// What is admitted to a route.
+/// The body limits of a route.
 #[derive(Debug, Clone, Copy)]
 pub struct Admission {
     pub size: BodySize,
-    /// The bound of the route.
+    /// The maximum body size of the route.
     pub max_bytes: usize,
 }
 
-/// Room for one body, for as long as this lives.
+/// A permit for one body. It frees its capacity when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct BodyPermit {
     _held: Arc<(Option<places::Place<String>>, places::Place<String>)>,
 }
 
-/// Why there is a bare 503: no [`BodyPermit`] became free. It stands in the extensions of the answer.
+/// Marks a 503 without a body: the request got no [`BodyPermit`] in time. Set in the response's
+/// extensions.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyCapacityExceeded;
 
-/// Lets in requests for whose bodies there is room. Others wait, before any of the body is read: for the account's own
-/// requests to end, or, where all accounts together have filled the room, for anybody's.
+/// Middleware that waits for capacity for the request's body before any of it is read, and responds
+/// with 503 if there is none in time.
+///
+/// A request waits for other requests of its account if they use the account's quarter, and for
+/// requests of any account if all of the capacity is in use.
 pub async fn admit<U: Caller>(
     State((room, admission)): State<(Room, Admission)>,
     Extension(user): Extension<U>,
@@ -106,24 +110,24 @@ pub async fn admit<U: Caller>(
         refusal.extensions_mut().insert(BodyCapacityExceeded);
         return refusal;
     };
-    // It goes with the request, also where that goes on without its client.
+    // The request carries the permit, so that it keeps it even if it continues without its client.
     request.extensions_mut().insert(place.clone());
     let response = next.run(request).await;
     drop(place);
     response
 }
 
-/// How long a request waits for room for its body.
+/// The time-out for getting a permit.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How many bodies that are not held take the room of one that is.
+/// The number of streamed bodies that may run in place of one large body.
 const STREAMED_FOR_A_LARGE_ONE: u64 = 8;
-/// What is held of a body that is looked at as it comes.
+/// The memory that a streamed body uses, in bytes.
 const STREAMED_BYTES: u64 = 64 * 1024;
 
 impl<S: Send + Sync> FromRequestParts<S> for BodyPermit {
     type Rejection = StatusCode;
 
-    /// The route is one without bodies: a fault of ours.
+    /// Fails only if the route is not behind [`admit`], which is a bug.
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
         parts.extensions.remove().ok_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
@@ -143,7 +147,7 @@ mod tests {
         Admission { size: BodySize::Large, max_bytes: BodySize::LARGE }
     }
 
-    /// How many such bodies of one account find room.
+    /// Takes as many permits as the account can get.
     fn many(room: &Room, account: &str, admission: Admission, announced: Option<u64>) -> Vec<BodyPermit> {
         let account = account.to_owned();
         std::iter::from_fn(|| room.take(&account, admission, announced).now_or_never()).collect()

@@ -1,4 +1,4 @@
-//! Token buckets: a number of requests a minute, refilled evenly.
+//! Token buckets: a number of requests per minute, refilled evenly.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -14,26 +14,27 @@ use governor::{Quota, RateLimiter};
 pub struct Bucket<C: Clock = MonotonicClock> {
     quota: Quota,
     limiter: RateLimiter<CheckMode, PeekableState, C, StateInformationMiddleware>,
-    /// Of requests of any kind.
+    /// Limits requests of any kind.
     arrivals: RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<C::Instant>>,
 }
 
 const ARRIVALS_FOR_A_REQUEST: NonZeroU32 = NonZeroU32::new(10).unwrap();
 const LEAST_ARRIVALS: NonZeroU32 = NonZeroU32::new(600).unwrap();
 
-/// What a bucket holds at one moment.
+/// The state of a bucket at one moment.
 #[derive(Debug, PartialEq, Eq)]
 pub struct BucketSnapshot {
-    /// Requests a full bucket holds.
+    /// The capacity of the bucket, in requests.
     pub limit: u32,
-    /// Requests left.
+    /// The requests that remain.
     pub remaining: u32,
-    /// When it is full again, if nothing is spent: at most one refill step later than the truth.
+    /// The time until the bucket is full again without further requests, rounded up by at most one
+    /// refill interval.
     pub full_in: Duration,
 }
 
 impl Bucket {
-    /// A full bucket of `limit` requests a minute.
+    /// Creates a full bucket of `limit` requests per minute.
     pub fn per_minute(limit: NonZeroU32) -> Self {
         Self::with_clock(limit, MonotonicClock)
     }
@@ -50,7 +51,7 @@ impl<C: Clock + Clone> Bucket<C> {
         }
     }
 
-    /// How many requests a full bucket holds, and gets in a minute.
+    /// Returns the capacity of the bucket, which is also the number of requests per minute.
     pub fn limit(&self) -> u32 {
         self.quota.burst_size().get()
     }
@@ -58,7 +59,8 @@ impl<C: Clock + Clone> Bucket<C> {
     /// Takes one request out of the bucket.
     ///
     /// # Errors
-    /// The bucket is empty. The error is the time until it holds one.
+    ///
+    /// If the bucket is empty. The error is the time until the next request.
     pub fn try_acquire(&self) -> Result<(), Duration> {
         match self.limiter.check_key(&CheckMode::Acquire) {
             Ok(_) => Ok(()),
@@ -70,16 +72,17 @@ impl<C: Clock + Clone> Bucket<C> {
     /// can be ten times as many of them as the bucket holds, and at least 600 a minute.
     ///
     /// # Errors
-    /// There were too many. The error is the time until there can be one.
+    ///
+    /// If there were too many. The error is the time until the next request.
     pub fn try_arrive(&self) -> Result<(), Duration> {
         self.arrivals.check().map_err(|until| until.wait_time_from(self.arrivals.clock().now()))
     }
 
-    /// Returns what is left, and takes nothing.
+    /// Returns the state of the bucket without taking a request.
     pub fn snapshot(&self) -> BucketSnapshot {
         let limit = self.limit();
         let remaining = match self.limiter.check_key(&CheckMode::Peek) {
-            // The snapshot is of the moment after the request that was not taken.
+            // Governor's snapshot is of the state after a request, which was not taken.
             Ok(after_one) => (after_one.remaining_burst_capacity() + 1).min(limit),
             Err(_) => 0,
         };
@@ -87,8 +90,8 @@ impl<C: Clock + Clone> Bucket<C> {
     }
 }
 
-/// What a check is for. Governor only knows checks that spend; the store below makes a check that does not, with the same
-/// decision on the same number.
+/// The mode of a check. Governor has only checks that take a request. [`PeekableState`] adds a
+/// check that takes none, and makes the same decision on the same state.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum CheckMode {
     Acquire,
@@ -108,7 +111,7 @@ impl StateStore for PeekableState {
         match mode {
             CheckMode::Acquire => self.0.measure_and_replace(&NotKeyed::NonKey, decide),
             CheckMode::Peek => {
-                // To the inner store an error means "do not write", so the decision travels out as one.
+                // An error tells the inner store not to write, so return the decision as an error.
                 let untouched: Result<(), _> =
                     self.0.measure_and_replace(&NotKeyed::NonKey, |held| Err(decide(held)));
                 match untouched {

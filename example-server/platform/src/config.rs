@@ -1,4 +1,4 @@
-//! The configuration file: how it is read, and the sections that are no vendor's own.
+//! The configuration file, and the sections that do not belong to one vendor.
 
 mod webhooks;
 
@@ -13,19 +13,21 @@ use serde::de::DeserializeOwned;
 
 pub use self::webhooks::{Tries, Webhooks};
 
-/// The configuration file over the defaults. Each section is read by who knows it.
+/// The configuration file, merged over the defaults. Each component reads its own section.
 #[derive(Debug, Clone)]
 pub struct ConfigFile {
-    /// For messages. The defaults are in order (tests read them), so what is wrong is wrong in the file.
+    /// For error messages. Tests check the defaults, so every error is in the file.
     path: PathBuf,
     content: Figment,
 }
 
 impl ConfigFile {
-    /// Reads the file over these defaults, which are TOML.
+    /// Reads the file and merges it over `defaults`, which are TOML.
     ///
     /// # Errors
-    /// The file cannot be read, is no TOML, or has a section or a key at the top that the defaults do not have.
+    ///
+    /// If the file cannot be read, is not TOML, or has a top-level section or key that the defaults
+    /// do not have.
     pub fn read(path: Option<&Path>, defaults: &[&str]) -> Result<Self, ConfigError> {
         let known = defaults.iter().fold(Figment::new(), |all, text| all.merge(Toml::string(text)));
         let file = path.unwrap_or(Path::new("defaults.toml")).to_owned();
@@ -46,10 +48,12 @@ impl ConfigFile {
         Ok(config)
     }
 
-    /// Returns a section, or a key at the top.
+    /// Reads a section, or a top-level key.
     ///
     /// # Errors
-    /// It has a key that is not known, or a value out of range. The message names key and file.
+    ///
+    /// If the section has an unknown key or an invalid value. The message names the key and the
+    /// file.
     pub fn section<T: DeserializeOwned>(&self, name: &str) -> Result<T, ConfigError> {
         self.content.extract_inner(name).map_err(|error| self.invalid(name, error))
     }
@@ -59,7 +63,7 @@ impl ConfigFile {
     }
 }
 
-/// A configuration the server does not start with.
+/// An invalid configuration. The server does not start with it.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {error}", file.display())]
 pub struct ConfigError {
@@ -67,10 +71,10 @@ pub struct ConfigError {
     error: String,
 }
 
-/// Says what is wrong with each key, in the way the file writes it: figment's own words begin with a profile, and there
-/// is only one.
-pub fn describe(section: &str, faults: figment::Error) -> String {
-    let faults: Vec<String> = faults
+/// Describes what is wrong with each key, using the key's path in the file. figment's own messages
+/// begin with a profile, and there is only one.
+pub fn describe(section: &str, errors: figment::Error) -> String {
+    let errors: Vec<String> = errors
         .into_iter()
         .map(|error| {
             let within = error.path.first().is_some_and(|first| first == section);
@@ -85,7 +89,7 @@ pub fn describe(section: &str, faults: figment::Error) -> String {
             }
         })
         .collect();
-    faults.join("; ")
+    errors.join("; ")
 }
 
 /// `[idempotency]`
@@ -111,9 +115,9 @@ pub struct Scheduler {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// Requests with large bodies at a time, of each API.
+    /// Maximum concurrent requests with large bodies, for each API.
     pub large_bodies: NonZeroUsize,
-    /// Connections of a peer at a time.
+    /// Maximum concurrent connections from one peer.
     pub connections_per_peer: NonZeroU64,
 }
 

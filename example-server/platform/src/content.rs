@@ -1,4 +1,4 @@
-//! What a request says of its content (RFC 9110, sections 8.3 and 8.4).
+//! The content headers of requests (RFC 9110, sections 8.3 and 8.4).
 
 use axum::body::HttpBody as _;
 use axum::extract::Request;
@@ -6,15 +6,15 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 
-/// Refuses a body that is encoded: with a `Content-Encoding`, which is not undone here, or in another character set than
-/// the one JSON has. Read as it came it would be something else. What is refused is answered with a bare status; each API's
-/// frame puts it into its own words.
+/// Middleware that responds with 415 to a body with a `Content-Encoding`, which the server does not
+/// decode, or in a character set other than UTF-8. Handlers would misread such a body. The response
+/// has no body; the API's envelope adds the API's error body.
 pub async fn refuse_encoded(request: Request, next: Next) -> Response {
     if request.body().is_end_stream() {
         return next.run(request).await;
     }
     if is_coded(request.headers()) {
-        // What would be taken (section 12.5.3).
+        // The codings that the server accepts (section 12.5.3).
         return (StatusCode::UNSUPPORTED_MEDIA_TYPE, [(header::ACCEPT_ENCODING, "identity")]).into_response();
     }
     if is_in_another_charset(request.headers()) {
@@ -23,7 +23,7 @@ pub async fn refuse_encoded(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// Whether it names a coding; `identity` is none.
+/// Returns whether the body has a coding other than `identity`.
 fn is_coded(headers: &HeaderMap) -> bool {
     headers.get_all(header::CONTENT_ENCODING).iter().any(|value| {
         let Ok(codings) = value.to_str() else { return true };
@@ -34,7 +34,8 @@ fn is_coded(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Of a form in parts, each part has its own.
+/// Returns whether the body is in a character set other than UTF-8. In a multipart body, each part
+/// has its own, so this function does not check it.
 fn is_in_another_charset(headers: &HeaderMap) -> bool {
     let Some(Ok(content_type)) = headers.get(header::CONTENT_TYPE).map(|value| value.to_str()) else {
         return false;
@@ -47,16 +48,16 @@ fn is_in_another_charset(headers: &HeaderMap) -> bool {
         .is_some_and(|charset| Charset::named(&charset).is_none_or(|named| named != Charset::Utf8))
 }
 
-/// A character set in which texts can be read.
+/// A supported character set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Charset {
-    /// And ASCII, which is a part of it.
+    /// UTF-8, including its subset ASCII.
     Utf8,
     Latin1,
 }
 
 impl Charset {
-    /// The one of this name, in letters of either case; `None` if it is not known here.
+    /// Returns the character set with this name, in any case, or `None` if it is not supported.
     pub fn named(name: &str) -> Option<Self> {
         match name.to_ascii_lowercase().as_str() {
             "utf-8" | "utf8" | "us-ascii" | "ascii" => Some(Self::Utf8),
@@ -65,7 +66,7 @@ impl Charset {
         }
     }
 
-    /// What the bytes say in it; `None` if they say nothing.
+    /// Decodes bytes. Returns `None` if they are not valid in this character set.
     pub fn decode(self, bytes: Vec<u8>) -> Option<String> {
         match self {
             Self::Utf8 => String::from_utf8(bytes).ok(),
@@ -74,8 +75,9 @@ impl Charset {
     }
 }
 
-/// The value of a parameter, of those that stand behind a media type or a disposition: `name=token`, or `name="text"`, names
-/// in letters of either case (RFC 9110, section 5.6.6). Of two with one name, the first counts.
+/// Returns the value of a parameter after a media type or a disposition: `name=token` or
+/// `name="text"`, with names in any case (RFC 9110, section 5.6.6). If a name occurs twice, the
+/// first one counts.
 pub fn parameter(parameters: &str, name: &str) -> Option<String> {
     let mut rest = parameters;
     loop {
@@ -88,7 +90,7 @@ pub fn parameter(parameters: &str, name: &str) -> Option<String> {
             let end = after.find(';').unwrap_or(after.len());
             (after[..end].trim_matches([' ', '\t']).to_owned(), &after[end..])
         };
-        // Without a value it is none: `; a; b=c` is read from behind the last semicolon.
+        // Skip names without a value: in `; a; b=c`, the name starts after the last semicolon.
         let found = found.rsplit(';').next().unwrap_or_default().trim_matches([' ', '\t']);
         if found.eq_ignore_ascii_case(name) {
             return Some(value);
@@ -97,9 +99,10 @@ pub fn parameter(parameters: &str, name: &str) -> Option<String> {
     }
 }
 
-/// A text up to its closing quote, and what follows. A backslash takes the character behind it as it is; browsers do not
-/// write it before anything but quotes and itself, and send the paths of old Windows with single ones, so elsewhere it stands
-/// for itself.
+/// Parses a text up to its closing quote. Returns it and the rest.
+///
+/// A backslash escapes a quote or a backslash. Before any other character, it is literal: browsers
+/// escape nothing else, and old Windows paths contain single backslashes.
 fn quoted_text(quoted: &str) -> Option<(String, &str)> {
     let mut text = String::new();
     let mut characters = quoted.char_indices();

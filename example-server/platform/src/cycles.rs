@@ -1,4 +1,4 @@
-//! The scheduler of either database, and its verbs in a transaction of ours.
+//! The scheduler of either database, and its operations within a transaction of this program.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,20 +15,21 @@ use crate::db::{Connection, Database, Inner};
 
 /// The scheduler of either database, for the transactions of this program.
 ///
-/// Code that ends a cycle in such a transaction also updates the rows that depend on it, with details that the scheduler does
-/// not have. So these verbs call no hook. All other code ends cycles through [`Cycles::scheduler`].
+/// Code that ends a cycle in such a transaction also updates the rows that depend on it, with
+/// details that the scheduler does not have. So these methods call no hook. All other code ends
+/// cycles through [`Cycles::scheduler`].
 #[derive(Debug, Clone)]
 pub enum Cycles {
     Sqlite(SqliteScheduler),
     Postgres(PostgresScheduler),
 }
 
-/// Runs a verb in the transaction of a connection.
+/// Calls a method of the scheduler in the transaction of a connection.
 macro_rules! within {
-    ($cycles:expr, $connection:expr, |$scheduler:ident, $inner:ident| $verb:expr) => {
+    ($cycles:expr, $connection:expr, |$scheduler:ident, $inner:ident| $call:expr) => {
         match ($cycles, $connection.inner) {
-            (Cycles::Sqlite($scheduler), Inner::Sqlite($inner)) => $verb.await,
-            (Cycles::Postgres($scheduler), Inner::Postgres($inner)) => $verb.await,
+            (Cycles::Sqlite($scheduler), Inner::Sqlite($inner)) => $call.await,
+            (Cycles::Postgres($scheduler), Inner::Postgres($inner)) => $call.await,
             _ => Err(SchedulerError::invalid("a connection of another database")),
         }
     };
@@ -42,8 +43,8 @@ impl Cycles {
         }
     }
 
-    /// Returns the scheduler for code that changes cycles outside those transactions, such as the worker. Every verb that
-    /// ends a cycle calls the hook in its transaction.
+    /// Returns the scheduler for code that changes cycles outside those transactions, such as the
+    /// worker. Every method that ends a cycle calls the hook in its transaction.
     pub fn scheduler(
         &self,
         hook: impl EndedHook<SqliteConnection> + EndedHook<PgConnection>,
@@ -116,10 +117,11 @@ impl Cycles {
     }
 }
 
-/// The worker looks by itself at least this often, so it is woken for nothing that is due later.
+/// How soon a cycle must be due to wake the worker. With the default `poll_seconds`, the worker
+/// polls this often and finds later cycles by itself.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Has the worker woken after the commit, if the cycle is due by then.
+/// Wakes the worker after the commit if the cycle is due [`SOON`].
 fn wake_if_due(connection: &Connection<'_>, cycle: &Cycle) {
     if let State::Pending(Activity::Idle { due }) = cycle.state
         && due <= SystemTime::from(clock::timestamp()) + SOON

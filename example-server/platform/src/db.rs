@@ -1,8 +1,9 @@
-//! The database: SQLite or PostgreSQL, with one SQL text for both.
+//! The database: SQLite or PostgreSQL, with the same SQL for both.
 //!
-//! A query is written once, as a function on a [`Connection`], and [`dispatch!`] runs it on whichever it is. What changes
-//! something for a request runs in the transaction that the idempotency layer commits ([`RequestTransaction`]); what the worker
-//! changes, in one of its own ([`Database::begin`]).
+//! Each query is a function on a [`Connection`], and [`dispatch!`] runs it on either database. The
+//! changes of a request run in the transaction that the idempotency layer commits
+//! ([`RequestTransaction`]). The changes of the worker run in transactions of its own
+//! ([`Database::begin`]).
 
 pub mod accounts;
 pub mod backup;
@@ -14,6 +15,7 @@ pub mod keys;
 mod migrations;
 mod readiness;
 mod request;
+mod row;
 mod storage;
 
 use std::error::Error;
@@ -34,30 +36,33 @@ pub use self::accounts::NewKey;
 pub use self::connection::{Connection, Due, Inner, dispatch};
 pub use self::file::DatabaseFile;
 pub use self::request::{OpenRequestTransaction, RequestTransaction};
+pub use self::row::row;
 pub use self::storage::Storage;
 
-/// Connections of a pool, most of them for reading.
+/// Maximum connections of a pool.
 const CONNECTIONS: u32 = 16;
-/// What finished records may take in memory, for replays that ask no database.
+/// Memory for completed records, which replays read instead of the database.
 const REPLAY_BYTES: u64 = 64 * 1024 * 1024;
-/// How often expired records are dropped, and how many in one transaction.
+/// The interval between purges of expired records.
 const PURGE_EVERY: Duration = Duration::from_mins(1);
+/// Maximum records that one purge transaction deletes.
 const PURGE_BATCH: usize = 1000;
-/// How long anything waits for a connection.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long the last connections and the last checkpoint may take when the program ends.
+/// The time-out for getting a connection from a pool.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time-out for closing the connections and the last checkpoint when the program ends.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
-/// Where everything is kept.
+/// The database, with its connection pools.
 #[derive(Debug, Clone)]
 pub enum Database {
     Sqlite {
         records: SqliteStore,
-        /// The one writer of this process, shared with the idempotency store and the scheduler.
+        /// The pool of the only writer connection of this process. The idempotency store and the
+        /// scheduler share it.
         writer: SqlitePool,
-        /// In memory, the same one.
+        /// For a database in memory, this is the pool of the writer.
         readers: SqlitePool,
-        /// `None` in memory.
+        /// `None` for a database in memory.
         file: Option<Arc<DatabaseFile>>,
         worker: WorkerHandle,
     },
@@ -68,23 +73,26 @@ pub enum Database {
     },
 }
 
-/// Where the idempotency layer keeps its records: in the database, with those that are done in memory as well.
+/// The store of the idempotency layer's records: the database, and a cache of completed records in
+/// memory.
 #[derive(Debug, Clone)]
 pub enum Records {
     Sqlite(Arc<Layered<SqliteStore>>),
     Postgres(Arc<Layered<PostgresStore>>),
-    /// In another store, whose claims cannot be in a transaction of the database.
+    /// Another store. Its claims cannot be part of a database transaction.
     Elsewhere(AnyStore),
 }
 
-/// A connection for reading, given back when dropped. Whoever holds one asks for no other: in memory there is only one.
+/// A connection for reading. It returns to the pool when dropped.
+///
+/// Do not acquire a second one while you hold one: a database in memory has only one connection.
 #[derive(Debug)]
 pub enum Reader {
     Sqlite(PoolConnection<Sqlite>),
     Postgres(PoolConnection<Postgres>),
 }
 
-/// A transaction of the server's own, rolled back unless committed.
+/// A transaction outside of requests. It rolls back unless committed.
 #[derive(Debug)]
 pub struct Transaction {
     begun: Begun,
@@ -98,16 +106,16 @@ enum Begun {
     Postgres(sqlx::Transaction<'static, Postgres>),
 }
 
-/// A database the server does not start with. The URL, which may hold a password, is not shown.
+/// An error of opening the database. It does not show the URL, which may contain a password.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("the database URL must begin with sqlite: or postgres:")]
     Scheme,
     #[error("cannot open the database file {}", path.display())]
     File { path: PathBuf, source: Box<dyn Error + Send + Sync> },
-    #[error("its folder must let SQLite create two more files")]
+    #[error("SQLite must be able to create two more files in its folder")]
     Folder(#[source] Box<OpenError>),
-    #[error("another file took its place while it was opened")]
+    #[error("another file replaced it while it was opened")]
     Replaced,
     #[error("cannot open the database")]
     Open(#[from] sqlx::Error),
@@ -120,10 +128,12 @@ pub enum OpenError {
 }
 
 impl Database {
-    /// Opens the database, makes it if it is a file that is not there, and brings its tables up to date.
+    /// Opens the database and migrates its tables. Creates a missing database file.
     ///
     /// # Errors
-    /// The error and its sources say which file could not be had, and why.
+    ///
+    /// If the database cannot be opened or migrated. The error and its sources name the file and
+    /// the reason.
     pub async fn open(url: &str) -> Result<Self, OpenError> {
         match url.split(':').next() {
             Some("sqlite") => match Self::file(url) {
@@ -139,7 +149,7 @@ impl Database {
         }
     }
 
-    /// Opens a database in a file, and adds to an error which one.
+    /// Opens a database file. Errors name the file.
     async fn open_file(url: &str, path: PathBuf) -> Result<Self, OpenError> {
         let failed = |source: Box<dyn Error + Send + Sync>| OpenError::File { path: path.clone(), source };
         let file = DatabaseFile::find_or_create(path.clone()).map_err(|error| failed(error.into()))?;
@@ -147,7 +157,7 @@ impl Database {
         match Self::open_sqlite(url, Some(Arc::clone(&file))).await {
             Ok(_) if !file.is_in_place() => Err(failed(OpenError::Replaced.into())),
             Ok(database) => Ok(database),
-            // SQLite has given up, so nothing of it is open here.
+            // SQLite has closed the file, so `open_error` may open it.
             Err(error) => Err(failed(match file::open_error(&path) {
                 Some(reason) => reason.into(),
                 None if error.is_unopened() => OpenError::Folder(Box::new(error)).into(),
@@ -163,7 +173,7 @@ impl Database {
             writer.clone()
         } else {
             let options = SqliteConnectOptions::from_str(url)?;
-            let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PATIENCE);
+            let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT);
             pool.test_before_acquire(false).connect_with(options.read_only(true)).await?
         };
         let worker = WorkerHandle::default();
@@ -173,15 +183,17 @@ impl Database {
     }
 
     async fn open_postgres(url: &str) -> Result<Self, OpenError> {
-        // A server that is gone without a word holds its locks no longer than this.
+        // If this server vanishes without closing its connections, PostgreSQL releases their locks
+        // after this time.
         let options =
             PgConnectOptions::from_str(url)?.options([("idle_in_transaction_session_timeout", "30s")]);
-        let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PATIENCE);
+        let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT);
         let pool = match pool.test_before_acquire(false).connect_with(options.clone()).await {
             Ok(pool) => pool,
-            // It tries until its time is up, and then says only that. One more try says what the others met.
+            // The pool retries until its time-out, and does not report the errors. Connect once
+            // more to get the error.
             Err(sqlx::Error::PoolTimedOut) => {
-                let reason = tokio::time::timeout(PATIENCE, options.connect()).await;
+                let reason = tokio::time::timeout(ACQUIRE_TIMEOUT, options.connect()).await;
                 return Err(reason.ok().and_then(Result::err).unwrap_or(sqlx::Error::PoolTimedOut).into());
             }
             Err(error) => return Err(error.into()),
@@ -193,7 +205,7 @@ impl Database {
         })
     }
 
-    /// The file that a database of this URL is in, if it is in one.
+    /// Returns the file of the database with this URL, or `None` if it is in memory or not SQLite.
     pub fn file(url: &str) -> Option<PathBuf> {
         if url.contains(":memory:") || url.contains("mode=memory") {
             return None;
@@ -218,7 +230,7 @@ impl Database {
         Ok(())
     }
 
-    /// Returns where the idempotency layer keeps its records.
+    /// Returns the store of the idempotency layer's records.
     pub fn records(&self) -> Records {
         match self {
             Self::Sqlite { records, .. } => {
@@ -230,7 +242,7 @@ impl Database {
         }
     }
 
-    /// Drops expired records until what is returned is dropped.
+    /// Starts a task that deletes expired records. It ends when the returned handle is dropped.
     pub fn purge_records(&self) -> PurgeTask {
         match self {
             Self::Sqlite { records, .. } => PurgeTask::spawn(records.clone(), PURGE_EVERY, PURGE_BATCH),
@@ -238,7 +250,7 @@ impl Database {
         }
     }
 
-    /// A connection for reading.
+    /// Acquires a connection for reading.
     pub async fn read(&self) -> sqlx::Result<Reader> {
         Ok(match self {
             Self::Sqlite { readers, .. } => Reader::Sqlite(readers.acquire().await?),
@@ -246,7 +258,7 @@ impl Database {
         })
     }
 
-    /// Begins a transaction that no request is behind.
+    /// Begins a transaction outside of a request.
     pub async fn begin(&self) -> sqlx::Result<Transaction> {
         let begun = match self {
             Self::Sqlite { writer, .. } => Begun::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
@@ -255,14 +267,15 @@ impl Database {
         Ok(Transaction { begun, due: Due::default(), worker: self.worker().clone() })
     }
 
-    /// The worker that is woken for what transactions have scheduled.
+    /// Returns the worker that transactions wake when they have scheduled a due cycle.
     pub fn worker(&self) -> &WorkerHandle {
         match self {
             Self::Sqlite { worker, .. } | Self::Postgres { worker, .. } => worker,
         }
     }
 
-    /// Returns whether the database is still the file of that name, or no file at all.
+    /// Returns whether the path still leads to the open database file. Returns `true` if the
+    /// database is not in a file.
     pub fn is_in_place(&self) -> bool {
         match self {
             Self::Sqlite { file: Some(file), .. } => file.is_in_place(),
@@ -270,8 +283,8 @@ impl Database {
         }
     }
 
-    /// Takes the one writer of a SQLite database, and so keeps everybody else in this process from writing. `None` for
-    /// PostgreSQL.
+    /// Acquires the only writer connection of a SQLite database, so that nothing else in this
+    /// process can write. Returns `None` for PostgreSQL.
     pub async fn hold_writer(&self) -> sqlx::Result<Option<PoolConnection<Sqlite>>> {
         match self {
             Self::Sqlite { writer, .. } => writer.acquire().await.map(Some),
@@ -279,7 +292,7 @@ impl Database {
         }
     }
 
-    /// Moves the write-ahead log of a SQLite file into the file whenever it is idle. Runs for ever.
+    /// Moves the write-ahead log of a SQLite file into the file whenever it is idle. Runs forever.
     pub async fn checkpoint_when_idle(&self) {
         match self {
             Self::Sqlite { writer, file: Some(file), .. } => {
@@ -289,9 +302,9 @@ impl Database {
         }
     }
 
-    /// Waits for what is on its way, and closes every connection. A SQLite file has all data then.
+    /// Waits for running queries and closes every connection. A SQLite file then contains all data.
     ///
-    /// Gives up after two seconds, since whatever holds a connection for longer ends with the process.
+    /// Gives up after two seconds, because the end of the process closes the remaining connections.
     pub async fn close(&self) {
         let closed = async {
             match self {
@@ -299,7 +312,10 @@ impl Database {
                     if file.is_some() {
                         readers.close().await;
                         if let Err(error) = checkpoints::checkpoint_at_exit(writer).await {
-                            tracing::warn!(%error, "the write-ahead log stays beside the database file");
+                            tracing::warn!(
+                                %error,
+                                "could not move the write-ahead log into the database file; it stays beside it"
+                            );
                         }
                     }
                     writer.close().await;
@@ -308,13 +324,13 @@ impl Database {
             }
         };
         if tokio::time::timeout(CLOSE_WITHIN, closed).await.is_err() {
-            tracing::warn!("the database was not closed in time");
+            tracing::warn!("could not close the database in time");
         }
     }
 }
 
 impl OpenError {
-    /// Whether SQLite could not open a file, or not create one of those that it keeps beside the database.
+    /// Returns whether SQLite could not open the database file or create the files beside it.
     fn is_unopened(&self) -> bool {
         // https://www.sqlite.org/rescode.html
         const CANTOPEN: i32 = 14;
@@ -351,10 +367,11 @@ impl Transaction {
         }
     }
 
-    /// Commits, and wakes the worker if a cycle was scheduled that is due.
+    /// Commits, and wakes the worker if the transaction scheduled a due cycle.
     ///
     /// # Errors
-    /// Whether it took effect is not known.
+    ///
+    /// If the database fails. The commit may have taken effect nevertheless.
     pub async fn commit(self) -> sqlx::Result<()> {
         match self.begun {
             Begun::Sqlite(transaction) => transaction.commit().await?,

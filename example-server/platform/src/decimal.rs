@@ -2,8 +2,8 @@
 
 use rust_decimal::Decimal;
 
-/// The exact value of a number as JSON writes it (leading zeros allowed), or nothing if it is not one or takes more than
-/// 28 digits.
+/// Parses a JSON number, with leading zeros allowed, to its exact value. Returns `None` if the text
+/// is not a number or the value needs more than 28 digits.
 pub fn decimal(literal: &str) -> Option<Decimal> {
     let (base, exponent) = match literal.split_once(['e', 'E']) {
         Some((base, exponent)) => (base, Some(exponent)),
@@ -15,7 +15,7 @@ pub fn decimal(literal: &str) -> Option<Decimal> {
     if !digits(whole) || !digits(fraction) {
         return None;
     }
-    // Of a number with an exponent the library rounds the base where it is too long; read alone, that is an error.
+    // `from_scientific` would round a base that is too long, so parse the base by itself first.
     let base = Decimal::from_str_exact(base).ok()?;
     match exponent {
         Some(exponent) => {

@@ -1,7 +1,8 @@
-//! Secrets that must be read again, as they are kept: sealed, so that whoever reads the database alone learns none.
+//! Encryption of the secrets in the database, so that a copy of the database alone does not expose
+//! them.
 //!
-//! A sealed text is opened only with the key it was sealed with, and only as what it was sealed as. It names its key, so
-//! that a new one can be given beside the old.
+//! A sealed text opens only with the key and for the context it was sealed with. It includes the id
+//! of its key, so that an old key can stay configured beside a new one.
 
 mod source;
 
@@ -18,42 +19,46 @@ use sha2::{Digest, Sha256};
 use self::source::Source;
 use crate::hex;
 
-/// Seals and opens.
+/// Seals and opens secrets with `XChaCha20-Poly1305`.
 pub struct Sealer {
     source: Source,
-    /// From when they are first needed.
+    /// Loaded on first use.
     keys: Mutex<Option<Arc<Keys>>>,
 }
 
-/// Why nothing is sealed or opened. The words are for the operator, and hold no key.
+/// An error of sealing or opening. The messages are for the operator and contain no key.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
-    #[error("SEALING_KEY must be 64 hexadecimal digits, or several such keys with commas between them")]
+    #[error("SEALING_KEY must be 64 hexadecimal digits, or several such keys separated by commas")]
     InvalidKeys,
     #[error("the key file {} cannot be used: {error}", path.display())]
     File { path: PathBuf, error: std::io::Error },
-    #[error("the key file {} can be opened by other users (mode {mode:o}): take that away with `chmod 600`", path.display())]
+    #[error("the key file {} is accessible to other users (mode {mode:o}): run `chmod 600` on it", path.display())]
     Exposed { path: PathBuf, mode: u32 },
-    #[error("the key file {} does not hold a key of 64 hexadecimal digits", .0.display())]
+    #[error("the key file {} does not contain a key of 64 hexadecimal digits", .0.display())]
     NoKey(PathBuf),
     #[error(
-        "this database holds secrets that were sealed with the key `{0}`, which is not here: set SEALING_KEY to it, or put \
-         its key file back"
+        "this database has secrets that were sealed with the key `{0}`, which is not configured: set SEALING_KEY to it, or \
+         restore its key file"
     )]
     UnknownKey(String),
-    #[error("a sealed secret is damaged, or belongs elsewhere")]
+    #[error("a sealed secret is damaged, or was sealed for another context")]
     Damaged,
 }
 
 impl Sealer {
-    /// With the keys of `SEALING_KEY`, the first of which seals; without it, with the one in this file, which is made when
-    /// there is first something to seal; with neither, with one that nobody keeps.
+    /// Creates a sealer with the keys of `SEALING_KEY`, if `given`. The first of them seals; all of
+    /// them open.
+    ///
+    /// Without `SEALING_KEY`, the key comes from `file`, which is created when there is first
+    /// something to seal. With neither, the sealer uses a random key that is not stored.
     ///
     /// # Errors
-    /// What is there is no key.
+    ///
+    /// If `SEALING_KEY` or an existing file is not usable as a key.
     pub fn new(given: Option<&SecretString>, file: Option<PathBuf>) -> Result<Self, SealError> {
         let source = match (given, file) {
-            (Some(given), _) => Source::Configured(Keys::given(given.expose_secret())?),
+            (Some(given), _) => Source::Configured(Keys::parse(given.expose_secret())?),
             (None, Some(path)) => Source::File(path),
             (None, None) => Source::Configured(Keys(vec![MasterKey::random()])),
         };
@@ -62,7 +67,11 @@ impl Sealer {
         Ok(sealer)
     }
 
-    /// Seals `secret` as what `about` names.
+    /// Seals `secret` for the context `about`, which is authenticated but not stored.
+    ///
+    /// # Errors
+    ///
+    /// If the key file cannot be read or created.
     pub fn seal(&self, about: &str, secret: &[u8]) -> Result<String, SealError> {
         let keys = self.keys(true)?;
         let key = keys.as_ref().and_then(|keys| keys.0.first()).ok_or(SealError::InvalidKeys)?;
@@ -73,7 +82,11 @@ impl Sealer {
         Ok(format!("{}.{}", key.id, BASE64.encode(bytes)))
     }
 
-    /// Opens what was sealed as what `about` names.
+    /// Opens a text that was sealed for the context `about`.
+    ///
+    /// # Errors
+    ///
+    /// If the text is damaged, was sealed for another context, or its key is not available.
     pub fn open(&self, about: &str, sealed: &str) -> Result<Vec<u8>, SealError> {
         let (id, bytes) = sealed.split_once('.').ok_or(SealError::Damaged)?;
         let keys = self.keys(false)?;
@@ -85,11 +98,11 @@ impl Sealer {
         key.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| SealError::Damaged)
     }
 
-    /// The keys, if there are any yet, or else if there must be.
-    fn keys(&self, make: bool) -> Result<Option<Arc<Keys>>, SealError> {
+    /// Returns the keys. If there are none yet, creates one if `create`, or else returns `None`.
+    fn keys(&self, create: bool) -> Result<Option<Arc<Keys>>, SealError> {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         if keys.is_none() {
-            *keys = self.source.keys(make)?.map(Arc::new);
+            *keys = self.source.keys(create)?.map(Arc::new);
         }
         Ok(keys.clone())
     }
@@ -101,12 +114,12 @@ impl std::fmt::Debug for Sealer {
     }
 }
 
-/// At least one, the one that seals first.
+/// One or more keys. The first one seals.
 #[derive(Clone)]
 struct Keys(Vec<MasterKey>);
 
 impl Keys {
-    fn given(text: &str) -> Result<Self, SealError> {
+    fn parse(text: &str) -> Result<Self, SealError> {
         let keys = text.split(',').map(|digits| MasterKey::parse(digits.trim()));
         Ok(Self(keys.collect::<Option<_>>().ok_or(SealError::InvalidKeys)?))
     }
@@ -114,7 +127,7 @@ impl Keys {
 
 #[derive(Clone)]
 struct MasterKey {
-    /// Which one it is, which tells nothing of it.
+    /// Identifies the key without revealing anything about it.
     id: String,
     cipher: XChaCha20Poly1305,
 }
@@ -134,7 +147,7 @@ impl MasterKey {
     }
 }
 
-/// As many bits of the system's randomness as a key has.
+/// Returns 256 bits from the system's random number generator.
 pub fn random() -> [u8; 32] {
     chacha20poly1305::Key::generate().into()
 }
@@ -152,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_is_opened_as_what_it_was_and_as_nothing_else() {
+    fn a_sealed_text_opens_only_for_its_context() {
         let sealer = Sealer::new(None, None).unwrap();
         let kept = sealer.seal("endpoint 1", b"secret").unwrap();
         assert!(!kept.contains("secret"));
@@ -178,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_none_is_refused_without_being_shown() {
+    fn an_invalid_key_is_refused_and_not_printed() {
         for keys in ["", "hunter2", &"1".repeat(63), &format!("{},", "1".repeat(64))] {
             let error = Sealer::new(Some(&(*keys).into()), None).unwrap_err();
             assert!(

@@ -1,5 +1,5 @@
-//! What the frames of all APIs have in common: every answer has the id of its request, and what is answered bare gets the
-//! API's words.
+//! The envelope that all APIs share: every response has a request id, and an error response without
+//! a body gets the API's error body.
 
 use axum::extract::Request;
 use axum::middleware::Next;
@@ -11,37 +11,39 @@ use uuid::Uuid;
 
 use crate::host::Refused;
 
-/// What frames the answers to one request, in the way of one API. Handlers find it in the request's extensions.
+/// Renders the responses to one request in the format of one API. Handlers find it in the request's
+/// extensions.
 pub trait ErrorRenderer: Clone + Send + Sync + 'static {
-    /// What its answers are, and what they are called.
+    /// The `Content-Type` of its responses.
     const JSON: &'static str = "application/json";
 
-    /// For a request that has just come. Its id is of our making: an id sent by the client is the client's business.
+    /// Creates the renderer of a new request, with a new request id. It does not use an id that the
+    /// client sent.
     fn of(headers: &HeaderMap) -> Self;
 
-    /// What the request is known by.
+    /// Returns the request id.
     fn request_id(&self) -> &str;
 
-    /// What the idempotency layer refused.
+    /// Renders a rejection of the idempotency layer.
     fn rejected(&self, rejection: &Rejection) -> Response;
 
-    /// What was refused without words.
+    /// Renders an error response that has no JSON body.
     fn refused(&self, bare: &Response) -> Response;
 
-    /// An answer.
+    /// Renders a response with this body.
     fn render(&self, status: StatusCode, body: &impl Serialize) -> Response {
-        // Our own structs with string keys: nothing in them can fail to serialise.
+        // The bodies are our own structs with string keys, which always serialise.
         self.render_json(status, serde_json::to_vec(body).expect("a body of plain fields serialises"))
     }
 
-    /// An answer whose body is JSON already.
+    /// Renders a response whose body is already JSON.
     fn render_json(&self, status: StatusCode, body: Vec<u8>) -> Response {
         let headers =
             [(header::CONTENT_TYPE, HeaderValue::from_static(Self::JSON)), (X_REQUEST_ID, id(self))];
         (status, headers, body).into_response()
     }
 
-    /// An answer that says what is wrong.
+    /// Renders an error response. `retry_after` is in seconds.
     fn render_failure(
         &self,
         status: StatusCode,
@@ -60,14 +62,15 @@ pub trait ErrorRenderer: Clone + Send + Sync + 'static {
     }
 }
 
-/// Gives the request its id, and sees to it that no answer leaves without the frame.
+/// Middleware that assigns the request id and puts every response into the envelope.
 ///
-/// Handlers frame their own answers, because what the idempotency layer stores must already be the final bytes. What is
-/// framed here was made outside of them: the layer's rejections, a caught panic, refusals of the stack and of axum itself.
-pub async fn apply_envelope<F: ErrorRenderer>(mut request: Request, next: Next) -> Response {
-    let frame = F::of(request.headers());
-    tracing::Span::current().record("request_id", frame.request_id());
-    request.extensions_mut().insert(frame.clone());
+/// Handlers render their own responses, because the idempotency layer must store the final bytes.
+/// The envelope renders the responses that do not come from handlers: rejections of the idempotency
+/// layer, a caught panic, and refusals of the middleware stack and of axum.
+pub async fn apply_envelope<R: ErrorRenderer>(mut request: Request, next: Next) -> Response {
+    let renderer = R::of(request.headers());
+    tracing::Span::current().record("request_id", renderer.request_id());
+    request.extensions_mut().insert(renderer.clone());
 
     let mut response = match request.extensions_mut().remove::<Refused>() {
         Some(Refused(status)) => status.into_response(),
@@ -75,18 +78,18 @@ pub async fn apply_envelope<F: ErrorRenderer>(mut request: Request, next: Next) 
     };
     if let Some(rejection) = response.extensions_mut().remove::<Rejection>() {
         metrics::counter!("idempotency_rejections_total", "kind" => rejection.code()).increment(1);
-        response = with_headers_of(frame.rejected(&rejection), &response);
+        response = with_headers_of(renderer.rejected(&rejection), &response);
     } else if is_error(&response) && !is_json(&response) {
-        response = with_headers_of(frame.refused(&response), &response);
+        response = with_headers_of(renderer.refused(&response), &response);
     }
-    // A replay has the id of the request it repeats, as its body does where it has one.
-    response.headers_mut().entry(X_REQUEST_ID).or_insert_with(|| id(&frame));
+    // A replay keeps the id of the original request, which its body may contain, too.
+    response.headers_mut().entry(X_REQUEST_ID).or_insert_with(|| id(&renderer));
     response
 }
 
-/// Twelve hexadecimal digits, all of them random.
+/// Returns twelve random hexadecimal digits.
 pub fn random_id() -> String {
-    // The first 48 of a version 4 UUID's bits are.
+    // The first 48 bits of a version 4 UUID are random.
     let mut id = Uuid::new_v4().simple().to_string();
     id.truncate(12);
     id
@@ -94,11 +97,11 @@ pub fn random_id() -> String {
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-fn id(frame: &impl ErrorRenderer) -> HeaderValue {
-    HeaderValue::from_str(frame.request_id()).expect("letters, digits and lines make a header value")
+fn id(renderer: &impl ErrorRenderer) -> HeaderValue {
+    HeaderValue::from_str(renderer.request_id()).expect("a request id is a valid header value")
 }
 
-/// With the headers of the answer it stands for, its own winning.
+/// Adds the headers of the response that this one replaces. Its own headers take precedence.
 fn with_headers_of(mut response: Response, bare: &Response) -> Response {
     for (name, value) in bare.headers() {
         if !response.headers().contains_key(name) && name != header::CONTENT_LENGTH {
@@ -117,7 +120,8 @@ fn is_json(response: &Response) -> bool {
     content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/json"))
 }
 
-/// For faults of ours, an API has one failure: it is unavailable. What exactly is wrong is for the log.
+/// Implements `From` for internal errors, all of which the API reports as unavailable. The log has
+/// the details.
 #[macro_export]
 macro_rules! unavailable_after {
     ($failure:ty: $($error:ty),+ $(,)?) => { $(

@@ -2,9 +2,11 @@
 
 use http::{HeaderMap, header};
 
-/// Returns whether `If-None-Match` names the tag whose text between the quotes is `own`.
+/// Returns whether `If-None-Match` lists the entity tag whose opaque part, between the quotes, is
+/// `own`.
 ///
-/// The comparison is the weak one, as the RFC wants it for this header (section 13.1.2). What is no tag matches nothing.
+/// The comparison is weak, as the RFC requires for this header (section 13.1.2). A malformed tag
+/// matches nothing.
 pub fn if_none_match(headers: &HeaderMap, own: &str) -> bool {
     headers
         .get_all(header::IF_NONE_MATCH)
@@ -13,11 +15,11 @@ pub fn if_none_match(headers: &HeaderMap, own: &str) -> bool {
         .any(|value| value.trim() == "*" || opaque_tags(value).any(|tag| tag == own))
 }
 
-/// What stands between the quotes of each tag of a list, up to where the list breaks its own grammar.
+/// Returns the opaque part of each tag in a list, up to the first syntax error.
 fn opaque_tags(list: &str) -> impl Iterator<Item = &str> {
     let mut rest = list;
     std::iter::from_fn(move || {
-        // The grammar lets a list have empty members.
+        // The grammar allows empty list elements.
         let tag = rest.trim_start_matches([' ', '\t', ',']);
         let tag = tag.strip_prefix("W/").unwrap_or(tag);
         let (opaque, after) = tag.strip_prefix('"')?.split_once('"')?;
@@ -32,8 +34,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_client_holds_is_recognised() {
-        for (value, held) in [
+    fn the_tag_that_the_client_has_is_recognised() {
+        for (value, matches) in [
             (r#"W/"3-not_found""#, true),
             (r#""3-not_found""#, true),
             (r#"  W/"3-not_found"  "#, true),
@@ -56,12 +58,12 @@ mod tests {
             ("", false),
         ] {
             let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, value.parse().unwrap())]);
-            assert_eq!(if_none_match(&headers, "3-not_found"), held, "{value}");
+            assert_eq!(if_none_match(&headers, "3-not_found"), matches, "{value}");
         }
     }
 
     #[test]
-    fn a_header_sent_twice_is_one_list_and_none_is_no_match() {
+    fn a_repeated_header_is_one_list_and_a_missing_one_matches_nothing() {
         let mut headers = HeaderMap::new();
         assert!(!if_none_match(&headers, "3-not_found"));
         for value in [r#""a""#, r#""3-not_found""#] {

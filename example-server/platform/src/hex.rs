@@ -1,6 +1,6 @@
 //! Bytes as hexadecimal digits.
 
-/// In small letters.
+/// Encodes bytes as lower-case digits.
 pub fn encode(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut digits, byte| {
         digits.extend([byte >> 4, byte & 15].map(|half| char::from_digit(half.into(), 16).unwrap_or('0')));
@@ -8,7 +8,8 @@ pub fn encode(bytes: &[u8]) -> String {
     })
 }
 
-/// Exactly so many bytes, in letters of either size.
+/// Decodes exactly `N` bytes from digits of either case. Returns `None` if the text is anything
+/// else.
 pub fn decode<const N: usize>(digits: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     let mut values =
@@ -24,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_and_nothing_else_is() {
+    fn digits_are_encoded_and_decoded_exactly() {
         assert_eq!(encode(&[0, 15, 255]), "000fff");
         assert_eq!(decode("000FfF"), Some([0, 15, 255]));
         for digits in ["", "000ff", "000ffff", "000fffff", "000fxf", "000f f"] {

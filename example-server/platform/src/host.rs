@@ -1,7 +1,7 @@
-//! The `Host` of requests (RFC 9112, section 3.2; RFC 9110, section 7.2).
+//! The check of the `Host` header (RFC 9112, section 3.2; RFC 9110, section 7.2).
 //!
-//! What is wrong with it is found out before everything else, and answered by the [frame](crate::envelope), in the words of
-//! the API whose path it is.
+//! It comes before everything else. The [envelope](crate::envelope) of the API that the path
+//! belongs to renders the error response.
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -9,31 +9,32 @@ use axum::response::Response;
 use http::uri::Authority;
 use http::{HeaderMap, StatusCode, Version, header};
 
-/// Which hosts are answered for.
+/// The hosts that the server accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hosts {
-    /// All: a proxy in front may use any name.
+    /// All hosts. A proxy in front may use any name.
     All,
-    /// The names of this machine. A demo's keys are public, so a page that a developer has open must not reach it
-    /// under a name of its own that leads here (DNS rebinding).
+    /// The loopback names of this machine. The keys of a demo are public, so a page in a
+    /// developer's browser must not reach the demo under a name of its own that resolves to this
+    /// machine (DNS rebinding).
     Loopback,
 }
 
-/// Why a request is refused, whatever else it says: in its extensions, for the frame.
+/// The status with which the envelope refuses a request. Set in the request's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused(pub StatusCode);
 
-/// Marks requests that are to be refused: 400 where the host is missing, there twice or none, 421 where it is not one of
-/// ours.
+/// Middleware that marks a request as refused: with 400 if `Host` is missing, repeated or
+/// malformed, and with 421 if the host is not accepted.
 pub async fn check(State(hosts): State<Hosts>, mut request: Request, next: Next) -> Response {
-    let named = request.uri().authority().map(Authority::as_str);
-    if let Err(status) = judge(hosts, request.version(), named, request.headers()) {
+    let target = request.uri().authority().map(Authority::as_str);
+    if let Err(status) = validate(hosts, request.version(), target, request.headers()) {
         request.extensions_mut().insert(Refused(status));
     }
     next.run(request).await
 }
 
-fn judge(
+fn validate(
     hosts: Hosts,
     version: Version,
     target: Option<&str>,
@@ -46,20 +47,22 @@ fn judge(
         (None, _) if version >= Version::HTTP_11 => return Err(StatusCode::BAD_REQUEST),
         (None, _) => None,
     };
-    // Empty where the target has no authority, which none of ours is without.
+    // An empty value is valid: clients send it if the target URI has no authority.
     let host = host.map(|host| name_of(host).ok_or(StatusCode::BAD_REQUEST)).transpose()?;
     if hosts == Hosts::All {
         return Ok(());
     }
-    // A target that names a host itself counts instead (RFC 9112, section 3.2.2); here both have to be ours.
+    // A host in the request target overrides `Host` (RFC 9112, section 3.2.2). Here, both must be
+    // accepted.
     let target = target.map(|target| name_of(target).ok_or(StatusCode::BAD_REQUEST)).transpose()?;
-    let named: Vec<_> = host.into_iter().chain(target).collect();
-    let ours =
+    let names: Vec<_> = host.into_iter().chain(target).collect();
+    let is_loopback =
         |name: &&str| ["localhost", "127.0.0.1", "[::1]"].iter().any(|own| own.eq_ignore_ascii_case(name));
-    if !named.is_empty() && named.iter().all(ours) { Ok(()) } else { Err(StatusCode::MISDIRECTED_REQUEST) }
+    let accepted = !names.is_empty() && names.iter().all(is_loopback);
+    if accepted { Ok(()) } else { Err(StatusCode::MISDIRECTED_REQUEST) }
 }
 
-/// The name in `uri-host [ ":" port ]`; `None` if it is not that.
+/// Returns the host in `uri-host [ ":" port ]`, or `None` if the text is malformed.
 fn name_of(host: &str) -> Option<&str> {
     if host.is_empty() {
         return Some(host);
@@ -68,7 +71,7 @@ fn name_of(host: &str) -> Option<&str> {
     let name_bytes = authority.host().len();
     let (name, port) = host.split_at_checked(name_bytes)?;
     let is_port = port.strip_prefix(':').is_none_or(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
-    // Another length than that of a name and a port has a user before them.
+    // With user information before the host, the split does not fall between host and port.
     (name == authority.host() && (port.is_empty() || port.starts_with(':')) && is_port).then_some(name)
 }
 
@@ -78,33 +81,33 @@ mod tests {
 
     use super::*;
 
-    fn judged(hosts: Hosts, version: Version, target: Option<&str>, values: &[&str]) -> u16 {
+    fn status(hosts: Hosts, version: Version, target: Option<&str>, values: &[&str]) -> u16 {
         let values = values.iter().map(|value| (header::HOST, HeaderValue::from_str(value).unwrap()));
-        judge(hosts, version, target, &values.collect()).map_or_else(|status| status.as_u16(), |()| 200)
+        validate(hosts, version, target, &values.collect()).map_or_else(|status| status.as_u16(), |()| 200)
     }
 
     #[test]
     fn a_request_of_http_1_1_has_one_host() {
-        let judged = |version, values: &[&str]| judged(Hosts::All, version, None, values);
+        let status = |version, values: &[&str]| status(Hosts::All, version, None, values);
         for host in ["h", "h:80", "[::1]:8080", "example.com:", "", "127.0.0.1"] {
-            assert_eq!(judged(Version::HTTP_11, &[host]), 200, "{host}");
+            assert_eq!(status(Version::HTTP_11, &[host]), 200, "{host}");
         }
         for host in ["user@h", "h:80:80", "h:port", "h/path", "a b", "[::1", "h, h"] {
-            assert_eq!(judged(Version::HTTP_11, &[host]), 400, "{host}");
+            assert_eq!(status(Version::HTTP_11, &[host]), 400, "{host}");
         }
-        assert_eq!(judged(Version::HTTP_11, &[]), 400);
-        assert_eq!(judged(Version::HTTP_11, &["h", "h"]), 400);
-        assert_eq!(judged(Version::HTTP_10, &[]), 200);
-        assert_eq!(judged(Version::HTTP_10, &["h", "h"]), 400);
+        assert_eq!(status(Version::HTTP_11, &[]), 400);
+        assert_eq!(status(Version::HTTP_11, &["h", "h"]), 400);
+        assert_eq!(status(Version::HTTP_10, &[]), 200);
+        assert_eq!(status(Version::HTTP_10, &["h", "h"]), 400);
     }
 
     #[test]
-    fn a_demo_answers_for_loopback_names_only() {
-        let judged = |target, values: &[&str]| judged(Hosts::Loopback, Version::HTTP_11, target, values);
+    fn a_demo_accepts_loopback_names_only() {
+        let status = |target, values: &[&str]| status(Hosts::Loopback, Version::HTTP_11, target, values);
         for host in
             ["localhost", "localhost:8080", "LocalHost:1", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:8080"]
         {
-            assert_eq!(judged(None, &[host]), 200, "{host}");
+            assert_eq!(status(None, &[host]), 200, "{host}");
         }
         for host in [
             "rebound.example:8080",
@@ -118,10 +121,10 @@ mod tests {
             "2130706433",
             "",
         ] {
-            assert!([400, 421].contains(&judged(None, &[host])), "{host}");
+            assert!([400, 421].contains(&status(None, &[host])), "{host}");
         }
-        assert_eq!(judged(Some("rebound.example"), &["localhost"]), 421);
-        assert_eq!(judged(Some("localhost"), &["rebound.example"]), 421);
-        assert_eq!(judged(Some("localhost:80"), &["localhost"]), 200);
+        assert_eq!(status(Some("rebound.example"), &["localhost"]), 421);
+        assert_eq!(status(Some("localhost"), &["rebound.example"]), 421);
+        assert_eq!(status(Some("localhost:80"), &["localhost"]), 200);
     }
 }

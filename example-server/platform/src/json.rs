@@ -1,41 +1,45 @@
-//! The fields of a JSON object, each as it was sent: numbers by their own text, so that money never passes through a double.
+//! A JSON object whose fields keep the text that was sent, so that amounts of money are never
+//! converted to floating point.
 
 use std::collections::HashMap;
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-/// The members of a JSON object by name, each value by its own text. What is not an object has none; of a name that is there
-/// twice, the last counts.
+/// The members of a JSON object by name, each with the text of its value. If a name occurs twice,
+/// the last one counts. A JSON value that is not an object has no members.
 ///
-/// `serde_json` would give the texts itself, by its feature `raw_value`, but a feature is on in the whole build, and with
-/// that one a member of a certain name begins a new document inside of a `Value`, with a new limit of depth: of 130 KB so
-/// nested, a debug build overflows its stack.
+/// `serde_json` has a feature `raw_value` for this, but features apply to the whole build. With
+/// that feature, a member of a certain name begins a new document inside a `Value`, with a new
+/// depth limit. In a debug build, 130 KB of JSON nested this way overflow the stack.
 #[derive(Debug)]
 pub struct Fields<'a>(HashMap<String, &'a str>);
 
-/// What was sent in one field.
+/// The value of one field.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FieldValue<'a> {
-    /// Nothing, or `null`: clients that have a field and no value for it send that.
+    /// The field is missing or `null`. Some clients send `null` for a field without a value.
     Missing,
     Text(String),
-    /// The number's own text. Read as a double, it would be another number.
+    /// The text of the number. A conversion to floating point would change the number.
     Number(&'a str),
-    /// `true`, `false`, an array, an object.
+    /// `true`, `false`, an array or an object.
     Other,
 }
 
-/// What cannot be read at all.
+/// An error of reading JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JsonError {
-    /// There is nothing but white space.
+    /// There is only white space.
     Empty,
     Malformed,
 }
 
 impl<'a> Fields<'a> {
+    /// Parses a request body.
+    ///
     /// # Errors
-    /// The body is empty or not JSON.
+    ///
+    /// If the body is empty or not JSON.
     pub fn read(body: &'a [u8]) -> Result<Self, JsonError> {
         if body.trim_ascii().is_empty() {
             return Err(JsonError::Empty);
@@ -44,23 +48,28 @@ impl<'a> Fields<'a> {
         text.and_then(|text| Parser { rest: text }.members()).map(Self).ok_or(JsonError::Malformed)
     }
 
+    /// Returns the value of a field.
+    ///
     /// # Errors
-    /// The field is a text that is none: `"\ud800"` passes as syntax and stands for no character.
+    ///
+    /// If the field is a string with a lone surrogate, such as `"\ud800"`: valid syntax, but not a
+    /// character.
     pub fn get(&self, name: &str) -> Result<FieldValue<'a>, JsonError> {
         self.json(name).map_or(Ok(FieldValue::Missing), FieldValue::of)
     }
 
-    /// The JSON of a field that is there and not `null`.
+    /// Returns the JSON of a field, or `None` if it is missing or `null`.
     pub fn json(&self, name: &str) -> Option<&'a str> {
         self.0.get(name).copied().filter(|json| *json != "null")
     }
 }
 
 impl<'a> FieldValue<'a> {
-    /// What one value's JSON stands for.
+    /// Parses the JSON of one value.
     ///
     /// # Errors
-    /// As [`Fields::get`].
+    ///
+    /// As for [`Fields::get`].
     pub fn of(json: &'a str) -> Result<Self, JsonError> {
         Ok(match json.as_bytes() {
             [b'"', ..] => FieldValue::Text(serde_json::from_str(json).map_err(|_| JsonError::Malformed)?),
@@ -69,7 +78,8 @@ impl<'a> FieldValue<'a> {
         })
     }
 
-    /// An empty text as what it is in a form: nothing.
+    /// Turns a blank text into [`Missing`](Self::Missing), as forms send blank text for an empty
+    /// field.
     #[must_use]
     pub fn filled(self) -> Self {
         match self {
@@ -79,25 +89,27 @@ impl<'a> FieldValue<'a> {
     }
 }
 
-/// The elements of a JSON array, each by its own text; `None` if it is none.
+/// Returns the text of each element of a JSON array, or `None` if the JSON is not an array.
 pub fn elements(json: &str) -> Option<Vec<&str>> {
     Parser { rest: json }.elements()
 }
 
-/// How many members a JSON object has; `None` if it is none. Of a name that is there twice, one counts.
+/// Returns the number of members of a JSON object, or `None` if the JSON is not an object. Counts a
+/// name that occurs twice once.
 pub fn members(json: &str) -> Option<usize> {
     let is_object = json.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{');
     Parser { rest: json }.members().filter(|_| is_object).map(|members| members.len())
 }
 
-/// What is not read yet of a body. Every value is read by `serde_json`, which skips without recursion; between them there
-/// is only the punctuation of the outermost object.
+/// A parser of the outermost object or array. `serde_json` reads the values, and skips nested ones
+/// without recursion, so only the punctuation between them is left to parse here.
 struct Parser<'a> {
     rest: &'a str,
 }
 
 impl<'a> Parser<'a> {
-    /// `None` if it is not JSON, from the first character to the last.
+    /// Parses the whole text as an object. Returns no members for other JSON, and `None` for text
+    /// that is not JSON.
     fn members(mut self) -> Option<HashMap<String, &'a str>> {
         let mut members = HashMap::new();
         if self.skip('{').is_none() {
@@ -118,7 +130,7 @@ impl<'a> Parser<'a> {
         self.rest.is_empty().then_some(members)
     }
 
-    /// `None` if it is not an array, from the first character to the last.
+    /// Parses the whole text as an array. Returns `None` for anything else.
     fn elements(mut self) -> Option<Vec<&'a str>> {
         let mut elements = Vec::new();
         self.skip('[')?;
@@ -135,7 +147,7 @@ impl<'a> Parser<'a> {
         self.rest.is_empty().then_some(elements)
     }
 
-    /// The next value, and its text.
+    /// Parses the next value. Returns it with its text.
     fn value<T: DeserializeOwned>(&mut self) -> Option<(T, &'a str)> {
         self.space();
         let mut values = serde_json::Deserializer::from_str(self.rest).into_iter();
@@ -151,7 +163,7 @@ impl<'a> Parser<'a> {
         Some(())
     }
 
-    /// RFC 8259, section 2: these four and no others.
+    /// Skips white space, which is these four characters only (RFC 8259, section 2).
     fn space(&mut self) {
         self.rest = self.rest.trim_start_matches([' ', '\t', '\n', '\r']);
     }
@@ -181,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_refused_wherever_it_is_not() {
+    fn malformed_json_is_refused_wherever_the_error_is() {
         for body in [
             "{",
             "}",
@@ -232,7 +244,7 @@ mod tests {
         }
     }
 
-    /// JSON, and what is nearly that.
+    /// Generates JSON and near misses.
     fn documents() -> impl Strategy<Value = String> {
         prop_oneof![
             "[\\[\\]{}:,\"a1 ]{0,24}",
@@ -245,7 +257,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(1_000))]
 
         #[test]
-        fn it_takes_what_serde_json_takes_and_finds_the_same(text in documents()) {
+        fn it_accepts_what_serde_json_accepts_and_finds_the_same_members(text in documents()) {
             prop_assume!(!text.trim().is_empty());
             match (Fields::read(text.as_bytes()), serde_json::from_str::<Value>(&text)) {
                 (Ok(fields), Ok(value)) => {

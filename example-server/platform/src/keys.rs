@@ -1,4 +1,4 @@
-//! API keys, as operators make, list, revoke and rotate them.
+//! Management of API keys: operators create, list, revoke and rotate them.
 
 mod manage;
 
@@ -12,21 +12,23 @@ use crate::db::{self, Database, NewKey};
 
 pub use manage::{KeyError, Rotation, api_of, list, revoke};
 
-/// A key to be made.
+/// The properties of a key to create.
 #[derive(Debug)]
 pub struct NewApiKey<'a> {
     pub account: &'a str,
-    /// Of the account, if it is new.
+    /// The plan of the account. An existing account must have the same.
     pub plan: AccountPlan,
-    /// By name; none: all that the API has.
+    /// The names of the permissions. If empty, the key gets every permission of the API.
     pub permissions: &'a [String],
     pub environment: Environment,
 }
 
-/// Makes a key, and its account if that is new. Returns the key's id, and the key, which is not kept anywhere.
+/// Creates a key, and its account if there is none. Returns the key's id and the key. The key
+/// itself is not stored.
 ///
 /// # Errors
-/// The account is on another plan, the API has no such permission, or the database fails.
+///
+/// If the account is on another plan, the API has no such permission, or the database fails.
 pub async fn create_key(
     database: &Database,
     api: &Definition,
@@ -64,14 +66,14 @@ pub async fn create_key(
     Ok((id, text))
 }
 
-/// Why there is no new key.
+/// An error of creating a key.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateKeyError {
-    #[error("account `{account}` is on plan `{plan}`: give --plan {plan} to make another key of it")]
+    #[error("account `{account}` is on plan `{plan}`: use --plan {plan} to create another key for it")]
     OtherPlan { account: String, plan: String },
     #[error("{api} has no permission `{asked}`: expected one of {known}")]
     NoPermission { api: &'static str, asked: String, known: String },
-    #[error("the key could not be made: {0}")]
+    #[error("could not create the key: {0}")]
     Database(#[from] sqlx::Error),
 }
 

@@ -1,8 +1,8 @@
-//! The language of an error's `detail`: English, or Spanish for who asks for it.
+//! The language of an error's `detail`: English by default, Spanish if the client prefers it.
 
 use http::{HeaderMap, header};
 
-/// A language the server speaks.
+/// A supported language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
     English,
@@ -10,8 +10,9 @@ pub enum Language {
 }
 
 impl Language {
-    /// The language the request prefers (RFC 9110, section 12.5.4): the higher weight wins, the one named first wins a tie,
-    /// and English answers who asks for nothing we speak.
+    /// Returns the language that the request prefers (RFC 9110, section 12.5.4). The higher weight
+    /// wins; in a tie, the language that comes first. If the request accepts neither, the result is
+    /// English.
     pub fn preferred(headers: &HeaderMap) -> Self {
         let mut english = Preference::default();
         let mut spanish = Preference::default();
@@ -23,15 +24,15 @@ impl Language {
                     english.any(weight, position);
                     spanish.any(weight, position);
                 }
-                _ if is(tag, "en") => english.named(weight, position),
-                _ if is(tag, "es") => spanish.named(weight, position),
+                _ if has_primary(tag, "en") => english.named(weight, position),
+                _ if has_primary(tag, "es") => spanish.named(weight, position),
                 _ => {}
             }
         }
         if spanish.rank() > english.rank() { Self::Spanish } else { Self::English }
     }
 
-    /// The value of `Content-Language`.
+    /// Returns the value of `Content-Language`.
     pub fn tag(self) -> &'static str {
         match self {
             Self::English => "en",
@@ -40,7 +41,7 @@ impl Language {
     }
 }
 
-/// What a header says about one language; weights in thousandths.
+/// The weight of one language, in thousandths, and its position in the header.
 #[derive(Default)]
 struct Preference {
     named: Option<(u16, usize)>,
@@ -49,8 +50,8 @@ struct Preference {
 
 impl Preference {
     fn named(&mut self, weight: u16, position: usize) {
-        // Of `es-MX;q=0.9, es;q=0.1` the better one counts: both are Spanish to us.
-        if self.named.is_none_or(|(held, _)| weight > held) {
+        // `es-MX;q=0.9, es;q=0.1` names Spanish twice. The higher weight counts.
+        if self.named.is_none_or(|(highest, _)| weight > highest) {
             self.named = Some((weight, position));
         }
     }
@@ -59,18 +60,20 @@ impl Preference {
         self.wildcard.get_or_insert((weight, position));
     }
 
-    /// Weight first, then how early it stood. A language named with `q=0` stays refused whatever `*` says.
+    /// Returns the sort key: the weight, then the position, earlier first. A language named with
+    /// `q=0` stays refused even if there is a `*`.
     fn rank(&self) -> (u16, std::cmp::Reverse<usize>) {
         let (weight, position) = self.named.or(self.wildcard).unwrap_or((0, usize::MAX));
         (weight, std::cmp::Reverse(if weight == 0 { usize::MAX } else { position }))
     }
 }
 
-fn is(tag: &str, primary: &str) -> bool {
+fn has_primary(tag: &str, primary: &str) -> bool {
     tag.split('-').next().is_some_and(|subtag| subtag.eq_ignore_ascii_case(primary))
 }
 
-/// `es-MX;q=0.8` as a tag and a weight in thousandths; `None` if it is not one.
+/// Parses a range such as `es-MX;q=0.8` into a tag and a weight in thousandths. Returns `None` if
+/// it is malformed.
 fn parse(range: &str) -> Option<(&str, u16)> {
     let mut parts = range.split(';').map(str::trim);
     let tag = parts.next().filter(|tag| !tag.is_empty())?;
@@ -84,7 +87,7 @@ fn parse(range: &str) -> Option<(&str, u16)> {
                 && value.starts_with(['0', '1'])
                 && value.bytes().all(|byte| byte == b'.' || byte.is_ascii_digit());
             let weight = value.parse::<f32>().ok().filter(|weight| well_formed && *weight <= 1.0)?;
-            // In [0, 1000] by the two lines above.
+            // The checks above keep it within [0, 1000].
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             let thousandths = (weight * 1000.0).round() as u16;
             thousandths
@@ -98,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_language_with_the_higher_weight_is_spoken() {
+    fn the_language_with_the_higher_weight_is_preferred() {
         let cases = [
             ("es", Language::Spanish),
             ("ES-mx", Language::Spanish),
@@ -130,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn english_is_spoken_to_who_asks_for_nothing() {
+    fn english_is_the_default() {
         assert_eq!(Language::preferred(&HeaderMap::new()), Language::English);
     }
 }

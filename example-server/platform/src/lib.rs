@@ -1,24 +1,24 @@
-//! What every API of the reference server stands on. Nothing here knows a vendor.
+//! The platform under every API of the reference server. Nothing here depends on a vendor.
 //!
-//! | module | what |
+//! | module | purpose |
 //! |---|---|
-//! | `api`, `vendor` | what a vendor's API provides, and what differs from one to the next |
-//! | `state` | [`Platform`]: what the APIs share |
-//! | `stack`, `route` | the middleware before the operations of an API; one operation |
-//! | `account`, `api_key`, `accounts`, `keys`, `auth`, `owner` | who calls |
-//! | `bucket`, `rate_limit`, `rate_limit_headers`, `bodies`, `places` | how often, and how much at a time |
-//! | `host`, `content` | what is wrong with the head of a request, whatever it asks for |
-//! | `envelope`, `response_headers` | the envelope around every response; what keeps it from caches |
-//! | `openapi` | the descriptions of the APIs, made of the routes |
-//! | `db` | SQLite or PostgreSQL, one SQL text for both |
-//! | `cycles`, `worker` | the scheduler, and what makes the attempts of its cycles |
-//! | `webhooks`, `encryption` | webhook subscriptions and delivery; secrets as they are kept |
-//! | `outbound`, `tls`, `retry_after` | calls to URLs that customers give; whom TLS trusts; waits that others ask for |
+//! | `api`, `vendor` | the traits that each vendor's API implements |
+//! | `state` | [`Platform`]: the state that the APIs share |
+//! | `stack`, `route`, `call` | the middleware stack of an API; a single operation; the arguments of its handler |
+//! | `account`, `api_key`, `accounts`, `keys`, `auth`, `owner` | accounts, API keys, authentication |
+//! | `bucket`, `rate_limit`, `rate_limit_headers`, `bodies`, `places` | rate limits, concurrency limits |
+//! | `host`, `content`, `query` | checks of the request head that apply to every operation; query parameters |
+//! | `envelope`, `response_headers` | the response envelope; security and cache headers |
+//! | `openapi` | the `OpenAPI` documents, generated from the routes |
+//! | `db` | SQLite or PostgreSQL, with the same SQL for both |
+//! | `cycles`, `worker` | the scheduler, and the worker that runs its attempts |
+//! | `webhooks`, `encryption` | webhook subscriptions and delivery; encryption of stored secrets |
+//! | `outbound`, `tls`, `retry_after` | calls to customers' URLs; root certificates; `Retry-After` |
 //! | `config` | the configuration file |
 //! | `server` | connections and shutdown |
 //! | `ops` | log, metrics, health |
 
-// Not published: a doc comment stands where a name does not say it all.
+// Not published: items have doc comments only where the name is not enough.
 #![allow(missing_docs, clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 pub mod account;
@@ -28,6 +28,7 @@ pub mod api_key;
 pub mod auth;
 pub mod bodies;
 pub mod bucket;
+pub mod call;
 pub mod clock;
 pub mod config;
 pub mod content;
@@ -48,6 +49,7 @@ pub mod ops;
 pub mod outbound;
 pub mod owner;
 pub mod places;
+pub mod query;
 pub mod rate_limit;
 pub mod rate_limit_headers;
 pub mod response_headers;

@@ -1,13 +1,14 @@
-//! The `OpenAPI` documents, made of the routes that are served, and what shows them: one for each API, and one that holds all.
+//! The `OpenAPI` documents, generated from the routes: one for each API, and one that combines all
+//! APIs.
 //!
-//! How an operation is described: its doc comment is summary (first paragraph) and description; the annotation says what
-//! is its own, and nothing of what operations have in common, which the flags of its [`Route`] imply (`operation.rs`) in the
-//! words of its vendor ([`Documented`]):
+//! An operation's doc comment becomes its summary (first paragraph) and its description. Its
+//! annotation has only what is specific to the operation. The parts that operations share follow
+//! from the flags of the [`Route`] (`operation.rs`), with the texts of the vendor ([`Documented`]):
 //!
 //! ```ignore
-//! /// Asks for one thing.
+//! /// Returns a thing.
 //! ///
-//! /// How, in as many sentences as it takes.
+//! /// A longer description.
 //! #[utoipa::path(get, path = "/things/{id}", operation_id = "getThing", tag = "Things",
 //!     params(("page" = Option<u32>, Query, minimum = 1, description = "Which page")),  // `{id}` needs none
 //!     request_body = ThingRequest,                                                     // if it has one
@@ -17,10 +18,11 @@
 //!     ))]
 //! ```
 //!
-//! Structs derive [`utoipa::ToSchema`]; a leaf that is no enum has an example (`#[schema(example = "…")]`), of which the
-//! examples of whole bodies are made. A field that is always there and can be `null` says `#[schema(required)]`; one that
-//! is left out, and never `null`, `#[schema(nullable = false)]`. A code has its line in the vendor's
-//! [`CODES`](Documented::CODES). Generic structs, and those of a single plain value, are written out where they are used.
+//! Structs derive [`utoipa::ToSchema`]. Every leaf that is not an enum has an example
+//! (`#[schema(example = "…")]`); the examples of bodies are composed of these. A field that is
+//! always present and may be `null` has `#[schema(required)]`. A field that may be absent and is
+//! never `null` has `#[schema(nullable = false)]`. Every error code has an entry in the vendor's
+//! [`CODES`](Documented::CODES). The schemas of generic structs and of plain values are inlined.
 
 mod documented;
 mod operation;
@@ -38,19 +40,19 @@ pub use serve::routes;
 /// The document of one API.
 #[derive(Debug)]
 pub struct ApiDocument {
-    /// The API's name, as the command line has it.
+    /// The API's name on the command line.
     pub name: &'static str,
-    /// The same for people.
+    /// The API's display name.
     pub title: &'static str,
     pub content: Value,
 }
 
-/// Returns one document that holds all of these.
+/// Returns one document that combines all of these.
 pub fn whole(documents: &[ApiDocument]) -> Value {
     whole::of(documents)
 }
 
-/// The document of these routes.
+/// Returns the document of these routes.
 pub fn document<V: Documented, S>(routes: &[Route<S>]) -> ApiDocument {
     let schemas =
         schema::named(routes.iter().flat_map(|route| route.described.schemas.clone()).chain(V::schemas()));
@@ -66,11 +68,11 @@ pub fn document<V: Documented, S>(routes: &[Route<S>]) -> ApiDocument {
             let methods = paths.entry(format!("{}{path}", V::PREFIX)).or_insert_with(|| json!({}));
             methods
                 .as_object_mut()
-                .expect("it was made one")
+                .expect("it is an object")
                 .extend(item.as_object().cloned().unwrap_or_default());
         }
     }
-    let (form, had) = V::KEY;
+    let (format, description_of_key) = V::KEY;
     let content = json!({
         "openapi": "3.1.0",
         "info": info(&format!("{} API", V::TITLE), &description::<V>()),
@@ -82,8 +84,8 @@ pub fn document<V: Documented, S>(routes: &[Route<S>]) -> ApiDocument {
             "securitySchemes": { V::NAME: {
                 "type": "http",
                 "scheme": "bearer",
-                "bearerFormat": form,
-                "description": format!("An API key of {}: {had}", V::TITLE),
+                "bearerFormat": format,
+                "description": format!("An API key of {}: {description_of_key}", V::TITLE),
             }},
             "headers": operation::headers::<V>(),
             "parameters": operation::parameters::<V>(),
@@ -109,7 +111,7 @@ fn servers(servers: &[(&str, &str)]) -> Value {
 fn description<V: Documented>() -> String {
     let codes: Vec<_> = V::CODES.iter().map(|(code, meaning)| format!("| `{code}` | {meaning} |")).collect();
     format!(
-        "{}\n<details><summary>Every code of a failure</summary>\n\n| code | what it means |\n|---|---|\n{}\n\n</details>\n",
+        "{}\n<details><summary>All error codes</summary>\n\n| code | meaning |\n|---|---|\n{}\n\n</details>\n",
         V::INTRODUCTION,
         codes.join("\n")
     )

@@ -1,9 +1,10 @@
-//! Calls to URLs that customers give.
+//! Calls to URLs that customers provide, protected against server-side request forgery.
 //!
-//! A customer may name any machine that this one can reach: the database, the cloud's metadata service, a router. So a
-//! URL is checked when it is given ([`Outbound::check`], [`Outbound::vet`]), and what counts is checked again on each
-//! call: the name is resolved by us, and only addresses that may be called come to the connector. Redirects are not
-//! followed, proxies of the environment are not used, no connection is kept.
+//! A customer's URL can point to any host that this machine can reach: the database, the cloud's
+//! metadata service, a router. So a URL is checked when the customer provides it
+//! ([`Outbound::check`], [`Outbound::vet`]) and again on each call: this program resolves the name,
+//! and passes only permitted addresses to the connector. It follows no redirects, ignores the proxy
+//! environment variables and keeps no connections open.
 
 mod address;
 mod resolver;
@@ -22,37 +23,37 @@ use self::address::is_public;
 use self::resolver::{Blocked, Guard, Lookup, System, Unknown};
 use crate::{retry_after, tls};
 
-/// What may be called.
+/// The rules for which URLs may be called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
-    /// `http` too, not only `https`.
+    /// Whether to allow `http` in addition to `https`.
     pub allow_http: bool,
-    /// This machine and the network it stands in, too.
+    /// Whether to allow this machine and private networks.
     pub allow_private: bool,
 }
 
-/// Calls URLs that customers give. Cheap to clone.
+/// A client that calls URLs that customers provide. Cheap to clone.
 #[derive(Clone)]
 pub struct Outbound {
     client: Client,
     guard: Guard,
 }
 
-/// What was answered, whatever the status.
+/// A response, with any status.
 #[derive(Debug)]
 pub struct Fetched {
     pub status: StatusCode,
-    /// How long it asks us to wait.
+    /// The wait that `Retry-After` asks for.
     pub retry_after: Option<Duration>,
     pub body: Bytes,
 }
 
-/// Why a URL is not taken.
+/// Why a URL is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UrlFault {
     #[error("the URL is longer than {MAX_URL} characters")]
     TooLong,
-    #[error("this is no URL that can be called")]
+    #[error("the URL is not valid")]
     Invalid,
     #[error("the URL must begin with https")]
     Scheme,
@@ -60,33 +61,34 @@ pub enum UrlFault {
     Blocked,
 }
 
-/// Why there is no answer.
+/// Why a call failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OutboundFault {
     #[error(transparent)]
     Url(UrlFault),
-    #[error("the name of the host does not resolve")]
+    #[error("the host name does not resolve")]
     UnknownHost,
     #[error("the connection failed")]
     Unreachable,
-    #[error("there was no answer in time")]
+    #[error("the request timed out")]
     Timeout,
-    #[error("the answer is too large")]
+    #[error("the response is too large")]
     TooLarge,
 }
 
-/// The longest URL, in characters.
+/// The maximum length of a URL, in characters.
 pub const MAX_URL: usize = 2048;
-/// How long a connection may take to be made.
+/// The time-out for establishing a connection.
 const TO_CONNECT: Duration = Duration::from_secs(5);
-/// How long a name may take to be resolved, where only that is asked.
+/// The time-out for resolving a name in [`Outbound::vet`].
 const TO_RESOLVE: Duration = Duration::from_secs(5);
 
 impl Outbound {
-    /// Calls what the rules allow.
+    /// Creates a client that calls what the rules allow.
     ///
     /// # Errors
-    /// The client cannot be made.
+    ///
+    /// If the HTTP client cannot be built.
     pub fn new(rules: Rules) -> reqwest::Result<Self> {
         Self::with_lookup(rules, Arc::new(System))
     }
@@ -101,19 +103,24 @@ impl Outbound {
             .retry(reqwest::retry::never())
             .referer(false)
             .connect_timeout(TO_CONNECT)
-            // A connection that is kept was checked when it was made, which may be long ago.
+            // The address of a pooled connection would have been checked long ago.
             .pool_max_idle_per_host(0)
             .user_agent(concat!("example-server/", env!("CARGO_PKG_VERSION")))
             .build()?;
         Ok(Self { client, guard })
     }
 
-    /// A URL, if by its own words it may be called. Where its name leads is not asked.
+    /// Parses a URL and checks its text against the rules. Does not resolve its host name.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is malformed or the rules forbid it.
     pub fn check(&self, text: &str) -> Result<Url, UrlFault> {
         if text.chars().count() > MAX_URL {
             return Err(UrlFault::TooLong);
         }
-        // The parser passes over these, and the text is kept and sent with them; no database takes a NUL.
+        // The parser ignores these characters, but the text is stored and sent with them.
+        // PostgreSQL does not store a NUL.
         if text.contains(|c: char| c.is_control()) || text.trim() != text {
             return Err(UrlFault::Invalid);
         }
@@ -129,12 +136,13 @@ impl Outbound {
             "http" if allow_http => {}
             _ => return Err(UrlFault::Scheme),
         }
-        // Signed for a receiver, a URL is no place for another secret.
+        // No credentials: requests are authenticated by signature, and a URL is not stored as a
+        // secret.
         if !url.username().is_empty() || url.password().is_some() {
             return Err(UrlFault::Invalid);
         }
-        // The connector asks no resolver about an address, so here is where it is looked at; the parser has made one of
-        // every way to write it.
+        // The connector does not resolve IP addresses, so check them here. The parser has
+        // normalised every notation.
         let public = match url.host() {
             None => return Err(UrlFault::Invalid),
             Some(Host::Ipv4(address)) => is_public(address.into()),
@@ -144,7 +152,12 @@ impl Outbound {
         if public || allow_private { Ok(()) } else { Err(UrlFault::Blocked) }
     }
 
-    /// Whether a URL that was checked leads to an address that may be called, today. Where all may be, nobody is asked.
+    /// Checks that the host of a checked URL currently resolves to a permitted address. Does not
+    /// resolve it if the rules allow every address.
+    ///
+    /// # Errors
+    ///
+    /// If the host name does not resolve, or to no permitted address.
     pub async fn vet(&self, url: &Url) -> Result<(), OutboundFault> {
         let Some(Host::Domain(name)) = url.host() else { return Ok(()) };
         if self.guard.rules.allow_private {
@@ -152,26 +165,34 @@ impl Outbound {
         }
         match timeout(TO_RESOLVE, self.guard.addresses(name)).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(of(&*error)),
+            Ok(Err(error)) => Err(classify(&*error)),
             Err(_) => Err(OutboundFault::UnknownHost),
         }
     }
 
-    /// Gets a document of `max_bytes` at the most, all of it within `time`.
+    /// Gets a document of at most `max_bytes` within `time`.
+    ///
+    /// # Errors
+    ///
+    /// If the rules forbid the URL, or there is no complete response within these limits.
     pub async fn get(&self, url: &Url, max_bytes: usize, time: Duration) -> Result<Fetched, OutboundFault> {
         let got = async {
             let response = self.send(self.client.get(url.clone()), url).await?;
             if response.content_length().is_some_and(|bytes| bytes > max_bytes as u64) {
                 return Err(OutboundFault::TooLarge);
             }
-            let (fetched, whole) = read(response, max_bytes).await?;
-            if whole { Ok(fetched) } else { Err(OutboundFault::TooLarge) }
+            let (fetched, complete) = read(response, max_bytes).await?;
+            if complete { Ok(fetched) } else { Err(OutboundFault::TooLarge) }
         };
         timeout(time, got).await.unwrap_or(Err(OutboundFault::Timeout))
     }
 
-    /// Posts a body, all within `time`. What counts is the status. Of the answer's body, what comes after `max_bytes` or
-    /// the `time` is not read, and one that breaks off is as long as it is.
+    /// Posts a body within `time`. The call succeeds once there is a status. It reads at most
+    /// `max_bytes` of the response body, and less if `time` is up or the connection breaks.
+    ///
+    /// # Errors
+    ///
+    /// If the rules forbid the URL, or there is no status within `time`.
     pub async fn post(
         &self,
         url: &Url,
@@ -197,13 +218,13 @@ impl Outbound {
             Ok(())
         };
         let posted = timeout(time, posted).await.unwrap_or(Err(OutboundFault::Timeout));
-        // With a status, nothing that happens to the body makes it another one.
+        // Once there is a status, errors of the body do not matter.
         fetched.map_or_else(|| Err(posted.err().unwrap_or(OutboundFault::Unreachable)), Ok)
     }
 
     async fn send(&self, request: RequestBuilder, url: &Url) -> Result<Response, OutboundFault> {
         self.check_parsed(url).map_err(OutboundFault::Url)?;
-        request.send().await.map_err(|error| of(&error))
+        request.send().await.map_err(|error| classify(&error))
     }
 }
 
@@ -220,30 +241,30 @@ impl std::fmt::Debug for Outbound {
     }
 }
 
-/// What is this machine by its name already (RFC 6761).
+/// Returns whether a name is reserved for this machine (RFC 6761).
 fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     name == "localhost" || name.ends_with(".localhost")
 }
 
-/// The answer, and whether that is all of it.
+/// Reads at most `max_bytes` of the body. Returns the response and whether its body is complete.
 async fn read(mut response: Response, max_bytes: usize) -> Result<(Fetched, bool), OutboundFault> {
     let fetched = Fetched::head(&response);
     let mut body = BytesMut::new();
-    let mut whole = true;
-    while let Some(chunk) = response.chunk().await.map_err(|error| of(&error))? {
+    let mut complete = true;
+    while let Some(chunk) = response.chunk().await.map_err(|error| classify(&error))? {
         let room = max_bytes - body.len();
         body.extend_from_slice(&chunk[..chunk.len().min(room)]);
         if chunk.len() > room {
-            whole = false;
+            complete = false;
             break;
         }
     }
-    Ok((Fetched { body: body.freeze(), ..fetched }, whole))
+    Ok((Fetched { body: body.freeze(), ..fetched }, complete))
 }
 
-/// Which of our faults it is, by what it was caused by.
-fn of(error: &(dyn Error + 'static)) -> OutboundFault {
+/// Classifies an error by its causes.
+fn classify(error: &(dyn Error + 'static)) -> OutboundFault {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if error.is::<Blocked>() {

@@ -1,8 +1,8 @@
-//! Whose something is.
+//! The owner of a resource.
 
 use crate::api_key::Environment;
 
-/// An account in one of its environments. What is one owner's does not exist for any other.
+/// The owner of a resource: an account in one environment. Other owners cannot see the resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
     pub account: String,

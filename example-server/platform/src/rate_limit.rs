@@ -1,11 +1,11 @@
-//! Requests per minute, one bucket for each API key.
+//! Rate limits: requests per minute, with one bucket for each API key.
 //!
-//! A bucket belongs to an account that exists, so what is kept is bounded by the number of accounts: unknown keys are
-//! refused before they could make one.
+//! Only known keys have a bucket, so the number of keys bounds the memory: unknown keys are refused
+//! earlier.
 //!
-//! The check and the headers are two middlewares on purpose. [`enforce`] stands inside the idempotency layer, so a replay
-//! spends nothing. [`write_headers`] stands outside, so a replay still says how much is left now, and no record ever
-//! holds old numbers.
+//! The check and the headers are separate middleware. [`enforce`] is inside the idempotency layer,
+//! so a replay takes nothing from the bucket. [`write_headers`] is outside, so a replay has current
+//! headers, and records contain none.
 //!
 //! What spends nothing still costs something. So [`arrive`] stands before everything that is shared, and counts requests of
 //! any kind in a bucket of their own, which holds many more.
@@ -22,7 +22,7 @@ use crate::clock;
 use crate::rate_limit_headers::{RateLimitHeaders, Sent, insert_rate_limit_headers};
 use crate::vendor::Caller;
 
-/// Lets the request through and counts it, or answers 429.
+/// Middleware that takes a request from the caller's bucket, or responds with 429 if it is empty.
 pub async fn enforce<U: Caller>(Extension(user): Extension<U>, request: Request, next: Next) -> Response {
     match user.bucket().try_acquire() {
         Ok(()) => next.run(request).await,
@@ -30,8 +30,8 @@ pub async fn enforce<U: Caller>(Extension(user): Extension<U>, request: Request,
     }
 }
 
-/// Lets the request through if there were not many more of any kind than can be answered, or answers 429: before a place is
-/// taken for its body, or a row is written for its key.
+/// Middleware that counts requests of any kind, and responds with 429 if there are far too many,
+/// before the request takes a place for its body or writes a row for its key.
 pub async fn arrive<U: Caller>(Extension(user): Extension<U>, request: Request, next: Next) -> Response {
     match user.bucket().try_arrive() {
         Ok(()) => next.run(request).await,

@@ -1,4 +1,4 @@
-//! The `X-RateLimit-*` headers, in the variants that the APIs have.
+//! The `X-RateLimit-*` headers, in the variants of the APIs.
 
 use axum::http::HeaderName;
 use http::{HeaderMap, HeaderValue};
@@ -6,16 +6,16 @@ use http::{HeaderMap, HeaderValue};
 use crate::bucket::Bucket;
 use crate::clock;
 
-/// How an API tells clients about its rate limit.
+/// The variant of the rate limit headers that an API sends.
 #[derive(Debug, Clone, Copy)]
 pub struct RateLimitHeaders {
     pub sent: Sent,
     pub reset: Reset,
-    /// Whether `X-RateLimit-Window` is sent: a minute.
+    /// Whether to send `X-RateLimit-Window`, which is 60 seconds.
     pub window: bool,
 }
 
-/// Which responses have the headers. On 429 they always are.
+/// Which responses have the headers. A 429 always has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
     OnSuccess,
@@ -29,7 +29,7 @@ pub enum Reset {
     SecondsLeft,
 }
 
-/// Writes the `X-RateLimit-*` headers for what this bucket holds now.
+/// Writes the `X-RateLimit-*` headers for the current state of the bucket.
 pub fn insert_rate_limit_headers(form: RateLimitHeaders, bucket: &Bucket, headers: &mut HeaderMap) {
     let now = bucket.snapshot();
     headers.insert(LIMIT, now.limit.into());

@@ -1,4 +1,4 @@
-//! Headers that keep responses from being kept, or taken for what they are not.
+//! Security headers: no caching of private responses, no content sniffing, no framing.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -11,14 +11,16 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 
-/// Nothing of a response is a page, but where it says so itself (`/docs`).
+/// The default policy. Responses are not pages, except `/docs`, which sets its own policy.
 const POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
 
-/// Adds the headers that a response does not have yet. What is answered to a request with credentials, secrets and personal
-/// data included, is kept by no cache, unless its operation says how.
+/// Middleware that adds the security headers that a response does not have yet.
+///
+/// The response to a request with credentials may contain secrets and personal data. It gets
+/// `Cache-Control: no-store`, unless the operation sets its own `Cache-Control`.
 pub async fn protect(request: Request, next: Next) -> Response {
     let has_credentials = request.headers().contains_key(header::AUTHORIZATION);
     let mut response = next.run(request).await;
@@ -31,16 +33,18 @@ pub async fn protect(request: Request, next: Next) -> Response {
     }
     if response.status() == StatusCode::NOT_MODIFIED {
         response.headers_mut().remove(header::CONTENT_LENGTH);
-        *response.body_mut() = Body::new(OfUnknownLength);
+        *response.body_mut() = Body::new(UnsizedEmptyBody);
     }
     response
 }
 
-/// The body of a 304. It is empty, and its length is said nowhere: the length of a 304 would be that of the 200 (RFC 9110,
-/// section 8.6), and a router says of every body whose length it knows.
-struct OfUnknownLength;
+/// The empty body of a 304, without a known size.
+///
+/// axum adds a `Content-Length` to every body of known size. In a 304, that header would have to be
+/// the length of the 200 response (RFC 9110, section 8.6).
+struct UnsizedEmptyBody;
 
-impl HttpBody for OfUnknownLength {
+impl HttpBody for UnsizedEmptyBody {
     type Data = Bytes;
     type Error = Infallible;
 

@@ -1,4 +1,5 @@
-//! `Retry-After`, where this server is the client: what webhook receivers and carriers ask for (RFC 9110, section 10.2.3).
+//! `Retry-After` headers that this server receives as a client, from webhook receivers and carriers
+//! (RFC 9110, section 10.2.3).
 
 use std::time::Duration;
 
@@ -8,11 +9,11 @@ use retry_scheduler::{Cycle, Report};
 
 use crate::clock;
 
-/// The longest wait that is granted. Who asks for more is tried after this.
+/// The longest wait. A longer one is shortened to this.
 pub const LONGEST: Duration = Duration::from_hours(24);
 
-/// Returns how long an answer asks us to wait: seconds or a date, at most [`LONGEST`]. Of several such headers, the
-/// longest wait counts; one that cannot be read asks for nothing.
+/// Returns the wait that a response asks for, in seconds or as a date, at most [`LONGEST`]. Of
+/// several headers, the longest wait counts. Invalid headers are ignored.
 pub fn asked(headers: &HeaderMap) -> Option<Duration> {
     let now = clock::timestamp().into();
     let waits = headers.get_all(header::RETRY_AFTER).iter().filter_map(|value| {
@@ -22,8 +23,8 @@ pub fn asked(headers: &HeaderMap) -> Option<Duration> {
     waits.max().filter(|wait| !wait.is_zero())
 }
 
-/// Returns the report of a failure after which the other side asked for this wait. The next attempt is made neither
-/// before that nor before the plan of the cycle says.
+/// Returns the report of a failed attempt whose response asked for this wait. The next attempt
+/// starts after the longer of this wait and the delay of the cycle's plan.
 pub fn failure(cycle: &Cycle, asked: Option<Duration>) -> Report {
     let planned = cycle.plan.delay_after(cycle.used.saturating_add(1));
     match asked.filter(|asked| *asked > planned) {

@@ -1,4 +1,4 @@
-//! One row of an API: an operation, its description, and what stands before it.
+//! An operation of an API: its handler, its description and its access rules.
 
 use axum::Router;
 use axum::routing::MethodRouter;
@@ -7,59 +7,63 @@ use utoipa_axum::router::UtoipaMethodRouter;
 
 use crate::account::Permission;
 
-/// One operation. Until it is given its state, it can be described and not be served.
+/// One operation. It can be documented right away, and served once it has its state.
 #[derive(Debug)]
 pub struct Route<S = ()> {
-    /// Below the API's own prefix.
+    /// The path below the API's prefix.
     pub path: String,
     pub handler: MethodRouter<S>,
     pub described: Described,
-    /// Who may call.
+    /// Who may call the operation.
     pub access: Access,
-    /// Whether an `Idempotency-Key` means something here. It does on routes that change something and on no other.
+    /// Whether the operation accepts an `Idempotency-Key`. Only operations that change something
+    /// do.
     pub idempotent: bool,
-    /// Whether the handler touches nothing but the database: the key is then claimed in the handler's transaction.
+    /// Whether the handler uses the database only. If so, the key is claimed in the handler's
+    /// transaction.
     pub in_transaction: bool,
-    /// How much of a body is read.
+    /// The limit of the request body.
     pub body: BodySize,
 }
 
-/// How large the bodies of an operation are.
+/// The limit of an operation's request bodies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodySize {
-    /// As the configuration bounds them.
+    /// The configured limit, `max_body_bytes`.
     Usual,
-    /// A picture in base64, and what is said beside it. So few are held at a time as the configuration says.
+    /// A picture in base64 and some metadata, up to [`LARGE`](Self::LARGE) bytes. The configuration
+    /// limits how many are in memory at a time.
     Large,
-    /// Up to so many bytes, which are looked at as they come and not held.
+    /// A body of up to this many bytes, which is processed as a stream and not kept in memory.
     Streamed(usize),
 }
 
 impl BodySize {
-    /// Bytes of a [`Large`](Self::Large) one: a picture of 12 MB, which base64 makes a third longer, and the usual bound.
+    /// The limit of a [`Large`](Self::Large) body, in bytes: a picture of 12 MB, which base64 makes
+    /// a third longer, and 256 KiB for the other fields.
     pub const LARGE: usize = 16 * 1024 * 1024 + 256 * 1024;
 }
 
 /// Who may call an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Anybody, without a key.
+    /// Everyone, without a key.
     Public,
-    /// Whoever has a key.
+    /// Everyone with a key.
     Key,
-    /// Whoever has a key with this permission.
+    /// Everyone with a key that has this permission.
     Permission(Permission),
 }
 
-/// What the `OpenAPI` document says of an operation, apart from what its [`Route`] implies: [`openapi`](crate::openapi)
-/// says how that is written.
+/// The `OpenAPI` description of an operation, without what its [`Route`] implies.
+/// [`openapi`](crate::openapi) describes how to write it.
 pub struct Described {
     pub paths: Paths,
     pub schemas: Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>,
 }
 
 impl<S: Clone + Send + Sync + 'static> Route<S> {
-    /// The operation of a handler, as [`utoipa_axum::routes!`] reads it off its annotation.
+    /// Creates the operation of a handler from the output of [`utoipa_axum::routes!`].
     pub fn of(operation: UtoipaMethodRouter<S>, access: Access, idempotent: bool) -> Self {
         let (schemas, paths, handler) = operation;
         let path = paths.paths.keys().next().cloned().expect("an operation has a path");
@@ -67,25 +71,26 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         Self { path, handler, described, access, idempotent, in_transaction: false, body: BodySize::Usual }
     }
 
-    /// Claims the key in the handler's transaction. The handler reads and writes in that transaction alone, and calls nobody.
+    /// Claims the idempotency key in the handler's transaction. The handler must read and write in
+    /// that transaction only, and must not call other services.
     #[must_use]
     pub fn in_transaction(self) -> Self {
         Self { in_transaction: true, ..self }
     }
 
-    /// The same with large bodies.
+    /// Accepts [`Large`](BodySize::Large) bodies.
     #[must_use]
     pub fn with_large_bodies(self) -> Self {
         Self { body: BodySize::Large, ..self }
     }
 
-    /// The same with bodies of up to so many bytes that it does not hold.
+    /// Accepts bodies of up to `max_bytes`, which the handler processes as a stream.
     #[must_use]
     pub fn streaming(self, max_bytes: usize) -> Self {
         Self { body: BodySize::Streamed(max_bytes), ..self }
     }
 
-    /// The same, ready to be served.
+    /// Provides the state of the handler. The result can be served.
     pub fn with_state(self, state: &S) -> Route {
         let Self { path, handler, described, access, idempotent, in_transaction, body } = self;
         let handler = handler.with_state(state.clone());
@@ -94,7 +99,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
 }
 
 impl Route {
-    /// Adds it to a router.
+    /// Adds the operation to a router.
     pub fn add_to(self, router: Router) -> Router {
         router.route(&self.path, self.handler)
     }

@@ -1,4 +1,4 @@
-//! Connections, from the socket to the router, and the way down.
+//! Connections and graceful shutdown.
 
 mod peer;
 mod stream;
@@ -27,40 +27,44 @@ use self::stream::Stream;
 use crate::bodies::{TooSlow, pace};
 use crate::places::{Place, Places};
 
-/// Connections at one time. With those in reserve, below the usual 1,024 open files of a process.
+/// Maximum concurrent connections. Together with the reserve, they stay below the usual limit of
+/// 1,024 open files per process.
 const MAX_CONNECTIONS: u64 = 928;
-/// Connections beyond them, of which a peer gets a quarter: for the moment it takes to answer a question about health, or
-/// to say that there are too many.
+/// Additional short-lived connections, of which one peer gets at most a quarter. They respond to
+/// health checks, or report that there are too many connections.
 const RESERVE: u64 = 32;
-/// How long a connection of the reserve lasts.
+/// The time-out of a connection of the reserve.
 const RESERVE_TIME: Duration = Duration::from_secs(5);
-/// For the head of a request, and so for how long a connection may idle between two.
+/// The time-out for the head of a request, and therefore also for an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// What the head of a request may take, and the buffer a connection may hold.
+/// Maximum size of a request head, and of the buffer of a connection.
 const HEAD_BYTES: usize = 64 * 1024;
-/// For the last answers to be written, when the server stops.
+/// Time to write the last responses when the server stops.
 const TO_WRITE: Duration = Duration::from_secs(1);
-/// After a failed accept (out of files, mostly): trying at once would only burn the processor.
+/// The delay after a failed accept, usually for lack of file descriptors. An immediate retry would
+/// only use CPU time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What is served.
+/// The routers to serve, and the limit of connections.
 #[derive(Debug)]
 pub struct Service {
-    /// To whoever has a place.
+    /// Serves connections within the limits.
     pub router: Router,
-    /// To whoever has none: there are too many connections, or too many of that peer.
+    /// Serves connections beyond the limits: too many in total, or too many from this peer.
     pub reserve: Router,
-    /// How many connections a peer may have: one IPv4 address, or one /64 of IPv6.
+    /// Maximum concurrent connections from a peer: an IPv4 address, or a /64 network of IPv6.
     pub connections_per_peer: NonZeroU64,
 }
 
-/// Serves until a signal comes. What is returned has the connections that are still open then, and the requests that still
-/// run, for [`finish`].
+/// Serves until a signal arrives. Returns the open connections and the running requests, for
+/// [`finish`].
 ///
-/// `axum::serve` would be shorter, but it bounds neither the connections nor the time a head may take.
+/// `axum::serve` would be shorter, but it limits neither the number of connections nor the time for
+/// a request head.
 ///
 /// # Cancel safety
-/// Dropped, it accepts no more; open connections go on.
+///
+/// When dropped, it stops accepting connections. Open connections continue.
 pub async fn serve(
     listener: TcpListener,
     Service { router, reserve, connections_per_peer }: Service,
@@ -80,7 +84,7 @@ pub async fn serve(
     let reserve = TowerToHyperService::new(reserve);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES);
-    // A place of the reserve is for one request.
+    // A connection of the reserve serves one request.
     let mut once = http.clone();
     once.keep_alive(false);
     let graceful = GracefulShutdown::new();
@@ -100,7 +104,7 @@ pub async fn serve(
                 continue;
             }
         };
-        // Answers are small and written whole; waiting to fill a packet would only delay them.
+        // Responses are small and written at once, so Nagle's algorithm would only delay them.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "connection ended early");
             continue;
@@ -113,22 +117,24 @@ pub async fn serve(
             let connection = once.serve_connection(stream, reserve.clone());
             tokio::spawn(run(async { timeout(RESERVE_TIME, connection).await.unwrap_or(Ok(())) }, place));
         }
-        // Whoever has no place there either is hung up on.
+        // Beyond the reserve, the connection is closed.
     }
     (graceful, requests)
 }
 
-/// Waits for the connections to end, or for the requests, and then a moment for their answers to be written: a connection
-/// that has sent half a head is owed nothing.
+/// Waits until all connections have ended, or until all requests have ended and one second has
+/// passed for their responses to be written. Does not wait for connections with an incomplete
+/// request head.
 ///
 /// # Cancel safety
-/// Dropped, it stops waiting.
+///
+/// When dropped, it stops waiting.
 pub async fn finish(connections: GracefulShutdown, requests: TaskTracker) {
     requests.close();
     tokio::select! {
         () = connections.shutdown() => {}
         () = async {
-            // Again, if a request began in that moment.
+            // Wait again if a request began during the sleep.
             while {
                 requests.wait().await;
                 tokio::time::sleep(TO_WRITE).await;
@@ -138,7 +144,7 @@ pub async fn finish(connections: GracefulShutdown, requests: TaskTracker) {
     }
 }
 
-/// Whether at the bottom of it a body did not arrive in time.
+/// Returns whether the cause of an error is a request body that did not arrive in time.
 pub fn is_body_timeout(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -150,22 +156,22 @@ pub fn is_body_timeout(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// Carries a connection to its end, and keeps its place until then.
+/// Runs a connection to its end, and holds its place until then.
 async fn run(connection: impl Future<Output = hyper::Result<()>>, place: Place<Peer>) {
-    // A client that went away, or did not speak HTTP: nothing to do, and nothing an operator could do.
+    // The client disconnected or did not speak HTTP. An operator cannot do anything about it.
     if let Err(error) = connection.await {
         tracing::debug!(%error, "connection ended early");
     }
     drop(place);
 }
 
-/// Says that there are too many connections, whatever is asked for.
+/// Returns the response to any request when there are too many connections.
 pub fn too_many_connections() -> Response {
     let again = [(header::RETRY_AFTER, "1")];
     (StatusCode::SERVICE_UNAVAILABLE, again, "too many connections\n").into_response()
 }
 
-/// SIGTERM and SIGINT.
+/// The signals SIGTERM and SIGINT.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -173,10 +179,11 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// From now on they no longer kill the process.
+    /// Installs the handlers. From now on, the signals do not kill the process.
     ///
     /// # Errors
-    /// The system refuses the handlers.
+    ///
+    /// If the handlers cannot be installed.
     pub fn listen() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
@@ -198,7 +205,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that lets one peer have so many connections, and where it is.
+    /// Starts a server with this limit of connections per peer. Returns it and its address.
     async fn start(connections_per_peer: u64) -> (JoinHandle<()>, std::net::SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -213,8 +220,9 @@ mod tests {
         (tokio::spawn(async move { drop(server.await) }), address)
     }
 
-    /// Sends this on a connection and reads what comes until the server closes it. Time is paused: it jumps to the next
-    /// time-out whenever nothing else can happen.
+    /// Sends a text on a connection, and returns everything that the server sends until it closes
+    /// the connection. Time is paused: it jumps to the next time-out whenever nothing else can
+    /// happen.
     async fn answer_to(sent: &str) -> String {
         let (server, address) = start(1).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -226,7 +234,7 @@ mod tests {
         answer
     }
 
-    /// The first bytes of an answer, with the connection they came on.
+    /// Sends a request. Returns the connection and the first bytes of the response.
     async fn ask(address: std::net::SocketAddr) -> (TcpStream, String) {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
@@ -262,7 +270,7 @@ mod tests {
         let (server, address) = start(1).await;
         let (_held, answer) = ask(address).await;
         assert_eq!(answer, "HTTP/1.1 200");
-        // A quarter of the reserve is all that one peer gets.
+        // One peer gets at most a quarter of the reserve.
         let mut silent = Vec::new();
         for _ in 0..RESERVE / 4 {
             silent.push(TcpStream::connect(address).await.unwrap());

@@ -1,4 +1,4 @@
-//! The stack of middleware before the operations of an API.
+//! The middleware stack of an API.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::state::Platform;
 use crate::vendor::{Caller, Vendor};
 use crate::{auth, bodies, config, content, failpoint, ops, rate_limit};
 
-/// The layers of one API: by where claims are kept while a handler runs, and by the bound of bodies.
+/// The idempotency layers of one API, by the kind of claim and by the body limit.
 #[derive(Debug, Clone)]
 struct Idempotency {
     usual: IdempotencyLayer<AnyStore>,
@@ -38,11 +38,13 @@ struct Idempotency {
 enum InTransaction {
     Sqlite(IdempotencyLayer<Arc<Layered<SqliteStore>>>),
     Postgres(IdempotencyLayer<Arc<Layered<PostgresStore>>>),
-    /// No operation asks for it, or the records are elsewhere or kept for too short a time: claims are leased.
+    /// Claims are leased instead, because no operation needs such claims, the records are in
+    /// another store, or they expire too soon.
     Leased(IdempotencyLayer<AnyStore>),
 }
 
-/// Builds the stacks of all APIs, which share their records, and remembers what is to be waited for in the end.
+/// Builds the stacks of all APIs, which share their records. Keeps the layers, to wait for their
+/// requests at shutdown.
 #[derive(Debug)]
 pub struct ApiBuilder {
     config: config::Idempotency,
@@ -50,19 +52,19 @@ pub struct ApiBuilder {
     records: Records,
     worker: WorkerHandle,
     demo: bool,
-    /// How many requests with large bodies each API holds at one time.
+    /// Maximum concurrent requests with large bodies, for each API.
     large_at_a_time: usize,
     layers: Vec<Idempotency>,
 }
 
 impl ApiBuilder {
-    /// Keeps the records of idempotency keys in the platform's database.
+    /// Creates a builder that keeps the idempotency records in the platform's database.
     pub fn new(config: config::Idempotency, limits: &config::Limits, platform: &Platform) -> Self {
         let records = platform.database.records();
         Self::with_records(config, limits, platform, records)
     }
 
-    /// Keeps them in `records`.
+    /// Creates a builder that keeps the idempotency records in `records`.
     pub fn with_records(
         config: config::Idempotency,
         limits: &config::Limits,
@@ -74,7 +76,7 @@ impl ApiBuilder {
         Self { config, records, worker, database, demo, large_at_a_time, layers: Vec::new() }
     }
 
-    /// One API, behind its stack.
+    /// Builds the stack of one API.
     pub fn build<V: Vendor>(&mut self, vendor: V, routes: Vec<Route>) -> BuiltApi {
         let is_needed = routes.iter().any(|route| route.in_transaction);
         let layer = idempotency(&vendor, &self.config, &self.records, is_needed);
@@ -83,7 +85,7 @@ impl ApiBuilder {
         stack(routes, &accounts, &layer, &self.database, &self.worker, self.large_at_a_time)
     }
 
-    /// Waits for the handlers whose clients went away.
+    /// Waits for the handlers whose clients have disconnected.
     pub async fn shutdown(&self) {
         for layer in &self.layers {
             layer.shutdown().await;
@@ -91,21 +93,21 @@ impl ApiBuilder {
     }
 }
 
-/// One API, behind its stack.
+/// One API with its middleware stack.
 #[derive(Debug, Clone)]
 pub struct BuiltApi {
     pub operations: Router,
-    /// What it answers where there is nothing.
+    /// Responds to unknown paths.
     pub fallback: Router,
-    /// Whether its operations are served without `/v1` as well.
+    /// Whether its operations are also served without `/v1`.
     pub at_root: bool,
-    /// Returns whether a request comes with one of its keys, or with what looks like one.
+    /// Returns whether a request has a key in the format of this API.
     pub matches_key: fn(&HeaderMap) -> bool,
-    /// Puts every response of a router into its envelope.
+    /// Puts every response of a router into the API's envelope.
     pub apply_envelope: fn(Router) -> Router,
 }
 
-/// The layers, by a vendor's contract.
+/// Builds the layers of a vendor's API.
 fn idempotency<V: Vendor>(
     vendor: &V,
     config: &config::Idempotency,
@@ -118,7 +120,7 @@ fn idempotency<V: Vendor>(
         Records::Postgres(store) => settings(vendor, config, AnyStore::new(store), max_bytes).build(),
         Records::Elsewhere(store) => settings(vendor, config, store, max_bytes).build(),
     };
-    // A record must outlive the transaction that makes it.
+    // A record must not expire before the transaction that creates it ends.
     let is_kept = in_transaction && config.ttl() > TRANSACTION_TIME;
     let in_transaction = match records.clone() {
         Records::Sqlite(store) if is_kept => InTransaction::Sqlite(
@@ -143,7 +145,7 @@ fn idempotency<V: Vendor>(
     }
 }
 
-/// The settings of every layer.
+/// Returns a builder with the settings that all layers share.
 fn settings<V: Vendor, St: Store>(
     vendor: &V,
     config: &config::Idempotency,
@@ -158,16 +160,17 @@ fn settings<V: Vendor, St: Store>(
         .max_request_bytes(max_bytes)
 }
 
-/// How long a handler may take whose claim is its transaction: it only touches the database.
+/// The time-out of a handler whose claim is part of its transaction. It uses the database only.
 const TRANSACTION_TIME: Duration = Duration::from_secs(5);
 
 impl Idempotency {
-    /// Puts the layer before a handler, if a key means something to its route. Returns the bound of the body as well.
+    /// Adds the layer to a handler if the route accepts idempotency keys. Also returns the body
+    /// limit.
     fn before(&self, route: &Route, handler: MethodRouter) -> (MethodRouter, usize) {
         let (layer, max_bytes) = match route.body {
             BodySize::Usual => (&self.usual, self.max_body_bytes),
             BodySize::Large => (&self.large, large(self.max_body_bytes)),
-            // The layer does not look at it, so its own bound is none.
+            // The layer does not read such a body, so its own limit does not apply.
             BodySize::Streamed(max_bytes) => (&self.usual, max_bytes),
         };
         let handler = match &self.in_transaction {
@@ -282,12 +285,13 @@ pub async fn not_found() -> StatusCode {
     StatusCode::NOT_FOUND
 }
 
-/// Answers where there is something, but not this. Axum adds `Allow`.
+/// Responds with 405 to an unknown method of a known path. axum adds `Allow`.
 pub async fn method_not_allowed() -> StatusCode {
     StatusCode::METHOD_NOT_ALLOWED
 }
 
-/// The panic hook has logged it; the client learns nothing of it. The envelope is put around this further out.
+/// Responds with 500 to a panic. The panic hook has logged it, and the response does not describe
+/// it. The envelope adds the API's error body.
 fn panicked(_: Box<dyn Any + Send>) -> Response {
     StatusCode::INTERNAL_SERVER_ERROR.into_response()
 }

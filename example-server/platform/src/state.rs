@@ -1,4 +1,4 @@
-//! What the APIs share.
+//! The state that the APIs share.
 
 use std::sync::Arc;
 
@@ -10,24 +10,26 @@ use crate::encryption::Sealer;
 use crate::outbound::{Outbound, Rules};
 use crate::places::Places;
 
-/// What the APIs share: built once, and passed to each of them.
+/// The state that the APIs share. Built once, and passed to each of them.
 #[derive(Debug, Clone)]
 pub struct Platform {
     pub database: Database,
     pub cycles: Cycles,
-    /// Carries out the cycles of all APIs. Transactions wake it for what they have scheduled.
+    /// The worker that runs the cycles of all APIs. Transactions wake it for the cycles they
+    /// schedule.
     pub worker: WorkerHandle,
     pub sealer: Arc<Sealer>,
-    /// Places of deliveries under way, by account, of all APIs together.
+    /// The concurrency limit of webhook deliveries, by account, across all APIs.
     pub deliveries: Arc<Places<String>>,
-    /// Where the data lies, for files that belong beside it.
+    /// Where the data is stored, for files that belong beside it.
     pub storage: Storage,
-    /// Whether there are accounts whose keys are public.
+    /// Whether the demo accounts exist, whose keys are public.
     pub demo: bool,
 }
 
 impl Platform {
-    /// `concurrency` is how many attempts of any kind run at a time.
+    /// Creates the shared state. `concurrency` is the maximum number of concurrent attempts of any
+    /// kind.
     pub fn new(
         database: Database,
         storage: Storage,
@@ -46,18 +48,21 @@ impl Platform {
         }
     }
 
-    /// Returns a client for URLs that customers give. In a demo they may lead to this machine.
+    /// Creates a client for URLs that customers provide. In a demo, they may point to this machine.
     ///
     /// # Errors
-    /// There is no TLS configuration to call with.
+    ///
+    /// If the HTTP client cannot be built.
     pub fn outbound(&self) -> reqwest::Result<Outbound> {
         Outbound::new(Rules { allow_http: self.demo, allow_private: self.demo })
     }
 }
 
-/// When so many attempts are made at a time, half of them can be deliveries, and a quarter those of one account: the rest
-/// stays for retries, whose providers do not wait for anybody's server. An account is known by its name, whichever API it
-/// uses.
+/// Returns the limit of concurrent deliveries: half of `concurrency`, and a quarter for one
+/// account.
+///
+/// The other half stays free for retries, so that a customer's slow server does not delay them. The
+/// limit applies to an account by name, across all APIs.
 fn delivery_places(concurrency: usize) -> Arc<Places<String>> {
     let concurrency = concurrency as u64;
     Places::new(concurrency / 2, concurrency / 4)
@@ -68,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn deliveries_have_half_of_the_places_and_one_account_a_quarter() {
+    fn deliveries_get_half_of_the_concurrency_and_one_account_a_quarter() {
         let places = delivery_places(16);
         let owner = |name: &str| name.to_owned();
         let one: Vec<_> = (0..8).filter_map(|_| places.enter(&owner("one"))).collect();

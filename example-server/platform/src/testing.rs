@@ -1,4 +1,4 @@
-//! What tests of the platform and of the vendors share.
+//! Fixtures for the tests of the platform and of the vendors.
 
 mod vendor;
 
@@ -16,16 +16,17 @@ use crate::webhooks::Webhooks;
 
 pub use self::vendor::Acme;
 
-/// Returns a platform on this database, for a demo. Its key is kept nowhere.
+/// Returns a demo platform on this database. Its sealing key is fixed and not secret.
 pub fn platform(database: &Database) -> Platform {
     let sealer = Arc::new(Sealer::new(Some(&"1".repeat(64).into()), None).expect("digits make a key"));
     Platform::new(database.clone(), Storage::Memory, sealer, 16, true)
 }
 
-/// Returns what a file with this content says over these defaults.
+/// Reads a configuration file with this content over these defaults.
 ///
 /// # Errors
-/// As [`ConfigFile::read`].
+///
+/// As for [`ConfigFile::read`].
 pub fn config(defaults: &[&str], content: &str) -> Result<ConfigFile, ConfigError> {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -37,7 +38,7 @@ pub fn config(defaults: &[&str], content: &str) -> Result<ConfigFile, ConfigErro
     config
 }
 
-/// Returns webhooks that may call anybody, whose secrets and signatures mean nothing.
+/// Returns webhooks that may call any address and send no signature headers.
 pub fn webhooks(platform: &Platform) -> Webhooks {
     let rules = Rules { allow_http: true, allow_private: true };
     let section = "allow_http = false\nallow_private = false\nretry_delays_seconds = [60]\n\
@@ -52,7 +53,7 @@ pub fn outbound() -> Outbound {
     Outbound::new(Rules { allow_http: false, allow_private: false }).expect("a client")
 }
 
-/// Returns what builds APIs on this platform.
+/// Returns a builder of APIs on this platform.
 pub fn api_builder(platform: &Platform) -> ApiBuilder {
     let sections = "[idempotency]\nttl_seconds = 86400\nlease_seconds = 30\nwait_seconds = 0\n\
                     max_body_bytes = 262144\n[limits]\nlarge_bodies = 8\nconnections_per_peer = 240\n";

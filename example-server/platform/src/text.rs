@@ -1,7 +1,7 @@
-//! Enums whose values have a text: the same in JSON, in a database column and in a query.
+//! Enums whose values have one text, which JSON, database columns and query parameters share.
 
-/// Declares an enum whose variants each have a text, and from it `ALL`, `as_str`, `Display`, `FromStr`, `Serialize` and
-/// `ToSchema`.
+/// Declares an enum whose variants each have a text. Generates `ALL`, `as_str`, `Display`,
+/// `FromStr`, `Serialize` and `ToSchema`.
 #[macro_export]
 macro_rules! text_enum {
     (
@@ -20,7 +20,7 @@ macro_rules! text_enum {
             /// Every value, in the order of declaration.
             $visibility const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The text of the value.
+            /// Returns the text of the value.
             $visibility const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $text,)+
@@ -62,7 +62,7 @@ macro_rules! text_enum {
 }
 pub use text_enum;
 
-/// The text is that of no value.
+/// The error for a text that no value has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not one of the texts")]
+#[error("unknown value")]
 pub struct UnknownText;

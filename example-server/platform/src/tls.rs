@@ -1,15 +1,16 @@
-//! TLS towards others, in one place.
+//! The TLS configuration of all outgoing connections.
 
 use std::sync::{Arc, OnceLock};
 
 use rustls::{ClientConfig, RootCertStore};
 
-/// A client that speaks TLS as this program does.
+/// Returns the builder of an HTTP client with this program's TLS configuration.
 pub fn client_builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder().tls_backend_preconfigured(config())
 }
 
-/// Trusts whom the operating system trusts, or `SSL_CERT_FILE` and `SSL_CERT_DIR` where they are set.
+/// Returns a configuration that trusts the root certificates of the operating system, or those of
+/// `SSL_CERT_FILE` and `SSL_CERT_DIR` if they are set.
 fn config() -> ClientConfig {
     static CONFIG: OnceLock<ClientConfig> = OnceLock::new();
     CONFIG.get_or_init(load).clone()
@@ -20,10 +21,10 @@ fn load() -> ClientConfig {
     let mut roots = RootCertStore::empty();
     let (known, _) = roots.add_parsable_certificates(found.certs);
     if known == 0 {
-        // No reason not to start: a server that calls nobody needs none.
-        tracing::warn!("this machine has no root certificates: every call over https will fail");
+        // Not an error: a server without outgoing calls needs none.
+        tracing::warn!("found no root certificates; every call over https will fail");
     }
-    // Named here, not installed for the process: which provider is used does not depend on who came first.
+    // Passed here instead of installed for the process, where the first installation would win.
     ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("ring knows TLS 1.2 and 1.3")

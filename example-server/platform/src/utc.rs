@@ -1,10 +1,10 @@
-//! Times, as the APIs show them.
+//! The time format of the APIs.
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-/// A time in UTC with `Z`, in whole seconds, the fraction left out: `2025-03-15T14:22:10Z`.
+/// A time that serialises as UTC with `Z` and without a fraction: `2025-03-15T14:22:10Z`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
 #[schema(value_type = String, format = DateTime, example = "2025-03-15T14:22:10Z")]
 pub struct Utc(pub Timestamp);

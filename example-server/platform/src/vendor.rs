@@ -1,4 +1,4 @@
-//! What differs from one vendor's API to the next, as far as the stack before its handlers needs to know.
+//! The parts of a vendor's API that its middleware stack depends on.
 
 use axum::Router;
 use idempotency_layer::{Contract, Scope};
@@ -14,46 +14,48 @@ pub trait Vendor: std::fmt::Debug + Clone + Send + Sync + 'static {
     const NAME: &'static str;
     /// The format of its keys.
     const KEY_FORMAT: KeyFormat;
-    /// The permissions that a key of it can have.
+    /// The permissions that its keys can have.
     const PERMISSIONS: &'static [Permission];
-    /// How it tells clients about its rate limit.
+    /// The rate limit headers that it sends.
     const RATE_LIMIT_HEADERS: RateLimitHeaders;
-    /// First segments of its paths, of an API that answers every path below them.
+    /// The first segments of its paths. The API answers every path below them.
     const PATH_PREFIXES: &'static [&'static str] = &[];
-    /// Whether an account has one secret that its webhooks are signed with.
+    /// Whether each account has one secret that signs its webhooks.
     const HAS_SIGNING_SECRET: bool = true;
-    /// Whether its paths are served without `/v1` as well.
+    /// Whether its paths are also served without `/v1`.
     const AT_ROOT: bool = false;
 
-    /// Who calls it.
+    /// The authenticated caller.
     type User: Caller;
 
-    /// Returns the caller that the owner of a key is to this API.
+    /// Creates the caller for the owner of a key.
     fn user(&self, owner: KeyOwner) -> Self::User;
 
-    /// The keys of `--demo`, which are public.
+    /// Returns the public keys of `--demo`.
     fn demo(&self) -> Vec<(ApiKey, KeyOwner)>;
 
-    /// What it promises about idempotency keys.
+    /// Returns its idempotency contract.
     fn contract(&self) -> Contract;
 
-    /// The bucket whose rate limit headers a caller without a key gets, of an API that sends them on every response.
+    /// Returns the bucket that fills the rate limit headers for a caller without a key, or `None`
+    /// if such a caller gets none.
     fn anonymous_bucket(&self) -> Option<Bucket> {
         None
     }
 
-    /// Puts every response into the API's envelope: request id, and its words for a bare status.
+    /// Adds the middleware that puts every response into the API's envelope. The envelope has the
+    /// request id, and gives a response without a body the API's error body.
     fn apply_envelope(router: Router) -> Router;
 }
 
-/// Who calls: found by key, and carried in the extensions of the request.
+/// An authenticated caller. It is looked up by key and carried in the request's extensions.
 pub trait Caller: Clone + Send + Sync + 'static {
-    /// The scope of its idempotency keys. No two callers of any API share one.
+    /// Returns the scope of its idempotency keys. No two callers of any API share one.
     fn scope(&self) -> Scope;
-    /// The name of its account, whichever key it came with.
+    /// Returns the name of its account.
     fn account(&self) -> &String;
-    /// The bucket of the key it came with.
+    /// Returns the rate limit bucket of its key.
     fn bucket(&self) -> &Bucket;
-    /// Whether its key has this permission.
+    /// Returns whether its key has this permission.
     fn may(&self, permission: Permission) -> bool;
 }

@@ -1,9 +1,11 @@
-//! Webhooks: who wants to be told of what, and the telling.
+//! Webhook subscriptions and delivery.
 //!
-//! What happens is written down together with the change that it tells of ([`Webhooks::announce`]): a delivery for each
-//! endpoint that wants it, and a cycle of the scheduler that sends it until it was taken. So nothing that was committed
-//! goes untold, whenever the process dies. What was sent and taken, but not yet recorded when it died, is sent again:
-//! delivery is at least once, and each carries an id by which a receiver knows it again.
+//! [`Webhooks::announce`] records an event in the transaction of the change that it reports. It
+//! writes one delivery for each subscribed endpoint, and schedules a cycle that sends the delivery
+//! until the receiver accepts it. So a crash loses no event of a committed change. If the process
+//! dies after the receiver accepted a delivery and before that is recorded, the delivery is sent
+//! again. Delivery is at least once: each delivery has an id, which receivers can use to detect
+//! duplicates.
 
 mod callbacks;
 mod delivery;
@@ -36,12 +38,12 @@ use crate::places::Places;
 use crate::state::Platform;
 use crate::worker::Handlers;
 
-/// What the scheduler calls this kind of work.
+/// The scheduler's namespace of delivery cycles.
 const NAMESPACE: &str = "webhook";
-/// How long it may take to find out what to send and to record what came of it, beside the sending.
+/// Time to load a delivery and record its outcome, in addition to the time-out of the request.
 const TO_RECORD: Duration = Duration::from_secs(30);
 
-/// Webhooks of one API.
+/// The webhooks of one API.
 #[derive(Debug)]
 pub struct Webhooks {
     database: Database,
@@ -51,25 +53,25 @@ pub struct Webhooks {
     plan: Plan,
     timeout: Duration,
     auto_disable_after: u32,
-    /// The most endpoints of one account.
+    /// Maximum endpoints of one account.
     pub max_endpoints: u32,
     pub places: Arc<Places<String>>,
-    /// How the API signs.
+    /// Builds the headers of a request, with its signature.
     headers: Headers,
 }
 
-/// Something that happened.
+/// An event to announce.
 #[derive(Debug)]
 pub struct WebhookEvent<'a> {
-    /// To whom.
+    /// The account whose endpoints receive the event.
     pub account: &'a str,
-    /// What, by its name.
+    /// The name of the event.
     pub event: &'a str,
-    /// To what.
+    /// The id of the resource that the event is about.
     pub subject: &'a str,
 }
 
-/// Nothing was announced, and what was to be announced must not be committed.
+/// An error of announcing an event. The caller must not commit its transaction.
 #[derive(Debug, thiserror::Error)]
 pub enum AnnounceError {
     #[error(transparent)]
@@ -79,8 +81,11 @@ pub enum AnnounceError {
 }
 
 impl Webhooks {
+    /// Creates the webhooks of an API, whose requests have these headers.
+    ///
     /// # Errors
-    /// There is no client to send with.
+    ///
+    /// If the HTTP client cannot be built.
     pub fn new(
         platform: &Platform,
         rules: Rules,
@@ -101,7 +106,7 @@ impl Webhooks {
         })
     }
 
-    /// Registers what sends deliveries.
+    /// Registers the handler that sends deliveries.
     pub fn register_handlers(self: &Arc<Self>, handlers: &mut Handlers) {
         handlers.add_transactional(
             NAMESPACE,
@@ -110,10 +115,11 @@ impl Webhooks {
         );
     }
 
-    /// Whether the secrets that are kept can be opened with the keys there are.
+    /// Checks that the configured keys can decrypt the stored secrets.
     ///
     /// # Errors
-    /// They cannot.
+    ///
+    /// If they cannot, or if the database fails.
     pub async fn check_secrets(&self) -> Result<(), SecretError> {
         let mut reader = self.database.read().await?;
         for (id, sealed) in endpoints::one_of_each_key(reader.connection()).await? {
@@ -127,14 +133,15 @@ impl Webhooks {
         self.sealer.seal(&about(endpoint), secret.as_bytes())
     }
 
-    /// Opens it.
+    /// Opens the sealed secret of an endpoint.
     pub fn secret(&self, endpoint: &str, sealed: &str) -> Result<SecretString, SealError> {
         let opened = self.sealer.open(&about(endpoint), sealed)?;
         String::from_utf8(opened).map(SecretString::from).map_err(|_| SealError::Damaged)
     }
 
-    /// Writes down, in the caller's transaction, that every endpoint that wants this is to be told. `payload` is made only
-    /// if there is one; all tries send the same bytes. The commit wakes the worker.
+    /// Schedules a delivery of this event to every subscribed endpoint, in the caller's
+    /// transaction. Calls `payload` only if there is a subscribed endpoint. Every attempt sends the
+    /// same bytes. The commit wakes the worker.
     pub async fn announce(
         &self,
         mut connection: Connection<'_>,
@@ -155,8 +162,8 @@ impl Webhooks {
         Ok(())
     }
 
-    /// Sends to an endpoint what nobody else is told, at once and once, and keeps what came of it as a delivery. Nothing of
-    /// the endpoint changes.
+    /// Sends an event to one endpoint immediately, without retries, and records the outcome as a
+    /// delivery. The endpoint's status and failure count do not change.
     pub async fn send_once(
         &self,
         endpoint: &Endpoint,
@@ -173,7 +180,7 @@ impl Webhooks {
     }
 }
 
-/// Why nothing was sent, or why it is not known.
+/// An error of [`Webhooks::send_once`]. If the database fails, the event may have been sent.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     #[error(transparent)]
@@ -182,7 +189,7 @@ pub enum SendError {
     Seal(#[from] SealError),
 }
 
-/// What an endpoint's secret is sealed as.
+/// Returns the sealing context of an endpoint's secret.
 fn about(endpoint: &str) -> String {
     format!("webhook endpoint {endpoint}")
 }

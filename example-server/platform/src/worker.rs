@@ -49,7 +49,7 @@ pub struct Handlers {
     transactional: HashMap<&'static str, Arc<dyn TransactionalHandler>>,
     /// The longest time-out of any handler.
     attempt_timeout: Duration,
-    /// How long some handler needs a cycle after its end.
+    /// The longest time for which a handler needs cycles after their end.
     keep_ended: Duration,
 }
 
@@ -98,31 +98,36 @@ pub trait TransactionalHandler: Send + Sync {
     /// Runs one attempt and records its outcome.
     ///
     /// # Errors
-    /// The outcome could not be written. The attempt is made again.
+    ///
+    /// If the outcome could not be written. The attempt is then made again.
     async fn make(&self, attempt: &Attempt) -> Result<Done, BoxError>;
 
-    /// Records an attempt without an outcome: it panicked, timed out, or crashed its processes. By default, the worker
-    /// records it. Implement this where rows of the handler show single attempts.
+    /// Records an attempt without an outcome: it panicked, timed out, or crashed its processes. By
+    /// default, the worker records it. Implement this if the handler has rows for single attempts.
     async fn record_without_outcome(&self, _: &Attempt, report: Report) -> Result<Done, BoxError> {
         Ok(Done::Report(report))
     }
 
-    /// Updates the handler's rows when the scheduler or an operator ends a cycle, in the transaction that ends it. The
-    /// cycle is locked. By default, nothing happens: that is enough where only [`make`](Self::make) ends cycles.
+    /// Updates the handler's rows when the scheduler or an operator ends a cycle, in the
+    /// transaction that ends it. The cycle is locked. By default, nothing happens, which is enough
+    /// if only [`make`](Self::make) ends cycles.
     ///
     /// # Errors
-    /// The rows could not be updated. The cycle has not ended, and the call that ended it is repeated.
+    ///
+    /// If the rows could not be updated. Then the cycle has not ended, and the call that ends it is
+    /// repeated.
     async fn ended(&self, _: Connection<'_>, _: &Cycle, _: EndReason) -> Result<(), BoxError> {
         Ok(())
     }
 }
 
-/// Runs a [`TransactionalHandler`] so that every attempt is recorded. One without an outcome counts as a failure; one that
-/// could not be recorded is made again.
+/// Runs a [`TransactionalHandler`] so that every attempt is recorded. An attempt without an outcome
+/// counts as a failure. An attempt that could not be recorded is made again.
 ///
-/// The worker records panics and time-outs too, but in a transaction of its own, so the rows that show the attempt would
-/// miss it. That remains possible only where recording fails here as well. Then [`Endings`] makes up for the last attempt
-/// of a cycle, and the next attempt for an earlier one.
+/// The worker records panics and time-outs too, but in a transaction of its own, so the handler's
+/// rows would miss the attempt. That is still possible if recording fails here as well. Then
+/// [`Endings`] updates the rows after the last attempt of a cycle, and the next attempt updates
+/// them after an earlier one.
 struct TransactionalAdapter {
     handler: Arc<dyn TransactionalHandler>,
     attempt_timeout: Duration,
@@ -135,7 +140,8 @@ const TO_RECORD: Duration = Duration::from_secs(10);
 
 /// Maximum crashes and lost leases per attempt. When reached, the attempt is recorded as crashed.
 pub const CRASHES: u32 = 3;
-/// When the worker records the attempt without the handler: recording it must have crashed processes too.
+/// Maximum crashes before the worker records the attempt without the handler. By then, recording
+/// must have crashed processes, too.
 const POISON_LIMIT: u32 = 2 * CRASHES;
 
 #[async_trait]
@@ -144,9 +150,10 @@ impl Handler for TransactionalAdapter {
         let made = if attempt.cycle().lapses >= CRASHES {
             self.without_outcome(&attempt, "crashed", Report::crashed()).await
         } else {
-            // A panic leaves behind only this attempt's transaction, which is rolled back.
-            let making = AssertUnwindSafe(self.handler.make(&attempt)).catch_unwind();
-            match timeout(self.attempt_timeout, making).await {
+            // Unwind safe: a panic leaves behind only this attempt's transaction, which is rolled
+            // back.
+            let outcome = AssertUnwindSafe(self.handler.make(&attempt)).catch_unwind();
+            match timeout(self.attempt_timeout, outcome).await {
                 Ok(Ok(made)) => made,
                 Ok(Err(_)) => self.without_outcome(&attempt, "panicked", Report::failure()).await,
                 // If its commit took effect after all, this report is stale and refused.
@@ -187,8 +194,8 @@ impl TransactionalAdapter {
 /// The metric that counts attempts that panicked, timed out or crashed their processes.
 pub const WITHOUT_OUTCOME: &str = "attempts_without_outcome_total";
 
-/// Tells the handler of a namespace that one of its cycles ended. The scheduler calls it when the handler did not end the
-/// cycle itself.
+/// The hook that notifies the handler of a namespace when one of its cycles ends. The scheduler
+/// calls it if the handler did not end the cycle itself.
 pub struct Endings(HashMap<&'static str, Arc<dyn TransactionalHandler>>);
 
 impl fmt::Debug for Endings {
@@ -198,14 +205,14 @@ impl fmt::Debug for Endings {
 }
 
 impl Endings {
-    async fn tell(
+    async fn notify(
         &self,
         connection: Connection<'_>,
         cycle: &Cycle,
         reason: EndReason,
     ) -> Result<(), BoxError> {
         match self.0.get(cycle.key.namespace.as_str()) {
-            Some(recording) => recording.ended(connection, cycle, reason).await,
+            Some(handler) => handler.ended(connection, cycle, reason).await,
             None => Ok(()),
         }
     }
@@ -219,26 +226,27 @@ impl EndedHook<SqliteConnection> for Endings {
         cycle: &Cycle,
         reason: EndReason,
     ) -> Result<(), BoxError> {
-        self.tell(Connection::of_sqlite(c, None), cycle, reason).await
+        self.notify(Connection::of_sqlite(c, None), cycle, reason).await
     }
 }
 
 #[async_trait]
 impl EndedHook<PgConnection> for Endings {
     async fn on_ended(&self, c: &mut PgConnection, cycle: &Cycle, reason: EndReason) -> Result<(), BoxError> {
-        self.tell(Connection::of_postgres(c, None), cycle, reason).await
+        self.notify(Connection::of_postgres(c, None), cycle, reason).await
     }
 }
 
-/// For work of another version of this program, which knows what to do with it.
-const UNKNOWN: Duration = Duration::from_mins(1);
+/// The delay of a cycle in an unknown namespace. Another version of this program scheduled it and
+/// can run it.
+const UNKNOWN_NAMESPACE_DELAY: Duration = Duration::from_mins(1);
 
 #[async_trait]
 impl Handler for Handlers {
     async fn attempt(&self, attempt: Attempt) -> Done {
         match self.by_namespace.get(attempt.cycle().key.namespace.as_str()) {
             Some(handler) => handler.attempt(attempt).await,
-            None => Done::Deferred { retry_in: UNKNOWN },
+            None => Done::Deferred { retry_in: UNKNOWN_NAMESPACE_DELAY },
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the stack does with handlers this server does not have yet: slow ones, failing ones, forbidden ones.
+//! Tests of the middleware stack with handlers that no API has: slow, failing and forbidden ones.
 
 mod txcloud;
 
@@ -51,7 +51,7 @@ impl Server {
         Self { router: router(Router::new(), vec![api]), builder }
     }
 
-    /// A request with a key of the account whose API key is this digit.
+    /// Sends a request with the demo key made of this digit.
     async fn put(&self, digit: char, headers: &[(&str, &str)]) -> Answer {
         let mut request = Request::builder()
             .method(Method::PUT)
@@ -65,7 +65,7 @@ impl Server {
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
-        // Time is paused in every test here, so one that would hang ends at once.
+        // Time is paused in every test here, so a request that hangs ends at once.
         let answered = timeout(Duration::from_hours(1), self.router.clone().oneshot(request)).await;
         let (parts, body) = answered.expect("an answer").unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
@@ -98,7 +98,8 @@ fn one_route<V: Vendor>(
     (builder.build(vendor, vec![route]), builder)
 }
 
-/// No connection is made: who calls here has a key that needs none. (Time is paused, and a database does not pause.)
+/// No connection is made, because the demo keys need none. A real database does not work with
+/// paused time.
 fn unreachable_database() -> Database {
     let pool = sqlx::PgPool::connect_lazy("postgres://127.0.0.1:1/none").unwrap();
     Database::Postgres { records: PostgresStore::new(pool.clone()), pool, worker: WorkerHandle::default() }
@@ -118,14 +119,14 @@ impl Answer {
         self.parts.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// The one error's code.
+    /// Returns the code of the only error.
     fn code(&self) -> &str {
         assert_eq!(self.body["meta"]["request_id"].as_str(), self.header("x-request-id"), "{}", self.body);
         self.body["errors"][0]["code"].as_str().unwrap_or_else(|| panic!("{}", self.body))
     }
 }
 
-/// A handler that counts its runs, and waits in each until it is let go.
+/// A handler that counts its runs and blocks in each until released.
 #[derive(Clone, Default)]
 struct Slow(Arc<(AtomicU32, Notify, Notify)>);
 
@@ -151,7 +152,7 @@ impl Slow {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_still_runs_is_answered_409_in_the_frame_and_then_replayed() {
+async fn a_running_request_is_answered_409_in_the_envelope_and_then_replayed() {
     let slow = Slow::default();
     let server = Arc::new(Server::of(slow.handler(), None));
     let first = tokio::spawn({
@@ -160,7 +161,8 @@ async fn a_request_that_still_runs_is_answered_409_in_the_frame_and_then_replaye
     });
     slow.begun().await;
 
-    // At once: time is paused, so it jumps to this end as soon as anything waits.
+    // The retry is answered at once: as time is paused, this time-out ends as soon as anything
+    // waits.
     let second =
         timeout(Duration::from_millis(1), server.put('1', &[("accept-language", "es")])).await.unwrap();
     assert_eq!((second.status(), second.code()), (409, "idempotency_key_in_progress"));
@@ -195,14 +197,14 @@ async fn a_retry_waits_for_the_first_request_as_long_as_the_configuration_says()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_whose_client_left_finishes_and_shutdown_waits_for_it() {
+async fn a_request_whose_client_disconnected_finishes_and_shutdown_waits_for_it() {
     let slow = Slow::default();
     let server = Server::of(slow.handler(), None);
     tokio::select! {
-        _ = server.put('1', &[]) => panic!("nobody let it go"),
+        _ = server.put('1', &[]) => panic!("the handler was released early"),
         () = slow.begun() => {}
     }
-    // The client is gone now; what it asked for is not.
+    // The client has disconnected, but its request keeps running.
     assert_eq!(server.put('1', &[]).await.code(), "idempotency_key_in_progress");
     tokio::select! {
         biased;
@@ -217,7 +219,7 @@ async fn a_request_whose_client_left_finishes_and_shutdown_waits_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_is_a_500_that_says_nothing_and_leaves_the_key_free() {
+async fn a_panic_is_a_500_without_details_and_leaves_the_key_free() {
     let runs = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&runs);
     let server = Server::of(
@@ -236,7 +238,7 @@ async fn a_panic_is_a_500_that_says_nothing_and_leaves_the_key_free() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_of_ours_is_not_stored_and_an_unframed_one_is_framed() {
+async fn a_server_error_is_not_stored_and_gets_the_envelope() {
     let runs = Arc::new(AtomicU32::new(0));
     let server = Server::of(
         async move || match runs.fetch_add(1, Ordering::SeqCst) {
@@ -253,7 +255,7 @@ async fn a_failure_of_ours_is_not_stored_and_an_unframed_one_is_framed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_lacks_the_permission_is_answered_403_and_nothing_runs() {
+async fn a_key_without_the_permission_gets_403_and_nothing_runs() {
     let server = Server::of(async || StatusCode::OK, Some(Veriko::PERMISSIONS[1]));
     for (language, words) in [("en", "lacks the permission"), ("es", "no tiene el permiso")] {
         let answer = server.put('4', &[("accept-language", language)]).await;
@@ -265,11 +267,11 @@ async fn who_lacks_the_permission_is_answered_403_and_nothing_runs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_never_ends_never_gives_its_key_away() {
+async fn a_handler_that_never_ends_keeps_its_key() {
     let server = Server::of(async || pending::<StatusCode>().await, None);
     let first = server.put('1', &[]);
     let later = async {
-        // Twenty leases long.
+        // For twenty leases.
         tokio::time::sleep(Duration::from_mins(10)).await;
         server.put('1', &[]).await
     };
@@ -292,7 +294,7 @@ async fn a_body_that_stalls_under_a_key_is_408_and_leaves_the_key_free() {
     assert_eq!(server.put('1', &[]).await.status(), 200);
 }
 
-/// A body of which nothing ever comes.
+/// A body that never yields a frame.
 struct StallingBody;
 
 impl http_body::Body for StallingBody {
@@ -310,7 +312,7 @@ impl http_body::Body for StallingBody {
 #[tokio::test]
 async fn replays_cost_nothing_until_there_are_far_too_many() {
     let server = Server::of(async || "done", None);
-    // Of a plan with 60 requests a minute.
+    // The plan allows 60 requests a minute.
     let mut answered = 0;
     loop {
         let answer = server.put('3', &[]).await;

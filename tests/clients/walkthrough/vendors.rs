@@ -31,16 +31,16 @@ async fn the_table_of_the_three_apis_says_what_their_contracts_do() {
         let rows = [
             ("", name.to_owned()),
             ("`Idempotency-Key`", api.keys().await),
-            ("a key of another form", invalid.as_u16().to_string()),
-            ("the same key on another path", api.elsewhere().await),
-            ("with another body", api.reused().await),
+            ("a malformed key", invalid.as_u16().to_string()),
+            ("the same key on a different path", api.elsewhere().await),
+            ("with a different body", api.reused().await),
             ("while the first try runs", api.in_progress().await),
-            ("stored", api.stored().await),
-            ("a replay says", api.replayed().await),
+            ("stored statuses", api.stored().await),
+            ("header of a replay", api.replayed().await),
             ("kept for", if ttl.contains("ttl: 86400s") { "24 h".to_owned() } else { ttl }),
-            ("try again after", tried_again(&retries)),
+            ("retry after", tried_again(&retries)),
             ("in Rust", in_rust.to_owned()),
-            ("a request that was refused (400, 402, 422), corrected", api.corrected().await),
+            ("after correcting a refused request (400, 402, 422)", api.corrected().await),
         ];
         for (row, done) in rows {
             let shown = &shown.get(row).unwrap_or_else(|| panic!("no row {row:?}"))[column];
@@ -125,14 +125,14 @@ impl Api {
         let here = Ask { key: "another-path", ..ASK };
         assert!(self.runs(here).await);
         let another = self.runs(Ask { path: "/elsewhere", ..here }).await;
-        (if another { "another key" } else { "the same key" }).to_owned()
+        (if another { "a different key" } else { "the same key" }).to_owned()
     }
 
     async fn reused(&self) -> String {
         let first = Ask { key: "another-body", body: "a", ..ASK };
         assert!(self.runs(first).await);
         let answer = self.ask(Ask { body: "b", ..first }).await;
-        if answer.status() == 200 { "the first answer".to_owned() } else { described(answer).await }
+        if answer.status() == 200 { "the first response".to_owned() } else { described(answer).await }
     }
 
     async fn in_progress(&self) -> String {
@@ -163,7 +163,7 @@ impl Api {
         }
         let but: Vec<_> = (200..500).filter(|status| !stored.contains(status)).collect();
         assert_eq!(stored.len() + but.len(), 300, "{stored:?}");
-        format!("below 500, but {}", list(&but))
+        format!("below 500, except {}", list(&but))
     }
 
     async fn corrected(&self) -> String {
@@ -184,10 +184,10 @@ impl Api {
         let mut text = String::new();
         for (name, value) in again.headers().iter().filter(|(name, _)| name.as_str().contains("idempoten")) {
             match first.headers().get(name) {
-                _ if value == ask.key => write!(text, "; every answer has the key in `{name}`"),
+                _ if value == ask.key => write!(text, "; every response has the key in `{name}`"),
                 None => write!(text, "`{name}: true`"),
                 Some(first) => {
-                    write!(text, "`{name}: true`, a first answer `{}`", first.to_str().expect("text"))
+                    write!(text, "`{name}: true`, of a first response `{}`", first.to_str().expect("text"))
                 }
             }
             .expect("a string takes text");
@@ -236,7 +236,7 @@ fn tried_again(retries: &Retries) -> String {
     let always: Vec<_> = (200..600).filter(|status| answered(*status, "x")).collect();
     let told: Vec<_> =
         (200..600).filter(|status| answered(*status, "retry-after") && !always.contains(status)).collect();
-    format!("no answer; {}; {} with `Retry-After`", list(&always), list(&told))
+    format!("no response; {}; {} with `Retry-After`", list(&always), list(&told))
 }
 
 fn list(statuses: &[u16]) -> String {

@@ -86,7 +86,7 @@ fn what_the_carrier_says_is_told() {
         (
             Says::This(200, r#"{"status": "failed", "error_code": "invalid_number"}"#),
             "invalid_number",
-            "There is no fax at this number.",
+            "There is no fax machine at this number.",
             1,
         ),
         (
@@ -101,11 +101,11 @@ fn what_the_carrier_says_is_told() {
         (
             Says::This(200, r#"{"status": "failed"}"#),
             "transient_error",
-            "The attempt failed for a reason that passes.",
+            "The attempt failed for a temporary reason.",
             3,
         ),
-        (Says::Goodbye, "carrier_error", "The carrier did not say what came of the attempt.", 3),
-        (Says::Nothing, "timeout", "The carrier did not say in time what came of the attempt.", 3),
+        (Says::Goodbye, "carrier_error", "The carrier did not report the outcome of the attempt.", 3),
+        (Says::Nothing, "timeout", "The carrier did not report the outcome of the attempt in time.", 3),
     ] {
         let carrier = Stub::saying(move |_, _| says);
         let server = demo(&carrier);

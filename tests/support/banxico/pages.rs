@@ -1,14 +1,16 @@
-//! What the site shows and gives out. The sentences that clients go by are the real ones; around them there is about as much
-//! as there really is.
+//! The pages and files of the site.
+//!
+//! The sentences that clients depend on are the real ones. The rest has about the size of the real
+//! pages.
 
 use super::SpeiPayment;
 
-/// Nothing of this day.
+/// No payment on this day.
 pub(super) fn no_payment() -> String {
     error("[BE] No se encontró ningún pago con la información proporcionada. Verifique e intente nuevamente.")
 }
 
-/// Nothing like this on a day that is known. The real page has the sentence in a comment, too.
+/// No matching payment on a day that has others. The real page has the sentence in a comment, too.
 pub(super) fn no_order() -> String {
     let sentence = "Lo sentimos, por el momento no es posible generar el CEP. Operación no encontrada. El SPEI no ha recibido \
         una orden de pago que cumpla con el criterio de búsqueda especificado. Se recomienda verificar la información.";
@@ -17,7 +19,7 @@ pub(super) fn no_order() -> String {
     ))
 }
 
-/// A payment without its CEP, and in which state it is.
+/// A payment without a CEP, with its state.
 pub(super) fn identified(payment: &SpeiPayment, state: &str) -> String {
     let sentence = "Lo sentimos, por el momento no es posible generar el CEP. Con la información proporcionada se identificó el \
         siguiente pago:";
@@ -30,7 +32,7 @@ pub(super) fn identified(payment: &SpeiPayment, state: &str) -> String {
     ))
 }
 
-/// A payment whose CEP can be fetched.
+/// A payment with a CEP.
 pub(super) fn found() -> String {
     "\n<div class=\"bg-banxico title-bar\">\n Descargar CEP\n</div>\n<h2>Gracias por utilizar el servicio de descarga de CEP</h2>\n\
      Haga clic sobre el &iacute;cono para descargar el CEP.<br />\n<a href=\"descarga.do?formato=PDF\">PDF</a>\n\
@@ -38,7 +40,7 @@ pub(super) fn found() -> String {
         .to_owned()
 }
 
-/// To who asked too often.
+/// The page for a client that made too many requests.
 pub(super) fn too_often() -> String {
     "<!DOCTYPE html>\n<html lang=\"es\"><head><title>Comprobante Electr&oacute;nico de Pago</title></head><body>\n\
      <h1>Lo sentimos, pero ha excedido el n&uacute;mero m&aacute;ximo de consultas en este portal. Favor de intentar nuevamente \
@@ -59,11 +61,11 @@ fn state_of_payment(content: &str) -> String {
     )
 }
 
-/// The CEP of a payment.
+/// Returns the CEP of a payment.
 pub(super) fn xml(payment: &SpeiPayment) -> Vec<u8> {
     let SpeiPayment { fecha, clave_rastreo, receptor, cuenta, concepto, .. } = payment;
     let (iso, days) = (fecha.split('-').rev().collect::<Vec<_>>().join("-"), fecha.replace('-', ""));
-    // A sum has no zero at its end, as the real ones.
+    // Like the real ones, an amount has no trailing zero.
     let monto = format!("{}.{:02}", payment.cents / 100, payment.cents % 100);
     let monto = monto.strip_suffix('0').unwrap_or(&monto);
     let (concepto, clave) = (escaped(concepto), escaped(clave_rastreo));

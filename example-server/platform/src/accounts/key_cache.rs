@@ -1,11 +1,13 @@
-//! The keys that were looked up lately.
+//! A cache of the keys that were looked up recently.
 //!
-//! Two things are remembered of a key, for different times. *That it is valid* is remembered for [`FRESH_FOR`], however
-//! often it is used: then its row is read again, and a key that was revoked, or whose row is gone, is refused. *Its user*,
-//! with the rate-limit bucket, is remembered for as long as the key is used: a new bucket every few seconds would be no
-//! limit.
+//! The cache has two parts with different lifetimes:
 //!
-//! A key that is not found is not remembered at all, so strangers who make up keys fill no memory.
+//! - *That a key is valid* is cached for [`FRESH_FOR`], no matter how often the key is used. Then
+//!   its row is read again, and a key that was revoked or deleted is refused.
+//! - *The user of a key*, with its rate limit bucket, is cached for as long as the key is used. A
+//!   new bucket every few seconds would not limit anything.
+//!
+//! Unknown keys are not cached, so requests with made-up keys use no memory.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,29 +20,30 @@ use crate::api_key::ApiKey;
 use crate::clock;
 use crate::db::accounts::KeyRow;
 
-/// How long a key is taken for valid after its row was read. Every process refuses a revoked key within five seconds;
-/// what is left of these is for a slow read.
+/// How long a key counts as valid after its row was read. Every process refuses a revoked key
+/// within five seconds; the remaining three allow for a slow read.
 pub(super) const FRESH_FOR: Duration = Duration::from_secs(2);
-/// A bucket fills up within a minute, so the bucket of a key that is idle for this long is a full one.
-const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
-const KEYS_AT_MOST: u64 = 100_000;
+/// How long the user of an idle key is cached. A bucket refills within a minute, so by then it is
+/// full and can be dropped.
+const USER_IDLE: Duration = Duration::from_mins(10);
+const MAX_KEYS: u64 = 100_000;
 
-/// The users of the keys that were looked up lately.
+/// The users of the keys that were looked up recently.
 pub(super) struct KeyCache<U> {
     /// Keys whose row was read within [`FRESH_FOR`].
     fresh: Cache<ApiKey, Read<U>>,
-    /// Users, with the row each was made of.
+    /// Users, each with the row it was created from.
     users: Cache<ApiKey, (KeyRow, U)>,
 }
 
-/// A user, and when the read of its row began.
+/// A user, and the time at which the read of its row began.
 #[derive(Clone)]
 struct Read<U> {
     user: U,
     began: Instant,
 }
 
-/// Why a key has no user. Shared by all who waited for the same read.
+/// Why a lookup found no user. All callers that waited for the same read share it.
 #[derive(Debug)]
 enum Miss<E> {
     Unknown,
@@ -50,19 +53,23 @@ enum Miss<E> {
 impl<U: Clone + Send + Sync + 'static> KeyCache<U> {
     pub(super) fn new(fresh_for: Duration) -> Self {
         Self {
-            fresh: Cache::builder().max_capacity(KEYS_AT_MOST).expire_after(SinceRead(fresh_for)).build(),
-            users: Cache::builder().max_capacity(KEYS_AT_MOST).time_to_idle(FORGOTTEN_AFTER).build(),
+            fresh: Cache::builder().max_capacity(MAX_KEYS).expire_after(SinceRead(fresh_for)).build(),
+            users: Cache::builder().max_capacity(MAX_KEYS).time_to_idle(USER_IDLE).build(),
         }
     }
 
-    /// Returns the user of a key. Where it is time to, `read` reads the key's row; requests that come with one key at the
-    /// same time share one read. `user` makes the user of a new key, and of one whose row has changed.
+    /// Returns the user of a key. If the key is not fresh, reads its row with `read`; concurrent
+    /// calls for one key share one read. Calls `user` to create the user of a key that is new or
+    /// whose row has changed.
     ///
     /// # Errors
-    /// The read failed.
+    ///
+    /// If the read fails.
     ///
     /// # Cancel safety
-    /// Dropped, the read is handed on to another request that waits for it.
+    ///
+    /// If this call is dropped during its read, another call that waits for the same key reads
+    /// instead.
     pub(super) async fn get_or_read<E: Send + Sync + 'static>(
         &self,
         key: &ApiKey,
@@ -70,7 +77,7 @@ impl<U: Clone + Send + Sync + 'static> KeyCache<U> {
         user: impl FnOnce(&KeyRow) -> U,
     ) -> Result<Option<U>, Arc<E>> {
         let init = async {
-            // Before the read: what it finds may have changed by the time it ends.
+            // Before the read, because the row may change while it is read.
             let began = clock::now();
             match read.await {
                 Ok(Some(row)) => Ok(Read { user: self.user(key, row, user).await, began }),
@@ -90,7 +97,7 @@ impl<U: Clone + Send + Sync + 'static> KeyCache<U> {
         }
     }
 
-    /// The user of a row: the one that is known, unless the row has changed since.
+    /// Returns the cached user of a row, or a new one if the row has changed.
     async fn user(&self, key: &ApiKey, row: KeyRow, user: impl FnOnce(&KeyRow) -> U) -> U {
         if let Some((known, user)) = self.users.get(key).await
             && known == row
@@ -109,7 +116,7 @@ impl<U> fmt::Debug for KeyCache<U> {
     }
 }
 
-/// Counts from when the read began, not from when it ended, and is not prolonged by use.
+/// Expires an entry this long after its read began. Use of the entry does not extend it.
 struct SinceRead(Duration);
 
 impl<U> Expiry<ApiKey, Read<U>> for SinceRead {
@@ -139,7 +146,7 @@ mod tests {
         KeyRow { account: "acme".into(), plan: plan.into(), permissions: String::new(), created_at: 0 }
     }
 
-    /// Looks a key up whose row is this one. A user is a thing that can be told from any other.
+    /// Looks up a key with this row. Tests compare users by pointer.
     async fn find(cache: &KeyCache<Arc<()>>, row: Option<KeyRow>) -> Option<Arc<()>> {
         let read = async { Ok::<_, Infallible>(row) };
         cache.get_or_read(&key(), read, |_| Arc::new(())).await.unwrap()
@@ -153,12 +160,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_key_that_is_used_all_the_time_is_read_again_all_the_same() {
+    async fn a_key_in_constant_use_is_still_read_again() {
         let cache = KeyCache::new(Duration::from_millis(200));
         find(&cache, Some(row("pro"))).await.unwrap();
         let began = clock::now();
         while find(&cache, None).await.is_some() {
-            assert!(began.elapsed() < Duration::from_secs(5), "its use keeps it");
+            assert!(began.elapsed() < Duration::from_secs(5), "use must not extend it");
             tokio::task::yield_now().await;
         }
         assert!(began.elapsed() >= Duration::from_millis(150), "{:?}", began.elapsed());
@@ -176,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_user_and_so_the_bucket_outlives_what_is_fresh() {
+    async fn a_user_and_its_bucket_outlive_the_fresh_entry() {
         let cache = KeyCache::new(Duration::ZERO);
         let first = find(&cache, Some(row("pro"))).await.unwrap();
         for _ in 0..10 {
@@ -195,7 +202,7 @@ mod tests {
         cache.fresh.run_pending_tasks().await;
         cache.users.run_pending_tasks().await;
         assert_eq!((cache.fresh.entry_count(), cache.users.entry_count()), (0, 0));
-        assert!(find(&cache, Some(row("pro"))).await.is_some(), "one that was made since is found at once");
+        assert!(find(&cache, Some(row("pro"))).await.is_some(), "a key created since is found at once");
     }
 
     #[tokio::test]
@@ -214,7 +221,7 @@ mod tests {
                 cache.get_or_read(&key(), read, |_| Arc::new(())).await.unwrap().unwrap()
             });
         }
-        // The reader is among those that have run up to where they wait, whichever it is.
+        // Every request has now run up to its first wait, including the one that reads.
         tokio::task::yield_now().await;
         go.notify_one();
         let users = requests.join_all().await;
@@ -223,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_that_goes_away_leaves_the_read_to_another() {
+    async fn a_cancelled_request_leaves_the_read_to_another() {
         let cache = Arc::new(KeyCache::new(LONG));
         let never = {
             let cache = Arc::clone(&cache);
@@ -243,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_that_fails_is_told_and_not_remembered() {
+    async fn a_failed_read_is_returned_and_not_cached() {
         let cache = KeyCache::<Arc<()>>::new(LONG);
         let read = async { Err::<Option<KeyRow>, _>("the database is gone") };
         let error = cache.get_or_read(&key(), read, |_| Arc::new(())).await.unwrap_err();

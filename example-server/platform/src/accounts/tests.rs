@@ -27,7 +27,7 @@ async fn create(
 }
 
 #[tokio::test]
-async fn a_key_that_was_made_is_found_with_what_it_may() {
+async fn a_new_key_is_found_with_its_permissions() {
     let accounts = accounts(false).await;
     let made = create(&accounts, AccountPlan::Basic, &[Acme::WRITE]).await.unwrap();
     let key = ApiKey::parse(&Acme::KEY_FORMAT, made.expose_secret()).unwrap();
@@ -79,7 +79,7 @@ async fn both_prefixes_name_the_same_key() {
 }
 
 #[test]
-fn what_is_not_a_key_is_not_looked_up() {
+fn a_malformed_key_is_refused() {
     let ones = "1".repeat(64);
     for text in ["", "acme_", &ones, &format!("acme_{ones}1"), &format!("acme_{}é", &ones[2..])] {
         assert!(ApiKey::parse(&Acme::KEY_FORMAT, text).is_none(), "{text}");

@@ -1,4 +1,4 @@
-//! A request's body that has to come in at some pace.
+//! A request body that must arrive at a minimum rate.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,31 +17,34 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::clock;
 
-/// Between two pieces of a body.
+/// The time-out between two chunks of a body.
 const BETWEEN: Duration = Duration::from_secs(15);
-/// How long a body may take in all, beyond the time its bytes take at the slowest pace.
+/// Additional time for a body, beyond the time its bytes take at the minimum rate.
 const GRACE: Duration = Duration::from_secs(15);
-/// The slowest pace, in bytes a second.
+/// The minimum rate, in bytes per second.
 const SLOWEST: u64 = 8 * 1024;
-/// How long a body may take, however long it is.
+/// The time-out for a body of any length.
 const LONGEST: Duration = Duration::from_mins(3);
 
-/// The body of a request did not come in in time.
+/// The error of a request body that did not arrive in time.
 #[derive(Debug, thiserror::Error)]
 #[error("the body did not arrive in time")]
 pub struct TooSlow;
 
-/// What is read of a body that nobody wanted, so that the connection can be used again, and how long that may take.
+/// Maximum bytes to discard of an unread body, so that the connection can be reused.
 const REST_BYTES: u64 = 64 * 1024;
+/// Maximum time to discard an unread body.
 const REST_TIME: Duration = Duration::from_millis(200);
 
-/// Paces the body of a request. What is left of it when there is an answer already is read, if it is short; else the answer
-/// says that the connection ends.
+/// Middleware that enforces the rate of a request's body.
+///
+/// If the handler responds before the end of the body, this function discards the rest of the body.
+/// If the rest is too long or too slow, the response closes the connection instead.
 pub async fn pace(request: Request, next: Next) -> Response {
     if request.body().is_end_stream() {
         return next.run(request).await;
     }
-    // Who waits to be told to send the body would be told by our reading it.
+    // Reading the body would send `100 Continue` to a client that waits for it.
     let is_expected = request.headers().contains_key(header::EXPECT);
     let rest = Rest::default();
     let mut response = next.run(request.map(|body| Body::new(Paced::new(body, rest.clone())))).await;
@@ -52,7 +55,7 @@ pub async fn pace(request: Request, next: Next) -> Response {
     response
 }
 
-/// Reads a body to its end. Returns whether that was near.
+/// Reads a body and discards it. Returns whether it ended within the limit.
 async fn skip(body: Body) -> bool {
     let mut body = body.into_data_stream();
     let mut read = 0;
@@ -66,7 +69,7 @@ async fn skip(body: Body) -> bool {
     true
 }
 
-/// A body that was left before its end.
+/// The rest of a body that was not read to its end.
 #[derive(Debug, Clone, Default)]
 struct Rest(Arc<Mutex<Option<Body>>>);
 
@@ -80,15 +83,15 @@ impl Rest {
     }
 }
 
-/// The body.
+/// A body with a minimum rate.
 #[derive(Debug)]
 struct Paced {
     body: Body,
-    /// Where the body goes that is left before its end.
+    /// Receives the body if it is dropped before its end.
     rest: Rest,
     has_ended: bool,
     received: u64,
-    /// How long it was waited for, in all: what the server takes is not the client's.
+    /// The total time spent waiting for the client. It excludes the time that the server takes.
     waited: Duration,
     waiting: Option<Waiting>,
 }
@@ -104,7 +107,7 @@ impl Paced {
         Self { body, rest, has_ended: false, received: 0, waited: Duration::ZERO, waiting: None }
     }
 
-    /// How long the next piece may be waited for.
+    /// Returns the time-out of the next chunk.
     fn patience(&self) -> Duration {
         let in_all = GRACE + Duration::from_secs(self.received / SLOWEST);
         in_all.min(LONGEST).saturating_sub(self.waited).min(BETWEEN)
@@ -135,7 +138,7 @@ impl http_body::Body for Paced {
             Waiting { since, deadline: Box::pin(sleep_until(since + patience)) }
         });
         ready!(waiting.deadline.as_mut().poll(cx));
-        // Nor is the rest waited for.
+        // Do not wait for the rest either.
         this.has_ended = true;
         Poll::Ready(Some(Err(TooSlow.into())))
     }
@@ -167,7 +170,8 @@ mod tests {
 
     use super::*;
 
-    /// How long this body is read for that comes in such pieces, and whether all of it was.
+    /// Reads a body that arrives in such pieces. Returns the time it took, and whether it was
+    /// complete.
     async fn read(piece: usize, every: Duration, pieces: usize) -> (Duration, bool) {
         let body = stream::unfold(0, move |sent| async move {
             tokio::time::sleep(every).await;
@@ -211,7 +215,7 @@ mod tests {
         assert!(!whole && took <= LONGEST, "{took:?}");
     }
 
-    /// Whether the answer says that the connection ends, when nobody reads a body of these pieces.
+    /// Returns whether the response closes the connection when nobody reads a body of these pieces.
     async fn ends_connection(pieces: usize, is_whole: bool, expect: bool) -> bool {
         let pieces = stream::iter((0..pieces).map(|_| Ok::<_, TooSlow>(Bytes::from(vec![b'a'; 1024]))));
         let body = if is_whole {

@@ -18,7 +18,7 @@ pub struct Webhooks {
     timeout_seconds: NonZeroU64,
 }
 
-/// How often one delivery is tried, and how far apart.
+/// The retry plan of a delivery: the number of attempts and the delays between them.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "Vec<f64>")]
 pub struct Tries(Plan);
@@ -44,14 +44,14 @@ impl TryFrom<Vec<f64>> for Tries {
 
     fn try_from(seconds: Vec<f64>) -> Result<Self, String> {
         let delays: Result<Vec<_>, _> = seconds.into_iter().map(Duration::try_from_secs_f64).collect();
-        // At once is the next millisecond.
+        // A plan does not accept a delay of zero.
         let delays = delays.map_err(|error| error.to_string())?.into_iter();
         let delays: Vec<_> = delays.map(|delay| delay.max(Duration::from_millis(1))).collect();
         let tries = u32::try_from(delays.len()).unwrap_or(u32::MAX).saturating_add(1);
-        // One that is never made again has no delay, of which a plan must have one.
+        // A plan needs at least one delay. With a single attempt, it is never used.
         let delays = if delays.is_empty() { vec![Duration::from_secs(1)] } else { delays };
         let plan = Plan::delays(delays, tries).map_err(|error| error.to_string())?;
-        // A delivery that could not be tried is tried later, however often that is.
+        // A deferred delivery never counts as an attempt, so there is no limit to deferrals.
         Ok(Self(plan.max_deferrals(u32::MAX)))
     }
 }
@@ -75,7 +75,7 @@ mod tests {
             let plan = plan(delays).unwrap();
             let expected: Vec<_> = expected.iter().copied().map(Duration::from_millis).collect();
             assert_eq!((plan.delay_list(), plan.max_attempts()), (&expected[..], tries), "{delays}");
-            assert_eq!(plan.deferral_limit(), u32::MAX, "a delivery that could not be tried is not given up");
+            assert_eq!(plan.deferral_limit(), u32::MAX, "deferrals are not limited");
         }
         for delays in ["[-1]", "[nan]", "[1e300]", "60", "[\"60\"]"] {
             let error = plan(delays).unwrap_err();

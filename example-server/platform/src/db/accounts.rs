@@ -1,34 +1,37 @@
 //! Accounts and the hashes of their keys.
 
-use super::{Connection, dispatch};
+use super::{Connection, dispatch, row};
 
-/// A key to be made, and the account it is for.
+/// A key to create, and its account.
 #[derive(Debug)]
 pub struct NewKey<'a> {
     pub api: &'a str,
     pub account: &'a str,
     pub plan: &'a str,
-    /// What operators call the key by.
+    /// The id that operators use for the key.
     pub id: &'a str,
     pub environment: &'a str,
-    /// SHA-256, in hexadecimal digits.
+    /// The SHA-256 hash, in hexadecimal digits.
     pub hash: &'a str,
-    /// With commas between.
+    /// A comma-separated list.
     pub permissions: &'a str,
+    /// The current time in milliseconds since the Unix epoch.
     pub now: i64,
 }
 
-/// Whose a key is.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct KeyRow {
-    pub account: String,
-    pub plan: String,
-    pub permissions: String,
-    /// When the account was made.
-    pub created_at: i64,
+row! {
+    /// The owner of a key.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct KeyRow {
+        pub account: String,
+        pub plan: String,
+        pub permissions: String,
+        /// The time at which the account was created, in milliseconds since the Unix epoch.
+        pub created_at: i64,
+    }
 }
 
-/// Makes the account, if it is new, and one more key of it. An account that is there keeps its plan.
+/// Creates a key, and its account if there is none. An existing account keeps its plan.
 pub async fn create_key(mut connection: Connection<'_>, key: &NewKey<'_>) -> sqlx::Result<()> {
     dispatch!(connection.reborrow(), c => sqlx::query(
         "INSERT INTO accounts (id, plan, created_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING",
@@ -41,7 +44,7 @@ pub async fn create_key(mut connection: Connection<'_>, key: &NewKey<'_>) -> sql
     .bind(key.environment).execute(c).await.map(drop))
 }
 
-/// Returns the owner of the active key of an API with this hash.
+/// Returns the owner of an API's active key with this hash.
 pub async fn owner_of(connection: Connection<'_>, api: &str, hash: &str) -> sqlx::Result<Option<KeyRow>> {
     dispatch!(connection, c => sqlx::query_as(
         "SELECT accounts.id AS account, accounts.plan, api_keys.permissions, accounts.created_at
@@ -57,7 +60,7 @@ pub async fn any(connection: Connection<'_>) -> sqlx::Result<bool> {
     ).fetch_one(c).await)
 }
 
-/// The plan an account is on.
+/// Returns the plan of an account.
 pub async fn plan_of(connection: Connection<'_>, account: &str) -> sqlx::Result<Option<String>> {
     dispatch!(connection, c => sqlx::query_scalar("SELECT plan FROM accounts WHERE id = $1").bind(account).fetch_optional(c).await)
 }

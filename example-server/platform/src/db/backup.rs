@@ -1,4 +1,4 @@
-//! `backup FILE`: a consistent copy of a SQLite database, also while servers use it.
+//! The command `backup FILE`: a consistent copy of a SQLite database, even while servers use it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -11,18 +11,18 @@ use sqlx::{ConnectOptions, Connection};
 
 use super::Database;
 
-/// Why there is no backup. The URL, which may hold a password, is not shown.
+/// An error of a backup. It does not show the URL, which may contain a password.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     #[error("`backup` copies SQLite databases; for PostgreSQL, use `pg_dump`")]
     Postgres,
-    #[error("a database in memory has no backup: it is gone with its process")]
+    #[error("cannot back up a database in memory")]
     InMemory,
     #[error("the database URL must begin with sqlite: or postgres:")]
     Scheme,
-    #[error("{} exists, and a backup overwrites nothing", .0.display())]
+    #[error("{} already exists, and `backup` does not overwrite files", .0.display())]
     Exists(PathBuf),
-    #[error("the name of a backup must be UTF-8, and not that of a folder")]
+    #[error("the backup needs a file name in UTF-8")]
     Name,
     #[error("cannot open the database file {}", path.display())]
     Source { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
@@ -32,16 +32,19 @@ pub enum BackupError {
     Write { path: PathBuf, source: io::Error },
 }
 
-/// Copies the database of this URL into a new file, for its owner alone.
+/// Copies the database of this URL into a new file that only its owner can access.
 ///
-/// The file has its name only when all of it is on the disk: until then it is hidden beside it, and a process that is killed
-/// leaves it there.
+/// The copy is written to a hidden file in the same folder and gets its name once all of it is on
+/// disk. A process that is killed leaves the hidden file behind.
 ///
 /// # Errors
-/// The database is not in a file, or cannot be read; or the copy exists, or cannot be written.
+///
+/// If the database is not in a file or cannot be read, or if the copy already exists or cannot be
+/// written.
 ///
 /// # Cancel safety
-/// Dropped, no copy is left.
+///
+/// When dropped, it deletes the hidden file.
 pub async fn back_up(url: &str, target: &Path) -> Result<(), BackupError> {
     let source = match url.split(':').next() {
         Some("sqlite") => Database::file(url).ok_or(BackupError::InMemory)?,
@@ -55,11 +58,12 @@ pub async fn back_up(url: &str, target: &Path) -> Result<(), BackupError> {
     let draft = Draft::create(target)?;
     let name = draft.0.to_str().ok_or(BackupError::Name)?;
 
-    let unopened = |cause: Box<_>| BackupError::Source { path: source.clone(), source: cause };
-    // This process has the file not open, so to look at it disturbs no lock of its own.
-    File::open(&source).map_err(|error| unopened(error.into()))?;
+    let cannot_open = |cause: Box<_>| BackupError::Source { path: source.clone(), source: cause };
+    // For the error of a missing or unreadable file, which SQLite does not report. Closing the file
+    // again is safe: it releases this process's locks on it, and there are none yet.
+    File::open(&source).map_err(|error| cannot_open(error.into()))?;
     let options = SqliteConnectOptions::from_str(url)?.create_if_missing(false).read_only(true);
-    let mut connection = options.connect().await.map_err(|error| unopened(error.into()))?;
+    let mut connection = options.connect().await.map_err(|error| cannot_open(error.into()))?;
     sqlx::query("VACUUM INTO $1").bind(name).execute(&mut connection).await?;
     connection.close().await?;
 
@@ -69,12 +73,12 @@ pub async fn back_up(url: &str, target: &Path) -> Result<(), BackupError> {
     })
 }
 
-/// The copy before it has its name. Deleted when dropped.
+/// The hidden file of an unfinished copy. Deleted when dropped.
 #[derive(Debug)]
 struct Draft(PathBuf);
 
 impl Draft {
-    /// Makes an empty file beside `target`, which SQLite then fills.
+    /// Creates an empty file beside `target`, which SQLite then fills.
     fn create(target: &Path) -> Result<Self, BackupError> {
         let name = target.file_name().and_then(|name| name.to_str()).ok_or(BackupError::Name)?;
         let draft = target.with_file_name(format!(".{name}.{}", uuid::Uuid::new_v4().simple()));
@@ -87,13 +91,13 @@ impl Draft {
         Ok(Self(draft))
     }
 
-    /// Gives the file its name, unless there is another one of that name by now.
+    /// Gives the file its name, unless another file has that name by now.
     fn keep(self, target: &Path) -> io::Result<()> {
         File::open(&self.0)?.sync_all()?;
         match fs::hard_link(&self.0, target) {
             Ok(()) => {}
-            // A file system without hard links. To rename would replace what another process made meanwhile, unless the
-            // name is taken before.
+            // The file system has no hard links. Renaming would replace a file that another process
+            // has created meanwhile, so reserve the name first.
             Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::PermissionDenied) => {
                 OpenOptions::new().write(true).create_new(true).mode(0o600).open(target)?;
                 fs::rename(&self.0, target)?;
@@ -101,7 +105,7 @@ impl Draft {
             Err(error) => return Err(error),
         }
         let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
-        // So that the name outlives a power failure, too.
+        // Sync the folder, so that the name survives a power failure.
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     }
 }

@@ -1,6 +1,7 @@
-//! Moves SQLite's write-ahead log into the database file, where backups and operators look for the data.
+//! Checkpoints, which move SQLite's write-ahead log into the database file.
 //!
-//! The store does so only once some MiB were written. Until then, a copy of the file alone lacks all of that.
+//! The store lets SQLite do so only after some MiB of writes. Until then, a copy of the file alone
+//! lacks those writes.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -11,17 +12,19 @@ use sqlx::{ConnectOptions, SqliteConnection, SqlitePool};
 use super::file::DatabaseFile;
 use crate::clock;
 
-/// How long nothing is written before the log is moved.
+/// The time without writes after which to move the log.
 const IDLE: Duration = Duration::from_secs(1);
-/// The longest that a log stays while writing goes on.
+/// The maximum time between checkpoints during constant writes.
 const AT_LATEST: Duration = Duration::from_secs(30);
 
-/// The length of a log, and when it was last written.
+/// The length of a log and the time of its last write.
 type LogState = (u64, Option<SystemTime>);
 
-/// Moves the log into the file whenever nothing was written for a second, and every half minute. Runs for ever.
+/// Moves the log into the file after each second without writes, and at least every 30 s. Runs
+/// forever.
 ///
-/// It has a connection of its own, and waits for no writer and no reader, nor they for it.
+/// It uses its own connection. It does not wait for writers and readers, and they do not wait for
+/// it.
 pub(super) async fn checkpoint_when_idle(writer: &SqlitePool, file: &DatabaseFile) {
     let options = SqliteConnectOptions::clone(&writer.connect_options()).create_if_missing(false);
     let log = file.log();
@@ -38,21 +41,21 @@ pub(super) async fn checkpoint_when_idle(writer: &SqlitePool, file: &DatabaseFil
         since = clock::now();
         match checkpoint(&mut connection, &options, file).await {
             Ok(true) => moved = state,
-            // A reader was in the way, or the file is gone.
+            // A reader still needs a part of the log, or the file was moved.
             Ok(false) => {}
             Err(error) => {
                 connection = None;
-                tracing::warn!(%error, "the write-ahead log was not moved into the database file");
+                tracing::warn!(%error, "could not move the write-ahead log into the database file");
                 tokio::time::sleep(AT_LATEST).await;
             }
         }
     }
 }
 
-/// Moves the log as the last thing before the database is closed, and empties it if nobody else uses it.
+/// Moves the log before the database closes, and truncates it if no other process uses it.
 pub(super) async fn checkpoint_at_exit(writer: &SqlitePool) -> sqlx::Result<()> {
     let mut connection = writer.acquire().await?;
-    // A process that has it open too is not waited for: its own end empties the log.
+    // Do not wait for another process that uses the database. It truncates the log when it ends.
     for pragma in
         ["PRAGMA wal_checkpoint(PASSIVE)", "PRAGMA busy_timeout = 0", "PRAGMA wal_checkpoint(TRUNCATE)"]
     {
@@ -61,7 +64,7 @@ pub(super) async fn checkpoint_at_exit(writer: &SqlitePool) -> sqlx::Result<()> 
     Ok(())
 }
 
-/// Returns whether all of the log was moved.
+/// Runs a checkpoint. Returns whether it moved the whole log.
 async fn checkpoint(
     connection: &mut Option<SqliteConnection>,
     options: &SqliteConnectOptions,
@@ -69,7 +72,7 @@ async fn checkpoint(
 ) -> sqlx::Result<bool> {
     if connection.is_none() {
         let opened = options.connect().await?;
-        // Otherwise it is a connection to another file.
+        // Otherwise, this connection may be to another file.
         if !file.is_in_place() {
             return Ok(false);
         }

@@ -1,8 +1,8 @@
-//! Columns as they are read.
+//! Conversions of column values.
 
 use jiff::Timestamp;
 
-/// A value as a column of the database has it.
+/// Converts a column value, or fails with a decode error.
 pub fn column<T, U: TryFrom<T>>(value: T) -> sqlx::Result<U>
 where
     U::Error: std::error::Error + Send + Sync + 'static,
@@ -10,7 +10,7 @@ where
     U::try_from(value).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
-/// The value with this text.
+/// Parses the text of a column, or fails with a decode error.
 pub fn named<T: std::str::FromStr>(text: &str) -> sqlx::Result<T>
 where
     T::Err: std::error::Error + Send + Sync + 'static,
@@ -18,7 +18,7 @@ where
     text.parse().map_err(|error: T::Err| sqlx::Error::Decode(error.into()))
 }
 
-/// The time so many milliseconds after 1970.
+/// Converts milliseconds since the Unix epoch, or fails with a decode error.
 pub fn time(millis: i64) -> sqlx::Result<Timestamp> {
     Timestamp::from_millisecond(millis).map_err(|error| sqlx::Error::Decode(error.into()))
 }

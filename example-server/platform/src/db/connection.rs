@@ -4,21 +4,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::{PgConnection, SqliteConnection};
 
-/// A connection of either kind, borrowed.
+/// A borrowed connection to either database.
 #[derive(Debug)]
 pub struct Connection<'c> {
     pub inner: Inner<'c>,
     due: Option<&'c Due>,
 }
 
-/// What a connection leads to.
+/// The connection of the database driver.
 #[derive(Debug)]
 pub enum Inner<'c> {
     Sqlite(&'c mut SqliteConnection),
     Postgres(&'c mut PgConnection),
 }
 
-/// Whether a transaction has scheduled something that is due as soon as it commits.
+/// A flag that is set if the transaction has scheduled a cycle that is due when it commits.
 #[derive(Debug, Default)]
 pub struct Due(AtomicBool);
 
@@ -37,12 +37,13 @@ impl<'c> Connection<'c> {
         Self { inner: Inner::Postgres(connection), due }
     }
 
-    /// Whether it is one of `PostgreSQL`, which can do several things in one statement.
+    /// Returns whether this is a PostgreSQL connection. PostgreSQL can combine several changes in
+    /// one statement.
     pub fn is_postgres(&self) -> bool {
         matches!(self.inner, Inner::Postgres(_))
     }
 
-    /// Returns the same connection, for one more query.
+    /// Reborrows the connection for one query.
     pub fn reborrow(&mut self) -> Connection<'_> {
         let inner = match &mut self.inner {
             Inner::Sqlite(connection) => Inner::Sqlite(connection),
@@ -51,7 +52,7 @@ impl<'c> Connection<'c> {
         Connection { inner, due: self.due }
     }
 
-    /// Says that the transaction has scheduled something that is due.
+    /// Records that the transaction has scheduled a due cycle.
     pub fn set_due(&self) {
         if let Some(due) = self.due {
             due.0.store(true, Ordering::Relaxed);
@@ -59,7 +60,7 @@ impl<'c> Connection<'c> {
     }
 }
 
-/// Runs one query on whichever database it is; `$1`, `$2` … name the bound values to both.
+/// Runs one query on either database. Both use `$1`, `$2` … for the bound values.
 #[macro_export]
 macro_rules! dispatch {
     ($connection:expr, $inner:ident => $query:expr) => {

@@ -1,4 +1,4 @@
-//! The file that a SQLite database is in.
+//! The file of a SQLite database.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -6,15 +6,15 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// The file of an open database. It has a path, until somebody moves it or puts another one in its place. SQLite would
-/// go on reading and writing the file it has opened, which nobody finds again.
+/// The file of an open database, which somebody may move or replace. SQLite would keep using the
+/// file that it opened, and lose what it writes there.
 #[derive(Debug)]
 pub struct DatabaseFile {
     path: PathBuf,
     identity: Identity,
 }
 
-/// What a file is known by while it is open.
+/// The identity of a file while it is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity {
     device: u64,
@@ -22,11 +22,12 @@ struct Identity {
 }
 
 impl DatabaseFile {
-    /// Finds the file before SQLite opens it, and creates it, for its owner alone, if it is missing. SQLite gives the two
-    /// files beside it the same permissions.
+    /// Finds the file before SQLite opens it. Creates a missing file with access for its owner
+    /// only. SQLite gives the two files beside it the same permissions.
     ///
     /// # Errors
-    /// The file cannot be created.
+    ///
+    /// If the file cannot be created.
     pub(super) fn find_or_create(path: PathBuf) -> io::Result<Self> {
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
@@ -37,12 +38,12 @@ impl DatabaseFile {
         let mode = metadata.permissions().mode() & 0o777;
         if metadata.is_file() && mode & 0o077 != 0 {
             let (file, mode) = (path.display(), format!("{mode:o}"));
-            tracing::warn!(%file, mode, "other users may open the database: `chmod 600` takes that away");
+            tracing::warn!(%file, mode, "the database file is accessible to other users; run `chmod 600` on it");
         }
         Ok(Self { path, identity })
     }
 
-    /// Returns whether the path still leads to this file. Makes one system call.
+    /// Returns whether the path still leads to this file. Costs one system call.
     pub fn is_in_place(&self) -> bool {
         Identity::at(&self.path).is_ok_and(|identity| identity == self.identity)
     }
@@ -62,8 +63,11 @@ impl Identity {
     }
 }
 
-/// Finds out why SQLite could not open a file, which it says of few causes. Call it only when the file is not open in this
-/// process: to close it here would release SQLite's locks.
+/// Returns why a file cannot be opened for reading and writing. SQLite itself reports few of the
+/// reasons.
+///
+/// Call it only if the file is not open in this process: closing the file here would release
+/// SQLite's locks.
 pub(super) fn open_error(path: &Path) -> Option<io::Error> {
     OpenOptions::new().read(true).write(true).open(path).err()
 }

@@ -1,11 +1,12 @@
-//! The server's own tables. The idempotency store and the scheduler bring theirs.
+//! The migrations of the server's tables. The idempotency store and the scheduler have their own.
 
 use std::borrow::Cow;
 
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
-/// What brings the tables up to date. It keeps its list apart from those of the libraries.
+/// Returns the migrator. It records applied migrations in a table of its own, apart from the
+/// libraries'.
 pub(super) fn migrator() -> Migrator {
     migrator_of(MIGRATIONS)
 }
@@ -19,7 +20,7 @@ fn migrator_of(migrations: &[(&'static str, &'static str)]) -> Migrator {
     migrator
 }
 
-/// In order. One that was released is never changed.
+/// The migrations, in order. A released migration must not change.
 const MIGRATIONS: &[(&str, &str)] = &[
     ("veriko", include_str!("../../migrations/0001_veriko.sql")),
     ("ceps", include_str!("../../migrations/0002_ceps.sql")),
@@ -48,9 +49,9 @@ mod tests {
 
     type Row = (String, Option<String>, Option<i64>);
 
-    /// Keys of before `0015_keys.sql`, and what is known of them after it.
+    /// Keys from before `0015_keys.sql`.
     #[tokio::test]
-    async fn keys_that_were_there_get_ids_and_stay_active() {
+    async fn existing_keys_get_ids_and_stay_active() {
         let before: Vec<_> = MIGRATIONS.iter().copied().take_while(|(name, _)| *name != "keys").collect();
         let insert = "INSERT INTO accounts VALUES ('acme', 'pro', 1);
             INSERT INTO api_keys (hash, account, permissions, created_at, api) VALUES

@@ -1,4 +1,4 @@
-//! The transaction of a request, which the idempotency layer commits together with its record.
+//! The transaction of a request. The idempotency layer commits it together with its record.
 
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
@@ -10,8 +10,8 @@ use sqlx::{Postgres, Sqlite};
 
 use super::{Connection, Due};
 
-/// The transaction of this request. The idempotency layer begins it when it is first used, and commits it if the response
-/// is a success.
+/// An extractor of the request's transaction. The idempotency layer begins the transaction on first
+/// use, and commits it if the response is a success.
 #[derive(Debug, Clone)]
 pub struct RequestTransaction {
     lent: Lent,
@@ -24,7 +24,7 @@ enum Lent {
     Postgres(CoCommit<Postgres>),
 }
 
-/// The transaction, open.
+/// The open transaction of a request.
 #[derive(Debug)]
 pub struct OpenRequestTransaction {
     open: Open,
@@ -40,14 +40,16 @@ enum Open {
 impl RequestTransaction {
     /// Runs `body` in the transaction.
     ///
-    /// On `Ok`, the rows commit with the response, and the worker is woken after the commit if `body` scheduled a cycle that
-    /// is due. On `Err`, the rows are rolled back.
+    /// On `Ok`, the rows commit with the response, and the worker is woken after the commit if
+    /// `body` scheduled a cycle that is due. On `Err`, the rows are rolled back.
     ///
     /// # Errors
-    /// Those of `body`, and the database could not begin the transaction or roll it back.
+    ///
+    /// If `body` fails, or if the database cannot begin the transaction or roll it back.
     ///
     /// # Cancel safety
-    /// If the call is dropped, the request ends without a response, and its rows are rolled back.
+    ///
+    /// If the call is dropped, the request ends without a response and the transaction rolls back.
     pub async fn run<T, E: From<CoCommitError>>(
         &self,
         body: impl AsyncFnOnce(&mut OpenRequestTransaction) -> Result<T, E>,
@@ -106,7 +108,7 @@ impl<S: Sync> FromRequestParts<S> for RequestTransaction {
     }
 }
 
-/// The route is not behind the idempotency layer.
+/// The rejection of a request whose route is not behind the idempotency layer.
 #[derive(Debug)]
 pub struct NoTransaction;
 

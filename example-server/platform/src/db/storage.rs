@@ -1,22 +1,22 @@
-//! Where the data lies, for files that belong beside it.
+//! The location of the data, for files that belong beside it.
 
 use std::path::PathBuf;
 
 use super::Database;
 
-/// Where the data lies.
+/// The location of the data.
 #[derive(Debug, Clone)]
 pub enum Storage {
     /// In this `SQLite` file.
     File(PathBuf),
-    /// In memory: gone with the process.
+    /// In memory. The data is lost when the process ends.
     Memory,
     /// On a database server.
     Server,
 }
 
 impl Storage {
-    /// Where the data of a database with this URL lies.
+    /// Returns the location of the data for a database URL.
     pub fn of(url: &str) -> Self {
         if !url.starts_with("sqlite:") {
             return Self::Server;
@@ -24,8 +24,8 @@ impl Storage {
         Database::file(url).map_or(Self::Memory, Self::File)
     }
 
-    /// Returns where a file or folder of the data lies: beside the database, or in the working directory for a database
-    /// server. `None` for data that is gone with the process.
+    /// Returns the path of a file or folder with this extension: beside the database file, or in
+    /// the working directory for a database server. Returns `None` for data in memory.
     pub fn beside(&self, extension: &str) -> Option<PathBuf> {
         let mut path = match self {
             Self::File(file) => file.clone().into_os_string(),

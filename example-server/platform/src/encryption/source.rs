@@ -1,4 +1,4 @@
-//! Where sealing keys come from.
+//! The source of the sealing keys.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -8,16 +8,17 @@ use std::path::{Path, PathBuf};
 use super::{Keys, MasterKey, SealError, random};
 use crate::hex;
 
-/// Where they come from.
+/// The source of the sealing keys.
 pub(super) enum Source {
     Configured(Keys),
-    /// A file of one key, which need not be there yet.
+    /// A file with one key. It need not exist yet.
     File(PathBuf),
 }
 
 impl Source {
-    /// The keys; `None` if there are none yet and none is to be made.
-    pub(super) fn keys(&self, make: bool) -> Result<Option<Keys>, SealError> {
+    /// Returns the keys. If the file does not exist, creates it if `create`, or else returns
+    /// `None`.
+    pub(super) fn keys(&self, create: bool) -> Result<Option<Keys>, SealError> {
         let path = match self {
             Self::Configured(keys) => return Ok(Some(keys.clone())),
             Self::File(path) => path,
@@ -26,10 +27,10 @@ impl Source {
         match File::open(path) {
             Ok(file) => read(file, path).map(Some),
             Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(error)),
-            Err(_) if !make => Ok(None),
+            Err(_) if !create => Ok(None),
             Err(_) => {
-                create(path).map_err(failed)?;
-                // Ours, or that of another process that came first.
+                create_file(path).map_err(failed)?;
+                // Another process may have created it first, so read what is there.
                 read(File::open(path).map_err(failed)?, path).map(Some)
             }
         }
@@ -48,20 +49,21 @@ fn read(mut file: File, path: &Path) -> Result<Keys, SealError> {
     Ok(Keys(vec![key]))
 }
 
-/// Makes the file with a key in it, unless there is one by now. It is never there with half a key.
-fn create(path: &Path) -> io::Result<()> {
+/// Creates the key file, unless it exists by now. The hard link makes it appear complete or not at
+/// all.
+fn create_file(path: &Path) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}", uuid::Uuid::new_v4().simple()));
     let draft = PathBuf::from(name);
-    let made = write_private(&draft).and_then(|()| match fs::hard_link(&draft, path) {
+    let created = write_private(&draft).and_then(|()| match fs::hard_link(&draft, path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         linked => {
-            tracing::warn!(file = %path.display(), "made a sealing key: whoever loses this file loses the secrets of webhooks");
+            tracing::warn!(file = %path.display(), "created a sealing key; without this file, webhook secrets cannot be read");
             linked
         }
     });
     fs::remove_file(&draft)?;
-    made
+    created
 }
 
 fn write_private(path: &Path) -> io::Result<()> {
@@ -88,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_file_is_made_once_when_it_is_needed_and_matches_key_owners_alone() {
+    fn a_key_file_is_created_once_on_first_use_and_is_private() {
         let folder = folder();
         let path = folder.join("data.db.key");
         let sealer = || Sealer::new(None, Some(path.clone())).unwrap();
@@ -108,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_file_that_others_can_open_is_refused_whatever_is_in_it() {
+    fn a_key_file_that_others_can_access_is_refused_whatever_it_contains() {
         let folder = folder();
         let path = folder.join("data.db.key");
         for text in ["1".repeat(64), "hunter2".to_owned()] {

@@ -1,4 +1,4 @@
-//! What operators do with keys: list them, revoke them, replace them.
+//! Operations on existing keys: list, revoke, rotate.
 
 use std::fmt;
 
@@ -12,29 +12,32 @@ use crate::db::accounts::{NewKey, create_key};
 use crate::db::keys::{self, ListedKey};
 use crate::db::{Database, Transaction};
 
-/// Returns every key, the oldest first.
+/// Returns all keys, oldest first.
 ///
 /// # Errors
-/// The database fails.
+///
+/// If the database fails.
 pub async fn list(database: &Database) -> sqlx::Result<Vec<ListedKey>> {
     let mut reader = database.read().await?;
     keys::list(reader.connection()).await
 }
 
-/// A line of `keys list`.
+/// Formats a line of `keys list`.
 impl fmt::Display for ListedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { id, api, account, plan, created_at, revoked_at } = self;
-        let made = Timestamp::from_second(created_at.div_euclid(1000)).unwrap_or(Timestamp::UNIX_EPOCH);
+        let created = Timestamp::from_second(created_at.div_euclid(1000)).unwrap_or(Timestamp::UNIX_EPOCH);
         let state = if revoked_at.is_some() { "revoked" } else { "active" };
-        write!(f, "{id} {api} {account} {plan} {made} {state}")
+        write!(f, "{id} {api} {account} {plan} {created} {state}")
     }
 }
 
-/// Revokes a key. Every process refuses it within five seconds. Returns `false` if it was revoked already.
+/// Revokes a key. Every process refuses it within five seconds. Returns `false` if it was already
+/// revoked.
 ///
 /// # Errors
-/// There is no such key, or the database fails.
+///
+/// If there is no such key, or the database fails.
 pub async fn revoke(database: &Database, id: &str) -> Result<bool, KeyError> {
     let mut transaction = database.begin().await?;
     let revoked = keys::revoke(transaction.connection(), id, clock::epoch_millis()).await?;
@@ -48,27 +51,31 @@ pub async fn revoke(database: &Database, id: &str) -> Result<bool, KeyError> {
 /// Returns the API of a key.
 ///
 /// # Errors
-/// There is no such key, or the database fails.
+///
+/// If there is no such key, or the database fails.
 pub async fn api_of(database: &Database, id: &str) -> Result<String, KeyError> {
     let mut reader = database.read().await?;
     keys::api_of(reader.connection(), id).await?.ok_or_else(|| KeyError::unknown(id))
 }
 
-/// A key that replaces another once this is [committed](Self::commit); dropped, the other stays.
+/// A key rotation. [`commit`](Self::commit) makes the new key valid and revokes the old one. If the
+/// rotation is dropped, nothing changes.
 #[derive(Debug)]
 pub struct Rotation {
     transaction: Transaction,
-    /// What the new key is called by.
+    /// The id of the new key.
     pub id: String,
     pub key: SecretString,
 }
 
 impl Rotation {
-    /// Makes a key with the account and permissions of another, which it revokes. `environment` is asked for a key whose
-    /// environment was not recorded.
+    /// Creates a key with the account and permissions of key `id`, and revokes that key.
+    /// `environment` is used only if the old key has no recorded environment.
     ///
     /// # Errors
-    /// There is no such key of this API, it is revoked, it is not known whether it is a test key, or the database fails.
+    ///
+    /// If this API has no such key, if it is already revoked, if its environment is neither
+    /// recorded nor given, or if the database fails.
     pub async fn begin(
         database: &Database,
         api: &Definition,
@@ -87,7 +94,7 @@ impl Rotation {
         let new = NewKey {
             api: api.name,
             account: &old.account,
-            // Of an account that is there, its own.
+            // Ignored, because the account exists.
             plan: "",
             id: &id,
             environment: key.environment().as_str(),
@@ -99,24 +106,25 @@ impl Rotation {
         Ok(Self { transaction, id, key: text })
     }
 
-    /// From here on the new key is valid and the old one revoked.
+    /// Commits the rotation.
     ///
     /// # Errors
-    /// The database fails; it is not known then whether that took effect.
+    ///
+    /// If the database fails. The rotation may have taken effect nevertheless.
     pub async fn commit(self) -> Result<(), KeyError> {
         Ok(self.transaction.commit().await?)
     }
 }
 
-/// Why a key is not revoked, or not replaced.
+/// An error of managing a key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    #[error("there is no key `{0}`: `keys list` lists those there are")]
+    #[error("there is no key `{0}`: use `keys list` to see all keys")]
     Unknown(String),
-    #[error("key `{0}` is revoked: make another one with `keys create`")]
+    #[error("key `{0}` is revoked: create another one with `keys create`")]
     Revoked(String),
     #[error(
-        "key `{0}` was made by an earlier version, which did not record whether it is a test key: give --test or --live"
+        "key `{0}` was created by an earlier version, which did not record whether it is a test key: use --test or --live"
     )]
     UnknownEnvironment(String),
     #[error("the database failed: {0}")]

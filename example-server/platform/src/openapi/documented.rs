@@ -1,95 +1,96 @@
-//! What a vendor's document says that its routes do not.
+//! The parts of a vendor's document that do not come from its routes.
 
 use serde_json::Value;
 use utoipa::openapi::{RefOr, Schema};
 
 use crate::vendor::Vendor;
 
-/// A vendor's API that is described.
+/// A vendor's API with an `OpenAPI` document.
 pub trait Documented: Vendor {
-    /// Its name, for people.
+    /// Its display name.
     const TITLE: &'static str;
-    /// What stands before the paths of its routes.
+    /// The prefix of the paths of its routes.
     const PREFIX: &'static str;
-    /// Below what its paths are served, with a word on each; the first is preferred.
+    /// The base URLs of its paths, each with a description. The first is preferred.
     const SERVERS: &'static [(&'static str, &'static str)] = &[("/", "This server")];
-    /// What a reader should know first, in Markdown.
+    /// The introduction, in Markdown.
     const INTRODUCTION: &'static str;
-    /// The groups of its operations, and what each is about.
+    /// The tags that group its operations, each with a description.
     const TAGS: &'static [(&'static str, &'static str)];
-    /// What an API key looks like, and a sentence on it.
+    /// The format of an API key, and a description of it.
     const KEY: (&'static str, &'static str);
-    /// Every code of a failure, and what it means.
+    /// All error codes, each with its meaning.
     const CODES: &'static [(&'static str, &'static str)];
-    /// The codes that no operation needs to list.
+    /// The codes that operations do not need to list.
     const IMPLIED: Implied;
 
-    /// The `{id}` of paths whose operations do not describe it: a schema with an example.
+    /// Returns the schema of `{id}`, with an example, for operations that do not describe it.
     fn id() -> Value;
 
-    /// An `Idempotency-Key`: a schema.
+    /// Returns the schema of `Idempotency-Key`.
     fn idempotency_key() -> Value;
 
-    /// Parameters that every operation has.
+    /// Returns the parameters that every operation has.
     fn parameters() -> Vec<Value> {
         Vec::new()
     }
 
-    /// Headers of answers, beside those of the rate limit, `Retry-After` and `WWW-Authenticate`.
+    /// Returns the response headers, apart from the rate limit headers, `Retry-After` and
+    /// `WWW-Authenticate`.
     fn headers() -> Vec<Header>;
 
-    /// The schemas of what every operation answers with.
+    /// Returns the schemas that the responses of all operations share.
     fn schemas() -> Vec<(String, RefOr<Schema>)>;
 
-    /// The body of an answer that says what is wrong.
+    /// Returns the body of an error response.
     fn failure(failures: &Failures<'_>) -> Body;
 
-    /// What this code means.
+    /// Returns the meaning of a code.
     fn meaning(code: &str) -> &'static str {
         Self::CODES.iter().find(|(known, _)| *known == code).map_or("", |(_, meaning)| meaning)
     }
 }
 
-/// The codes of failures by their status.
+/// Error codes by status.
 type Codes = &'static [(u16, &'static [&'static str])];
 
-/// Which codes follow from the flags of a route.
+/// The error codes that follow from the flags of a route.
 #[derive(Debug)]
 pub struct Implied {
-    /// Of what is asked for by its id.
+    /// For operations with an `{id}` in the path.
     pub by_id: Codes,
-    /// Of what takes a body.
+    /// For operations with a request body.
     pub takes_body: Codes,
-    /// Of what has its body read, by whomever.
+    /// For operations whose body is read by the handler or by the idempotency layer.
     pub reads_body: Codes,
-    /// Of what an `Idempotency-Key` means something to.
+    /// For operations that accept an `Idempotency-Key`.
     pub idempotent: Codes,
-    /// Of what takes an API key.
+    /// For operations that need an API key.
     pub key: Codes,
-    /// Of what takes a permission.
+    /// For operations that need a permission.
     pub permission: Codes,
-    /// Of everything.
+    /// For all operations.
     pub any: Codes,
 }
 
-/// What can be wrong when an answer has this status.
+/// The errors that a response with this status can report.
 #[derive(Debug)]
 pub struct Failures<'a> {
     pub status: u16,
-    /// At least one.
+    /// The possible codes, at least one.
     pub codes: &'a [String],
-    /// Whether it can say when to come back.
+    /// Whether the response can have `Retry-After`.
     pub may_say_when: bool,
 }
 
-/// What an answer says, and an example.
+/// The schema of a response body, and an example.
 #[derive(Debug)]
 pub struct Body {
     pub schema: Value,
     pub example: Value,
 }
 
-/// A header of answers.
+/// A response header.
 #[derive(Debug)]
 pub struct Header {
     pub name: &'static str,
@@ -98,14 +99,14 @@ pub struct Header {
     pub schema: Value,
 }
 
-/// Which answers have it.
+/// Which responses have a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum On {
     Every,
-    /// Those that say what is wrong.
+    /// Error responses.
     Failure,
-    /// Those of operations to which an `Idempotency-Key` means something.
+    /// Responses of operations that accept an `Idempotency-Key`.
     Idempotent,
-    /// The same, but of requests that reach the idempotency layer.
+    /// Responses of such operations to requests that reach the idempotency layer.
     Engaged,
 }

@@ -1,4 +1,4 @@
-//! What operations have in common: it follows from the flags of their routes.
+//! The parts that operations share, which follow from the flags of their routes.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use super::schema;
 use crate::rate_limit_headers::{Reset, Sent};
 use crate::route::{Access, Route};
 
-/// The codes of each status that is none of success.
+/// The error codes by status.
 type Codes = BTreeMap<u16, Vec<String>>;
 
-/// Adds to an operation what its route implies.
+/// Adds the parts of an operation that its route implies.
 pub(super) fn complete<V: Documented, S>(
     operation: &mut Value,
     route: &Route<S>,
@@ -31,7 +31,7 @@ pub(super) fn complete<V: Documented, S>(
         Access::Permission(permission) => {
             let text = operation["description"].as_str().unwrap_or_default();
             operation["description"] =
-                json!(format!("{text}\n\nNeeds the permission `{permission}`.").trim());
+                json!(format!("{text}\n\nRequires the permission `{permission}`.").trim());
         }
     }
     let mut codes = implied::<V, _>(route, takes_body, by_id);
@@ -41,7 +41,7 @@ pub(super) fn complete<V: Documented, S>(
         if number >= 400 {
             let listed = response["description"].as_str().unwrap_or_default().split_whitespace();
             let of_status = codes.entry(number).or_default();
-            // Its own stand before the common ones.
+            // The codes of the operation come before the implied ones.
             let common = std::mem::replace(of_status, listed.map(str::to_owned).collect());
             of_status.extend(common.into_iter().filter(|code| !of_status.contains(code)).collect::<Vec<_>>());
         } else {
@@ -58,7 +58,7 @@ pub(super) fn complete<V: Documented, S>(
     operation["responses"] = responses.into();
 }
 
-/// The answer with this status: which codes it can have, and an example of the first.
+/// Returns the error response with this status: its possible codes, and an example of the first.
 fn failure<V: Documented>(status: u16, codes: &[String]) -> Value {
     let described: Vec<_> = codes.iter().map(|code| format!("- `{code}`: {}", V::meaning(code))).collect();
     let body = V::failure(&Failures { status, codes, may_say_when: may_say_when(status) });
@@ -68,7 +68,7 @@ fn failure<V: Documented>(status: u16, codes: &[String]) -> Value {
     })
 }
 
-/// Whether an answer with this status can say when to come back.
+/// Returns whether a response with this status can have `Retry-After`.
 fn may_say_when(status: u16) -> bool {
     matches!(status, 409 | 429 | 503)
 }
@@ -102,7 +102,7 @@ fn add_parameters<V: Documented>(operation: &mut Value, idempotent: bool, by_id:
     let described = parameters.iter().any(|parameter| parameter["in"] == "path");
     if by_id && !described {
         let id = json!({
-            "name": "id", "in": "path", "required": true, "description": "Which one.", "schema": V::id(),
+            "name": "id", "in": "path", "required": true, "description": "The id.", "schema": V::id(),
         });
         parameters.insert(0, id);
     }
@@ -114,7 +114,7 @@ fn add_parameters<V: Documented>(operation: &mut Value, idempotent: bool, by_id:
     operation["parameters"] = parameters.into();
 }
 
-/// The parameters that operations share, by name.
+/// Returns the parameters that operations share, by name.
 pub(super) fn parameters<V: Documented>() -> Value {
     shared_parameters::<V>().into_iter().collect::<Map<_, _>>().into()
 }
@@ -122,7 +122,7 @@ pub(super) fn parameters<V: Documented>() -> Value {
 fn shared_parameters<V: Documented>() -> Vec<(String, Value)> {
     let key = json!({
         "name": IDEMPOTENCY_KEY, "in": "header", "required": false,
-        "description": "A key of your choice, a UUID for instance. A request that is sent again with it happens once.",
+        "description": "A key of your choice, such as a UUID. Repeated requests with the same key take effect once.",
         "schema": V::idempotency_key(),
     });
     let parameters = std::iter::once(key).chain(V::parameters());
@@ -134,7 +134,7 @@ fn shared_parameters<V: Documented>() -> Vec<(String, Value)> {
 
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
-/// The headers of answers.
+/// Returns the response headers, by name.
 pub(super) fn headers<V: Documented>() -> Value {
     let header = |description: &str, schema: Value| json!({ "description": description, "schema": schema });
     let own = V::headers().into_iter();
@@ -142,23 +142,25 @@ pub(super) fn headers<V: Documented>() -> Value {
         .map(|Header { name, description, schema, .. }| (name.to_owned(), header(description, schema)))
         .collect();
     let reset = match V::RATE_LIMIT_HEADERS.reset {
-        Reset::EpochSeconds => "When all of them are there again, in seconds since 1970.",
-        Reset::SecondsLeft => "In how many seconds all of them are there again.",
+        Reset::EpochSeconds => {
+            "The time at which the limit is fully available again, in seconds since the Unix epoch."
+        }
+        Reset::SecondsLeft => "The number of seconds until the limit is fully available again.",
     };
     let integer = |minimum: u32| json!({ "type": "integer", "minimum": minimum });
     for (name, description, schema) in [
-        ("X-RateLimit-Limit", "How many requests a minute the key has.", integer(1)),
-        ("X-RateLimit-Remaining", "How many of them are left now.", integer(0)),
+        ("X-RateLimit-Limit", "The number of requests per minute that the key allows.", integer(1)),
+        ("X-RateLimit-Remaining", "The number of requests that remain now.", integer(0)),
         ("X-RateLimit-Reset", reset, integer(0)),
-        ("Retry-After", "When to come back, in seconds.", integer(1)),
-        ("WWW-Authenticate", "How to say who calls.", json!({ "type": "string", "const": "Bearer" })),
+        ("Retry-After", "The number of seconds to wait before retrying.", integer(1)),
+        ("WWW-Authenticate", "The authentication scheme.", json!({ "type": "string", "const": "Bearer" })),
     ] {
         headers.insert(name.to_owned(), header(description, schema));
     }
     if V::RATE_LIMIT_HEADERS.window {
         headers.insert(
             WINDOW.to_owned(),
-            header("The minute, in seconds.", json!({ "type": "integer", "const": 60 })),
+            header("The window of the rate limit, in seconds.", json!({ "type": "integer", "const": 60 })),
         );
     }
     headers.into()
@@ -198,7 +200,7 @@ fn add_headers(response: &mut Value, names: Vec<&str>) {
     }
 }
 
-/// Gives a body that has none an example.
+/// Adds an example to a body without one.
 fn exemplify(body: &mut Value, schemas: &Map<String, Value>) {
     let Some(content) = body.get_mut("content").and_then(Value::as_object_mut) else { return };
     for media in content.values_mut() {

@@ -1,4 +1,4 @@
-//! Schemas: which have a name in the document, and examples of them.
+//! Schemas: the named schemas of a document, inlining of the others, and examples.
 
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{RefOr, Schema};
@@ -7,7 +7,11 @@ type Schemas = Map<String, Value>;
 
 const SCHEMAS: &str = "#/components/schemas/";
 
-/// The schemas that the routes name, and those that every route has.
+/// Returns the schemas by name, with the references to unnamed ones inlined.
+///
+/// # Panics
+///
+/// If two different schemas have the same name.
 pub(super) fn named(described: impl IntoIterator<Item = (String, RefOr<Schema>)>) -> Schemas {
     let mut raw = Schemas::new();
     for (name, schema) in described {
@@ -23,7 +27,7 @@ pub(super) fn named(described: impl IntoIterator<Item = (String, RefOr<Schema>)>
     schemas
 }
 
-/// Those that the rest of the document refers to, and what they refer to.
+/// Returns the schemas that the rest of the document references, directly or indirectly.
 pub(super) fn referred(rest: &Value, schemas: &Schemas) -> Schemas {
     let mut referred = Schemas::new();
     add_referred(rest, schemas, &mut referred);
@@ -45,7 +49,8 @@ fn add_referred(value: &Value, schemas: &Schemas, referred: &mut Schemas) {
     }
 }
 
-/// Refers to a schema that has a name where it is written out: an instance of a generic struct holds its arguments.
+/// Replaces inlined copies of named schemas by references. They occur in instances of generic
+/// structs, which inline their arguments.
 pub(super) fn refer(value: &mut Value, schemas: &Schemas) {
     match value {
         Value::Array(values) => values.iter_mut().for_each(|value| refer(value, schemas)),
@@ -61,12 +66,12 @@ pub(super) fn refer(value: &mut Value, schemas: &Schemas) {
     }
 }
 
-/// Replaces references to what has no name to show by what they refer to: the instance of a generic struct
-/// (`Document_Entity_Validation`), or what is a plain value and read with more ease in its place.
+/// Inlines references to schemas that do not keep their name: instances of generic structs
+/// (`Document_Entity_Validation`), and plain values, which are easier to read in place.
 pub(super) fn write_out(value: &mut Value, schemas: &Schemas) {
     if let Some(target) = target(value, schemas) {
         let mut schema = target.clone();
-        // What stands beside a reference is nearer to the place.
+        // Members beside the reference are more specific, so they take precedence.
         if let (Some(schema), Value::Object(beside)) = (schema.as_object_mut(), &*value) {
             schema.extend(beside.clone());
             schema.remove("$ref");
@@ -81,7 +86,8 @@ pub(super) fn write_out(value: &mut Value, schemas: &Schemas) {
     simplify(value);
 }
 
-/// A value that the schema takes, made of the examples of its leaves. `null` where one has none, which a test finds.
+/// Returns an example of a schema, composed of the examples of its leaves. A leaf without an
+/// example becomes `null`, which a test detects.
 pub(super) fn example(schema: &Value, schemas: &Schemas) -> Value {
     let given = ["example", "const", "default"].iter().find_map(|member| schema.get(member));
     if let Some(example) = given.or_else(|| schema["examples"].get(0)) {
@@ -129,7 +135,7 @@ fn members(schema: &Value, schemas: &Schemas) -> Map<String, Value> {
     let members =
         properties.into_iter().flatten().map(|(name, schema)| (name.clone(), example(schema, schemas)));
     let mut members: Map<_, _> = members.collect();
-    // What an account has one of is of the type that its attributes are named for.
+    // A singleton's `type` is derived from the name of its attributes.
     if members.get("type").is_some_and(Value::is_null)
         && let Some(name) = reference(&schema["properties"]["attributes"])
     {
@@ -163,14 +169,15 @@ fn target<'a>(value: &Value, schemas: &'a Schemas) -> Option<&'a Value> {
     schemas.get(name).filter(|schema| !keeps_name(name, schema))
 }
 
-/// Structs and enums do. In the name of an instance of a generic struct there is an underscore, and in no other.
+/// Returns whether a schema keeps its name: structs and enums do. Instances of generic structs do
+/// not; only their names contain an underscore.
 fn keeps_name(name: &str, schema: &Value) -> bool {
     let structured =
         ["properties", "enum", "allOf", "oneOf"].iter().any(|member| schema.get(member).is_some());
     structured && !name.contains('_')
 }
 
-/// Of what is the sum of a schema and nothing, leaves the schema.
+/// Removes empty parts of an `allOf`, and replaces an `allOf` of a single schema by that schema.
 fn simplify(value: &mut Value) {
     let Some(schema) = value.as_object_mut() else { return };
     let Some(Value::Array(mut parts)) = schema.remove("allOf") else { return };

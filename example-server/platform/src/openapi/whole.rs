@@ -1,10 +1,15 @@
-//! One document of several: what two of them have under one name gets the name of its API before it.
+//! The combined document of several APIs. To keep the names of components unique, the name of the
+//! API is prepended to them.
 
 use serde_json::{Map, Value, json};
 
 use super::{ApiDocument, info, servers};
 
-/// The document that holds all of these.
+/// Combines these documents.
+///
+/// # Panics
+///
+/// If two APIs have an operation with the same method and path.
 pub(super) fn of(documents: &[ApiDocument]) -> Value {
     let (mut paths, mut tags, mut components) = (Map::new(), Vec::new(), Map::new());
     let mut texts = vec![INTRODUCTION.to_owned()];
@@ -15,8 +20,8 @@ pub(super) fn of(documents: &[ApiDocument]) -> Value {
             let methods = paths.entry(path).or_insert_with(|| json!({}));
             for (method, mut operation) in members(&item) {
                 complete(&mut operation, title, &content);
-                let other = methods.as_object_mut().expect("it was made one").insert(method, operation);
-                assert!(other.is_none(), "two APIs have an operation at one place");
+                let other = methods.as_object_mut().expect("it is an object").insert(method, operation);
+                assert!(other.is_none(), "two APIs have an operation with the same method and path");
             }
         }
         for tag in content["tags"].as_array().into_iter().flatten() {
@@ -26,13 +31,13 @@ pub(super) fn of(documents: &[ApiDocument]) -> Value {
         for (kind, named) in members(&content["components"]) {
             let of_kind = components.entry(kind.clone()).or_insert_with(|| json!({}));
             for (component, value) in members(&named) {
-                // These are named for their API as they are.
+                // The names of security schemes are already those of the APIs.
                 let own = if kind == "securitySchemes" { component } else { format!("{name}.{component}") };
                 of_kind[own] = value;
             }
         }
         let description = content["info"]["description"].as_str().unwrap_or_default();
-        texts.push(format!("# {title}\n\nOn its own: `/openapi/{name}.json`\n\n{description}"));
+        texts.push(format!("# {title}\n\nThe document of this API: `/openapi/{name}.json`\n\n{description}"));
     }
     json!({
         "openapi": "3.1.0",
@@ -45,11 +50,11 @@ pub(super) fn of(documents: &[ApiDocument]) -> Value {
 }
 
 const INTRODUCTION: &str = "\
-The APIs of this server. Each has its own keys, words and rules; what a repeated request gets is told by each of them, and \
-kept by the same layer.
+The APIs of this server. Each has its own keys, error format and rules. Each describes how it answers repeated requests; \
+all of them use the same idempotency layer.
 ";
 
-/// Says of an operation what its document says of all.
+/// Adds to an operation the parts that its document states for all operations.
 fn complete(operation: &mut Value, title: &str, document: &Value) {
     if operation.get("security").is_none() {
         operation["security"] = document["security"].clone();

@@ -1,4 +1,4 @@
-//! The log, on standard error.
+//! The log on standard error.
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
@@ -11,31 +11,33 @@ use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::log_writer::{LogWriter, Panic};
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// One object a line.
+    /// One JSON object per line.
     Json,
-    /// For people.
+    /// Human-readable text.
     Text,
 }
 
-/// How long the end of the program waits for the last lines to be written.
+/// The time-out for writing the last lines at exit.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
-/// The running log. When dropped, it waits for the last lines, for a second at most.
+/// A guard for the running log. When dropped, it waits up to a second for the last lines to be
+/// written.
 #[derive(Debug)]
-#[must_use = "the last lines are lost if nobody waits for them"]
+#[must_use = "when dropped, it flushes the log"]
 pub struct Log(LogWriter);
 
-/// Starts the log. `RUST_LOG` says what it holds; without it, `info` and up.
+/// Starts the log. `RUST_LOG` sets the filter; the default is `info`.
 ///
-/// No request waits for it, and nothing fails because of it: lines that cannot be written are dropped and counted.
+/// Logging never blocks and never fails. Lines that cannot be written are dropped and counted.
 ///
 /// # Errors
-/// The system has no thread or no file descriptor left.
+///
+/// If the system has no thread or no file descriptor left.
 pub fn install(format: LogFormat) -> io::Result<Log> {
-    // Not `io::stderr`, whose lock a stuck write would keep from everybody else.
+    // Not `io::stderr`: a blocked write would hold its lock, and block everyone else.
     let output = File::from(io::stderr().as_fd().try_clone_to_owned()?);
     let writer = LogWriter::start(output)?;
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
@@ -43,7 +45,7 @@ pub fn install(format: LogFormat) -> io::Result<Log> {
         .with_env_filter(filter)
         .log_internal_errors(false)
         .with_writer(writer.clone());
-    // A second subscriber in one process is no reason not to serve; there is none outside of tests.
+    // Fails only if a subscriber is installed already, which happens in tests only.
     let _ = match format {
         LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).try_init(),
         LogFormat::Json => log.json().try_init(),
@@ -59,7 +61,7 @@ impl Drop for Log {
     }
 }
 
-/// A panic is a line of the log as any other, or a JSON log would have holes.
+/// Describes a panic for the log. The default hook would write lines that are not JSON.
 fn describe(panic: &PanicHookInfo<'_>) -> Panic {
     Panic {
         span: Span::current(),
@@ -81,9 +83,9 @@ mod tests {
     const SURVIVED: i32 = 42;
 
     #[test]
-    fn a_panic_is_a_line_of_the_log_and_not_the_end_where_there_can_be_none() {
+    fn a_panic_is_logged_and_does_not_abort_if_the_log_cannot_be_written() {
         const NAME: &str =
-            concat!(module_path!(), "::a_panic_is_a_line_of_the_log_and_not_the_end_where_there_can_be_none");
+            concat!(module_path!(), "::a_panic_is_logged_and_does_not_abort_if_the_log_cannot_be_written");
         if env::var_os(IS_CHILD).is_some() {
             panic_with_a_log();
         }
@@ -98,7 +100,7 @@ mod tests {
         assert_eq!(child(NAME, full.into()).status.code(), Some(SURVIVED));
     }
 
-    /// This test once more, in a process of its own: hook and log are the process's.
+    /// Runs the named test in a child process, because panic hook and log are global.
     fn child(name: &str, stderr: Stdio) -> Output {
         let (_, test) = name.split_once("::").unwrap();
         let mut command = Command::new(env::current_exe().unwrap());

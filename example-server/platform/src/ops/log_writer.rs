@@ -1,11 +1,12 @@
-//! A bounded queue between the log and where it is written.
+//! A bounded queue between the log and its output.
 //!
-//! Standard error can be a full disk, a pipe that nobody reads, or a pipe whose reader has gone. None of them may stop
-//! a request: whoever logs appends to a buffer in memory, and a thread writes it out. What does not fit, and what
-//! cannot be written, is dropped and counted.
+//! Standard error can be a full disk, a pipe that nobody reads, or a pipe whose reader has gone.
+//! None of these may stop a request. So a log call appends to a buffer in memory, and a thread
+//! writes the buffer out. Lines that do not fit or cannot be written are dropped and counted.
 //!
-//! `tracing-appender` has such a queue, but it neither counts nor reports lines that could not be written, and when its
-//! thread is stuck at the end, it prints to standard output, which may be broken in the same way.
+//! `tracing-appender` has such a queue, but it neither counts nor reports lines that could not be
+//! written. If its thread is stuck at exit, it prints to standard output, which may be broken in
+//! the same way.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,15 +17,15 @@ use std::time::Duration;
 use tracing::Span;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Lines that were dropped, because the queue was full or because they could not be written.
+/// The metric that counts dropped lines: the queue was full, or they could not be written.
 pub(super) const DROPPED_LINES: &str = "log_lines_dropped_total";
 
-/// The longest queue. As much again can be on its way to standard error.
+/// The capacity of the queue. Up to the same amount can be in the course of being written.
 const MAX_QUEUED_BYTES: usize = 4 * 1024 * 1024;
-/// The pause before the next try when standard error is non-blocking and full.
+/// The delay before the next write when standard error is non-blocking and full.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-/// The end of the queue that log lines go into. Clones share one queue.
+/// The sending side of the queue. Clones share one queue.
 #[derive(Debug, Clone)]
 pub(super) struct LogWriter(Arc<Shared>);
 
@@ -46,7 +47,7 @@ struct Queue {
     is_writing: bool,
 }
 
-/// A panic, as its hook saw it.
+/// A panic, as the panic hook received it.
 #[derive(Debug)]
 pub(super) struct Panic {
     /// The span it happened in, which names the request.
@@ -64,8 +65,8 @@ impl LogWriter {
         Ok(writer)
     }
 
-    /// Queues a panic. The log's thread turns it into a line: to do so inside of the panic hook could panic again, and
-    /// that aborts the process.
+    /// Queues a panic. The log's thread formats it, because a second panic inside the panic hook
+    /// would abort the process.
     pub(super) fn queue_panic(&self, panic: Panic) {
         let bytes = panic.place.len() + panic.message.len();
         let mut queue = self.lock();
@@ -79,7 +80,7 @@ impl LogWriter {
         self.0.queued.notify_one();
     }
 
-    /// Waits until everything that was queued is written, or until the time is up.
+    /// Waits until the queue is empty and written, or until the time-out.
     pub(super) fn flush(&self, within: Duration) {
         let is_busy =
             |queue: &mut Queue| queue.is_writing || !queue.lines.is_empty() || !queue.panics.is_empty();
@@ -100,7 +101,7 @@ impl LogWriter {
 
     fn count_dropped(&self, lines: u64) {
         let total = self.0.dropped.fetch_add(lines, Ordering::Relaxed) + lines;
-        // Lines are dropped before there are metrics, too.
+        // Absolute, because lines can be dropped before the recorder is installed.
         metrics::counter!(DROPPED_LINES).absolute(total);
     }
 
@@ -116,7 +117,7 @@ impl LogWriter {
             if lines.is_empty() {
                 continue;
             }
-            // Ends the line of which only a part could be written, and which is counted.
+            // Ends a line that was written only in part. It has been counted as dropped.
             let inserted = usize::from(in_line);
             lines.splice(0..0, in_line.then_some(b'\n'));
             let (written, result) = write_all(&mut output, &lines);
@@ -157,7 +158,8 @@ impl LogWriter {
 }
 
 impl Write for &LogWriter {
-    /// Takes all of it, always: the subscriber would print an error to standard error otherwise, and panic there.
+    /// Always accepts the whole line. On an error or a short write, the subscriber would print to
+    /// standard error and panic there.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.queue_line(line);
         Ok(line.len())
@@ -176,7 +178,7 @@ impl<'a> MakeWriter<'a> for LogWriter {
     }
 }
 
-/// Returns how many bytes were written, and the error that ended it before the last one.
+/// Writes `bytes`, and returns how many were written and, if not all, the error.
 fn write_all(output: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
     let mut written = 0;
     while written < bytes.len() {
@@ -191,7 +193,7 @@ fn write_all(output: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
     (written, Ok(()))
 }
 
-/// Counts the lines that end in these bytes, also the one that began before them.
+/// Counts the lines that end in `bytes`, including one that began before.
 fn count_lines(bytes: &[u8]) -> u64 {
     bytes.iter().map(|byte| u64::from(*byte == b'\n')).sum()
 }
@@ -204,7 +206,7 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(10);
 
-    /// An output that writes when the test says so, and as the test says.
+    /// An output whose writes return when the test sends a result.
     struct Steered {
         asked: Sender<Vec<u8>>,
         answers: Receiver<io::Result<usize>>,
@@ -221,7 +223,7 @@ mod tests {
         }
     }
 
-    /// The queue, what is asked of the output, and the output's answers.
+    /// Returns the queue, the writes that the output receives, and the sender of their results.
     fn steered() -> (LogWriter, Receiver<Vec<u8>>, Sender<io::Result<usize>>) {
         let ((asked, asks), (answer, answers)) = (mpsc::channel(), mpsc::channel());
         (LogWriter::start(Steered { asked, answers }).unwrap(), asks, answer)

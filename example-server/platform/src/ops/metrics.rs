@@ -1,4 +1,4 @@
-//! The numbers behind `/metrics`.
+//! The metrics recorder behind `/metrics`.
 
 use std::time::Duration;
 
@@ -9,10 +9,11 @@ use super::log_writer::DROPPED_LINES;
 use super::observe::{DURATION, REPLAYS, REQUESTS};
 use crate::worker::WITHOUT_OUTCOME;
 
-/// Starts counting, in this process, for good.
+/// Installs the global metrics recorder of this process.
 ///
 /// # Errors
-/// Another recorder was installed before.
+///
+/// If another recorder is already installed.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = builder()?.install_recorder()?;
     describe();
@@ -29,46 +30,32 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
 
 fn describe() {
     describe_counter!(REQUESTS, "Requests answered, by route pattern, method and status.");
-    describe_histogram!(DURATION, "Time from a request's head to its answer's head, in seconds.");
-    describe_counter!(REPLAYS, "Answers given a second time to an Idempotency-Key.");
-    describe_counter!(
-        "idempotency_rejections_total",
-        "Requests the idempotency layer turned away, by reason."
-    );
-    describe_counter!(DROPPED_LINES, "Lines of the log that could not be written.");
-    describe_counter!("veriko_retry_policies_saved_total", "Retry policies saved; a replay saves none.");
-    describe_counter!(
-        "cep_queries_total",
-        "Questions whether a payment arrived, retries included, by verdict."
-    );
-    describe_counter!(WITHOUT_OUTCOME, "Attempts that panicked, timed_out or crashed their processes.");
-    // Those of the scheduler's worker, as its documentation lists them.
+    describe_histogram!(DURATION, "Time from the head of a request to the head of its response, in seconds.");
+    describe_counter!(REPLAYS, "Responses replayed for an Idempotency-Key.");
+    describe_counter!("idempotency_rejections_total", "Requests the idempotency layer rejected, by reason.");
+    describe_counter!(DROPPED_LINES, "Log lines that could not be written.");
+    describe_counter!("veriko_retry_policies_saved_total", "Retry policies saved, without replays.");
+    describe_counter!("cep_queries_total", "CEP queries for a payment, including retries, by verdict.");
+    describe_counter!(WITHOUT_OUTCOME, "Attempts that panicked, timed out or crashed their processes.");
     describe_counter!("api_key_lookups_total", "Reads of an API key's row, by API.");
+    // The metrics of the scheduler's worker, as its documentation lists them.
     describe_counter!("retry_scheduler_claimed_total", "Cycles claimed, by namespace.");
     describe_counter!("retry_scheduler_attempts_total", "Claims that ended, by namespace and outcome.");
-    describe_histogram!(ATTEMPT_DURATION, "How long handlers ran, in seconds.");
-    describe_counter!(
-        "retry_scheduler_panics_total",
-        "Handlers that panicked and did not record it themselves."
-    );
-    describe_counter!(
-        "retry_scheduler_timeouts_total",
-        "Handlers that took too long and did not record it themselves."
-    );
-    describe_gauge!("retry_scheduler_running", "Claims that the worker of this process has.");
+    describe_histogram!(ATTEMPT_DURATION, "Duration of handlers, in seconds.");
+    describe_counter!("retry_scheduler_panics_total", "Handler panics that the worker recorded.");
+    describe_counter!("retry_scheduler_timeouts_total", "Handler time-outs that the worker recorded.");
+    describe_gauge!("retry_scheduler_running", "Claims held by the worker of this process.");
     describe_gauge!("retry_scheduler_gates_closed", "Kinds of work that wait because their service is down.");
     describe_counter!("retry_scheduler_unreadable_total", "Due cycles that could not be read.");
     describe_counter!("retry_scheduler_purged_total", "Ended cycles that were deleted.");
-    describe_counter!(
-        "retry_scheduler_store_errors_total",
-        "Failed calls of the scheduler, by verb and kind."
-    );
+    describe_counter!("retry_scheduler_store_errors_total", "Failed scheduler calls, by verb and kind.");
 }
 
-/// Of the scheduler's worker.
+/// The attempt duration metric of the scheduler's worker.
 const ATTEMPT_DURATION: &str = "retry_scheduler_attempt_duration_seconds";
 
-/// Now and then, folds what was measured into the histograms: left to the next scrape, it would pile up if none came.
+/// Drains the recorded samples into the histograms every 5 s. Runs forever. Without it, samples
+/// would pile up until the next scrape.
 pub async fn keep_up(handle: PrometheusHandle) {
     let mut ticks = tokio::time::interval(Duration::from_secs(5));
     loop {
@@ -91,7 +78,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn what_the_worker_counts_is_shown() {
+    async fn the_metrics_of_the_worker_are_rendered() {
         let recorder = builder().unwrap().build_recorder();
         let handle = recorder.handle();
         let _guard = metrics::set_default_local_recorder(&recorder);
@@ -107,7 +94,7 @@ mod tests {
         });
         Worker::builder(scheduler, handler).build().run(stop).await;
 
-        let shown = handle.render();
+        let rendered = handle.render();
         for line in [
             "# HELP retry_scheduler_attempts_total Claims that ended, by namespace and outcome.",
             "retry_scheduler_attempts_total{namespace=\"fax\",outcome=\"succeeded\"} 1",
@@ -115,7 +102,7 @@ mod tests {
             "retry_scheduler_attempt_duration_seconds_bucket{namespace=\"fax\",le=\"0.025\"} 1",
             "retry_scheduler_running 0",
         ] {
-            assert!(shown.lines().any(|shown| shown == line), "{line} in {shown}");
+            assert!(rendered.lines().any(|rendered| rendered == line), "{line} in {rendered}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What operators ask of the server: is it alive, is it ready, what did it do.
+//! Operations: log, metrics, liveness and readiness.
 
 mod database_file;
 mod log;
@@ -23,18 +23,18 @@ pub use output::{report_error, write_line};
 pub use readiness::Readiness;
 pub use signals::survive_file_size_limit;
 
-/// `/healthz` and `/readyz`, for whoever can reach the port.
+/// Returns the routes of `/healthz` and `/readyz`. They need no authentication.
 pub fn health_routes(readiness: Readiness) -> Router {
     Router::new().route("/healthz", get(async || "alive\n")).route(
         "/readyz",
-        get(async move || match readiness.lack().await {
+        get(async move || match readiness.not_ready_reason().await {
             None => "ready\n".into_response(),
             Some(reason) => not_ready(reason),
         }),
     )
 }
 
-/// `/metrics`.
+/// Returns the route of `/metrics`.
 pub fn metrics_routes(metrics: PrometheusHandle) -> Router {
     Router::new().route(
         "/metrics",
@@ -44,7 +44,7 @@ pub fn metrics_routes(metrics: PrometheusHandle) -> Router {
     )
 }
 
-/// JSON, which no envelope is put around.
+/// Returns the 503 response of `/readyz`. It is JSON, so the envelope leaves it alone.
 fn not_ready(reason: &'static str) -> Response {
     let body = serde_json::json!({"ready": false, "reason": reason}).to_string();
     (StatusCode::SERVICE_UNAVAILABLE, [(header::CONTENT_TYPE, "application/json")], body).into_response()

@@ -1,4 +1,4 @@
-//! One span, one log line and one count for each request.
+//! A span, a log line and metrics for each request.
 
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::Next;
@@ -12,18 +12,18 @@ pub(super) const REQUESTS: &str = "http_requests_total";
 pub(super) const DURATION: &str = "http_request_duration_seconds";
 pub(super) const REPLAYS: &str = "idempotency_replays_total";
 
-/// By what the APIs say that an answer is a replay; mintfax has a word of its own.
-const REPLAY_MARKS: [&str; 2] = ["idempotent-replayed", "idempotency-replayed"];
+/// The headers that mark a replay. mintfax uses a name of its own.
+const REPLAY_HEADERS: [&str; 2] = ["idempotent-replayed", "idempotency-replayed"];
 
-/// Watches a request pass.
+/// Middleware that logs and measures a request.
 ///
-/// Of the request, only the method and the pattern of its route are named, in the log as in the metrics: both sets are
-/// bounded, and neither can hold a secret.
+/// Log and metrics include only the method and the route pattern of the request: both have few
+/// values, and neither can contain a secret.
 pub async fn observe(request: Request, next: Next) -> Response {
     let method = method(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = || route.as_ref().map_or("(none)", MatchedPath::as_str).to_owned();
-    // The request id is made further in, where the answer's frame is.
+    // The envelope, further in, creates the request id and records it here.
     let span = tracing::info_span!("request", method, route = route(), request_id = tracing::field::Empty);
 
     let started = clock::now();
@@ -31,7 +31,8 @@ pub async fn observe(request: Request, next: Next) -> Response {
     let took = started.elapsed();
 
     let status = response.status().as_u16();
-    let replayed = REPLAY_MARKS.iter().any(|mark| response.headers().get(*mark).is_some_and(|v| v == "true"));
+    let replayed =
+        REPLAY_HEADERS.iter().any(|name| response.headers().get(*name).is_some_and(|v| v == "true"));
     span.in_scope(|| tracing::info!(status, replayed, took_us = took.as_micros(), "answered"));
 
     let status = status.to_string();
@@ -43,7 +44,8 @@ pub async fn observe(request: Request, next: Next) -> Response {
     response
 }
 
-/// A client may send any word as a method; the metrics know these.
+/// Returns the metric label of a method. Clients can send any method, so unknown ones share a
+/// label.
 fn method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

@@ -1,4 +1,4 @@
-//! Lines for standard output and standard error that must not hold up the program.
+//! Writes to standard output and standard error that cannot block the program.
 
 use std::error::Error;
 use std::fs::File;
@@ -8,15 +8,17 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// How long a line may take. A pipe that is full takes none until somebody reads it.
+/// The time-out for writing a line. A full pipe accepts nothing until somebody reads it.
 const WRITE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Writes a line, or gives up after a second.
 ///
 /// # Errors
-/// It could not be written, or not in time. Then it may be written later.
+///
+/// If the line could not be written, or not in time. After a time-out, it may still be written
+/// later.
 pub fn write_line(stream: &impl AsFd, line: &str) -> io::Result<()> {
-    // Not through the stream itself, whose lock and buffer would be stuck with the write.
+    // Not through the stream itself: a blocked write would hold its lock and its buffer.
     let mut output = File::from(stream.as_fd().try_clone_to_owned()?);
     let line = format!("{line}\n");
     let (done, result) = mpsc::channel();
@@ -26,12 +28,14 @@ pub fn write_line(stream: &impl AsFd, line: &str) -> io::Result<()> {
     result.recv_timeout(WRITE_WITHIN).unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
 }
 
-/// Writes why the program ends to standard error, with every cause. If that is not possible, nobody can be told.
+/// Writes the error that ends the program to standard error, with every cause. Ignores a failed
+/// write.
 pub fn report_error(error: &(dyn Error + 'static)) {
     let _ = write_line(&io::stderr(), &format!("example-server: {}", with_causes(error)));
 }
 
-/// The error and its causes, outermost first. A cause that the text before it already includes is left out.
+/// Returns the error and its causes, outermost first. Omits a cause that the text before it
+/// includes.
 fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -58,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_told_with_its_causes_and_none_of_them_twice() {
+    fn an_error_is_written_with_each_cause_once() {
         let chain = ["cannot start: no file", "no file", "the disk is gone"];
         let error = chain.into_iter().rev().fold(None, |cause, text| Some(Box::new(Caused { text, cause })));
         assert_eq!(with_causes(&*error.unwrap()), "cannot start: no file: the disk is gone");

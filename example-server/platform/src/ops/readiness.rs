@@ -1,4 +1,4 @@
-//! `/readyz`: whether requests can be served.
+//! The readiness check behind `/readyz`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,25 +10,25 @@ use tokio::time::timeout;
 use crate::clock;
 use crate::db::Database;
 
-/// What the server cannot do without.
+/// The readiness of the server: whether its database and its worker can serve requests.
 #[derive(Debug, Clone)]
 pub struct Readiness {
     database: Database,
     worker: WorkerHandle,
-    /// Locked during a probe, so that there is one at a time.
+    /// Locked during a probe, so that only one runs at a time.
     last_probe: Arc<Mutex<Option<Probe>>>,
 }
 
-/// What a write found out.
+/// The result of a test write.
 #[derive(Debug, Clone, Copy)]
 struct Probe {
     ended_at: Instant,
-    lack: Option<&'static str>,
+    failure: Option<&'static str>,
 }
 
-/// How long the database may take for a write.
+/// The time-out of a test write.
 const PROBE_WITHIN: Duration = Duration::from_secs(2);
-/// How long an answer stands. Whoever asks more often cannot make the server write more often.
+/// The time for which a result is reused, so that frequent requests do not cause more writes.
 const PROBE_AT_MOST_EVERY: Duration = Duration::from_secs(1);
 
 impl Readiness {
@@ -36,43 +36,43 @@ impl Readiness {
         Self { database, worker, last_probe: Arc::default() }
     }
 
-    /// Returns what is lacking, or `None` if the server is ready.
-    pub(super) async fn lack(&self) -> Option<&'static str> {
+    /// Returns why the server is not ready, or `None` if it is.
+    pub(super) async fn not_ready_reason(&self) -> Option<&'static str> {
         if !self.database.is_in_place() {
             return Some("the database file was moved or replaced");
         }
-        if let Some(lack) = self.database_lack().await {
-            return Some(lack);
+        if let Some(failure) = self.database_failure().await {
+            return Some(failure);
         }
         let worker = self.worker.snapshot();
         let working = worker.phase == WorkerPhase::Working && worker.reachable;
-        if working { None } else { Some("the worker does not work") }
+        if working { None } else { Some("the worker is not working") }
     }
 
-    async fn database_lack(&self) -> Option<&'static str> {
+    async fn database_failure(&self) -> Option<&'static str> {
         let readiness = self.clone();
-        // In a task of its own, since a client that leaves would end it without an answer to keep.
+        // In its own task: if the client disconnects, the probe still ends and its result is kept.
         let probed = tokio::spawn(async move { readiness.probe().await });
-        probed.await.unwrap_or(Some("the database was not asked"))
+        probed.await.unwrap_or(Some("the database check did not finish"))
     }
 
     async fn probe(&self) -> Option<&'static str> {
         let mut last = self.last_probe.lock().await;
         if let Some(probe) = last.filter(|probe| probe.ended_at.elapsed() < PROBE_AT_MOST_EVERY) {
-            return probe.lack;
+            return probe.failure;
         }
-        let lack = match timeout(PROBE_WITHIN, self.database.probe_write()).await {
+        let failure = match timeout(PROBE_WITHIN, self.database.probe_write()).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => {
-                tracing::warn!(%error, "not ready: the database takes no writes");
-                Some("the database takes no writes")
+                tracing::warn!(%error, "not ready: the database does not accept writes");
+                Some("the database does not accept writes")
             }
             Err(_) => {
-                tracing::warn!("not ready: the database does not answer");
-                Some("the database does not answer")
+                tracing::warn!("not ready: the database does not respond");
+                Some("the database does not respond")
             }
         };
-        *last = Some(Probe { ended_at: clock::now(), lack });
-        lack
+        *last = Some(Probe { ended_at: clock::now(), failure });
+        failure
     }
 }

@@ -1,12 +1,12 @@
-//! Which addresses are everybody's.
+//! The distinction between public and private IP addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address is one of the public internet, and not of this machine, of the network it stands in, or of one that
-/// leads there by another name.
+/// Returns whether an address is on the public internet. Addresses of this machine, of private
+/// networks, and addresses that embed one of these are not.
 ///
-/// After the registries of special-purpose addresses (RFC 6890), on the safe side: what is neither clearly public nor
-/// assigned is not public.
+/// The ranges come from the registries of special-purpose addresses (RFC 6890). In doubt, an
+/// address is not public.
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -18,8 +18,8 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     !matches!(
         address.octets(),
         [0 | 10 | 127 | 224.., ..] // this network, private, loopback, multicast and all above
-            | [100, 64..=127, ..]  // shared by a carrier's customers (RFC 6598)
-            | [169, 254, ..]       // link-local, the clouds' metadata services among them
+            | [100, 64..=127, ..]  // carrier-grade NAT (RFC 6598)
+            | [169, 254, ..]       // link-local, including the clouds' metadata services
             | [172, 16..=31, ..]   // private
             | [192, 168, ..]       // private
             | [192, 0, 0 | 2, _]   // protocol assignments, documentation
@@ -30,14 +30,14 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     )
 }
 
-/// Of IPv6, only what is assigned as global unicast. That leaves out loopback, link-local, unique local and multicast, and
-/// the forms that carry an IPv4 address: mapped, compatible, NAT64.
+/// Accepts assigned global unicast addresses only. That excludes loopback, link-local, unique local
+/// and multicast addresses, and the forms that embed an IPv4 address: mapped, compatible, NAT64.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let [first, second, ..] = address.segments();
     let global_unicast = first & 0xe000 == 0x2000;
     let reserved = match first {
         0x2001 => second < 0x0200 || second == 0x0db8, // protocol assignments with Teredo, documentation
-        0x2002 => true,                                // 6to4 carries an IPv4 address
+        0x2002 => true,                                // 6to4 embeds an IPv4 address
         0x3fff => second < 0x1000,                     // documentation
         _ => false,
     };

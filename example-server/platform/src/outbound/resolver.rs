@@ -1,4 +1,4 @@
-//! Names, resolved to addresses that may be called and to no others.
+//! A DNS resolver that returns permitted addresses only.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,13 +10,13 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use super::Rules;
 use super::address::is_public;
 
-/// Who knows the addresses of a name.
+/// A source of the addresses of a name.
 #[async_trait]
 pub(super) trait Lookup: Send + Sync {
     async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>>;
 }
 
-/// The operating system.
+/// The resolver of the operating system.
 #[derive(Debug)]
 pub(super) struct System;
 
@@ -27,26 +27,27 @@ impl Lookup for System {
     }
 }
 
-/// Resolves for the connector, which is given the addresses that passed and connects to one of them: between check and
-/// use there is no second question that could be answered otherwise.
+/// The resolver of the connector. It returns the addresses that passed the check, and the connector
+/// uses one of them. There is no second lookup between check and use that could give another result
+/// (DNS rebinding).
 #[derive(Clone)]
 pub(super) struct Guard {
     pub(super) lookup: Arc<dyn Lookup>,
     pub(super) rules: Rules,
 }
 
-/// The name is known, but none of its addresses may be called.
+/// The name resolves, but to no permitted address.
 #[derive(Debug, thiserror::Error)]
 #[error("no public address")]
 pub(super) struct Blocked;
 
-/// The name is not known.
+/// The name does not resolve.
 #[derive(Debug, thiserror::Error)]
 #[error("the name does not resolve")]
 pub(super) struct Unknown;
 
 impl Guard {
-    /// The addresses of a name that may be called; never none of them.
+    /// Returns the permitted addresses of a name, at least one.
     pub(super) async fn addresses(
         &self,
         name: &str,
@@ -65,7 +66,7 @@ impl Resolve for Guard {
         let guard = self.clone();
         Box::pin(async move {
             let addresses = guard.addresses(name.as_str()).await?;
-            // Port 0 stands for the one of the URL.
+            // Port 0 stands for the port of the URL.
             Ok(Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
         })
     }

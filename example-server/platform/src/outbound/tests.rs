@@ -14,7 +14,7 @@ const STRICT: Rules = Rules { allow_http: false, allow_private: false };
 const LOCAL: Rules = Rules { allow_http: true, allow_private: true };
 const TIME: Duration = Duration::from_secs(10);
 
-/// Answers each question with the next of its answers, and the last one for ever.
+/// Returns its answers one after the other, and then the last one forever.
 struct Script(Mutex<VecDeque<Vec<IpAddr>>>);
 
 impl Script {
@@ -37,7 +37,8 @@ fn outbound(rules: Rules) -> Outbound {
     Outbound::new(rules).unwrap()
 }
 
-/// A server that gives this answer to each connection and says what it was sent; not more than one read of it.
+/// Starts a server that sends this response to each connection. Returns its port and the requests
+/// that it receives, up to the first read of each.
 async fn server(answer: &'static [u8]) -> (u16, mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -136,7 +137,7 @@ async fn a_name_that_is_public_when_checked_and_private_when_called_is_not_calle
 }
 
 #[tokio::test]
-async fn of_a_name_with_both_the_private_address_is_never_handed_on() {
+async fn a_private_address_of_a_name_that_also_has_a_public_one_is_never_used() {
     let lookup = Script::of(&[&["127.0.0.1", "1.1.1.1", "::ffff:127.0.0.1", "169.254.169.254"]]);
     let guard = Guard { lookup, rules: STRICT };
     let handed = reqwest::dns::Resolve::resolve(&guard, "both.example".parse().unwrap()).await.unwrap();
@@ -155,7 +156,7 @@ async fn a_url_that_was_checked_under_other_rules_is_checked_again() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_an_answer_and_not_followed() {
+async fn a_redirect_is_returned_and_not_followed() {
     let (port, mut requests) =
         server(b"HTTP/1.1 302 Found\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n").await;
     let url = outbound(LOCAL).check(&format!("http://127.0.0.1:{port}/here")).unwrap();
@@ -166,7 +167,7 @@ async fn a_redirect_is_an_answer_and_not_followed() {
 }
 
 #[tokio::test]
-async fn a_document_is_got_up_to_its_bound_and_a_receipt_is_cut_there() {
+async fn a_document_over_the_limit_is_refused_and_a_receipt_is_truncated() {
     const ANSWER: &[u8] =
         b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 10\r\n\r\n0123456789";
     const UNANNOUNCED: &[u8] = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n0123456789";
@@ -182,9 +183,9 @@ async fn a_document_is_got_up_to_its_bound_and_a_receipt_is_cut_there() {
 }
 
 #[tokio::test]
-async fn no_answer_in_time_and_no_connection_are_told_apart() {
+async fn a_time_out_and_a_failed_connection_are_distinct_errors() {
     let outbound = outbound(LOCAL);
-    // Accepted by the kernel, and by nobody else.
+    // The kernel accepts the connection, and nobody responds.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", silent.local_addr().unwrap());
     let url = outbound.check(&url).unwrap();

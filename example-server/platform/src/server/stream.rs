@@ -1,4 +1,4 @@
-//! A connection's socket, which gives up on a client that takes no answer, and takes in what one still sends.
+//! A connection's socket, with a write time-out and a lingering close.
 
 use std::io;
 use std::pin::Pin;
@@ -8,18 +8,21 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// How long a client may take none of its answer.
+/// The time-out of a write during which the client reads nothing.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// What is read of a request, and thrown away, after its answer: an answer that was given before the body was read would be
-/// lost to a client that is still sending, because closing a socket with unread bytes resets the connection.
+/// Maximum bytes of a request to read and discard after the response.
+///
+/// Closing a socket with unread bytes resets the connection. A client that is still sending its
+/// body would then lose a response that was sent before the body was read.
 const DRAIN_BYTES: usize = 17 * 1024 * 1024;
+/// Maximum time to read and discard a request after the response.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 
-/// The socket.
+/// The socket of a connection.
 #[derive(Debug)]
 pub(super) struct Stream<IO> {
     socket: IO,
-    /// Runs while the socket takes nothing.
+    /// The time-out, which runs while the socket accepts no bytes.
     stalled: Option<Pin<Box<Sleep>>>,
     closing: Closing,
 }
@@ -27,7 +30,7 @@ pub(super) struct Stream<IO> {
 #[derive(Debug)]
 enum Closing {
     NotYet,
-    /// The answer is sent to its end.
+    /// The response has been sent.
     Draining {
         left: usize,
         until: Pin<Box<Sleep>>,
@@ -40,7 +43,7 @@ impl<IO> Stream<IO> {
         Self { socket, stalled: None, closing: Closing::NotYet }
     }
 
-    /// Hands on what became of a write, unless nothing was taken for too long.
+    /// Returns the result of a write, or an error if the socket has accepted nothing for too long.
     fn watch<T>(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if wrote.is_ready() {
             self.stalled = None;
@@ -86,7 +89,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<IO> {
         self.watch(cx, flushed)
     }
 
-    /// Ends the answer, then reads for a moment: until the client has ended, too.
+    /// Ends the response, then reads and discards until the client ends, or up to a limit.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if matches!(this.closing, Closing::NotYet) {
@@ -106,7 +109,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<IO> {
                             break;
                         }
                     }
-                    // It has ended, one way or the other.
+                    // The end of the stream, or an error.
                     Poll::Ready(_) => break,
                     Poll::Pending => {
                         ready!(until.as_mut().poll(cx));
@@ -132,7 +135,7 @@ mod tests {
         let (mut client, server) = duplex(1024);
         let mut server = Stream::new(server);
         let began = clock::timers();
-        // Whoever takes some of it gets as long again.
+        // A client that reads some bytes restarts the time-out.
         let taking = tokio::spawn(async move {
             tokio::time::sleep(WRITE_TIMEOUT / 2).await;
             client.read_exact(&mut [0; 1024]).await.unwrap();

@@ -1,4 +1,4 @@
-//! A vendor of no name, for tests of what stands before handlers.
+//! A fictitious vendor, for tests of the middleware stack.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use crate::bucket::Bucket;
 use crate::rate_limit_headers::{RateLimitHeaders, Reset, Sent};
 use crate::vendor::{Caller, Vendor};
 
-/// An API whose keys are `acme_` or `other_`, and 64 hexadecimal digits.
+/// An API whose keys are `acme_` or `other_` and 64 hexadecimal digits.
 #[derive(Debug, Clone)]
 pub struct Acme;
 
-/// Who calls it.
+/// A caller of the API.
 #[derive(Debug, Clone)]
 pub struct User {
     pub owner: Arc<KeyOwner>,
@@ -25,15 +25,15 @@ pub struct User {
 }
 
 impl Acme {
-    /// What can be said of it without running it.
+    /// The static definition of the API.
     pub const API: Definition = Definition {
         name: Self::NAME,
         key_format: Self::KEY_FORMAT,
         permissions: Self::PERMISSIONS,
         has_signing_secret: false,
         defaults: "",
-        document: || unreachable!("it is not described"),
-        configure: |_| unreachable!("it is not served"),
+        document: || unreachable!("tests do not document it"),
+        configure: |_| unreachable!("tests do not serve it"),
     };
     pub const READ: Permission = Permission::named("read");
     pub const WRITE: Permission = Permission::named("write");

@@ -1,9 +1,9 @@
 //! Callbacks: messages to a URL that a request names, without a registered endpoint.
 //!
-//! A callback is one cycle of the scheduler and nothing else. It is scheduled in the transaction that it reports on, holds
-//! the bytes to send, and is tried until the receiver accepts it. A crash loses no callback that was committed. If the
-//! process dies after the receiver accepted it and before that is recorded, it is sent again with the same id. Callbacks
-//! are not ordered.
+//! A callback is a single cycle of the scheduler, which contains the bytes to send. It is scheduled
+//! in the transaction of the change that it reports, and attempted until the receiver accepts it. A
+//! crash loses no committed callback. If the process dies after the receiver accepted it and before
+//! that is recorded, it is sent again with the same id. Callbacks are not ordered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +38,7 @@ const TO_SIGN: Duration = Duration::from_secs(30);
 pub struct CallbackSender {
     database: Database,
     cycles: Cycles,
-    /// The client that sends them, and the addresses it accepts.
+    /// The client that sends the callbacks. It checks their URLs.
     pub outbound: Outbound,
     secrets: Secrets,
     places: Arc<Places<String>>,
@@ -56,13 +56,16 @@ pub struct CallbackConfig {
     pub headers: fn(&[u8], &SecretString, Timestamp) -> HeaderMap,
     /// The secrets of the demo accounts, whose keys are public.
     pub demo_secrets: &'static [DemoSecret],
-    /// The failpoint between sending and recording.
+    /// The name of the failpoint between sending and recording.
     pub sent: &'static str,
 }
 
 impl CallbackSender {
+    /// Creates the sender of an API.
+    ///
     /// # Errors
-    /// The HTTP client cannot be built.
+    ///
+    /// If the HTTP client cannot be built.
     pub fn new(platform: &Platform, config: CallbackConfig) -> reqwest::Result<Self> {
         let demo = if platform.demo { config.demo_secrets } else { &[] };
         Ok(Self {
@@ -78,15 +81,18 @@ impl CallbackSender {
     /// Checks that the stored secrets can be decrypted with the configured keys.
     ///
     /// # Errors
-    /// Some secret cannot be decrypted, or the database fails.
+    ///
+    /// If a secret cannot be decrypted, or the database fails.
     pub async fn check_secrets(&self) -> Result<(), SecretError> {
         self.secrets.check(&self.database).await
     }
 
-    /// Schedules a callback with this body to this URL, in the caller's transaction. The commit wakes the worker.
+    /// Schedules a callback with this body to this URL, in the caller's transaction. The commit
+    /// wakes the worker.
     ///
     /// # Errors
-    /// The callback is not scheduled. The caller must not commit.
+    ///
+    /// If the callback could not be scheduled. The caller must not commit.
     pub async fn send(
         &self,
         connection: Connection<'_>,
@@ -103,10 +109,10 @@ impl CallbackSender {
         self.cycles.schedule_in(connection, new).await.map(drop)
     }
 
-    /// Registers the handler that sends them.
+    /// Registers the handler that sends the callbacks.
     pub fn register_handlers(self: &Arc<Self>, handlers: &mut Handlers) {
-        let longest = self.config.timeout.saturating_add(TO_SIGN);
-        handlers.add(self.config.namespace, CallbackHandler(Arc::clone(self)), longest);
+        let attempt_timeout = self.config.timeout.saturating_add(TO_SIGN);
+        handlers.add(self.config.namespace, CallbackHandler(Arc::clone(self)), attempt_timeout);
     }
 }
 
@@ -119,7 +125,7 @@ struct CallbackPayload {
     body: String,
 }
 
-/// Makes one attempt.
+/// The handler that makes one attempt to send a callback.
 #[derive(Debug)]
 struct CallbackHandler(Arc<CallbackSender>);
 
@@ -129,7 +135,7 @@ impl Handler for CallbackHandler {
         let CallbackSender { database, outbound, secrets, places, config, .. } = &*self.0;
         let CycleKey { namespace, subject: id } = &attempt.cycle().key;
         let Some((owner, payload)) = read(&attempt) else {
-            tracing::error!(namespace, id, "cannot read a callback; giving it up");
+            tracing::error!(namespace, id, "could not read a callback; giving up");
             return report(Verdict::Permanent);
         };
         let Some(_place) = places.enter(&owner.account) else {
@@ -143,12 +149,12 @@ impl Handler for CallbackHandler {
                     namespace,
                     id,
                     account,
-                    "a callback waits: its account has no signing secret"
+                    "could not sign a callback: the account has no signing secret; retrying later"
                 );
                 return Done::Deferred { retry_in: UNSIGNED };
             }
             Err(error) => {
-                tracing::error!(namespace, id, %error, "a callback waits: its signing secret cannot be loaded");
+                tracing::error!(namespace, id, %error, "could not load the signing secret of a callback; retrying later");
                 return Done::Deferred { retry_in: UNSIGNED };
             }
         };

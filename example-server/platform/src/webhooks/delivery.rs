@@ -1,4 +1,4 @@
-//! What is sent to an endpoint, and what came of it.
+//! Deliveries: events sent to endpoints, and their outcomes.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::text::text_enum;
 
-/// One event for one endpoint.
+/// The delivery of one event to one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
     pub id: DeliveryId,
@@ -15,7 +15,7 @@ pub struct Delivery {
     pub event: String,
     pub subject: Option<String>,
     pub status: DeliveryStatus,
-    /// The number of the last try; 1 before the first too.
+    /// The number of the last attempt. It is 1 even before the first attempt.
     pub attempt: u32,
     pub response_status: Option<u16>,
     pub response_body: Option<String>,
@@ -26,33 +26,34 @@ pub struct Delivery {
 }
 
 text_enum! {
-    /// Where a delivery stands.
+    /// The status of a delivery.
     pub enum DeliveryStatus {
-        /// It was not sent yet.
+        /// Not sent yet.
         Pending = "pending",
-        /// It was sent, was not taken, and will be sent again.
+        /// Sent and not accepted. It will be sent again.
         Retrying = "retrying",
-        /// It was taken.
+        /// Accepted by the receiver.
         Success = "success",
-        /// It was not taken, and is not sent any more.
+        /// Not accepted, and not retried any more.
         Failed = "failed",
     }
 }
 
-/// What a delivery is known by, to its receiver too: a number that grows with the time.
+/// The id of a delivery, which the receiver gets, too. Ids increase with time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeliveryId(pub i64);
 
 impl DeliveryId {
-    /// Below the milliseconds, which leaves them room until the year 2109.
-    const CHANCE_BITS: u32 = 21;
+    /// The number of random bits below the milliseconds. The milliseconds fit until the year 2109.
+    const RANDOM_BITS: u32 = 21;
 
-    /// One of this time. Two of the same millisecond are the same once in two million: whoever keeps one looks.
+    /// Generates an id for this time. Two ids of the same millisecond collide with a probability of
+    /// one in two million, so an insert must check for a conflict.
     pub fn random(epoch_millis: i64) -> Self {
-        let mut chance = [0; 4];
-        chance.copy_from_slice(&uuid::Uuid::new_v4().as_bytes()[..4]);
-        let chance = u32::from_be_bytes(chance) >> (u32::BITS - Self::CHANCE_BITS);
-        Self((epoch_millis << Self::CHANCE_BITS) | i64::from(chance))
+        let mut bytes = [0; 4];
+        bytes.copy_from_slice(&uuid::Uuid::new_v4().as_bytes()[..4]);
+        let random = u32::from_be_bytes(bytes) >> (u32::BITS - Self::RANDOM_BITS);
+        Self((epoch_millis << Self::RANDOM_BITS) | i64::from(random))
     }
 }
 
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_positive_and_grow_with_the_time() {
+    fn ids_are_positive_and_increase_with_time() {
         let day: Timestamp = "2109-01-01T00:00:00Z".parse().unwrap();
         let last = day.as_millisecond();
         let ids = [1, 2, 1_700_000_000_000, last - 1, last].map(|millis| DeliveryId::random(millis).0);

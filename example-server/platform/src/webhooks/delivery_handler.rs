@@ -1,4 +1,4 @@
-//! What sends deliveries.
+//! The handler that sends deliveries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,17 +13,18 @@ use crate::db::Connection;
 use crate::worker::TransactionalHandler;
 use crate::{clock, failpoint, retry_after};
 
-/// When one is made whose account has its hands full.
+/// Retry delay when the account has no free delivery place.
 const BUSY: Duration = Duration::from_secs(1);
-/// When one is made whose secret cannot be opened, which takes somebody to mend.
+/// Retry delay while the signing secret cannot be opened; needs operator action.
 const SEALED: Duration = Duration::from_mins(1);
 
-/// What is said of one that is given up before it is sent.
+/// The error of a delivery whose endpoint was disabled before it was sent.
 const DISABLED: &str = "the endpoint is disabled";
 /// The error of a delivery whose cycle ended without an outcome.
-const UNSENT: &str = "it could not be sent";
+const UNSENT: &str = "the delivery could not be sent";
 
-/// Makes one try, and writes what came of it in the transaction that moves its cycle on.
+/// The handler that makes one attempt, and records its outcome in the transaction that updates the
+/// cycle.
 #[derive(Debug)]
 pub(super) struct DeliveryHandler(pub(super) Arc<Webhooks>);
 
@@ -33,19 +34,20 @@ impl TransactionalHandler for DeliveryHandler {
         let Some(id) = attempt.cycle().key.subject.parse().ok().map(DeliveryId) else {
             return Ok(Done::Report(report(Verdict::Permanent)));
         };
-        // The tenant is the account: by endpoint, whoever has many of them would get more.
+        // By account: with a limit for each endpoint, accounts with more endpoints would get more
+        // places.
         let Some(_place) = self.0.places.enter(&attempt.cycle().tenant) else {
             return Ok(Done::Deferred { retry_in: BUSY });
         };
         let mut reader = self.0.database.read().await?;
         let due = deliveries::due(reader.connection(), id).await?;
         drop(reader);
-        // Gone with its endpoint, or not to be sent any more.
+        // The endpoint was deleted or disabled, or the delivery has ended.
         let Some(due) = due else { return self.give_up(attempt, id).await };
         let secret = match self.0.secret(&due.endpoint, &due.secret) {
             Ok(secret) => secret,
             Err(error) => {
-                tracing::error!(endpoint = due.endpoint, %error, "a webhook cannot be signed, and waits");
+                tracing::error!(endpoint = due.endpoint, %error, "could not sign a webhook; retrying later");
                 return Ok(Done::Deferred { retry_in: SEALED });
             }
         };
@@ -59,8 +61,11 @@ impl TransactionalHandler for DeliveryHandler {
         Ok(Done::AlreadyRecorded)
     }
 
-    /// A try without an outcome is nothing that the receiver did, so the worker records it, and the delivery shows the next
-    /// one. Where it was the last, or an operator cancelled the cycle, nothing sends the delivery any more.
+    /// Fails the delivery of a cycle that ended without `make`: its last attempt had no
+    /// outcome, or an operator cancelled the cycle.
+    ///
+    /// The worker records attempts without an outcome, because the receiver did not cause them. The
+    /// delivery shows the next attempt.
     async fn ended(&self, connection: Connection<'_>, cycle: &Cycle, _: EndReason) -> Result<(), BoxError> {
         let Some(id) = cycle.key.subject.parse().ok().map(DeliveryId) else { return Ok(()) };
         Ok(deliveries::give_up(connection, id, UNSENT).await?)
@@ -68,7 +73,8 @@ impl TransactionalHandler for DeliveryHandler {
 }
 
 impl DeliveryHandler {
-    /// Whoever locks an endpoint and its deliveries locks the endpoint first.
+    /// Records the outcome of an attempt. To avoid deadlocks, lock the endpoint before its
+    /// deliveries.
     async fn record(
         &self,
         attempt: &Attempt,
@@ -91,12 +97,13 @@ impl DeliveryHandler {
             endpoints::succeeded(transaction.connection(), endpoint, now).await?;
         } else {
             let failures = endpoints::failed(transaction.connection(), endpoint).await?;
-            // While one is tried again, it has its whole time to be taken.
+            // Only when a delivery has failed for good, so that its receiver gets all retries
+            // first.
             if status == DeliveryStatus::Failed && failures >= webhooks.auto_disable_after {
                 disable(&mut transaction, endpoint).await?;
             }
         }
-        let next = next_try(&cycle).filter(|_| status == DeliveryStatus::Retrying);
+        let next = next_attempt(&cycle).filter(|_| status == DeliveryStatus::Retrying);
         deliveries::record(transaction.connection(), id, cycle.attempts, status, next, answer).await?;
         Ok(transaction.commit().await?)
     }
@@ -113,10 +120,10 @@ impl DeliveryHandler {
     }
 }
 
-/// Nothing is sent to it any more, what waits to be sent again included.
+/// Disables an endpoint and fails its deliveries, including those that wait for a retry.
 async fn disable(transaction: &mut crate::db::Transaction, endpoint: &str) -> sqlx::Result<()> {
     if endpoints::auto_disable(transaction.connection(), endpoint).await? {
-        tracing::warn!(endpoint, "a webhook endpoint failed for too long and is disabled");
+        tracing::warn!(endpoint, "disabled a webhook endpoint after too many failures");
         deliveries::give_up_all(transaction.connection(), endpoint).await?;
     }
     Ok(())
@@ -134,7 +141,7 @@ fn status(cycle: &Cycle) -> DeliveryStatus {
     }
 }
 
-fn next_try(cycle: &Cycle) -> Option<i64> {
+fn next_attempt(cycle: &Cycle) -> Option<i64> {
     let State::Pending(Activity::Idle { due }) = cycle.state else { return None };
     jiff::Timestamp::try_from(due).ok().map(jiff::Timestamp::as_millisecond)
 }

@@ -1,40 +1,40 @@
-//! Who is told.
+//! Webhook endpoints.
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::text::text_enum;
 
-/// One receiver of an account.
+/// A webhook endpoint of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     pub id: Uuid,
     pub account: String,
     pub url: String,
-    /// By their names.
+    /// The names of the events that it subscribes to.
     pub events: Vec<String>,
     pub description: Option<String>,
     pub status: EndpointStatus,
-    /// Sealed.
+    /// The sealed signing secret.
     pub secret: String,
-    /// The last digits of it.
+    /// The last digits of the secret.
     pub secret_hint: String,
-    /// Tries that failed since one succeeded.
+    /// The number of failed attempts since the last success.
     pub consecutive_failures: u32,
-    /// When a delivery last succeeded.
+    /// The time of the last success.
     pub last_delivery_at: Option<Timestamp>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
 
 text_enum! {
-    /// Whether an endpoint is told anything.
+    /// The status of an endpoint.
     pub enum EndpointStatus {
-        /// It is.
+        /// It receives events.
         Active = "active",
-        /// Its owner wants nothing for now.
+        /// Its owner disabled it.
         Disabled = "disabled",
-        /// It failed for too long.
+        /// It was disabled after too many failures.
         AutoDisabled = "auto_disabled",
     }
 }

@@ -1,4 +1,4 @@
-//! One try: the request, signed, and what the receiver said.
+//! A single attempt: the signed request and the receiver's response.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{DeliveryId, Webhooks};
 use crate::outbound::{Outbound, OutboundFault};
 use crate::{clock, hex};
 
-/// What is sent.
+/// A message to send.
 #[derive(Debug)]
 pub struct Message<'a> {
     pub id: DeliveryId,
@@ -21,36 +21,37 @@ pub struct Message<'a> {
     pub body: &'a str,
 }
 
-/// The headers of a try at this time, signatures with this secret among them.
+/// Builds the headers of an attempt at this time, including signatures with this secret.
 pub type Headers = fn(&Message<'_>, &SecretString, Timestamp) -> HeaderMap;
 
-/// What came of a try.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceiverAnswer {
-    /// `None`: there was no answer.
+    /// The status of the response, or `None` if there was no response.
     pub status: Option<u16>,
-    /// The beginning of the answer's body.
+    /// The beginning of the response body.
     pub body: Option<String>,
     pub took_ms: u64,
-    /// Why there was no answer.
+    /// The reason why there was no response.
     pub error: Option<String>,
-    /// How long the receiver asks us to wait.
+    /// The wait that the receiver asks for.
     pub retry_after: Option<Duration>,
 }
 
-/// What is kept of an answer, in characters; and read of it, in bytes.
+/// Maximum characters of a response body to store.
 const BODY_CHARS: usize = 500;
+/// Maximum bytes of a response body to read.
 const BODY_BYTES: usize = 4 * BODY_CHARS;
 
 impl ReceiverAnswer {
-    /// Whether the receiver took it.
+    /// Returns whether the receiver accepted the message.
     pub fn is_success(&self) -> bool {
         self.status.is_some_and(|status| (200..300).contains(&status))
     }
 }
 
 impl Webhooks {
-    /// Sends it, signed as the API signs.
+    /// Sends a message with the API's headers.
     pub(super) async fn send(
         &self,
         url: &str,
@@ -62,7 +63,7 @@ impl Webhooks {
     }
 }
 
-/// Posts it, if the URL may be called.
+/// Posts the body if the URL may be called.
 pub(super) async fn post(
     outbound: &Outbound,
     url: &str,
@@ -72,7 +73,7 @@ pub(super) async fn post(
 ) -> ReceiverAnswer {
     let began = clock::now();
     let answer = async {
-        // Again: what may be called can have changed since the URL was taken.
+        // Check again, because the rules may have changed since the URL was accepted.
         let url = outbound.check(url).map_err(OutboundFault::Url)?;
         let body = Bytes::copy_from_slice(body.as_bytes());
         outbound.post(&url, headers, body, BODY_BYTES, timeout).await
@@ -97,17 +98,17 @@ pub(super) async fn post(
     answer
 }
 
-/// HMAC-SHA256 of these bytes, one after the other, in hexadecimal digits.
+/// Returns the HMAC-SHA256 of the concatenated parts, in hexadecimal digits.
 pub fn hmac(secret: &SecretString, parts: &[&[u8]]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes())
-        .expect("a key of any length will do");
+        .expect("HMAC accepts keys of any length");
     for part in parts {
         mac.update(part);
     }
     hex::encode(&mac.finalize().into_bytes())
 }
 
-/// As text that every database keeps; `None` if there is nothing.
+/// Returns the beginning of a body as text that both databases can store, or `None` if it is empty.
 fn beginning(body: &[u8]) -> Option<String> {
     let text: String = String::from_utf8_lossy(body).chars().take(BODY_CHARS).collect();
     (!text.is_empty()).then(|| text.replace('\0', "\u{fffd}"))
@@ -118,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_an_answer_the_first_500_characters_are_kept() {
+    fn the_first_500_characters_of_a_response_are_kept() {
         assert_eq!(beginning(b""), None);
         assert_eq!(beginning(b"ok").as_deref(), Some("ok"));
         assert_eq!(beginning(b"a\0b\xff").as_deref(), Some("a\u{fffd}b\u{fffd}"));

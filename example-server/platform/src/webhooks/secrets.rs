@@ -1,4 +1,4 @@
-//! What letters are signed with: a secret of each owner, the same for every API.
+//! The signing secrets of callbacks. Each owner has one secret, which all APIs share.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use crate::hex;
 use crate::owner::Owner;
 use crate::webhooks::store::secrets;
 
-/// The secrets of all owners.
+/// The signing secrets of all owners.
 #[derive(Debug)]
 pub(super) struct Secrets {
     sealer: Arc<Sealer>,
-    /// Those of `--demo`, which are public.
+    /// The public secrets of `--demo`.
     demo: HashMap<(&'static str, Environment), &'static str>,
 }
 
-/// Why there is no secret.
+/// An error of loading or creating a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     #[error(transparent)]
@@ -29,7 +29,7 @@ pub enum SecretError {
     Seal(#[from] SealError),
 }
 
-/// The public secret of an account of `--demo`, in one environment.
+/// The public secret of a `--demo` account in one environment.
 pub type DemoSecret = ((&'static str, Environment), &'static str);
 
 impl Secrets {
@@ -37,7 +37,7 @@ impl Secrets {
         Self { sealer, demo: demo.iter().copied().collect() }
     }
 
-    /// What the letters to this owner are signed with; `None`: there is nothing.
+    /// Returns the signing secret of an owner, or `None` if there is none.
     pub(super) async fn of(
         &self,
         database: &Database,
@@ -51,10 +51,11 @@ impl Secrets {
         Ok(sealed.map(|sealed| open(&self.sealer, owner, &sealed)).transpose()?)
     }
 
-    /// Whether what is kept can be opened with the keys there are.
+    /// Checks that the configured keys can decrypt the stored secrets.
     ///
     /// # Errors
-    /// It cannot.
+    ///
+    /// If they cannot, or if the database fails.
     pub(super) async fn check(&self, database: &Database) -> Result<(), SecretError> {
         let mut reader = database.read().await?;
         for (owner, sealed) in secrets::one_of_each_key(reader.connection()).await? {
@@ -64,10 +65,11 @@ impl Secrets {
     }
 }
 
-/// The secret of an owner, made if there is none yet.
+/// Returns the signing secret of an owner. Creates it if there is none yet.
 ///
 /// # Errors
-/// It cannot be sealed or opened, or the database fails.
+///
+/// If the secret cannot be sealed or opened, or the database fails.
 pub async fn signing_secret(
     database: &Database,
     sealer: &Sealer,
@@ -79,17 +81,17 @@ pub async fn signing_secret(
     let new = sealer.seal(&about(&owner), new.as_bytes())?;
     let mut transaction = database.begin().await?;
     secrets::insert_if_none(transaction.connection(), &owner, &new).await?;
-    let kept = secrets::load(transaction.connection(), &owner).await?;
+    let sealed = secrets::load(transaction.connection(), &owner).await?;
     transaction.commit().await?;
-    Ok(open(sealer, &owner, &kept.ok_or(sqlx::Error::RowNotFound)?)?)
+    Ok(open(sealer, &owner, &sealed.ok_or(sqlx::Error::RowNotFound)?)?)
 }
 
-fn open(sealer: &Sealer, owner: &Owner, kept: &str) -> Result<SecretString, SealError> {
-    let opened = sealer.open(&about(owner), kept)?;
+fn open(sealer: &Sealer, owner: &Owner, sealed: &str) -> Result<SecretString, SealError> {
+    let opened = sealer.open(&about(owner), sealed)?;
     Ok(String::from_utf8(opened).map_err(|_| SealError::Damaged)?.into())
 }
 
-/// What an owner's secret is sealed as.
+/// Returns the sealing context of an owner's secret.
 fn about(owner: &Owner) -> String {
     format!("signing secret {} {}", owner.environment.as_str(), owner.account)
 }
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_opened_is_noticed() {
+    async fn the_check_finds_a_secret_that_cannot_be_opened() {
         let database = Database::open("sqlite::memory:").await.unwrap();
         signing_secret(&database, &sealer("1"), "acme", Environment::Test).await.unwrap();
         assert!(Secrets::new(sealer("1"), &[]).check(&database).await.is_ok());

@@ -1,4 +1,5 @@
-//! What is kept of webhooks, as functions on a connection; none of them opens or ends a transaction.
+//! The queries of webhooks, as functions on a connection. None of them begins or ends a
+//! transaction.
 
 pub mod deliveries;
 pub mod endpoints;

@@ -1,12 +1,12 @@
 use super::*;
 use crate::testing;
 
-/// Webhooks that may call anybody.
+/// Returns webhooks that may call any address.
 fn webhooks(database: &Database) -> Arc<Webhooks> {
     Arc::new(testing::webhooks(&testing::platform(database)))
 }
 
-/// Each database with an endpoint of `demo`, and a delivery to it.
+/// Opens a database, and adds an endpoint and a delivery to it.
 async fn setup(url: &str) -> (Arc<Webhooks>, Delivery) {
     let database = Database::open(url).await.unwrap();
     let webhooks = webhooks(&database);
@@ -43,7 +43,7 @@ async fn all(webhooks: &Webhooks, account: &str) -> Vec<Delivery> {
 }
 
 #[tokio::test]
-async fn a_delivery_whose_cycle_ended_without_it_is_given_up_and_no_other() {
+async fn only_the_delivery_of_a_cancelled_cycle_fails() {
     for url in ["sqlite::memory:".to_owned(), private_postgres::shared_database()] {
         let (webhooks, delivery) = setup(&url).await;
         let account = delivery.endpoint.clone();
@@ -57,10 +57,10 @@ async fn a_delivery_whose_cycle_ended_without_it_is_given_up_and_no_other() {
         let scheduler = webhooks.cycles.scheduler(handlers.endings());
         let key = CycleKey::new(NAMESPACE, delivery.id.to_string());
         let _ = scheduler.cancel(&key).await.unwrap();
-        for shown in all(&webhooks, &account).await {
+        for listed in all(&webhooks, &account).await {
             let expected =
-                if shown.id == delivery.id { DeliveryStatus::Failed } else { DeliveryStatus::Pending };
-            assert_eq!(shown.status, expected);
+                if listed.id == delivery.id { DeliveryStatus::Failed } else { DeliveryStatus::Pending };
+            assert_eq!(listed.status, expected);
         }
     }
 }

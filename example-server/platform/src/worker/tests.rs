@@ -1,4 +1,4 @@
-//! Which side records an attempt without an outcome: the handler or the worker.
+//! Tests that the handler, not the worker, records an attempt without an outcome.
 
 use std::future::pending;
 use std::sync::{Mutex, PoisonError};
@@ -29,7 +29,7 @@ impl TransactionalHandler for Doomed {
     async fn make(&self, _: &Attempt) -> Result<Done, BoxError> {
         match self.fate {
             Fate::Answers => Ok(Done::AlreadyRecorded),
-            Fate::Panics => panic!("as it was told to"),
+            Fate::Panics => panic!("on purpose"),
             Fate::Hangs => pending().await,
         }
     }
@@ -40,7 +40,7 @@ impl TransactionalHandler for Doomed {
     }
 }
 
-/// Returns the records of a cycle whose attempt had crashed `crashes` processes before.
+/// Runs an attempt that has crashed `crashes` processes, and returns what the handler recorded.
 async fn recorded(fate: Fate, crashes: u32) -> Vec<(Verdict, Bytes)> {
     let clock = ManualClock::new(std::time::SystemTime::UNIX_EPOCH);
     let scheduler = MemoryScheduler::new(1).with_clock(clock.clone());
@@ -61,7 +61,7 @@ async fn recorded(fate: Fate, crashes: u32) -> Vec<(Verdict, Bytes)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_without_an_outcome_is_recorded_by_who_made_it() {
+async fn an_attempt_without_an_outcome_is_recorded_by_its_handler() {
     assert_eq!(recorded(Fate::Answers, 0).await, []);
     assert_eq!(recorded(Fate::Panics, 0).await, [(Verdict::Failure, "panicked".into())]);
     assert_eq!(recorded(Fate::Hangs, 0).await, [(Verdict::Failure, "timed_out".into())]);
@@ -73,7 +73,7 @@ async fn an_attempt_that_crashed_too_many_processes_is_recorded_and_not_made_aga
     assert_eq!(recorded(Fate::Panics, CRASHES).await, [(Verdict::Crashed, "crashed".into())]);
 }
 
-/// Else it would end the attempt before it is recorded.
+/// Otherwise, the worker would end the attempt before it is recorded.
 #[test]
 fn the_worker_waits_longer_than_any_attempt_may_take() {
     let mut handlers = Handlers::default();

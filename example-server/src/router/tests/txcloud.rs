@@ -1,11 +1,12 @@
-//! The same stack with the words and the rules of the `TXCloud` API.
+//! The same stack with the errors and the rules of the `TXCloud` API.
 
 use axum::routing::post;
 use vendor_txcloud::Txcloud;
 
 use super::*;
 
-/// One operation, `POST /it`, whose first answer has this status and every later one 200.
+/// Returns a router with one operation, `POST /it`. Its first response has this status, later ones
+/// have 200.
 fn first_answering(status: u16) -> Router {
     let runs = Arc::new(AtomicU32::new(0));
     serving(post(async move || match runs.fetch_add(1, Ordering::SeqCst) {
@@ -19,7 +20,7 @@ fn serving(handler: MethodRouter) -> Router {
     router(Router::new(), vec![api])
 }
 
-/// The answer, after a look at the headers that all have.
+/// Sends a request and checks the headers that every response has.
 async fn ask(router: &Router, path: &str, key: Option<&str>) -> Answer {
     let mut request = Request::post(path).header("idempotency-key", "one-and-the-same");
     if let Some(key) = key {
@@ -39,7 +40,7 @@ async fn ask(router: &Router, path: &str, key: Option<&str>) -> Answer {
 const KEY: Option<&str> = Some("txc_test_abc123def456");
 
 #[tokio::test(start_paused = true)]
-async fn what_is_below_500_is_stored_but_for_what_passes() {
+async fn responses_below_500_are_stored_except_for_temporary_ones() {
     for (status, stored) in [
         (200, true),
         (201, true),
@@ -69,7 +70,7 @@ async fn what_is_below_500_is_stored_but_for_what_passes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_refusal_has_its_id_and_says_how_many_requests_are_left() {
+async fn every_refusal_has_a_request_id_and_rate_limit_headers() {
     let panics = serving(post(async || -> StatusCode { panic!("the secret ingredient") }));
     for (path, key, status, code) in [
         ("/it", None, 401, "unauthorized"),

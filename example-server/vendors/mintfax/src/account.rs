@@ -1,35 +1,25 @@
-//! `GET /v1/account/balance`, `GET` and `PUT /v1/account/fax-settings`.
+//! The handlers of `GET /v1/account/balance` and `GET` and `PUT /v1/account/fax-settings`.
 
-use std::sync::Arc;
-
-use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::api::Api;
-use super::envelope::Context;
+use super::api::Call;
 use super::errors::{Failure, FieldFaults};
 use super::fax::MAX_RETRIES;
 use super::faxes::default_retries;
 use super::store::{balances, settings};
-use super::user::User;
 use platform::json::{FieldValue, Fields};
 
-/// Reads what the account has, and what of it is held for faxes that are under way.
+/// Returns the account's balance, and how much is held for faxes in progress.
 #[utoipa::path(
     get, path = "/account/balance", operation_id = "getBalance", tag = "Account",
     responses((status = 200, description = "The balance", body = Balance)),
 )]
-pub(super) async fn balance(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-) -> Response {
+pub(super) async fn balance(Call { api, user, context }: Call) -> Response {
     let balance = async {
         let mut reader = api.database.read().await?;
         let balance = balances::load(reader.connection(), user.owner()).await?;
@@ -39,33 +29,27 @@ pub(super) async fn balance(
     context.answer(balance.await)
 }
 
-/// Reads what holds for every fax that does not say otherwise.
+/// Returns the default settings for faxes.
 #[utoipa::path(
     get, path = "/account/fax-settings", operation_id = "getFaxSettings", tag = "Account",
     responses((status = 200, description = "The settings", body = FaxSettings)),
 )]
-pub(super) async fn settings(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-) -> Response {
+pub(super) async fn settings(Call { api, user, context }: Call) -> Response {
     let retries = default_retries(&api, user.owner()).await;
     context.answer(retries.map(|retries| FaxSettings { retries }))
 }
 
-/// Saves what holds for every fax that does not say otherwise.
+/// Changes the default settings for faxes.
 #[utoipa::path(
     put, path = "/account/fax-settings", operation_id = "updateFaxSettings", tag = "Account",
     request_body = FaxSettings,
     responses(
-        (status = 200, description = "The settings as they are saved", body = FaxSettings),
+        (status = 200, description = "The saved settings", body = FaxSettings),
         (status = 422, description = "validation_failed"),
     ),
 )]
 pub(super) async fn change_settings(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
+    Call { api, user, context }: Call,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let saved = async {
@@ -78,21 +62,21 @@ pub(super) async fn change_settings(
     context.answer(saved.await)
 }
 
-/// In cents.
+/// The account's balance, in cents.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Balance {
-    /// For more faxes.
+    /// Available for new faxes.
     #[schema(example = 4550)]
     available: i64,
-    /// For faxes that are under way.
+    /// Held for faxes in progress.
     #[schema(example = 450)]
     held: u64,
 }
 
-/// What holds for every fax that does not say otherwise.
+/// The default settings for faxes.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct FaxSettings {
-    /// How often a fax is tried again.
+    /// How often a failed fax is retried, unless the request says otherwise.
     #[schema(minimum = 0, maximum = 10, example = 3)]
     retries: u8,
 }

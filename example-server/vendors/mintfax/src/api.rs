@@ -1,35 +1,42 @@
-//! What the handlers share.
+//! The state that the handlers share.
 
 use std::sync::Arc;
 
 use super::carrier::{Carrier, HttpCarrier, Sandbox};
 use super::config::Config;
+use super::envelope::Context;
 use super::events;
 use super::uploads::Uploads;
+use super::user::User;
 use platform::Platform;
 use platform::api_key::Environment;
 use platform::cycles::Cycles;
 use platform::db::Database;
 use platform::webhooks::CallbackSender;
 
-/// What the handlers share.
+/// A request to this API.
+pub(crate) type Call = platform::call::Call<Api, User, Context>;
+
+/// The state that the handlers share.
 #[derive(Debug)]
 pub struct Api {
     pub(super) database: Database,
-    /// The deliveries of faxes.
+    /// The delivery cycles of faxes.
     pub(super) cycles: Cycles,
     pub(super) config: Config,
     pub(super) uploads: Uploads,
-    /// Who is told of faxes.
+    /// Sends the webhook events of faxes.
     pub(super) callbacks: Arc<CallbackSender>,
     sandbox: Sandbox,
-    /// For live faxes.
+    /// The carrier for live faxes.
     carrier: Option<HttpCarrier>,
 }
 
 impl Api {
+    /// Creates the state.
+    ///
     /// # Errors
-    /// There is no client to ask the carrier with.
+    /// If the HTTP client for the carrier or the webhooks cannot be built.
     pub(crate) fn new(platform: &Platform, config: Config, uploads: Uploads) -> reqwest::Result<Self> {
         let carrier = config
             .carrier_url
@@ -47,7 +54,7 @@ impl Api {
         })
     }
 
-    /// Who sends the faxes of this environment, if anybody does.
+    /// Returns the carrier for this environment, if there is one.
     pub(super) fn carrier(&self, environment: Environment) -> Option<&dyn Carrier> {
         match environment {
             Environment::Test => Some(&self.sandbox),

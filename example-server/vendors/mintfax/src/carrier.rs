@@ -1,4 +1,4 @@
-//! Who sends faxes.
+//! Carriers: the services that send faxes.
 
 mod http;
 mod sandbox;
@@ -14,38 +14,40 @@ pub(super) use self::sandbox::{Refusal, Sandbox};
 use super::fax::Fax;
 use super::send_failure::SendFailure;
 
-/// Sends one fax, once.
+/// A service that sends one fax, once.
 #[async_trait]
 pub(super) trait Carrier: Debug + Send + Sync {
-    /// How many pages a fax is likely to have, as far as that can be known before it is sent.
+    /// Estimates the number of pages of a fax before it is sent.
     fn expected_pages(&self, to: &str) -> u32;
 
-    /// Makes one attempt. It may be the same one again ([`Job::key`]), after a crash, or because nothing was heard.
+    /// Makes one attempt. The same attempt may be repeated, with the same [`Job::key`], after a
+    /// crash or when its outcome is unknown.
     async fn send(&self, job: &Job<'_>) -> Sent;
 }
 
-/// One attempt.
+/// An attempt to send a fax.
 #[derive(Debug)]
 pub(super) struct Job<'a> {
     pub(super) fax: &'a Fax,
     pub(super) document: &'a Path,
-    /// The same for two tries of which only one may be sent.
+    /// The idempotency key. Repetitions of one attempt share it, so that the carrier sends the fax
+    /// once.
     pub(super) key: String,
 }
 
-/// What came of an attempt.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Sent {
     Delivered {
         pages: u32,
     },
     Failed(SendFailure),
-    /// The document cannot be read now, for a reason that is not the fax's.
+    /// The document cannot be read at the moment, for a reason outside the fax itself.
     Unreadable,
 }
 
 impl Sent {
-    /// How long to wait before the next attempt, where that is longer than usual.
+    /// Returns the delay before the next attempt that the carrier asked for, if any.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Failed(failure) => failure.retry_after,

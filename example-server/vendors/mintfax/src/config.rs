@@ -1,4 +1,4 @@
-//! `[mintfax]`
+//! The `[mintfax]` section of the configuration.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -12,10 +12,10 @@ use url::Url;
 use super::fax::MAX_RETRIES;
 use platform::config::Tries;
 
-/// Every key, and its default.
+/// The keys with their defaults.
 pub(crate) const DEFAULTS: &str = include_str!("../defaults.toml");
 
-/// `[mintfax]`
+/// The `[mintfax]` section.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
@@ -37,16 +37,16 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// How far apart attempts are; how many there are is for each fax to say.
+    /// Returns the delays between attempts. The number of attempts is set for each fax.
     pub(super) fn plan(&self) -> Plan {
         let backoff = Backoff::exponential(self.retry_base_seconds, self.retry_max_seconds);
-        // At once is the next millisecond.
+        // A delay of zero is rounded up to a millisecond.
         let delays =
             backoff.delays().take(MAX_RETRIES.into()).map(|delay| delay.max(Duration::from_millis(1)));
         Plan::delays(delays, u32::MAX).expect("a few delays of at most a day make a plan")
     }
 
-    /// How often an event is sent, and how far apart.
+    /// Returns the schedule for the deliveries of an event.
     pub(super) fn event_plan(&self) -> Plan {
         self.webhook_retry_delays_seconds.plan()
     }
@@ -56,41 +56,41 @@ impl Config {
     }
 }
 
-/// The longest anything here waits.
+/// The upper bound of every duration here.
 const MAX: Duration = Duration::from_hours(24);
 
-/// With a fraction, if need be.
+/// Parses seconds, with or without a fraction.
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let seconds = f64::deserialize(deserializer)?;
     Duration::try_from_secs_f64(seconds)
         .ok()
         .filter(|duration| *duration <= MAX)
-        .ok_or_else(|| serde::de::Error::custom("expected seconds, a day of them at the most"))
+        .ok_or_else(|| serde::de::Error::custom("expected a number of seconds, at most one day"))
 }
 
 fn http_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
     let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
     let url = Url::parse(&text).ok().filter(|url| ["http", "https"].contains(&url.scheme()));
-    url.map(Some).ok_or_else(|| serde::de::Error::custom("expected a URL of http or https"))
+    url.map(Some).ok_or_else(|| serde::de::Error::custom("expected an http or https URL"))
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
 
-    /// Those of the defaults.
+    /// Returns the default configuration.
     pub(crate) fn config() -> Config {
         platform::testing::config(&[crate::config::DEFAULTS], "").unwrap().section("mintfax").unwrap()
     }
 
     #[test]
-    fn a_fax_is_sent_again_after_twice_as_long_each_time_up_to_half_a_minute() {
+    fn the_delay_between_attempts_doubles_up_to_half_a_minute() {
         let seconds: Vec<_> = config().plan().delay_list().iter().map(Duration::as_secs).collect();
         assert_eq!(seconds, [1, 2, 4, 8, 16, 30, 30, 30, 30, 30]);
     }
 
     #[test]
-    fn an_event_is_sent_four_times_within_some_eighteen_minutes() {
+    fn an_event_is_sent_up_to_four_times_within_about_eighteen_minutes() {
         let (config, plan) = (config(), config().event_plan());
         let seconds: Vec<_> = plan.delay_list().iter().map(Duration::as_secs).collect();
         assert_eq!((seconds, plan.max_attempts()), (vec![10, 100, 1020], 4));

@@ -1,4 +1,4 @@
-//! This API, as the program lists and runs it.
+//! The API's definition, which the program lists and runs.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::uploads::Uploads;
 use crate::user::Mintfax;
 use crate::{delivery, routes};
 
-/// The mintfax API: faxes, and the money they cost.
+/// The mintfax API: fax sending and billing.
 pub const API: Definition = Definition::of::<Mintfax>(DEFAULTS, describe, configure);
 
 fn describe() -> ApiDocument {
@@ -31,7 +31,7 @@ fn configure(file: &ConfigFile) -> Result<Open, ConfigError> {
     Ok(Box::new(move |platform| Ok(Arc::new(Running::open(platform, config)?))))
 }
 
-/// The API, open.
+/// The running API.
 #[derive(Debug)]
 struct Running {
     vendor: Mintfax,

@@ -1,8 +1,9 @@
-//! What delivers faxes.
+//! Fax delivery.
 //!
-//! A fax that was accepted has a cycle of the scheduler, written in the same transaction. Each attempt asks the carrier,
-//! and writes what came of it, the money included, in the transaction that moves the cycle on: so each fax ends once. The
-//! process may die between the asking and the writing; then the carrier is asked again under the same key.
+//! Every accepted fax has a cycle of the scheduler, inserted in the same transaction. Each attempt
+//! calls the carrier. The transaction that advances the cycle also records the outcome and settles
+//! the balance, so each fax ends exactly once. If the process dies between the call and that
+//! transaction, the carrier is called again with the same key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,30 +27,32 @@ use platform::db::{Connection, Transaction};
 use platform::worker::{Handlers, TransactionalHandler};
 use platform::{clock, failpoint, retry_after};
 
-/// What the scheduler calls this kind of work.
+/// The scheduler namespace of fax deliveries.
 const NAMESPACE: &str = "mintfax-delivery";
-/// Beside the sending itself.
-const TO_RECORD: Duration = Duration::from_secs(30);
-/// When one is made for which there is no carrier now, or whose document cannot be read now.
-const NOBODY: Duration = Duration::from_secs(30);
-/// How often one attempt is put off before the fax fails: with [`NOBODY`] between, for a day.
+/// The time allowed for recording an outcome, in addition to the call itself.
+const RECORDING_TIME: Duration = Duration::from_secs(30);
+/// The delay before a deferred attempt: there is no carrier, or the document cannot be read.
+const DEFERRAL: Duration = Duration::from_secs(30);
+/// The maximum number of deferrals of an attempt before the fax fails: with [`DEFERRAL`] between
+/// them, a day.
 const MAX_DEFERRALS: u32 = 24 * 60 * 2;
 
-/// Begins the delivery of a fax.
+/// Schedules the delivery of a fax.
 pub(super) async fn schedule(api: &Api, connection: Connection<'_>, fax: &Fax) -> Result<(), SchedulerError> {
-    // Its attempts have no end: the fax knows how often it is tried, and one that took its process down is none.
+    // The plan does not limit the attempts. The fax counts them, and does not count an attempt that
+    // was lost with its process.
     let plan = api.config.plan().max_deferrals(MAX_DEFERRALS);
     let new = NewCycle::new(CycleKey::new(NAMESPACE, fax.id.as_str()), plan).tenant(&fax.owner.account);
     api.cycles.schedule_in(connection, new).await.map(drop)
 }
 
-/// Adds what makes the attempts.
+/// Registers the handler for delivery attempts.
 pub(super) fn register_handlers(api: &Arc<Api>, handlers: &mut Handlers) {
-    let longest = api.config.carrier_timeout_seconds.saturating_add(TO_RECORD);
-    handlers.add_transactional(NAMESPACE, DeliveryHandler(Arc::clone(api)), longest);
+    let timeout = api.config.carrier_timeout_seconds.saturating_add(RECORDING_TIME);
+    handlers.add_transactional(NAMESPACE, DeliveryHandler(Arc::clone(api)), timeout);
 }
 
-/// Makes one attempt.
+/// The handler for delivery attempts.
 #[derive(Debug)]
 struct DeliveryHandler(Arc<Api>);
 
@@ -61,8 +64,8 @@ impl TransactionalHandler for DeliveryHandler {
             return Ok(Done::Report(report(Verdict::Permanent)));
         };
         let Some(carrier) = api.carrier(fax.owner.environment) else {
-            tracing::warn!(fax = fax.id.as_str(), "there is no carrier for live faxes, and one waits");
-            return Ok(Done::Deferred { retry_in: NOBODY });
+            tracing::warn!(fax = fax.id.as_str(), "no carrier for live faxes; deferring the attempt");
+            return Ok(Done::Deferred { retry_in: DEFERRAL });
         };
         self.show_in_progress(&mut fax).await?;
         failpoint::hit("fax-sending").await;
@@ -76,12 +79,12 @@ impl TransactionalHandler for DeliveryHandler {
             Sent::Unreadable => {
                 tracing::error!(
                     fax = fax.id.as_str(),
-                    "the document of a fax cannot be read, and the fax waits"
+                    "could not read the document of a fax; deferring the attempt"
                 );
-                return Ok(Done::Deferred { retry_in: NOBODY });
+                return Ok(Done::Deferred { retry_in: DEFERRAL });
             }
             Sent::Failed(error) if error.code == NO_DOCUMENT.code => {
-                tracing::error!(fax = fax.id.as_str(), "the document of a fax is gone");
+                tracing::error!(fax = fax.id.as_str(), "the document of a fax is missing");
             }
             _ => {}
         }
@@ -90,8 +93,9 @@ impl TransactionalHandler for DeliveryHandler {
         Ok(Done::AlreadyRecorded)
     }
 
-    /// Nothing sends the fax any more, so it fails: it was put off too often, or an operator cancelled its cycle. What is
-    /// left of its document is [swept](super::Uploads::sweep).
+    /// Fails the fax, because nothing will send it any more: it was deferred too often, or an
+    /// operator cancelled its cycle. Its document is deleted by
+    /// [`Uploads::sweep`](super::uploads::Uploads::sweep).
     async fn ended(
         &self,
         mut connection: Connection<'_>,
@@ -101,7 +105,7 @@ impl TransactionalHandler for DeliveryHandler {
         let Some(id) = FaxId::parse(&cycle.key.subject) else { return Ok(()) };
         let fax = faxes::lock(connection.reborrow(), &id).await?;
         let Some(mut fax) = fax.filter(|fax| !fax.status.is_final()) else { return Ok(()) };
-        tracing::error!(fax = id.as_str(), %reason, "the delivery of a fax ended without an outcome");
+        tracing::error!(fax = id.as_str(), %reason, "delivery of a fax ended without an outcome");
         let error = if reason == EndReason::Cancelled { CANCELLED } else { NO_CARRIER };
         fax.fail(&error, clock::timestamp());
         faxes::update(connection.reborrow(), &fax).await?;
@@ -112,7 +116,7 @@ impl TransactionalHandler for DeliveryHandler {
 }
 
 impl DeliveryHandler {
-    /// Shows that an attempt begins; `None` if there is nothing to attempt.
+    /// Marks the fax as being attempted. Returns `None` if there is nothing to attempt.
     async fn begin(&self, attempt: &Attempt) -> Result<Option<Fax>, BoxError> {
         let Some(id) = FaxId::parse(&attempt.cycle().key.subject) else { return Ok(None) };
         let mut transaction = self.0.database.begin().await?;
@@ -143,16 +147,17 @@ impl DeliveryHandler {
         Ok(())
     }
 
-    /// Nothing is written if somebody else has the claim by now: of two ends, the first one counts.
+    /// Records the outcome of an attempt. Writes nothing if the claim is stale: the first recorded
+    /// outcome wins.
     async fn record(&self, attempt: &Attempt, id: &FaxId, sent: Sent) -> Result<(), BoxError> {
         let api = &self.0;
         let mut transaction = api.database.begin().await?;
         let Some(mut fax) = faxes::lock(transaction.connection(), id).await? else {
-            return Err("the fax is gone".into());
+            return Err("the fax no longer exists".into());
         };
-        let asked = sent.retry_after();
+        let requested_delay = sent.retry_after();
         let report = match apply(&mut fax, sent, api.config.price_cents, clock::timestamp()) {
-            Verdict::Failure => retry_after::failure(attempt.cycle(), asked),
+            Verdict::Failure => retry_after::failure(attempt.cycle(), requested_delay),
             verdict => report(verdict),
         };
         let finished = api.cycles.finish_in(transaction.connection(), attempt.claimed(), report).await?;
@@ -169,7 +174,7 @@ impl DeliveryHandler {
     }
 }
 
-/// What came of an attempt, for the fax and for its cycle.
+/// Applies the outcome of an attempt to the fax, and returns the verdict for its cycle.
 fn apply(fax: &mut Fax, sent: Sent, price_cents: u32, now: Timestamp) -> Verdict {
     match sent {
         Sent::Delivered { pages } => {
@@ -182,7 +187,7 @@ fn apply(fax: &mut Fax, sent: Sent, price_cents: u32, now: Timestamp) -> Verdict
     }
 }
 
-/// What an attempt that ended is, and when the next one is due.
+/// Returns the event for a finished attempt, and when the next attempt is due.
 fn event(fax: &Fax, cycle: &Cycle) -> (Event, Option<Timestamp>) {
     match (fax.status, cycle.state) {
         (Status::Delivered, _) => (Event::Delivered, None),

@@ -1,4 +1,5 @@
-//! What a document is, by what is in it. What its sender calls it counts for nothing.
+//! Detection of a document's media type from its content. The file name and type that the client
+//! sends are ignored.
 
 mod office;
 
@@ -7,7 +8,7 @@ use std::fs::File;
 use platform::text::text_enum;
 
 text_enum! {
-    /// What can be faxed.
+    /// The media types that can be faxed.
     pub(super) enum MediaType {
         Pdf = "application/pdf",
         Docx = "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
@@ -20,28 +21,28 @@ text_enum! {
     }
 }
 
-/// Looks at a document while it comes in.
+/// Inspects a document while it arrives.
 #[derive(Debug, Default)]
 pub(super) struct Sniffer {
-    /// The first bytes.
+    /// The first bytes, at most [`HEAD`].
     head: Vec<u8>,
-    /// Whether there was a byte that no text has.
+    /// Whether there was a byte that does not occur in text.
     binary: bool,
 }
 
-/// What a document can be by its first bytes, and by whether it is text.
+/// The result of sniffing: the first bytes, and whether all bytes are text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sniffed {
     Known(MediaType),
-    /// A ZIP archive: a DOCX, an XLSX, or none of ours.
+    /// A ZIP archive: a DOCX, an XLSX, or an unsupported file.
     Archive,
     Unknown,
 }
 
-/// As many as a PDF may have before its first line.
+/// The bytes that are kept from the beginning: a PDF may have this many before its header.
 const HEAD: usize = 1024;
 
-/// Where a document with these bytes is what is on the right.
+/// The signatures at the beginning of a document, with what they identify.
 const BEGINNINGS: &[(&[u8], Sniffed)] = &[
     (b"\xff\xd8\xff", Sniffed::Known(MediaType::Jpeg)),
     (b"\x89PNG\r\n\x1a\n", Sniffed::Known(MediaType::Png)),
@@ -50,7 +51,8 @@ const BEGINNINGS: &[(&[u8], Sniffed)] = &[
     (b"PK\x03\x04", Sniffed::Archive),
 ];
 
-/// What HTML begins with, by <https://mimesniff.spec.whatwg.org/#identifying-a-resource-with-an-unknown-mime-type>.
+/// The tags that identify HTML, as in
+/// <https://mimesniff.spec.whatwg.org/#identifying-a-resource-with-an-unknown-mime-type>.
 const TAGS: &[&[u8]] = &[
     b"<!doctype html",
     b"<html",
@@ -94,7 +96,7 @@ impl Sniffer {
 }
 
 impl Sniffed {
-    /// What it is; an archive is looked into, which reads from the disk.
+    /// Returns the media type. Inspecting an archive reads from the disk.
     pub(super) fn media_type(self, document: &mut File) -> std::io::Result<Option<MediaType>> {
         match self {
             Self::Known(media_type) => Ok(Some(media_type)),
@@ -104,7 +106,7 @@ impl Sniffed {
     }
 }
 
-/// A binary data byte of the same specification.
+/// Checks for a binary data byte, as the same specification defines it.
 fn is_binary(byte: u8) -> bool {
     matches!(byte, 0..=8 | 0x0b | 0x0e..=0x1a | 0x1c..=0x1f)
 }
@@ -132,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_what_is_in_it() {
+    fn the_content_determines_the_media_type() {
         for (bytes, expected) in [
             (&b"%PDF-1.7\n..."[..], MediaType::Pdf),
             (b"\x00\x01junk before it\n%PDF-1.4", MediaType::Pdf),
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nothing_of_that_is_unknown() {
+    fn any_other_content_is_unknown() {
         let far = [&[b'x'; 4096][..], &[0]].concat();
         for bytes in [&b""[..], b"\x7fELF\x02", b"GIF89a\x01\x00", b"{\\rtf1\x00", b"text\x00", &far] {
             assert_eq!(sniffed(bytes), Sniffed::Unknown, "{}", String::from_utf8_lossy(bytes));

@@ -1,4 +1,4 @@
-//! The frame around every answer: its request id, and the form of failures.
+//! The envelope of every response: the request id, and the format of errors.
 
 use axum::extract::Request;
 use axum::middleware::Next;
@@ -14,7 +14,7 @@ use super::errors::Failure;
 use super::fax::base32;
 use platform::envelope::ErrorRenderer;
 
-/// What an answer must know of its request.
+/// What a response needs to know about its request.
 #[derive(Debug, Clone)]
 pub(super) struct Context {
     request_id: String,
@@ -59,7 +59,7 @@ impl Context {
         self.render_failure(failure.status, failure.retry_after_seconds, &document)
     }
 
-    /// The body, or why there is none.
+    /// Returns the body, or the error response.
     pub(super) fn answer<T: Serialize>(&self, result: Result<T, Failure>) -> Response {
         match result {
             Ok(body) => self.ok(&body),
@@ -68,25 +68,25 @@ impl Context {
     }
 }
 
-/// A failure.
+/// An error.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ErrorDocument<'a> {
-    /// What is wrong, for programs. Stable.
+    /// The error code, for programs. Stable.
     #[schema(example = "validation_failed")]
     error: &'static str,
-    /// What is wrong, for people.
+    /// The error message, for people.
     #[schema(example = "The to field is required.")]
     message: &'a str,
-    /// What a program can do about it.
+    /// What a program can do about the error.
     #[schema(example = "fix_request")]
     action: &'static str,
-    /// Where to read more.
+    /// The page that documents the error.
     #[schema(example = "https://mintfax.com/docs/errors/validation-failed")]
     docs: String,
-    /// What the request is known by; the same as the header `X-Request-Id`.
+    /// The id of the request, as in the header `X-Request-Id`.
     #[schema(example = "req_01KB2T7Q3NF8S9W4X5Y6Z7A8BC", pattern = "^req_[0-9A-HJKMNP-TV-Z]{26}$")]
     request_id: &'a str,
-    /// More, where there is more to say: of a request that is not valid `errors`, the messages by field.
+    /// Further details. For a request that is not valid, `errors` has the messages by field.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, value_type = Object)]
     context: Option<&'a Value>,
@@ -95,10 +95,11 @@ pub(super) struct ErrorDocument<'a> {
 pub(super) const DOCS: &str = "https://mintfax.com/docs/errors/";
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const X_IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("x-idempotency-key");
-/// The longest key, in characters.
+/// The maximum length of a key, in characters.
 const MAX_KEY: usize = 255;
 
-/// Says of every answer to which key it belongs, also of those that were refused before the idempotency layer.
+/// Echoes the idempotency key in every response, including those that the idempotency layer did not
+/// see.
 pub(super) async fn echo_key(request: Request, next: Next) -> Response {
     let key = echoed(request.method(), request.headers());
     let mut response = next.run(request).await;
@@ -108,7 +109,7 @@ pub(super) async fn echo_key(request: Request, next: Next) -> Response {
     response
 }
 
-/// The key of a request that may have one, if it is one.
+/// Returns the request's key, if the method takes one and the key is valid.
 fn echoed(method: &Method, headers: &HeaderMap) -> Option<HeaderValue> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let (Some(key), None) = (values.next(), values.next()) else { return None };

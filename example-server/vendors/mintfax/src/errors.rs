@@ -1,4 +1,4 @@
-//! Every failure the API answers with: code, words, and what to do about it.
+//! The API's errors: code, message, and what to do about each.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,22 +13,22 @@ use platform::clock;
 use platform::envelope::unavailable_after;
 use platform::server::is_body_timeout;
 
-/// A failed request, before it has a frame.
+/// An error response, before it is rendered.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) status: StatusCode,
-    /// Stable; clients decide by it.
+    /// Stable: clients branch on it.
     pub(super) code: &'static str,
-    /// For people.
+    /// The message, for people.
     pub(super) message: Cow<'static, str>,
-    /// What a program can do about it.
+    /// What a program can do about the error.
     pub(super) action: &'static str,
-    /// More, where there is more to say.
+    /// Further details.
     pub(super) context: Option<Value>,
     pub(super) retry_after_seconds: Option<u64>,
 }
 
-/// What is wrong with the fields of a request.
+/// The errors in the fields of a request.
 #[derive(Debug, Default)]
 pub(super) struct FieldFaults(Vec<(&'static str, String)>);
 
@@ -46,7 +46,7 @@ impl Failure {
         Self { status, code, message: message.into(), action, context: None, retry_after_seconds: None }
     }
 
-    /// The same, saying when to come back. Less than a second is said as one: `0` would be "at once".
+    /// Sets `Retry-After`, rounded up to at least one second: `0` would mean "at once".
     fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after_seconds = Some(clock::whole_seconds(wait).max(1));
         self
@@ -61,7 +61,7 @@ impl Failure {
             StatusCode::UNAUTHORIZED,
             "unauthenticated",
             "check_api_key",
-            "The API key is missing, or is none.",
+            "The API key is missing or is not valid.",
         )
     }
 
@@ -101,7 +101,7 @@ impl Failure {
             StatusCode::PAYLOAD_TOO_LARGE,
             "file_too_large",
             FIX,
-            "The request is too large. A file may have 10 MB.",
+            "The request is too large. A file can have at most 10 MB.",
         )
     }
 
@@ -133,7 +133,7 @@ impl Failure {
         .retry_after(Duration::from_secs(1))
     }
 
-    /// There is nobody to send a live fax.
+    /// There is no carrier for live faxes.
     pub(super) fn carrier_unavailable() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -144,13 +144,13 @@ impl Failure {
         .retry_after(Duration::from_mins(1))
     }
 
-    /// Something of ours does not do what it should. What exactly is for the log.
+    /// Logs an internal error, and returns a response without its details.
     pub(super) fn unavailable(error: &(dyn std::error::Error + 'static)) -> Self {
-        tracing::error!(error = error, "a fax request failed");
+        tracing::error!(error = error, "fax request failed");
         Self::service_unavailable()
     }
 
-    /// A body that broke off, or was too slow.
+    /// Returns the response to a body that broke off or was too slow.
     pub(super) fn unreadable(error: &(dyn std::error::Error + 'static)) -> Self {
         if is_body_timeout(error) {
             Self::request_timeout()
@@ -159,7 +159,7 @@ impl Failure {
         }
     }
 
-    /// What a bare answer says by its status.
+    /// Returns the error for a bare response, from its status.
     pub(super) fn of_bare(bare: &Response) -> Self {
         let status = bare.status();
         let mut failure = match status {
@@ -172,7 +172,7 @@ impl Failure {
                 status,
                 "unsupported_media_type",
                 FIX,
-                "The encoding or the character set of the request body is not supported: send it as it is.",
+                "The encoding or the character set of the request body is not supported: send plain UTF-8.",
             ),
             StatusCode::TOO_MANY_REQUESTS => Self::rate_limit_exceeded(),
             StatusCode::SERVICE_UNAVAILABLE => Self::service_unavailable(),
@@ -187,7 +187,7 @@ impl Failure {
         failure
     }
 
-    /// What the idempotency layer answers in a handler's place.
+    /// Returns the error for a rejection by the idempotency layer.
     pub(super) fn of_rejection(rejection: &Rejection) -> Self {
         let status = rejection.status();
         let mut failure = match rejection.kind() {
@@ -213,37 +213,39 @@ impl Failure {
 
 impl FieldFaults {
     pub(super) fn of(field: &'static str, message: impl Into<String>) -> Self {
-        let mut faults = Self::default();
-        faults.add(field, message);
-        faults
+        let mut errors = Self::default();
+        errors.add(field, message);
+        errors
     }
 
     pub(super) fn add(&mut self, field: &'static str, message: impl Into<String>) {
         self.0.push((field, message.into()));
     }
 
-    /// The same, if nothing else is wrong with the field.
+    /// Adds the message, unless the field already has one.
     pub(super) fn add_if_none(&mut self, field: &'static str, message: impl Into<String>) {
-        if self.0.iter().all(|(faulty, _)| *faulty != field) {
+        if self.0.iter().all(|(name, _)| *name != field) {
             self.add(field, message);
         }
     }
 
+    /// Checks that there are no errors.
+    ///
     /// # Errors
-    /// There is something wrong.
+    /// If there is one.
     pub(super) fn none(self) -> Result<(), Failure> {
         if self.0.is_empty() { Ok(()) } else { Err(self.into()) }
     }
 }
 
-/// 422, with all that is wrong by field, and the first of it as the message.
+/// Returns 422 with all messages by field, the first of them as the message.
 impl From<FieldFaults> for Failure {
-    fn from(faults: FieldFaults) -> Self {
-        let first = faults.0.first().map_or_else(String::new, |(_, message)| message.clone());
+    fn from(errors: FieldFaults) -> Self {
+        let first = errors.0.first().map_or_else(String::new, |(_, message)| message.clone());
         let mut fields = Map::new();
-        for (field, message) in faults.0 {
+        for (field, message) in errors.0 {
             let messages = fields.entry(field).or_insert_with(|| json!([]));
-            messages.as_array_mut().expect("it was made one").push(message.into());
+            messages.as_array_mut().expect("every entry is an array").push(message.into());
         }
         let mut failure = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", FIX, first);
         failure.context = Some(json!({ "errors": fields }));

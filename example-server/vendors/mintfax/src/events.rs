@@ -1,4 +1,4 @@
-//! Telling the sender what becomes of a fax, by [letters](platform::webhooks::CallbackSender).
+//! Webhook events about a fax, sent with a [`CallbackSender`].
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::Timestamp;
@@ -17,26 +17,26 @@ use platform::utc::Utc;
 use platform::webhooks::{CallbackConfig, CallbackSender, DemoSecret, hmac};
 
 text_enum! {
-    /// What can be told.
+    /// The events of a fax.
     pub(super) enum Event {
-        /// It was accepted. Told once.
+        /// The fax was accepted. Sent once.
         Queued = "fax.queued",
-        /// An attempt begins. Told once for each.
+        /// An attempt starts. Sent once per attempt.
         Sending = "fax.sending",
-        /// An attempt did not succeed, and there is another one.
+        /// An attempt failed, and another one is scheduled.
         RetryScheduled = "fax.retry_scheduled",
-        /// It arrived.
+        /// The fax was delivered.
         Delivered = "fax.delivered",
-        /// It did not arrive, and is not sent any more.
+        /// The fax was not delivered, and is not retried any more.
         Failed = "fax.failed",
     }
 }
 
-/// Writes down, in the caller's transaction, that the sender is to be told, if they want to be. The commit wakes the
-/// worker.
+/// Schedules the event, in the caller's transaction, if the fax has a webhook URL. The commit wakes
+/// the worker.
 ///
 /// # Errors
-/// It is not written, and what was to be told must not be committed.
+/// If the event is not written. The caller must then not commit.
 pub(super) async fn announce(
     callbacks: &CallbackSender,
     connection: Connection<'_>,
@@ -46,18 +46,18 @@ pub(super) async fn announce(
 ) -> Result<(), SchedulerError> {
     let Some(url) = &fax.webhook_url else { return Ok(()) };
     let event_id = format!("evt_{}", base32(Uuid::now_v7().as_u128()));
-    let told = Told {
+    let payload = Payload {
         event,
         event_id: &event_id,
         timestamp: Utc(clock::timestamp()),
         data: Data { fax: fax.resource(), next_attempt_at: next_attempt_at.map(Utc) },
     };
-    // Our own structs with string keys: nothing in them can fail to serialise.
-    let body = serde_json::to_string(&told).expect("a document of plain fields serialises");
+    // The payload consists of our own structs with string keys, so serialising it cannot fail.
+    let body = serde_json::to_string(&payload).expect("a document of plain fields serialises");
     callbacks.send(connection, &event_id, &fax.owner, url, body).await
 }
 
-/// How events are sent.
+/// Returns how events are sent.
 pub(super) fn callback_config(config: &Config) -> CallbackConfig {
     let (plan, timeout) = (config.event_plan(), config.webhook_timeout());
     CallbackConfig {
@@ -70,18 +70,18 @@ pub(super) fn callback_config(config: &Config) -> CallbackConfig {
     }
 }
 
-/// The secrets of the accounts of `--demo`, which are public.
+/// The public secrets of the `--demo` accounts.
 const DEMO_SECRETS: &[DemoSecret] = &[
     (("demo", Environment::Test), "whsec_test_abc123def456"),
     (("demo", Environment::Live), "whsec_live_abc123def456"),
     (("demo-other", Environment::Test), "whsec_test_other0account1"),
 ];
 
-/// What is sent.
+/// The body of a webhook request.
 #[derive(Serialize)]
-struct Told<'a> {
+struct Payload<'a> {
     event: Event,
-    /// The same however often it is sent.
+    /// The same for every attempt to send the event.
     event_id: &'a str,
     timestamp: Utc,
     data: Data,
@@ -98,7 +98,7 @@ struct Data {
 const X_MINTFAX_TIMESTAMP: HeaderName = HeaderName::from_static("x-mintfax-timestamp");
 const X_MINTFAX_SIGNATURE: HeaderName = HeaderName::from_static("x-mintfax-signature");
 
-/// Signed is the time of this try, so that receivers can refuse what is old.
+/// Signs the time of this attempt, so that receivers can reject old requests.
 fn headers(body: &[u8], secret: &SecretString, now: Timestamp) -> HeaderMap {
     let timestamp = now.as_second().to_string();
     let signature = hmac(secret, &[timestamp.as_bytes(), b".", body]);
@@ -114,7 +114,7 @@ fn headers(body: &[u8], secret: &SecretString, now: Timestamp) -> HeaderMap {
 mod tests {
     use super::*;
 
-    /// By `openssl dgst -sha256 -hmac`.
+    /// Computed with `openssl dgst -sha256 -hmac`.
     const EXPECTED: &str = "ae733bc2f7cdde4bdd100e94e7deda150cfcaf671c0bee2a789c3317049add9d";
 
     #[test]

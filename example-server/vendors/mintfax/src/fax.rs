@@ -1,4 +1,4 @@
-//! A fax: what was sent, and what became of it.
+//! The fax and its state machine.
 
 mod id;
 mod response;
@@ -12,11 +12,11 @@ use super::send_failure::SendFailure;
 use platform::owner::Owner;
 use platform::text::text_enum;
 
-/// The most retries of a fax, and how many one has of which nobody says otherwise.
+/// The maximum number of retries of a fax, and the default.
 pub(super) const MAX_RETRIES: u8 = 10;
 pub(super) const DEFAULT_RETRIES: u8 = 3;
 
-/// One fax, as it is kept.
+/// A fax, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fax {
     pub(super) id: FaxId,
@@ -24,20 +24,21 @@ pub(super) struct Fax {
     pub(super) to: String,
     pub(super) status: Status,
     pub(super) document: Document,
-    /// How often it may be tried again.
+    /// The maximum number of retries.
     pub(super) retries: u8,
-    /// Attempts that were begun, the one that is being made included.
+    /// Attempts that were started, including the current one.
     pub(super) begun: u32,
     /// Attempts that have ended.
     pub(super) attempts: u32,
-    /// Those of them that ended with a word of the carrier. One without is repeated under its number.
+    /// The ended attempts that the carrier decided. An attempt without a decision is repeated under
+    /// the same number.
     pub(super) verdicts: u32,
     pub(super) pages: Option<u32>,
     pub(super) error_code: Option<String>,
     pub(super) error_message: Option<String>,
     pub(super) webhook_url: Option<String>,
     pub(super) idempotency_key: Option<String>,
-    /// What is held for it, and what it came to.
+    /// The amount held for the fax, and the amount charged.
     pub(super) held_cents: u64,
     pub(super) charged_cents: u64,
     pub(super) created_at: Timestamp,
@@ -46,27 +47,27 @@ pub(super) struct Fax {
     pub(super) completed_at: Option<Timestamp>,
 }
 
-/// What is to be sent; the bytes lie in the [uploads](super::uploads).
+/// The document to send. Its bytes are stored in the [uploads](super::uploads).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Document {
     pub(super) media_type: MediaType,
     pub(super) bytes: u64,
-    /// In hexadecimal digits.
+    /// The hash in hexadecimal digits.
     pub(super) sha256: String,
 }
 
 text_enum! {
-    /// Where a fax stands. It goes down this list, and ends at one of the last two.
+    /// The status of a fax. It only moves down this list, and ends at one of the last two.
     pub(super) enum Status {
-        /// It waits.
+        /// The fax waits for its first attempt.
         Queued = "queued",
-        /// It was handed to who sends it.
+        /// The fax was handed to the carrier.
         Submitted = "submitted",
-        /// It is being sent, or waits to be sent again.
+        /// The fax is being sent, or waits for a retry.
         InProgress = "in_progress",
-        /// It arrived.
+        /// The fax was delivered.
         Delivered = "delivered",
-        /// It did not, and is not sent any more.
+        /// The fax was not delivered and is not retried any more.
         Failed = "failed",
     }
 }
@@ -78,7 +79,7 @@ impl Status {
 }
 
 impl Fax {
-    /// An attempt begins; whether it is one that nobody has begun before.
+    /// Starts an attempt. Returns whether it is a new one, not one that is repeated.
     pub(super) fn begin(&mut self, now: Timestamp) -> bool {
         if self.status == Status::Queued {
             self.status = Status::Submitted;
@@ -90,7 +91,7 @@ impl Fax {
         first
     }
 
-    /// It arrived.
+    /// Records a successful attempt.
     pub(super) fn deliver(&mut self, pages: u32, now: Timestamp) {
         self.attempts += 1;
         self.verdicts += 1;
@@ -100,7 +101,7 @@ impl Fax {
         self.end(Status::Delivered, now);
     }
 
-    /// An attempt did not succeed; whether there is another one.
+    /// Records a failed attempt. Returns whether it will be retried.
     pub(super) fn fail(&mut self, error: &SendFailure, now: Timestamp) -> bool {
         self.attempts += 1;
         self.verdicts += u32::from(error.is_verdict);
@@ -115,12 +116,13 @@ impl Fax {
         again
     }
 
-    /// How many of its retries are left, the one that is being made not counted.
+    /// Returns the number of retries left, not counting the current attempt.
     pub(super) fn retries_remaining(&self) -> u32 {
         u32::from(self.retries).saturating_sub(self.begun.saturating_sub(1))
     }
 
-    /// What the carrier knows the present attempt by: the same until it has said what came of it.
+    /// Returns the idempotency key of the current attempt for the carrier. It stays the same until
+    /// the carrier has decided the attempt.
     pub(super) fn carrier_key(&self) -> String {
         format!("{}-{}", self.id, self.verdicts + 1)
     }
@@ -137,7 +139,7 @@ pub(super) mod tests {
     use super::*;
     use crate::send_failure;
 
-    /// One that waits, with so many retries.
+    /// Returns a queued fax with this number of retries.
     pub(crate) fn fax(retries: u8) -> Fax {
         Fax {
             id: FaxId::random(),
@@ -182,7 +184,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_number_that_is_none_is_not_tried_again() {
+    fn an_invalid_number_is_not_retried() {
         let mut fax = fax(3);
         fax.begin(NOW);
         assert!(!fax.fail(&send_failure::INVALID_NUMBER, NOW));
@@ -190,7 +192,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_attempt_that_is_begun_again_is_no_other() {
+    fn a_repeated_attempt_is_not_counted_again() {
         let mut fax = fax(3);
         assert!(fax.begin(NOW));
         assert!(!fax.begin(NOW));
@@ -198,7 +200,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_carrier_is_asked_under_another_key_only_when_it_has_answered() {
+    fn the_key_changes_only_after_the_carrier_has_decided_the_attempt() {
         let mut fax = fax(3);
         let keys: Vec<_> =
             [send_failure::NO_ANSWER_OF_CARRIER, send_failure::NO_ANSWER_OF_CARRIER, send_failure::BUSY]
@@ -215,7 +217,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_went_wrong_before_it_arrived_is_not_shown_after() {
+    fn a_delivered_fax_shows_no_earlier_error() {
         let mut fax = fax(3);
         fax.begin(NOW);
         fax.fail(&send_failure::TRANSIENT, NOW);

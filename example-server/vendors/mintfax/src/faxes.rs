@@ -1,28 +1,23 @@
 //! `POST /v1/faxes`, `GET /v1/faxes` and `GET /v1/faxes/{id}`.
 
-use std::sync::Arc;
-
-use axum::Extension;
-use axum::extract::{Path, RawQuery, Request, State};
+use axum::extract::{Path, RawQuery, Request};
 use axum::response::Response;
 use idempotency_layer::Idempotency;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::api::Api;
+use super::api::{Api, Call};
 use super::carrier::{Refusal, Sandbox};
 use super::delivery;
-use super::envelope::Context;
 use super::errors::{Failure, FieldFaults};
 use super::events::{self, Event};
 use super::fax::{DEFAULT_RETRIES, Fax, FaxId, FaxResource, Status, Submitted};
 use super::store::{balances, faxes, settings};
 use super::submission::Submission;
-use super::user::User;
 use platform::api_key::Environment;
 use platform::db::RequestTransaction;
 use platform::owner::Owner;
-use platform::{clock, failpoint};
+use platform::{clock, failpoint, query};
 
 /// Sends a fax.
 ///
@@ -40,9 +35,7 @@ use platform::{clock, failpoint};
     ),
 )]
 pub(super) async fn send(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
+    Call { api, user, context }: Call,
     transaction: RequestTransaction,
     request: Request,
 ) -> Response {
@@ -58,13 +51,8 @@ pub(super) async fn send(
     get, path = "/faxes/{id}", operation_id = "getFax", tag = "Faxes",
     responses((status = 200, description = "The fax", body = FaxResource)),
 )]
-pub(super) async fn one(
-    state: State<Arc<Api>>,
-    user: Extension<User>,
-    context: Extension<Context>,
-    path: Path<String>,
-) -> Response {
-    read(state, user, context, path).await
+pub(super) async fn one(call: Call, id: Path<String>) -> Response {
+    read(call, id).await
 }
 
 /// Reads a fax, by the path it once had.
@@ -72,13 +60,8 @@ pub(super) async fn one(
     get, path = "/fax/{id}", operation_id = "getFaxAlias", tag = "Faxes",
     responses((status = 200, description = "The fax", body = FaxResource)),
 )]
-pub(super) async fn alias(
-    state: State<Arc<Api>>,
-    user: Extension<User>,
-    context: Extension<Context>,
-    path: Path<String>,
-) -> Response {
-    read(state, user, context, path).await
+pub(super) async fn alias(call: Call, id: Path<String>) -> Response {
+    read(call, id).await
 }
 
 /// Lists faxes, the latest first.
@@ -90,12 +73,7 @@ pub(super) async fn alias(
         (status = 422, description = "validation_failed"),
     ),
 )]
-pub(super) async fn list(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-    RawQuery(query): RawQuery,
-) -> Response {
+pub(super) async fn list(Call { api, user, context }: Call, RawQuery(query): RawQuery) -> Response {
     let listed = async {
         let page = page(query.as_deref())?;
         let mut reader = api.database.read().await?;
@@ -190,12 +168,7 @@ pub(super) async fn default_retries(api: &Api, owner: &Owner) -> Result<u8, Fail
     Ok(settings::retries(reader.connection(), owner).await?.unwrap_or(DEFAULT_RETRIES))
 }
 
-async fn read(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-    Path(id): Path<String>,
-) -> Response {
+async fn read(Call { api, user, context }: Call, Path(id): Path<String>) -> Response {
     let found = async {
         let id = FaxId::parse(&id).ok_or_else(Failure::not_found)?;
         let mut reader = api.database.read().await?;
@@ -205,17 +178,12 @@ async fn read(
     context.answer(found.await)
 }
 
-/// Which page a query asks for; the last one counts.
+/// Reads the number of the page from the query. The default is 1.
 fn page(query: Option<&str>) -> Result<u32, Failure> {
-    let parameters = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-    match parameters.filter(|(name, _)| name == "page").last() {
-        None => Ok(1),
-        Some((_, page)) => page
-            .parse()
-            .ok()
-            .filter(|page| *page > 0)
-            .ok_or_else(|| FieldFaults::of("page", "The page must be a whole number from 1 on.").into()),
-    }
+    let page = query::last_values(query.unwrap_or_default(), |name| name == "page").pop();
+    let Some((_, page)) = page else { return Ok(1) };
+    let page = page.parse().ok().filter(|page| *page > 0);
+    page.ok_or_else(|| FieldFaults::of("page", "The page must be a whole number from 1 on.").into())
 }
 
 /// A page of faxes.

@@ -1,6 +1,6 @@
-//! The mintfax API, under `/v1`: faxes, and the money they cost.
+//! The mintfax API, under `/v1`: fax sending and billing.
 
-// Not published: a doc comment stands where a name does not say it all.
+// This crate is not published, so only items whose name does not say it all have a doc comment.
 #![allow(missing_docs, clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 mod account;
@@ -34,7 +34,7 @@ pub use user::Mintfax;
 use platform::route::Access::Key;
 use platform::route::Route;
 
-/// The whole API, below `/v1`.
+/// Returns the routes of the API, relative to `/v1`.
 pub fn routes() -> Vec<Route<Arc<Api>>> {
     let plain = |operation: UtoipaMethodRouter<Arc<Api>>| Route::of(operation, Key, false);
     let idempotent = |operation: UtoipaMethodRouter<Arc<Api>>| Route::of(operation, Key, true);

@@ -1,4 +1,4 @@
-//! What the `OpenAPI` document says of this API that its routes do not.
+//! The parts of the `OpenAPI` document that do not come from the routes.
 
 use serde_json::{Value, json};
 use utoipa::openapi::{RefOr, Schema};
@@ -13,32 +13,32 @@ impl Documented for Mintfax {
     const PREFIX: &'static str = "/v1";
     const INTRODUCTION: &'static str = include_str!("introduction.md");
     const TAGS: &'static [(&'static str, &'static str)] = &[
-        ("Faxes", "Sending them, and what became of them."),
-        ("Account", "The money, and what holds for every fax."),
+        ("Faxes", "Sending faxes, and their status."),
+        ("Account", "The balance and the default settings."),
     ];
     const KEY: (&'static str, &'static str) = (
         "mfx_test_… or mfx_live_…",
-        "`mfx_test_` or `mfx_live_`, and 8 to 64 letters and digits. Of a server started with `--demo`, \
-         `mfx_test_abc123def456` is one.",
+        "`mfx_test_` or `mfx_live_`, and 8 to 64 letters and digits. A server started with `--demo` \
+         has the key `mfx_test_abc123def456`.",
     );
     const CODES: &'static [(&'static str, &'static str)] = &[
         ("bad_request", "The request cannot be understood."),
-        ("unauthenticated", "The API key is missing, or is none."),
+        ("unauthenticated", "The API key is missing or is not valid."),
         ("insufficient_balance", "The balance is too low for this fax."),
         ("not_found", "There is no such resource."),
         ("method_not_allowed", "The resource does not support the request's method."),
         ("request_timeout", "The request body did not arrive in time."),
-        ("file_too_large", "The request is too large. A file may have 10 MB."),
+        ("file_too_large", "The request is too large. A file can have at most 10 MB."),
         ("unsupported_media_type", "The encoding or the character set of the request body is not supported."),
-        (
-            "validation_failed",
-            "A field, or the Idempotency-Key, has a value it cannot have: `context.errors` says which.",
-        ),
+        ("validation_failed", "A field or the Idempotency-Key is not valid: `context.errors` says which."),
         ("idempotency_key_in_progress", "A request with this Idempotency-Key is still being processed."),
-        ("idempotent_response_unavailable", "The request was processed, and its answer cannot be repeated."),
+        (
+            "idempotent_response_unavailable",
+            "The request was processed, but its response cannot be replayed.",
+        ),
         (
             "idempotent_outcome_unknown",
-            "A request with this Idempotency-Key was begun; how it ended is not known.",
+            "A request with this Idempotency-Key was started; its outcome is unknown.",
         ),
         ("rate_limit_exceeded", "Too many requests."),
         ("internal_error", "Something went wrong on our side."),
@@ -65,7 +65,7 @@ impl Documented for Mintfax {
             ),
             (422, &["validation_failed"]),
         ],
-        // 503: the database, which knows the keys.
+        // 503: the database with the keys may be unavailable.
         key: &[(401, &["unauthenticated"]), (429, &["rate_limit_exceeded"]), (503, &["service_unavailable"])],
         permission: &[],
         any: &[(500, &["internal_error"])],
@@ -84,19 +84,19 @@ impl Documented for Mintfax {
             Header {
                 name: "X-Request-Id",
                 on: On::Every,
-                description: "What this request is known by; of a replay, the one it repeats.",
+                description: "The id of this request; on a replay, the id of the original request.",
                 schema: json!({ "type": "string", "pattern": "^req_[0-9A-HJKMNP-TV-Z]{26}$" }),
             },
             Header {
                 name: "X-Idempotency-Key",
                 on: On::Idempotent,
-                description: "The `Idempotency-Key` of the request, if it has one.",
+                description: "The request's `Idempotency-Key`, if it has one.",
                 schema: json!({ "type": "string", "minLength": 1, "maxLength": 255 }),
             },
             Header {
                 name: "Idempotency-Replayed",
                 on: On::Engaged,
-                description: "Only there if this is the answer of an earlier request with the same `Idempotency-Key`.",
+                description: "Present only if this is the response to an earlier request with the same `Idempotency-Key`.",
                 schema: json!({ "type": "string", "const": "true" }),
             },
         ]
@@ -134,7 +134,7 @@ impl Documented for Mintfax {
     }
 }
 
-/// What a program can do about a failure with this code.
+/// Returns what a program can do about an error with this code.
 fn action(code: &str) -> &'static str {
     match code {
         "unauthenticated" => "check_api_key",

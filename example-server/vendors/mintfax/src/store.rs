@@ -1,4 +1,4 @@
-//! What the API keeps, as functions on a connection; none of them opens or ends a transaction.
+//! The API's tables, as functions on a connection. None of them begins or ends a transaction.
 //!
 //! Lock order: fax, then its cycle, then the balance.
 

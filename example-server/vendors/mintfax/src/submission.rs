@@ -1,4 +1,5 @@
-//! The form a fax is sent with. Its fields may come in any order; the document goes to the disk as it comes in.
+//! The form that submits a fax. Its fields may come in any order; the document is streamed to the
+//! disk.
 
 mod metered;
 mod part;
@@ -20,21 +21,21 @@ use platform::content::Charset;
 use platform::failpoint;
 use platform::outbound::Outbound;
 
-/// What is to be faxed, and how.
+/// The fields of a valid form.
 #[derive(Debug)]
 pub(super) struct Submission {
     pub(super) to: String,
     pub(super) document: Arrived,
-    /// `None`: as the account has it.
+    /// `None`: the account's default.
     pub(super) retries: Option<u8>,
     pub(super) webhook_url: Option<String>,
-    /// Of a test key, how long the request waits.
+    /// For a test key, how long the request waits.
     pub(super) sandbox_delay: Option<String>,
 }
 
-/// The longest form: the largest document, and room for the rest of it.
+/// The maximum size of a form: the largest document and the other fields.
 pub(super) const MAX_BYTES: usize = 10 * 1024 * 1024 + 64 * 1024;
-/// The longest field but the document, in bytes.
+/// The maximum size of a field other than the document, in bytes.
 const MAX_TEXT: usize = 8 * 1024;
 
 const TO: &str = "to";
@@ -42,46 +43,46 @@ const FILE: &str = "file";
 const RETRIES: &str = "retries";
 const WEBHOOK_URL: &str = "webhook_url";
 const SANDBOX_DELAY: &str = "sandbox_delay_ms";
-/// The longest of them, in milliseconds.
+/// The maximum delay, in milliseconds.
 const MAX_SANDBOX_DELAY: u64 = 5_000;
-/// The field by which a form names the character set of its texts (RFC 7578, section 4.6).
+/// The field that names the character set of a form's texts (RFC 7578, section 4.6).
 const CHARSET: &str = "_charset_";
 
 const WRONG_TYPE: &str = "The file must be a PDF, DOCX, XLSX, JPG, PNG, TIFF, HTML or TXT.";
 
 impl Submission {
-    /// Reads it, and says everything that is wrong with it. A document that is too large ends it at once: nothing more is
-    /// read.
+    /// Reads and validates the form. Reports all errors at once, except for a document that is too
+    /// large: then the rest of the form is not read.
     pub(super) async fn read(
         request: Request,
         uploads: &Uploads,
         outbound: &Outbound,
     ) -> Result<Self, Failure> {
         let form = Form::read(request, uploads).await?;
-        let mut faults = form.faults;
+        let mut errors = form.errors;
         let to = match form.to {
             Some(to) if is_e164(&to) => Some(to),
             Some(_) => {
-                faults.add(TO, "The to field must be a number in E.164 format, such as +12015550100.");
+                errors.add(TO, "The to field must be a number in E.164 format, such as +12015550100.");
                 None
             }
             None => {
-                faults.add_if_none(TO, "The to field is required.");
+                errors.add_if_none(TO, "The to field is required.");
                 None
             }
         };
         if form.file.is_none() {
-            faults.add_if_none(FILE, "The file field is required.");
+            errors.add_if_none(FILE, "The file field is required.");
         }
         let retries =
             form.retries.map(|retries| retries.parse().ok().filter(|retries| *retries <= MAX_RETRIES));
         if retries == Some(None) {
-            faults.add(RETRIES, format!("The retries field must be a whole number from 0 to {MAX_RETRIES}."));
+            errors.add(RETRIES, format!("The retries field must be a whole number from 0 to {MAX_RETRIES}."));
         }
         if let Some(Err(error)) = form.webhook_url.as_deref().map(|url| outbound.check(url)) {
-            faults.add(WEBHOOK_URL, format!("The webhook_url field cannot be used: {error}."));
+            errors.add(WEBHOOK_URL, format!("The webhook_url field cannot be used: {error}."));
         }
-        faults.none()?;
+        errors.none()?;
         let (Some(to), Some(document)) = (to, form.file) else { return Err(Failure::internal()) };
         let Form { webhook_url, sandbox_delay, .. } = form;
         Ok(Self { to, document, retries: retries.flatten(), webhook_url, sandbox_delay })
@@ -90,7 +91,7 @@ impl Submission {
     /// Returns how long a request with a test key waits before it takes effect and is answered.
     ///
     /// # Errors
-    /// It is no whole number of milliseconds within the bounds.
+    /// If the field is not a whole number of milliseconds within the bounds.
     pub(super) fn sandbox_delay(&self) -> Result<Duration, Failure> {
         let Some(text) = self.sandbox_delay.as_deref() else { return Ok(Duration::ZERO) };
         let digits = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -103,7 +104,7 @@ impl Submission {
     }
 }
 
-/// The fields as they came; an empty one is none.
+/// The fields as they were sent. An empty field counts as missing.
 #[derive(Debug, Default)]
 struct Form {
     to: Option<String>,
@@ -111,7 +112,7 @@ struct Form {
     retries: Option<String>,
     webhook_url: Option<String>,
     sandbox_delay: Option<String>,
-    faults: FieldFaults,
+    errors: FieldFaults,
 }
 
 impl Form {
@@ -136,17 +137,18 @@ impl Form {
                 [TO, FILE, RETRIES, WEBHOOK_URL, SANDBOX_DELAY].into_iter().find(|known| name == Some(known));
             match known {
                 Some(name) if seen.contains(&name) => {
-                    form.faults.add(name, format!("The {name} field was sent more than once."));
+                    form.errors.add(name, format!("The {name} field was sent more than once."));
                     skip(field, &allowance).await?;
                 }
                 Some(name) if head.is_encoded => {
-                    form.faults.add(name, format!("The {name} field is encoded: it must be sent as it is."));
+                    form.errors.add(name, format!("The {name} field must not be encoded."));
                     skip(field, &allowance).await?;
                 }
                 Some(FILE) if head.is_file => form.file = form.take_file(field, uploads, &allowance).await?,
                 Some(FILE) => {
-                    // A path where the file should be, most likely: `file=letter.pdf` for `file=@letter.pdf`.
-                    form.faults.add(FILE, "The file field must be an uploaded file.");
+                    // Most likely a path in place of the file: `file=letter.pdf` instead of
+                    // `file=@letter.pdf`.
+                    form.errors.add(FILE, "The file field must be an uploaded file.");
                     skip(field, &allowance).await?;
                 }
                 Some(name) => {
@@ -162,7 +164,7 @@ impl Form {
                     let named = form.take_text(CHARSET, Some(Charset::Utf8), field, &allowance).await?;
                     charset = named.map_or(charset, |named| Charset::named(named.trim()));
                 }
-                // Nobody's business, as with any form.
+                // Unknown fields are ignored, as usual for forms.
                 None => skip(field, &allowance).await?,
             }
             seen.extend(known);
@@ -177,9 +179,9 @@ impl Form {
     ) -> Result<Option<Arrived>, Failure> {
         match upload(field, uploads, allowance).await {
             Ok(arrived) => Ok(Some(arrived)),
-            Err(NotTaken::Request(failure)) => Err(failure),
-            Err(NotTaken::Field(message)) => {
-                self.faults.add(FILE, message);
+            Err(UploadError::Request(failure)) => Err(failure),
+            Err(UploadError::Field(message)) => {
+                self.errors.add(FILE, message);
                 Ok(None)
             }
         }
@@ -194,17 +196,17 @@ impl Form {
     ) -> Result<Option<String>, Failure> {
         let mut bytes = Vec::new();
         let mut too_long = false;
-        while let Some(piece) = next(&mut field, allowance).await? {
-            too_long = too_long || bytes.len() + piece.len() > MAX_TEXT;
+        while let Some(chunk) = next(&mut field, allowance).await? {
+            too_long = too_long || bytes.len() + chunk.len() > MAX_TEXT;
             if !too_long {
-                bytes.extend_from_slice(&piece);
+                bytes.extend_from_slice(&chunk);
             }
         }
         match charset.and_then(|charset| charset.decode(bytes)) {
-            // No database keeps a NUL.
+            // PostgreSQL cannot store a NUL.
             Some(text) if !too_long && !text.contains('\0') => Ok(Some(text).filter(|text| !text.is_empty())),
             _ => {
-                self.faults.add(name, format!("The {name} field cannot be read."));
+                self.errors.add(name, format!("The {name} field cannot be read."));
                 Ok(None)
             }
         }
@@ -212,14 +214,14 @@ impl Form {
 }
 
 /// Why there is no document.
-enum NotTaken {
-    /// The request ends here.
+enum UploadError {
+    /// The whole request fails.
     Request(Failure),
-    /// The other fields are looked at, too.
+    /// The field has this error. The other fields are still validated.
     Field(&'static str),
 }
 
-impl From<UploadFault> for NotTaken {
+impl From<UploadFault> for UploadError {
     fn from(error: UploadFault) -> Self {
         match error {
             UploadFault::TooLarge => Self::Request(Failure::file_too_large()),
@@ -230,10 +232,14 @@ impl From<UploadFault> for NotTaken {
     }
 }
 
-async fn upload(mut field: Field<'_>, uploads: &Uploads, allowance: &Allowance) -> Result<Arrived, NotTaken> {
+async fn upload(
+    mut field: Field<'_>,
+    uploads: &Uploads,
+    allowance: &Allowance,
+) -> Result<Arrived, UploadError> {
     let mut upload = uploads.begin().await.map_err(UploadFault::Io)?;
-    while let Some(piece) = next(&mut field, allowance).await.map_err(NotTaken::Request)? {
-        upload.write(&piece).await?;
+    while let Some(chunk) = next(&mut field, allowance).await.map_err(UploadError::Request)? {
+        upload.write(&chunk).await?;
     }
     failpoint::hit("fax-uploading").await;
     Ok(upload.finish().await?)

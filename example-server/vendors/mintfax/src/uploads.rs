@@ -1,8 +1,8 @@
-//! Documents, from their arrival until their fax has ended: each is one file, held nowhere else.
+//! Storage of documents, from their upload until their fax has ended. Each document is one file.
 //!
-//! A document is written under another name while it comes in, and has its fax's once it is whole. That is done before
-//! the row of the fax is committed, so no fax is without its document; what has no fax in the end, because the request
-//! failed or the process died, is [swept](Uploads::sweep).
+//! While a document is being uploaded, its file has a temporary name. Once complete, it is renamed
+//! to the fax's id, before the fax is committed, so that no fax is without its document. A file
+//! without a fax, because the request failed or the process died, is [swept](Uploads::sweep).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,61 +19,62 @@ use super::store::faxes;
 use platform::db::{Database, Storage};
 use platform::{clock, hex};
 
-/// The largest document.
+/// The maximum size of a document, in bytes.
 pub(super) const MAX_BYTES: u64 = 10 * 1024 * 1024;
 
-/// The folder.
+/// The folder of uploaded documents.
 #[derive(Debug)]
 pub(crate) struct Uploads {
     folder: PathBuf,
-    /// Whether it goes with this process.
+    /// Whether the folder is deleted with this value.
     temporary: bool,
 }
 
-/// A document that comes in. What is not [kept](Upload::keep) is deleted.
+/// A document that is being uploaded. It is deleted unless it is [kept](Arrived::keep).
 #[derive(Debug)]
 pub(super) struct Upload {
     file: BufWriter<File>,
-    name: Deleted,
+    name: DeleteOnDrop,
     bytes: u64,
     sha256: Sha256,
     sniffer: Sniffer,
 }
 
-/// A document that is whole and nobody's yet.
+/// A complete document that belongs to no fax yet.
 #[derive(Debug)]
 pub(super) struct Arrived {
-    name: Deleted,
+    name: DeleteOnDrop,
     pub(super) document: Document,
 }
 
-/// A document that has its fax's name, and is deleted unless the fax comes to be.
+/// A document that was renamed to its fax's id. It is deleted unless [`Kept::leave`] is called.
 #[derive(Debug)]
-pub(super) struct Kept(Deleted);
+pub(super) struct Kept(DeleteOnDrop);
 
-/// Why a document is not taken.
+/// Why a document is refused.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UploadFault {
     #[error("the document is larger than {MAX_BYTES} bytes")]
     TooLarge,
     #[error("the document is empty")]
     Empty,
-    #[error("the document is of no known type")]
+    #[error("the document has an unsupported type")]
     Unknown,
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// While it comes in.
+/// The suffix of a file that is being uploaded.
 const INCOMING: &str = ".incoming";
-/// How long a file lies untouched before it can be an orphan: longer than any request takes from its last byte to its
-/// commit.
-const UNTOUCHED: Duration = Duration::from_mins(5);
+/// The age at which a file counts as an orphan if no fax needs it: longer than any request takes
+/// from its last byte to its commit.
+const ORPHAN_AGE: Duration = Duration::from_mins(5);
 const SWEEP_EVERY: Duration = Duration::from_mins(5);
 const BUFFER: usize = 64 * 1024;
 
 impl Uploads {
-    /// Where the configuration says, or else beside the database; the folder is made when it is first needed.
+    /// Uses the configured folder, or else one beside the database. The folder is created when it
+    /// is first needed.
     pub(crate) fn configured(config: &Config, storage: &Storage) -> Self {
         let folder = config.uploads_folder.clone().or_else(|| storage.beside("uploads"));
         folder.map_or_else(Self::temporary, Self::new)
@@ -83,22 +84,22 @@ impl Uploads {
         Self { folder, temporary: false }
     }
 
-    /// For as long as this is kept.
+    /// Uses a temporary folder, which is deleted with the returned value.
     pub(super) fn temporary() -> Self {
         let folder = std::env::temp_dir().join(format!("example-server-{}", uuid::Uuid::new_v4()));
         Self { folder, temporary: true }
     }
 
-    /// Where the document of a fax lies.
+    /// Returns the path of a fax's document.
     pub(super) fn path(&self, fax: &FaxId) -> PathBuf {
         self.folder.join(fax.as_str())
     }
 
-    /// Begins one.
+    /// Starts an upload.
     pub(super) async fn begin(&self) -> io::Result<Upload> {
-        // Documents are for nobody else on this machine.
+        // Other users of this machine must not read the documents.
         tokio::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).await?;
-        let name = Deleted::later(self.folder.join(format!("{}{INCOMING}", uuid::Uuid::new_v4())));
+        let name = DeleteOnDrop::new(self.folder.join(format!("{}{INCOMING}", uuid::Uuid::new_v4())));
         let file = File::options().write(true).create_new(true).mode(0o600).open(name.path()).await?;
         let file = BufWriter::with_capacity(BUFFER, file);
         Ok(Upload { file, name, bytes: 0, sha256: Sha256::new(), sniffer: Sniffer::default() })
@@ -106,21 +107,21 @@ impl Uploads {
 
     /// Deletes the document of a fax that has ended.
     pub(super) async fn delete(&self, fax: &FaxId) {
-        // What is left behind is swept.
+        // The sweep deletes a file that remains.
         let _ = tokio::fs::remove_file(self.path(fax)).await;
     }
 
-    /// Sweeps again and again, for ever.
+    /// Sweeps periodically, forever.
     pub(super) async fn keep_swept(&self, database: &Database) {
         loop {
             if let Err(error) = self.sweep(database).await {
-                tracing::warn!(%error, "the uploads were not swept");
+                tracing::warn!(%error, "could not sweep the uploads");
             }
             tokio::time::sleep(SWEEP_EVERY).await;
         }
     }
 
-    /// Deletes what no fax is waiting for.
+    /// Deletes the files that no fax needs.
     pub(super) async fn sweep(&self, database: &Database) -> io::Result<()> {
         let mut files = match tokio::fs::read_dir(&self.folder).await {
             Ok(files) => files,
@@ -130,18 +131,18 @@ impl Uploads {
         while let Some(file) = files.next_entry().await? {
             let Ok(metadata) = file.metadata().await else { continue };
             let age = metadata.modified().ok().and_then(clock::since);
-            if age.is_none_or(|age| age < UNTOUCHED) || !metadata.is_file() {
+            if age.is_none_or(|age| age < ORPHAN_AGE) || !metadata.is_file() {
                 continue;
             }
             let name = file.file_name();
             let Some(name) = name.to_str() else { continue };
             let orphan = match FaxId::parse(name) {
                 Some(fax) => !is_waited_for(database, &fax).await?,
-                // Whatever else lies here is not ours.
+                // Any other file is not ours.
                 None => name.ends_with(INCOMING),
             };
             if orphan {
-                tracing::info!(name, "an upload without a fax is deleted");
+                tracing::info!(name, "deleting an upload without a fax");
                 tokio::fs::remove_file(file.path()).await?;
             }
         }
@@ -158,18 +159,18 @@ impl Drop for Uploads {
 }
 
 impl Upload {
-    /// Takes the next piece.
-    pub(super) async fn write(&mut self, piece: &[u8]) -> Result<(), UploadFault> {
-        self.bytes += piece.len() as u64;
+    /// Appends a chunk.
+    pub(super) async fn write(&mut self, chunk: &[u8]) -> Result<(), UploadFault> {
+        self.bytes += chunk.len() as u64;
         if self.bytes > MAX_BYTES {
             return Err(UploadFault::TooLarge);
         }
-        self.sha256.update(piece);
-        self.sniffer.look_at(piece);
-        Ok(self.file.write_all(piece).await?)
+        self.sha256.update(chunk);
+        self.sniffer.look_at(chunk);
+        Ok(self.file.write_all(chunk).await?)
     }
 
-    /// That was all of it: it is on the disk when this returns.
+    /// Completes the upload. The document is synced to the disk when this returns.
     pub(super) async fn finish(mut self) -> Result<Arrived, UploadFault> {
         if self.bytes == 0 {
             return Err(UploadFault::Empty);
@@ -191,32 +192,33 @@ impl Upload {
 }
 
 impl Arrived {
-    /// Makes it the document of this fax.
+    /// Assigns the document to this fax.
     pub(super) async fn keep(self, uploads: &Uploads, fax: &FaxId) -> io::Result<(Kept, Document)> {
-        // The rest of a form may have taken long, and the sweep goes by age: under its new name the file begins anew.
+        // The sweep goes by age, and the rest of the form may have taken long, so the age is reset.
         let file = File::options().write(true).open(self.name.path()).await?.into_std().await;
         file.set_modified(clock::timestamp().into())?;
-        let kept = Deleted::later(uploads.path(fax));
+        let kept = DeleteOnDrop::new(uploads.path(fax));
         tokio::fs::rename(self.name.path(), kept.path()).await?;
-        // So that the name, too, outlives a power failure.
+        // Sync the folder, so that the new name survives a power failure.
         File::open(&uploads.folder).await?.sync_all().await?;
         Ok((Kept(kept), self.document))
     }
 }
 
 impl Kept {
-    /// The fax is about to be: if it is not after all, the sweep finds that out.
+    /// Keeps the file, because the fax is about to be committed. If the commit fails, the file is
+    /// swept.
     pub(super) fn leave(mut self) {
         self.0.0 = None;
     }
 }
 
-/// A file that is deleted when this is dropped.
+/// A file that is deleted when this value is dropped.
 #[derive(Debug)]
-struct Deleted(Option<PathBuf>);
+struct DeleteOnDrop(Option<PathBuf>);
 
-impl Deleted {
-    fn later(path: PathBuf) -> Self {
+impl DeleteOnDrop {
+    fn new(path: PathBuf) -> Self {
         Self(Some(path))
     }
 
@@ -225,7 +227,7 @@ impl Deleted {
     }
 }
 
-impl Drop for Deleted {
+impl Drop for DeleteOnDrop {
     fn drop(&mut self) {
         if let Some(path) = &self.0 {
             let _ = std::fs::remove_file(path);

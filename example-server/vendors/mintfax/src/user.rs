@@ -1,4 +1,4 @@
-//! Who calls this API.
+//! The callers of this API.
 
 use std::sync::Arc;
 
@@ -16,11 +16,11 @@ use platform::owner::Owner;
 use platform::rate_limit_headers::{RateLimitHeaders, Reset, Sent};
 use platform::vendor::{Caller, Vendor};
 
-/// The API, with what its keys get.
+/// The API with its configuration.
 #[derive(Debug, Clone)]
 pub struct Mintfax(pub(crate) Config);
 
-/// An account in one of its environments, reached with a key of it. Cheap to clone.
+/// An account in one environment, identified by its API key. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct User {
     owner: Arc<Owner>,
@@ -46,7 +46,7 @@ impl Caller for User {
         &self.bucket
     }
 
-    /// Keys of this API may do everything.
+    /// Every key of this API has all permissions.
     fn may(&self, _: Permission) -> bool {
         true
     }

@@ -1,4 +1,4 @@
-//! What the handlers share.
+//! The state that the handlers share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,29 +12,35 @@ use super::engines::Engines;
 use super::envelope::Context;
 use super::errors::Failure;
 use super::events;
+use super::user::User;
 use platform::Platform;
 use platform::cycles::Cycles;
 use platform::db::Database;
 use platform::webhooks::CallbackSender;
 use platform::{clock, failpoint};
 
-/// What the handlers share.
+/// A request to this API.
+pub(crate) type Call = platform::call::Call<Api, User, Context>;
+
+/// The state that the handlers share.
 #[derive(Debug)]
 pub struct Api {
     pub(super) database: Database,
-    /// Verifications in the background.
+    /// The cycles of background verifications.
     pub(super) cycles: Cycles,
-    /// Who is told of verifications.
+    /// Sends the webhook events of verifications.
     pub(super) callbacks: Arc<CallbackSender>,
-    /// Who judges.
+    /// The engines behind the checks.
     pub(super) engines: Engines,
-    /// How long a session is open.
+    /// The lifetime of a session.
     pub(super) session_life: Duration,
 }
 
 impl Api {
+    /// Creates the state.
+    ///
     /// # Errors
-    /// There is no client to send webhooks with.
+    /// If the HTTP client for the webhooks cannot be built.
     pub(crate) fn new(platform: &Platform, engines: Engines, config: &Config) -> reqwest::Result<Self> {
         Ok(Self {
             database: platform.database.clone(),
@@ -46,22 +52,23 @@ impl Api {
     }
 }
 
-/// What a check took, in whole milliseconds, and that there was one.
+/// Runs a check, and returns its result and its duration in whole milliseconds. Counts the
+/// successful checks.
 pub(super) async fn timed<T, E>(
     check: &'static str,
-    asking: impl Future<Output = Result<T, E>>,
+    future: impl Future<Output = Result<T, E>>,
 ) -> Result<(T, u64), E> {
     let began = clock::now();
     failpoint::hit("after-claim").await;
-    let answer = asking.await?;
+    let answer = future.await?;
     failpoint::hit("engine-answered").await;
     metrics::counter!("txcloud_checks_total", "check" => check).increment(1);
     Ok((answer, u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)))
 }
 
-/// The answer of a handler that has written nothing.
-pub(super) fn respond<T: Serialize>(context: &Context, done: Result<(StatusCode, T), Failure>) -> Response {
-    match done {
+/// Renders the response of a handler that has written nothing.
+pub(super) fn respond<T: Serialize>(context: &Context, result: Result<(StatusCode, T), Failure>) -> Response {
+    match result {
         Ok((status, body)) => context.answer(status, &body),
         Err(failure) => context.fail(&failure),
     }

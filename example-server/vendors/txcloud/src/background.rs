@@ -1,8 +1,9 @@
-//! Verifications in the background: they are accepted now, and judged by the worker.
+//! Background verifications: accepted by the request, judged by the worker.
 //!
-//! One that was accepted is its row, with the status `pending`, and a cycle of the scheduler, both written in the transaction
-//! of the request. Whoever writes the judgement ends the cycle in the same transaction, under the fence of its claim: so it
-//! is judged, whatever dies meanwhile, and shows one judgement.
+//! An accepted verification is a row with the status `pending` and a cycle of the scheduler. The
+//! request's transaction writes both. Another transaction, under the fence of the claim, writes the
+//! judgement and ends the cycle. So every accepted verification is decided exactly once, even if
+//! processes die in between.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,48 +23,48 @@ use platform::db::RequestTransaction;
 use platform::worker::{Handlers, TransactionalHandler};
 use platform::{clock, failpoint};
 
-/// What the scheduler calls this kind of work.
+/// The scheduler namespace of background verifications.
 const NAMESPACE: &str = "txcloud-verification";
-/// For one judgement, and its record.
-const ATTEMPT: Duration = Duration::from_mins(1);
-/// When it is not tried again any more.
+/// The time-out of a judgement and its recording.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_mins(1);
+/// The age at which a verification whose judgement keeps failing is given up.
 const GIVEN_UP_AFTER: Duration = Duration::from_hours(1);
-/// What becomes of one whose judgement panicked, was too slow, or took the process down again and again: these.
+/// The delays before another attempt, when a judgement panicked, timed out or crashed the process.
 const DELAYS: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(10), Duration::from_mins(1)];
 
-/// Takes a verification in.
+/// Accepts a verification for judgement by the worker.
 pub(super) async fn accept(
     api: &Api,
     transaction: &RequestTransaction,
     verification: &Verification,
-    tell: Option<String>,
+    webhook_url: Option<String>,
 ) -> Result<(), Failure> {
     transaction
         .run(async |tx| {
-            // Here, and not when it is judged: what is accepted first came first.
+            // Claim the document now, not at the judgement, so that the order of acceptance counts.
             documents::claim(tx.connection(), verification).await?;
             verifications::insert(tx.connection(), verification).await?;
-            api.cycles.schedule_in(tx.connection(), cycle(verification, tell)).await?;
+            api.cycles.schedule_in(tx.connection(), cycle(verification, webhook_url)).await?;
             Ok(())
         })
         .await
 }
 
-/// Adds what judges them.
+/// Registers the handler for verifications.
 pub(super) fn register_handlers(api: &Arc<Api>, handlers: &mut Handlers) {
-    handlers.add_transactional(NAMESPACE, VerificationHandler(Arc::clone(api)), ATTEMPT);
+    handlers.add_transactional(NAMESPACE, VerificationHandler(Arc::clone(api)), ATTEMPT_TIMEOUT);
 }
 
-/// It has no end: the attempt that finds a verification too old ends it. What it carries is the URL that is told then, if there
-/// is one.
-fn cycle(verification: &Verification, tell: Option<String>) -> NewCycle {
+/// Returns the cycle of a verification. Its plan does not limit the attempts: the attempt that
+/// finds the verification too old ends it. Its payload is the webhook URL, if there is one.
+fn cycle(verification: &Verification, webhook_url: Option<String>) -> NewCycle {
     let plan = Plan::delays(DELAYS, u32::MAX).expect("a few seconds and a minute are delays");
     NewCycle::new(CycleKey::new(NAMESPACE, &verification.id), plan.max_deferrals(u32::MAX))
         .tenant(&verification.account)
-        .payload(tell.unwrap_or_default())
+        .payload(webhook_url.unwrap_or_default())
 }
 
-/// Judges one, and writes what came of it.
+/// The handler that judges a verification and records the result.
 #[derive(Debug)]
 struct VerificationHandler(Arc<Api>);
 
@@ -82,14 +83,14 @@ impl VerificationHandler {
         };
         let pending = verification.filter(|verification| verification.outcome == Outcome::Pending);
         let Some(mut verification) = pending else {
-            let detail = Bytes::from_static(b"no such verification, or none that waits");
+            let detail = Bytes::from_static(b"there is no pending verification with this id");
             return Ok(Done::Report(Report::permanent().detail(detail)));
         };
-        let judging = async {
+        let judgement = async {
             let seen_before = seen_before(&self.0, &verification).await?;
             judge(&self.0, &verification, seen_before).await
         };
-        let Some(judged) = attempt.token().run_until_cancelled(judging).await else {
+        let Some(judged) = attempt.token().run_until_cancelled(judgement).await else {
             return Ok(Done::Deferred { retry_in: Duration::ZERO });
         };
         let now = clock::timestamp();
@@ -106,15 +107,16 @@ impl VerificationHandler {
         Ok(Done::AlreadyRecorded)
     }
 
-    /// Writes the end. Nothing is written if somebody else has the claim by now: of two ends, the first one counts.
+    /// Records the judgement. Writes nothing if the claim is stale: the first recorded judgement
+    /// wins.
     async fn record(&self, attempt: &Attempt, verification: &Verification) -> Result<(), Failure> {
         let mut transaction = self.0.database.begin().await?;
         let decided = verifications::decide(transaction.connection(), verification).await?;
         let report = Report::success();
         let finished = self.0.cycles.finish_in(transaction.connection(), attempt.claimed(), report).await?;
-        let tell = std::str::from_utf8(attempt.payload()).unwrap_or_default();
-        if !tell.is_empty() {
-            events::announce(&self.0.callbacks, transaction.connection(), verification, tell).await?;
+        let webhook_url = std::str::from_utf8(attempt.payload()).unwrap_or_default();
+        if !webhook_url.is_empty() {
+            events::announce(&self.0.callbacks, transaction.connection(), verification, webhook_url).await?;
         }
         if decided && matches!(finished, Finished::Recorded(_)) {
             transaction.commit().await?;

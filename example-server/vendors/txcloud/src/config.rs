@@ -1,4 +1,4 @@
-//! `[txcloud]`
+//! The `[txcloud]` section of the configuration.
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
@@ -8,10 +8,10 @@ use serde::Deserialize;
 
 use platform::config::Tries;
 
-/// Every key, and its default.
+/// The keys with their defaults.
 pub(crate) const DEFAULTS: &str = include_str!("../defaults.toml");
 
-/// `[txcloud]`
+/// The `[txcloud]` section.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {

@@ -1,4 +1,4 @@
-//! Countries.
+//! ISO 3166-1 country codes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use utoipa::openapi::schema::Type;
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-/// A country by its two letters of ISO 3166-1.
+/// A two-letter country code of ISO 3166-1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Country(&'static str);
 
@@ -43,17 +43,17 @@ impl ToSchema for Country {}
 impl PartialSchema for Country {
     fn schema() -> RefOr<Schema> {
         let codes = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(COUNTRIES.split(' ')));
-        let description = "A country by its two letters of ISO 3166-1.";
+        let description = "A two-letter country code of ISO 3166-1.";
         codes.description(Some(description)).examples(["MA"]).into()
     }
 }
 
-/// The code is that of no country.
+/// The error for a code that no country has.
 #[derive(Debug, thiserror::Error)]
-#[error("no country of ISO 3166-1")]
+#[error("not a country code of ISO 3166-1")]
 pub(crate) struct UnknownCountry;
 
-/// The officially assigned codes, 249 of them.
+/// The 249 officially assigned codes.
 const COUNTRIES: &str = "\
     AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC \
     CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR GA GB GD \
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_249_countries_in_order_and_nothing_else_is_one() {
+    fn the_249_country_codes_are_sorted_and_no_other_code_is_accepted() {
         let codes: Vec<_> = COUNTRIES.split(' ').collect();
         assert_eq!(codes.len(), 249);
         assert!(codes.is_sorted_by(|one, next| one < next));

@@ -1,4 +1,4 @@
-//! This API, as the program lists and runs it.
+//! The API's definition, which the program lists and runs.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::engines::Engines;
 use crate::user::Txcloud;
 use crate::{background, routes};
 
-/// The `TXCloud` API: checks of identities, transactions, borrowers, businesses and names.
+/// The `TXCloud` API: identity, transaction, lending, business and watchlist checks.
 pub const API: Definition = Definition::of::<Txcloud>(DEFAULTS, describe, configure);
 
 fn describe() -> ApiDocument {
@@ -31,7 +31,7 @@ fn configure(file: &ConfigFile) -> Result<Open, ConfigError> {
     Ok(Box::new(move |platform| Ok(Arc::new(Running::open(platform, &config)?))))
 }
 
-/// The API, open.
+/// The running API.
 #[derive(Debug)]
 struct Running {
     vendor: Txcloud,
@@ -62,7 +62,7 @@ impl platform::api::Api for Running {
     }
 
     async fn run_maintenance(&self) {
-        // There is nothing to do.
+        // This API needs no maintenance.
         std::future::pending::<()>().await;
     }
 }

@@ -1,25 +1,27 @@
-//! Who judges: the checks behind the operations, each as one trait.
+//! The engines behind the operations. Each check is a trait.
 //!
-//! The server comes with the [`Sandbox`](crate::sandbox::Sandbox), whose rules anybody can read. Whoever has a real engine implements its trait
-//! and names it in `definition.rs`, where the API is opened:
+//! The server comes with the [`Sandbox`](crate::sandbox::Sandbox), whose rules are public. To use a
+//! real engine, implement the trait and name the implementation in `definition.rs`, where the API
+//! is opened:
 //!
 //! ```text
 //! Engines { lending: Arc::new(OurBureau::new(…)), ..Engines::sandbox() }
 //! ```
 //!
-//! Nothing else knows which it is. Test keys and live keys ask the same one: who has two, tells them apart by the
-//! [`Environment`](platform::api_key::Environment).
+//! No other code depends on the implementation. Test keys and live keys use the same engine, which
+//! can distinguish them by the [`Environment`](platform::api_key::Environment).
 //!
-//! An engine may take long: nobody who asks holds a connection or a lock meanwhile. What it did for a request that is sent
-//! again without a key, it does again; and one that was asked when the process died is asked again, too.
+//! An engine may be slow: its callers hold no connection and no lock while they wait. A request
+//! that is repeated without an idempotency key calls the engine again, and so does a retry after
+//! the process died during a call.
 
-#[expect(dead_code, reason = "a case has all that was sent, and the sandbox needs less")]
+#[expect(dead_code, reason = "the sandbox does not use every field of a case")]
 pub(crate) mod identity;
-#[expect(dead_code, reason = "a case has all that was sent, and the sandbox needs less")]
+#[expect(dead_code, reason = "the sandbox does not use every field of a case")]
 pub(crate) mod kyb;
-#[expect(dead_code, reason = "a case has all that was sent, and the sandbox needs less")]
+#[expect(dead_code, reason = "the sandbox does not use every field of a case")]
 pub(crate) mod lending;
-#[expect(dead_code, reason = "a case has all that was sent, and the sandbox needs less")]
+#[expect(dead_code, reason = "the sandbox does not use every field of a case")]
 pub(crate) mod transaction;
 pub(crate) mod watchlist;
 
@@ -30,7 +32,7 @@ use utoipa::ToSchema;
 
 use platform::text::text_enum;
 
-/// Who judges what.
+/// The engine of each check.
 #[derive(Debug, Clone)]
 pub(crate) struct Engines {
     pub(crate) identity: Arc<dyn identity::Engine>,
@@ -40,34 +42,30 @@ pub(crate) struct Engines {
     pub(crate) watchlist: Arc<dyn watchlist::Engine>,
 }
 
-/// An engine did not answer. What was wrong is for the log.
+/// The error of an engine that failed to answer. Its details are only logged.
 #[derive(Debug, thiserror::Error)]
 #[error("an engine failed: {0}")]
 pub(crate) struct EngineFault(#[from] pub(crate) Box<dyn std::error::Error + Send + Sync>);
 
 text_enum! {
-    /// How risky something is.
+    /// A level of risk.
     #[derive(PartialOrd, Ord, Deserialize)]
     #[serde(rename_all = "snake_case")]
     pub(crate) enum RiskLevel {
-        /// `low`
         Low = "low",
-        /// `medium`
         Medium = "medium",
-        /// `high`
         High = "high",
-        /// `critical`
         Critical = "critical",
     }
 }
 
-/// From 0, no risk, to 1000.
+/// A risk score, from 0 (no risk) to 1000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[schema(value_type = u16, minimum = 0, maximum = 1000, example = 180)]
 pub(crate) struct RiskScore(u16);
 
 impl RiskScore {
-    /// The end of the scale that is nearer, for what is off it.
+    /// Returns the score for a sum. A sum off the scale is clamped to it.
     pub(super) fn clamped(sum: i32) -> Self {
         Self(u16::try_from(sum.clamp(0, 1000)).unwrap_or(1000))
     }
@@ -76,7 +74,8 @@ impl RiskScore {
         self.0
     }
 
-    /// The vendor's scale. (Its lowest step, to 200, has a name of its own on one page, and is `low` in every answer shown.)
+    /// Returns the level on the vendor's scale. One page names the lowest range, up to 200,
+    /// separately, but every example response calls it `low`.
     pub(super) fn level(self) -> RiskLevel {
         match self.0 {
             0..=400 => RiskLevel::Low,

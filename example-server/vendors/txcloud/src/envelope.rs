@@ -1,4 +1,4 @@
-//! The frame around every answer: JSON, `X-Request-Id`, and an error document around whatever went wrong.
+//! The envelope of every response: JSON, `X-Request-Id`, and the format of errors.
 
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
@@ -10,7 +10,7 @@ use super::errors::{ErrorType, Failure};
 use super::free_form;
 use platform::envelope::{self, ErrorRenderer};
 
-/// What an answer must know of its request.
+/// What a response needs to know about its request.
 #[derive(Debug, Clone)]
 pub(super) struct Context {
     request_id: String,
@@ -35,7 +35,7 @@ impl ErrorRenderer for Context {
 }
 
 impl Context {
-    /// A success.
+    /// Renders a success.
     pub(super) fn answer(&self, status: StatusCode, body: &impl Serialize) -> Response {
         self.render_json(status, free_form::to_json(body).into_bytes())
     }
@@ -53,31 +53,31 @@ impl Context {
     }
 }
 
-/// A failure.
+/// An error response.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ErrorEnvelope<'a> {
     error: ErrorBody<'a>,
 }
 
-/// What is wrong.
+/// An error.
 #[derive(Serialize, ToSchema)]
 struct ErrorBody<'a> {
-    /// For programs. Stable.
+    /// The error code, for programs. Stable.
     #[schema(example = "missing_parameter")]
     code: &'static str,
-    /// For people.
+    /// The error message, for people.
     #[schema(example = "document_front is required")]
     message: &'a str,
     r#type: ErrorType,
-    /// The field at fault.
+    /// The field with the error.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "document_front")]
     param: Option<&'a str>,
-    /// When to come back, in seconds; the same as the header `Retry-After`.
+    /// When to retry, in seconds, as in the header `Retry-After`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, minimum = 1, example = 30)]
     retry_after: Option<u64>,
-    /// What the request is known by; the same as the header `X-Request-Id`.
+    /// The id of the request, as in the header `X-Request-Id`.
     #[schema(example = "req_a1b2c3d4e5f6", pattern = "^req_[0-9a-f]{12}$")]
     request_id: &'a str,
 }
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bare_refusal_gets_words_and_keeps_its_headers() {
+    async fn a_bare_error_gets_a_body_and_keeps_its_headers() {
         let (response, body) = answer("/bare").await;
         let id = response.headers()["x-request-id"].to_str().unwrap();
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Every failure the API answers with. One at a time: its document has room for no more.
+//! The API's errors. A response reports only one, because its format has no room for more.
 
 use std::borrow::Cow;
 
@@ -13,47 +13,40 @@ use platform::json::JsonError;
 use platform::server::is_body_timeout;
 use platform::text::text_enum;
 
-/// A failed request.
+/// An error response, before it is rendered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failure {
     pub(super) status: StatusCode,
-    /// Stable; clients decide by it.
+    /// Stable: clients branch on it.
     pub(super) code: &'static str,
     pub(super) kind: ErrorType,
-    /// For people.
+    /// The message, for people.
     pub(super) message: Cow<'static, str>,
-    /// The field at fault, with a point between the names of a nested one.
+    /// The field with the error. A nested field has its path, separated by dots.
     pub(super) param: Option<String>,
     pub(super) retry_after_seconds: Option<u64>,
 }
 
 text_enum! {
-    /// What sort of failure it is.
+    /// The type of an error.
     pub(crate) enum ErrorType {
-        /// `validation_error`
         Validation = "validation_error",
-        /// `authentication_error`
         Authentication = "authentication_error",
-        /// `authorization_error`
         Authorization = "authorization_error",
-        /// `not_found_error`
         NotFound = "not_found_error",
-        /// `rate_limit_error`
         RateLimit = "rate_limit_error",
-        /// `idempotency_error`
         Idempotency = "idempotency_error",
-        /// `api_error`
         Api = "api_error",
     }
 }
 
-/// Every code, and what it means. The vendor's own stand before ours.
+/// Every code with its meaning. The vendor's own codes come before ours.
 pub(crate) const CODES: &[(&str, &str)] = &[
-    ("invalid_request", "The request body is missing, is not a JSON object, or did not arrive whole."),
+    ("invalid_request", "The request body is missing, is not a JSON object, or is incomplete."),
     ("missing_parameter", "A required field is missing."),
-    ("invalid_parameter", "A field has a value it cannot have."),
+    ("invalid_parameter", "A field has an invalid value."),
     ("invalid_document", "An image is not base64, is empty, or is too large."),
-    ("unsupported_country", "No country of ISO 3166-1 alpha-2 has this code."),
+    ("unsupported_country", "The code is not an ISO 3166-1 alpha-2 country code."),
     ("unsupported_document", "Documents of this type cannot be verified."),
     ("unauthorized", "The API key is missing or invalid."),
     ("forbidden", "The API key lacks the permission for this operation."),
@@ -63,17 +56,17 @@ pub(crate) const CODES: &[(&str, &str)] = &[
     ("request_timeout", "The request body did not arrive in time."),
     ("body_too_large", "The request body is too large."),
     ("unsupported_media_type", "The encoding or the character set of the request body is not supported."),
-    ("invalid_idempotency_key", "The Idempotency-Key is malformed, or was sent twice."),
-    ("idempotency_key_conflict", "The Idempotency-Key was used with another body."),
+    ("invalid_idempotency_key", "The Idempotency-Key is malformed or was sent twice."),
+    ("idempotency_key_conflict", "The Idempotency-Key was already used with another body."),
     ("idempotency_key_in_progress", "A request with this Idempotency-Key is still being processed."),
-    ("idempotent_response_unavailable", "The request was processed, and its answer cannot be repeated."),
+    ("idempotent_response_unavailable", "The request was processed, but its response cannot be replayed."),
     (
         "idempotent_outcome_unknown",
-        "A request with this Idempotency-Key was begun; how it ended is not known.",
+        "A request with this Idempotency-Key was started; its outcome is unknown.",
     ),
     ("idempotency_unavailable", "Idempotency is not available at the moment."),
     ("rolled_back", "The request could not be committed; nothing was done."),
-    ("outcome_unknown", "Whether the request was carried out is not known."),
+    ("outcome_unknown", "It is unknown whether the request took effect."),
     ("service_unavailable", "The service is not available at the moment; nothing was done."),
     ("internal_error", "Something went wrong on our side."),
 ];
@@ -85,7 +78,7 @@ impl Failure {
         code: &'static str,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        debug_assert!(CODES.iter().any(|(known, _)| *known == code), "a code that is not listed: {code}");
+        debug_assert!(CODES.iter().any(|(known, _)| *known == code), "unlisted code: {code}");
         Self { status, code, kind, message: message.into(), param: None, retry_after_seconds: None }
     }
 
@@ -93,7 +86,7 @@ impl Failure {
         Self::invalid(param, "missing_parameter", format!("{param} is required"))
     }
 
-    /// `why` says what it must be: "must be a number".
+    /// `why` is the rest of the message after the field's name, such as "must be a number".
     pub(super) fn invalid_parameter(param: &str, why: impl AsRef<str>) -> Self {
         Self::invalid(param, "invalid_parameter", format!("{param} {}", why.as_ref()))
     }
@@ -111,9 +104,9 @@ impl Failure {
         Self::new(StatusCode::NOT_FOUND, ErrorType::NotFound, "not_found", "There is no such resource")
     }
 
-    /// Something of ours does not do what it should.
+    /// Logs an internal error, and returns a response without its details.
     fn unavailable(error: &(dyn std::error::Error + 'static)) -> Self {
-        tracing::error!(error = error, "a check failed");
+        tracing::error!(error = error, "check failed");
         Self::service_unavailable()
     }
 
@@ -124,7 +117,7 @@ impl Failure {
         Self { retry_after_seconds: Some(1), ..failure }
     }
 
-    /// What a bare answer says by its status, in the words of this API.
+    /// Returns the error for a bare response, from its status.
     pub(super) fn of_bare(bare: &Response) -> Self {
         let mut failure = Self::of_status(bare.status());
         let wait: Option<u64> =
@@ -161,7 +154,7 @@ impl Failure {
             StatusCode::UNSUPPORTED_MEDIA_TYPE => (
                 ErrorType::Validation,
                 "unsupported_media_type",
-                "The encoding or the character set of the request body is not supported: send UTF-8, as it is",
+                "The encoding or the character set of the request body is not supported: send plain UTF-8",
             ),
             StatusCode::TOO_MANY_REQUESTS => {
                 (ErrorType::RateLimit, "rate_limit_exceeded", "Too many requests")
@@ -175,7 +168,8 @@ impl Failure {
         Self::new(status, kind, code, message)
     }
 
-    /// What the idempotency layer answers in a handler's place: its status, and for two of them our code.
+    /// Returns the error for a rejection by the idempotency layer. Keeps its status, and its code
+    /// for most kinds.
     pub(super) fn of_rejection(rejection: &Rejection) -> Self {
         let (kind, code) = match rejection.kind() {
             RejectionKind::KeyReused => (ErrorType::Idempotency, "idempotency_key_conflict"),
@@ -197,7 +191,7 @@ impl Failure {
         Self { retry_after_seconds: rejection.retry_after_seconds(), ..failure }
     }
 
-    /// A body that broke off: too slow, if that is at the bottom of it.
+    /// Returns the error for a body that broke off: a time-out, if that was the cause.
     pub(super) fn unreadable(why: Option<&(dyn std::error::Error + 'static)>) -> Self {
         if why.is_some_and(is_body_timeout) {
             return Self::of_status(StatusCode::REQUEST_TIMEOUT);
@@ -209,7 +203,7 @@ impl Failure {
 impl From<JsonError> for Failure {
     fn from(error: JsonError) -> Self {
         Self::invalid_request(match error {
-            JsonError::Empty => "The request needs a body and has none",
+            JsonError::Empty => "The request body is missing",
             JsonError::Malformed => "The request body is not JSON",
         })
     }
@@ -224,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_bare_status_has_its_words() {
+    fn every_status_has_an_error() {
         for (status, kind, code) in [
             (401, "authentication_error", "unauthorized"),
             (403, "authorization_error", "forbidden"),
@@ -246,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_or_an_engine_that_fails_is_503_for_now() {
+    fn a_failing_database_or_engine_is_a_temporary_503() {
         for failure in [
             Failure::from(sqlx::Error::PoolClosed),
             Failure::from(CoCommitError::Over),
@@ -259,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_answer_keeps_its_time_to_come_back() {
+    fn a_bare_response_keeps_its_retry_after() {
         let bare = (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "30")]).into_response();
         let failure = Failure::of_bare(&bare);
         assert_eq!(failure.retry_after_seconds, Some(30));

@@ -1,7 +1,8 @@
-//! Telling whoever asked for a verification that it has ended, by [letters](platform::webhooks::CallbackSender).
+//! Webhook events about the end of a verification, sent with a [`CallbackSender`].
 //!
-//! The names of the events, the fields around `data` and the header are the vendor's. It tells endpoints that were
-//! registered; that the URL of a request is told the same, what is signed, and when it is tried again, is ours.
+//! The names of the events, the fields around `data` and the header are the vendor's. The vendor
+//! sends events to registered endpoints. Sending them to the URL of a request, the signed content
+//! and the retries are ours.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::Timestamp;
@@ -21,10 +22,11 @@ use platform::owner::Owner;
 use platform::utc::Utc;
 use platform::webhooks::{CallbackConfig, CallbackSender, DemoSecret, hmac};
 
-/// Writes down, in the caller's transaction, that a verification has ended. The commit wakes the worker.
+/// Schedules the event that a verification has ended, in the caller's transaction. The commit wakes
+/// the worker.
 ///
 /// # Errors
-/// It is not written, and the end of the verification must not be committed.
+/// If the event is not written. The caller must then not commit.
 pub(super) async fn announce(
     callbacks: &CallbackSender,
     connection: Connection<'_>,
@@ -47,7 +49,7 @@ pub(super) async fn announce(
     callbacks.send(connection, &id, &owner, url, body).await
 }
 
-/// How events are sent.
+/// Returns how events are sent.
 pub(super) fn callback_config(config: &Config) -> CallbackConfig {
     let (plan, timeout) = (config.event_plan(), config.webhook_timeout());
     CallbackConfig {
@@ -60,17 +62,17 @@ pub(super) fn callback_config(config: &Config) -> CallbackConfig {
     }
 }
 
-/// The secrets of the accounts of `--demo`, which are public.
+/// The public secrets of the `--demo` accounts.
 const DEMO_SECRETS: &[DemoSecret] = &[
     (("demo-txcloud", Environment::Test), "whsec_test_abc123def456"),
     (("demo-txcloud", Environment::Live), "whsec_live_abc123def456"),
     (("demo-txcloud-other", Environment::Test), "whsec_test_other0account1"),
 ];
 
-/// What is sent.
+/// The body of a webhook request.
 #[derive(Serialize)]
 struct Event<'a> {
-    /// The same however often it is sent.
+    /// The same for every attempt to send the event.
     id: &'a str,
     r#type: &'static str,
     created_at: Utc,
@@ -80,7 +82,7 @@ struct Event<'a> {
 
 const X_TXCLOUD_SIGNATURE: HeaderName = HeaderName::from_static("x-txcloud-signature");
 
-/// Signed is the time of this try, so that receivers can refuse what is old.
+/// Signs the time of this attempt, so that receivers can reject old requests.
 fn headers(body: &[u8], secret: &SecretString, now: Timestamp) -> HeaderMap {
     let timestamp = now.as_second().to_string();
     let signature = hmac(secret, &[timestamp.as_bytes(), b".", body]);
@@ -95,7 +97,7 @@ fn headers(body: &[u8], secret: &SecretString, now: Timestamp) -> HeaderMap {
 mod tests {
     use super::*;
 
-    /// By `openssl dgst -sha256 -hmac`.
+    /// Computed with `openssl dgst -sha256 -hmac`.
     const EXPECTED: &str = "t=1747173600,v1=ae733bc2f7cdde4bdd100e94e7deda150cfcaf671c0bee2a789c3317049add9d";
 
     #[test]

@@ -1,13 +1,13 @@
-//! What things are known by: what they are, and a number.
+//! Object ids: a type prefix and a UUID.
 
 use uuid::Uuid;
 
-/// A new one. Version 7, so that those of one kind are in the order of their making.
+/// Returns a new id. It is a UUID of version 7, so ids of one type sort by creation.
 pub(super) fn new(prefix: &str) -> String {
     format!("{prefix}_{}", Uuid::now_v7().simple())
 }
 
-/// Whether this can be one of ours. What cannot is not looked up.
+/// Returns whether the text has the form of an id of this type. Other texts are not looked up.
 pub(super) fn is_one(prefix: &str, text: &str) -> bool {
     let number = text.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_'));
     number.is_some_and(|number| {
@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_made_is_known_and_nothing_else_is() {
+    fn only_well_formed_ids_are_recognised() {
         let id = new("ver");
         assert!(is_one("ver", &id) && !is_one("sess", &id) && new("ver") > id, "{id}");
         for text in ["", "ver_", "ver", "ver_a1b2", &id.to_uppercase(), &format!("{id}0"), &format!("x{id}")]

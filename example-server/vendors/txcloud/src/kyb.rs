@@ -1,22 +1,16 @@
 //! `POST /kyb/verify`.
 
-use std::sync::Arc;
-
-use axum::Extension;
-use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::api::{Api, respond, timed};
+use super::api::{Call, respond, timed};
 use super::country::Country;
 use super::engines::kyb::{Case, Findings, KybCheck};
-use super::envelope::Context;
 use super::errors::Failure;
 use super::ids;
 use super::reading::{Object, Raw, TEXT};
-use super::user::User;
 use platform::clock;
 use platform::utc::Utc;
 
@@ -28,12 +22,7 @@ use platform::utc::Utc;
         (status = 400, description = "missing_parameter invalid_parameter unsupported_country"),
     ),
 )]
-pub(super) async fn verify(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-    Raw(body): Raw,
-) -> Response {
+pub(super) async fn verify(Call { api, user, context }: Call, Raw(body): Raw) -> Response {
     let done = async {
         let case = read(&body)?;
         let (findings, _) = timed("kyb", api.engines.kyb.judge(user.environment(), &case)).await?;

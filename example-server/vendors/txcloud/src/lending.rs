@@ -1,9 +1,5 @@
 //! `POST /lending/assess`.
 
-use std::sync::Arc;
-
-use axum::Extension;
-use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use jiff::Timestamp;
@@ -12,14 +8,12 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::api::{Api, respond, timed};
+use super::api::{Call, respond, timed};
 use super::engines::lending::{Applicant, Assessment, Case, Consent, Employment, EmploymentStatus, Loan};
-use super::envelope::Context;
 use super::errors::Failure;
 use super::ids;
 use super::money::{Currency, Money};
 use super::reading::{Object, Raw};
-use super::user::User;
 use platform::clock;
 
 /// Assesses an applicant for a loan.
@@ -30,12 +24,7 @@ use platform::clock;
         (status = 400, description = "missing_parameter invalid_parameter"),
     ),
 )]
-pub(super) async fn assess(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-    Raw(body): Raw,
-) -> Response {
+pub(super) async fn assess(Call { api, user, context }: Call, Raw(body): Raw) -> Response {
     let done = async {
         let case = read(&body, clock::timestamp())?;
         let asking = api.engines.lending.judge(user.environment(), &case);

@@ -1,12 +1,18 @@
-//! The `TXCloud` API, at the root and under `/v1`: checks of identities, transactions, borrowers, businesses and names.
+//! The `TXCloud` API, at the root and under `/v1`: identity, transaction, lending, business and
+//! watchlist checks.
 //!
-//! Where the vendor's pages are silent, this is ours: the shape of `/kyb/verify`; the codes `idempotency_key_conflict` and
-//! `idempotency_key_in_progress`; which fields of a nested object are required, and how long texts may be; the types of
-//! documents beside `cin` and `national_id`; that `webhook_url` is told of the end of a verification, and how that is signed;
-//! the names in `context`; statuses and 503 that the vendor does not list; and all
-//! rules of the sandbox (`sandbox.rs`).
+//! The following is ours, because the vendor's pages do not specify it:
+//!
+//! - the format of `/kyb/verify`
+//! - the codes `idempotency_key_conflict` and `idempotency_key_in_progress`
+//! - which fields of a nested object are required, and the maximum lengths of texts
+//! - the document types other than `cin` and `national_id`
+//! - the event that `webhook_url` receives at the end of a verification, and its signature
+//! - the names in `context`
+//! - statuses that the vendor does not list, such as 503
+//! - all rules of the sandbox (`sandbox.rs`)
 
-// Not published: a doc comment stands where a name does not say it all.
+// This crate is not published, so only items whose name does not say it all have a doc comment.
 #![allow(missing_docs, clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 mod api;
@@ -48,7 +54,7 @@ pub use api::Api;
 pub use definition::API;
 pub use user::Txcloud;
 
-/// The whole API, below the root and below `/v1`.
+/// Returns the routes of the API, relative to the root and to `/v1`.
 pub fn routes() -> Vec<Route<Arc<Api>>> {
     let reads = |operation: UtoipaMethodRouter<Arc<Api>>, permission: Permission| {
         Route::of(operation, Access::Permission(permission), false)
@@ -61,7 +67,8 @@ pub fn routes() -> Vec<Route<Arc<Api>>> {
         reads(routes!(identity::one), IDENTITY_READ),
         reads(routes!(identity::list), IDENTITY_READ),
         reads(routes!(identity::one_listed), IDENTITY_READ),
-        // Not in the claim's transaction: with a test key it may wait, and SQLite has one writer.
+        // Not in the claim's transaction: with a test key it may wait, and SQLite has a single
+        // writer.
         checks(routes!(sessions::create), IDENTITY_WRITE),
         reads(routes!(sessions::one), IDENTITY_READ),
         checks(routes!(transactions::score), TRANSACTIONS_WRITE),

@@ -1,4 +1,4 @@
-//! Sums of money, and rates.
+//! Amounts of money, and rates.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,29 +11,30 @@ use utoipa::{PartialSchema, ToSchema};
 
 use platform::decimal::decimal;
 
-/// A sum in some currency, exact: it is read by its digits and never through a double.
+/// An exact amount of money, parsed from its decimal digits and never through a double.
 ///
-/// It has at most fifteen digits, zeros at the end not counted, four of them behind the point. Every such number is the
-/// shortest text of the double next to it, so that it leaves as a JSON number without loss.
+/// It has at most fifteen significant digits, up to four of them after the decimal point. Each such
+/// number is the shortest decimal form of its nearest double, so it can be written as a JSON number
+/// without loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
 #[schema(value_type = f64, example = 5000)]
 pub(crate) struct Money(Decimal);
 
 impl Money {
     pub(crate) const ZERO: Self = Self(Decimal::ZERO);
-    /// Eleven digits before the point, four behind it.
+    /// Eleven digits before the decimal point, four after it.
     const MAX: Decimal = Decimal::from_parts(2_764_472_319, 232_830, 0, false, 4);
-    const MOST_DECIMALS: u32 = 4;
+    const MAX_DECIMALS: u32 = 4;
 
-    /// Reads a JSON number that is a sum from nothing on, by its literal text. `None` if it is less, too much, or finer than
-    /// the currency.
+    /// Parses a non-negative amount from the literal text of a JSON number. Returns `None` if it is
+    /// negative, too large, or has more decimals than the currency.
     pub(crate) fn read(literal: &str, currency: Option<Currency>) -> Option<Self> {
         let sum = decimal(literal)?.normalize();
-        let decimals = currency.map_or(Self::MOST_DECIMALS, Currency::decimals);
+        let decimals = currency.map_or(Self::MAX_DECIMALS, Currency::decimals);
         (!sum.is_sign_negative() && sum <= Self::MAX && sum.scale() <= decimals).then_some(Self(sum))
     }
 
-    /// So much, rounded to cents (half a cent up) and kept within the bounds of the type.
+    /// Rounds an amount to cents, half away from zero, and clamps it to the bounds of the type.
     pub(crate) fn rounded(sum: Decimal) -> Self {
         let cents = sum.round_dp_with_strategy(2, RoundingStrategy::MidpointAwayFromZero);
         Self(cents.clamp(-Self::MAX, Self::MAX).normalize())
@@ -50,18 +51,19 @@ impl Serialize for Money {
     }
 }
 
-/// A rate, in whatever unit its field says, to four decimals.
+/// A rate with up to four decimals. Its unit depends on the field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
 #[schema(value_type = f64, example = 12.5)]
 pub(crate) struct Rate(Decimal);
 
 impl Rate {
-    /// So many hundredths: `hundredths(1250)` is 12.5.
+    /// Creates a rate from hundredths: `hundredths(1250)` is 12.5.
     pub(crate) const fn hundredths(hundredths: u32) -> Self {
         Self(Decimal::from_parts(hundredths, 0, 0, false, 2))
     }
 
-    /// One sum as a part of another, rounded; `None` of nothing.
+    /// Returns the ratio of two amounts, rounded to four decimals. Returns `None` if `whole` is
+    /// zero.
     pub(crate) fn of(part: Decimal, whole: Decimal) -> Option<Self> {
         let rate = part.checked_div(whole)?;
         Some(Self(rate.round_dp_with_strategy(4, RoundingStrategy::MidpointAwayFromZero).min(Money::MAX)))
@@ -78,19 +80,19 @@ impl Serialize for Rate {
     }
 }
 
-/// A number of no more than fifteen digits, as a JSON number.
+/// Serialises a number of at most fifteen digits as a JSON number.
 fn serialize<S: Serializer>(number: Decimal, serializer: S) -> Result<S::Ok, S::Error> {
     let number = number.normalize();
     if number.is_integer() {
         let whole = i64::try_from(number).map_err(serde::ser::Error::custom)?;
         return serializer.serialize_i64(whole);
     }
-    // By way of its text, whose double is the one next to it, and whose shortest text it is in turn.
+    // Parsing the text yields the nearest double, whose shortest decimal form is that text again.
     let double: f64 = number.to_string().parse().map_err(serde::ser::Error::custom)?;
     serializer.serialize_f64(double)
 }
 
-/// A currency of ISO 4217.
+/// An ISO 4217 currency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Currency(Row);
 
@@ -101,7 +103,7 @@ struct Row {
 }
 
 impl Currency {
-    /// How many digits a sum in it has behind the point.
+    /// Returns the number of digits after the decimal point.
     pub(crate) fn decimals(self) -> u32 {
         self.0.decimals
     }
@@ -130,16 +132,16 @@ impl PartialSchema for Currency {
     fn schema() -> RefOr<Schema> {
         let codes = CURRENCIES.iter().flat_map(|(_, codes)| codes.split(' '));
         let codes = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(codes));
-        codes.description(Some("A currency of ISO 4217.")).examples(["MAD"]).into()
+        codes.description(Some("An ISO 4217 currency code.")).examples(["MAD"]).into()
     }
 }
 
-/// The code is that of no currency.
+/// The error for a code that no currency has.
 #[derive(Debug, thiserror::Error)]
-#[error("no currency of ISO 4217")]
+#[error("not a currency code of ISO 4217")]
 pub(crate) struct UnknownCurrency;
 
-/// ISO 4217 by the digits behind the point, without funds, metals and test codes.
+/// The ISO 4217 codes by number of decimals, without funds, metals and test codes.
 const CURRENCIES: &[(u32, &str)] = &[
     (0, "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF"),
     (
@@ -159,13 +161,13 @@ mod tests {
 
     use super::*;
 
-    fn shown(literal: &str, currency: &str) -> Option<String> {
+    fn serialised(literal: &str, currency: &str) -> Option<String> {
         let currency = currency.parse().ok();
         Money::read(literal, currency).map(|money| serde_json::to_string(&money).unwrap())
     }
 
     #[test]
-    fn a_sum_is_read_by_its_digits() {
+    fn an_amount_is_parsed_from_its_digits() {
         for (literal, currency, expected) in [
             ("5000", "MAD", Some("5000")),
             ("5000.00", "MAD", Some("5000")),
@@ -186,12 +188,12 @@ mod tests {
             ("1e999", "EUR", None),
             ("\"5\"", "EUR", None),
         ] {
-            assert_eq!(shown(literal, currency).as_deref(), expected, "{literal} {currency}");
+            assert_eq!(serialised(literal, currency).as_deref(), expected, "{literal} {currency}");
         }
     }
 
     #[test]
-    fn what_is_computed_is_rounded_to_cents() {
+    fn computed_amounts_are_rounded_to_cents() {
         for (sum, expected) in
             [("1.005", "1.01"), ("1.004", "1"), ("-1.005", "-1.01"), ("1e20", "99999999999.9999")]
         {
@@ -201,11 +203,11 @@ mod tests {
     }
 
     #[test]
-    fn every_currency_is_there_once_and_nothing_else_is_one() {
+    fn every_currency_is_listed_once_and_no_other_code_is_accepted() {
         let codes: Vec<_> = CURRENCIES.iter().flat_map(|(_, codes)| codes.split(' ')).collect();
         for (place, code) in codes.iter().enumerate() {
             assert!(code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase()), "{code}");
-            assert!(!codes[place + 1..].contains(code), "{code} twice");
+            assert!(!codes[place + 1..].contains(code), "{code} is listed twice");
             assert_eq!(code.parse::<Currency>().unwrap().to_string(), **code);
         }
         for code in ["", "mad", "MA", "MADD", "XXX", "EUR USD", " "] {
@@ -215,7 +217,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_sum_leaves_as_it_came(whole in 0..100_000_000_000_u64, fraction in 0..10_000_u32) {
+        fn every_amount_survives_a_round_trip(whole in 0..100_000_000_000_u64, fraction in 0..10_000_u32) {
             let literal = format!("{whole}.{fraction:04}");
             let money = Money::read(&literal, None).unwrap();
             let json = serde_json::to_string(&money).unwrap();

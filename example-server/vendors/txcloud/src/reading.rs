@@ -1,5 +1,7 @@
-//! Request bodies, read strictly: what is there and cannot be taken is refused by name, and the first of such ends it. Fields
-//! that this API does not know are left alone; `null` is a field that was not sent.
+//! Strict parsing of request bodies.
+//!
+//! The first invalid field fails the request, and the error names it. Unknown fields are ignored. A
+//! field that is `null` counts as missing.
 
 mod sandbox_delay;
 
@@ -25,12 +27,13 @@ use super::money::{Currency, Money};
 use super::user::User;
 use platform::json::{self, FieldValue, Fields};
 
-/// The longest text of a field that says no other bound.
+/// The default maximum length of a text, in characters.
 pub(super) const TEXT: usize = 200;
-/// The vendor's bound for images.
+/// The vendor's maximum size of an image.
 const IMAGE_BYTES: usize = 10 * 1024 * 1024;
 
-/// A body as it was sent, once the [delay](sandbox_delay) that it asks for is over.
+/// The body as it was sent. Extracting it waits for the [delay](sandbox_delay) that the body
+/// requests.
 #[derive(Debug)]
 pub(super) struct Raw(pub(super) Bytes);
 
@@ -49,17 +52,17 @@ impl<S: Send + Sync> FromRequest<S> for Raw {
             };
             context.fail(&failure)
         })?;
-        let delay = sandbox_delay::asked_for(user.environment(), &body);
+        let delay = sandbox_delay::requested(user.environment(), &body);
         tokio::time::sleep(delay.map_err(|failure| context.fail(&failure))?).await;
         Ok(Self(body))
     }
 }
 
-/// A JSON object of the body, or the body itself.
+/// The body, or an object within it.
 #[derive(Debug)]
 pub(super) struct Object<'a> {
     fields: Fields<'a>,
-    /// What stands before the names of its fields in `param`: nothing, or `applicant.`.
+    /// The prefix of its fields' names in `param`: nothing, or for example `applicant.`.
     prefix: String,
 }
 
@@ -81,7 +84,7 @@ impl<'a> Object<'a> {
         self.optional(name).ok_or_else(|| Failure::missing(&format!("{}{name}", self.prefix)))
     }
 
-    /// A text that may be left out.
+    /// Parses an optional text.
     pub(super) fn optional_text(&self, name: &str) -> Result<Option<String>, Failure> {
         self.optional(name).map(|field| field.text(TEXT)).transpose()
     }
@@ -102,7 +105,7 @@ impl<'a> Field<'a> {
         Ok(Object { fields: Fields::read(self.json.as_bytes())?, prefix: format!("{}.", self.param) })
     }
 
-    /// A text of 1 to `most` characters, not all of them white space.
+    /// Parses a text of 1 to `most` characters, not all of them white space.
     pub(super) fn text(&self, most: usize) -> Result<String, Failure> {
         let text = self.any_text()?;
         if text.trim().is_empty() || text.chars().count() > most || text.contains('\0') {
@@ -111,12 +114,12 @@ impl<'a> Field<'a> {
         Ok(text)
     }
 
-    /// One of the texts of an enum.
+    /// Parses a text that is one of an enum's values.
     pub(super) fn one_of<T: FromStr + ToString + Copy>(&self, all: &[T]) -> Result<T, Failure> {
         self.one_of_or(all, "invalid_parameter")
     }
 
-    /// The same, with a code of its own for other texts.
+    /// Parses a text that is one of an enum's values. Another text is refused with this code.
     pub(super) fn one_of_or<T: FromStr + ToString + Copy>(
         &self,
         all: &[T],
@@ -128,7 +131,7 @@ impl<'a> Field<'a> {
         })
     }
 
-    /// An array of different texts of an enum, at least one.
+    /// Parses a non-empty array of distinct values of an enum.
     pub(super) fn some_of<T: FromStr + ToString + Copy + PartialEq>(
         &self,
         all: &[T],
@@ -137,14 +140,14 @@ impl<'a> Field<'a> {
         for field in self.elements(all.len())? {
             let one = field.one_of(all)?;
             if some.contains(&one) {
-                return Err(field.refused("is there twice"));
+                return Err(field.refused("is a duplicate"));
             }
             some.push(one);
         }
         if some.is_empty() { Err(self.refused("must not be empty")) } else { Ok(some) }
     }
 
-    /// An array of no more than so many.
+    /// Returns the elements of an array with at most `most` of them.
     pub(super) fn elements(&self, most: usize) -> Result<Vec<Field<'a>>, Failure> {
         let elements = json::elements(self.json).ok_or_else(|| self.refused("must be an array"))?;
         if elements.len() > most {
@@ -169,43 +172,43 @@ impl<'a> Field<'a> {
         })
     }
 
-    /// A number from 0 to 1, in ten-thousandths, to which it is rounded.
+    /// Parses a number from 0 to 1, rounded to ten-thousandths.
     pub(super) fn fraction(&self) -> Result<u16, Failure> {
         let fraction = platform::decimal::decimal(self.json).filter(|fraction| !fraction.is_sign_negative());
         let parts = fraction.and_then(|fraction| u16::try_from(fraction.checked_mul(PARTS)?.round()).ok());
         parts.filter(|parts| *parts <= 10_000).ok_or_else(|| self.refused("must be a number from 0 to 1"))
     }
 
-    /// A sum from nothing on, in this currency, if it is known.
+    /// Parses a non-negative amount, with at most the decimals of the currency if it is known.
     pub(super) fn money(&self, currency: Option<Currency>) -> Result<Money, Failure> {
         Money::read(self.json, currency).ok_or_else(|| {
             self.refused(
-                "must be a number, not negative, of at most eleven digits and the decimals of its currency",
+                "must be a non-negative number of at most eleven digits and the decimals of its currency",
             )
         })
     }
 
-    /// A sum of more than nothing.
+    /// Parses an amount greater than zero.
     pub(super) fn money_above_zero(&self, currency: Option<Currency>) -> Result<Money, Failure> {
         let money = self.money(currency)?;
-        if money == Money::ZERO { Err(self.refused("must be more than 0")) } else { Ok(money) }
+        if money == Money::ZERO { Err(self.refused("must be greater than 0")) } else { Ok(money) }
     }
 
     pub(super) fn currency(&self) -> Result<Currency, Failure> {
         self.any_text()?
             .parse()
-            .map_err(|_| self.refused("must be a currency of ISO 4217, in three capitals"))
+            .map_err(|_| self.refused("must be an ISO 4217 currency code of three capital letters"))
     }
 
     pub(super) fn country(&self) -> Result<Country, Failure> {
         let text = self.any_text()?;
         text.parse().map_err(|_| {
-            let message = format!("{} must be a country of ISO 3166-1, in two capitals", self.param);
+            let message = format!("{} must be an ISO 3166-1 country code of two capital letters", self.param);
             Failure::invalid(&self.param, "unsupported_country", message)
         })
     }
 
-    /// A day of the calendar, `YYYY-MM-DD`: the library alone would take `20250315` too.
+    /// Parses a calendar date, `YYYY-MM-DD`. The library alone would also accept `20250315`.
     pub(super) fn date(&self) -> Result<Date, Failure> {
         let text = self.any_text()?;
         let dashes = text.len() == 10 && text.bytes().filter(|byte| *byte == b'-').count() == 2;
@@ -217,7 +220,7 @@ impl<'a> Field<'a> {
         self.any_text()?.parse().map_err(|_| self.refused("must be a time, YYYY-MM-DDThh:mm:ssZ"))
     }
 
-    /// What base64 stands for.
+    /// Decodes a base64 image.
     pub(super) fn image(&self) -> Result<Vec<u8>, Failure> {
         let refused =
             |why: &str| Failure::invalid(&self.param, "invalid_document", format!("{} {why}", self.param));
@@ -230,7 +233,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// An object of the caller's own, which is kept and given back.
+    /// Parses a free-form object of the caller, which is stored and returned unchanged.
     pub(super) fn free_form(&self) -> Result<FreeForm, Failure> {
         if !self.json.starts_with('{') {
             return Err(self.refused("must be an object"));

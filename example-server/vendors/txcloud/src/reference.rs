@@ -1,4 +1,4 @@
-//! What the `OpenAPI` document says of this API that its routes do not.
+//! The parts of the `OpenAPI` document that do not come from the routes.
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -14,19 +14,19 @@ impl Documented for Txcloud {
     const TITLE: &'static str = "TXCloud";
     const PREFIX: &'static str = "";
     const SERVERS: &'static [(&'static str, &'static str)] =
-        &[("/", "This server"), ("/v1", "The same, by its other path")];
+        &[("/", "This server"), ("/v1", "The same server, at its other path")];
     const INTRODUCTION: &'static str = include_str!("introduction.md");
     const TAGS: &'static [(&'static str, &'static str)] = &[
-        ("Identity", "Whether a document is genuine, and whose it is."),
-        ("Transactions", "How risky a transaction is, before it is made."),
-        ("Lending", "What can be lent to whom, at what price."),
-        ("KYB", "Whether a business is what it says."),
-        ("Watchlist", "Who stands on a list of sanctions, of politically exposed persons, or in the news."),
+        ("Identity", "Verification of identity documents."),
+        ("Transactions", "Risk scoring of transactions before they are made."),
+        ("Lending", "Assessment of loan applications."),
+        ("KYB", "Verification of businesses."),
+        ("Watchlist", "Screening against lists of sanctions, politically exposed persons and adverse media."),
     ];
     const KEY: (&'static str, &'static str) = (
         "txc_test_… or txc_live_…",
-        "`txc_test_` or `txc_live_`, and 12 to 64 letters and digits. Of a server started with `--demo`, \
-         `txc_test_abc123def456` is one.",
+        "`txc_test_` or `txc_live_`, and 12 to 64 letters and digits. A server started with `--demo` \
+         has the key `txc_test_abc123def456`.",
     );
     const CODES: &'static [(&'static str, &'static str)] = CODES;
     const IMPLIED: Implied = Implied {
@@ -51,7 +51,7 @@ impl Documented for Txcloud {
             ),
             (503, &["idempotency_unavailable", "rolled_back", "outcome_unknown"]),
         ],
-        // 503: the database, which knows the keys.
+        // 503: the database with the keys may be unavailable.
         key: &[(401, &["unauthorized"]), (429, &["rate_limit_exceeded"]), (503, &["service_unavailable"])],
         permission: &[(403, &["forbidden"])],
         any: &[(500, &["internal_error"])],
@@ -64,7 +64,7 @@ impl Documented for Txcloud {
     fn idempotency_key() -> Value {
         json!({
             "type": "string", "pattern": "^[A-Za-z0-9_:-]{10,255}$",
-            "description": "Colons are refused where the server's configuration says `strict_keys`.",
+            "description": "Colons are refused if the server is configured with `strict_keys`.",
         })
     }
 
@@ -73,13 +73,13 @@ impl Documented for Txcloud {
             Header {
                 name: "X-Request-Id",
                 on: On::Every,
-                description: "What this request is known by; of a replay, the one it repeats.",
+                description: "The id of this request; on a replay, the id of the original request.",
                 schema: json!({ "type": "string", "pattern": "^req_[0-9a-f]{12}$" }),
             },
             Header {
                 name: "Idempotent-Replayed",
                 on: On::Engaged,
-                description: "Only there if this is the answer of an earlier request with the same `Idempotency-Key`.",
+                description: "Present only if this is the response to an earlier request with the same `Idempotency-Key`.",
                 schema: json!({ "type": "string", "const": "true" }),
             },
         ]
@@ -110,7 +110,7 @@ impl Documented for Txcloud {
     }
 }
 
-/// The type of all failures with this status.
+/// Returns the type of all errors with this status.
 fn kind(status: u16) -> &'static str {
     let kind = match StatusCode::from_u16(status) {
         Ok(StatusCode::CONFLICT) => ErrorType::Idempotency,

@@ -1,7 +1,7 @@
-//! Engines that ask nobody: rules, in tables that anybody can read. Of the same case they say the same, always.
+//! The sandbox engines: deterministic rules, in public tables.
 //!
-//! Each check is one table of [`Rule`]s; what else it goes by are tables beside that. `docs/TXCLOUD_SANDBOX.md` shows all of
-//! them, and a test holds it to what is here. All people, businesses and lists are made up.
+//! Each check is a table of [`Rule`]s and some further tables. `docs/TXCLOUD_SANDBOX.md` shows all
+//! of them, and a test keeps it in sync. All people, businesses and lists are made up.
 
 mod identity;
 mod kyb;
@@ -18,12 +18,12 @@ use async_trait::async_trait;
 use super::engines::{self, EngineFault, Engines};
 use platform::api_key::Environment;
 
-/// The engines of this server, for test keys and for live ones.
+/// The sandbox engines, for test keys and live keys.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Sandbox;
 
 impl Engines {
-    /// All of them by rules that anybody can read.
+    /// Returns the sandbox as the engine of every check.
     pub(crate) fn sandbox() -> Self {
         let sandbox = Arc::new(Sandbox);
         Self {
@@ -99,19 +99,19 @@ impl engines::watchlist::Engine for Sandbox {
     }
 }
 
-/// One row of a table: if this holds of a case, that follows.
+/// A row of a table: the effect on a case for which the condition holds.
 struct Rule<Case: 'static, Effect: 'static> {
     name: &'static str,
-    /// What must hold, in words.
+    /// The condition, in words.
     #[cfg_attr(not(test), expect(dead_code, reason = "for the page of rules"))]
     when: &'static str,
-    /// The same, in code.
+    /// The condition, in code.
     holds: fn(&Case) -> bool,
     effect: Effect,
     why: &'static str,
 }
 
-/// The rules whose condition holds, in the order of their table.
+/// Returns the rules whose condition holds, in the order of their table.
 fn triggered<'r, Case, Effect>(
     rules: &'r [Rule<Case, Effect>],
     case: &'r Case,

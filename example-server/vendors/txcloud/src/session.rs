@@ -1,4 +1,4 @@
-//! A session, in which a document is to be handed in step by step.
+//! Verification sessions, in which documents are submitted step by step.
 
 use jiff::Timestamp;
 use platform::api_key::Environment;
@@ -7,7 +7,7 @@ use super::country::Country;
 use super::engines::identity::{DocumentType, IdentityCheck};
 use super::free_form::FreeForm;
 
-/// A session.
+/// A verification session.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Session {
     pub(super) id: String,

@@ -1,10 +1,8 @@
-//! Sessions, in which a document is to be handed in step by step: `/identity/sessions`. The steps themselves are no part of this
-//! API, so a session waits until it expires.
+//! `/identity/sessions`: sessions in which a document is submitted step by step.
+//!
+//! The steps themselves are not part of this API, so a session stays pending until it expires.
 
-use std::sync::Arc;
-
-use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
 use http::StatusCode;
 use jiff::Timestamp;
@@ -12,10 +10,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::api::{Api, respond};
+use super::api::{Api, Call, respond};
 use super::country::Country;
 use super::engines::identity::{DocumentType, IdentityCheck};
-use super::envelope::Context;
 use super::errors::Failure;
 use super::free_form::FreeForm;
 use super::identity::request::{checks, document_type, metadata};
@@ -31,11 +28,9 @@ use platform::utc::Utc;
 use platform::{clock, failpoint};
 
 text_enum! {
-    /// Where a session stands.
+    /// The status of a session.
     pub(crate) enum SessionStatus {
-        /// `pending`
         Pending = "pending",
-        /// `expired`
         Expired = "expired",
     }
 }
@@ -43,7 +38,7 @@ text_enum! {
 impl Session {
     const PREFIX: &'static str = "sess";
 
-    /// Nothing needs to happen for a session to expire.
+    /// Returns the status, which depends only on the time.
     fn status(&self, now: Timestamp) -> SessionStatus {
         if now < self.expires_at { SessionStatus::Pending } else { SessionStatus::Expired }
     }
@@ -65,9 +60,9 @@ impl Session {
     }
 }
 
-/// Begins a session.
+/// Creates a session.
 ///
-/// It expires after 15 minutes.
+/// It expires after 15 minutes by default.
 #[utoipa::path(
     post, path = "/identity/sessions", operation_id = "createSession", tag = "Identity", request_body = SessionRequest,
     responses(
@@ -76,9 +71,7 @@ impl Session {
     ),
 )]
 pub(super) async fn create(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
+    Call { api, user, context }: Call,
     transaction: RequestTransaction,
     Raw(body): Raw,
 ) -> Response {
@@ -112,18 +105,13 @@ fn read(body: &[u8], api: &Api, user: &User, now: Timestamp) -> Result<Session, 
     })
 }
 
-/// Reads one session.
+/// Returns a session.
 #[utoipa::path(
     get, path = "/identity/sessions/{id}", operation_id = "getSession", tag = "Identity",
-    params(("id" = String, Path, description = "Which one.")),
+    params(("id" = String, Path, description = "The id of the session.")),
     responses((status = 200, description = "The session", body = SessionBody)),
 )]
-pub(super) async fn one(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-    Path(id): Path<String>,
-) -> Response {
+pub(super) async fn one(Call { api, user, context }: Call, Path(id): Path<String>) -> Response {
     let session = async {
         if !ids::is_one(Session::PREFIX, &id) {
             return Err(Failure::not_found());
@@ -136,7 +124,7 @@ pub(super) async fn one(
     respond(&context, session.await)
 }
 
-/// A session, as it is shown.
+/// The API's representation of a session.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Session)]
 struct SessionBody {
@@ -148,7 +136,7 @@ struct SessionBody {
     document_type: DocumentType,
     country: Country,
     checks: Vec<IdentityCheck>,
-    /// What was handed in: nothing.
+    /// The submitted documents: always empty.
     #[schema(value_type = Vec<Object>, example = json!([]))]
     documents: [(); 0],
     #[schema(example = false)]
@@ -159,7 +147,7 @@ struct SessionBody {
     created_at: Utc,
 }
 
-/// What is to be handed in.
+/// The request for a session.
 #[expect(dead_code, reason = "the fields are read by the derive alone")]
 #[derive(ToSchema)]
 struct SessionRequest {
@@ -167,8 +155,9 @@ struct SessionRequest {
     country: Country,
     #[schema(min_items = 1)]
     checks: Option<Vec<IdentityCheck>>,
-    /// The caller's own, to be given back: at most 50 members, 4096 bytes. With a test key, `sandbox_delay_ms` in it is how
-    /// many milliseconds, up to 5000, the request waits before it takes effect and is answered.
+    /// Free-form data of the caller, returned unchanged: at most 50 members and 4096 bytes. With a
+    /// test key, `sandbox_delay_ms` is the number of milliseconds, up to 5000, that the request
+    /// waits before it takes effect and is answered.
     #[schema(value_type = Option<Object>, example = json!({"user_id": "usr_abc123"}))]
     metadata: Option<Map<String, Value>>,
 }

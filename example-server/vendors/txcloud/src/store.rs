@@ -1,4 +1,4 @@
-//! What the API keeps, as functions on a connection; none of them opens or ends a transaction.
+//! The API's tables, as functions on a connection. None of them begins or ends a transaction.
 
 pub(super) mod documents;
 pub(super) mod sessions;
@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::engines::identity::IdentityCheck;
 use platform::db::columns::named;
 
-/// As a column holds them: with commas between.
+/// Formats checks for a column, separated by commas.
 fn to_list(checks: &[IdentityCheck]) -> String {
     checks.iter().map(|check| check.as_str()).collect::<Vec<_>>().join(",")
 }
@@ -18,7 +18,7 @@ fn of_list(list: &str) -> sqlx::Result<Vec<IdentityCheck>> {
     list.split(',').filter(|name| !name.is_empty()).map(named).collect()
 }
 
-/// What was kept as JSON.
+/// Parses a JSON column.
 fn json<T: DeserializeOwned>(text: &str) -> sqlx::Result<T> {
     serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(error.into()))
 }

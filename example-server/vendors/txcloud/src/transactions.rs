@@ -1,25 +1,19 @@
 //! `POST /transactions/score`.
 
-use std::sync::Arc;
-
-use axum::Extension;
-use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::api::{Api, respond, timed};
+use super::api::{Call, respond, timed};
 use super::engines::transaction::{
     Case, Context as Circumstances, Recipient, Score, Sender, TransactionType,
 };
-use super::envelope::Context;
 use super::errors::Failure;
 use super::ids;
 use super::money::{Currency, Money};
 use super::reading::{Object, Raw};
-use super::user::User;
 
 /// Scores a transaction before it is made.
 #[utoipa::path(
@@ -29,12 +23,7 @@ use super::user::User;
         (status = 400, description = "missing_parameter invalid_parameter"),
     ),
 )]
-pub(super) async fn score(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-    Raw(body): Raw,
-) -> Response {
+pub(super) async fn score(Call { api, user, context }: Call, Raw(body): Raw) -> Response {
     let done = async {
         let case = read(&body)?;
         let asking = api.engines.transaction.judge(user.environment(), &case);

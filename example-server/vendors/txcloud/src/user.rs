@@ -1,4 +1,4 @@
-//! Who calls this API.
+//! The callers of this API.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -20,20 +20,14 @@ use platform::envelope;
 use platform::rate_limit_headers::{RateLimitHeaders, Reset, Sent};
 use platform::vendor::{Caller, Vendor};
 
-/// `identity:read`
 pub(super) const IDENTITY_READ: Permission = Permission::named("identity:read");
-/// `identity:write`
 pub(super) const IDENTITY_WRITE: Permission = Permission::named("identity:write");
-/// `transactions:write`
 pub(super) const TRANSACTIONS_WRITE: Permission = Permission::named("transactions:write");
-/// `lending:write`
 pub(super) const LENDING_WRITE: Permission = Permission::named("lending:write");
-/// `kyb:write`
 pub(super) const KYB_WRITE: Permission = Permission::named("kyb:write");
-/// `watchlist:write`
 pub(super) const WATCHLIST_WRITE: Permission = Permission::named("watchlist:write");
 
-/// The API, with what its configuration says.
+/// The API with its configuration.
 #[derive(Debug, Clone)]
 pub struct Txcloud {
     pub(crate) rate_per_minute: NonZeroU32,
@@ -41,10 +35,10 @@ pub struct Txcloud {
 }
 
 impl Txcloud {
-    /// The API as it is without a configuration file.
+    /// Returns the API with the default configuration.
     pub fn defaults() -> Self {
         let config = ConfigFile::read(None, &[DEFAULTS]).and_then(|file| file.section(Self::NAME));
-        Self::new(&config.expect("the defaults are in order"))
+        Self::new(&config.expect("the defaults are valid"))
     }
 
     pub(crate) fn new(config: &Config) -> Self {
@@ -52,7 +46,7 @@ impl Txcloud {
     }
 }
 
-/// An account, reached with one of its keys, in the environment of that key. Cheap to clone.
+/// An account in one environment, identified by its API key. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct User {
     owner: Arc<KeyOwner>,
@@ -60,7 +54,7 @@ pub struct User {
 }
 
 impl User {
-    /// What the account is known by, everywhere.
+    /// Returns the name of the account.
     pub(super) fn account(&self) -> &str {
         &self.owner.account
     }
@@ -71,7 +65,7 @@ impl User {
 }
 
 impl Caller for User {
-    /// The API key alone: the same account with another key is another scope.
+    /// Scoped to the API key: another key of the same account is another scope.
     fn scope(&self) -> Scope {
         Scope::of(Txcloud::NAME).and(&self.owner.key_hash)
     }
@@ -91,7 +85,7 @@ impl Caller for User {
 
 impl Vendor for Txcloud {
     const NAME: &'static str = "txcloud";
-    /// Letters and digits behind the prefix, 12 to 64 of them.
+    /// 12 to 64 letters and digits after the prefix.
     const KEY_FORMAT: KeyFormat = KeyFormat {
         prefixes: &[("txc_live_", Environment::Live), ("txc_test_", Environment::Test)],
         is_secret: |secret| {
@@ -141,19 +135,20 @@ impl Vendor for Txcloud {
         if self.strict_keys { contract.key(KeySyntax::token(10..=255)) } else { contract }
     }
 
-    /// Every answer states the numbers, also to who has no key.
+    /// Every response has rate-limit headers, including those to requests without a key.
     fn anonymous_bucket(&self) -> Option<Bucket> {
         Some(Bucket::per_minute(self.rate_per_minute))
     }
 
     fn apply_envelope(router: Router) -> Router {
-        router.layer(from_fn(envelope::apply_envelope::<Context>)).layer(from_fn(one_endpoint))
+        router.layer(from_fn(envelope::apply_envelope::<Context>)).layer(from_fn(unify_prefixes))
     }
 }
 
-/// `/identity/verify` and `/v1/identity/verify` are one endpoint: whoever is further in, the idempotency layer with its
-/// scopes and fingerprints included, is told the path without the prefix, which the router has taken off.
-async fn one_endpoint(mut request: Request, next: Next) -> Response {
+/// Makes `/identity/verify` and `/v1/identity/verify` one endpoint. Sets the original URI to the
+/// path without the prefix, which the router has stripped, so that the inner layers see the same
+/// path. These include the idempotency layer with its scopes and fingerprints.
+async fn unify_prefixes(mut request: Request, next: Next) -> Response {
     let uri = OriginalUri(request.uri().clone());
     request.extensions_mut().insert(uri);
     next.run(request).await
@@ -164,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_tell_their_environment_by_their_prefix() {
+    fn the_prefix_of_a_key_determines_its_environment() {
         for (text, expected) in [
             ("txc_test_abc123def456", Some(Environment::Test)),
             ("txc_live_abc123def456", Some(Environment::Live)),

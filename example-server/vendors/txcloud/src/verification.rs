@@ -1,4 +1,4 @@
-//! A verification of an identity, and how it is shown.
+//! An identity verification and its representation.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -14,7 +14,7 @@ use super::free_form::FreeForm;
 use platform::api_key::Environment;
 use platform::utc::Utc;
 
-/// A verification.
+/// An identity verification.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Verification {
     pub(super) id: String,
@@ -30,12 +30,12 @@ pub(super) struct Verification {
     pub(super) updated_at: Timestamp,
 }
 
-/// What came of it.
+/// The outcome of a verification.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Outcome {
-    /// Nothing yet.
+    /// Not decided yet.
     Pending,
-    /// Nothing, in all the time it had.
+    /// No judgement succeeded in time.
     GivenUp,
     Judged(Box<Findings>),
 }
@@ -55,7 +55,7 @@ impl Verification {
         self.checks.contains(&IdentityCheck::Duplicate)
     }
 
-    /// For an engine.
+    /// Returns the case for an engine.
     pub(super) fn case(&self, seen_before: bool) -> Case {
         Case {
             document_type: self.document_type,
@@ -89,7 +89,7 @@ impl Verification {
     }
 }
 
-/// A verification, as it is shown.
+/// The API's representation of a verification.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Verification)]
 pub(super) struct VerificationBody<'a> {
@@ -100,10 +100,10 @@ pub(super) struct VerificationBody<'a> {
     status: VerificationStatus,
     document_type: DocumentType,
     country: Country,
-    /// What was read from the document, if that was asked for and possible.
+    /// The data read from the document, if requested and readable.
     #[schema(required)]
     extracted_data: Option<&'a ExtractedData>,
-    /// Those that were asked for; none as long as it is pending.
+    /// The results of the requested checks; empty while the verification is pending.
     checks: Checks,
     #[schema(required)]
     risk_score: Option<RiskScore>,

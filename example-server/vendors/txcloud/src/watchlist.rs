@@ -1,24 +1,18 @@
 //! `POST /watchlist/screen`.
 
-use std::sync::Arc;
-
-use axum::Extension;
-use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::api::{Api, respond, timed};
+use super::api::{Call, respond, timed};
 use super::engines::RiskLevel;
 use super::engines::watchlist::{
     Case, Entity, EntityType, Fuzziness, Match, Screened, Screening, ScreeningStatus, WatchlistKind,
 };
-use super::envelope::Context;
 use super::errors::Failure;
 use super::ids;
 use super::reading::{Object, Raw, TEXT};
-use super::user::User;
 
 /// Screens a person or a business against watchlists.
 #[utoipa::path(
@@ -28,12 +22,7 @@ use super::user::User;
         (status = 400, description = "missing_parameter invalid_parameter unsupported_country"),
     ),
 )]
-pub(super) async fn screen(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-    Raw(body): Raw,
-) -> Response {
+pub(super) async fn screen(Call { api, user, context }: Call, Raw(body): Raw) -> Response {
     let done = async {
         let case = read(&body)?;
         let asking = api.engines.watchlist.judge(user.environment(), &case);

@@ -1,4 +1,4 @@
-//! What the handlers share.
+//! The shared state of the handlers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,9 @@ use tokio::time::timeout;
 
 use crate::cep::{Answer, Cep, CepVerdict, Payment, Provider, Recent};
 use crate::config::Veriko;
+use crate::envelope::Context;
 use crate::ocr::{Recogniser, Tesseract};
+use crate::user::User;
 use platform::Platform;
 use platform::clock;
 use platform::cycles::Cycles;
@@ -16,66 +18,70 @@ use platform::encryption::Sealer;
 use platform::outbound::{Outbound, Rules};
 use platform::webhooks::Webhooks;
 
-/// What the handlers share.
+/// A request to this API.
+pub(crate) type Call = platform::call::Call<Api, User, Context>;
+
+/// The shared state of the handlers.
 #[derive(Debug)]
 pub struct Api {
     pub(crate) database: Database,
-    /// The retries of validations.
+    /// The retry cycles of validations.
     pub(crate) cycles: Cycles,
-    /// Who says whether a payment arrived.
+    /// Verifies payments.
     pub(crate) provider: Arc<dyn Provider>,
-    /// How long that may take.
+    /// The time-out of a query to the provider.
     pub(crate) cep_timeout: Duration,
-    /// How asking went of late.
+    /// The results of recent queries.
     pub(crate) recent: Recent,
-    /// How long a validation may wait in the queue.
+    /// The maximum time that a validation may wait in the queue.
     pub(crate) queue_expiry: Duration,
-    /// Who reads receipts.
+    /// Reads the text of receipts.
     pub(crate) recogniser: Arc<dyn Recogniser>,
-    /// Fetches those that are elsewhere.
+    /// Fetches pictures that are given as a URL.
     pub(crate) pictures: Outbound,
-    /// Who is told of what.
+    /// Webhook subscriptions and delivery.
     pub(crate) webhooks: Arc<Webhooks>,
-    /// Seals pictures.
+    /// Encrypts the pictures at rest.
     pub(crate) sealer: Arc<Sealer>,
-    /// How long those are kept.
+    /// The retention period of pictures.
     pub(crate) images_kept: Duration,
 }
 
-/// What came of asking about a payment.
+/// The result of a query about a payment.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) verdict: CepVerdict,
-    /// Of a payment that is valid.
+    /// Present if the payment is valid.
     pub(super) cep: Option<Cep>,
     pub(super) took_ms: u64,
 }
 
 impl Api {
     /// # Errors
-    /// There is no way to call who is to be asked.
+    /// If an HTTP client cannot be built.
     pub(crate) fn new(
         platform: &Platform,
-        terms: &Veriko,
+        config: &Veriko,
         webhooks: Arc<Webhooks>,
     ) -> Result<Self, reqwest::Error> {
         Ok(Self {
             cycles: platform.cycles.clone(),
             database: platform.database.clone(),
-            provider: terms.cep.provider()?,
-            cep_timeout: terms.cep.timeout(),
-            queue_expiry: terms.queue.expiry(),
+            provider: config.cep.provider()?,
+            cep_timeout: config.cep.timeout(),
+            queue_expiry: config.queue.expiry(),
             recent: Recent::default(),
-            recogniser: Arc::new(Tesseract::new(&terms.ocr)),
+            recogniser: Arc::new(Tesseract::new(&config.ocr)),
             pictures: Outbound::new(Rules { allow_http: false, allow_private: false })?,
             webhooks,
             sealer: Arc::clone(&platform.sealer),
-            images_kept: terms.ocr.keep(),
+            images_kept: config.ocr.keep(),
         })
     }
 
-    /// Asks whether a payment arrived, for the `asked`-th time. No answer in time is a verdict too. It may take long: not
-    /// for who holds a connection.
+    /// Queries the provider about a payment, for the `asked`-th time. A time-out is also a verdict.
+    ///
+    /// The query may take long, so do not hold a database connection during it.
     pub(super) async fn ask(&self, payment: &Payment, asked: u32) -> Asked {
         let began = clock::now();
         let asking = self.provider.ask(payment, asked);

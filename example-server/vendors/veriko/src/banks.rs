@@ -1,4 +1,4 @@
-//! `GET /v1/public/banks`: the banks of SPEI, for anybody.
+//! `GET /v1/public/banks`: the public list of SPEI banks.
 
 use std::sync::LazyLock;
 
@@ -15,17 +15,18 @@ use super::envelope::{Context, Envelope};
 use crate::cep;
 use platform::etag::if_none_match;
 
-/// Lists every bank, with what it is called by.
+/// Lists every bank with its names.
 ///
-/// With the `ETag` of an earlier answer in `If-None-Match`, a list that has not changed is 304, without a body.
+/// If `If-None-Match` has the `ETag` of an earlier response and the list has not changed, the
+/// response is 304 without a body.
 #[utoipa::path(
     get, path = "/public/banks", operation_id = "listBanks", tag = "Public",
-    params(("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer")),
+    params(("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier response")),
     responses(
         (status = 200, description = "Every bank", body = Envelope<Vec<Bank>>,
-         headers(("ETag" = String, description = "Another one for other banks"),
+         headers(("ETag" = String, description = "Changes with the list"),
                  ("Cache-Control" = String, description = "`private, max-age=3600`"))),
-        (status = 304, description = "They have not changed", headers(("ETag" = String, description = "The same as was sent"))),
+        (status = 304, description = "The list has not changed", headers(("ETag" = String, description = "The tag that was sent"))),
     ),
 )]
 pub(super) async fn list(Extension(context): Extension<Context>, headers: HeaderMap) -> Response {
@@ -34,9 +35,9 @@ pub(super) async fn list(Extension(context): Extension<Context>, headers: Header
     } else {
         context.ok(&CATALOGUE.banks)
     };
-    // Weak, because two answers with the same tag differ in their `meta`.
+    // Weak, because two responses with the same tag have a different `meta`.
     let tag = HeaderValue::from_str(&format!("W/\"{}\"", CATALOGUE.tag));
-    response.headers_mut().insert(header::ETAG, tag.expect("letters, digits, - and _ make a header value"));
+    response.headers_mut().insert(header::ETAG, tag.expect("base64url text is a valid header value"));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=3600"));
     response
 }
@@ -54,19 +55,19 @@ pub(super) struct Bank {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = BankAttributes)]
 struct Attributes {
-    /// What Banxico calls it by.
+    /// The code that Banxico uses.
     #[schema(example = "40012")]
     code: &'static str,
     #[schema(example = "BBVA MEXICO")]
     name: &'static str,
-    /// What else it is known by.
+    /// The bank's other names.
     #[schema(example = json!(["BBVA BANCOMER"]))]
     aliases: Vec<&'static str>,
 }
 
 struct Catalogue {
     banks: Vec<Bank>,
-    /// Another one for other banks.
+    /// Changes with the list of banks.
     tag: String,
 }
 

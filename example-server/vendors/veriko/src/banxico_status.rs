@@ -1,4 +1,4 @@
-//! `GET /v1/status/banxico`: how asking Banxico goes of late.
+//! `GET /v1/status/banxico`: Banxico's availability.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +16,13 @@ use super::errors::Text;
 use crate::cep::{CepVerdict, Query};
 use platform::utc::Utc;
 
-/// Reads how Banxico does.
+/// Reads the availability of Banxico.
 ///
-/// It is what the last queries say. Nobody asks for the sake of it: where there were none, it is `unknown`.
+/// It is derived from recent queries. The server makes no queries for this purpose, so without
+/// recent ones the status is `unknown`.
 #[utoipa::path(
     get, path = "/status/banxico", operation_id = "banxicoPublicStatus", tag = "Banxico Status",
-    responses((status = 200, description = "How it does", body = Envelope<BanxicoStatus>,
+    responses((status = 200, description = "The availability", body = Envelope<BanxicoStatus>,
         headers(("Cache-Control" = String, description = "`public, max-age=60`")))),
 )]
 pub(super) async fn read(State(api): State<Arc<Api>>, Extension(context): Extension<Context>) -> Response {
@@ -42,7 +43,7 @@ pub(super) async fn read(State(api): State<Arc<Api>>, Extension(context): Extens
     response
 }
 
-/// How Banxico does.
+/// The availability of Banxico.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = BanxicoStatusResource)]
 pub(super) struct BanxicoStatus {
@@ -57,15 +58,15 @@ pub(super) struct BanxicoStatus {
 #[schema(as = BanxicoStatusAttributes)]
 struct Attributes {
     status: Status,
-    /// The same in words.
+    /// The status in words.
     #[schema(example = "Operational")]
     status_label: String,
     #[schema(example = "Queries to Banxico are answered normally.")]
     message: String,
-    /// When it was asked last.
+    /// When Banxico was last queried.
     #[schema(required)]
     last_verified_at: Option<Utc>,
-    /// `null`: nobody knows.
+    /// `null`: not known.
     #[schema(required, example = json!(null))]
     estimated_recovery_at: Option<Utc>,
 }
@@ -80,27 +81,28 @@ enum Status {
     Unknown,
 }
 
-/// An answer that takes longer is as bad as half of them missing.
+/// The duration from which on a successful query counts as degraded.
 const SLOW: Duration = Duration::from_secs(10);
-/// So many failures make an outage, if hardly anything else came.
+/// The minimum number of failures for an outage.
 const OUTAGE: usize = 3;
 
 impl Status {
-    /// Down where nine of ten failed, degraded where one of ten failed or was slow. A payment that is not found, or whose
-    /// CEP is not to be had, is an answer like any other.
+    /// Derives the status: down if at least nine of ten queries failed (and at least [`OUTAGE`]),
+    /// degraded if at least one of ten failed or was slow. A payment that is not found, or whose
+    /// CEP is not available, is a successful query.
     fn of(queries: &[Query]) -> Self {
         let failed = |query: &&Query| matches!(query.verdict, CepVerdict::Error | CepVerdict::RateLimited);
         let (all, failures) = (queries.len(), queries.iter().filter(failed).count());
-        let bad = queries.iter().filter(|query| failed(query) || query.took >= SLOW).count();
+        let failed_or_slow = queries.iter().filter(|query| failed(query) || query.took >= SLOW).count();
         match () {
             () if all == 0 => Self::Unknown,
             () if failures >= OUTAGE && failures * 10 >= all * 9 => Self::Down,
-            () if bad * 10 >= all => Self::Degraded,
+            () if failed_or_slow * 10 >= all => Self::Degraded,
             () => Self::Operational,
         }
     }
 
-    /// Its label, and a sentence.
+    /// Returns the label and a sentence.
     fn words(self) -> (Text, Text) {
         let [label, label_es, message, message_es] = match self {
             Self::Operational => [
@@ -124,7 +126,7 @@ impl Status {
             Self::Unknown => [
                 "Unknown",
                 "Desconocido",
-                "Banxico was not asked of late.",
+                "Banxico was not queried recently.",
                 "No se ha consultado a Banxico últimamente.",
             ],
         };
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_queries_say_how_it_does() {
+    fn the_status_is_derived_from_the_recent_queries() {
         use CepVerdict::{CepUnavailable, Error, NotFound, RateLimited, Returned, Valid};
         for (of, status) in [
             (&[][..], Status::Unknown),

@@ -10,9 +10,11 @@ use serde_json::Value;
 use super::envelope::Context;
 use super::errors::Failure;
 
-/// A body that is JSON, of whatever shape and whatever it calls itself: this API takes nothing else, its keys travel in a
-/// header no foreign page can set, and `curl -d` says "form" of everything. What it means is for the handler to judge, so that it can answer with
-/// everything that is wrong at once.
+/// A JSON body of any shape, whatever its `Content-Type`.
+///
+/// The `Content-Type` is ignored because the API accepts nothing but JSON, its keys travel in a
+/// header that a foreign page cannot set, and `curl -d` always declares a form. The handler checks
+/// the content, so that it can report all errors at once.
 #[derive(Debug)]
 pub(super) struct Json(pub(super) Value);
 
@@ -26,7 +28,7 @@ impl<S: Send + Sync> FromRequest<S> for Json {
     }
 }
 
-/// A body as it was sent, for who reads it by its own rules.
+/// The raw body, for handlers that parse it themselves.
 #[derive(Debug)]
 pub(super) struct Raw(pub(super) Bytes);
 

@@ -1,50 +1,45 @@
 //! `GET /v1/validations/{id}/cep`: the CEP as a file.
 
-use std::sync::Arc;
-
-use axum::Extension;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, RawQuery};
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 
-use super::api::Api;
-use super::envelope::Context;
+use super::api::Call;
 use super::errors::Failure;
 use super::store::ceps;
-use super::user::User;
 use super::validations::find;
 use crate::cep::{Cep, rendering};
 
 /// Downloads the CEP of a validation.
 ///
-/// The XML as Banxico gave it, byte for byte, or a page made of it. It was kept when the payment was found: nobody is asked.
+/// The XML is Banxico's, byte for byte; the PDF is a rendering of it. The CEP was stored when the
+/// payment was found, so Banxico is not queried.
 #[utoipa::path(
     get, path = "/validations/{id}/cep", operation_id = "downloadCep", tag = "Validations",
-    params(("format" = inline(Option<Format>), Query, description = "`xml` unless asked otherwise")),
+    params(("format" = inline(Option<Format>), Query, description = "`xml` by default")),
     responses(
         (status = 200, description = "The file", content((String = "application/xml"), (String = "application/pdf")),
-         headers(("Content-Disposition" = String, description = "With the name of the file: `CEP-{id}.xml` or `CEP-{id}.pdf`"))),
+         headers(("Content-Disposition" = String, description = "Contains the file name: `CEP-{id}.xml` or `CEP-{id}.pdf`"))),
         (status = 400, description = "invalid_export_format"),
         (status = 404, description = "cep_not_available"),
     ),
 )]
 pub(super) async fn download(
-    State(api): State<Arc<Api>>,
+    Call { api, user, context }: Call,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
 ) -> Response {
     let file = async {
         let format = Format::of(query.as_deref().unwrap_or_default())?;
         let (validation, mut reader) = find(&api, &user, &id).await?;
         let xml = ceps::load(reader.connection(), validation.id).await?;
-        // Not held while the page is made.
+        // Release the connection before rendering.
         drop(reader);
         let xml = xml.ok_or_else(Failure::cep_not_available)?;
         let file = match format {
             Format::Xml => xml,
-            // It was read before it was kept. Should a later version read less, the XML is still to be had.
+            // The CEP was parsed before it was stored. If a later version cannot parse it, the XML
+            // can still be downloaded.
             Format::Pdf => rendering::pdf(&Cep::parse(xml).map_err(|_| Failure::cep_not_available())?),
         };
         Ok::<_, Failure>((validation.id, format, file))
@@ -59,7 +54,7 @@ pub(super) async fn download(
     }
 }
 
-/// What a CEP can be had as.
+/// The file formats of a CEP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, utoipa::ToSchema)]
 #[schema(rename_all = "lowercase")]
 pub(super) enum Format {
@@ -68,9 +63,9 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// The one a query asks for; the last one counts.
+    /// Reads the format from a query. The default is XML.
     fn of(query: &str) -> Result<Self, Failure> {
-        let asked = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "format").last();
+        let asked = platform::query::last_values(query, |name| name == "format").pop();
         match asked.as_ref().map(|(_, format)| &**format) {
             None | Some("xml") => Ok(Self::Xml),
             Some("pdf") => Ok(Self::Pdf),
@@ -98,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_format_is_xml_unless_pdf_is_asked_for() {
+    fn the_format_is_xml_unless_the_query_asks_for_pdf() {
         for (query, format) in [
             ("", Some(Format::Xml)),
             ("format=xml", Some(Format::Xml)),

@@ -1,9 +1,10 @@
-//! The caller's own name for a validation.
+//! The client's own reference for a validation.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// `client_ref`: 1 to 64 characters, given back as it was sent and searched for exactly.
+/// The field `client_ref`: 1 to 64 characters. It is returned unchanged, and a search matches it
+/// exactly.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(min_length = 1, max_length = 64, example = "orden-4812")]
 pub struct ClientRef(String);
@@ -11,8 +12,9 @@ pub struct ClientRef(String);
 impl ClientRef {
     const MAX_CHARS: usize = 64;
 
-    /// Reads a reference, without the space around it. `None` if it has not 1 to 64 characters then, or holds a control
-    /// character, or an emoji: one from beyond the basic multilingual plane, where they are.
+    /// Parses a reference. Surrounding spaces are removed first. Returns `None` if the rest does
+    /// not have 1 to 64 characters, or contains a control character or an emoji (any character
+    /// outside the basic multilingual plane).
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim_matches(' ');
         let fits = (1..=Self::MAX_CHARS).contains(&text.chars().count())
@@ -20,7 +22,7 @@ impl ClientRef {
         fits.then(|| Self(text.to_owned()))
     }
 
-    /// The reference.
+    /// Returns the reference.
     pub fn as_str(&self) -> &str {
         &self.0
     }

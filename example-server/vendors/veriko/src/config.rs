@@ -15,7 +15,7 @@ use url::Url;
 use crate::cep::{Banxico, Provider, Sandbox};
 use crate::model::{Caps, Outcome};
 
-/// Every key, and its default.
+/// Every configuration key with its default.
 pub(crate) const DEFAULTS: &str = include_str!("../defaults.toml");
 
 /// `[veriko.cep]`
@@ -23,7 +23,7 @@ pub(crate) const DEFAULTS: &str = include_str!("../defaults.toml");
 #[serde(deny_unknown_fields)]
 pub(crate) struct Cep {
     provider: ProviderName,
-    /// Without a slash at its end.
+    /// Without a trailing slash.
     #[serde(deserialize_with = "site")]
     base_url: Url,
     timeout_seconds: NonZeroU64,
@@ -47,7 +47,7 @@ pub(crate) struct Ocr {
     keep_days: NonZeroU16,
 }
 
-/// Who says whether a payment arrived.
+/// The provider that verifies payments.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum ProviderName {
@@ -68,17 +68,17 @@ pub(crate) struct Veriko {
     pub(crate) ocr: Ocr,
 }
 
-/// What an account gets on one plan.
+/// The limits of one plan.
 #[derive(Debug)]
 pub(crate) struct PlanTerms {
     pub(crate) caps: Caps,
     pub(crate) rate_per_minute: NonZeroU32,
-    /// Validations granted in a month, retries not counted.
+    /// The number of validations granted in a month. Retries do not count.
     pub(crate) monthly_quota: u32,
 }
 
 impl Cep {
-    /// Who is to be asked.
+    /// Creates the configured provider.
     pub(crate) fn provider(&self) -> Result<Arc<dyn Provider>, reqwest::Error> {
         Ok(match self.provider {
             ProviderName::Sandbox => Arc::new(Sandbox),
@@ -108,7 +108,7 @@ impl Ocr {
 }
 
 impl Veriko {
-    /// What an account on `plan` gets.
+    /// Returns the limits of `plan`.
     pub(crate) fn terms(&self, plan: AccountPlan) -> &Arc<PlanTerms> {
         match plan {
             AccountPlan::Free => &self.free,
@@ -117,14 +117,14 @@ impl Veriko {
         }
     }
 
-    /// The age up to which a validation of any account can be retried.
+    /// Returns the maximum age at which a validation of any account can be retried.
     pub(crate) fn longest_age(&self) -> Duration {
         let age = [&self.free, &self.basic, &self.pro].map(|terms| terms.caps.max_age_seconds());
         Duration::from_secs(age.into_iter().max().unwrap_or_default().into())
     }
 }
 
-/// `[veriko]` as it is written.
+/// `[veriko]` as it is in the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct VerikoFile {
@@ -164,7 +164,8 @@ impl TryFrom<VerikoFile> for Veriko {
 }
 
 impl PlanTerms {
-    /// A plan's section is its rate limit and its quota, and the rest is caps for the policy crate to read.
+    /// Reads the section of a plan: its rate limit and its quota. The rest are caps, which the
+    /// policy crate reads.
     fn read(defaults: &Defaults<Outcome>, mut section: Dict) -> Result<Self, String> {
         let rate_per_minute = take(&mut section, "rate_per_minute")?;
         let monthly_quota = take(&mut section, "monthly_quota")?;
@@ -176,7 +177,8 @@ impl PlanTerms {
     }
 }
 
-/// A URL that pages can be asked for below. A password in it would end up in a log.
+/// Parses a URL to which page paths can be appended. It must not have a password, which would end
+/// up in a log.
 fn site<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
     let text = String::deserialize(deserializer)?;
     let url = Url::parse(text.trim_end_matches('/')).ok().filter(|url| {
@@ -191,7 +193,7 @@ fn site<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
     })
 }
 
-/// A key of a section, which is then the poorer by it.
+/// Removes a key from a section and returns its value.
 fn take<T: DeserializeOwned>(section: &mut Dict, key: &str) -> Result<T, String> {
     let value = section.remove(key).ok_or_else(|| format!("missing `{key}`"))?;
     value.deserialize().map_err(|error| format!("`{key}`: {}", error.kind))
@@ -203,7 +205,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// What a file with this content says.
+    /// Loads a file with this content.
     pub(crate) fn load(content: &str) -> Result<Veriko, ConfigError> {
         platform::testing::config(&[crate::config::DEFAULTS], content)?.section("veriko")
     }
@@ -223,7 +225,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn without_a_file_the_defaults_of_the_contract_hold() {
+    fn without_a_file_the_defaults_are_those_of_the_contract() {
         let config = load("").unwrap();
         for (plan, cap) in [(AccountPlan::Free, 0), (AccountPlan::Basic, 5), (AccountPlan::Pro, 10)] {
             let caps = &config.terms(plan).caps;
@@ -239,7 +241,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn by_default_a_delivery_has_eight_hours_and_a_half_to_be_taken() {
+    fn by_default_a_delivery_is_retried_for_about_eight_and_a_half_hours() {
         let plan = load("").unwrap().webhooks.plan();
         let last: Duration = plan.delay_list().iter().sum();
         assert_eq!(last, Duration::from_mins(8 * 60 + 36));
@@ -247,7 +249,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_sandbox_is_asked_unless_the_file_says_banxico() {
+    fn the_sandbox_is_the_provider_unless_the_file_names_banxico() {
         let asked = |content: &str| format!("{:?}", load(content).unwrap().cep.provider().unwrap());
         assert_eq!(asked(""), "Sandbox");
         assert!(asked("[veriko.cep]\nprovider = \"banxico\"").contains("www.banxico.org.mx"));

@@ -1,6 +1,6 @@
-//! The retry cycles of validations, in the scheduler that shares our database.
+//! The retry cycles of validations, in the scheduler that shares the database.
 //!
-//! A cycle changes in the transaction that changes its validation, so that each of them says what the other does.
+//! A cycle and its validation change in the same transaction, so they always agree.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -11,15 +11,16 @@ use uuid::Uuid;
 use super::model::{Caps, RetryPolicy};
 use super::validation::{Ending, RetryState};
 
-/// What the scheduler calls this kind of work.
+/// The scheduler's namespace for this kind of work.
 pub(super) const NAMESPACE: &str = "validation";
 
-/// What the cycle of a validation is known by.
+/// Returns the key of a validation's cycle.
 pub(super) fn key(id: Uuid) -> CycleKey {
     CycleKey::new(NAMESPACE, id.to_string())
 }
 
-/// A cycle for a validation of this account, asked for at `created_at`; `None` if the policy has no retries.
+/// Creates a cycle for a validation that was created at `created_at`. Returns `None` if the policy
+/// has no retries.
 pub(super) fn new(
     id: Uuid,
     account: &str,
@@ -32,7 +33,8 @@ pub(super) fn new(
     Some(new.payload(terms.to_payload()))
 }
 
-/// A change to this policy, which also begins an ended cycle anew; `None` if the policy has no retries.
+/// Creates a change to this policy, which also reactivates an ended cycle. Returns `None` if the
+/// policy has no retries.
 pub(super) fn change(created_at: Timestamp, policy: &RetryPolicy, caps: &Caps) -> Option<Reschedule> {
     let plan = plan(created_at, policy, Terms::of(caps))?;
     Some(Reschedule::new(plan).next_in(policy.interval()).reactivate(true))
@@ -40,17 +42,17 @@ pub(super) fn change(created_at: Timestamp, policy: &RetryPolicy, caps: &Caps) -
 
 fn plan(created_at: Timestamp, policy: &RetryPolicy, terms: Terms) -> Option<Plan> {
     let last_start = end_of_life(created_at, terms);
-    // An attempt that could not be made does not count, however often that is: the deadline ends it.
+    // Deferred attempts do not count, so their number is not limited; the deadline ends them.
     Plan::of_policy(policy).map(|plan| plan.deadline(last_start.into()).max_deferrals(u32::MAX))
 }
 
-/// When a validation is too old to be retried.
+/// Returns the time after which a validation is too old to be retried.
 pub(super) fn end_of_life(created_at: Timestamp, terms: Terms) -> Timestamp {
     let age = std::time::Duration::from_secs(terms.max_age_seconds.into());
     created_at.saturating_add(age).unwrap_or(Timestamp::MAX)
 }
 
-/// What of the account's plan retries go by: as it was when they were asked for.
+/// The plan's limits that a cycle keeps, as they were when the retries were requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Terms {
     pub(super) retries_a_day: u32,
@@ -69,19 +71,19 @@ impl Terms {
         serde_json::to_vec(&self).expect("two numbers serialise").into()
     }
 
-    /// `None` if it is no payload of ours.
+    /// Parses a payload. Returns `None` if it is not one of this API.
     pub(super) fn from_payload(payload: &[u8]) -> Option<Self> {
         serde_json::from_slice(payload).ok()
     }
 }
 
-/// A cycle as its validation shows it, which showed `before` until now.
+/// Returns the retry state to show for a cycle; `before` is the state shown until now.
 pub(super) fn state(cycle: &Cycle, policy: &RetryPolicy, before: &RetryState) -> RetryState {
     let attempts_completed = cycle.attempts;
     match cycle.state {
         State::Pending(activity) => {
             let next_attempt_at = match (activity, before) {
-                // When that was due, and not when its lease ends.
+                // Show when the attempt was due, not when its lease ends.
                 (Activity::Leased { .. }, RetryState::Active { next_attempt_at, .. }) => *next_attempt_at,
                 _ => timestamp(activity.wake()),
             };
@@ -100,7 +102,8 @@ pub(super) fn state(cycle: &Cycle, policy: &RetryPolicy, before: &RetryState) ->
     }
 }
 
-/// The scheduler keeps to the years from 1970 to 9999, which both types can say.
+/// Converts a time of the scheduler, which is between the years 1970 and 9999, so that both types
+/// can represent it.
 pub(super) fn timestamp(time: std::time::SystemTime) -> Timestamp {
     Timestamp::try_from(time).unwrap_or(Timestamp::MAX)
 }

@@ -1,4 +1,4 @@
-//! This API, as the program lists and runs it.
+//! The definition of this API, by which the program lists and runs it.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ fn configure(file: &ConfigFile) -> Result<Open, ConfigError> {
     Ok(Box::new(move |platform| Ok(Arc::new(Running::open(platform, config)?))))
 }
 
-/// The API, open.
+/// The running API.
 #[derive(Debug)]
 struct Running {
     vendor: Veriko,
@@ -57,7 +57,7 @@ impl platform::api::Api for Running {
         self.api.webhooks.register_handlers(handlers);
         retrying::register_handlers(&self.api, handlers);
         queue::register_handlers(&self.api, handlers);
-        // A validation whose retries ended can be retried again, under the counts of its cycle.
+        // A validation whose cycle has ended can be reactivated, and its cycle keeps its counts.
         handlers.keep_ended(self.vendor.0.longest_age());
     }
 

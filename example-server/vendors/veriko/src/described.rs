@@ -1,5 +1,5 @@
-//! Schemas of what is read or written by hand, or by another crate. Nothing but the `OpenAPI` document knows them; tests
-//! hold them against what is really read and written.
+//! Schemas of types that are serialised or parsed by hand, or that belong to another crate. Only
+//! the `OpenAPI` document uses them. Tests compare them with what is really read and written.
 
 #![expect(dead_code, reason = "the fields are read by the derive alone")]
 
@@ -7,24 +7,24 @@ use utoipa::ToSchema;
 
 use super::model::Outcome;
 
-/// What is retried, how often and how far apart.
+/// Which outcomes are retried, how often and at which interval.
 #[derive(ToSchema)]
 pub(super) struct RetryPolicy {
     enabled: bool,
     /// 0 if not enabled.
     #[schema(example = 3)]
     max_retries: u32,
-    /// From the end of an attempt to the next; 0 if not enabled.
+    /// From the end of one attempt to the start of the next; 0 if not enabled.
     #[schema(example = 600)]
     interval_seconds: u32,
-    /// What is retried.
+    /// The outcomes that are retried.
     outcomes: Vec<Outcome>,
 }
 
-/// A retry policy, whole: what is left out is not kept as it was.
+/// A complete retry policy. It replaces the saved one; fields that are left out are not merged.
 #[derive(ToSchema)]
 pub(super) struct RetryPolicyInput {
-    /// Without retries, nothing else of it counts.
+    /// If false, the other fields are ignored.
     #[schema(example = true)]
     enabled: bool,
     /// From 1 to the plan's `max_retries_cap`.
@@ -33,18 +33,18 @@ pub(super) struct RetryPolicyInput {
     /// From the plan's `min_interval_seconds` to its `max_interval_seconds`.
     #[schema(nullable = false, minimum = 1, example = 600)]
     interval_seconds: Option<u32>,
-    /// At least one, each once, of the plan's `eligible_outcomes`.
+    /// At least one of the plan's `eligible_outcomes`, each at most once.
     #[schema(nullable = false, min_items = 1)]
     outcomes: Option<Vec<Outcome>>,
 }
 
-/// The body of what sets a retry policy.
+/// The request body that sets a retry policy.
 #[derive(ToSchema)]
 pub(super) struct RetryPolicyRequest {
     retry_policy: RetryPolicyInput,
 }
 
-/// What the account's plan lets a retry policy say.
+/// The limits of the account's plan for retry policies.
 #[derive(ToSchema)]
 pub(super) struct Caps {
     #[schema(example = 10)]
@@ -64,85 +64,88 @@ pub(super) struct Caps {
     eligible_outcomes: Vec<Outcome>,
 }
 
-/// One thing that a retry policy may not say.
+/// A violation of the plan's limits by a retry policy.
 #[derive(ToSchema)]
 pub(super) struct Violation {
     #[schema(example = "max_retries")]
     field: String,
     #[schema(example = "above_max")]
     reason: String,
-    /// The least that is allowed.
+    /// The minimum.
     #[schema(nullable = false, example = 1)]
     min: Option<u32>,
-    /// The most that is allowed.
+    /// The maximum.
     #[schema(nullable = false, example = 10)]
     max: Option<u32>,
-    /// What is allowed.
+    /// The allowed values.
     #[schema(nullable = false, example = json!(["not_found"]))]
     allowed: Option<Vec<String>>,
 }
 
-/// A receipt to validate. `image` or `image_url` is needed; of both, the latter counts.
+/// A receipt to validate. `image` or `image_url` is required; if both are sent, `image_url` is
+/// used.
 #[derive(ToSchema)]
 pub(super) struct PictureRequest {
-    /// A JPEG, PNG or WebP in base64, 12 MB at the most before that; `data:image/png;base64,` before it is let pass.
+    /// A JPEG, PNG or WebP of at most 12 MB, in base64. A prefix such as `data:image/png;base64,`
+    /// is allowed.
     #[schema(
         example = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
     )]
     image: Option<String>,
-    /// Where the same is to be fetched, by https from a public address.
+    /// The https URL of the picture, at a public address.
     #[schema(max_length = 2048, example = "https://storage.example.com/receipts/receipt.png")]
     image_url: Option<String>,
-    /// In place of the account on the receipt.
+    /// Replaces the account on the receipt.
     #[schema(example = "012180004412345678")]
     cuenta_beneficiaria: Option<String>,
-    /// The SPEI code of the sending bank, in place of the one on the receipt.
+    /// The SPEI code of the sending bank. It replaces the bank on the receipt.
     #[schema(example = "40002")]
     banco_emisor: Option<String>,
-    /// The SPEI code of the receiving bank, in place of the one on the receipt.
+    /// The SPEI code of the receiving bank. It replaces the bank on the receipt.
     #[schema(example = "40012")]
     banco_receptor: Option<String>,
-    /// Whether the picture is kept, to be had from `GET /v1/validations/{id}/image`.
+    /// Whether the picture is kept and can be downloaded from `GET /v1/validations/{id}/image`.
     #[schema(default = true, example = true)]
     retain_image: Option<bool>,
-    /// For this validation alone, in the place of the account's.
+    /// The policy for this validation only, instead of the account's.
     retry_policy: Option<RetryPolicyInput>,
-    /// Your own name for it: no control characters, no emoji.
+    /// The client's own reference, without control characters and emoji.
     #[schema(min_length = 1, max_length = 64, example = "orden-4812")]
     client_ref: Option<String>,
 }
 
-/// A payment to validate. `null` is a field that was not sent.
+/// A payment to validate. `null` is treated as a missing field.
 #[derive(ToSchema)]
 pub(super) struct PaymentRequest {
-    /// The day it was sent.
+    /// The day on which the payment was sent.
     #[schema(format = Date, example = "2025-03-15")]
     fecha: String,
-    /// How much, in pesos: at most two decimals.
+    /// The amount in pesos, with at most two decimals.
     #[schema(value_type = f64, exclusive_minimum = 0, maximum = 999_999_999_999.99, example = 15000.5)]
     monto: f64,
-    /// *Clave de rastreo*, without `<`, `>` and `\`. It or the reference is needed; it counts if both are there.
+    /// *Clave de rastreo* (tracking key), without `<`, `>` and `\`. This or the reference is
+    /// required; if both are sent, this is used.
     #[schema(nullable = false, min_length = 1, max_length = 30, example = "MXBA20250315001234")]
     clave_rastreo: Option<String>,
-    /// *Referencia numérica*.
+    /// *Referencia numérica* (numeric reference).
     #[schema(nullable = false, pattern = "^[0-9 ]{1,14}$", example = "1234567")]
     referencia_numerica: Option<String>,
-    /// The sending bank: its name, or its SPEI code.
+    /// The name or the SPEI code of the sending bank.
     #[schema(nullable = false, max_length = 255, example = "BANAMEX")]
     emisor: Option<String>,
-    /// The receiving bank; where it is not there, the account's counts.
+    /// The name or the SPEI code of the receiving bank; by default, the bank of the account.
     #[schema(nullable = false, max_length = 255, example = "BBVA MEXICO")]
     receptor: Option<String>,
-    /// A CLABE of 18 digits, a card of 16 or a mobile number of 10; spaces and hyphens in it mean nothing.
+    /// A CLABE of 18 digits, a card of 16 or a mobile number of 10. Spaces and hyphens are ignored.
     #[schema(nullable = false, example = "012180004412345678")]
     cuenta_beneficiaria: Option<String>,
-    /// 1 if the payment went to the receiving bank itself, as what pays back a credit does; else 0.
+    /// 1 if the payment went to the receiving bank itself, as a loan repayment does; otherwise 0.
     #[schema(maximum = 1, example = 0)]
     receptor_participante: Option<u8>,
-    /// For this validation alone, in the place of the account's.
+    /// The policy for this validation only, instead of the account's.
     #[schema(nullable = false)]
     retry_policy: Option<RetryPolicyInput>,
-    /// Your own name for it: no control characters, no emoji.
+    /// The client's own reference, without control characters and emoji.
     #[schema(nullable = false, min_length = 1, max_length = 64, example = "orden-4812")]
     client_ref: Option<String>,
 }
@@ -176,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_has_the_fields_that_are_described() {
+    fn the_written_fields_are_the_described_ones() {
         assert_eq!(names(&caps()), described::<Caps>());
         let policy = account_retry_policy::RetryPolicyInput::new().enabled(true).max_retries(3);
         let policy = policy.interval_seconds(600).outcomes(["error"]);
@@ -189,17 +192,17 @@ mod tests {
     }
 
     #[test]
-    fn every_field_that_is_described_is_read() {
-        let of_no_use: Map<_, _> =
+    fn every_described_field_is_read() {
+        let invalid_values: Map<_, _> =
             described::<PaymentRequest>().into_iter().map(|name| (name, json!([]))).collect();
-        let body = Value::from(of_no_use).to_string();
-        let refused = payment::PaymentRequest::parse(body.as_bytes(), &caps()).unwrap_err();
-        let at_fault: BTreeSet<_> = refused
+        let body = Value::from(invalid_values).to_string();
+        let failure = payment::PaymentRequest::parse(body.as_bytes(), &caps()).unwrap_err();
+        let rejected: BTreeSet<_> = failure
             .faults
             .iter()
             .filter_map(|error| error.pointer.as_deref()?.strip_prefix("/data/attributes/"))
             .map(str::to_owned)
             .collect();
-        assert_eq!(at_fault, described::<PaymentRequest>());
+        assert_eq!(rejected, described::<PaymentRequest>());
     }
 }

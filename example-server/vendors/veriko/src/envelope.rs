@@ -1,4 +1,4 @@
-//! The frame around every answer: `data`, `meta`, `links`, or `errors` and `meta`.
+//! The response envelope: `data`, `meta` and `links`, or `errors` and `meta`.
 
 use account_retry_policy::Violations;
 use axum::response::Response;
@@ -15,7 +15,7 @@ use super::rejection;
 use platform::envelope::{self, ErrorRenderer};
 use platform::language::Language;
 
-/// What an answer must know of its request.
+/// The properties of a request that its response needs.
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     request_id: String,
@@ -43,22 +43,22 @@ impl ErrorRenderer for Context {
 }
 
 impl Context {
-    /// 200 with this as its `data`.
+    /// Returns a 200 response with `data`.
     pub(crate) fn ok(&self, data: &impl Serialize) -> Response {
         self.ok_with(data, &Nothing {})
     }
 
-    /// 200 with this as its `data`, and more beside the usual in `meta`.
+    /// Returns a 200 response with `data` and additional fields in `meta`.
     pub(crate) fn ok_with<Data: Serialize, More: Serialize>(&self, data: &Data, more: &More) -> Response {
         self.succeed(StatusCode::OK, data, more)
     }
 
-    /// 201 with this as its `data`.
+    /// Returns a 201 response with `data`.
     pub(crate) fn created(&self, data: &impl Serialize) -> Response {
         self.succeed(StatusCode::CREATED, data, &Nothing {})
     }
 
-    /// 202 with this as its `data`, and more beside the usual in `meta`.
+    /// Returns a 202 response with `data` and additional fields in `meta`.
     pub(crate) fn accepted_with<Data: Serialize, More: Serialize>(
         &self,
         data: &Data,
@@ -67,11 +67,11 @@ impl Context {
         self.succeed(StatusCode::ACCEPTED, data, more)
     }
 
-    /// The failure, in the caller's language.
+    /// Returns the response for a failure, in the caller's language.
     pub(crate) fn fail(&self, failure: &Failure) -> Response {
         debug_assert!(
             failure.faults.iter().all(|error| CODES.iter().any(|(code, _)| *code == error.code)),
-            "a code without its line in errors/codes.rs"
+            "a code is missing in errors/codes.rs"
         );
         let errors = failure.faults.iter().map(|error| ErrorItem {
             status: failure.status.as_str(),
@@ -92,7 +92,7 @@ impl Context {
         response
     }
 
-    /// The sentence in the caller's language.
+    /// Returns the text in the caller's language.
     pub(crate) fn say<'a>(&self, text: &'a Text) -> &'a str {
         text.in_language(self.language)
     }
@@ -111,14 +111,14 @@ impl Context {
     }
 }
 
-/// A resource of which each account has one, so that it needs no id.
+/// A resource of which each account has exactly one, so that it needs no id.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Resource<Attributes> {
     pub(crate) r#type: &'static str,
     pub(crate) attributes: Attributes,
 }
 
-/// A success, with `More` beside the usual in its `meta`.
+/// A success. `meta` has the fields of `More` in addition to the usual ones.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Envelope<'a, Data, More = Nothing> {
     data: Data,
@@ -126,7 +126,7 @@ pub(crate) struct Envelope<'a, Data, More = Nothing> {
     links: Links,
 }
 
-/// Nothing beside the usual.
+/// No additional fields.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Nothing {}
 
@@ -138,7 +138,7 @@ struct MetaAnd<'a, More> {
     more: More,
 }
 
-/// What every answer says of itself.
+/// Metadata of every response.
 #[derive(Serialize, ToSchema)]
 struct Meta<'a> {
     /// The server's version.
@@ -146,7 +146,7 @@ struct Meta<'a> {
     version: &'static str,
     #[schema(example = "v1")]
     api_version: &'static str,
-    /// What the request is known by; the same as the header `X-Request-Id`.
+    /// The id of the request; the same as the header `X-Request-Id`.
     #[schema(example = "b3c4d5e6f7a8", pattern = "^[0-9a-f]{12}$")]
     request_id: &'a str,
     datetime: DatetimeMeta,
@@ -163,7 +163,7 @@ impl<'a> Meta<'a> {
     }
 }
 
-/// How times are written.
+/// The format of all times.
 #[derive(Serialize, ToSchema)]
 pub(super) struct DatetimeMeta {
     #[schema(example = "UTC")]
@@ -179,7 +179,7 @@ impl DatetimeMeta {
 #[derive(Serialize, ToSchema)]
 struct Links {}
 
-/// A failure: everything that is wrong.
+/// A failure with all its errors.
 #[derive(Serialize, ToSchema)]
 struct ErrorDocument<'a> {
     #[schema(min_items = 1)]
@@ -187,16 +187,16 @@ struct ErrorDocument<'a> {
     meta: MetaAnd<'a, ErrorMore<'a>>,
 }
 
-/// One thing that is wrong.
+/// One error.
 #[derive(Serialize, ToSchema)]
 struct ErrorItem<'a> {
-    /// The status of the answer.
+    /// The HTTP status of the response.
     #[schema(example = "422")]
     status: &'a str,
-    /// What is wrong, for programs. Stable.
+    /// The stable, machine-readable code of the error.
     #[schema(example = "required")]
     code: &'static str,
-    /// What is wrong, for people.
+    /// The description of the error for people.
     #[schema(example = "fecha is required.")]
     detail: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -204,14 +204,15 @@ struct ErrorItem<'a> {
     source: Option<ErrorSource<'a>>,
 }
 
-/// The field at fault.
+/// The field that caused the error.
 #[derive(Serialize, ToSchema)]
 struct ErrorSource<'a> {
     #[schema(example = "/data/attributes/fecha")]
     pointer: &'a str,
 }
 
-/// What some failures say beside the usual; which ones, the document says by their codes.
+/// The additional `meta` fields of some failures. The document describes them with the codes that
+/// have them.
 #[derive(Serialize, ToSchema)]
 struct ErrorMore<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -228,7 +229,7 @@ struct ErrorMore<'a> {
     event: Option<&'a Value>,
 }
 
-/// The schemas of what every operation answers with.
+/// Returns the schemas that the responses of all operations share.
 pub(super) fn shared_schemas() -> Vec<(String, RefOr<Schema>)> {
     let mut schemas = vec![
         (ErrorDocument::name().into_owned(), ErrorDocument::schema()),
@@ -238,7 +239,7 @@ pub(super) fn shared_schemas() -> Vec<(String, RefOr<Schema>)> {
     schemas
 }
 
-/// `meta`, as an example shows it.
+/// Returns `meta` as the examples show it.
 pub(super) fn meta_example() -> Value {
     json!(Meta::of("b3c4d5e6f7a8"))
 }

@@ -1,4 +1,4 @@
-//! Every failure the API answers with, its code, and its words in both languages.
+//! The failures of this API: statuses, codes and descriptions in both languages.
 
 mod codes;
 mod field;
@@ -29,33 +29,33 @@ use platform::webhooks::{AnnounceError, SendError};
 pub(crate) use codes::CODES;
 pub use field::FieldForm;
 
-/// A failed request, before it is put in a language and a frame.
+/// A failed request, before its envelope and language are applied.
 #[derive(Debug)]
 pub struct Failure {
     pub(crate) status: StatusCode,
-    /// One for each fault found, at least one.
+    /// The errors; at least one.
     pub(crate) faults: Vec<FieldError>,
-    /// The same for programs, where a policy left its range.
+    /// The errors in machine-readable form, if a policy is out of range.
     pub(crate) violations: Option<Violations>,
     pub(crate) retry_after_seconds: Option<u64>,
-    /// What there is at most, where that was reached.
+    /// The limit that was reached, if the failure reports one.
     pub(crate) limit: Option<u32>,
-    /// The event that there is none of.
+    /// The unknown event, as the request named it.
     pub(crate) event: Option<Value>,
 }
 
-/// One thing that is wrong.
+/// One error.
 #[derive(Debug)]
 pub struct FieldError {
-    /// Stable; clients decide by it.
+    /// Stable: clients branch on it.
     pub(crate) code: &'static str,
-    /// For people.
+    /// The description for people.
     pub(crate) detail: Text,
-    /// The field at fault, if one is.
+    /// The field that caused the error, if any.
     pub(crate) pointer: Option<String>,
 }
 
-/// The same sentence in both languages.
+/// A sentence in both languages.
 #[derive(Debug)]
 pub struct Text {
     pub(crate) english: Cow<'static, str>,
@@ -72,7 +72,7 @@ impl Text {
 }
 
 impl Failure {
-    /// One fault, no field.
+    /// Creates a failure with one error that belongs to no field.
     pub(crate) fn new(
         status: StatusCode,
         code: &'static str,
@@ -90,13 +90,13 @@ impl Failure {
         }
     }
 
-    /// The same, saying when to come back. Less than a second is said as one: `0` would be "at once".
+    /// Sets `Retry-After`. It is at least one second, because `0` would mean "at once".
     pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after_seconds = Some(clock::whole_seconds(wait).max(1));
         self
     }
 
-    /// The database does not do what it should. What exactly is for the log.
+    /// Creates the failure for a database error, which is logged but not shown.
     pub(crate) fn unavailable(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error = error, "the database failed");
         Self::service_unavailable()
@@ -181,7 +181,7 @@ impl Failure {
         )
     }
 
-    /// A body that cannot be read: too slow, if that is at the bottom of it.
+    /// Creates the failure for an unreadable body: 408 if reading it timed out, otherwise 400.
     pub(crate) fn of_unreadable_body(rejection: &(dyn Error + 'static)) -> Self {
         if is_body_timeout(rejection) { Self::request_timeout() } else { Self::body_unreadable() }
     }
@@ -204,8 +204,7 @@ impl Failure {
         )
     }
 
-    /// For an answer that came with a status and nothing we could show.
-    /// What a bare answer says by its status, in the words of this API.
+    /// Creates the failure for a bare response, which has a status but no body of this API.
     pub(crate) fn of_bare(bare: &Response) -> Self {
         if bare.extensions().get::<BodyCapacityExceeded>().is_some() {
             return Self::ocr_busy();
@@ -233,7 +232,7 @@ impl Failure {
             StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::new(
                 status,
                 "unsupported_media_type",
-                "The encoding or the character set of the request body is not supported: send UTF-8, as it is.",
+                "The encoding or the character set of the request body is not supported: send UTF-8 without a content encoding.",
                 "La codificación o el juego de caracteres del cuerpo no se admite: envíalo en UTF-8, tal cual.",
             ),
             StatusCode::SERVICE_UNAVAILABLE => Self::service_unavailable(),

@@ -7,7 +7,8 @@ use platform::etag::if_none_match;
 
 use super::validation::{Status, Validation};
 
-/// The tag of a validation: `W/"3-not_found"`. Weak, because two answers with the same tag differ in their `meta`.
+/// The entity tag of a validation: `W/"3-not_found"`. It is weak, because two responses with the
+/// same tag have a different `meta`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ETag {
     pub(super) version: u32,
@@ -15,7 +16,7 @@ pub struct ETag {
 }
 
 impl ETag {
-    /// Whether the request says, in `If-None-Match`, that it holds what has this tag: the answer is 304 then.
+    /// Returns whether `If-None-Match` has this tag, so that the response is 304.
     pub fn none_match_fails(self, headers: &HeaderMap) -> bool {
         if_none_match(headers, &self.opaque())
     }
@@ -26,7 +27,7 @@ impl ETag {
 }
 
 impl Validation {
-    /// The tag of what it is now.
+    /// Returns the tag of the present state.
     pub fn etag(&self) -> ETag {
         ETag { version: self.etag_version, status: self.status }
     }
@@ -41,7 +42,7 @@ impl fmt::Display for ETag {
 /// The value of the `ETag` header.
 impl From<ETag> for HeaderValue {
     fn from(tag: ETag) -> Self {
-        Self::from_str(&tag.to_string()).expect("digits and the text of a status make a header value")
+        Self::from_str(&tag.to_string()).expect("digits and a status are a valid header value")
     }
 }
 

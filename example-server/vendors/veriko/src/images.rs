@@ -1,10 +1,9 @@
-//! The pictures of receipts: how they are kept, `GET /v1/validations/{id}/image`, and their end.
+//! The pictures of receipts: storage, expiry and `GET /v1/validations/{id}/image`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use http::HeaderName;
 use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
@@ -12,41 +11,35 @@ use jiff::Timestamp;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
-use super::api::Api;
-use super::envelope::Context;
+use super::api::{Api, Call};
 use super::errors::Failure;
 use super::store::images;
-use super::user::User;
 use super::validation::KeptImage;
 use super::validations::find;
 use crate::ocr::Picture;
 use platform::clock;
 use platform::encryption::SealError;
 
-/// How often pictures are looked for that were kept long enough, and how many of them at a time.
-const EVERY: Duration = Duration::from_hours(1);
-const PAGE: u32 = 100;
+/// The interval at which expired pictures are deleted, and the size of a batch.
+const EXPIRY_INTERVAL: Duration = Duration::from_hours(1);
+const EXPIRY_BATCH: u32 = 100;
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// Downloads the picture of a receipt.
 ///
-/// As it was sent, unless the request said that it is not to be kept, or it was kept for as long as pictures are.
+/// The picture is returned as it was sent. It is not available if the request asked not to keep it,
+/// or if its retention period is over.
 #[utoipa::path(
     get, path = "/validations/{id}/image", operation_id = "getValidationImage", tag = "Validations",
     responses(
         (status = 200, description = "The picture",
          content((Vec<u8> = "image/png"), (Vec<u8> = "image/jpeg"), (Vec<u8> = "image/webp")),
-         headers(("Content-Disposition" = String, description = "With the name of the file: `comprobante-{id}.png`, for instance"))),
+         headers(("Content-Disposition" = String, description = "Contains the file name, such as `comprobante-{id}.png`"))),
         (status = 404, description = "image_not_available"),
         (status = 410, description = "image_not_retained"),
     ),
 )]
-pub(super) async fn download(
-    State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-) -> Response {
+pub(super) async fn download(Call { api, user, context }: Call, Path(id): Path<String>) -> Response {
     let file = async {
         let (validation, mut reader) = find(&api, &user, &id).await?;
         if validation.image == Some(KeptImage::NotRetained) {
@@ -58,8 +51,8 @@ pub(super) async fn download(
         let (Some(format), Some(sealed)) = (format, sealed) else {
             return Err(Failure::image_not_available());
         };
-        let (api, about) = (Arc::clone(&api), about(validation.id));
-        let picture = spawn_blocking(move || api.sealer.open(&about, &sealed)).await;
+        let (api, seal_context) = (Arc::clone(&api), seal_context(validation.id));
+        let picture = spawn_blocking(move || api.sealer.open(&seal_context, &sealed)).await;
         Ok((validation.id, format, picture.unwrap_or(Err(SealError::Damaged))?))
     };
     match file.await {
@@ -70,7 +63,8 @@ pub(super) async fn download(
                 (CONTENT_DISPOSITION, name.as_str()),
                 (CACHE_CONTROL, "private, max-age=3600"),
                 (RESOURCE_POLICY, "same-origin"),
-                // It is what a stranger has sent, and nothing but a picture.
+                // The bytes come from a stranger, so the browser must not interpret them as
+                // anything but a picture.
                 (X_CONTENT_TYPE_OPTIONS, "nosniff"),
             ];
             (headers, picture).into_response()
@@ -79,30 +73,30 @@ pub(super) async fn download(
     }
 }
 
-/// A picture as it is kept with this validation.
+/// Encrypts a picture to be stored with this validation.
 pub(super) async fn seal(api: &Arc<Api>, id: Uuid, picture: Picture) -> Result<KeptImage, SealError> {
-    let (api, about, format) = (Arc::clone(api), about(id), picture.format());
-    let sealed = spawn_blocking(move || api.sealer.seal(&about, picture.bytes())).await;
+    let (api, seal_context, format) = (Arc::clone(api), seal_context(id), picture.format());
+    let sealed = spawn_blocking(move || api.sealer.seal(&seal_context, picture.bytes())).await;
     Ok(KeptImage::New { format, sealed: sealed.unwrap_or(Err(SealError::Damaged))? })
 }
 
-/// Drops pictures that were kept long enough, for ever.
+/// Deletes expired pictures. Runs forever.
 pub(super) async fn run_maintenance(api: &Api) {
-    let mut ticks = tokio::time::interval(EVERY);
+    let mut ticks = tokio::time::interval(EXPIRY_INTERVAL);
     loop {
         ticks.tick().await;
         let before = clock::timestamp() - api.images_kept;
         if let Err(error) = expire(api, before).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "cannot drop old pictures");
+            tracing::warn!(error = &error as &dyn std::error::Error, "could not delete expired pictures");
         }
     }
 }
 
-/// Drops those that were kept before this time.
+/// Deletes the pictures that were stored before this time.
 async fn expire(api: &Api, before: Timestamp) -> sqlx::Result<()> {
     loop {
         let mut reader = api.database.read().await?;
-        let page = images::older(reader.connection(), before, PAGE).await?;
+        let page = images::older(reader.connection(), before, EXPIRY_BATCH).await?;
         drop(reader);
         if page.is_empty() {
             return Ok(());
@@ -115,8 +109,9 @@ async fn expire(api: &Api, before: Timestamp) -> sqlx::Result<()> {
     }
 }
 
-/// What a picture is sealed as: that of another validation is none.
-fn about(id: Uuid) -> String {
+/// Returns the context that a picture is sealed with: it cannot be opened as the picture of another
+/// validation.
+fn seal_context(id: Uuid) -> String {
     format!("image {id}")
 }
 
@@ -127,7 +122,7 @@ mod tests {
     use crate::store::validations;
 
     #[tokio::test]
-    async fn a_picture_is_dropped_when_it_was_kept_long_enough_and_its_validation_says_so() {
+    async fn an_expired_picture_is_deleted_and_its_validation_shows_that() {
         for setup in Setup::on_both().await {
             let (old, new) = (setup.pictured().await, setup.pictured().await);
             let now = clock::timestamp();
@@ -146,18 +141,21 @@ mod tests {
             assert_eq!(images::load(reader.connection(), old).await.unwrap(), None);
             let sealed = images::load(reader.connection(), new).await.unwrap().unwrap();
             drop(reader);
-            assert_eq!(setup.api.sealer.open(&about(new), &sealed).unwrap(), b"picture");
-            assert!(setup.api.sealer.open(&about(old), &sealed).is_err(), "it is that of another one");
+            assert_eq!(setup.api.sealer.open(&seal_context(new), &sealed).unwrap(), b"picture");
+            assert!(
+                setup.api.sealer.open(&seal_context(old), &sealed).is_err(),
+                "the picture of another validation"
+            );
         }
     }
 
     impl Setup {
-        /// A validation with a picture.
+        /// Stores a validation with a picture.
         async fn pictured(&self) -> Uuid {
             let id = self.validation(1, &["not_found"], &crate::retrying::tests::caps()).await;
             let mut validation = self.load(id).await;
             validation.id = Uuid::now_v7();
-            let sealed = self.api.sealer.seal(&about(validation.id), b"picture").unwrap();
+            let sealed = self.api.sealer.seal(&seal_context(validation.id), b"picture").unwrap();
             validation.image = Some(KeptImage::New { format: crate::ocr::Format::Png, sealed });
             let mut transaction = self.api.database.begin().await.unwrap();
             validations::insert(transaction.connection(), &validation).await.unwrap();

@@ -1,6 +1,6 @@
-//! The Veriko API, under `/v1`: whether a payment arrived, said by its CEP.
+//! The Veriko API, under `/v1`: verifies SPEI payments by their CEPs.
 
-// Not published: a doc comment stands where a name does not say it all.
+// This crate is not published, so only items whose names do not explain them are documented.
 #![allow(missing_docs, clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 mod api;
@@ -23,6 +23,7 @@ mod model;
 pub mod ocr;
 pub mod payment;
 mod profile;
+mod query;
 mod queue;
 mod quota;
 mod reference;
@@ -62,35 +63,36 @@ use self::user::{
 use platform::route::Access::{Key, Permission, Public};
 use platform::route::{Access, Route};
 
-/// The whole API, below `/v1`.
+/// Returns the routes of the whole API, relative to `/v1`.
 pub fn routes() -> Vec<Route<Arc<Api>>> {
-    let plain = |operation: UtoipaMethodRouter<Arc<Api>>, access: Access| Route::of(operation, access, false);
+    let non_idempotent =
+        |operation: UtoipaMethodRouter<Arc<Api>>, access: Access| Route::of(operation, access, false);
     let idempotent =
         |operation: UtoipaMethodRouter<Arc<Api>>, access: Access| Route::of(operation, access, true);
     vec![
-        plain(routes!(profile::read), Key),
-        plain(routes!(retry_policy::read), Key),
+        non_idempotent(routes!(profile::read), Key),
+        non_idempotent(routes!(retry_policy::read), Key),
         idempotent(routes!(retry_policy::replace), Key).in_transaction(),
         idempotent(routes!(validate::validate), Permission(VALIDATE)),
         idempotent(routes!(validate_ocr::validate), Permission(VALIDATE_OCR)).with_large_bodies(),
-        plain(routes!(validations::list), Key),
-        plain(routes!(validations::one), Key),
-        plain(routes!(validations::retry_attempts), Key),
-        plain(routes!(ceps::download), Key),
-        plain(routes!(images::download), Key),
+        non_idempotent(routes!(validations::list), Key),
+        non_idempotent(routes!(validations::one), Key),
+        non_idempotent(routes!(validations::retry_attempts), Key),
+        non_idempotent(routes!(ceps::download), Key),
+        non_idempotent(routes!(images::download), Key),
         idempotent(routes!(retries::change), Permission(UPDATE)).in_transaction(),
         idempotent(routes!(retries::cancel), Permission(UPDATE)).in_transaction(),
-        plain(routes!(usage::summary), Key),
-        plain(routes!(usage::limits), Key),
-        plain(routes!(banxico_status::read), Key),
-        plain(routes!(banks::list), Public),
-        plain(routes!(webhooks::endpoints::list), Permission(READ_WEBHOOKS)),
-        plain(routes!(webhooks::endpoints::create), Permission(CREATE_WEBHOOKS)),
-        plain(routes!(webhooks::endpoints::update), Permission(UPDATE_WEBHOOKS)),
-        plain(routes!(webhooks::endpoints::delete), Permission(DELETE_WEBHOOKS)),
-        plain(routes!(webhooks::endpoints::test), Permission(UPDATE_WEBHOOKS)),
-        plain(routes!(webhooks::endpoints::regenerate_secret), Permission(UPDATE_WEBHOOKS)),
-        plain(routes!(webhooks::deliveries::all), Permission(READ_WEBHOOKS)),
-        plain(routes!(webhooks::deliveries::of_one), Permission(READ_WEBHOOKS)),
+        non_idempotent(routes!(usage::summary), Key),
+        non_idempotent(routes!(usage::limits), Key),
+        non_idempotent(routes!(banxico_status::read), Key),
+        non_idempotent(routes!(banks::list), Public),
+        non_idempotent(routes!(webhooks::endpoints::list), Permission(READ_WEBHOOKS)),
+        non_idempotent(routes!(webhooks::endpoints::create), Permission(CREATE_WEBHOOKS)),
+        non_idempotent(routes!(webhooks::endpoints::update), Permission(UPDATE_WEBHOOKS)),
+        non_idempotent(routes!(webhooks::endpoints::delete), Permission(DELETE_WEBHOOKS)),
+        non_idempotent(routes!(webhooks::endpoints::test), Permission(UPDATE_WEBHOOKS)),
+        non_idempotent(routes!(webhooks::endpoints::regenerate_secret), Permission(UPDATE_WEBHOOKS)),
+        non_idempotent(routes!(webhooks::deliveries::all), Permission(READ_WEBHOOKS)),
+        non_idempotent(routes!(webhooks::deliveries::of_one), Permission(READ_WEBHOOKS)),
     ]
 }

@@ -1,11 +1,11 @@
-//! What the API knows.
+//! The retry policy types of this API.
 
 use std::fmt;
 use std::str::FromStr;
 
 use utoipa::ToSchema;
 
-/// A verdict that can be worth another try.
+/// A verdict that a retry policy can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
 #[schema(rename_all = "snake_case")]
 pub enum Outcome {
@@ -43,12 +43,12 @@ impl FromStr for Outcome {
     }
 }
 
-/// The text names no outcome.
+/// The error for a text that is not an outcome.
 #[derive(Debug, thiserror::Error)]
 #[error("not an outcome that can be retried")]
 pub struct UnknownOutcome;
 
 /// A saved retry policy.
 pub type RetryPolicy = account_retry_policy::RetryPolicy<Outcome>;
-/// What a plan allows a retry policy to say.
+/// The limits that a plan sets for retry policies.
 pub type Caps = account_retry_policy::Caps<Outcome>;

@@ -1,6 +1,6 @@
-//! Receipts that are pictures: what they are checked for, who reads them, and what is made of what was read.
+//! Receipts as pictures: checking them, recognising their text and finding the payment in it.
 //!
-//! Nothing here knows of the API that asks.
+//! This module does not depend on the API that uses it.
 
 mod child;
 mod picture;
@@ -17,36 +17,36 @@ pub(crate) use picture::{Picture, PictureError};
 pub(crate) use receipt::Receipt;
 pub(crate) use tesseract::Tesseract;
 
-/// Who reads what stands in a picture.
+/// Recognises the text in pictures.
 #[async_trait]
 pub(crate) trait Recogniser: fmt::Debug + Send + Sync {
-    /// Finds out, once, whether pictures can be read, and says in the log if not.
+    /// Checks, once, whether pictures can be read, and logs a warning if not.
     async fn prepare(&self);
 
     /// Reads a picture, which takes seconds.
     ///
     /// # Cancel safety
-    /// Dropped, whoever reads is stopped, and nothing is left.
+    /// If the future is dropped, the recognition is stopped and leaves nothing behind.
     async fn read(&self, picture: Picture) -> Result<Reading, RecogniseError>;
 }
 
-/// What was read.
+/// The recognised text.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Reading {
     /// The rows of the picture from top to bottom, each from left to right.
     pub(crate) rows: Vec<String>,
-    /// How sure the reader is of it, from 0 to 1.
+    /// The confidence of the recognition, from 0 to 1.
     pub(crate) confidence: f64,
 }
 
-/// Why nothing was read.
+/// The reason why a picture was not read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecogniseError {
-    #[error("there is no program that reads pictures")]
+    #[error("the OCR program is not installed")]
     Missing,
     #[error("reading the picture took too long")]
     Timeout,
-    #[error("the program that reads pictures failed: {0}")]
+    #[error("the OCR program failed: {0}")]
     Failed(String),
     #[error(transparent)]
     Picture(#[from] PictureError),

@@ -1,4 +1,4 @@
-//! The body of `POST /v1/validate`: a payment to ask about, or all that is wrong with it.
+//! The body of `POST /v1/validate`: a payment to verify, or all the errors in it.
 
 mod picture;
 
@@ -13,49 +13,51 @@ use crate::cep::{Account, Amount, Party, Payment, Reference, TrackingKey, receiv
 pub(super) use picture::{PictureRequest, Source};
 use platform::json::{FieldValue, Fields};
 
-/// A request for a validation; it cannot be invalid.
+/// A valid request for a validation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaymentRequest {
-    /// What to ask about.
+    /// The payment to verify.
     pub payment: Payment,
-    /// The caller's own name for the validation.
+    /// The client's own reference for the validation.
     pub client_ref: Option<ClientRef>,
-    /// The policy of this validation alone, `None` if the account's is to be taken.
+    /// The policy of this validation only. `None` selects the account's policy.
     pub retry_policy: Option<RetryPolicy>,
 }
 
 impl PaymentRequest {
-    /// Reads a request; `caps` are those of the caller's plan. How each field is read:
+    /// Parses a request. `caps` are those of the caller's plan.
     ///
-    /// | field | taken | else |
+    /// | field | accepted | otherwise |
     /// |---|---|---|
-    /// | `fecha` | a day that exists, `YYYY-MM-DD` | `required`, `invalid_date` |
-    /// | `monto` | [`Amount`], as a number or as text | `required`, `invalid_amount` |
-    /// | `clave_rastreo` | [`TrackingKey`] | `invalid_field_type`; `clave_or_ref_required` if the next is not there either |
+    /// | `fecha` | an existing day, `YYYY-MM-DD` | `required`, `invalid_date` |
+    /// | `monto` | [`Amount`], as a number or a string | `required`, `invalid_amount` |
+    /// | `clave_rastreo` | [`TrackingKey`] | `invalid_field_type`; `clave_or_ref_required` if `referencia_numerica` is missing too |
     /// | `referencia_numerica` | [`Reference`] | `invalid_field_type` |
     /// | `cuenta_beneficiaria` | [`Account`] | `invalid_account_format`, `…_length`, `invalid_clabe_checksum`, `invalid_card_luhn` |
     /// | `emisor`, `receptor` | [`Party`] | `invalid_bank_code`; `intra_bank_no_cep` if both are the same |
     /// | `receptor_participante` | the numbers 0 and 1 | `invalid_receptor_participante` |
-    /// | `retry_policy` | as in `PUT /v1/users/me/retry-policy` | `retry_policy_invalid`, one for each part |
-    /// | `cuentas_candidatas` | not at all | `cuenta_y_candidatas_excluyentes`, `cuentas_candidatas_not_supported` |
+    /// | `retry_policy` | as in `PUT /v1/users/me/retry-policy` | `retry_policy_invalid`, one for each violation |
+    /// | `cuentas_candidatas` | never | `cuenta_y_candidatas_excluyentes`, `cuentas_candidatas_not_supported` |
     /// | `client_ref` | [`ClientRef`] | `invalid_client_ref` |
     ///
-    /// A text field that is `true`, `false`, an array or an object is `invalid_field_type`. A number stands for the text of
-    /// its digits, but not where it would lose the zeros an account can begin with. `null` is a field that was not sent, and
-    /// so is empty text, but for `client_ref`. Other fields are ignored.
+    /// A text field that is `true`, `false`, an array or an object is `invalid_field_type`. A
+    /// number is accepted as the text of its digits, except for an account, which would lose its
+    /// leading zeros. `null` and empty text are treated as a missing field; for `client_ref`, empty
+    /// text is an error. Other fields are ignored.
     ///
     /// # Errors
-    /// 400 if the body is empty or not JSON; else 422 with every fault, in the order of the table.
+    /// 400 if the body is empty or not JSON; otherwise 422 with every error, in the order of the
+    /// table.
     pub fn parse(body: &[u8], caps: &Caps) -> Result<Self, Failure> {
         let fields = Fields::read(body)?;
         let mut faults = Vec::new();
         let payment = payment(&fields, &mut faults)?;
-        // Passed over, they would be a payment to an account that nobody asked about.
+        // Ignoring them would verify a payment to an account that the caller did not ask about.
         if fields.json("cuentas_candidatas").is_some() {
             faults.push(FieldError::candidates(fields.json("cuenta_beneficiaria").is_some()));
         }
         let (retry_policy, violations) = retry_policy(&fields, caps, &mut faults)?;
-        let client_ref = keep(client_ref(fields.get("client_ref")?), &mut faults);
+        let client_ref = ok_or_collect(client_ref(fields.get("client_ref")?), &mut faults);
 
         match (payment, client_ref) {
             (Some(payment), Some(client_ref)) if faults.is_empty() => {
@@ -66,20 +68,20 @@ impl PaymentRequest {
     }
 }
 
-/// Reads back a payment that was kept as the JSON it serialises to.
+/// Parses a stored payment, in the JSON that it serialises to.
 ///
 /// # Errors
-/// As [`PaymentRequest::parse`]: it is not what was kept.
+/// As for [`PaymentRequest::parse`], if it is not a stored payment.
 pub fn restore(request_data: &str) -> Result<Payment, Failure> {
     let mut faults = Vec::new();
     let payment = payment(&Fields::read(request_data.as_bytes())?, &mut faults)?;
     payment.filter(|_| faults.is_empty()).ok_or_else(|| Failure::unprocessable(faults))
 }
 
-/// Counts only if it left no fault behind.
+/// Parses the payment. The result is valid only if no error was added to `faults`.
 fn payment(fields: &Fields<'_>, faults: &mut Vec<FieldError>) -> Result<Option<Payment>, Failure> {
-    let fecha = keep(fecha(fields.get("fecha")?), faults);
-    let monto = keep(monto(fields.get("monto")?), faults);
+    let fecha = ok_or_collect(fecha(fields.get("fecha")?), faults);
+    let monto = ok_or_collect(monto(fields.get("monto")?), faults);
 
     let (key, reference) =
         (fields.get("clave_rastreo")?.filled(), fields.get("referencia_numerica")?.filled());
@@ -90,22 +92,23 @@ fn payment(fields: &Fields<'_>, faults: &mut Vec<FieldError>) -> Result<Option<P
         TrackingKey::parse(text)
             .ok_or_else(|| FieldError::invalid_field_type("clave_rastreo", FieldForm::TrackingKey))
     });
-    let clave_rastreo = keep(key, faults);
+    let clave_rastreo = ok_or_collect(key, faults);
     let reference = text_field("referencia_numerica", reference, |text| {
         Reference::parse(text)
             .ok_or_else(|| FieldError::invalid_field_type("referencia_numerica", FieldForm::Reference))
     });
-    let referencia_numerica = keep(reference, faults);
+    let referencia_numerica = ok_or_collect(reference, faults);
 
-    let cuenta_beneficiaria = keep(account(fields.get("cuenta_beneficiaria")?), faults);
+    let cuenta_beneficiaria = ok_or_collect(account(fields.get("cuenta_beneficiaria")?), faults);
     let party = |name| -> Result<_, Failure> {
         let read = |text: &str| Party::parse(text).ok_or_else(|| FieldError::invalid_bank_code(name));
         Ok(text_field(name, fields.get(name)?, read))
     };
-    let emisor = keep(party("emisor")?, faults);
-    let receptor = keep(party("receptor")?, faults);
+    let emisor = ok_or_collect(party("emisor")?, faults);
+    let receptor = ok_or_collect(party("receptor")?, faults);
 
-    let receptor_participante = keep(receptor_participante(&fields.get("receptor_participante")?), faults);
+    let receptor_participante =
+        ok_or_collect(receptor_participante(&fields.get("receptor_participante")?), faults);
     let (Some(emisor), Some(receptor)) = (emisor, receptor) else { return Ok(None) };
     let account = cuenta_beneficiaria.as_ref().and_then(Option::as_ref);
     let receiving = receiving_bank(receptor.as_ref(), account);
@@ -158,7 +161,7 @@ fn account(given: FieldValue<'_>) -> Result<Option<Account>, FieldError> {
     match given.filled() {
         FieldValue::Missing => Ok(None),
         FieldValue::Text(text) => Account::parse(text.trim()).map(Some).map_err(FieldError::invalid_account),
-        // A CLABE that begins with 00 would be left with the 16 digits of a card.
+        // As a number, a CLABE that begins with 00 would have the 16 digits of a card.
         FieldValue::Number(_) | FieldValue::Other => {
             Err(FieldError::invalid_field_type("cuenta_beneficiaria", FieldForm::Text))
         }
@@ -175,14 +178,14 @@ fn receptor_participante(given: &FieldValue<'_>) -> Result<bool, FieldError> {
     }
 }
 
-/// The policy, or what is wrong with it.
+/// Parses the policy. Its violations are returned and also added to `faults`.
 fn retry_policy(
     fields: &Fields<'_>,
     caps: &Caps,
     faults: &mut Vec<FieldError>,
 ) -> Result<(Option<RetryPolicy>, Option<Violations>), Failure> {
-    let Some(asked) = fields.json("retry_policy") else { return Ok((None, None)) };
-    let input: RetryPolicyInput = serde_json::from_str(asked).map_err(|_| Failure::invalid_json())?;
+    let Some(json) = fields.json("retry_policy") else { return Ok((None, None)) };
+    let input: RetryPolicyInput = serde_json::from_str(json).map_err(|_| Failure::invalid_json())?;
     match input.parse(caps) {
         Ok(policy) => Ok((Some(policy), None)),
         Err(found) => {
@@ -203,7 +206,7 @@ fn client_ref(given: FieldValue<'_>) -> Result<Option<ClientRef>, FieldError> {
     }
 }
 
-/// A field that may be left out, and for which a number stands for its digits.
+/// Parses an optional field that also accepts a number, as its digits.
 fn text_field<T>(
     name: &str,
     given: FieldValue<'_>,
@@ -221,18 +224,19 @@ fn text_field<T>(
     }
 }
 
-/// A day of the calendar in the one form this API knows: the library alone would take `20250315` too.
+/// Parses a date in the only form that the API accepts. The library alone would accept `20250315`
+/// too.
 pub(super) fn day(text: &str) -> Option<Date> {
     let text = text.trim();
-    let written = text.len() == 10
+    let well_formed = text.len() == 10
         && text.bytes().enumerate().all(|(place, byte)| match place {
             4 | 7 => byte == b'-',
             _ => byte.is_ascii_digit(),
         });
-    if written { text.parse().ok() } else { None }
+    if well_formed { text.parse().ok() } else { None }
 }
 
-fn keep<T>(read: Result<T, FieldError>, faults: &mut Vec<FieldError>) -> Option<T> {
+fn ok_or_collect<T>(read: Result<T, FieldError>, faults: &mut Vec<FieldError>) -> Option<T> {
     read.map_err(|error| faults.push(error)).ok()
 }
 

@@ -1,4 +1,4 @@
-//! `GET /v1/users/me`: who calls.
+//! `GET /v1/users/me`: the caller's account.
 
 use axum::Extension;
 use axum::response::Response;
@@ -12,7 +12,7 @@ use platform::vendor::Vendor;
 
 /// Reads the account of the key.
 ///
-/// Of persons, their sessions and their invoices this server knows nothing, and says nothing.
+/// The server has no data on persons, sessions or invoices, so it returns none.
 #[utoipa::path(
     get, path = "/users/me", operation_id = "myProfile", tag = "Users",
     responses((status = 200, description = "The account of the key", body = Envelope<Profile>))
@@ -56,12 +56,12 @@ pub(super) struct Profile<'a> {
 struct Attributes<'a> {
     #[schema(example = "demo-pro")]
     id: &'a str,
-    /// What the account is called: its id.
+    /// The name of the account, which is its id.
     #[schema(example = "demo-pro")]
     name: &'a str,
     #[schema(example = "active")]
     status: &'static str,
-    /// `null`: nobody chooses one, errors go by `Accept-Language`.
+    /// `null`: an account has no language. Errors follow `Accept-Language`.
     #[schema(required, example = json!(null))]
     language: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,7 +69,7 @@ struct Attributes<'a> {
     created_at: Option<Utc>,
     api_key: KeyHint,
     subscription: Subscription,
-    /// What the key may.
+    /// The permissions of the key.
     #[schema(example = json!(["validations:create", "validations:update"]))]
     permissions: Vec<&'static str>,
 }
@@ -78,12 +78,12 @@ struct Attributes<'a> {
 struct KeyHint {
     #[schema(example = "mxcep_")]
     prefix: &'static str,
-    /// `null`: only the hash of a key is kept.
+    /// `null`: the server stores only the hash of a key.
     #[schema(required, example = json!(null))]
     last_4: Option<&'static str>,
 }
 
-/// The account's plan. Nothing is billed here, so a period has no end.
+/// The account's plan. There is no billing, so a period has no end.
 #[derive(Debug, Serialize, ToSchema)]
 struct Subscription {
     #[schema(example = "pro")]

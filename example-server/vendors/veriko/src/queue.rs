@@ -1,8 +1,10 @@
-//! Validations in the background: they are accepted now, and asked about by the worker.
+//! Background validations: the request accepts them, and the worker queries the provider later.
 //!
-//! A validation in the queue is its row, with the status `queued`, and a cycle of the scheduler, both written in the
-//! transaction of the request. Whoever writes the verdict ends the cycle in the same transaction, under the fence of its
-//! claim: so one that was accepted is asked about at least once, whatever dies meanwhile, and gets one verdict.
+//! A queued validation consists of its row, with the status `queued`, and a cycle of the scheduler.
+//! The request writes both in its transaction. The verdict and the end of the cycle are also
+//! written in one transaction, under the fence of the claim. So the provider is queried at least
+//! once for each accepted validation, whatever crashes meanwhile, and each gets exactly one
+//! verdict.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,19 +31,20 @@ use platform::db::RequestTransaction;
 use platform::worker::{Handlers, TransactionalHandler};
 use platform::{clock, failpoint};
 
-/// What the scheduler calls this kind of work.
+/// The scheduler's namespace for this kind of work.
 const NAMESPACE: &str = "queue";
-/// `error_code` of those that nobody got an answer for in time.
+/// The `error_code` of validations that got no answer in time.
 const EXPIRED: &str = "ttl_expired";
-/// Beside the asking itself.
-const TO_RECORD: Duration = Duration::from_secs(30);
-/// What becomes of one whose asking panicked, was too slow, or took the process down again and again: these.
+/// The time an attempt may take in addition to the query.
+const RECORD_TIME: Duration = Duration::from_secs(30);
+/// The delays before an attempt that panicked, timed out or crashed the process is repeated.
 const DELAYS: [Duration; 4] =
     [Duration::from_secs(2), Duration::from_secs(10), Duration::from_secs(30), Duration::from_mins(2)];
-/// How long Banxico is left alone that does not take more queries: longer, the longer it does not.
+/// The minimum and the maximum pause after Banxico refused for too many queries. The pause grows
+/// with the time that the validation has waited.
 const PAUSE: (SignedDuration, SignedDuration) = (SignedDuration::from_secs(5), SignedDuration::from_mins(2));
 
-/// Takes a validation into the queue, with the policy its retries are to go by.
+/// Puts a validation into the queue, with the policy for its retries.
 pub(super) async fn enqueue(
     api: &Api,
     user: &User,
@@ -66,16 +69,17 @@ pub(super) async fn enqueue(
         .await
 }
 
-/// Adds what asks about the validations in the queue.
+/// Registers the handler of queued validations.
 pub(super) fn register_handlers(api: &Arc<Api>, handlers: &mut Handlers) {
     handlers.add_transactional(
         NAMESPACE,
         QueueHandler(Arc::clone(api)),
-        api.cep_timeout.saturating_add(TO_RECORD),
+        api.cep_timeout.saturating_add(RECORD_TIME),
     );
 }
 
-/// It has no end: the attempt that finds a validation expired ends it.
+/// Creates the cycle of a validation. It has no deadline: the attempt that finds the validation
+/// expired ends it.
 fn cycle(validation: &Validation, terms: Terms) -> NewCycle {
     let plan = Plan::delays(DELAYS, u32::MAX).expect("a few seconds and minutes are delays");
     NewCycle::new(CycleKey::new(NAMESPACE, validation.id.to_string()), plan.max_deferrals(u32::MAX))
@@ -83,7 +87,7 @@ fn cycle(validation: &Validation, terms: Terms) -> NewCycle {
         .payload(terms.to_payload())
 }
 
-/// Asks about one, and writes what came of it.
+/// Queries the provider about a queued validation and records the verdict.
 #[derive(Debug)]
 struct QueueHandler(Arc<Api>);
 
@@ -91,7 +95,7 @@ struct QueueHandler(Arc<Api>);
 impl TransactionalHandler for QueueHandler {
     async fn make(&self, attempt: &Attempt) -> Result<Done, BoxError> {
         let Some(validation) = self.begin(attempt).await? else {
-            let detail = Bytes::from_static(b"no such validation, or none that waits");
+            let detail = Bytes::from_static(b"no such validation, or it is not waiting");
             return Ok(Done::Report(Report::permanent().detail(detail)));
         };
         let now = clock::timestamp();
@@ -101,13 +105,13 @@ impl TransactionalHandler for QueueHandler {
             self.record(attempt, validation.id, expire).await?;
             return Ok(Done::AlreadyRecorded);
         }
-        let asking = self.0.ask(&validation.payment, 1);
-        let Some(asked) = attempt.token().run_until_cancelled(asking).await else {
+        let query = self.0.ask(&validation.payment, 1);
+        let Some(asked) = attempt.token().run_until_cancelled(query).await else {
             return Ok(Done::Deferred { retry_in: Duration::ZERO });
         };
         failpoint::hit("queue-asked").await;
         if asked.verdict == cep::CepVerdict::RateLimited {
-            // That is said to all of us, so the others need not ask either.
+            // The limit applies to this whole server, so other validations must not query either.
             let waited = now.duration_since(validation.created_at);
             return Ok(Done::Unavailable { retry_in: pause(waited, left) });
         }
@@ -118,7 +122,7 @@ impl TransactionalHandler for QueueHandler {
 }
 
 impl QueueHandler {
-    /// Shows that somebody is at it; `None` if there is nothing to be at.
+    /// Marks the validation as `processing`. Returns `None` if there is nothing to process.
     async fn begin(&self, attempt: &Attempt) -> Result<Option<Validation>, BoxError> {
         let Ok(id) = Uuid::try_parse(&attempt.cycle().key.subject) else { return Ok(None) };
         let mut transaction = self.0.database.begin().await?;
@@ -135,14 +139,14 @@ impl QueueHandler {
                 transaction.commit().await?;
                 Ok(Some(validation))
             }
-            // By one whose process died, or that Banxico did not answer.
+            // An earlier attempt began, but its process died or Banxico did not answer.
             Status::Processing => Ok(Some(validation)),
             _ => Ok(None),
         }
     }
 
-    /// Writes the end, and begins the retries. Nothing is written if somebody else has the claim by now: of two ends, the
-    /// first one counts.
+    /// Records the end and starts the retries. Nothing is written if another worker has the claim
+    /// by now: the first end counts.
     async fn record(
         &self,
         attempt: &Attempt,
@@ -169,16 +173,16 @@ impl QueueHandler {
     }
 }
 
-/// An error of ours, and nothing that Banxico said.
+/// Ends the validation with an error of this server, not of Banxico.
 fn expire(validation: &mut Validation) {
     validation.status = Status::Error;
     validation.completed_at = Some(clock::timestamp());
     validation.error_code = Some(EXPIRED.to_owned());
-    validation.error_message = Some("Banxico could not be asked in time.".to_owned());
+    validation.error_message = Some("Banxico could not be queried in time.".to_owned());
 }
 
-/// How long to leave Banxico alone, for one that has waited for so long and has so much time left: half as long again,
-/// within bounds. A count of the tries would be one more thing to keep.
+/// Returns how long to pause: half the time that the validation has waited, within bounds and at
+/// most until it expires. This needs no stored count of attempts.
 fn pause(waited: SignedDuration, left: SignedDuration) -> Duration {
     let (shortest, longest) = PAUSE;
     (waited / 2).clamp(shortest, longest).min(left).unsigned_abs()

@@ -1,4 +1,4 @@
-//! What an account is granted: validations in a month, and pending retries.
+//! The limits of an account: validations in a month, and pending retries.
 
 use jiff::Timestamp;
 use platform::db::Connection;
@@ -33,7 +33,8 @@ pub(super) fn quota_exceeded(now: Timestamp) -> Failure {
     Failure::quota_exceeded(usage::end_of_month(now).duration_since(now).unsigned_abs())
 }
 
-/// Whether the account has room for the cycle of this validation, which stays so until the transaction ends.
+/// Checks that the account has capacity for this validation's cycle. The result holds until the
+/// transaction ends.
 pub(super) async fn ensure_retry_capacity(
     connection: Connection<'_>,
     validation: &Validation,
@@ -42,7 +43,7 @@ pub(super) async fn ensure_retry_capacity(
     room_for_one(usage::pending_alone(connection, &validation.account, validation.id).await?, caps)
 }
 
-/// Whether one more cycle can be pending beside so many.
+/// Checks that one more cycle may be pending in addition to these.
 pub(super) fn room_for_one(pending: u64, caps: &Caps) -> Result<(), Failure> {
     if pending < u64::from(caps.max_pending_per_user()) {
         Ok(())

@@ -1,4 +1,4 @@
-//! What the `OpenAPI` document says of this API that its routes do not.
+//! The parts of the `OpenAPI` document that are not derived from the routes.
 
 use serde_json::{Value, json};
 use utoipa::openapi::{RefOr, Schema};
@@ -13,16 +13,16 @@ impl Documented for Veriko {
     const PREFIX: &'static str = "/v1";
     const INTRODUCTION: &'static str = include_str!("introduction.md");
     const TAGS: &'static [(&'static str, &'static str)] = &[
-        ("Validations", "Whether a SPEI payment arrived, by its CEP, and retries until it did."),
-        ("Users", "The account, and what it has set for all of its validations."),
-        ("Webhooks", "Being told, instead of asking."),
-        ("Usage", "What the plan grants, and what of it is used."),
-        ("Banxico Status", "How Banxico's site does."),
-        ("Public", "What needs no key."),
+        ("Validations", "Verification of SPEI payments by their CEPs, with automatic retries."),
+        ("Users", "The account and its default settings for validations."),
+        ("Webhooks", "Notifications of events, as an alternative to polling."),
+        ("Usage", "The plan's limits and how much of them is used."),
+        ("Banxico Status", "The availability of Banxico's site."),
+        ("Public", "Operations that need no key."),
     ];
     const KEY: (&'static str, &'static str) = (
         "mxcep_<64 hex>",
-        "`mxcep_` or `veriko_` and 64 hexadecimal digits. Of a server started with `--demo`, `mxcep_` and 64 times `1` is one.",
+        "`mxcep_` or `veriko_` and 64 hexadecimal digits. A server started with `--demo` accepts `mxcep_` and 64 times `1`.",
     );
     const CODES: &'static [(&'static str, &'static str)] = CODES;
     const IMPLIED: Implied = Implied {
@@ -47,7 +47,7 @@ impl Documented for Veriko {
             (422, &["idempotency_key_reused"]),
             (503, &["idempotency_unavailable", "rolled_back", "outcome_unknown"]),
         ],
-        // 503: the database, which knows the keys.
+        // 503: the keys are in the database.
         key: &[(401, &["unauthorized"]), (429, &["rate_limit_exceeded"]), (503, &["service_unavailable"])],
         permission: &[(403, &["forbidden"])],
         any: &[(500, &["internal_error"])],
@@ -64,7 +64,7 @@ impl Documented for Veriko {
     fn parameters() -> Vec<Value> {
         vec![json!({
             "name": "Accept-Language", "in": "header", "required": false,
-            "description": "The language of `detail`: `en`, or `es`.",
+            "description": "The language of `detail`: `en` (the default) or `es`.",
             "schema": { "type": "string" },
         })]
     }
@@ -74,13 +74,13 @@ impl Documented for Veriko {
             Header {
                 name: "X-Request-Id",
                 on: On::Every,
-                description: "What this request is known by; the same as `meta.request_id`.",
+                description: "The id of the request; the same as `meta.request_id`.",
                 schema: json!({ "type": "string", "pattern": "^[0-9a-f]{12}$" }),
             },
             Header {
                 name: "Idempotent-Replayed",
                 on: On::Engaged,
-                description: "Of a request with an `Idempotency-Key`: whether this is the answer of an earlier one.",
+                description: "On requests with an `Idempotency-Key`: whether this is the response to an earlier request.",
                 schema: json!({ "type": "string", "enum": ["true", "false"] }),
             },
             Header {
@@ -103,7 +103,7 @@ impl Documented for Veriko {
             "errors": { "items": { "properties": { "status": { "const": status }, "code": { "enum": codes } } } },
         });
         if may_say_when {
-            let description = "When to come back, in seconds; the same as the header `Retry-After`.";
+            let description = "When to retry, in seconds; the same as the header `Retry-After`.";
             more["meta"]["properties"]["retry_after"] =
                 json!({ "type": "integer", "minimum": 1, "example": 1, "description": description });
         }
@@ -126,7 +126,7 @@ impl Documented for Veriko {
     }
 }
 
-/// What a failure with this code says in its `meta`, beside the usual.
+/// Returns the additional `meta` field of a failure with this code.
 fn in_meta(code: &str) -> Option<(&'static str, Value)> {
     Some(match code {
         "retry_policy_invalid" => {
@@ -135,7 +135,7 @@ fn in_meta(code: &str) -> Option<(&'static str, Value)> {
             ("violations", json!({ "type": "array", "items": items, "example": example }))
         }
         "webhook_limit_reached" => ("limit", json!({ "type": "integer", "minimum": 0, "example": 10 })),
-        // As it was sent, whatever it is.
+        // Any JSON value: the event is returned as it was sent.
         "webhook_event_invalid" => ("event", json!({ "example": "validation.done" })),
         _ => return None,
     })

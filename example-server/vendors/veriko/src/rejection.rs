@@ -1,11 +1,11 @@
-//! What the idempotency layer answers in a handler's place, in this API's words.
+//! The idempotency layer's rejections as failures of this API.
 
 use http::StatusCode;
 use idempotency_layer::{Rejection, RejectionKind};
 
 use super::errors::Failure;
 
-/// The rejection as a failure: the contract's status and code, our sentences.
+/// Converts a rejection: status and code are the contract's, the sentences are this API's.
 pub(super) fn failure(rejection: &Rejection) -> Failure {
     let (english, spanish) = match rejection.kind() {
         RejectionKind::KeyInvalid(_) => (
@@ -21,7 +21,7 @@ pub(super) fn failure(rejection: &Rejection) -> Failure {
             "Una petición con esta Idempotency-Key sigue en proceso.",
         ),
         RejectionKind::Tombstone(_) => (
-            "A request with this Idempotency-Key was begun, and its answer cannot be repeated.",
+            "A request with this Idempotency-Key was started, and its response cannot be repeated.",
             "Una petición con esta Idempotency-Key ya comenzó y su respuesta no se puede repetir.",
         ),
         RejectionKind::StoreUnavailable => (
@@ -29,7 +29,7 @@ pub(super) fn failure(rejection: &Rejection) -> Failure {
             "La idempotencia no está disponible por el momento; no se hizo nada.",
         ),
         RejectionKind::NotRecorded => (
-            "The answer could not be recorded: retry with the same Idempotency-Key to learn the outcome.",
+            "The response could not be recorded: retry with the same Idempotency-Key to learn the outcome.",
             "No se pudo registrar la respuesta: reintenta con la misma Idempotency-Key para conocer el resultado.",
         ),
         RejectionKind::RolledBack => (
@@ -37,7 +37,7 @@ pub(super) fn failure(rejection: &Rejection) -> Failure {
             "No se pudo confirmar la petición; no se hizo nada.",
         ),
         RejectionKind::CommitUnknown => (
-            "Whether the request was carried out is not known.",
+            "It is not known whether the request was carried out.",
             "No se sabe si la petición se llevó a cabo.",
         ),
         RejectionKind::BodyTooLarge { .. } => return Failure::body_too_large(),

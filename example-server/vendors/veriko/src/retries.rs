@@ -1,15 +1,13 @@
-//! What changes the retries of a validation: `PUT /v1/validations/{id}/retry-policy`, `POST …/cancel-retries`.
-
-use std::sync::Arc;
+//! Changing the retries of a validation: `PUT /v1/validations/{id}/retry-policy` and
+//! `POST …/cancel-retries`.
 
 use account_retry_policy::RetryPolicyInput;
-use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
 use retry_scheduler::{Cancelled, Rescheduled, SchedulerError};
 use uuid::Uuid;
 
-use super::api::Api;
+use super::api::{Api, Call};
 use super::body::Json;
 use super::cycles::{self, Terms};
 use super::envelope::{Context, Envelope};
@@ -26,21 +24,19 @@ use super::{described, verdict};
 use platform::db::{Connection, RequestTransaction};
 use platform::{clock, failpoint};
 
-/// Begins the retries of one validation, changes them, ends them, or begins them anew.
+/// Starts, changes, disables or reactivates the retries of one validation.
 #[utoipa::path(
     put, path = "/validations/{id}/retry-policy", operation_id = "updateValidationRetryPolicy", tag = "Validations",
     request_body = described::RetryPolicyRequest,
     responses(
-        (status = 200, description = "Where they stand now", body = Envelope<Entity<RetryStateAttributes>>),
+        (status = 200, description = "The new state of the retries", body = Envelope<Entity<RetryStateAttributes>>),
         (status = 422, description = "retry_policy_invalid retry_not_applicable retry_already_resolved retry_age_exceeded \
             retry_pending_cap_exceeded reactivation_cap_exceeded"),
     ),
 )]
 pub(super) async fn change(
-    State(api): State<Arc<Api>>,
+    Call { api, user, context }: Call,
     Path(id): Path<String>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
     transaction: RequestTransaction,
     Json(body): Json,
 ) -> Response {
@@ -50,7 +46,7 @@ pub(super) async fn change(
         let policy = policy.parse(user.caps()).map_err(refusal)?;
         transaction
             .run(async |tx| {
-                let mut validation = locked(tx.connection(), &user, id).await?;
+                let mut validation = lock_validation(tx.connection(), &user, id).await?;
                 if policy.is_enabled() {
                     enable(&api, tx.connection(), &mut validation, &policy, user.caps()).await?;
                 } else {
@@ -63,29 +59,27 @@ pub(super) async fn change(
     answer(&context, changed.await).await
 }
 
-/// Calls the retries of one validation off.
+/// Cancels the retries of one validation.
 ///
-/// A 200 is final: what an attempt finds that runs at that moment changes nothing any more.
+/// A 200 is final: an attempt that is running at that moment no longer changes anything.
 #[utoipa::path(
     post, path = "/validations/{id}/cancel-retries", operation_id = "cancelValidationRetries", tag = "Validations",
     responses(
-        (status = 200, description = "Where they stand now", body = Envelope<Entity<RetryStateAttributes>>),
+        (status = 200, description = "The new state of the retries", body = Envelope<Entity<RetryStateAttributes>>),
         (status = 422, description = "retry_not_active"),
     ),
 )]
 pub(super) async fn cancel(
-    State(api): State<Arc<Api>>,
+    Call { api, user, context }: Call,
     Path(id): Path<String>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
     transaction: RequestTransaction,
 ) -> Response {
     let cancelled = async {
         let id = Validation::parse_id(&id)?;
         transaction
             .run(async |tx| {
-                let mut validation = locked(tx.connection(), &user, id).await?;
-                if !call_off(&api, tx.connection(), &mut validation).await? {
+                let mut validation = lock_validation(tx.connection(), &user, id).await?;
+                if !cancel_cycle(&api, tx.connection(), &mut validation).await? {
                     return Err(Failure::retry_not_active());
                 }
                 Ok(validation)
@@ -105,7 +99,7 @@ async fn answer(context: &Context, changed: Result<Validation, Failure>) -> Resp
     }
 }
 
-async fn locked(connection: Connection<'_>, user: &User, id: Uuid) -> Result<Validation, Failure> {
+async fn lock_validation(connection: Connection<'_>, user: &User, id: Uuid) -> Result<Validation, Failure> {
     validations::lock(connection, Some(user.id()), id).await?.ok_or_else(Failure::not_found)
 }
 
@@ -123,16 +117,16 @@ pub(super) async fn enable(
     if validation.status.outcome().is_none() {
         return Err(Failure::retry_not_applicable());
     }
-    // An attempt that would come too late is none: the cycle would be over as soon as it began.
+    // If even the first attempt would be too late, refuse: the cycle would end as soon as it began.
     if clock::timestamp() + policy.interval() > cycles::end_of_life(created_at, Terms::of(caps)) {
         return Err(Failure::retry_age_exceeded(caps.max_age_seconds().into()));
     }
     let Some(change) = cycles::change(created_at, policy, caps) else { return Ok(()) };
-    let mut begun = true;
+    let mut started = true;
     validation.retry_state =
         match api.cycles.reschedule_in(connection.reborrow(), &cycles::key(id), change).await? {
             Rescheduled::Changed(cycle) => {
-                begun = false;
+                started = false;
                 complete_history::<Failure>(api, connection.reborrow(), validation, cycle.attempts).await?;
                 cycles::state(&cycle, policy, &RetryState::None)
             }
@@ -150,21 +144,22 @@ pub(super) async fn enable(
             }
         };
     validations::update(connection.reborrow(), validation).await?;
-    // One that goes on by another policy tells nothing new, unless that left it no attempt.
-    if begun || matches!(validation.retry_state, RetryState::Ended { .. }) {
+    // A changed policy is no event for an active cycle, unless it leaves no attempts and so ends
+    // the cycle.
+    if started || matches!(validation.retry_state, RetryState::Ended { .. }) {
         tell_retry(api, connection, validation).await?;
     }
     Ok(())
 }
 
-/// Without a cycle, or with one that has ended, there is nothing to do. Of one that is to begin with the verdict, there is
-/// none then.
+/// Disables the retries. There is nothing to do if there is no cycle or if it has ended. A cycle
+/// that is intended to start with the first verdict is dropped.
 async fn disable(
     api: &Api,
     mut connection: Connection<'_>,
     validation: &mut Validation,
 ) -> Result<(), Failure> {
-    if call_off(api, connection.reborrow(), validation).await? {
+    if cancel_cycle(api, connection.reborrow(), validation).await? {
         return Ok(());
     }
     if let RetryState::Intended { .. } = validation.retry_state {
@@ -174,8 +169,8 @@ async fn disable(
     Ok(())
 }
 
-/// Ends the cycle, if there is one that goes on.
-pub(super) async fn call_off(
+/// Cancels the cycle. Returns whether there was an active one.
+pub(super) async fn cancel_cycle(
     api: &Api,
     mut connection: Connection<'_>,
     validation: &mut Validation,

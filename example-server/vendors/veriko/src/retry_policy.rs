@@ -1,36 +1,27 @@
 //! `GET` and `PUT /v1/users/me/retry-policy`: the account's default retry policy.
 
-use std::sync::Arc;
-
 use account_retry_policy::{Field, Reason, RetryPolicyInput, Violation, Violations};
-use axum::Extension;
-use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::api::Api;
+use super::api::Call;
 use super::body::Json;
 use super::described;
-use super::envelope::{Context, Envelope, Resource};
+use super::envelope::{Envelope, Resource};
 use super::errors::{Failure, FieldError, Text};
 use super::model::{Caps, RetryPolicy};
 use super::store::policies;
-use super::user::User;
 use platform::clock;
 use platform::db::RequestTransaction;
 
-/// Reads the account's retry policy, and what its plan would let it be.
+/// Reads the account's retry policy and the limits of its plan.
 #[utoipa::path(
     get, path = "/users/me/retry-policy", operation_id = "getMyRetryPolicy", tag = "Users",
     responses((status = 200, description = "The policy", body = Envelope<Resource<described::RetryPolicy>, WithCaps>)),
 )]
-pub(super) async fn read(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-) -> Response {
+pub(super) async fn read(Call { api, user, context }: Call) -> Response {
     let saved = async {
         let mut reader = api.database.read().await?;
         policies::load(reader.connection(), user.id()).await
@@ -41,21 +32,20 @@ pub(super) async fn read(
     }
 }
 
-/// Saves the account's retry policy, whole.
+/// Replaces the account's retry policy.
 ///
-/// It is the policy of every validation that does not bring its own. Nothing in it is brought into range: what the plan
-/// does not allow is refused, all of it at once.
+/// It applies to every validation that has no policy of its own. Values are not clamped: if the
+/// policy exceeds the plan's limits, it is rejected with all its violations.
 #[utoipa::path(
     put, path = "/users/me/retry-policy", operation_id = "updateMyRetryPolicy", tag = "Users",
     request_body = described::RetryPolicyRequest,
     responses(
-        (status = 200, description = "The policy as it is saved", body = Envelope<Resource<described::RetryPolicy>>),
+        (status = 200, description = "The saved policy", body = Envelope<Resource<described::RetryPolicy>>),
         (status = 422, description = "retry_policy_invalid"),
     ),
 )]
 pub(super) async fn replace(
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
+    Call { user, context, .. }: Call,
     transaction: RequestTransaction,
     Json(body): Json,
 ) -> Response {
@@ -72,7 +62,7 @@ pub(super) async fn replace(
     }
 }
 
-/// What the plan allows.
+/// The limits of the plan.
 #[derive(Serialize, ToSchema)]
 struct WithCaps<'a> {
     #[schema(value_type = described::Caps)]
@@ -88,13 +78,14 @@ fn resource(policy: RetryPolicy) -> Resource<RetryPolicy> {
     Resource { r#type: "retry_policy", attributes: policy }
 }
 
-/// What stands under `retry_policy`. Where nothing does, that is no object, and judged as such.
+/// Returns the policy in the field `retry_policy`. A missing field is taken as `null`, which is
+/// rejected as not being an object.
 pub(super) fn input(body: &Value) -> RetryPolicyInput {
     let asked = body.get("retry_policy").unwrap_or(&Value::Null);
     RetryPolicyInput::deserialize(asked).expect("any JSON value deserialises into the input")
 }
 
-/// All that is wrong with a policy, for people and for programs.
+/// Creates the failure for an invalid policy, with its violations in both forms.
 pub(super) fn refusal(violations: Violations) -> Failure {
     let faults = violations.iter().map(|violation| FieldError {
         code: "retry_policy_invalid",
@@ -108,7 +99,7 @@ pub(super) fn refusal(violations: Violations) -> Failure {
     Failure { violations: Some(violations), ..failure }
 }
 
-/// The violation as its own `Display` says it in English.
+/// Returns the violation in Spanish, as its `Display` says it in English.
 fn in_spanish(violation: &Violation) -> String {
     let name = violation.field();
     let place = violation.index().map(|index| format!("[{index}]")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What makes the retries of validations.
+//! The handler that makes the retry attempts of validations.
 
 mod history;
 
@@ -24,22 +24,26 @@ use platform::db::Connection;
 use platform::worker::{Handlers, TransactionalHandler};
 use platform::{clock, failpoint};
 
-/// Adds what makes the retries.
+/// Registers the handler of retry attempts.
 pub(super) fn register_handlers(api: &Arc<Api>, handlers: &mut Handlers) {
     handlers.add_transactional(
         NAMESPACE,
         RetryHandler(Arc::clone(api)),
-        api.cep_timeout.saturating_add(TO_RECORD),
+        api.cep_timeout.saturating_add(RECORD_TIME),
     );
 }
 
-/// How long it may take an attempt to find out what it is about and to record what came of it, beside the asking.
-const TO_RECORD: Duration = Duration::from_secs(30);
+/// The time an attempt may take to load its validation and record the result, in addition to the
+/// query.
+const RECORD_TIME: Duration = Duration::from_secs(30);
 
-/// Makes one attempt: asks, and writes what came of it into the validation, in the transaction that moves its cycle on.
+/// Makes an attempt: it queries the provider and writes the result to the validation, in the
+/// transaction that advances the cycle.
 ///
-/// Between two attempts a validation shows the time at which the next one is due, also of one that waits for its account's
-/// allowance. Only where an attempt could not be written, or was stopped with its worker, does it stay due when it was.
+/// Between two attempts a validation shows when the next one is due, even if it waits for the
+/// account's daily allowance. The exception is an attempt that could not be recorded, or that
+/// stopped together with its worker: the validation keeps showing the time at which that one was
+/// due.
 #[derive(Debug)]
 struct RetryHandler(Arc<Api>);
 
@@ -54,7 +58,7 @@ impl TransactionalHandler for RetryHandler {
         if let Some(wait) = self.wait_for_allowance(attempt, &validation, started_at).await? {
             return Ok(Done::Deferred { retry_in: wait });
         }
-        // The first asking was the request's own.
+        // The first query was made by the request itself.
         let asking = self.0.ask(&validation.payment, attempt.number().saturating_add(1));
         let Some(asked) = attempt.token().run_until_cancelled(asking).await else {
             return Ok(Done::Deferred { retry_in: Duration::ZERO });
@@ -83,8 +87,8 @@ impl TransactionalHandler for RetryHandler {
         Ok(Done::AlreadyRecorded)
     }
 
-    /// Exhausted by the worker (too late for another attempt, or a last one that it recorded alone), or cancelled by an
-    /// operator.
+    /// Follows the end of a cycle without an attempt: the worker exhausted it (it is too late for
+    /// another attempt, or the worker recorded the last one alone), or an operator cancelled it.
     async fn ended(
         &self,
         mut connection: Connection<'_>,
@@ -92,7 +96,8 @@ impl TransactionalHandler for RetryHandler {
         reason: EndReason,
     ) -> Result<(), BoxError> {
         let Ok(id) = Uuid::try_parse(&cycle.key.subject) else { return Ok(()) };
-        // This transaction has locked the cycle. One that has locked the validation may be waiting for the cycle: a deadlock.
+        // This transaction has locked the cycle. Another one may have locked the validation and be
+        // waiting for the cycle, so waiting for the validation could deadlock.
         validations::refuse_locked(connection.reborrow(), id).await?;
         let Some(mut validation) = validations::lock(connection.reborrow(), None, id).await? else {
             return Ok(());
@@ -110,9 +115,11 @@ impl RetryHandler {
         Ok(validations::load(reader.connection(), None, id).await?)
     }
 
-    /// Takes one of the retries that the account has today; where none is left, how long until there is.
+    /// Takes one of the account's retries of today. If none is left, returns how long to wait for
+    /// the next.
     ///
-    /// An attempt that is made again after a crash takes another: it asks again, too.
+    /// An attempt that is repeated after a crash takes another one, because it also makes another
+    /// query.
     async fn wait_for_allowance(
         &self,
         attempt: &retry_scheduler::Attempt,
@@ -132,8 +139,8 @@ impl RetryHandler {
         Ok(Some(end_of_day.duration_since(now).unsigned_abs()))
     }
 
-    /// Shows that the attempt is due later. The worker defers it after that. Where the process dies in between, the cycle
-    /// is claimed again when its lease ends, and deferred to the same moment.
+    /// Shows a later due time. The worker defers the attempt after that. If the process dies in
+    /// between, the cycle is claimed again when its lease ends, and deferred to the same time.
     async fn postpone(
         &self,
         attempt: &retry_scheduler::Attempt,
@@ -155,8 +162,10 @@ impl RetryHandler {
         Ok(())
     }
 
-    /// Nothing is written if somebody else has the cycle by now, has changed it or ended it: a verdict that comes after
-    /// that has come too late.
+    /// Records the result of an attempt.
+    ///
+    /// Nothing is written if another worker has the cycle by now, or if it was changed or ended
+    /// meanwhile: such a verdict comes too late.
     async fn record(
         &self,
         attempt: &retry_scheduler::Attempt,
@@ -182,7 +191,7 @@ impl RetryHandler {
     }
 }
 
-/// What the answer means for the cycle: one that its policy does not retry ends it.
+/// Returns what an answer means for the cycle. A verdict that the policy does not retry ends it.
 fn judge(asked: &Asked, retry_state: &RetryState) -> Verdict {
     let status = Status::from(asked.verdict);
     let retried = status
@@ -195,7 +204,7 @@ fn judge(asked: &Asked, retry_state: &RetryState) -> Verdict {
     }
 }
 
-/// What the answer makes of the validation; and the attempt, as its history shows it.
+/// Writes the answer to the validation, and returns the attempt for its history.
 fn apply(
     validation: &mut Validation,
     cycle: &Cycle,

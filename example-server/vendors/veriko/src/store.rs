@@ -1,4 +1,5 @@
-//! What the API keeps, as functions on a connection; none of them opens or ends a transaction.
+//! The tables of this API. The functions take a connection, and none of them opens or ends a
+//! transaction.
 
 pub(super) mod attempts;
 pub(super) mod ceps;

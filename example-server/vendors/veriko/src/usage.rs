@@ -1,39 +1,31 @@
-//! `GET /v1/usage/summary` and `GET /v1/usage/limits`: what the account has used, and how much it may.
+//! `GET /v1/usage/summary` and `GET /v1/usage/limits`: the account's usage and limits.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
-use axum::extract::State;
 use axum::response::Response;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::api::Api;
-use super::envelope::{Context, Envelope, Resource};
+use super::api::{Api, Call};
+use super::envelope::{Envelope, Resource};
 use super::errors::{Failure, Text};
 use super::store::{quota, usage};
-use super::user::User;
 use platform::account::AccountPlan;
 use platform::clock;
 use platform::db::Database;
 use platform::utc::Utc;
 use platform::vendor::Caller;
 
-/// Reads how many of the month's validations are used, and how many are left.
+/// Reads how many of the month's validations are used and how many remain.
 ///
-/// From 70 % used on `tone` is `warn`, from 90 % on `danger`.
+/// `tone` is `warn` from 70 % on and `danger` from 90 % on.
 #[utoipa::path(
     get, path = "/usage/summary", operation_id = "getUsageSummary", tag = "Usage",
     responses((status = 200, description = "The quota of this month", body = Envelope<Resource<Summary>>))
 )]
-pub(super) async fn summary(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-) -> Response {
+pub(super) async fn summary(Call { api, user, context }: Call) -> Response {
     let now = clock::timestamp();
     let quota = async {
         let mut reader = api.database.read().await?;
@@ -48,19 +40,17 @@ pub(super) async fn summary(
     }
 }
 
-/// Reads how often a key of the account may ask.
+/// Reads the rate limits of the account's keys.
 ///
-/// What is left of it at the moment, every answer says in its `X-RateLimit` headers.
+/// The number of requests that remain at the moment is in the `X-RateLimit-*` headers of each
+/// response.
 #[utoipa::path(
     get, path = "/usage/limits", operation_id = "getUsageLimits", tag = "Usage",
     responses((status = 200, description = "The rate limits of the key", body = Envelope<Resource<Limits>>))
 )]
-pub(super) async fn limits(
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-) -> Response {
+pub(super) async fn limits(Call { user, context, .. }: Call) -> Response {
     let note = Text {
-        english: "Above a limit, the operation answers 429 with Retry-After.".into(),
+        english: "Above a limit, the operation responds 429 with Retry-After.".into(),
         spanish: "Al superar un límite, la operación responde 429 con Retry-After.".into(),
     };
     let attributes = Limits {
@@ -70,20 +60,21 @@ pub(super) async fn limits(
     context.ok(&Resource { r#type: "usage_limits", attributes })
 }
 
-/// Forgets what accounts used long ago, for ever.
+/// Deletes old usage records. Runs forever.
 pub(super) async fn run_maintenance(api: &Api) {
     let mut ticks = tokio::time::interval(FORGET_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         if let Err(error) = forget(&api.database, clock::timestamp()).await {
-            tracing::warn!(%error, "cannot forget old usage");
+            tracing::warn!(%error, "could not delete old usage records");
         }
     }
 }
 
 const FORGET_EVERY: Duration = Duration::from_hours(1);
-/// Months kept beside the one that runs: as many as a year's comparison takes.
+/// The number of months kept in addition to the present one, which allows a comparison with the
+/// year before.
 const MONTHS_KEPT: i32 = 12;
 
 async fn forget(database: &Database, now: Timestamp) -> sqlx::Result<()> {
@@ -109,7 +100,7 @@ pub(super) struct Summary {
     used: u64,
     #[schema(example = 49580)]
     remaining: u64,
-    /// Of the limit, with two decimals. Above 100 where the plan has shrunk since.
+    /// In percent of the limit, with two decimals. Above 100 if the plan has shrunk meanwhile.
     #[schema(example = 0.84)]
     used_percent: f64,
     tone: Tone,
@@ -121,7 +112,7 @@ pub(super) struct Summary {
     renews: bool,
 }
 
-/// How urgent it is: from 70 % used on a warning, from 90 % on a danger.
+/// The urgency: a warning from 70 % used on, a danger from 90 % on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Tone {
@@ -132,7 +123,7 @@ enum Tone {
 
 impl Summary {
     fn of(plan: AccountPlan, limit: u64, used: u64, now: Timestamp) -> Self {
-        // Of nothing, everything is used.
+        // A limit of 0 counts as fully used.
         let hundredths = (used * 10_000 + limit / 2).checked_div(limit).unwrap_or(10_000);
         let resets_at = Utc(usage::end_of_month(now));
         Self {
@@ -156,13 +147,13 @@ impl Summary {
     }
 }
 
-/// What applies, by context.
+/// The limits that apply, by context.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = UsageLimits)]
 pub(super) struct Limits {
     rate_limits: RateLimits,
-    /// For people.
-    #[schema(example = json!(["Above a limit, the operation answers 429 with Retry-After."]))]
+    /// Notes for people.
+    #[schema(example = json!(["Above a limit, the operation responds 429 with Retry-After."]))]
     notes: Vec<String>,
 }
 
@@ -190,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tone_follows_what_is_used_of_the_limit() {
+    fn the_tone_follows_the_used_share_of_the_limit() {
         for (limit, used, expected) in [
             (1000, 0, (1000, 0.0, Tone::Ok)),
             (1000, 420, (580, 42.0, Tone::Ok)),
@@ -209,9 +200,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_used_more_than_a_year_ago_is_forgotten_and_nothing_else() {
+    async fn only_usage_of_more_than_a_year_ago_is_deleted() {
         let now: Timestamp = "2026-11-22T09:30:00Z".parse().unwrap();
-        // Long ago, the last that is forgotten, the first that is kept, today; each as a month and as a day.
+        // Long ago, the last time that is deleted, the first that is kept, and today; each as a
+        // month and as a day.
         let times =
             ["2019-01-31T12:00:00Z", "2025-10-31T23:59:59Z", "2025-11-01T00:00:00Z", "2026-11-22T09:30:00Z"];
         let times = times.map(|time| time.parse::<Timestamp>().unwrap());

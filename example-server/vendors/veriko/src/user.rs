@@ -1,4 +1,4 @@
-//! Who calls this API.
+//! The callers of this API.
 
 use std::sync::Arc;
 
@@ -34,15 +34,15 @@ pub(super) const UPDATE_WEBHOOKS: Permission = Permission::named("webhooks:updat
 /// `webhooks:delete`
 pub(super) const DELETE_WEBHOOKS: Permission = Permission::named("webhooks:delete");
 
-/// The API, with what its plans grant.
+/// The API with the limits of its plans.
 #[derive(Debug, Clone)]
 pub struct Veriko(pub(crate) Arc<config::Veriko>);
 
 impl Veriko {
-    /// The API as it is without a configuration file.
+    /// Creates the API with the default configuration.
     pub fn defaults() -> Self {
         let config = ConfigFile::read(None, &[DEFAULTS]).and_then(|file| file.section(Self::NAME));
-        Self(Arc::new(config.expect("the defaults are in order")))
+        Self(Arc::new(config.expect("the defaults are valid")))
     }
 }
 
@@ -55,17 +55,17 @@ pub struct User {
 }
 
 impl User {
-    /// What the account is known by, everywhere.
+    /// Returns the account id.
     pub(crate) fn id(&self) -> &str {
         &self.owner.account
     }
 
-    /// What its plan lets a retry policy ask for.
+    /// Returns the plan's limits for retry policies.
     pub(crate) fn caps(&self) -> &Caps {
         &self.terms.caps
     }
 
-    /// How many validations it is granted in a month.
+    /// Returns the number of validations granted in a month.
     pub(crate) fn monthly_quota(&self) -> u32 {
         self.terms.monthly_quota
     }
@@ -74,12 +74,12 @@ impl User {
         self.owner.plan
     }
 
-    /// When the account was made; those of the demo never were.
+    /// Returns when the account was created. A demo account has no such time.
     pub(crate) fn created_at(&self) -> Option<Timestamp> {
         self.owner.created_at
     }
 
-    /// What the key may, by name and in their order.
+    /// Returns the names of the key's permissions, sorted.
     pub(crate) fn permissions(&self) -> Vec<&'static str> {
         let mut names: Vec<_> = self.owner.permissions.iter().map(|held| held.as_str()).collect();
         names.sort_unstable();
@@ -107,7 +107,7 @@ impl Caller for User {
 
 impl Vendor for Veriko {
     const NAME: &'static str = "veriko";
-    /// 64 hexadecimal digits behind either prefix: it says who issued the key, the digits are the secret.
+    /// Either prefix, which identifies the issuer, and 64 hexadecimal digits, which are the secret.
     const KEY_FORMAT: KeyFormat = KeyFormat {
         prefixes: &[("mxcep_", Environment::Live), ("veriko_", Environment::Live)],
         is_secret: |secret| secret.len() == 64 && secret.bytes().all(|byte| byte.is_ascii_hexdigit()),
@@ -117,7 +117,7 @@ impl Vendor for Veriko {
     const RATE_LIMIT_HEADERS: RateLimitHeaders =
         RateLimitHeaders { sent: Sent::OnSuccess, reset: Reset::EpochSeconds, window: false };
 
-    /// Each endpoint has one of its own.
+    /// Each webhook endpoint has a secret of its own instead.
     const HAS_SIGNING_SECRET: bool = false;
 
     type User = User;
@@ -135,8 +135,8 @@ impl Vendor for Veriko {
             ("4", "demo-readonly", AccountPlan::Basic, &[READ_WEBHOOKS]),
         ];
         let owner = |(digit, account, plan, permissions): (&str, &str, AccountPlan, &[Permission])| {
-            let key =
-                ApiKey::parse(&Self::KEY_FORMAT, &format!("mxcep_{}", digit.repeat(64))).expect("a key");
+            let key = ApiKey::parse(&Self::KEY_FORMAT, &format!("mxcep_{}", digit.repeat(64)))
+                .expect("a valid key");
             (key.clone(), KeyOwner::of_demo(account, plan, permissions, &key))
         };
         accounts.into_iter().map(owner).collect()

@@ -1,17 +1,14 @@
-//! `POST /v1/validate`: asks about a payment, keeps what came of it, and begins its retries; or leaves it to the
-//! [queue](super::queue).
+//! `POST /v1/validate`: queries Banxico about a payment, stores the verdict and starts the retries,
+//! or leaves all of this to the [queue](super::queue).
 
-use std::sync::Arc;
-
-use axum::Extension;
-use axum::extract::{RawQuery, State};
+use axum::extract::RawQuery;
 use axum::response::Response;
 use http::{HeaderValue, header};
 use jiff::Timestamp;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::api::Api;
+use super::api::{Api, Call};
 use super::body::Raw;
 use super::client_ref::ClientRef;
 use super::cycles::Terms;
@@ -38,19 +35,21 @@ use platform::failpoint;
 
 /// Validates a payment by its fields.
 ///
-/// Banxico is asked while the caller waits, and the answer is its verdict. One that may change (`not_found`,
-/// `cep_unavailable`, `error`) is asked for again by the retry policy, the request's or else the account's.
+/// The response is Banxico's verdict, for which the caller waits. A verdict that may change
+/// (`not_found`, `cep_unavailable`, `error`) is retried by the policy of the request, or else by
+/// the account's.
 ///
-/// With `?async=1` the answer is 202 at once, and Banxico is asked in the background. The quota is charged when the
-/// validation is accepted. One without a verdict after an hour ends as an `error` with the `error_code` `ttl_expired`.
+/// With `?async=1`, the response is 202 at once, and Banxico is queried in the background. The
+/// quota is charged when the validation is accepted. A validation that has no verdict by its
+/// `expires_at` (by default, an hour later) ends as an `error` with the `error_code` `ttl_expired`.
 #[utoipa::path(
     post, path = "/validate", operation_id = "validateDirect", tag = "Validations", request_body = described::PaymentRequest,
     params(Query),
     responses(
         (status = 200, description = "The verdict", body = Envelope<LinkedEntity<ValidationAttributes>>),
-        (status = 202, description = "It is in the queue", body = Envelope<Entity<QueuedAttributes>, Poll>,
+        (status = 202, description = "The validation is in the queue", body = Envelope<Entity<QueuedAttributes>, Poll>,
          headers(("ETag" = String, description = "`W/\"0-queued\"`"),
-                 ("Location" = String, description = "Where to read it"))),
+                 ("Location" = String, description = "The path of the validation"))),
         (status = 422, description = "required clave_or_ref_required invalid_date invalid_amount invalid_account_format \
             invalid_account_length invalid_clabe_checksum invalid_card_luhn invalid_bank_code intra_bank_no_cep \
             invalid_field_type invalid_receptor_participante cuentas_candidatas_not_supported \
@@ -60,9 +59,7 @@ use platform::failpoint;
     ),
 )]
 pub(super) async fn validate(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
+    Call { api, user, context }: Call,
     RawQuery(query): RawQuery,
     transaction: RequestTransaction,
     Raw(body): Raw,
@@ -86,7 +83,8 @@ pub(super) enum Mode {
 }
 
 impl Mode {
-    /// `?async=1`, `true` or `yes` is the background; the last one counts.
+    /// Parses `?async=`: `1`, `true` and `yes` select the background. If it is given several times,
+    /// the last one counts.
     pub(super) fn asked_for(query: Option<&str>) -> Self {
         let parameters = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
         let background = parameters
@@ -97,7 +95,7 @@ impl Mode {
     }
 }
 
-/// Asks and keeps what came of it, or leaves it to the queue.
+/// Queries the provider and stores the verdict, or puts the validation into the queue.
 pub(super) async fn run_or_enqueue(
     api: &Api,
     user: &User,
@@ -109,7 +107,7 @@ pub(super) async fn run_or_enqueue(
     if mode == Mode::Background {
         queue::enqueue(api, user, transaction, &mut validation, policy).await?;
     } else {
-        // Nothing is held meanwhile: no connection, no lock.
+        // No connection or lock is held during the query.
         let asked = api.ask(&validation.payment, 1).await;
         if asked.verdict == CepVerdict::RateLimited {
             return Err(Failure::banxico_rate_limit_exhausted());
@@ -123,7 +121,8 @@ pub(super) async fn run_or_enqueue(
     Ok(validation)
 }
 
-/// The answer to a request for a validation: 200 with its verdict, or 202 while it has none.
+/// Returns the response to a request for a validation: 200 with the verdict, or 202 if there is
+/// none yet.
 pub(super) fn answer(context: &Context, validation: Result<Validation, Failure>) -> Response {
     let validation = match validation {
         Ok(validation) => validation,
@@ -134,14 +133,14 @@ pub(super) fn answer(context: &Context, validation: Result<Validation, Failure>)
     }
     let mut response = context.accepted_with(&validation.queued(), &Poll::of(&validation));
     let location =
-        HeaderValue::try_from(validation.location()).expect("a path with a UUID makes a header value");
+        HeaderValue::try_from(validation.location()).expect("a path with a UUID is a valid header value");
     response.headers_mut().insert(header::LOCATION, location);
     response.headers_mut().insert(header::ETAG, HeaderValue::from(validation.etag()));
     response
 }
 
-/// Refuses what would be refused afterwards too, before anybody is asked, and finds out which policy there is to be: the
-/// request's, else the account's as far as the plan allows that today.
+/// Rejects, before the query, what would be rejected after it anyway. Returns the policy to use:
+/// the request's, otherwise the account's within the present limits of its plan.
 pub(super) async fn check_quota_and_policy(
     api: &Api,
     user: &User,
@@ -166,7 +165,8 @@ pub(super) async fn check_quota_and_policy(
     Ok(policy)
 }
 
-/// Writes it all: the charge, the cycle, the validation with its CEP, and who is to be told of it.
+/// Stores the charge, the cycle, the validation with its CEP, and the webhook events, in one
+/// transaction.
 async fn keep(
     api: &Api,
     user: &User,
@@ -190,7 +190,7 @@ async fn keep(
         .await
 }
 
-/// A validation that nobody has begun on.
+/// Creates a validation that has not been processed yet.
 pub(super) fn new_validation(
     user: &User,
     kind: Kind,
@@ -199,7 +199,8 @@ pub(super) fn new_validation(
     created_at: Timestamp,
 ) -> Validation {
     Validation {
-        // In the order of creation: among those of one millisecond, lists go by it.
+        // UUIDv7 follows the order of creation, so lists use it to order validations of the same
+        // millisecond.
         id: Uuid::now_v7(),
         account: user.id().to_owned(),
         kind,
@@ -221,12 +222,12 @@ pub(super) fn new_validation(
     }
 }
 
-/// How to validate.
+/// The query parameters.
 #[expect(dead_code, reason = "the field is read by the derive alone")]
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Query {
-    /// Whether to answer at once, and to validate in the background.
+    /// Whether to respond at once and validate in the background.
     #[param(inline)]
     r#async: Option<Async>,
 }
@@ -249,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_background_is_asked_for_by_1_true_and_yes() {
+    fn the_background_is_selected_by_1_true_and_yes() {
         for (query, background) in [
             ("async=1", true),
             ("async=true", true),

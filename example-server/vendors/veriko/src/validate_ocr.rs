@@ -1,18 +1,15 @@
-//! `POST /v1/validate-ocr`: a validation of the payment on a receipt.
+//! `POST /v1/validate-ocr`: validation of the payment on a receipt.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
-use axum::extract::{RawQuery, State};
+use axum::extract::RawQuery;
 use axum::response::Response;
 
-use super::api::Api;
+use super::api::{Api, Call};
 use super::body::Raw;
-use super::envelope::{Context, Envelope};
+use super::envelope::Envelope;
 use super::errors::{Failure, FieldError};
 use super::payment::{PictureRequest, Source};
-use super::user::User;
 use super::validate::{Mode, Query, answer, check_quota_and_policy, new_validation, run_or_enqueue};
 use super::validation::{
     Entity, KeptImage, Kind, LinkedEntity, Ocr, QueuedAttributes, Validation, ValidationAttributes,
@@ -25,28 +22,29 @@ use platform::clock;
 use platform::db::RequestTransaction;
 use platform::outbound::OutboundFault;
 
-/// How long it may take to fetch a receipt.
-const TO_FETCH: Duration = Duration::from_secs(15);
+/// The time-out for fetching a receipt.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Validates the payment on a receipt.
 ///
-/// The receipt is a JPEG, PNG or WebP of 12 MB at the most, with sides of 32 to 12000 pixels and 40 million pixels in all.
-/// What is read off it is asked about as in `POST /v1/validate`; what is sent beside it takes the place of what is read. A
-/// receipt that does not say what is needed is refused with the codes of the missing fields. Nothing that is refused is
-/// charged.
+/// The receipt is a JPEG, PNG or WebP of at most 12 MB, with sides of 32 to 12000 pixels and at
+/// most 40 million pixels. The payment that is read from it is validated as in `POST /v1/validate`;
+/// fields that are sent replace those that are read. If required fields are missing, the request
+/// fails with the codes of these fields. A request that fails is not charged.
 ///
-/// The picture is kept for a while, sealed, unless `retain_image` is false.
+/// The picture is stored encrypted for a limited time, unless `retain_image` is false.
 ///
-/// With `?async=1` the receipt is read first, then the answer is 202, and Banxico is asked in the background.
+/// With `?async=1`, the receipt is read first, the response is 202, and Banxico is queried in the
+/// background.
 #[utoipa::path(
     post, path = "/validate-ocr", operation_id = "validateOcr", tag = "Validations",
     request_body = described::PictureRequest,
     params(Query),
     responses(
         (status = 200, description = "The verdict", body = Envelope<LinkedEntity<ValidationAttributes>>),
-        (status = 202, description = "It is in the queue", body = Envelope<Entity<QueuedAttributes>, Poll>,
+        (status = 202, description = "The validation is in the queue", body = Envelope<Entity<QueuedAttributes>, Poll>,
          headers(("ETag" = String, description = "`W/\"0-queued\"`"),
-                 ("Location" = String, description = "Where to read it"))),
+                 ("Location" = String, description = "The path of the validation"))),
         (status = 422, description = "image_or_image_url_required invalid_image invalid_image_format image_too_large \
             image_too_small image_dimensions_too_large image_decompression_bomb invalid_url invalid_url_scheme \
             url_ssrf_blocked image_url_unreachable image_url_too_large invalid_retain_image required \
@@ -59,12 +57,10 @@ const TO_FETCH: Duration = Duration::from_secs(15);
     ),
 )]
 pub(super) async fn validate(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
+    Call { api, user, context }: Call,
     RawQuery(query): RawQuery,
-    // Held for as long as the body is, also when the client has gone.
-    _place: BodyPermit,
+    // Held as long as the body is in memory, even after the client has disconnected.
+    _permit: BodyPermit,
     transaction: RequestTransaction,
     Raw(body): Raw,
 ) -> Response {
@@ -100,11 +96,11 @@ pub(super) async fn validate(
 }
 
 async fn fetch(api: &Api, url: &str) -> Result<Picture, Failure> {
-    let refused = |error| Failure::unprocessable(vec![FieldError::image_url(error)]);
-    let url = api.pictures.check(url).map_err(|error| refused(OutboundFault::Url(error)))?;
-    let fetched = api.pictures.get(&url, Picture::MAX_BYTES, TO_FETCH).await.map_err(refused)?;
+    let to_failure = |error| Failure::unprocessable(vec![FieldError::image_url(error)]);
+    let url = api.pictures.check(url).map_err(|error| to_failure(OutboundFault::Url(error)))?;
+    let fetched = api.pictures.get(&url, Picture::MAX_BYTES, FETCH_TIMEOUT).await.map_err(to_failure)?;
     if !fetched.status.is_success() {
-        return Err(refused(OutboundFault::Unreachable));
+        return Err(to_failure(OutboundFault::Unreachable));
     }
     Picture::check(fetched.body)
         .map_err(|error| Failure::unprocessable(vec![FieldError::invalid_picture("image_url", error)]))

@@ -1,4 +1,4 @@
-//! A validation, and how it is shown.
+//! A validation and its representations.
 
 mod attempt;
 mod ocr;
@@ -22,119 +22,120 @@ pub(super) use response::{
 };
 pub use retry_state::{CycleState, Ending, RetryState};
 
-/// One validation, as it is known.
+/// A validation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Validation {
-    /// What it is known by.
+    /// The id.
     pub id: Uuid,
-    /// The account it belongs to; to any other it does not exist.
+    /// The account that it belongs to. Other accounts cannot see it.
     pub account: String,
-    /// How it was asked for.
+    /// How it was requested.
     pub kind: Kind,
-    /// What it asks about.
+    /// The payment to verify.
     pub payment: Payment,
-    /// Where it stands.
+    /// The status.
     pub status: Status,
-    /// What Banxico said last.
+    /// The last status that Banxico reported.
     pub banxico_status: BanxicoStatus,
-    /// How long the last asking took, in milliseconds; `None` before it ended.
+    /// The duration of the last query in milliseconds; `None` before it ended.
     pub processing_time_ms: Option<u64>,
-    /// When it was asked for.
+    /// When it was requested.
     pub created_at: Timestamp,
-    /// When it got the status it has; `None` before it has one that stays.
+    /// When it reached its present status; `None` before it is final.
     pub completed_at: Option<Timestamp>,
-    /// The caller's own name for it.
+    /// The client's own reference.
     pub client_ref: Option<ClientRef>,
-    /// What went wrong, for programs ([`CepVerdict::error_code`]).
+    /// The code of the error ([`CepVerdict::error_code`]).
     pub error_code: Option<String>,
-    /// What went wrong, for people.
+    /// The error in words.
     pub error_message: Option<String>,
-    /// Its CEP.
+    /// The CEP.
     pub cep: KeptCep,
-    /// Raised at each change, the retry cycle's included.
+    /// Incremented at each change, including those of the retry cycle.
     pub etag_version: u32,
-    /// Its retries.
+    /// The retry cycle.
     pub retry_state: RetryState,
-    /// Its time in the queue; `None` if who asked for it waited.
+    /// Its time in the queue; `None` if the client waited for the verdict.
     pub queue: Option<Queue>,
-    /// What was read; `None` if no picture was.
+    /// The text that was read; `None` if there was no picture.
     pub ocr: Option<Ocr>,
     /// The picture; `None` if there was none.
     pub image: Option<KeptImage>,
 }
 
-/// What a validation in the background has beside the others. It was queued when it was created.
+/// The additional times of a background validation. It was queued when it was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Queue {
-    /// Without a verdict by then, it ends without one.
+    /// If there is no verdict by then, it ends as an error.
     pub expires_at: Timestamp,
-    /// When somebody first began on it.
+    /// When processing first began.
     pub processing_started_at: Option<Timestamp>,
 }
 
 impl Validation {
-    /// Reads an id out of a path.
+    /// Parses the id in a path.
     ///
     /// # Errors
-    /// 422 `invalid_uuid`: it is not written as ids are, in five groups of hexadecimal digits.
+    /// 422 `invalid_uuid` if it is not five hyphenated groups of hexadecimal digits.
     pub fn parse_id(text: &str) -> Result<Uuid, Failure> {
         let hyphenated = text.len() == uuid::fmt::Hyphenated::LENGTH;
         Uuid::try_parse(text).ok().filter(|_| hyphenated).ok_or_else(Failure::invalid_uuid)
     }
 
-    /// Where it is read.
+    /// Returns the path at which it can be read.
     pub fn location(&self) -> String {
         format!("/v1/validations/{}", self.id)
     }
 
-    /// How long who waits for it should leave it alone, in seconds; `None` once there is a status to stay.
+    /// Returns how long a client should wait before it polls again, in seconds; `None` once the
+    /// status is final.
     pub fn next_poll_after_seconds(&self) -> Option<u32> {
         (!self.status.is_final()).then_some(2)
     }
 }
 
-/// Whether the CEP of a validation is there to fetch: that of a valid one is.
+/// Whether the CEP of a validation is stored. That of a valid one is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeptCep {
-    /// There is none.
+    /// There is no CEP.
     None,
-    /// It just came, and is kept with the change that made the validation valid.
+    /// The CEP was just received. It is stored by the change that makes the validation valid.
     New(Box<Cep>),
-    /// It is.
+    /// The CEP is stored.
     Kept,
 }
 
 text_enum! {
-    /// Where a validation stands.
+    /// The status of a validation.
     pub enum Status {
-        /// Nobody has begun.
+        /// Processing has not begun.
         Queued = "queued",
-        /// Banxico is being asked.
+        /// A query to Banxico is in progress.
         Processing = "processing",
         /// The CEP was found.
         Valid = "valid",
-        /// There is no such payment, or none yet.
+        /// The payment does not exist, or does not exist yet.
         NotFound = "not_found",
-        /// The payment is known, its CEP is not to be had for now.
+        /// The payment is known, but its CEP is not available at the moment.
         CepUnavailable = "cep_unavailable",
-        /// Banxico gave what is no verdict.
+        /// Banxico's answer was not a verdict.
         Invalid = "invalid",
-        /// It arrived and was sent back.
+        /// The payment arrived and was returned.
         Returned = "returned",
-        /// It stopped at what was sent.
+        /// The request could not be processed because of its content.
         Failed = "failed",
-        /// It stopped at something of ours, or of Banxico's.
+        /// Processing failed because of this server or of Banxico.
         Error = "error",
     }
 }
 
 impl Status {
-    /// Whether it stays unless a retry changes it.
+    /// Returns whether only a retry can change the status.
     pub fn is_final(self) -> bool {
         !matches!(self, Self::Queued | Self::Processing)
     }
 
-    /// As a retry policy sees it; `None` for one that is never retried.
+    /// Returns the status as an outcome of a retry policy; `None` if it is never retried.
     pub fn outcome(self) -> Option<Outcome> {
         match self {
             Self::NotFound => Some(Outcome::NotFound),
@@ -147,8 +148,10 @@ impl Status {
     }
 }
 
-/// What a verdict makes of a validation. [`CepVerdict::RateLimited`] is not for who asks directly: that is 503
-/// ([`Failure::banxico_rate_limit_exhausted`]), and nothing is kept.
+/// The status that a verdict leads to.
+///
+/// [`CepVerdict::RateLimited`] does not occur for direct requests: they fail with 503
+/// ([`Failure::banxico_rate_limit_exhausted`]), and nothing is stored.
 impl From<CepVerdict> for Status {
     fn from(verdict: CepVerdict) -> Self {
         match verdict {
@@ -162,7 +165,7 @@ impl From<CepVerdict> for Status {
 }
 
 text_enum! {
-    /// How a validation is asked for.
+    /// How a validation is requested.
     pub enum Kind {
         /// By the payment's fields.
         Direct = "direct",

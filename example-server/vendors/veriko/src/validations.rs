@@ -1,4 +1,4 @@
-//! What is read of validations: `GET /v1/validations`, `…/{id}` and `…/{id}/retry-attempts`.
+//! Reading validations: `GET /v1/validations`, `…/{id}` and `…/{id}/retry-attempts`.
 
 use std::sync::Arc;
 
@@ -9,10 +9,11 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::api::Api;
+use super::api::{Api, Call};
 use super::envelope::{Context, Envelope};
 use super::errors::Failure;
-use super::filter::{Filter, Pagination, Parameters};
+use super::filter::{Filter, Parameters};
+use super::query::Pagination;
 use super::store::{attempts, validations};
 use super::user::User;
 use super::validation::{
@@ -22,16 +23,17 @@ use platform::db::Reader;
 
 /// Reads one validation.
 ///
-/// While its status is `queued` or `processing`, `Retry-After` and `meta.next_poll_after_seconds` say when to ask again. With
-/// the `ETag` of an earlier answer in `If-None-Match`, one that has not changed is 304, without a body.
+/// While its status is `queued` or `processing`, `Retry-After` and `meta.next_poll_after_seconds`
+/// say when to poll again. If `If-None-Match` has the `ETag` of an earlier response and the
+/// validation has not changed, the response is 304 without a body.
 #[utoipa::path(
     get, path = "/validations/{id}", operation_id = "getValidation", tag = "Validations",
-    params(("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer")),
+    params(("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier response")),
     responses(
         (status = 200, description = "The validation", body = Envelope<LinkedEntity<ValidationAttributes>, Poll>,
-         headers(("ETag" = String, description = "Raised at each change: `W/\"{version}-{status}\"`"),
-                 ("Retry-After" = Option<u32>, description = "While it goes on: when to ask again, in seconds"))),
-        (status = 304, description = "It has not changed", headers(("ETag" = String, description = "The same as was sent"))),
+         headers(("ETag" = String, description = "Changes with the validation: `W/\"{version}-{status}\"`"),
+                 ("Retry-After" = Option<u32>, description = "While the validation is not finished: when to poll again, in seconds"))),
+        (status = 304, description = "The validation has not changed", headers(("ETag" = String, description = "The tag that was sent"))),
     ),
 )]
 pub(super) async fn one(
@@ -59,20 +61,15 @@ pub(super) async fn one(
     response
 }
 
-/// Lists validations, the latest first.
+/// Lists validations, latest first.
 #[utoipa::path(
     get, path = "/validations", operation_id = "listValidations", tag = "Validations", params(Parameters),
     responses(
-        (status = 200, description = "A page of them", body = Envelope<Vec<Entity<Item>>, Paginated>),
+        (status = 200, description = "A page of validations", body = Envelope<Vec<Entity<Item>>, Paginated>),
         (status = 422, description = "invalid_filter"),
     ),
 )]
-pub(super) async fn list(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-    RawQuery(query): RawQuery,
-) -> Response {
+pub(super) async fn list(Call { api, user, context }: Call, RawQuery(query): RawQuery) -> Response {
     let page = async {
         let filter = Filter::parse(query.as_deref().unwrap_or_default())?;
         let mut reader = api.database.read().await?;
@@ -88,10 +85,10 @@ pub(super) async fn list(
     }
 }
 
-/// Lists the retries that were made of one validation, the first first.
+/// Lists the retry attempts of one validation, earliest first.
 #[utoipa::path(
     get, path = "/validations/{id}/retry-attempts", operation_id = "listValidationRetryAttempts", tag = "Validations",
-    responses((status = 200, description = "All of them", body = Envelope<Vec<RetryAttempt>>)),
+    responses((status = 200, description = "All attempts", body = Envelope<Vec<RetryAttempt>>)),
 )]
 pub(super) async fn retry_attempts(
     State(api): State<Arc<Api>>,
@@ -109,7 +106,7 @@ pub(super) async fn retry_attempts(
     }
 }
 
-/// When to ask again.
+/// When to poll again.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Poll {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -123,7 +120,7 @@ impl Poll {
     }
 }
 
-/// Which page it is.
+/// The position of the page.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Paginated {
     pub(super) pagination: Pagination,

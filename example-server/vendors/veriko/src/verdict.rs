@@ -1,4 +1,4 @@
-//! What an answer makes of a validation, whoever asked: a request, the queue or a retry.
+//! Applying a provider's answer to a validation, for requests, the queue and retries alike.
 
 use retry_scheduler::{Scheduled, SchedulerError};
 
@@ -9,7 +9,7 @@ use super::validation::{KeptCep, RetryState, Status, Validation};
 use platform::clock;
 use platform::db::Connection;
 
-/// Writes the answer into the validation. Its retries are not touched.
+/// Writes the result of a query to the validation. Its retry state does not change.
 pub(super) fn write(validation: &mut Validation, asked: Asked) {
     let Asked { verdict, cep, took_ms } = asked;
     validation.status = Status::from(verdict);
@@ -21,13 +21,14 @@ pub(super) fn write(validation: &mut Validation, asked: Asked) {
     validation.error_message = verdict.error_message().map(Into::into);
 }
 
-/// Whether this policy has the validation asked about again, as it stands.
+/// Returns whether the policy retries the validation in its present status.
 pub(super) fn is_retried(validation: &Validation, policy: &RetryPolicy) -> bool {
     validation.status.outcome().is_some_and(|outcome| policy.retries_on(&outcome))
 }
 
-/// Begins the retries of a validation that never had any, if its verdict is one that the policy retries. The account has
-/// room for one more cycle: to see to that is the caller's.
+/// Starts the retries of a validation that never had any, if the policy retries its status.
+///
+/// The caller must check that the account has capacity for one more cycle.
 pub(super) async fn begin_retries(
     api: &Api,
     connection: Connection<'_>,
@@ -42,7 +43,7 @@ pub(super) async fn begin_retries(
     Ok(())
 }
 
-/// Begins the retries of a validation that never had any, whatever its status.
+/// Starts the retries of a validation that never had any, whatever its status.
 pub(super) async fn begin(
     api: &Api,
     connection: Connection<'_>,

@@ -1,4 +1,4 @@
-//! What the API tells of by webhook, and how it signs.
+//! The webhook events of this API, and the signatures of their deliveries.
 
 pub(super) mod changes;
 pub(super) mod deliveries;
@@ -24,21 +24,23 @@ use platform::utc::Utc;
 use platform::webhooks::{AnnounceError, Message, WebhookEvent, Webhooks, hmac};
 
 text_enum! {
-    /// What an endpoint can be told of. Nothing is told of `billing`, of which this server has none.
+    /// An event that an endpoint can subscribe to. The `billing` events are accepted but never
+    /// sent, because this server has no billing.
     pub(crate) enum Event {
-        /// Banxico gave a verdict, whichever it is.
+        /// Banxico gave a verdict, of any kind.
         Completed = "validation.completed",
-        /// It stopped at what was sent.
+        /// The request could not be processed because of its content.
         Failed = "validation.failed",
-        /// It stopped at something else.
+        /// Processing failed for another reason.
         Error = "validation.error",
-        /// A retry is due at some time.
+        /// A retry is scheduled.
         RetryScheduled = "validation.retry.scheduled",
         /// A retry found the payment.
         RetryResolved = "validation.retry.resolved",
-        /// There are no retries any more, and none found it.
+        /// The retries are exhausted, and none found the payment.
         RetryExhausted = "validation.retry.exhausted",
-        /// What was valid was sent back later. A verdict that says so from the beginning is [`Completed`](Self::Completed).
+        /// A valid payment was returned later. If the first verdict is already `returned`, the
+        /// event is [`Completed`](Self::Completed).
         Returned = "validation.returned",
         PaymentSucceeded = "billing.payment_succeeded",
         PaymentFailed = "billing.payment_failed",
@@ -48,11 +50,11 @@ text_enum! {
     }
 }
 
-/// The event of a delivery that its endpoint's owner asked for, to see whether it arrives.
+/// The event of a test delivery, which the endpoint's owner requests.
 const TEST: &str = "test";
 
 impl Event {
-    /// What a new verdict is; `None` while there is none.
+    /// Returns the event of a new verdict; `None` if there is no verdict yet.
     fn of_verdict(status: Status) -> Option<Self> {
         match status {
             Status::Queued | Status::Processing => None,
@@ -66,7 +68,7 @@ impl Event {
         }
     }
 
-    /// What a step of a retry cycle to this state is. To be called off is none.
+    /// Returns the event of a retry cycle that reaches this state. A cancelled cycle has none.
     fn of_retry(state: &RetryState) -> Option<Self> {
         match state {
             RetryState::Active { .. } => Some(Self::RetryScheduled),
@@ -79,10 +81,10 @@ impl Event {
     }
 }
 
-/// The webhooks of this API.
+/// Creates the webhooks of this API.
 ///
 /// # Errors
-/// There is no client to send with.
+/// If the HTTP client cannot be built.
 pub(crate) fn webhooks(platform: &Platform, config: &config::Webhooks) -> reqwest::Result<Arc<Webhooks>> {
     let rules = Rules {
         allow_http: platform.demo || config.allow_http,
@@ -91,32 +93,32 @@ pub(crate) fn webhooks(platform: &Platform, config: &config::Webhooks) -> reqwes
     Webhooks::new(platform, rules, config, headers).map(Arc::new)
 }
 
-/// Tells of the first verdict of a validation, and of the retry that it is to have: in the transaction that keeps them.
-/// The commit wakes the worker.
+/// Announces the first verdict of a validation and its scheduled retry, in the transaction that
+/// stores them. The commit wakes the worker.
 pub(super) async fn tell_verdict(
     api: &Api,
     mut connection: Connection<'_>,
     validation: &Validation,
 ) -> Result<(), AnnounceError> {
     if let Some(event) = Event::of_verdict(validation.status) {
-        tell(api, connection.reborrow(), validation, event).await?;
+        announce_event(api, connection.reborrow(), validation, event).await?;
     }
     tell_retry(api, connection, validation).await
 }
 
-/// Tells of the step that the retries of a validation have made: in the transaction that keeps it.
+/// Announces the new state of a validation's retries, in the transaction that stores it.
 pub(super) async fn tell_retry(
     api: &Api,
     connection: Connection<'_>,
     validation: &Validation,
 ) -> Result<(), AnnounceError> {
     match Event::of_retry(&validation.retry_state) {
-        Some(event) => tell(api, connection, validation, event).await,
+        Some(event) => announce_event(api, connection, validation, event).await,
         None => Ok(()),
     }
 }
 
-async fn tell(
+async fn announce_event(
     api: &Api,
     connection: Connection<'_>,
     validation: &Validation,
@@ -129,7 +131,7 @@ async fn tell(
     api.webhooks.announce(connection, event, || body(name, now, &validation.resource())).await
 }
 
-/// The body of a delivery.
+/// Returns the body of a delivery.
 fn body(event: &str, at: Timestamp, data: &impl Serialize) -> String {
     #[derive(Serialize)]
     struct Body<'a, Data> {
@@ -146,7 +148,8 @@ fn body(event: &str, at: Timestamp, data: &impl Serialize) -> String {
     serde_json::to_string(&body).expect("a document of plain fields serialises")
 }
 
-/// Both signatures are of the bytes as they are sent; the second one's time is that of the try.
+/// Returns the headers of a delivery. Both signatures cover the body as it is sent; the second one
+/// also covers the time of the attempt.
 fn headers(message: &Message<'_>, secret: &SecretString, now: Timestamp) -> HeaderMap {
     let (body, seconds) = (message.body.as_bytes(), now.as_second().to_string());
     let signature = format!("sha256={}", hmac(secret, &[body]));
@@ -172,9 +175,9 @@ mod tests {
     use super::*;
     use platform::webhooks::DeliveryId;
 
-    /// The digits were made with `openssl dgst -sha256 -hmac`.
+    /// The expected digests were computed with `openssl dgst -sha256 -hmac`.
     #[test]
-    fn both_signatures_are_of_the_bytes() {
+    fn both_signatures_cover_the_bytes_of_the_body() {
         let message = Message { id: DeliveryId(17), event: "validation.completed", body: "{\"a\":1}" };
         let now = "2025-03-15T14:22:10.9Z".parse().unwrap();
         let headers = headers(&message, &"0123abcd".into(), now);
@@ -195,7 +198,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_verdict_and_every_step_has_its_event() {
+    fn every_verdict_has_its_event() {
         for (status, event) in [
             (Status::Queued, None),
             (Status::Valid, Some(Event::Completed)),

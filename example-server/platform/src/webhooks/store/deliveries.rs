@@ -1,34 +1,38 @@
-//! Deliveries.
+//! Queries of deliveries.
 
 use jiff::Timestamp;
 
 use super::{number, time};
 use crate::clock;
-use crate::db::{Connection, dispatch};
+use crate::db::{Connection, dispatch, row};
 use crate::webhooks::{Delivery, DeliveryId, DeliveryStatus, Endpoint, ReceiverAnswer, WebhookEvent};
 
-/// What a list is to hold. What is `None`, or empty, leaves all of them in; what is there must hold together.
+/// The filter of a list. A delivery must match every condition; a field that is `None` or empty is
+/// no condition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// One of these.
+    /// Matches one of these endpoints.
     pub endpoints: Vec<String>,
     pub statuses: Vec<DeliveryStatus>,
     pub events: Vec<String>,
-    /// Somewhere in what is shown: a pattern for `LIKE`, in small letters.
+    /// A `LIKE` pattern in lower case, which may match any displayed text.
     pub search: Option<String>,
     pub subject: Option<String>,
-    /// One of these codes, or of these hundreds, or no answer.
+    /// Matches one of these response codes. `codes`, `hundreds` and `unanswered` are alternatives
+    /// of one condition.
     pub codes: Vec<u16>,
+    /// Matches response codes by their first digit: 4 for 4xx.
     pub hundreds: Vec<u16>,
+    /// Matches deliveries without a response.
     pub unanswered: bool,
     pub created_from: Option<Timestamp>,
-    /// Created earlier.
+    /// Exclusive.
     pub created_before: Option<Timestamp>,
     pub min_attempt: Option<u32>,
     pub min_response_time_ms: Option<u32>,
 }
 
-/// What [`Wanted`] lets through, for a list and for its length.
+/// The `FROM` and `WHERE` clauses of a [`Wanted`], for the page and for the total.
 macro_rules! wanted {
     () => {
         " FROM webhook_deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint WHERE d.account = $1 \
@@ -48,7 +52,7 @@ macro_rules! wanted {
     };
 }
 
-/// Binds what [`wanted!`] names.
+/// Binds the values of [`wanted!`].
 macro_rules! bind_wanted {
     ($query:expr, $account:expr, $wanted:expr) => {
         $query
@@ -58,7 +62,7 @@ macro_rules! bind_wanted {
             .bind(list($wanted.events.iter()))
             .bind($wanted.search.as_deref())
             .bind($wanted.subject.as_deref())
-            .bind(answers($wanted))
+            .bind(response_codes($wanted))
             .bind($wanted.created_from.map(Timestamp::as_millisecond))
             .bind($wanted.created_before.map(Timestamp::as_millisecond))
             .bind($wanted.min_attempt.map(i64::from))
@@ -66,7 +70,7 @@ macro_rules! bind_wanted {
     };
 }
 
-/// A page of the account's, the latest first, and how many there are on all pages.
+/// Returns a page of an account's deliveries, latest first, and the total on all pages.
 pub async fn page(
     mut connection: Connection<'_>,
     account: &str,
@@ -90,7 +94,7 @@ pub async fn page(
     Ok((deliveries, number(total)?))
 }
 
-/// Keeps one that is to be sent.
+/// Inserts a delivery to send.
 pub(in crate::webhooks) async fn insert(
     mut connection: Connection<'_>,
     endpoint: &str,
@@ -118,7 +122,7 @@ pub(in crate::webhooks) async fn insert(
     }
 }
 
-/// Keeps one that was sent already, for its owner to see. One of the same id is left as it is.
+/// Inserts a delivery that was already sent, for its owner to see. Does nothing if the id exists.
 pub(in crate::webhooks) async fn insert_sent(
     connection: Connection<'_>,
     endpoint: &Endpoint,
@@ -145,18 +149,20 @@ pub(in crate::webhooks) async fn insert_sent(
     .execute(c).await.map(drop))
 }
 
-/// What is to be sent, and to whom.
-#[derive(Debug, sqlx::FromRow)]
-pub(in crate::webhooks) struct Due {
-    pub(in crate::webhooks) event: String,
-    pub(in crate::webhooks) payload: String,
-    pub(in crate::webhooks) endpoint: String,
-    pub(in crate::webhooks) url: String,
-    /// Sealed.
-    pub(in crate::webhooks) secret: String,
+row! {
+    /// A delivery to send, and its endpoint.
+    #[derive(Debug)]
+    pub(in crate::webhooks) struct Due {
+        pub(in crate::webhooks) event: String,
+        pub(in crate::webhooks) payload: String,
+        pub(in crate::webhooks) endpoint: String,
+        pub(in crate::webhooks) url: String,
+        /// The sealed signing secret.
+        pub(in crate::webhooks) secret: String,
+    }
 }
 
-/// One that is to be sent still, to an endpoint that is still told.
+/// Returns a delivery that has not ended, if its endpoint is active.
 pub(in crate::webhooks) async fn due(
     connection: Connection<'_>,
     id: DeliveryId,
@@ -168,7 +174,7 @@ pub(in crate::webhooks) async fn due(
     ).bind(id.0).fetch_optional(c).await)
 }
 
-/// Notes what came of a try. The last one needs its bytes no more.
+/// Records the outcome of an attempt. Deletes the payload after the last attempt.
 pub(in crate::webhooks) async fn record(
     connection: Connection<'_>,
     id: DeliveryId,
@@ -195,11 +201,12 @@ pub(in crate::webhooks) async fn record(
     .execute(c).await.map(drop))
 }
 
-/// One whose endpoint is gone goes too; of any other that is not over, nothing more is sent.
+/// Deletes a delivery whose endpoint was deleted. Fails any other that has not ended, with this
+/// reason.
 pub(in crate::webhooks) async fn give_up(
     mut connection: Connection<'_>,
     id: DeliveryId,
-    because: &str,
+    reason: &str,
 ) -> sqlx::Result<()> {
     dispatch!(connection.reborrow(), c => sqlx::query(
         "DELETE FROM webhook_deliveries
@@ -209,10 +216,11 @@ pub(in crate::webhooks) async fn give_up(
         "UPDATE webhook_deliveries SET status = 'failed', next_retry_at = NULL, payload = NULL,
              error_message = COALESCE(error_message, $2)
          WHERE id = $1 AND status IN ('pending', 'retrying')",
-    ).bind(id.0).bind(because).execute(c).await.map(drop))
+    ).bind(id.0).bind(reason).execute(c).await.map(drop))
 }
 
-/// Nothing more of what is not over is sent to this endpoint, which is locked.
+/// Fails the deliveries to an endpoint that have not ended. The caller must have locked the
+/// endpoint.
 pub async fn give_up_all(connection: Connection<'_>, endpoint: &str) -> sqlx::Result<()> {
     dispatch!(connection, c => sqlx::query(
         "UPDATE webhook_deliveries SET status = 'failed', next_retry_at = NULL, payload = NULL,
@@ -221,13 +229,13 @@ pub async fn give_up_all(connection: Connection<'_>, endpoint: &str) -> sqlx::Re
     ).bind(endpoint).execute(c).await.map(drop))
 }
 
-/// With a comma before and after each; `None` if there are none.
+/// Joins items with a comma before and after each. Returns `None` if there are none.
 fn list<T: std::fmt::Display>(items: impl Iterator<Item = T>) -> Option<String> {
     let items: Vec<_> = items.map(|item| item.to_string()).collect();
     (!items.is_empty()).then(|| format!(",{},", items.join(",")))
 }
 
-fn answers(wanted: &Wanted) -> Option<String> {
+fn response_codes(wanted: &Wanted) -> Option<String> {
     let codes = wanted.codes.iter().map(ToString::to_string);
     let hundreds = wanted.hundreds.iter().map(|hundred| format!("{hundred}xx"));
     list(codes.chain(hundreds).chain(wanted.unanswered.then(|| "none".to_owned())))
@@ -237,21 +245,23 @@ fn millis(answer: &ReceiverAnswer) -> i64 {
     i64::try_from(answer.took_ms).unwrap_or(i64::MAX)
 }
 
-#[derive(Debug, sqlx::FromRow)]
-struct Row {
-    id: i64,
-    endpoint: String,
-    url: String,
-    event: String,
-    subject: Option<String>,
-    status: String,
-    attempt: i64,
-    response_status: Option<i64>,
-    response_body: Option<String>,
-    response_time_ms: Option<i64>,
-    next_retry_at: Option<i64>,
-    error_message: Option<String>,
-    created_at: i64,
+row! {
+    #[derive(Debug)]
+    struct Row {
+        id: i64,
+        endpoint: String,
+        url: String,
+        event: String,
+        subject: Option<String>,
+        status: String,
+        attempt: i64,
+        response_status: Option<i64>,
+        response_body: Option<String>,
+        response_time_ms: Option<i64>,
+        next_retry_at: Option<i64>,
+        error_message: Option<String>,
+        created_at: i64,
+    }
 }
 
 impl TryFrom<Row> for Delivery {

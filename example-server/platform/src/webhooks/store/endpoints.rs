@@ -1,10 +1,10 @@
-//! Endpoints.
+//! Queries of endpoints.
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{number, time};
-use crate::db::{Connection, dispatch};
+use crate::db::{Connection, dispatch, row};
 use crate::webhooks::{Endpoint, EndpointStatus};
 
 macro_rules! columns {
@@ -14,17 +14,17 @@ macro_rules! columns {
     };
 }
 
-/// Keeps a new one, unless the account has so many already.
+/// Inserts an endpoint, and returns `true`. Returns `false` if the account already has `at_most`.
 pub async fn insert(mut connection: Connection<'_>, endpoint: &Endpoint, at_most: u32) -> sqlx::Result<bool> {
-    // Two at once would both find room for one: the account's row lets the second wait for the first.
+    // Lock the account's row, so that concurrent inserts cannot exceed the limit.
     dispatch!(connection.reborrow(), c => sqlx::query(
         "INSERT INTO webhook_accounts (account) VALUES ($1)
          ON CONFLICT (account) DO UPDATE SET account = excluded.account",
     ).bind(&endpoint.account).execute(c).await.map(drop))?;
-    let held: i64 = dispatch!(connection.reborrow(), c => sqlx::query_scalar(
+    let existing: i64 = dispatch!(connection.reborrow(), c => sqlx::query_scalar(
         "SELECT COUNT(*) FROM webhook_endpoints WHERE account = $1",
     ).bind(&endpoint.account).fetch_one(c).await)?;
-    if held >= i64::from(at_most) {
+    if existing >= i64::from(at_most) {
         return Ok(false);
     }
     dispatch!(connection, c => sqlx::query(
@@ -48,7 +48,7 @@ pub async fn insert(mut connection: Connection<'_>, endpoint: &Endpoint, at_most
     Ok(true)
 }
 
-/// The account's, the first first.
+/// Returns the endpoints of an account, oldest first.
 pub async fn list_of(connection: Connection<'_>, account: &str) -> sqlx::Result<Vec<Endpoint>> {
     let rows: Vec<Row> = dispatch!(connection, c => sqlx::query_as(concat!(
         "SELECT ", columns!(), " FROM webhook_endpoints WHERE account = $1 ORDER BY created_at, id",
@@ -56,7 +56,7 @@ pub async fn list_of(connection: Connection<'_>, account: &str) -> sqlx::Result<
     rows.into_iter().map(Endpoint::try_from).collect()
 }
 
-/// One of this account's; any other does not exist for it.
+/// Returns an endpoint of this account. The endpoints of other accounts are not found.
 pub async fn load(connection: Connection<'_>, account: &str, id: Uuid) -> sqlx::Result<Option<Endpoint>> {
     let row: Option<Row> = dispatch!(connection, c => sqlx::query_as(concat!(
         "SELECT ", columns!(), " FROM webhook_endpoints WHERE id = $1 AND account = $2",
@@ -64,7 +64,7 @@ pub async fn load(connection: Connection<'_>, account: &str, id: Uuid) -> sqlx::
     row.map(Endpoint::try_from).transpose()
 }
 
-/// The same, as it is until the transaction ends.
+/// Returns an endpoint of this account and locks its row until the transaction ends.
 pub async fn lock(connection: Connection<'_>, account: &str, id: Uuid) -> sqlx::Result<Option<Endpoint>> {
     let row: Option<Row> = dispatch!(connection, c => sqlx::query_as(concat!(
         "UPDATE webhook_endpoints SET id = id WHERE id = $1 AND account = $2 RETURNING ", columns!(),
@@ -72,7 +72,7 @@ pub async fn lock(connection: Connection<'_>, account: &str, id: Uuid) -> sqlx::
     row.map(Endpoint::try_from).transpose()
 }
 
-/// Writes what its owner made of one that is [locked](lock).
+/// Writes the owner's changes of an endpoint. The caller must have [locked](lock) it.
 pub async fn update(connection: Connection<'_>, endpoint: &Endpoint) -> sqlx::Result<()> {
     dispatch!(connection, c => sqlx::query(
         "UPDATE webhook_endpoints SET url = $2, events = $3, description = $4, status = $5, secret = $6,
@@ -91,7 +91,7 @@ pub async fn update(connection: Connection<'_>, endpoint: &Endpoint) -> sqlx::Re
     .execute(c).await.map(drop))
 }
 
-/// Removes one that is [locked](lock), and all that was sent to it.
+/// Deletes an endpoint and its deliveries. The caller must have [locked](lock) it.
 pub async fn delete(mut connection: Connection<'_>, id: Uuid) -> sqlx::Result<()> {
     dispatch!(connection.reborrow(), c => sqlx::query("DELETE FROM webhook_deliveries WHERE endpoint = $1")
         .bind(id.to_string()).execute(c).await.map(drop))?;
@@ -99,7 +99,7 @@ pub async fn delete(mut connection: Connection<'_>, id: Uuid) -> sqlx::Result<()
         .bind(id.to_string()).execute(c).await.map(drop))
 }
 
-/// SQL for whether an account has an endpoint that anything may be sent to, for a statement that knows the account.
+/// The SQL condition that an account has an active endpoint. `$account` is the SQL of the account.
 #[macro_export]
 macro_rules! any_active_endpoint {
     ($account:literal) => {
@@ -112,7 +112,7 @@ macro_rules! any_active_endpoint {
 }
 pub use any_active_endpoint;
 
-/// Those of the account that are to be told of this.
+/// Returns the ids of the account's active endpoints that subscribe to this event.
 pub(in crate::webhooks) async fn subscribers(
     connection: Connection<'_>,
     account: &str,
@@ -124,7 +124,7 @@ pub(in crate::webhooks) async fn subscribers(
     ).bind(account).bind(event).fetch_all(c).await)
 }
 
-/// Notes a try that succeeded.
+/// Records a successful attempt.
 pub(in crate::webhooks) async fn succeeded(
     connection: Connection<'_>,
     id: &str,
@@ -135,7 +135,7 @@ pub(in crate::webhooks) async fn succeeded(
     ).bind(id).bind(now_ms).execute(c).await.map(drop))
 }
 
-/// Notes a try that failed; how many did since one succeeded.
+/// Records a failed attempt. Returns the number of failures since the last success.
 pub(in crate::webhooks) async fn failed(connection: Connection<'_>, id: &str) -> sqlx::Result<u32> {
     let failures: Option<i64> = dispatch!(connection, c => sqlx::query_scalar(
         "UPDATE webhook_endpoints SET consecutive_failures = consecutive_failures + 1 WHERE id = $1
@@ -144,7 +144,7 @@ pub(in crate::webhooks) async fn failed(connection: Connection<'_>, id: &str) ->
     number(failures.unwrap_or_default())
 }
 
-/// Disables one that is still active; whether it was.
+/// Disables an active endpoint. Returns `false` if it was not active.
 pub(in crate::webhooks) async fn auto_disable(connection: Connection<'_>, id: &str) -> sqlx::Result<bool> {
     let changed = dispatch!(connection, c => sqlx::query(
         "UPDATE webhook_endpoints SET status = 'auto_disabled' WHERE id = $1 AND status = 'active'",
@@ -152,7 +152,8 @@ pub(in crate::webhooks) async fn auto_disable(connection: Connection<'_>, id: &s
     Ok(changed > 0)
 }
 
-/// For each key that secrets are sealed with, one of them, and whose it is.
+/// Returns one endpoint id and sealed secret for each sealing key in use. The first eight
+/// characters of a sealed secret identify the key.
 pub(in crate::webhooks) async fn one_of_each_key(
     connection: Connection<'_>,
 ) -> sqlx::Result<Vec<(String, String)>> {
@@ -162,25 +163,27 @@ pub(in crate::webhooks) async fn one_of_each_key(
     ).fetch_all(c).await)
 }
 
-/// With a comma before and after each.
+/// Joins events with a comma before and after each.
 fn list(events: &[String]) -> String {
     format!(",{},", events.join(","))
 }
 
-#[derive(Debug, sqlx::FromRow)]
-struct Row {
-    id: String,
-    account: String,
-    url: String,
-    events: String,
-    description: Option<String>,
-    status: String,
-    secret: String,
-    secret_hint: String,
-    consecutive_failures: i64,
-    last_delivery_at: Option<i64>,
-    created_at: i64,
-    updated_at: i64,
+row! {
+    #[derive(Debug)]
+    struct Row {
+        id: String,
+        account: String,
+        url: String,
+        events: String,
+        description: Option<String>,
+        status: String,
+        secret: String,
+        secret_hint: String,
+        consecutive_failures: i64,
+        last_delivery_at: Option<i64>,
+        created_at: i64,
+        updated_at: i64,
+    }
 }
 
 impl TryFrom<Row> for Endpoint {

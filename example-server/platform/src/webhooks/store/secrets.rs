@@ -1,4 +1,4 @@
-//! What letters are signed with, sealed.
+//! Queries of sealed signing secrets.
 
 use crate::db::columns::named;
 use crate::db::{Connection, dispatch};
@@ -24,7 +24,8 @@ pub(in crate::webhooks) async fn insert_if_none(
     ).bind(&owner.account).bind(owner.environment.as_str()).bind(sealed).execute(c).await.map(drop))
 }
 
-/// One secret for each key that any was sealed with, which its first eight characters name.
+/// Returns one sealed secret for each sealing key in use. The first eight characters of a sealed
+/// secret identify the key.
 pub(in crate::webhooks) async fn one_of_each_key(
     connection: Connection<'_>,
 ) -> sqlx::Result<Vec<(Owner, String)>> {

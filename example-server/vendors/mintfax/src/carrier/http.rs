@@ -1,12 +1,19 @@
-//! A carrier that is asked over HTTP.
+//! A carrier called over HTTP.
 //!
-//! Each attempt is a `POST` of `multipart/form-data` to the configured URL, in two parts: `job`, JSON of
-//! `fax_id`, `to`, `attempt`, `media_type`, `bytes` and `sha256`, and `document`, the bytes. `Idempotency-Key` is the
-//! attempt's: two requests with the same key are the same attempt, which is to be sent once. The answer is 200 with
-//! `{"status":"delivered","pages":2}`, or
-//! `{"status":"failed","error_code":"busy","error_message":"The line was busy.","retryable":true}`. Any other answer, or
-//! none in time, says nothing of what came of the attempt; the next one is not made before its `Retry-After`, of a day at
-//! the most.
+//! Each attempt is a `POST` of `multipart/form-data` to the configured URL. It has two parts:
+//! `job`, a JSON object with `fax_id`, `to`, `attempt`, `media_type`, `bytes` and `sha256`, and
+//! `document`, the document's bytes. The `Idempotency-Key` identifies the attempt: the carrier must
+//! treat requests with the same key as one attempt and send the fax once.
+//!
+//! The response is 200 with one of these bodies:
+//!
+//! ```json
+//! {"status":"delivered","pages":2}
+//! {"status":"failed","error_code":"busy","error_message":"The line was busy.","retryable":true}
+//! ```
+//!
+//! Any other response, or none within the time-out, leaves the outcome unknown. The next attempt
+//! then waits for the response's `Retry-After`, at most a day.
 
 use std::path::Path;
 use std::time::Duration;
@@ -30,100 +37,106 @@ use crate::send_failure::{
 };
 use platform::{retry_after, tls};
 
-/// Sends faxes by asking somebody else to.
+/// A carrier that forwards faxes to a configured HTTP service.
 #[derive(Debug)]
 pub(crate) struct HttpCarrier {
     client: Client,
     url: Url,
-    patience: Duration,
+    answer_timeout: Duration,
 }
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// What is read of an answer.
+/// The maximum size of a response, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
-/// The longest code and the longest sentence that are taken over, in characters.
+/// The maximum lengths of the carrier's error code and error message, in characters. Longer ones
+/// are truncated.
 const MAX_CODE: usize = 64;
 const MAX_MESSAGE: usize = 500;
-/// What is read of the document at a time.
-const PIECE: usize = 64 * 1024;
+/// The buffer size for reading the document, in bytes.
+const BUFFER: usize = 64 * 1024;
 
 impl HttpCarrier {
+    /// Creates a carrier at this URL.
+    ///
     /// # Errors
-    /// There is no client to ask with.
-    pub(crate) fn new(url: Url, patience: Duration) -> reqwest::Result<Self> {
+    /// If the HTTP client cannot be built.
+    pub(crate) fn new(url: Url, answer_timeout: Duration) -> reqwest::Result<Self> {
         let client = tls::client_builder()
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .user_agent(concat!("example-server/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { client, url, patience })
+        Ok(Self { client, url, answer_timeout })
     }
 
-    async fn ask(&self, job: &Job<'_>) -> Result<Verdict, NoVerdict> {
+    async fn ask(&self, job: &Job<'_>) -> Result<Verdict, CallError> {
         let boundary = Uuid::new_v4().simple().to_string();
         let request = self
             .client
             .post(self.url.clone())
             .header(IDEMPOTENCY_KEY, &job.key)
             .header(header::CONTENT_TYPE, format!("multipart/form-data; boundary={boundary}"));
-        let (length, body) = body(job, &boundary).await.map_err(|error| NoVerdict::of_document(&error))?;
+        let (length, body) = body(job, &boundary).await.map_err(|error| CallError::of_document(&error))?;
         let request = request.header(header::CONTENT_LENGTH, length).body(body);
-        let mut response = request.send().await.map_err(|_| NoVerdict::UNHEARD)?;
+        let mut response = request.send().await.map_err(|_| CallError::OUTCOME_UNKNOWN)?;
         if response.status() != StatusCode::OK {
-            return Err(NoVerdict::Unheard { retry_after: retry_after::asked(response.headers()) });
+            return Err(CallError::OutcomeUnknown { retry_after: retry_after::asked(response.headers()) });
         }
         let mut answer = BytesMut::new();
-        while let Some(piece) = response.chunk().await.map_err(|_| NoVerdict::UNHEARD)? {
-            if answer.len() + piece.len() > MAX_ANSWER {
-                return Err(NoVerdict::UNHEARD);
+        while let Some(chunk) = response.chunk().await.map_err(|_| CallError::OUTCOME_UNKNOWN)? {
+            if answer.len() + chunk.len() > MAX_ANSWER {
+                return Err(CallError::OUTCOME_UNKNOWN);
             }
-            answer.extend_from_slice(&piece);
+            answer.extend_from_slice(&chunk);
         }
-        serde_json::from_slice(&answer).map_err(|_| NoVerdict::UNHEARD)
+        serde_json::from_slice(&answer).map_err(|_| CallError::OUTCOME_UNKNOWN)
     }
 }
 
 #[async_trait]
 impl Carrier for HttpCarrier {
-    /// The carrier counts them.
+    /// Returns 1: only the carrier counts the pages.
     fn expected_pages(&self, _: &str) -> u32 {
         1
     }
 
     async fn send(&self, job: &Job<'_>) -> Sent {
-        match timeout(self.patience, self.ask(job)).await {
+        match timeout(self.answer_timeout, self.ask(job)).await {
             Ok(Ok(Verdict::Delivered { pages })) => Sent::Delivered { pages },
             Ok(Ok(Verdict::Failed(failure))) => Sent::Failed(failure.into()),
-            Ok(Err(NoVerdict::Unheard { retry_after })) => {
+            Ok(Err(CallError::OutcomeUnknown { retry_after })) => {
                 Sent::Failed(CARRIER_ERROR.retry_after(retry_after))
             }
-            Ok(Err(NoVerdict::NoDocument)) => Sent::Failed(NO_DOCUMENT.retry_after(Some(DISK_AWAY))),
-            Ok(Err(NoVerdict::Unreadable)) => Sent::Unreadable,
+            Ok(Err(CallError::NoDocument)) => {
+                Sent::Failed(NO_DOCUMENT.retry_after(Some(MISSING_DOCUMENT_RETRY)))
+            }
+            Ok(Err(CallError::Unreadable)) => Sent::Unreadable,
             Err(_) => Sent::Failed(NO_ANSWER_OF_CARRIER),
         }
     }
 }
 
-enum NoVerdict {
-    Unheard {
+enum CallError {
+    OutcomeUnknown {
         retry_after: Option<Duration>,
     },
-    /// The document is not there.
+    /// The document's file does not exist.
     NoDocument,
-    /// It is there and cannot be opened: the process has no files left, or no right to this one.
+    /// The document exists but cannot be opened: the process has too many open files, or lacks the
+    /// permission.
     Unreadable,
 }
 
-impl NoVerdict {
-    const UNHEARD: Self = Self::Unheard { retry_after: None };
+impl CallError {
+    const OUTCOME_UNKNOWN: Self = Self::OutcomeUnknown { retry_after: None };
 
     fn of_document(error: &std::io::Error) -> Self {
         if error.kind() == std::io::ErrorKind::NotFound { Self::NoDocument } else { Self::Unreadable }
     }
 }
 
-/// When a fax whose document is not there is tried again.
-const DISK_AWAY: Duration = Duration::from_secs(30);
+/// The delay before an attempt is repeated when the document's file does not exist.
+const MISSING_DOCUMENT_RETRY: Duration = Duration::from_secs(30);
 
 #[derive(Deserialize)]
 #[serde(tag = "status", rename_all = "lowercase")]
@@ -146,7 +159,7 @@ struct Failure {
     retryable: Option<bool>,
 }
 
-/// In the carrier's words where it has any, and else in ours.
+/// Uses the carrier's code and message where it sent them, or else ours.
 impl From<Failure> for SendFailure {
     fn from(failure: Failure) -> Self {
         let code = failure.error_code.filter(|code| !code.is_empty()).map(|code| short(&code, MAX_CODE));
@@ -164,7 +177,7 @@ impl From<Failure> for SendFailure {
     }
 }
 
-/// What every database keeps.
+/// Truncates the text, and removes NUL, which PostgreSQL cannot store.
 fn short(text: &str, max: usize) -> String {
     text.chars().filter(|c| *c != '\0').take(max).collect()
 }
@@ -179,7 +192,7 @@ struct Description<'a> {
     sha256: &'a str,
 }
 
-/// The length of the body, and the body, which reads the document as it goes.
+/// Returns the length of the body and the body, which streams the document from the disk.
 async fn body(job: &Job<'_>, boundary: &str) -> std::io::Result<(u64, Body)> {
     let document = &job.fax.document;
     let description = Description {
@@ -200,14 +213,14 @@ async fn body(job: &Job<'_>, boundary: &str) -> std::io::Result<(u64, Body)> {
     let after = format!("\r\n--{boundary}--\r\n");
     let length = before.len() as u64 + document.bytes + after.len() as u64;
     let file = open(job.document).await?;
-    Ok((length, Body::wrap(StreamBody::new(pieces(before.into(), file, after.into())))))
+    Ok((length, Body::wrap(StreamBody::new(stream(before.into(), file, after.into())))))
 }
 
 async fn open(path: &Path) -> std::io::Result<File> {
     File::open(path).await
 }
 
-fn pieces(
+fn stream(
     before: Bytes,
     file: File,
     after: Bytes,
@@ -221,10 +234,10 @@ fn pieces(
         Ok(match next {
             Next::Before(before, file, after) => Some((before, Next::Document(file, after))),
             Next::Document(mut file, after) => {
-                let mut piece = BytesMut::with_capacity(PIECE);
-                match file.read_buf(&mut piece).await? {
+                let mut chunk = BytesMut::with_capacity(BUFFER);
+                match file.read_buf(&mut chunk).await? {
                     0 => Some((after, Next::Done)),
-                    _ => Some((piece.freeze(), Next::Document(file, after))),
+                    _ => Some((chunk.freeze(), Next::Document(file, after))),
                 }
             }
             Next::Done => None,

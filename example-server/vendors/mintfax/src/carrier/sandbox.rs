@@ -1,12 +1,12 @@
-//! The carrier of test keys: what happens follows from the number.
+//! The carrier of test keys: the number determines the outcome.
 
 use async_trait::async_trait;
 
 use super::{Carrier, Job, Sent};
 use crate::send_failure::{BUSY, INVALID_NUMBER, LINE_QUALITY, NO_ANSWER, SendFailure, TRANSIENT};
 
-/// What becomes of a fax to a number.
-const RATE_LIMIT_HEADERS: &[(&str, Outcome)] = &[
+/// The outcome of a fax to each of these numbers.
+const OUTCOMES: &[(&str, Outcome)] = &[
     ("+15005550001", Outcome::Delivered { pages: 1 }),
     ("+15005550002", Outcome::Fails(BUSY)),
     ("+15005550003", Outcome::Fails(NO_ANSWER)),
@@ -17,7 +17,7 @@ const RATE_LIMIT_HEADERS: &[(&str, Outcome)] = &[
     ("+15005550008", Outcome::Fails(INVALID_NUMBER)),
     ("+15005550099", Outcome::Refused(Refusal::InvalidNumber)),
 ];
-/// And to any other.
+/// The outcome of a fax to any other number.
 const ANY_OTHER: Outcome = Outcome::Delivered { pages: 1 };
 
 #[derive(Debug, Clone)]
@@ -25,11 +25,11 @@ enum Outcome {
     Delivered {
         pages: u32,
     },
-    /// Every time.
+    /// Every attempt fails.
     Fails(SendFailure),
-    /// The first time; the next one delivers.
+    /// The first attempt fails; the next one delivers.
     FailsFirst(SendFailure, Then),
-    /// It is not accepted.
+    /// The API refuses the fax.
     Refused(Refusal),
 }
 
@@ -38,19 +38,19 @@ struct Then {
     pages: u32,
 }
 
-/// Why a fax is not accepted, whatever else is in the request.
+/// Why the API refuses a fax to a number, whatever else is in the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
     InsufficientBalance,
     InvalidNumber,
 }
 
-/// Sends nothing.
+/// The sandbox carrier, which sends nothing.
 #[derive(Debug)]
 pub(crate) struct Sandbox;
 
 impl Sandbox {
-    /// Why a fax to this number is not accepted.
+    /// Returns why a fax to this number is refused, if it is.
     pub(crate) fn refusal(to: &str) -> Option<Refusal> {
         match outcome(to) {
             Outcome::Refused(refusal) => Some(*refusal),
@@ -75,14 +75,14 @@ impl Carrier for Sandbox {
                 Sent::Delivered { pages: *pages }
             }
             Outcome::Fails(error) | Outcome::FailsFirst(error, _) => Sent::Failed(error.clone()),
-            // Such a fax is not accepted; one of an earlier version may be there.
+            // The API refuses such faxes, but an earlier version may have accepted one.
             Outcome::Refused(_) => Sent::Failed(INVALID_NUMBER),
         }
     }
 }
 
 fn outcome(to: &str) -> &'static Outcome {
-    RATE_LIMIT_HEADERS.iter().find(|(number, _)| *number == to).map_or(&ANY_OTHER, |(_, outcome)| outcome)
+    OUTCOMES.iter().find(|(number, _)| *number == to).map_or(&ANY_OTHER, |(_, outcome)| outcome)
 }
 
 #[cfg(test)]
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
     use crate::fax::tests::fax;
 
-    /// What comes of as many attempts.
+    /// Returns the outcomes of the given number of attempts.
     async fn sent(to: &str, attempts: u32) -> Vec<Sent> {
         let mut all = Vec::new();
         for verdicts in 0..attempts {
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_happens_follows_from_the_number() {
+    async fn the_number_determines_the_outcome() {
         let delivered = |pages| Sent::Delivered { pages };
         let failed = |error: &SendFailure| Sent::Failed(error.clone());
         for (to, expected) in [
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_is_what_it_will_cost() {
+    fn the_expected_pages_are_the_pages_charged() {
         for (to, pages) in [("+15005550007", 3), ("+15005550001", 1), ("+12015550100", 1)] {
             assert_eq!(Sandbox.expected_pages(to), pages, "{to}");
         }

@@ -1,4 +1,4 @@
-//! What an attempt may write, and what it may not, on both databases.
+//! Tests of what an attempt writes, on both databases.
 
 use private_postgres::shared_database;
 use retry_scheduler::{ClaimDue, Claimed};
@@ -21,7 +21,7 @@ struct Setup {
 const OPENING: u64 = 100;
 
 impl Setup {
-    /// A fax of this environment that was accepted.
+    /// Inserts an accepted fax of this environment.
     async fn of(database: &str, environment: Environment) -> Self {
         let database = Database::open(database).await.unwrap();
         let mut config = config();
@@ -57,7 +57,7 @@ impl Setup {
         Attempt::new(claimed.clone(), CancellationToken::new())
     }
 
-    fn delivering(&self) -> DeliveryHandler {
+    fn handler(&self) -> DeliveryHandler {
         DeliveryHandler(Arc::clone(&self.api))
     }
 
@@ -72,23 +72,25 @@ impl Setup {
     }
 }
 
-/// Who was overtaken may find that the fax arrived; somebody else found otherwise before.
+/// An attempt whose claim was taken over may find that the fax was delivered, after another attempt
+/// has recorded a failure.
 #[tokio::test]
-async fn what_an_overtaken_attempt_found_is_not_written() {
+async fn the_outcome_of_an_overtaken_attempt_is_not_written() {
     for setup in Setup::on_both(Environment::Test).await {
         let claimed = setup.claim().await;
         let attempt = Setup::attempt(&claimed);
-        setup.delivering().begin(&attempt).await.unwrap();
-        setup.delivering().record(&attempt, &setup.id, Sent::Failed(send_failure::BUSY)).await.unwrap();
+        setup.handler().begin(&attempt).await.unwrap();
+        setup.handler().record(&attempt, &setup.id, Sent::Failed(send_failure::BUSY)).await.unwrap();
         let before = setup.fax().await;
         assert_eq!((before.attempts, before.status.is_final()), (1, false));
-        setup.delivering().record(&attempt, &setup.id, Sent::Delivered { pages: 1 }).await.unwrap();
+        setup.handler().record(&attempt, &setup.id, Sent::Delivered { pages: 1 }).await.unwrap();
         assert_eq!(setup.fax().await, before);
         assert_eq!(setup.balance(&before).await, Balance { available: 90, held: 10 });
     }
 }
 
-/// The document may be on a disk that is away, so it is looked for as often as the fax may be tried; then it is over.
+/// The document may be on a disk that is temporarily unavailable, so each attempt looks for it. The
+/// last one fails the fax.
 #[tokio::test]
 async fn a_fax_whose_document_is_gone_fails_after_its_retries_and_its_money_is_given_back() {
     for setup in Setup::on_both(Environment::Live).await {
@@ -96,12 +98,12 @@ async fn a_fax_whose_document_is_gone_fails_after_its_retries_and_its_money_is_g
         for attempts in 1..=4 {
             let attempt = Setup::attempt(&claimed);
             let sent = setup.api.carrier(Environment::Live).unwrap();
-            let fax = setup.delivering().begin(&attempt).await.unwrap().unwrap();
+            let fax = setup.handler().begin(&attempt).await.unwrap().unwrap();
             let path = setup.api.uploads.path(&fax.id);
             let job = Job { key: fax.carrier_key(), document: &path, fax: &fax };
             let sent = sent.send(&job).await;
             let Sent::Failed(error) = &sent else { panic!("{sent:?}") };
-            assert_eq!((&*error.code, error.retry_after), ("document_unavailable", Some(NOBODY)));
+            assert_eq!((&*error.code, error.retry_after), ("document_unavailable", Some(DEFERRAL)));
             let mut fax = setup.fax().await;
             let verdict = apply(&mut fax, sent, 10, clock::timestamp());
             let last = attempts == 4;
@@ -117,14 +119,14 @@ async fn a_fax_whose_document_is_gone_fails_after_its_retries_and_its_money_is_g
     }
 }
 
-/// A cycle can also end where nothing was attempted: put off too often, or cancelled by an operator.
+/// A cycle can also end without an attempt: deferred too often, or cancelled by an operator.
 #[tokio::test]
 async fn a_fax_whose_cycle_ends_without_an_outcome_fails_and_its_money_is_given_back() {
     for setup in Setup::on_both(Environment::Live).await {
         let cycle = setup.claim().await.cycle.clone();
         let mut transaction = setup.api.database.begin().await.unwrap();
         let reason = EndReason::DeferredTooOften;
-        setup.delivering().ended(transaction.connection(), &cycle, reason).await.unwrap();
+        setup.handler().ended(transaction.connection(), &cycle, reason).await.unwrap();
         transaction.commit().await.unwrap();
         let fax = setup.fax().await;
         assert_eq!((fax.status, fax.error_code.as_deref()), (Status::Failed, Some("carrier_unavailable")));
@@ -143,13 +145,13 @@ async fn a_fax_whose_cycle_ends_without_an_outcome_fails_and_its_money_is_given_
 }
 
 #[tokio::test]
-async fn the_wait_a_carrier_asks_for_is_kept() {
+async fn the_retry_after_of_a_carrier_is_obeyed() {
     for setup in Setup::on_both(Environment::Live).await {
         let claimed = setup.claim().await;
         let attempt = Setup::attempt(&claimed);
-        setup.delivering().begin(&attempt).await.unwrap();
+        setup.handler().begin(&attempt).await.unwrap();
         let error = send_failure::CARRIER_ERROR.retry_after(Some(Duration::from_mins(15)));
-        setup.delivering().record(&attempt, &setup.id, Sent::Failed(error)).await.unwrap();
+        setup.handler().record(&attempt, &setup.id, Sent::Failed(error)).await.unwrap();
         let cycle = setup.api.cycles.scheduler(Handlers::default().endings());
         let cycle = cycle.get(&claimed.cycle.key).await.unwrap().unwrap();
         let State::Pending(Activity::Idle { due }) = cycle.state else { panic!("{cycle:?}") };
@@ -159,7 +161,7 @@ async fn the_wait_a_carrier_asks_for_is_kept() {
 }
 
 #[tokio::test]
-async fn of_a_fax_that_has_ended_nothing_is_attempted() {
+async fn a_fax_that_has_ended_is_not_attempted() {
     for setup in Setup::on_both(Environment::Test).await {
         let claimed = setup.claim().await;
         let mut ended = setup.fax().await;
@@ -168,7 +170,7 @@ async fn of_a_fax_that_has_ended_nothing_is_attempted() {
         faxes::update(transaction.connection(), &ended).await.unwrap();
         transaction.commit().await.unwrap();
         let before = setup.fax().await;
-        let done = setup.delivering().make(&Setup::attempt(&claimed)).await.unwrap();
+        let done = setup.handler().make(&Setup::attempt(&claimed)).await.unwrap();
         assert!(matches!(done, Done::Report(Report { verdict: Verdict::Permanent, .. })), "{done:?}");
         assert_eq!(setup.fax().await, before);
     }

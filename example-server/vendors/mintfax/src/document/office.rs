@@ -1,25 +1,25 @@
-//! Which office document a ZIP archive is, by the names in its directory.
+//! Recognises office documents among ZIP archives by the file names in their central directory.
 //!
-//! The directory stands at the end: a record that says where it begins, and before it an entry for each name
-//! (APPNOTE 6.3.10, 4.3.12 and 4.3.16). Nothing is unpacked.
+//! The directory is at the end of the archive: an entry for each name, followed by a record that
+//! says where the directory begins (APPNOTE 6.3.10, 4.3.12 and 4.3.16). Nothing is unpacked.
 
 use std::fs::File;
 use std::io::{Read, Result, Seek, SeekFrom};
 
 use super::MediaType;
 
-/// The record at the end, and the longest comment behind it.
+/// The size of the end record, and the maximum length of the comment after it.
 const END: usize = 22;
 const MAX_COMMENT: u64 = 0xffff;
-/// Before the name of an entry.
+/// The size of an entry before its name.
 const ENTRY: usize = 46;
-/// As much of a directory as is looked at. That of an office document is far shorter.
+/// The maximum size of a directory. That of an office document is far smaller.
 const MAX_DIRECTORY: u64 = 1024 * 1024;
 
-/// What every such document has.
+/// The name that every office document contains.
 const CONTENT_TYPES: &[u8] = b"[Content_Types].xml";
 
-/// What it is; `None`: some other archive, or none.
+/// Returns the media type, or `None` if the file is another archive or not a valid one.
 pub(super) fn media_type(file: &mut File) -> Result<Option<MediaType>> {
     let Some(directory) = directory(file)? else { return Ok(None) };
     let (mut typed, mut found) = (false, None);
@@ -56,7 +56,7 @@ fn read(file: &mut File, from: u64, length: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The name of the first entry, and what is behind it.
+/// Returns the name of the first entry, and the entries after it.
 fn entry(directory: &[u8]) -> Option<(&[u8], &[u8])> {
     let head = directory.get(..ENTRY).filter(|head| head.starts_with(b"PK\x01\x02"))?;
     let [name, extra, comment] = [28, 30, 32].map(|at| usize::from(u16_at(head, at)));
@@ -78,7 +78,7 @@ mod tests {
 
     use super::*;
 
-    /// An archive of empty files with these names, as far as it is looked at.
+    /// Builds an archive of empty files with these names, with only the parts that are read.
     fn archive(names: &[&str], comment: &[u8]) -> Vec<u8> {
         let mut bytes = b"PK\x03\x04 and so on".to_vec();
         let offset = u32::try_from(bytes.len()).unwrap();
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_known_by_the_names_in_it() {
+    fn the_file_names_determine_the_media_type() {
         let docx = ["[Content_Types].xml", "_rels/.rels", "word/document.xml"];
         let xlsx = ["xl/workbook.xml", "xl/worksheets/sheet1.xml", "[Content_Types].xml"];
         assert_eq!(found(&archive(&docx, b"")), Some(MediaType::Docx));
@@ -120,16 +120,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_is_none_of_them() {
+    fn a_broken_archive_has_no_media_type() {
         let whole = archive(&["[Content_Types].xml", "word/document.xml"], b"");
         for cut in [4, 20, whole.len() - 1] {
             assert_eq!(found(&whole[..cut]), None, "{cut}");
         }
-        // Its directory is said to be where there is nothing.
+        // The end record points outside of the file.
         for at in [whole.len() - 10, whole.len() - 6] {
-            let mut lying = whole.clone();
-            lying[at..at + 4].fill(0xff);
-            assert_eq!(found(&lying), None, "{at}");
+            let mut broken = whole.clone();
+            broken[at..at + 4].fill(0xff);
+            assert_eq!(found(&broken), None, "{at}");
         }
     }
 }

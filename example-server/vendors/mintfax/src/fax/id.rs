@@ -1,10 +1,10 @@
-//! What a fax is known by.
+//! The id of a fax.
 
 use std::fmt;
 
 use uuid::Uuid;
 
-/// `fax_` and 26 letters and digits, which grow with the time.
+/// The id of a fax: `fax_` and 26 letters and digits, in the order of creation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct FaxId(String);
 
@@ -15,7 +15,7 @@ impl FaxId {
         Self(format!("{}{}", Self::PREFIX, base32(Uuid::now_v7().as_u128())))
     }
 
-    /// `None` if it cannot be one.
+    /// Parses an id. Returns `None` if the text is not a valid one.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix(Self::PREFIX)?;
         let well_formed = digits.len() == DIGITS && digits.bytes().all(|digit| ALPHABET.contains(&digit));
@@ -33,12 +33,12 @@ impl fmt::Display for FaxId {
     }
 }
 
-/// Crockford's, in which no digit looks like another.
+/// Crockford's alphabet, which has no similar-looking digits.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-/// Of 128 bits, five each.
+/// The number of digits for 128 bits, five bits each.
 const DIGITS: usize = 26;
 
-/// In the order of the numbers.
+/// Encodes a number. The texts sort like the numbers.
 pub(crate) fn base32(number: u128) -> String {
     let digit = |place: usize| ALPHABET[usize::try_from(number >> (5 * place) & 31).unwrap_or_default()];
     (0..DIGITS).rev().map(|place| char::from(digit(place))).collect()
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_written_in_the_order_of_time() {
+    fn ids_sort_by_time() {
         assert_eq!(base32(0), "0".repeat(26));
         assert_eq!(base32(u128::MAX), format!("7{}", "Z".repeat(25)));
         let ids: Vec<_> = (0..100).map(|_| FaxId::random().0).collect();
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_id_is_not_looked_up() {
+    fn an_invalid_id_is_not_looked_up() {
         let id = FaxId::random();
         assert_eq!(FaxId::parse(id.as_str()), Some(id.clone()));
         for text in ["", "fax_", "../etc/passwd", &id.0[4..], &format!("{id}0"), &id.0.to_lowercase()] {

@@ -1,4 +1,4 @@
-//! A fax, as it is shown.
+//! The API's representation of a fax.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -6,56 +6,56 @@ use utoipa::ToSchema;
 use super::{Fax, Status};
 use platform::utc::Utc;
 
-/// A fax that was accepted.
+/// An accepted fax.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Submitted {
     #[schema(example = "fax_01KB2T7Q3NF8S9W4X5Y6Z7A8BC")]
     id: String,
     #[schema(example = "queued")]
     status: Status,
-    /// The number it goes to.
+    /// The recipient's number.
     #[schema(example = "+12015550100")]
     to: String,
-    /// How often it is tried again.
+    /// The maximum number of retries.
     #[schema(example = 3)]
     retries: u8,
     created_at: Utc,
 }
 
-/// A fax, with what became of it.
+/// A fax and its status.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FaxResource {
     #[schema(example = "fax_01KB2T7Q3NF8S9W4X5Y6Z7A8BC")]
     id: String,
     #[schema(example = "delivered")]
     status: Status,
-    /// The number it goes to.
+    /// The recipient's number.
     #[schema(example = "+12015550100")]
     to: String,
-    /// How many of its retries are left.
+    /// The number of retries left.
     #[schema(example = 3)]
     retries_remaining: u32,
     created_at: Utc,
     updated_at: Utc,
-    /// How many pages arrived; `null` before.
+    /// The number of pages delivered; `null` until then.
     #[schema(required, example = 1)]
     pages: Option<u32>,
-    /// What went wrong, for programs: of the last attempt, if it did not succeed.
+    /// The error code of the last attempt, for programs; `null` if it did not fail.
     #[schema(required, example = "busy")]
     error_code: Option<String>,
-    /// The same for people.
+    /// The error message of the last attempt, for people.
     #[schema(required, example = "The line was busy.")]
     error_message: Option<String>,
-    /// Who is told what becomes of it.
+    /// The URL that receives webhook events about the fax.
     #[schema(required, example = "https://example.com/faxes")]
     webhook_url: Option<String>,
-    /// The key it was sent with.
+    /// The idempotency key that the fax was sent with.
     #[schema(required, example = "550e8400-e29b-41d4-a716-446655440000")]
     idempotency_key: Option<String>,
-    /// When it was handed to the carrier.
+    /// When the fax was handed to the carrier.
     #[schema(required)]
     submitted_at: Option<Utc>,
-    /// When it was delivered, or failed.
+    /// When the fax was delivered or failed.
     #[schema(required)]
     completed_at: Option<Utc>,
 }

@@ -1,20 +1,20 @@
-//! Money: what an owner has, and what of it is held for faxes that are under way.
+//! Balances: what an owner has available, and what is held for faxes in progress.
 //!
-//! Of each owner `available + held +` what was charged is the opening balance, at any time.
+//! For each owner, `available + held` plus everything charged is always the opening balance.
 
 use super::column;
 use platform::db::{Connection, dispatch};
 use platform::owner::Owner;
 
-/// What an owner has, in cents.
+/// The balance of an owner, in cents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Balance {
-    /// It can be less than nothing: a fax may have more pages than was known when it was accepted.
+    /// May be negative: a fax may turn out to have more pages than expected when it was accepted.
     pub(crate) available: i64,
     pub(crate) held: u64,
 }
 
-/// What is there; `None`: nothing was ever held or charged.
+/// Loads the balance. Returns `None` if nothing was ever held or charged.
 pub(crate) async fn load(connection: Connection<'_>, owner: &Owner) -> sqlx::Result<Option<Balance>> {
     let row: Option<(i64, i64)> = dispatch!(connection, c => sqlx::query_as(
         "SELECT available_cents, held_cents FROM mintfax_balances WHERE account = $1 AND environment = $2",
@@ -22,7 +22,8 @@ pub(crate) async fn load(connection: Connection<'_>, owner: &Owner) -> sqlx::Res
     row.map(|(available, held)| Ok(Balance { available, held: column(held)? })).transpose()
 }
 
-/// Holds so much, if there is so much; an owner who was not there before has `opening`.
+/// Holds an amount, if it is available, and returns whether it was. A new owner starts with
+/// `opening`.
 pub(crate) async fn hold(
     mut connection: Connection<'_>,
     owner: &Owner,
@@ -42,7 +43,7 @@ pub(crate) async fn hold(
     Ok(held > 0)
 }
 
-/// Lets go of what was held, and charges what it came to: nothing, if it was for nothing.
+/// Releases a held amount, and charges the final one, which may be 0.
 pub(crate) async fn settle(
     connection: Connection<'_>,
     owner: &Owner,

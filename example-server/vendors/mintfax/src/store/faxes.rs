@@ -1,13 +1,13 @@
-//! Faxes.
+//! The table of faxes.
 
 use jiff::Timestamp;
 
 use super::{column, named, time};
 use crate::fax::{Document, Fax, FaxId};
-use platform::db::{Connection, dispatch};
+use platform::db::{Connection, dispatch, row};
 use platform::owner::Owner;
 
-/// The columns a [`Row`] is read from.
+/// The columns of a [`Row`].
 macro_rules! columns {
     () => {
         "id, account, environment, recipient, status, media_type, document_bytes, document_sha256, retries, begun, \
@@ -16,7 +16,7 @@ macro_rules! columns {
     };
 }
 
-/// How many there are on a page.
+/// The number of faxes on a page.
 pub(crate) const PAGE: u32 = 20;
 
 pub(crate) async fn insert(connection: Connection<'_>, fax: &Fax) -> sqlx::Result<()> {
@@ -41,7 +41,7 @@ pub(crate) async fn insert(connection: Connection<'_>, fax: &Fax) -> sqlx::Resul
     .execute(c).await.map(drop))
 }
 
-/// One of this owner's; any other does not exist for them.
+/// Loads a fax of this owner. A fax of another owner is treated as missing.
 pub(crate) async fn load(connection: Connection<'_>, owner: &Owner, id: &FaxId) -> sqlx::Result<Option<Fax>> {
     let row: Option<Row> = dispatch!(connection, c => sqlx::query_as(concat!(
         "SELECT ", columns!(), " FROM mintfax_faxes WHERE id = $1 AND account = $2 AND environment = $3",
@@ -49,7 +49,7 @@ pub(crate) async fn load(connection: Connection<'_>, owner: &Owner, id: &FaxId) 
     row.map(Fax::try_from).transpose()
 }
 
-/// A page of the owner's, the latest first, and how many there are on all pages.
+/// Lists a page of the owner's faxes, newest first. Also returns the number of faxes on all pages.
 pub(crate) async fn list(
     mut connection: Connection<'_>,
     owner: &Owner,
@@ -68,16 +68,17 @@ pub(crate) async fn list(
     Ok((rows.into_iter().map(Fax::try_from).collect::<sqlx::Result<_>>()?, column(total)?))
 }
 
-/// One, whoever's it is, as it is until the transaction ends: nobody else changes it meanwhile.
+/// Loads a fax of any owner, and locks its row until the transaction ends.
 pub(crate) async fn lock(connection: Connection<'_>, id: &FaxId) -> sqlx::Result<Option<Fax>> {
-    // There is no one `SELECT … FOR UPDATE` for both databases; an update that changes nothing locks on both.
+    // `SELECT … FOR UPDATE` does not exist in SQLite; an update without a change locks in both
+    // databases.
     let row: Option<Row> = dispatch!(connection, c => sqlx::query_as(concat!(
         "UPDATE mintfax_faxes SET status = status WHERE id = $1 RETURNING ", columns!(),
     )).bind(id.as_str()).fetch_optional(c).await)?;
     row.map(Fax::try_from).transpose()
 }
 
-/// Writes what became of one that is [locked](lock).
+/// Saves a [locked](lock) fax.
 pub(crate) async fn update(connection: Connection<'_>, fax: &Fax) -> sqlx::Result<()> {
     let charged: i64 = column(fax.charged_cents)?;
     dispatch!(connection, c => sqlx::query(
@@ -100,51 +101,53 @@ pub(crate) async fn update(connection: Connection<'_>, fax: &Fax) -> sqlx::Resul
     .execute(c).await.map(drop))
 }
 
-/// Shows that it is being sent; whether that is news.
+/// Changes the status from submitted to in progress. Returns whether it changed.
 pub(crate) async fn show_in_progress(
     connection: Connection<'_>,
     id: &FaxId,
     now: Timestamp,
 ) -> sqlx::Result<bool> {
-    let shown = dispatch!(connection, c => sqlx::query(
+    let changed = dispatch!(connection, c => sqlx::query(
         "UPDATE mintfax_faxes SET status = 'in_progress', updated_at = $2 WHERE id = $1 AND status = 'submitted'",
     ).bind(id.as_str()).bind(now.as_millisecond()).execute(c).await.map(|done| done.rows_affected()))?;
-    Ok(shown > 0)
+    Ok(changed > 0)
 }
 
-/// Whether there is such a fax, and it has not ended.
+/// Returns whether the fax exists and has not ended.
 pub(crate) async fn is_waited_for(connection: Connection<'_>, id: &FaxId) -> sqlx::Result<bool> {
     dispatch!(connection, c => sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM mintfax_faxes WHERE id = $1 AND status NOT IN ('delivered', 'failed'))",
     ).bind(id.as_str()).fetch_one(c).await)
 }
 
-/// A fax as its columns have it.
-#[derive(Debug, sqlx::FromRow)]
-struct Row {
-    id: String,
-    account: String,
-    environment: String,
-    recipient: String,
-    status: String,
-    media_type: String,
-    document_bytes: i64,
-    document_sha256: String,
-    retries: i64,
-    begun: i64,
-    attempts: i64,
-    verdicts: i64,
-    pages: Option<i64>,
-    error_code: Option<String>,
-    error_message: Option<String>,
-    webhook_url: Option<String>,
-    idempotency_key: Option<String>,
-    held_cents: i64,
-    charged_cents: i64,
-    created_at: i64,
-    updated_at: i64,
-    submitted_at: Option<i64>,
-    completed_at: Option<i64>,
+row! {
+    /// A row of the table.
+    #[derive(Debug)]
+    struct Row {
+        id: String,
+        account: String,
+        environment: String,
+        recipient: String,
+        status: String,
+        media_type: String,
+        document_bytes: i64,
+        document_sha256: String,
+        retries: i64,
+        begun: i64,
+        attempts: i64,
+        verdicts: i64,
+        pages: Option<i64>,
+        error_code: Option<String>,
+        error_message: Option<String>,
+        webhook_url: Option<String>,
+        idempotency_key: Option<String>,
+        held_cents: i64,
+        charged_cents: i64,
+        created_at: i64,
+        updated_at: i64,
+        submitted_at: Option<i64>,
+        completed_at: Option<i64>,
+    }
 }
 
 impl TryFrom<Row> for Fax {
@@ -157,7 +160,7 @@ impl TryFrom<Row> for Fax {
             sha256: row.document_sha256,
         };
         Ok(Self {
-            id: FaxId::parse(&row.id).ok_or_else(|| sqlx::Error::Decode("the id of a fax".into()))?,
+            id: FaxId::parse(&row.id).ok_or_else(|| sqlx::Error::Decode("not a fax id".into()))?,
             owner: Owner { account: row.account, environment: named(&row.environment)? },
             to: row.recipient,
             status: named(&row.status)?,

@@ -1,10 +1,10 @@
-//! What an owner has set for all of their faxes.
+//! The table of an owner's default settings for faxes.
 
 use super::column;
 use platform::db::{Connection, dispatch};
 use platform::owner::Owner;
 
-/// How often a fax is tried again that does not say; `None`: it was never set.
+/// Loads the default number of retries. Returns `None` if it was never set.
 pub(crate) async fn retries(connection: Connection<'_>, owner: &Owner) -> sqlx::Result<Option<u8>> {
     let retries: Option<i64> = dispatch!(connection, c => sqlx::query_scalar(
         "SELECT retries FROM mintfax_settings WHERE account = $1 AND environment = $2",

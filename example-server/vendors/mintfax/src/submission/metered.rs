@@ -1,8 +1,9 @@
-//! A body that is handed out a frame at a time.
+//! A body that yields one frame at a time.
 //!
-//! The multipart parser takes in all that is there before it looks at any of it, and looks for the end of a part's head
-//! however long that is. Of a fast client it would hold the whole body. So after each frame this body has nothing for a
-//! moment, and between two things that the parser finds it gives no more than an [`Allowance`].
+//! The multipart parser buffers everything that is available before it parses, and searches for the
+//! end of a part's header without a limit. With a fast client it would buffer the whole body. So
+//! this body returns `Pending` once after each frame, and yields no more than an [`Allowance`]
+//! between two results of the parser.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,12 +14,12 @@ use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-/// How many bytes the parser may still take in before it has found something.
+/// The bytes that the parser may still read before its next result.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Allowance(Arc<AtomicUsize>);
 
 impl Allowance {
-    /// More than any head of a part has.
+    /// The maximum size of a part's header is well below this.
     const BYTES: usize = 64 * 1024;
 
     pub(super) fn renew(&self) {
@@ -29,13 +30,13 @@ impl Allowance {
         self.0.load(Ordering::Relaxed) == 0
     }
 
-    /// A frame that is longer than what is left was read already.
+    /// The last frame may exceed what is left: it has been read already.
     fn spend(&self, bytes: usize) {
         self.0.store(self.0.load(Ordering::Relaxed).saturating_sub(bytes), Ordering::Relaxed);
     }
 }
 
-/// The body.
+/// A body whose frames are limited by an [`Allowance`].
 #[derive(Debug)]
 pub(super) struct Metered {
     body: Body,
@@ -64,7 +65,7 @@ impl http_body::Body for Metered {
             return Poll::Pending;
         }
         if self.allowance.is_spent() {
-            return Poll::Ready(Some(Err(axum::Error::new("the head of a part has no end"))));
+            return Poll::Ready(Some(Err(axum::Error::new("the header of a part is too long"))));
         }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if let Some(Ok(frame)) = &frame

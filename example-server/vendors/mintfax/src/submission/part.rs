@@ -1,27 +1,27 @@
-//! The head of a part of a form (RFC 7578), as far as it says what the part is.
+//! Parsing of a form part's header (RFC 7578).
 
 use http::HeaderMap;
 use http::header::{CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 
 use platform::content::{Charset, parameter};
 
-/// What a part says of itself.
+/// The relevant fields of a part's header.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PartHead {
-    /// The name of its field.
+    /// The name of the field.
     pub(super) name: Option<String>,
-    /// Whether it is a file.
+    /// Whether the part is a file.
     pub(super) is_file: bool,
-    /// The character set of its text; `None`: it names one that is not known here.
+    /// The character set of the text. `None`: an unsupported one.
     pub(super) charset: Option<Charset>,
-    /// Whether its content is encoded, which is not undone.
+    /// Whether the content has a transfer or content encoding, which is not supported.
     pub(super) is_encoded: bool,
 }
 
 const CONTENT_TRANSFER_ENCODING: HeaderName = HeaderName::from_static("content-transfer-encoding");
 
 impl PartHead {
-    /// Reads the head; a text that does not name its character set has this one.
+    /// Reads the header. The given character set is the default.
     pub(super) fn read(headers: &HeaderMap, charset: Option<Charset>) -> Self {
         let parameters = |name| {
             let value = headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
@@ -30,7 +30,7 @@ impl PartHead {
         let (disposition, content_type) = (parameters(CONTENT_DISPOSITION), parameters(CONTENT_TYPE));
         Self {
             name: extended(&disposition, "name").map(|name| percent_decoded(&name)),
-            // What it is called does not matter; that it is called anything, does.
+            // The file name itself is ignored; only its presence matters.
             is_file: extended(&disposition, "filename").is_some(),
             charset: parameter(&content_type, "charset").map_or(charset, |name| Charset::named(&name)),
             is_encoded: !all_are(headers, &CONTENT_TRANSFER_ENCODING, &["7bit", "8bit", "binary"])
@@ -39,7 +39,8 @@ impl PartHead {
     }
 }
 
-/// A parameter, or its form with a character set (`name*=UTF-8''…`, RFC 8187). That is forbidden in forms, and sent.
+/// Returns a parameter, or its extended form with a character set (`name*=UTF-8''…`, RFC 8187).
+/// Forms must not use the extended form, but some clients do.
 fn extended(disposition: &str, name: &str) -> Option<String> {
     parameter(disposition, name).or_else(|| {
         let value = parameter(disposition, &format!("{name}*"))?;
@@ -47,9 +48,9 @@ fn extended(disposition: &str, name: &str) -> Option<String> {
     })
 }
 
-/// The octets that clients percent-encode in names (RFC 7578, section 2).
+/// Decodes the octets that clients percent-encode in names (RFC 7578, section 2).
 fn percent_decoded(name: &str) -> String {
-    // `+` is itself here.
+    // A `+` stands for itself in a name.
     let name = name.replace('+', "%2B");
     form_urlencoded::parse(format!("x={}", name.replace('&', "%26")).as_bytes())
         .next()
@@ -57,7 +58,7 @@ fn percent_decoded(name: &str) -> String {
         .unwrap_or_default()
 }
 
-/// Whether everything the header names is one of these.
+/// Returns whether every value of the header is one of these.
 fn all_are(headers: &HeaderMap, name: &HeaderName, known: &[&str]) -> bool {
     headers.get_all(name).iter().all(|value| {
         value.to_str().is_ok_and(|text| {
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_is_found_by_its_name_however_that_is_written() {
+    fn the_field_name_is_read_in_every_notation() {
         for disposition in [
             "form-data; name=\"to\"",
             "form-data; name=to",
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_with_a_name_of_a_file_is_one() {
+    fn a_part_with_a_file_name_is_a_file() {
         for (disposition, is_file) in [
             ("form-data; name=file; filename=\"a.pdf\"", true),
             ("form-data; name=file; FileName=a.pdf", true),
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn encodings_that_change_the_content_are_noticed() {
+    fn encodings_that_change_the_content_are_detected() {
         for (name, value, is_encoded) in [
             (CONTENT_TRANSFER_ENCODING, "binary", false),
             (CONTENT_TRANSFER_ENCODING, "8BIT", false),
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_names_its_character_set() {
+    fn the_character_set_is_read_from_the_content_type() {
         for (value, charset) in [
             ("text/plain", Some(Charset::Utf8)),
             ("text/plain; charset=\"ISO-8859-1\"", Some(Charset::Latin1)),

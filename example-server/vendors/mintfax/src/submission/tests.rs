@@ -12,7 +12,7 @@ use platform::outbound::Rules;
 
 const BOUNDARY: &str = "-----a boundary";
 
-/// One part of a form.
+/// Returns a part of a form.
 fn part(name: &str, file_name: Option<&str>, content: &[u8]) -> Vec<u8> {
     let file_name = file_name.map_or_else(String::new, |name| format!("; filename=\"{name}\""));
     let head = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"{file_name}\r\n\r\n");
@@ -36,9 +36,9 @@ async fn read_from(uploads: &Uploads, request: Request) -> Result<Submission, Fa
 }
 
 async fn read(parts: &[Vec<u8>]) -> Result<Submission, Failure> {
-    // In small pieces, so that they end anywhere.
-    let pieces: Vec<_> = form(parts).chunks(7).map(|piece| Ok::<_, axum::Error>(piece.to_vec())).collect();
-    read_from(&Uploads::temporary(), request(Body::from_stream(stream::iter(pieces)))).await
+    // Small chunks, so that their boundaries fall anywhere in the form.
+    let chunks: Vec<_> = form(parts).chunks(7).map(|chunk| Ok::<_, axum::Error>(chunk.to_vec())).collect();
+    read_from(&Uploads::temporary(), request(Body::from_stream(stream::iter(chunks)))).await
 }
 
 fn to() -> Vec<u8> {
@@ -67,16 +67,16 @@ async fn fields_come_in_any_order() {
     assert_eq!((least.retries, least.webhook_url), (None, None));
 }
 
-/// The messages by field.
-async fn faults(parts: &[Vec<u8>]) -> Value {
+/// Returns the error messages by field.
+async fn errors(parts: &[Vec<u8>]) -> Value {
     let failure = read(parts).await.unwrap_err();
     assert_eq!((failure.status.as_u16(), failure.code), (422, "validation_failed"));
     failure.context.unwrap()["errors"].clone()
 }
 
 #[tokio::test]
-async fn all_that_is_wrong_is_said_by_field() {
-    let all = faults(&[
+async fn all_errors_are_reported_by_field() {
+    let all = errors(&[
         part("to", None, b"12015550100"),
         part("file", Some("x.exe"), b"MZ\x90\x00"),
         part("retries", None, b"11"),
@@ -104,13 +104,13 @@ async fn all_that_is_wrong_is_said_by_field() {
         (vec![to(), file(), part("webhook_url", None, b"https://127.0.0.1/")], "webhook_url"),
         (vec![to(), file(), part("webhook_url", None, b"not a url")], "webhook_url"),
     ] {
-        let faults = faults(&parts).await;
-        let fields: Vec<_> = faults.as_object().unwrap().keys().collect();
-        assert_eq!(fields, [field], "{faults}");
-        assert_eq!(faults[field].as_array().unwrap().len(), 1, "{faults}");
+        let errors = errors(&parts).await;
+        let fields: Vec<_> = errors.as_object().unwrap().keys().collect();
+        assert_eq!(fields, [field], "{errors}");
+        assert_eq!(errors[field].as_array().unwrap().len(), 1, "{errors}");
     }
     assert_eq!(
-        faults(&[]).await,
+        errors(&[]).await,
         json!({
             "to": ["The to field is required."],
             "file": ["The file field is required."],
@@ -119,7 +119,7 @@ async fn all_that_is_wrong_is_said_by_field() {
 }
 
 #[tokio::test]
-async fn what_is_no_form_is_a_bad_request() {
+async fn a_body_that_is_not_a_form_is_a_bad_request() {
     let uploads = Uploads::temporary();
     let json = http::Request::post("/").header("content-type", "application/json").body(Body::from("{}"));
     let whole = form(&[to(), file()]);
@@ -131,16 +131,17 @@ async fn what_is_no_form_is_a_bad_request() {
     }
 }
 
-/// A body of so many pieces of 64 KiB behind this beginning, and how many of them were asked for.
-fn long(beginning: Vec<u8>, pieces: usize, end: Vec<u8>) -> (Body, Arc<AtomicUsize>) {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&asked);
-    let pieces = stream::iter(0..pieces).map(move |_| {
+/// Returns a body of this many chunks of 64 KiB after the given beginning, and a counter of the
+/// chunks that were requested.
+fn long(beginning: Vec<u8>, chunks: usize, end: Vec<u8>) -> (Body, Arc<AtomicUsize>) {
+    let requested = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&requested);
+    let chunks = stream::iter(0..chunks).map(move |_| {
         counted.fetch_add(1, Ordering::Relaxed);
         Ok::<_, axum::Error>(vec![b'x'; 64 * 1024])
     });
-    let body = stream::iter([Ok(beginning)]).chain(pieces).chain(stream::iter([Ok(end)]));
-    (Body::from_stream(body), asked)
+    let body = stream::iter([Ok(beginning)]).chain(chunks).chain(stream::iter([Ok(end)]));
+    (Body::from_stream(body), requested)
 }
 
 fn file_head() -> Vec<u8> {
@@ -150,35 +151,36 @@ fn file_head() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn ten_megabytes_are_taken_and_of_more_nothing_is_read_on() {
+async fn ten_megabytes_are_accepted_and_reading_stops_beyond() {
     let uploads = Uploads::temporary();
     let end = || form(&[b"\r\n".to_vec()]);
     let (body, _) = long(file_head(), 160, end());
     let taken = read_from(&uploads, request(body)).await.unwrap();
     assert_eq!(taken.document.document.bytes, 10 * 1024 * 1024);
 
-    let (body, asked) = long(file_head(), 1000, end());
+    let (body, requested) = long(file_head(), 1000, end());
     let failure = read_from(&uploads, request(body)).await.unwrap_err();
     assert_eq!((failure.status.as_u16(), failure.code), (413, "file_too_large"));
-    let asked = asked.load(Ordering::Relaxed);
-    assert!((160..165).contains(&asked), "{asked} pieces were read");
+    let requested = requested.load(Ordering::Relaxed);
+    assert!((160..165).contains(&requested), "{requested} chunks were read");
 }
 
-/// Of a head without an end no more is taken in than the allowance.
+/// The parser reads no more of an endless header than the allowance.
 #[tokio::test]
-async fn a_part_whose_head_has_no_end_is_refused_early() {
+async fn a_part_with_an_endless_header_is_refused_early() {
     let head = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"").into_bytes();
-    let (body, asked) = long(head, 160, Vec::new());
+    let (body, requested) = long(head, 160, Vec::new());
     let failure = read_from(&Uploads::temporary(), request(body)).await.unwrap_err();
     assert_eq!(failure.status.as_u16(), 400);
-    assert!(asked.load(Ordering::Relaxed) < 4);
+    assert!(requested.load(Ordering::Relaxed) < 4);
 }
 
-/// A parser that took in what is there would ask for all pieces before the first one is on the disk.
+/// A parser that buffered everything available would request all chunks before the first one is
+/// written to the disk.
 #[tokio::test]
-async fn a_piece_is_asked_for_when_the_one_before_is_written() {
+async fn a_chunk_is_requested_only_after_the_previous_one_was_written() {
     let allowance = Allowance::default();
-    let (body, asked) = long(file_head(), 100, Vec::new());
+    let (body, requested) = long(file_head(), 100, Vec::new());
     let body = Body::new(Metered::new(body, allowance.clone()));
     let mut multipart: Multipart = request(body).extract().await.unwrap();
     allowance.renew();
@@ -188,7 +190,7 @@ async fn a_piece_is_asked_for_when_the_one_before_is_written() {
     let mut taken = 0;
     for _ in 0..50 {
         taken += next(&mut field, &allowance).await.unwrap().unwrap().len();
-        let asked = asked.load(Ordering::Relaxed) * 64 * 1024;
-        assert!(asked <= taken + 128 * 1024, "{asked} bytes were asked for when {taken} were taken");
+        let requested = requested.load(Ordering::Relaxed) * 64 * 1024;
+        assert!(requested <= taken + 128 * 1024, "{requested} bytes were requested when {taken} were taken");
     }
 }

@@ -4,10 +4,10 @@ use super::*;
 use crate::fax::tests::fax;
 use crate::fax::{Fax, Status};
 
-async fn arrive(uploads: &Uploads, pieces: &[&[u8]]) -> Result<Arrived, UploadFault> {
+async fn arrive(uploads: &Uploads, chunks: &[&[u8]]) -> Result<Arrived, UploadFault> {
     let mut upload = uploads.begin().await.unwrap();
-    for piece in pieces {
-        upload.write(piece).await?;
+    for chunk in chunks {
+        upload.write(chunk).await?;
     }
     upload.finish().await
 }
@@ -39,7 +39,7 @@ async fn a_document_is_one_file_from_its_first_byte_on() {
 }
 
 #[tokio::test]
-async fn what_is_refused_or_given_up_leaves_nothing() {
+async fn a_refused_or_abandoned_upload_leaves_no_file() {
     let uploads = Uploads::temporary();
     assert!(matches!(arrive(&uploads, &[]).await, Err(UploadFault::Empty)));
     assert!(matches!(arrive(&uploads, &[b"\x7fELF\x00"]).await, Err(UploadFault::Unknown)));
@@ -60,7 +60,7 @@ async fn insert(database: &Database, fax: &Fax) {
 }
 
 #[tokio::test]
-async fn what_no_fax_waits_for_is_swept_once_it_is_old() {
+async fn old_files_without_a_waiting_fax_are_swept() {
     let database = Database::open("sqlite::memory:").await.unwrap();
     let uploads = Uploads::temporary();
     assert!(uploads.sweep(&database).await.is_ok(), "before there is a folder");
@@ -71,7 +71,7 @@ async fn what_no_fax_waits_for_is_swept_once_it_is_old() {
     let unknown = FaxId::random();
     std::fs::create_dir_all(&uploads.folder).unwrap();
     let incoming = format!("x{INCOMING}");
-    let all = [waiting.id.as_str(), ended.id.as_str(), unknown.as_str(), &incoming, "somebody else's"];
+    let all = [waiting.id.as_str(), ended.id.as_str(), unknown.as_str(), &incoming, "unrelated file"];
     for name in all {
         std::fs::write(uploads.folder.join(name), "x").unwrap();
     }
@@ -82,7 +82,7 @@ async fn what_no_fax_waits_for_is_swept_once_it_is_old() {
         file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
     }
     uploads.sweep(&database).await.unwrap();
-    let mut left = [waiting.id.as_str(), "somebody else's"];
+    let mut left = [waiting.id.as_str(), "unrelated file"];
     left.sort_unstable();
     assert_eq!(files(&uploads), left);
 }
@@ -101,7 +101,7 @@ async fn a_document_whose_form_took_long_is_not_swept_before_its_fax_is_committe
 }
 
 #[test]
-fn uploads_lie_beside_the_database_or_where_the_configuration_says() {
+fn uploads_are_stored_beside_the_database_or_in_the_configured_folder() {
     let mut config = crate::config::tests::config();
     let folder = |config: &Config, url| Uploads::configured(config, &Storage::of(url)).folder.clone();
     assert_eq!(folder(&config, "sqlite://a/b.db"), Path::new("a/b.db.uploads"));

@@ -1,4 +1,4 @@
-//! What can happen to a verification in the background, on both databases.
+//! Tests of background verifications, on both databases.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,7 +20,7 @@ use platform::db::Database;
 use platform::testing;
 use platform::worker;
 
-/// The sandbox, unless it is out of order.
+/// The sandbox, which can be made to fail.
 #[derive(Debug, Default)]
 struct Fragile {
     broken: AtomicBool,
@@ -28,15 +28,15 @@ struct Fragile {
 
 #[async_trait]
 impl Engine for Fragile {
-    async fn receive(&self, of: Environment, images: &Images) -> Result<Evidence, EngineFault> {
-        Sandbox.receive(of, images).await
+    async fn receive(&self, environment: Environment, images: &Images) -> Result<Evidence, EngineFault> {
+        Sandbox.receive(environment, images).await
     }
 
-    async fn judge(&self, of: Environment, case: &Case) -> Result<Findings, EngineFault> {
+    async fn judge(&self, environment: Environment, case: &Case) -> Result<Findings, EngineFault> {
         if self.broken.load(Ordering::SeqCst) {
             return Err(EngineFault("out of order".into()));
         }
-        Sandbox.judge(of, case).await
+        Sandbox.judge(environment, case).await
     }
 }
 
@@ -59,7 +59,7 @@ impl Setup {
         Self { api: Arc::new(api), engine }
     }
 
-    /// One that was accepted so long ago.
+    /// Inserts a pending verification that was accepted this long ago.
     async fn accepted(&self, ago: SignedDuration) -> String {
         let created_at = clock::timestamp() - ago;
         let verification = Verification {
@@ -116,7 +116,7 @@ impl Setup {
 }
 
 #[tokio::test]
-async fn what_was_accepted_is_judged_and_its_cycle_ends_with_it() {
+async fn an_accepted_verification_is_judged_and_its_cycle_ends() {
     for setup in Setup::on_both().await {
         let id = setup.accepted(SignedDuration::ZERO).await;
         assert_eq!(setup.status(&id).await, VerificationStatus::Pending);
@@ -128,7 +128,7 @@ async fn what_was_accepted_is_judged_and_its_cycle_ends_with_it() {
 }
 
 #[tokio::test]
-async fn an_engine_that_fails_is_asked_again_for_an_hour() {
+async fn a_failing_engine_is_retried_for_an_hour() {
     for setup in Setup::on_both().await {
         setup.engine.broken.store(true, Ordering::SeqCst);
         let id = setup.accepted(SignedDuration::from_mins(59)).await;
@@ -147,7 +147,7 @@ async fn an_engine_that_fails_is_asked_again_for_an_hour() {
 }
 
 #[tokio::test]
-async fn who_lost_the_claim_writes_nothing() {
+async fn a_worker_that_lost_its_claim_writes_nothing() {
     for setup in Setup::on_both().await {
         let id = setup.accepted(SignedDuration::from_mins(2)).await;
         let lost = setup.claim_for(Duration::from_millis(1)).await.expect("it is due");
@@ -167,12 +167,12 @@ async fn who_lost_the_claim_writes_nothing() {
 }
 
 #[tokio::test]
-async fn one_that_is_decided_is_not_judged_again() {
+async fn a_judged_verification_is_not_judged_again() {
     for setup in Setup::on_both().await {
         let id = setup.accepted(SignedDuration::ZERO).await;
         let claimed = setup.claim().await;
         setup.attempt(claimed.clone()).await;
-        // Somebody whose lease was lost, and who does not know it.
+        // This worker has lost its lease and does not know it.
         setup.engine.broken.store(true, Ordering::SeqCst);
         let done = setup.attempt(claimed).await;
         assert!(matches!(done, Done::Report(Report { verdict: Verdict::Permanent, .. })), "{done:?}");

@@ -1,4 +1,4 @@
-//! Engines of somebody's own.
+//! Tests with a custom engine.
 
 use axum::body::Body;
 use http::Request;
@@ -14,25 +14,25 @@ use crate::api::Api;
 use crate::config::DEFAULTS;
 use crate::{Txcloud, routes};
 
-/// An engine of somebody's own, for which no business is what it says.
+/// A custom engine that rejects every business.
 #[derive(Debug)]
-struct Careful;
+struct RejectsAll;
 
 #[async_trait::async_trait]
-impl kyb::Engine for Careful {
-    async fn judge(&self, of: Environment, case: &kyb::Case) -> Result<kyb::Findings, EngineFault> {
+impl kyb::Engine for RejectsAll {
+    async fn judge(&self, environment: Environment, case: &kyb::Case) -> Result<kyb::Findings, EngineFault> {
         if case.legal_name == "Nobody" {
             return Err(EngineFault("out of order: kyb-7.internal".into()));
         }
-        assert_eq!((of, case.legal_name.as_str()), (Environment::Test, "Bakery"));
+        assert_eq!((environment, case.legal_name.as_str()), (Environment::Test, "Bakery"));
         let checks = kyb::Checks::default();
         Ok(kyb::Findings { status: kyb::KybStatus::Failed, risk_level: RiskLevel::Critical, checks })
     }
 }
 
 #[tokio::test]
-async fn an_engine_can_be_replaced_alone_by_naming_another() {
-    let engines = Engines { kyb: Arc::new(Careful), ..Engines::sandbox() };
+async fn a_single_engine_can_be_replaced() {
+    let engines = Engines { kyb: Arc::new(RejectsAll), ..Engines::sandbox() };
     let platform = testing::platform(&Database::open("sqlite::memory:").await.unwrap());
     let config = testing::config(&[DEFAULTS], "").unwrap().section("txcloud").unwrap();
     let api = Arc::new(Api::new(&platform, engines, &config).unwrap());

@@ -1,4 +1,4 @@
-//! What is asked and said about an identity document.
+//! The interface of identity verification engines.
 
 use async_trait::async_trait;
 use jiff::civil::Date;
@@ -10,74 +10,63 @@ use crate::country::Country;
 use platform::api_key::Environment;
 use platform::text::text_enum;
 
-/// Whether a document is genuine, and its holder who holds it.
+/// An engine that checks whether an identity document is genuine and belongs to its holder.
 #[async_trait]
 pub(crate) trait Engine: std::fmt::Debug + Send + Sync {
-    /// Takes the images of a document in, and gives back what stands for them from here on. The images themselves are in no
-    /// table of ours, so what is judged in the background is judged by this.
-    async fn receive(&self, of: Environment, images: &Images) -> Result<Evidence, EngineFault>;
+    /// Receives the images of a document, and returns the evidence that represents them from then
+    /// on. No table of ours stores the images, so a background verification is judged by the
+    /// evidence.
+    async fn receive(&self, environment: Environment, images: &Images) -> Result<Evidence, EngineFault>;
 
-    /// Judges it. Of two verifications of one document at the same time, the one that comes second is judged twice.
-    async fn judge(&self, of: Environment, case: &Case) -> Result<Findings, EngineFault>;
+    /// Judges a case. When one document is verified twice at the same time, the later verification
+    /// is judged a second time.
+    async fn judge(&self, environment: Environment, case: &Case) -> Result<Findings, EngineFault>;
 }
 
 text_enum! {
-    /// A document that can be verified. The vendor's pages show the first two; the others are ours.
+    /// A type of document that can be verified. The vendor's pages show the first two; the others
+    /// are ours.
     pub(crate) enum DocumentType {
-        /// `cin`
         Cin = "cin",
-        /// `national_id`
         NationalId = "national_id",
-        /// `passport`
         Passport = "passport",
-        /// `driver_license`
         DriverLicense = "driver_license",
-        /// `residence_permit`
         ResidencePermit = "residence_permit",
     }
 }
 
 text_enum! {
-    /// One of the checks of a verification.
+    /// A check of a verification.
     #[derive(PartialOrd, Ord)]
     pub(crate) enum IdentityCheck {
-        /// `ocr`
         Ocr = "ocr",
-        /// `face_match`
         FaceMatch = "face_match",
-        /// `liveness`
         Liveness = "liveness",
-        /// `fraud`
         Fraud = "fraud",
-        /// `duplicate`
         Duplicate = "duplicate",
     }
 }
 
 text_enum! {
-    /// Where a verification stands.
+    /// The status of a verification.
     #[derive(Deserialize)]
     #[serde(rename_all = "snake_case")]
     pub(crate) enum VerificationStatus {
-        /// `pending`
         Pending = "pending",
-        /// `verified`
         Verified = "verified",
-        /// `failed`
         Failed = "failed",
-        /// `manual_review`
         ManualReview = "manual_review",
     }
 }
 
-/// The images that came with a request. They go to the engine and nowhere else.
+/// The images of a request. Only the engine receives them.
 pub(crate) struct Images {
     pub(crate) front: Vec<u8>,
     pub(crate) back: Option<Vec<u8>>,
     pub(crate) selfie: Option<Vec<u8>>,
 }
 
-/// Says nothing of what they show.
+/// Shows only the sizes of the images.
 impl std::fmt::Debug for Images {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let length = |image: &Option<Vec<u8>>| image.as_ref().map(Vec::len);
@@ -89,27 +78,27 @@ impl std::fmt::Debug for Images {
     }
 }
 
-/// What stands for images once an engine has them.
+/// The engine's representation of images that it has received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Evidence {
-    /// The same for the same document, so that it is recognised when it comes again.
+    /// Identifies the document: equal for the same document, so that duplicates are recognised.
     pub(crate) document: String,
-    /// Whatever the engine needs to find them again; kept with the verification until it is decided.
+    /// The engine's own reference to the images, stored with the verification until it is judged.
     pub(crate) reference: String,
 }
 
-/// What is to be judged.
+/// The input of a judgement.
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
     pub(crate) document_type: DocumentType,
     pub(crate) country: Country,
     pub(crate) checks: Vec<IdentityCheck>,
     pub(crate) evidence: Evidence,
-    /// Whether the account has had this document before, in the same environment.
+    /// Whether the account has submitted this document before, in the same environment.
     pub(crate) seen_before: bool,
 }
 
-/// The judgement.
+/// The result of a judgement.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Findings {
     pub(crate) status: VerificationStatus,
@@ -120,7 +109,7 @@ pub(crate) struct Findings {
     pub(crate) fraud_signals: Vec<FraudSignal>,
 }
 
-/// What the document says.
+/// The data read from the document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ExtractedData {
     #[schema(example = "AE123456")]
@@ -152,7 +141,7 @@ pub(crate) struct ExtractedData {
     pub(crate) field_confidences: FieldConfidences,
 }
 
-/// How sure the reading is.
+/// The confidence in the extracted fields, from 0 to 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct FieldConfidences {
     #[schema(example = 0.99)]
@@ -165,7 +154,7 @@ pub(crate) struct FieldConfidences {
     pub(crate) date_of_birth: f64,
 }
 
-/// What came of each check that was asked for.
+/// The results of the requested checks.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = IdentityChecks)]
 #[serde(default)]
@@ -188,13 +177,11 @@ pub(crate) struct Checks {
 }
 
 text_enum! {
-    /// How a check ended.
+    /// The result of a check.
     #[derive(Deserialize)]
     #[serde(rename_all = "snake_case")]
     pub(crate) enum CheckStatus {
-        /// `passed`
         Passed = "passed",
-        /// `failed`
         Failed = "failed",
     }
 }
@@ -241,7 +228,7 @@ pub(crate) struct Fraud {
     pub(crate) signals: Vec<String>,
 }
 
-/// Something that speaks against a verification.
+/// A sign of fraud.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct FraudSignal {
     #[schema(example = "document_tampered")]

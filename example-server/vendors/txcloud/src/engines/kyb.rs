@@ -1,4 +1,5 @@
-//! What is asked and said about a business. The vendor's pages do not show this operation, so all of it is ours.
+//! The interface of business verification engines. The vendor's pages do not describe this
+//! operation, so all of it is ours.
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -9,51 +10,42 @@ use crate::country::Country;
 use platform::api_key::Environment;
 use platform::text::text_enum;
 
-/// Whether a business is what it says.
+/// An engine that verifies a business.
 #[async_trait]
 pub(crate) trait Engine: std::fmt::Debug + Send + Sync {
-    async fn judge(&self, of: Environment, case: &Case) -> Result<Findings, EngineFault>;
+    async fn judge(&self, environment: Environment, case: &Case) -> Result<Findings, EngineFault>;
 }
 
 text_enum! {
-    /// One of the checks of a business.
+    /// A check of a business.
     #[derive(PartialOrd, Ord)]
     pub(crate) enum KybCheck {
-        /// `registry`
         Registry = "registry",
-        /// `watchlist`
         Watchlist = "watchlist",
-        /// `ownership`
         Ownership = "ownership",
     }
 }
 
 text_enum! {
-    /// How it ended.
+    /// The result of a verification.
     pub(crate) enum KybStatus {
-        /// `verified`
         Verified = "verified",
-        /// `manual_review`
         ManualReview = "manual_review",
-        /// `failed`
         Failed = "failed",
     }
 }
 
 text_enum! {
-    /// How a check ended.
+    /// The result of a check.
     #[derive(PartialOrd, Ord)]
     pub(crate) enum KybCheckStatus {
-        /// `passed`
         Passed = "passed",
-        /// `review`
         Review = "review",
-        /// `failed`
         Failed = "failed",
     }
 }
 
-/// What is to be judged.
+/// The input of a judgement.
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
     pub(crate) legal_name: String,
@@ -62,7 +54,7 @@ pub(crate) struct Case {
     pub(crate) checks: Vec<KybCheck>,
 }
 
-/// The judgement.
+/// The result of a judgement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = KybFindings)]
 pub(crate) struct Findings {
@@ -71,7 +63,7 @@ pub(crate) struct Findings {
     pub(crate) risk_level: RiskLevel,
 }
 
-/// What came of each check that was asked for.
+/// The results of the requested checks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = KybChecks)]
 pub(crate) struct Checks {
@@ -90,7 +82,7 @@ pub(crate) struct Checks {
 #[schema(as = KybCheckResult)]
 pub(crate) struct CheckResult {
     pub(crate) status: KybCheckStatus,
-    /// What it found.
+    /// What the check found.
     #[schema(example = json!(["dissolved"]))]
     pub(crate) findings: Vec<&'static str>,
 }

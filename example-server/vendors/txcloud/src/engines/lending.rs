@@ -1,4 +1,4 @@
-//! What is asked and said about a loan.
+//! The interface of lending assessment engines.
 
 use async_trait::async_trait;
 use jiff::civil::Date;
@@ -10,22 +10,22 @@ use crate::money::{Currency, Money, Rate};
 use platform::api_key::Environment;
 use platform::text::text_enum;
 
-/// How much may be lent to whom, at what price.
+/// An engine that decides how much to lend to an applicant, and at what price.
 #[async_trait]
 pub(crate) trait Engine: std::fmt::Debug + Send + Sync {
-    async fn judge(&self, of: Environment, case: &Case) -> Result<Assessment, EngineFault>;
+    async fn judge(&self, environment: Environment, case: &Case) -> Result<Assessment, EngineFault>;
 }
 
-/// What is to be judged.
+/// The input of an assessment.
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
     pub(crate) applicant: Applicant,
     pub(crate) loan: Loan,
     pub(crate) consent: Consent,
     pub(crate) employment: Option<Employment>,
-    /// What each debt costs a month, where that was said.
+    /// The monthly payment of each debt, where it is known.
     pub(crate) existing_debts: Vec<Option<Money>>,
-    /// The day of the request, by which ages are counted.
+    /// The day of the request, which determines the applicant's age.
     pub(crate) today: Date,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Applicant {
 #[derive(Debug, Clone)]
 pub(crate) struct Loan {
     pub(crate) amount: Money,
-    /// Where it was left out, whatever the other sums are in.
+    /// `None`: the currency of the other amounts.
     pub(crate) currency: Option<Currency>,
     pub(crate) term_months: u32,
     pub(crate) purpose: Option<String>,
@@ -64,34 +64,26 @@ pub(crate) struct Employment {
 }
 
 text_enum! {
-    /// What somebody lives on. The vendor's pages show the first; the others are ours.
+    /// An applicant's employment status. The vendor's pages show the first; the others are ours.
     pub(crate) enum EmploymentStatus {
-        /// `employed`
         Employed = "employed",
-        /// `self_employed`
         SelfEmployed = "self_employed",
-        /// `unemployed`
         Unemployed = "unemployed",
-        /// `student`
         Student = "student",
-        /// `retired`
         Retired = "retired",
     }
 }
 
 text_enum! {
-    /// What to do.
+    /// The recommended decision.
     pub(crate) enum Recommendation {
-        /// `approve`
         Approve = "approve",
-        /// `review`
         Review = "review",
-        /// `decline`
         Decline = "decline",
     }
 }
 
-/// The judgement.
+/// The result of an assessment.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(crate) struct Assessment {
     pub(crate) decision: Decision,
@@ -133,7 +125,7 @@ pub(crate) struct Factors {
 pub(crate) struct IncomeAnalysis {
     #[schema(required)]
     pub(crate) stated_income: Option<Money>,
-    /// Only with the applicant's consent to bank data.
+    /// Present only with the applicant's consent to bank data.
     #[schema(required)]
     pub(crate) verified_income: Option<Money>,
     #[schema(required, example = true)]
@@ -146,12 +138,12 @@ pub(crate) struct Affordability {
     pub(crate) monthly_income: Option<Money>,
     pub(crate) existing_debt_payments: Money,
     pub(crate) proposed_payment: Money,
-    /// Less than nothing where the payments are more than the income.
+    /// Negative if the payments exceed the income.
     #[schema(required)]
     pub(crate) remaining_after_loan: Option<Money>,
     #[schema(example = true)]
     pub(crate) affordable: bool,
-    /// All payments as a part of the income.
+    /// The ratio of all debt payments to the income.
     #[schema(required)]
     pub(crate) dti_after: Option<Rate>,
 }
@@ -160,7 +152,7 @@ pub(crate) struct Affordability {
 pub(crate) struct Pricing {
     #[schema(example = "A")]
     pub(crate) risk_tier: &'static str,
-    /// Per cent a year.
+    /// In per cent a year.
     pub(crate) suggested_rate: Rate,
     pub(crate) rate_range: RateRange,
 }

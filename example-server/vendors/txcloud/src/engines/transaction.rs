@@ -1,4 +1,4 @@
-//! What is asked and said about a transaction.
+//! The interface of transaction scoring engines.
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -9,31 +9,25 @@ use crate::money::{Currency, Money};
 use platform::api_key::Environment;
 use platform::text::text_enum;
 
-/// How risky a transaction is.
+/// An engine that scores the risk of a transaction.
 #[async_trait]
 pub(crate) trait Engine: std::fmt::Debug + Send + Sync {
-    async fn judge(&self, of: Environment, case: &Case) -> Result<Score, EngineFault>;
+    async fn judge(&self, environment: Environment, case: &Case) -> Result<Score, EngineFault>;
 }
 
 text_enum! {
-    /// How money moves.
+    /// The type of a transaction.
     pub(crate) enum TransactionType {
-        /// `p2p_transfer`
         P2pTransfer = "p2p_transfer",
-        /// `bill_payment`
         BillPayment = "bill_payment",
-        /// `merchant_payment`
         MerchantPayment = "merchant_payment",
-        /// `cash_withdrawal`
         CashWithdrawal = "cash_withdrawal",
-        /// `bank_transfer`
         BankTransfer = "bank_transfer",
-        /// `international_transfer`
         InternationalTransfer = "international_transfer",
     }
 }
 
-/// What is to be judged.
+/// The input of a scoring.
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
     pub(crate) transaction_id: Option<String>,
@@ -60,7 +54,7 @@ pub(crate) struct Recipient {
     pub(crate) name: Option<String>,
 }
 
-/// What the caller knows of the circumstances. `None` is not known, which is neither good nor bad.
+/// The circumstances that the caller knows. `None` means unknown, which does not affect the score.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Context {
     pub(crate) known_recipient: Option<bool>,
@@ -70,26 +64,22 @@ pub(crate) struct Context {
     pub(crate) rooted: Option<bool>,
     /// The hour of the sender's day, 0 to 23.
     pub(crate) hour: Option<u32>,
-    /// How many transactions the sender has made today.
+    /// The number of transactions that the sender has made today.
     pub(crate) daily_count: Option<u32>,
 }
 
 text_enum! {
-    /// What to do.
+    /// The recommended action.
     #[derive(PartialOrd, Ord)]
     pub(crate) enum TransactionDecision {
-        /// `approve`
         Approve = "approve",
-        /// `review`
         Review = "review",
-        /// `challenge`
         Challenge = "challenge",
-        /// `decline`
         Decline = "decline",
     }
 }
 
-/// The judgement.
+/// The result of a scoring.
 #[expect(clippy::struct_field_names, reason = "the vendor's names")]
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(crate) struct Score {
@@ -101,7 +91,7 @@ pub(crate) struct Score {
     pub(crate) rules_triggered: Vec<RuleTriggered>,
 }
 
-/// What speaks for it, and what against.
+/// The signals that lower the risk, and those that raise it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = TransactionSignals)]
 pub(crate) struct Signals {
@@ -111,7 +101,7 @@ pub(crate) struct Signals {
     pub(crate) negative: Vec<&'static str>,
 }
 
-/// Whether a group of rules found nothing.
+/// Whether each group of rules passed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = TransactionChecks)]
 pub(crate) struct Checks {
@@ -127,13 +117,13 @@ pub(crate) struct Passed {
     pub(crate) passed: bool,
 }
 
-/// A rule whose condition held.
+/// A rule that applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct RuleTriggered {
     #[schema(example = "unusual_amount")]
     pub(crate) code: &'static str,
     #[schema(example = 150)]
     pub(crate) weight: i32,
-    #[schema(example = "Sums like this are rare.")]
+    #[schema(example = "Such amounts are rare.")]
     pub(crate) description: &'static str,
 }

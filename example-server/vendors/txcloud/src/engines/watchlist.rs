@@ -1,4 +1,4 @@
-//! What is asked and said about somebody who may stand on a list.
+//! The interface of watchlist screening engines.
 
 use async_trait::async_trait;
 use jiff::civil::Date;
@@ -10,32 +10,26 @@ use crate::country::Country;
 use platform::api_key::Environment;
 use platform::text::text_enum;
 
-/// Whether somebody stands on a list.
+/// An engine that searches watchlists for an entity.
 #[async_trait]
 pub(crate) trait Engine: std::fmt::Debug + Send + Sync {
-    async fn judge(&self, of: Environment, case: &Case) -> Result<Screening, EngineFault>;
+    async fn judge(&self, environment: Environment, case: &Case) -> Result<Screening, EngineFault>;
 }
 
 text_enum! {
-    /// Who is screened. `entity` and `organization` are the same.
+    /// The type of an entity. `entity` and `organization` are equivalent.
     pub(crate) enum EntityType {
-        /// `individual`
         Individual = "individual",
-        /// `entity`
         Entity = "entity",
-        /// `organization`
         Organization = "organization",
     }
 }
 
 text_enum! {
-    /// A kind of list.
+    /// A kind of watchlist.
     pub(crate) enum WatchlistKind {
-        /// `sanctions`
         Sanctions = "sanctions",
-        /// `pep`
         Pep = "pep",
-        /// `adverse_media`
         AdverseMedia = "adverse_media",
     }
 }
@@ -43,39 +37,33 @@ text_enum! {
 text_enum! {
     /// How names are compared.
     pub(crate) enum Fuzziness {
-        /// `exact`
         Exact = "exact",
-        /// `moderate`
         Moderate = "moderate",
-        /// `fuzzy`
         Fuzzy = "fuzzy",
     }
 }
 
 text_enum! {
-    /// How it ended.
+    /// The result of a screening.
     pub(crate) enum ScreeningStatus {
-        /// `clear`
         Clear = "clear",
-        /// `potential_match`
         PotentialMatch = "potential_match",
-        /// `confirmed_hit`
         ConfirmedHit = "confirmed_hit",
     }
 }
 
-/// What is to be judged.
+/// The input of a screening.
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
     pub(crate) entity: Entity,
     pub(crate) lists: Vec<WatchlistKind>,
-    /// In ten-thousandths: how alike a name must be.
+    /// The minimum similarity of a name, in ten-thousandths.
     pub(crate) threshold: u16,
     pub(crate) include_aliases: bool,
     pub(crate) fuzziness: Fuzziness,
 }
 
-/// Who is screened, as it was sent.
+/// The screened entity, as it was sent.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = ScreenedEntity)]
 pub(crate) struct Entity {
@@ -100,7 +88,7 @@ pub(crate) struct Entity {
     pub(crate) registration_number: Option<String>,
 }
 
-/// The judgement.
+/// The result of a screening.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(crate) struct Screening {
     pub(crate) status: ScreeningStatus,
@@ -109,7 +97,7 @@ pub(crate) struct Screening {
     pub(crate) risk_level: RiskLevel,
 }
 
-/// Somebody on a list who may be meant.
+/// An entry of a list that may be the screened entity.
 #[expect(clippy::struct_field_names, reason = "the vendor's names")]
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = WatchlistMatch)]
@@ -140,22 +128,22 @@ pub(crate) struct MatchedEntity {
 
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(crate) struct MatchDetails {
-    /// The name or alias that is like the one that was sent.
+    /// The name or alias that resembles the one that was sent.
     #[schema(example = "Boris Fictivov")]
     pub(crate) matched_name: &'static str,
-    /// How alike they are, before anything else is looked at.
+    /// The similarity of the two names, before adjustments.
     #[schema(minimum = 0, maximum = 1, example = 0.93)]
     pub(crate) name_similarity: f64,
-    /// What else changed the score.
+    /// The adjustments to the score.
     #[schema(example = json!(["same_date_of_birth"]))]
     pub(crate) adjustments: Vec<&'static str>,
 }
 
-/// A list that was looked through.
+/// A list that was searched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Screened {
     pub(crate) list: WatchlistKind,
-    /// How many stand on it.
+    /// The number of its entries.
     #[schema(example = 4)]
     pub(crate) entries: usize,
 }

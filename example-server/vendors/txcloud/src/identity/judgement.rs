@@ -1,4 +1,4 @@
-//! Has a verification judged.
+//! Judging a verification.
 
 use crate::api::{Api, timed};
 use crate::engines::identity::Findings;
@@ -6,7 +6,8 @@ use crate::errors::Failure;
 use crate::store::documents;
 use crate::verification::Verification;
 
-/// Whether its document came before; `false`, too, if it was not asked for.
+/// Returns whether the document was submitted before. Returns `false` if that was not to be
+/// checked.
 pub(crate) async fn seen_before(api: &Api, verification: &Verification) -> sqlx::Result<bool> {
     if !verification.asks_for_duplicates() {
         return Ok(false);
@@ -15,7 +16,7 @@ pub(crate) async fn seen_before(api: &Api, verification: &Verification) -> sqlx:
     documents::came_before(reader.connection(), verification).await
 }
 
-/// Has it judged.
+/// Calls the engine to judge the verification.
 pub(crate) async fn judge(
     api: &Api,
     verification: &Verification,

@@ -1,4 +1,4 @@
-//! What is asked for with a verification, and the parts of it that a session has too.
+//! The request for a verification, and the fields that it shares with the request for a session.
 
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -12,23 +12,21 @@ use platform::outbound::{MAX_URL, Outbound};
 use platform::text::text_enum;
 
 text_enum! {
-    /// Whether the caller waits.
+    /// Whether the caller waits for the judgement.
     pub(crate) enum Mode {
-        /// `sync`
         Sync = "sync",
-        /// `async`
         Async = "async",
     }
 }
 
-/// What is asked for.
+/// The request for a verification.
 pub(super) struct Request {
     pub(super) document_type: DocumentType,
     pub(super) country: Country,
     pub(super) checks: Vec<IdentityCheck>,
     pub(super) images: Images,
     pub(super) mode: Mode,
-    /// Who is told of its end.
+    /// The URL that receives the event at the end of the verification.
     pub(super) webhook_url: Option<String>,
     pub(super) metadata: FreeForm,
 }
@@ -50,7 +48,8 @@ impl Request {
     }
 }
 
-/// What is there to be checked, but for whether it was there before: that is for who asks.
+/// Returns the checks that are possible without further input. Duplicates are checked only on
+/// request.
 fn default_checks(has_selfie: bool) -> Vec<IdentityCheck> {
     let of_face = |check: &IdentityCheck| matches!(check, IdentityCheck::FaceMatch | IdentityCheck::Liveness);
     let checks = IdentityCheck::ALL.iter().copied();
@@ -78,11 +77,11 @@ fn webhook_url(body: &Object<'_>, outbound: &Outbound) -> Result<Option<String>,
     }
 }
 
-/// A document to be verified.
+/// A request to verify a document.
 #[expect(dead_code, reason = "the fields are read by the derive alone")]
 #[derive(ToSchema)]
 pub(super) struct VerificationRequest {
-    /// The image, in base64; 10 MB at the most before that. So are the others.
+    /// The image in base64, at most 10 MB before encoding. The same applies to the other images.
     #[schema(
         content_encoding = "base64",
         min_length = 4,
@@ -106,16 +105,18 @@ pub(super) struct VerificationRequest {
         example = "/9j/4AAQSkZJRg=="
     )]
     selfie: Option<String>,
-    /// If none is named: `ocr` and `fraud`, and with a selfie `face_match` and `liveness`.
+    /// Default: `ocr` and `fraud`, and with a selfie also `face_match` and `liveness`.
     #[schema(min_items = 1)]
     checks: Option<Vec<IdentityCheck>>,
-    /// `sync`, if nothing is said.
+    /// Default: `sync`.
     mode: Option<Mode>,
-    /// Where a signed `POST` tells of the end of the verification, at least once: an https URL of a public address.
+    /// The public https URL that receives a signed `POST` at the end of the verification, at least
+    /// once.
     #[schema(max_length = 2048, example = "https://example.com/hook")]
     webhook_url: Option<String>,
-    /// The caller's own, to be given back: at most 50 members, 4096 bytes. With a test key, `sandbox_delay_ms` in it is how
-    /// many milliseconds, up to 5000, the request waits before it takes effect and is answered.
+    /// Free-form data of the caller, returned unchanged: at most 50 members and 4096 bytes. With a
+    /// test key, `sandbox_delay_ms` is the number of milliseconds, up to 5000, that the request
+    /// waits before it takes effect and is answered.
     #[schema(value_type = Option<Object>, example = json!({"user_id": "usr_abc123"}))]
     metadata: Option<Map<String, Value>>,
 }

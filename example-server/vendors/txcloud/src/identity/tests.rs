@@ -12,7 +12,7 @@ fn body() -> Value {
     json!({"document_front": "Zm9v", "country": "MA", "document_type": "cin"})
 }
 
-/// The plain request with this member changed, or left out.
+/// Returns the plain request with this member changed or removed.
 fn with(name: &str, value: Value) -> Result<Request, Failure> {
     let mut body = body();
     if value == json!("(none)") {
@@ -24,7 +24,7 @@ fn with(name: &str, value: Value) -> Result<Request, Failure> {
 }
 
 #[test]
-fn what_cannot_be_taken_is_refused_by_name() {
+fn an_invalid_field_is_refused_by_name() {
     for (name, value, code) in [
         ("document_front", json!("(none)"), "missing_parameter"),
         ("document_front", json!(null), "missing_parameter"),
@@ -56,7 +56,7 @@ fn what_cannot_be_taken_is_refused_by_name() {
 }
 
 #[test]
-fn without_checks_those_are_made_that_can_be() {
+fn without_checks_all_possible_ones_are_made() {
     use IdentityCheck::{FaceMatch, Fraud, Liveness, Ocr};
     assert_eq!(with("mode", json!("sync")).ok().unwrap().checks, [Ocr, Fraud]);
     assert_eq!(with("selfie", json!("Zm9v")).ok().unwrap().checks, [Ocr, FaceMatch, Liveness, Fraud]);
@@ -64,7 +64,7 @@ fn without_checks_those_are_made_that_can_be() {
 }
 
 #[test]
-fn a_page_is_20_unless_it_says_so() {
+fn a_page_has_20_entries_by_default() {
     let read = |query: &str| Page::read(query).map(|page| (page.limit, page.starting_after));
     let id = ids::new("ver");
     assert_eq!(read("").unwrap(), (20, None));

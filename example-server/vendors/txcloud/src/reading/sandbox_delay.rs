@@ -1,5 +1,5 @@
-//! `metadata.sandbox_delay_ms`: how long a request with a test key waits before it takes effect and is answered, for clients
-//! that want to see what they do meanwhile.
+//! `metadata.sandbox_delay_ms`: how long a request with a test key waits before it takes effect and
+//! is answered. It lets clients test what they do in the meantime.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -11,11 +11,12 @@ use crate::errors::Failure;
 
 const MILLISECONDS: RangeInclusive<u32> = 0..=5_000;
 
-/// Returns how long to wait.
+/// Returns the requested delay.
 ///
 /// # Errors
-/// The field is there and no whole number within the bounds. Whatever else is wrong with a body is for its operation to say.
-pub(super) fn asked_for(environment: Environment, body: &[u8]) -> Result<Duration, Failure> {
+/// If the field is not a whole number within the bounds. Any other error in the body is left to the
+/// operation to report.
+pub(super) fn requested(environment: Environment, body: &[u8]) -> Result<Duration, Failure> {
     let metadata = match environment {
         Environment::Live => None,
         Environment::Test => Object::body(body).ok().and_then(|body| body.optional("metadata")),
@@ -31,7 +32,7 @@ mod tests {
 
     fn milliseconds(environment: Environment, delay: &str) -> Result<u128, String> {
         let body = format!("{{\"metadata\":{{\"sandbox_delay_ms\":{delay}}}}}");
-        let asked = asked_for(environment, body.as_bytes());
+        let asked = requested(environment, body.as_bytes());
         asked.map(|delay| delay.as_millis()).map_err(|failure| failure.param.unwrap_or_default())
     }
 
@@ -48,9 +49,9 @@ mod tests {
     }
 
     #[test]
-    fn what_else_is_wrong_is_for_others_to_say() {
+    fn other_errors_are_left_to_the_operation() {
         for body in ["", "[]", "{", "{\"metadata\":1}", "{\"metadata\":{}}", "{}"] {
-            assert_eq!(asked_for(Environment::Test, body.as_bytes()).ok(), Some(Duration::ZERO), "{body}");
+            assert_eq!(requested(Environment::Test, body.as_bytes()).ok(), Some(Duration::ZERO), "{body}");
         }
     }
 }

@@ -5,7 +5,7 @@ fn field(json: &str) -> Field<'_> {
     Field { json, param: "here".into() }
 }
 
-/// The code of what was refused, which is always about the field.
+/// Returns the code of the error, which must be about the field.
 fn refused<T: std::fmt::Debug>(read: Result<T, Failure>) -> &'static str {
     let failure = read.unwrap_err();
     assert!(failure.param.as_deref().is_some_and(|param| param.starts_with("here")), "{failure:?}");
@@ -16,8 +16,8 @@ fn refused<T: std::fmt::Debug>(read: Result<T, Failure>) -> &'static str {
 #[test]
 fn a_body_is_an_object() {
     for (body, message) in [
-        ("", "The request needs a body and has none"),
-        ("  \n", "The request needs a body and has none"),
+        ("", "The request body is missing"),
+        ("  \n", "The request body is missing"),
         ("{", "The request body is not JSON"),
         ("[]", "The request body is not a JSON object"),
         ("\"a\"", "The request body is not a JSON object"),
@@ -29,7 +29,7 @@ fn a_body_is_an_object() {
 }
 
 #[test]
-fn what_is_missing_is_named_with_where_it_should_be() {
+fn a_missing_field_is_named_with_its_path() {
     let body = Object::body(br#"{"a": {"b": null}, "c": 1}"#).unwrap();
     assert_eq!(body.required("d").unwrap_err().param.as_deref(), Some("d"));
     let inner = body.required("a").unwrap().object().unwrap();
@@ -49,7 +49,7 @@ fn texts_are_bounded() {
 }
 
 #[test]
-fn an_array_of_names_has_each_once_and_at_least_one() {
+fn an_array_of_enum_values_is_distinct_and_not_empty() {
     let read = |json: &'static str| field(json).some_of(IdentityCheck::ALL);
     assert_eq!(read(r#"["ocr", "fraud"]"#).unwrap(), [IdentityCheck::Ocr, IdentityCheck::Fraud]);
     for json in ["[]", r#"["ocr","ocr"]"#, r#"["OCR"]"#, "[1]", "[null]", r#""ocr""#, "{}"] {
@@ -63,7 +63,7 @@ fn an_array_of_names_has_each_once_and_at_least_one() {
 }
 
 #[test]
-fn numbers_are_read_by_their_digits() {
+fn numbers_are_parsed_from_their_digits() {
     for (json, parts) in
         [("0.85", 8500), ("0", 0), ("1", 10_000), ("1.0", 10_000), ("0.00004", 0), ("8.5e-1", 8500)]
     {
@@ -82,7 +82,7 @@ fn numbers_are_read_by_their_digits() {
 }
 
 #[test]
-fn days_exist_and_are_written_in_one_way() {
+fn dates_exist_and_have_one_notation() {
     assert_eq!(field(r#""2024-02-29""#).date().unwrap().to_string(), "2024-02-29");
     for json in [r#""2025-02-29""#, r#""20250315""#, r#""2025-3-15""#, r#""15-03-2025""#, "20250315"] {
         assert_eq!(refused(field(json).date()), "invalid_parameter", "{json}");
@@ -111,7 +111,7 @@ fn countries_and_currencies_exist() {
 }
 
 #[test]
-fn what_is_the_callers_own_is_bounded() {
+fn free_form_data_is_bounded() {
     assert_eq!(field(r#"{"a":{"b":[1,2]}}"#).free_form().unwrap().as_json(), r#"{"a":{"b":[1,2]}}"#);
     let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(FreeForm::MAX_BYTES));
     let members: Vec<_> = (0..=FreeForm::MAX_MEMBERS).map(|member| format!(r#""{member}":1"#)).collect();

@@ -1,4 +1,4 @@
-//! Identity documents: what the bytes of the images hold is what the sandbox sees in them.
+//! Identity documents: words among the bytes of the images determine the outcome.
 
 use jiff::civil::date;
 use sha2::{Digest, Sha256};
@@ -11,11 +11,11 @@ use crate::engines::identity::{
 use crate::engines::{RiskLevel, RiskScore};
 use platform::hex;
 
-/// What a rule that holds does to a verification.
+/// The effect of a rule on a verification.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Effect {
-    /// The check that finds it, and that then fails; if it was not asked for, the rule counts for nothing. `None`: whatever was
-    /// asked for.
+    /// The check that this rule fails. The rule is ignored if the check was not requested. `None`:
+    /// the rule always applies, and fails no check.
     pub(super) check: Option<IdentityCheck>,
     pub(super) weight: i32,
     pub(super) severity: RiskLevel,
@@ -25,75 +25,75 @@ const fn fails(check: IdentityCheck, weight: i32, severity: RiskLevel) -> Effect
     Effect { check: Some(check), weight, severity }
 }
 
-/// What each verification begins with.
+/// The points that each verification starts with.
 pub(super) const BASE: i32 = 100;
-/// From this score on, and nothing having failed, a person must look.
+/// The score from which a person must review a verification without a failed check.
 pub(super) const REVIEW_FROM: u16 = 401;
 
-/// The weights are within the vendor's ranges, where it names one.
+/// The weights are within the vendor's ranges, where it documents one.
 pub(super) const RULES: &[Rule<Facts, Effect>] = &[
     Rule {
         name: "document_unreadable",
-        when: "the front or the back holds `UNREADABLE`",
+        when: "the front or the back contains `UNREADABLE`",
         holds: |facts| facts.document("UNREADABLE"),
         effect: fails(IdentityCheck::Ocr, 150, RiskLevel::Medium),
-        why: "Nothing can be read from the document.",
+        why: "The document is unreadable.",
     },
     Rule {
         name: "document_expired",
-        when: "the front or the back holds `EXPIRED`",
+        when: "the front or the back contains `EXPIRED`",
         holds: |facts| facts.document("EXPIRED"),
         effect: fails(IdentityCheck::Ocr, 100, RiskLevel::Medium),
         why: "The document is no longer valid.",
     },
     Rule {
         name: "face_not_detected",
-        when: "there is no selfie, or it holds `NOFACE`",
+        when: "there is no selfie, or it contains `NOFACE`",
         holds: |facts| !facts.has_selfie || facts.selfie("NOFACE"),
         effect: fails(IdentityCheck::FaceMatch, 200, RiskLevel::Medium),
         why: "There is no face to compare.",
     },
     Rule {
         name: "face_mismatch",
-        when: "the selfie holds `MISMATCH`",
+        when: "the selfie contains `MISMATCH`",
         holds: |facts| facts.selfie("MISMATCH"),
         effect: fails(IdentityCheck::FaceMatch, 300, RiskLevel::High),
-        why: "The selfie shows somebody else.",
+        why: "The selfie shows a different person.",
     },
     Rule {
         name: "liveness_failed",
-        when: "there is no selfie, or it holds `SPOOF`",
+        when: "there is no selfie, or it contains `SPOOF`",
         holds: |facts| !facts.has_selfie || facts.selfie("SPOOF"),
         effect: fails(IdentityCheck::Liveness, 400, RiskLevel::High),
-        why: "Nothing shows a living person.",
+        why: "There is no proof of a live person.",
     },
     Rule {
         name: "document_tampered",
-        when: "the front or the back holds `TAMPERED`",
+        when: "the front or the back contains `TAMPERED`",
         holds: |facts| facts.document("TAMPERED"),
         effect: fails(IdentityCheck::Fraud, 500, RiskLevel::Critical),
         why: "The document was altered.",
     },
     Rule {
         name: "duplicate_document",
-        when: "the account had this document before, in the same environment",
+        when: "the account has submitted this document before, in the same environment",
         holds: |facts| facts.seen_before,
         effect: fails(IdentityCheck::Duplicate, 200, RiskLevel::Medium),
         why: "The document was submitted before.",
     },
     Rule {
         name: "data_inconsistent",
-        when: "the front or the back holds `REVIEW`",
+        when: "the front or the back contains `REVIEW`",
         holds: |facts| facts.document("REVIEW"),
         effect: Effect { check: None, weight: 310, severity: RiskLevel::Medium },
-        why: "What the document says does not fit together; a person must look.",
+        why: "The data in the document is inconsistent; a person must review it.",
     },
 ];
 
-/// What the rules know of a case.
+/// The facts of a case that the rules use.
 #[derive(Debug)]
 pub(super) struct Facts {
-    /// The words that were found in the document, and in the selfie.
+    /// The words found in the document and in the selfie.
     document: Vec<String>,
     selfie: Vec<String>,
     has_selfie: bool,
@@ -109,7 +109,7 @@ impl Facts {
         self.selfie.iter().any(|found| found == word)
     }
 
-    /// What [`receive`] wrote down.
+    /// Parses the reference that [`receive`] created.
     fn of(case: &Case) -> Self {
         let mut parts = case.evidence.reference.split(';');
         let words = |part: Option<&str>| -> Vec<String> {
@@ -124,7 +124,7 @@ impl Facts {
 const DOCUMENT_WORDS: &[&str] = &["UNREADABLE", "EXPIRED", "TAMPERED", "REVIEW"];
 const SELFIE_WORDS: &[&str] = &["NOFACE", "MISMATCH", "SPOOF"];
 
-/// The words that the images hold, the document's and, behind a semicolon, the selfie's.
+/// Returns the words that occur in the document's images and, after a semicolon, in the selfie.
 pub(super) fn receive(images: &Images) -> Evidence {
     let words = |words: &[&str], images: &[&Vec<u8>]| {
         let found = words.iter().filter(|word| images.iter().any(|image| holds(image, word.as_bytes())));
@@ -174,34 +174,34 @@ pub(super) fn judge(case: &Case) -> Findings {
     }
 }
 
-/// How sure the sandbox is, of whatever it says.
-const SURE: f64 = 0.98;
-const UNSURE: f64 = 1.0 - SURE;
-/// How alike two faces must be.
-const ALIKE: f64 = 0.85;
+/// The confidence of every result of the sandbox.
+const CONFIDENCE: f64 = 0.98;
+const LOW_CONFIDENCE: f64 = 1.0 - CONFIDENCE;
+/// The minimum similarity of matching faces.
+const FACE_MATCH_THRESHOLD: f64 = 0.85;
 
 fn checks(case: &Case, failed: &dyn Fn(IdentityCheck) -> bool, found: &[&Rule<Facts, Effect>]) -> Checks {
-    let asked = |check| case.checks.contains(&check).then(|| failed(check));
+    let requested = |check| case.checks.contains(&check).then(|| failed(check));
     let status = |failed| if failed { CheckStatus::Failed } else { CheckStatus::Passed };
-    let sure = |yes: bool| if yes { SURE } else { round(UNSURE) };
-    let plain = |failed| CheckResult { status: status(failed), confidence: SURE };
+    let confidence_in = |yes: bool| if yes { CONFIDENCE } else { round(LOW_CONFIDENCE) };
+    let plain = |failed| CheckResult { status: status(failed), confidence: CONFIDENCE };
     Checks {
-        ocr: asked(IdentityCheck::Ocr).map(plain),
-        face_match: asked(IdentityCheck::FaceMatch).map(|failed| FaceMatch {
+        ocr: requested(IdentityCheck::Ocr).map(plain),
+        face_match: requested(IdentityCheck::FaceMatch).map(|failed| FaceMatch {
             status: status(failed),
-            confidence: SURE,
-            similarity_score: sure(!failed),
-            threshold: ALIKE,
+            confidence: CONFIDENCE,
+            similarity_score: confidence_in(!failed),
+            threshold: FACE_MATCH_THRESHOLD,
         }),
-        liveness: asked(IdentityCheck::Liveness).map(|failed| Liveness {
+        liveness: requested(IdentityCheck::Liveness).map(|failed| Liveness {
             status: status(failed),
-            confidence: SURE,
+            confidence: CONFIDENCE,
             is_live: !failed,
-            spoof_probability: sure(failed),
+            spoof_probability: confidence_in(failed),
         }),
-        fraud: asked(IdentityCheck::Fraud).map(|failed| Fraud {
+        fraud: requested(IdentityCheck::Fraud).map(|failed| Fraud {
             status: status(failed),
-            confidence: SURE,
+            confidence: CONFIDENCE,
             tampering_detected: failed,
             signals: found
                 .iter()
@@ -209,7 +209,7 @@ fn checks(case: &Case, failed: &dyn Fn(IdentityCheck) -> bool, found: &[&Rule<Fa
                 .map(|rule| rule.name.to_owned())
                 .collect(),
         }),
-        duplicate: asked(IdentityCheck::Duplicate).map(plain),
+        duplicate: requested(IdentityCheck::Duplicate).map(plain),
     }
 }
 
@@ -217,19 +217,19 @@ fn round(confidence: f64) -> f64 {
     (confidence * 100.0).round() / 100.0
 }
 
-/// Who holds the documents, by turns: made up.
+/// The made-up holders of documents.
 const HOLDERS: &[(&str, &str, &str)] =
     &[("Amina", "Exemple", "F"), ("Karim", "Modele", "M"), ("Lina", "Specimen", "F"), ("Omar", "Essai", "M")];
 
-/// A holder that the document's bytes choose.
+/// Returns made-up data, chosen by a hash of the document.
 fn extracted(case: &Case) -> ExtractedData {
     let bytes = Sha256::digest(&case.evidence.document);
     let (first_name, last_name, gender) = HOLDERS[usize::from(bytes[0]) % HOLDERS.len()];
     let year = 1950 + i16::from(bytes[1] % 50);
     let (month, day) =
         (1 + i8::try_from(bytes[2] % 12).unwrap_or(0), 1 + i8::try_from(bytes[3] % 28).unwrap_or(0));
-    let is_over = case.evidence.reference.contains("EXPIRED");
-    let (issued, expires) = if is_over { (2010, 2020) } else { (2024, 2034) };
+    let is_expired = case.evidence.reference.contains("EXPIRED");
+    let (issued, expires) = if is_expired { (2010, 2020) } else { (2024, 2034) };
     ExtractedData {
         document_number: format!(
             "SB{:06}",
@@ -248,10 +248,10 @@ fn extracted(case: &Case) -> ExtractedData {
         place_of_birth: None,
         mrz: None,
         field_confidences: FieldConfidences {
-            document_number: SURE,
-            first_name: SURE,
-            last_name: SURE,
-            date_of_birth: SURE,
+            document_number: CONFIDENCE,
+            first_name: CONFIDENCE,
+            last_name: CONFIDENCE,
+            date_of_birth: CONFIDENCE,
         },
     }
 }
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_does_what_its_row_says() {
+    fn each_rule_has_the_effect_in_its_row() {
         use VerificationStatus::{Failed, ManualReview, Verified};
         let all = IdentityCheck::ALL;
         for (front, selfie, seen, status, score, signals) in [
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_that_was_not_asked_for_finds_nothing_and_is_not_shown() {
+    fn an_unrequested_check_finds_nothing_and_is_not_reported() {
         let findings = judged("TAMPERED", None, &[IdentityCheck::Ocr], true);
         assert_eq!((findings.status, findings.risk_score.points()), (VerificationStatus::Verified, 100));
         assert!(findings.checks.ocr.is_some() && findings.checks.fraud.is_none());

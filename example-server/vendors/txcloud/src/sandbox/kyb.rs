@@ -1,4 +1,4 @@
-//! Businesses: the end of the registration number is what the sandbox's registry says.
+//! Businesses: the end of the registration number determines the registry's answer.
 
 use super::{Rule, triggered, watchlist};
 use crate::engines::RiskLevel;
@@ -7,10 +7,10 @@ use crate::engines::watchlist::{
     Case as Screening, Entity, EntityType, Fuzziness, ScreeningStatus, WatchlistKind,
 };
 
-/// What a rule that holds does to a business.
+/// The effect of a rule on a business.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Effect {
-    /// The check that finds it; if it was not asked for, the rule counts for nothing.
+    /// The check that finds it. The rule is ignored if the check was not requested.
     pub(super) check: KybCheck,
     pub(super) status: KybCheckStatus,
     pub(super) risk: RiskLevel,
@@ -33,7 +33,7 @@ pub(super) const RULES: &[Rule<Facts, Effect>] = &[
         when: "`registration_number` ends with `-DISSOLVED`",
         holds: |facts| facts.number_ends_with("-DISSOLVED"),
         effect: makes(KybCheck::Registry, KybCheckStatus::Failed, RiskLevel::High),
-        why: "The business does not exist any more.",
+        why: "The business no longer exists.",
     },
     Rule {
         name: "recently_registered",
@@ -47,25 +47,25 @@ pub(super) const RULES: &[Rule<Facts, Effect>] = &[
         when: "`legal_name` is a confirmed hit of a `fuzzy` screening",
         holds: |facts| facts.screening == ScreeningStatus::ConfirmedHit,
         effect: makes(KybCheck::Watchlist, KybCheckStatus::Failed, RiskLevel::Critical),
-        why: "The name stands on a list.",
+        why: "The name is on a watchlist.",
     },
     Rule {
         name: "maybe_on_watchlist",
         when: "`legal_name` is a potential match of a `fuzzy` screening",
         holds: |facts| facts.screening == ScreeningStatus::PotentialMatch,
         effect: makes(KybCheck::Watchlist, KybCheckStatus::Review, RiskLevel::High),
-        why: "A name like it stands on a list.",
+        why: "A similar name is on a watchlist.",
     },
     Rule {
         name: "owner_unknown",
         when: "`registration_number` ends with `-NOOWNER`",
         holds: |facts| facts.number_ends_with("-NOOWNER"),
         effect: makes(KybCheck::Ownership, KybCheckStatus::Review, RiskLevel::Medium),
-        why: "Who owns the business cannot be found out.",
+        why: "The owner of the business cannot be determined.",
     },
 ];
 
-/// What the rules know of a case.
+/// The facts of a case that the rules use.
 #[derive(Debug)]
 pub(super) struct Facts {
     registration_number: String,
@@ -80,10 +80,10 @@ impl Facts {
 
 pub(super) fn judge(case: &Case) -> Findings {
     let facts = Facts { registration_number: case.registration_number.clone(), screening: screening(case) };
-    let asked = |check| case.checks.contains(&check);
-    let found: Vec<_> = triggered(RULES, &facts).filter(|rule| asked(rule.effect.check)).collect();
+    let requested = |check| case.checks.contains(&check);
+    let found: Vec<_> = triggered(RULES, &facts).filter(|rule| requested(rule.effect.check)).collect();
     let result = |check| {
-        asked(check).then(|| {
+        requested(check).then(|| {
             let of_check = found.iter().filter(|rule| rule.effect.check == check);
             CheckResult {
                 status: of_check
@@ -111,7 +111,7 @@ pub(super) fn judge(case: &Case) -> Findings {
     }
 }
 
-/// The name alone: where a business is registered says little of where it is at home.
+/// Screens the name alone, because the country of registration says little about a business' home.
 fn screening(case: &Case) -> ScreeningStatus {
     let entity = Entity {
         kind: EntityType::Organization,
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_does_what_its_row_says() {
+    fn each_rule_has_the_effect_in_its_row() {
         use KybStatus::{Failed, ManualReview, Verified};
         use RiskLevel::{Critical, High, Low, Medium};
         for (name, number, status, risk, finding) in [
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_that_was_not_asked_for_finds_nothing_and_is_not_shown() {
+    fn an_unrequested_check_finds_nothing_and_is_not_reported() {
         let findings = judged("Phantom Shipping SA", "X-NOTFOUND", &[KybCheck::Ownership]);
         assert_eq!((findings.status, findings.risk_level), (KybStatus::Verified, RiskLevel::Low));
         assert!(findings.checks.registry.is_none() && findings.checks.watchlist.is_none());

@@ -1,4 +1,4 @@
-//! Loans: a score of points, and a table of what each grade gets.
+//! Loans: a score in points, and a table with the terms of each grade.
 
 use jiff::civil::Date;
 use rust_decimal::Decimal;
@@ -10,17 +10,17 @@ use crate::engines::lending::{
 };
 use crate::money::{Money, Rate};
 
-/// What each applicant begins with, on the scale of 300 to 850.
+/// The points that each applicant starts with, on a scale of 300 to 850.
 pub(super) const BASE: i32 = 600;
 
-/// Points, for whoever is of age and has agreed to be looked up.
+/// The rules that change the score.
 pub(super) const RULES: &[Rule<Facts, i32>] = &[
     Rule {
         name: "settled_age",
         when: "25 to 60 years old",
         holds: |facts| (25..=60).contains(&facts.age),
         effect: 20,
-        why: "In the middle of a working life.",
+        why: "The applicant is of working age.",
     },
     Rule {
         name: "young",
@@ -34,7 +34,7 @@ pub(super) const RULES: &[Rule<Facts, i32>] = &[
         when: "`employment.status` is `employed`",
         holds: |facts| facts.works_as(EmploymentStatus::Employed),
         effect: 60,
-        why: "A wage comes every month.",
+        why: "The applicant has a regular wage.",
     },
     Rule {
         name: "other_income",
@@ -43,28 +43,28 @@ pub(super) const RULES: &[Rule<Facts, i32>] = &[
             facts.works_as(EmploymentStatus::SelfEmployed) || facts.works_as(EmploymentStatus::Retired)
         },
         effect: 20,
-        why: "Money comes in, less evenly or less of it.",
+        why: "The income is less regular or lower.",
     },
     Rule {
         name: "unemployed",
         when: "`employment.status` is `unemployed`",
         holds: |facts| facts.works_as(EmploymentStatus::Unemployed),
         effect: -100,
-        why: "No money comes in.",
+        why: "There is no income.",
     },
     Rule {
         name: "no_income_stated",
         when: "`employment.monthly_income` is missing or 0",
         holds: |facts| facts.burden.is_none(),
         effect: -80,
-        why: "What could be paid back is not known.",
+        why: "The ability to repay is unknown.",
     },
     Rule {
         name: "light_burden",
         when: "all payments are at most 0.2 of the income",
         holds: |facts| facts.burden.is_some_and(|burden| burden <= LIGHT),
         effect: 70,
-        why: "The loan is small beside the income.",
+        why: "The loan is small relative to the income.",
     },
     Rule {
         name: "fair_burden",
@@ -78,49 +78,49 @@ pub(super) const RULES: &[Rule<Facts, i32>] = &[
         when: "all payments are more than 0.5 of the income",
         holds: |facts| facts.burden.is_some_and(|burden| burden > HEAVY),
         effect: -120,
-        why: "Half of the income would be gone at once.",
+        why: "More than half of the income would go to payments.",
     },
     Rule {
         name: "no_debts",
         when: "`existing_debts` is empty or missing",
         holds: |facts| facts.debts == 0,
         effect: 30,
-        why: "Nothing else is to be paid back.",
+        why: "There are no other debts.",
     },
     Rule {
         name: "many_debts",
-        when: "`existing_debts` has more than 3",
+        when: "`existing_debts` has more than 3 entries",
         holds: |facts| facts.debts > 3,
         effect: -60,
-        why: "Much else is to be paid back.",
+        why: "There are many other debts.",
     },
     Rule {
         name: "bureau_consent",
         when: "`consent.bureau_check` is true",
         holds: |facts| facts.bureau_check,
         effect: 40,
-        why: "The bureau can be asked.",
+        why: "The credit bureau may be consulted.",
     },
     Rule {
         name: "no_bureau_consent",
         when: "`consent.bureau_check` is not true",
         holds: |facts| !facts.bureau_check,
         effect: -40,
-        why: "The bureau must not be asked.",
+        why: "The credit bureau must not be consulted.",
     },
     Rule {
         name: "bank_data",
         when: "`consent.bank_data` is true",
         holds: |facts| facts.bank_data,
         effect: 20,
-        why: "The income can be seen.",
+        why: "The income can be verified.",
     },
     Rule {
         name: "identified",
         when: "`applicant.national_id` is given",
         holds: |facts| facts.identified,
         effect: 10,
-        why: "It is known who asks.",
+        why: "The applicant is identified.",
     },
 ];
 
@@ -128,19 +128,19 @@ const LIGHT: Decimal = Decimal::from_parts(20, 0, 0, false, 2);
 const FAIR: Decimal = Decimal::from_parts(36, 0, 0, false, 2);
 const HEAVY: Decimal = Decimal::from_parts(50, 0, 0, false, 2);
 
-/// What a grade gets.
+/// The terms of a grade.
 pub(super) struct Grade {
-    /// From this score on.
+    /// The lowest score of the grade.
     pub(super) from: u16,
     pub(super) name: &'static str,
     pub(super) percentile: u8,
     pub(super) recommendation: Recommendation,
-    /// Of the recommendation, in hundredths.
+    /// The confidence in the recommendation, in hundredths.
     pub(super) confidence: u8,
-    /// So many monthly incomes at the most.
+    /// The maximum loan, in monthly incomes.
     pub(super) incomes: u32,
     pub(super) tier: &'static str,
-    /// Per cent a year: least, suggested, most.
+    /// In per cent a year: minimum, suggested, maximum.
     pub(super) rates: [Rate; 3],
 }
 
@@ -148,7 +148,7 @@ const fn rates(least: u32, suggested: u32, most: u32) -> [Rate; 3] {
     [Rate::hundredths(least), Rate::hundredths(suggested), Rate::hundredths(most)]
 }
 
-/// From the best to the worst.
+/// The grades, from best to worst.
 #[rustfmt::skip]
 pub(super) const GRADES: &[Grade] = &[
     Grade { from: 780, name: "A+", percentile: 95, recommendation: Recommendation::Approve, confidence: 95, incomes: 12, tier: "A", rates: rates(800, 900, 1000) },
@@ -160,30 +160,30 @@ pub(super) const GRADES: &[Grade] = &[
     Grade { from: 300, name: "E", percentile: 5, recommendation: Recommendation::Decline, confidence: 90, incomes: 0, tier: "E", rates: rates(3000, 3300, 3600) },
 ];
 
-/// What no score makes good again: it is declined, whatever the grade.
+/// The reasons to decline an application regardless of its score.
 pub(super) const REFUSALS: &[Rule<Facts, Recommendation>] = &[
     Rule {
         name: "under_age",
         when: "less than 18 years old",
         holds: |facts| facts.age < 18,
         effect: Recommendation::Decline,
-        why: "A minor cannot be lent to.",
+        why: "Minors cannot borrow.",
     },
     Rule {
         name: "not_affordable",
         when: "the payments are more than the income",
         holds: |facts| facts.burden.is_some_and(|burden| burden > Decimal::ONE),
         effect: Recommendation::Decline,
-        why: "It could not be paid back.",
+        why: "The loan could not be repaid.",
     },
 ];
 
-/// What the rules know of a case.
+/// The facts of a case that the rules use.
 #[derive(Debug)]
 pub(super) struct Facts {
     age: i16,
     employment: Option<EmploymentStatus>,
-    /// All payments as a part of the income; `None` without one.
+    /// The ratio of all payments to the income; `None` without an income.
     burden: Option<Decimal>,
     debts: usize,
     bureau_check: bool,
@@ -260,12 +260,13 @@ pub(super) fn judge(case: &Case) -> Assessment {
     }
 }
 
-/// By which payments are counted before there is a score: per cent a year, of the whole loan for the whole term.
+/// The flat rate for the payments before there is a score: in per cent a year, on the whole loan
+/// for the whole term.
 pub(super) const FLAT_RATE: Rate = Rate::hundredths(1250);
 
-/// What comes in and goes out a month.
+/// The monthly income and payments.
 struct Sums {
-    /// `None` as long as nothing comes in.
+    /// `None` without an income.
     income: Option<Decimal>,
     debts: Decimal,
     payment: Decimal,
@@ -292,7 +293,7 @@ impl Sums {
     }
 }
 
-/// Whole years on that day. Who is not born yet has less than none.
+/// Returns the age in whole years on that day. It is negative before the birth.
 fn age(born: Date, today: Date) -> i16 {
     let had_birthday = (today.month(), today.day()) >= (born.month(), born.day());
     today.year() - born.year() - i16::from(!had_birthday)

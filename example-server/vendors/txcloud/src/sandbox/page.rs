@@ -1,10 +1,11 @@
-//! The tables as a page for people, `docs/TXCLOUD_SANDBOX.md`. Only a test makes it: the page that is there is the one to read.
+//! Renders the tables as the page `docs/TXCLOUD_SANDBOX.md`. Only a test uses this: readers use the
+//! rendered page.
 
 use std::fmt::Write as _;
 
 use super::{Rule, identity, kyb, lending, transaction, watchlist};
 
-/// The page, from the tables.
+/// Renders the page.
 #[expect(clippy::too_many_lines, reason = "a page is read from top to bottom")]
 fn page() -> String {
     let mut page = String::from(INTRODUCTION);
@@ -12,9 +13,9 @@ fn page() -> String {
         &mut page,
         "Identity",
         &format!(
-            "A verification begins at {} points. A rule whose check was asked for adds its points and makes the check fail; \
-         with a failed check the verification is `failed`, else from {} points on `manual_review`, else `verified`. What \
-         is read from a document is made up, the same for the same bytes.",
+            "A verification starts at {} points. A rule whose check was requested adds its points and fails the check. With a \
+             failed check, the verification is `failed`; otherwise it is `manual_review` from {} points on, and `verified` \
+             below. The data read from a document is made up, and the same for the same bytes.",
             identity::BASE,
             identity::REVIEW_FROM,
         ),
@@ -28,8 +29,8 @@ fn page() -> String {
         &mut page,
         "Transactions",
         &format!(
-            "A transaction begins at {} points. A sum counts by its number, whatever the currency. A rule that adds points makes \
-         its check fail.",
+            "A transaction starts at {} points. Amounts are compared as numbers, whatever the currency. A rule that adds \
+             points fails its check.",
             transaction::BASE,
         ),
     );
@@ -38,7 +39,7 @@ fn page() -> String {
     });
     table(
         &mut page,
-        &["points, up to", "decision"],
+        &["points up to", "decision"],
         transaction::DECISIONS.iter().map(|(most, decision)| vec![most.to_string(), format!("`{decision}`")]),
     );
 
@@ -46,10 +47,10 @@ fn page() -> String {
         &mut page,
         "Lending",
         &format!(
-            "An applicant begins at {} points, and ends between 300 and 850. A payment is the loan over its months, and {} % of \
-         it a year. What is approved is no more than was asked for, and no more than so many monthly incomes as the grade \
-         has. Affordable is what takes at most half of the income. \
-             Sums count by their number, whatever the currency.",
+            "An applicant starts at {} points, and the score is limited to 300 to 850. The monthly payment is the loan divided \
+             by its months, plus flat interest of {} % a year. The approved amount is at most the requested one, and at most \
+             as many monthly incomes as the grade allows. A loan is affordable if all payments take at most half of the \
+             income. Amounts are compared as numbers, whatever the currency.",
             lending::BASE,
             lending::FLAT_RATE.value().normalize(),
         ),
@@ -58,16 +59,7 @@ fn page() -> String {
     rules(&mut page, &["outcome"], lending::REFUSALS, |outcome| vec![format!("`{outcome}`")]);
     table(
         &mut page,
-        &[
-            "score, from",
-            "grade",
-            "percentile",
-            "outcome",
-            "confidence",
-            "incomes",
-            "tier",
-            "rates, % a year",
-        ],
+        &["score from", "grade", "percentile", "outcome", "confidence", "incomes", "tier", "rates, % a year"],
         lending::GRADES.iter().map(|grade| {
             let rates = grade.rates.map(|rate| rate.value().normalize().to_string());
             vec![
@@ -83,8 +75,8 @@ fn page() -> String {
         }),
     );
 
-    section(&mut page, "Businesses", "The worst finding of the checks that were asked for counts.");
-    rules(&mut page, &["check", "makes it", "risk"], kyb::RULES, |effect| {
+    section(&mut page, "Businesses", "The worst finding of the requested checks determines the status.");
+    rules(&mut page, &["check", "result", "risk"], kyb::RULES, |effect| {
         vec![format!("`{}`", effect.check), format!("`{}`", effect.status), format!("`{}`", effect.risk)]
     });
 
@@ -92,14 +84,14 @@ fn page() -> String {
         &mut page,
         "Watchlists",
         &format!(
-            "People are compared with people, businesses with businesses. A name that is as alike as the threshold, before and after \
-         what else is known, is a match; from {} on it is confirmed.",
+            "People are compared with people, and businesses with businesses. An entry matches if the similarity of the names \
+             reaches the threshold, both before and after the adjustments. From {} on, the match is confirmed.",
             f64::from(watchlist::CONFIRMED_FROM) / 10_000.0,
         ),
     );
     table(
         &mut page,
-        &["`fuzziness`", "how alike names are, 0 to 1"],
+        &["`fuzziness`", "similarity of the names, 0 to 1"],
         watchlist::COMPARISONS
             .iter()
             .map(|(fuzziness, how)| vec![format!("`{fuzziness}`"), (*how).to_owned()]),
@@ -134,10 +126,10 @@ fn page() -> String {
 }
 
 fn section(page: &mut String, title: &str, text: &str) {
-    write!(page, "\n## {title}\n\n{text}\n").expect("a string takes what is written");
+    write!(page, "\n## {title}\n\n{text}\n").expect("writing to a string cannot fail");
 }
 
-/// A table of rules, with what their effects are in the middle.
+/// Renders a table of rules, with the cells of their effects in the middle.
 fn rules<Case, Effect>(
     page: &mut String,
     effects: &[&str],
@@ -158,7 +150,7 @@ fn rules<Case, Effect>(
 }
 
 fn table(page: &mut String, titles: &[&str], rows: impl Iterator<Item = Vec<String>>) {
-    let mut line = |cells: String| writeln!(page, "{cells}").expect("a string takes what is written");
+    let mut line = |cells: String| writeln!(page, "{cells}").expect("writing to a string cannot fail");
     line(String::new());
     line(format!("| {} |", titles.join(" | ")));
     line(format!("|{}", "---|".repeat(titles.len())));
@@ -171,23 +163,24 @@ fn table(page: &mut String, titles: &[&str], rows: impl Iterator<Item = Vec<Stri
 const INTRODUCTION: &str = "\
 # The rules of the TXCloud sandbox
 
-The engines behind the TXCloud API of this server are these tables, for test keys and for live ones. They ask nobody and
-remember nothing; of the same case they always say the same. All names are made up. What a rule calls \u{201c}holds\u{201d} is a word
-among the bytes of an image. Scores of risk end at 0 and at 1000: up to 400 is `low`, up to 600 `medium`, up to 800 `high`, and
-more is `critical`.
+These tables are the engines behind the TXCloud API of this server, for test keys and live keys alike. They call no other
+service and keep no state, so the same case always has the same result. All names are made up. An image \u{201c}contains\u{201d} a word if
+the word occurs among its bytes. Risk scores are limited to 0 to 1000: up to 400 is `low`, up to 600 `medium`, up to 800
+`high`, and above that `critical`.
 
-Each of the five can be replaced alone, by an implementation of its trait: `example-server/vendors/txcloud/src/engines.rs` says how.
+Each of the five engines can be replaced separately, by an implementation of its trait: see
+`example-server/vendors/txcloud/src/engines.rs`.
 
-A test holds this page to the tables in `example-server/vendors/txcloud/src/sandbox/`.
+A test compares this page with the tables in `example-server/vendors/txcloud/src/sandbox/`.
 ";
 
 #[test]
-fn the_page_of_rules_says_what_the_rules_are() {
+fn the_page_of_rules_matches_the_rules() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../docs/TXCLOUD_SANDBOX.md");
     let page = page();
     if std::env::var_os("WRITE_PAGES").is_some() {
         std::fs::write(path, &page).unwrap();
     }
     let written = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(written == page, "run this test with WRITE_PAGES=1: {path} is another page");
+    assert!(written == page, "{path} is outdated: run this test with WRITE_PAGES=1");
 }

@@ -1,4 +1,4 @@
-//! Transactions.
+//! Transactions: rules that change a risk score.
 
 use rust_decimal::Decimal;
 
@@ -8,10 +8,10 @@ use crate::engines::transaction::{
     Case, Checks, Passed, RuleTriggered, Score, Signals, TransactionDecision, TransactionType,
 };
 
-/// What each transaction begins with.
+/// The points that each transaction starts with.
 pub(super) const BASE: i32 = 200;
 
-/// Up to which score what is decided: the vendor's table.
+/// The vendor's table: the highest score of each decision.
 pub(super) const DECISIONS: &[(u16, TransactionDecision)] = &[
     (300, TransactionDecision::Approve),
     (600, TransactionDecision::Review),
@@ -19,7 +19,7 @@ pub(super) const DECISIONS: &[(u16, TransactionDecision)] = &[
     (1000, TransactionDecision::Decline),
 ];
 
-/// What a rule is about: one of the `checks` of the answer.
+/// The group of a rule: one of the `checks` of the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Group {
     Velocity,
@@ -40,7 +40,7 @@ impl Group {
     }
 }
 
-/// How much riskier a rule that holds makes it; less, below 0.
+/// The effect of a rule: a positive weight raises the risk, a negative one lowers it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Effect {
     pub(super) group: Group,
@@ -51,39 +51,39 @@ const fn adds(group: Group, weight: i32) -> Effect {
     Effect { group, weight }
 }
 
-/// The most transactions of a day that are nothing special.
-const DAILY: u32 = 10;
+/// The number of transactions a day that is not suspicious.
+const USUAL_DAILY_COUNT: u32 = 10;
 
-/// Sums count by their number, whatever the currency. The weights of what the vendor's table of signals has are within its
-/// ranges.
+/// Amounts are compared as numbers, whatever the currency. The weights of the signals that the
+/// vendor documents are within its ranges.
 pub(super) const RULES: &[Rule<Case, Effect>] = &[
     Rule {
         name: "normal_amount",
         when: "`amount` is at most 10000",
         holds: |case| !above(case, 10_000),
         effect: adds(Group::Amount, -20),
-        why: "Sums like this are common.",
+        why: "Such amounts are common.",
     },
     Rule {
         name: "unusual_amount",
         when: "`amount` is more than 10000",
         holds: |case| above(case, 10_000),
         effect: adds(Group::Amount, 150),
-        why: "Sums like this are rare.",
+        why: "Such amounts are rare.",
     },
     Rule {
         name: "very_high_amount",
         when: "`amount` is more than 100000",
         holds: |case| above(case, 100_000),
         effect: adds(Group::Amount, 200),
-        why: "Sums like this are very rare, and count in addition.",
+        why: "Such amounts are very rare; the points are added to those of `unusual_amount`.",
     },
     Rule {
         name: "international_transfer",
         when: "`type` is `international_transfer`",
         holds: |case| case.kind == TransactionType::InternationalTransfer,
         effect: adds(Group::Recipient, 100),
-        why: "Money that has left the country is hard to get back.",
+        why: "Money sent abroad is hard to recover.",
     },
     Rule {
         name: "cash_withdrawal",
@@ -132,33 +132,33 @@ pub(super) const RULES: &[Rule<Case, Effect>] = &[
         when: "`context.vpn` is true",
         holds: |case| case.context.vpn == Some(true),
         effect: adds(Group::Device, 150),
-        why: "The connection hides where it comes from.",
+        why: "The connection hides its origin.",
     },
     Rule {
         name: "rooted_device",
         when: "`context.rooted` is true",
         holds: |case| case.context.rooted == Some(true),
         effect: adds(Group::Device, 200),
-        why: "The device's protection is switched off.",
+        why: "The device's protection is disabled.",
     },
     Rule {
         name: "emulator",
         when: "`context.emulator` is true",
         holds: |case| case.context.emulator == Some(true),
         effect: adds(Group::Device, 300),
-        why: "The device is none.",
+        why: "The device is emulated.",
     },
     Rule {
         name: "unusual_time",
         when: "`context.hour` is 0 to 4",
         holds: |case| case.context.hour.is_some_and(|hour| hour < 5),
         effect: adds(Group::Velocity, 75),
-        why: "People are asleep at this hour.",
+        why: "Transactions are unusual at this hour.",
     },
     Rule {
         name: "velocity_exceeded",
         when: "`context.daily_count` is more than 10",
-        holds: |case| case.context.daily_count.is_some_and(|count| count > DAILY),
+        holds: |case| case.context.daily_count.is_some_and(|count| count > USUAL_DAILY_COUNT),
         effect: adds(Group::Velocity, 300),
         why: "There were many transactions today.",
     },
@@ -216,11 +216,11 @@ mod tests {
         }
     }
 
-    /// Changes to a plain case, and what they add to its score under which name.
+    /// A change to a plain case, the points that it adds, and the name of its rule.
     type Row = (fn(&mut Case), i32, &'static str);
 
     #[test]
-    fn each_rule_adds_what_its_row_says() {
+    fn each_rule_adds_the_points_in_its_row() {
         let rows: [Row; 11] = [
             (|case| case.kind = TransactionType::InternationalTransfer, 100, "international_transfer"),
             (|case| case.kind = TransactionType::CashWithdrawal, 50, "cash_withdrawal"),
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_counts_to_the_last_digit() {
+    fn an_amount_is_compared_to_the_last_digit() {
         for (amount, points) in
             [("0.01", 180), ("10000", 180), ("10000.0001", 350), ("100000", 350), ("100000.01", 550)]
         {
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn the_decision_is_that_of_the_score() {
+    fn the_score_determines_the_decision() {
         use TransactionDecision::{Approve, Challenge, Decline, Review};
         let mut with = case("100000.01");
         for (change, points, decision) in [
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_passes_unless_one_of_its_rules_speaks_against() {
+    fn a_group_passes_unless_one_of_its_rules_adds_points() {
         let mut risky = case("1");
         risky.context.vpn = Some(true);
         let checks = judge(&risky).checks;

@@ -1,4 +1,4 @@
-//! Watchlists: a few made-up names, and how alike a name is to one of them.
+//! Watchlists: a few made-up entries, and the similarity of names.
 
 use jiff::civil::Date;
 use unicode_normalization::UnicodeNormalization as _;
@@ -12,12 +12,12 @@ use crate::engines::watchlist::{
     ScreeningStatus, WatchlistKind,
 };
 
-/// Somebody on a list.
+/// An entry of a list.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) id: &'static str,
     pub(super) list: WatchlistKind,
-    /// `Individual`, or `Organization`, which is meant by `entity` too.
+    /// `Individual`, or `Organization`, which also stands for `entity`.
     pub(super) kind: EntityType,
     pub(super) name: &'static str,
     pub(super) aliases: &'static [&'static str],
@@ -28,7 +28,7 @@ pub(super) struct Entry {
 use EntityType::{Individual, Organization};
 use WatchlistKind::{AdverseMedia, Pep, Sanctions};
 
-/// All of them: made up, and at home where nobody is.
+/// The entries: made up, and from uninhabited territories.
 #[rustfmt::skip]
 pub(super) const ENTRIES: &[Entry] = &[
     Entry { id: "s1", list: Sanctions, kind: Individual, name: "Boris Fictivov", aliases: &["B. Fictivov", "Boris the Invented"], born: Some("1961-04-12"), country: "AQ" },
@@ -41,50 +41,53 @@ pub(super) const ENTRIES: &[Entry] = &[
     Entry { id: "a2", list: AdverseMedia, kind: Organization, name: "Dubious Invoices Ltd", aliases: &["Dubious Invoicing"], born: None, country: "GS" },
 ];
 
-/// How names are compared. Capitals, accents, punctuation and double spaces count for nothing, in any of them.
+/// How names are compared. Case, accents, punctuation and repeated spaces are always ignored.
 #[cfg(test)]
 pub(super) const COMPARISONS: &[(Fuzziness, &str)] = &[
-    (Fuzziness::Exact, "1 if the names are the same, else 0"),
-    (Fuzziness::Moderate, "Jaro-Winkler similarity of the names; what is assumed when nothing is said"),
-    (Fuzziness::Fuzzy, "the same, or that of their words in alphabetical order, if it is more"),
+    (Fuzziness::Exact, "1 if the names are equal, otherwise 0"),
+    (Fuzziness::Moderate, "the Jaro-Winkler similarity of the names; the default"),
+    (
+        Fuzziness::Fuzzy,
+        "the same, or the similarity with the words in alphabetical order, whichever is higher",
+    ),
 ];
 
-/// What else a match goes by: in ten-thousandths, added to how alike the names are.
+/// The adjustments to the similarity of the names, in ten-thousandths.
 pub(super) const ADJUSTMENTS: &[Rule<Pair, i32>] = &[
     Rule {
         name: "same_date_of_birth",
-        when: "both dates of birth are known, and are the same",
+        when: "both dates of birth are known and equal",
         holds: |pair| pair.born.is_some_and(|same| same),
         effect: 200,
-        why: "It is one more thing that fits.",
+        why: "It supports the match.",
     },
     Rule {
         name: "other_date_of_birth",
-        when: "both dates of birth are known, and differ",
+        when: "both dates of birth are known and differ",
         holds: |pair| pair.born.is_some_and(|same| !same),
         effect: -1500,
-        why: "It is probably somebody else of that name.",
+        why: "It is probably a different person with the same name.",
     },
     Rule {
         name: "same_country",
-        when: "nationality or country of residence is that of the entry",
+        when: "the nationality or the country of residence is the entry's country",
         holds: |pair| pair.country.is_some_and(|same| same),
         effect: 100,
-        why: "It is one more thing that fits.",
+        why: "It supports the match.",
     },
     Rule {
         name: "other_country",
-        when: "nationality or country of residence are given, and are others",
+        when: "the nationality or the country of residence is given, and neither is the entry's country",
         holds: |pair| pair.country.is_some_and(|same| !same),
         effect: -300,
-        why: "People move, so it is not much.",
+        why: "People move, so this counts little.",
     },
 ];
 
-/// From this on, a match is confirmed; below, it may be one.
+/// The score from which a match is confirmed. Below it, a match is potential.
 pub(super) const CONFIRMED_FROM: i32 = 9950;
 
-/// How risky the worst match makes it.
+/// The risk level of the worst match.
 pub(super) const RISKS: &[(ScreeningStatus, Option<WatchlistKind>, RiskLevel)] = &[
     (ScreeningStatus::ConfirmedHit, Some(Sanctions), RiskLevel::Critical),
     (ScreeningStatus::ConfirmedHit, None, RiskLevel::High),
@@ -92,7 +95,8 @@ pub(super) const RISKS: &[(ScreeningStatus, Option<WatchlistKind>, RiskLevel)] =
     (ScreeningStatus::PotentialMatch, None, RiskLevel::Medium),
 ];
 
-/// Who was asked about, beside an entry: what is known of both, and whether it is the same.
+/// A comparison of the entity with an entry: `None` where either side is unknown, otherwise whether
+/// they are equal.
 #[derive(Debug)]
 pub(super) struct Pair {
     born: Option<bool>,
@@ -113,7 +117,7 @@ impl Pair {
 
 pub(super) fn judge(case: &Case) -> Screening {
     let mut matches: Vec<_> = ENTRIES.iter().filter_map(|entry| matched(case, entry)).collect();
-    // The entries' order, where they are alike.
+    // The sort is stable, so entries with equal scores keep their order.
     matches.sort_by(|one, other| other.score.total_cmp(&one.score));
     let count = |list| ENTRIES.iter().filter(|entry| entry.list == list).count();
     Screening {
@@ -150,12 +154,12 @@ fn matched(case: &Case, entry: &'static Entry) -> Option<Match> {
     let aliases = entry.aliases.iter().filter(|_| case.include_aliases);
     let names = std::iter::once(&entry.name).chain(aliases);
     let alike = names.map(|name| (similarity(&case.entity.name, name, case.fuzziness), *name));
-    // Of equals the first, which is the name.
+    // The name comes first, so it wins over an alias with the same similarity.
     let (similarity, name) = alike.reduce(|best, next| if next.0 > best.0 { next } else { best })?;
     let pair = Pair::of(&case.entity, entry);
     let adjustments: Vec<_> = triggered(ADJUSTMENTS, &pair).collect();
-    let score = (similarity + adjustments.iter().map(|rule| rule.effect).sum::<i32>()).clamp(0, WHOLE);
-    // Nothing makes a match of a name that is not alike.
+    let score = (similarity + adjustments.iter().map(|rule| rule.effect).sum::<i32>()).clamp(0, SCALE);
+    // Adjustments alone cannot turn a dissimilar name into a match.
     if score < case.threshold.into() || similarity < case.threshold.into() || similarity == 0 {
         return None;
     }
@@ -164,7 +168,7 @@ fn matched(case: &Case, entry: &'static Entry) -> Option<Match> {
     Some(Match {
         id: format!("mat_{}", entry.id),
         list: entry.list,
-        score: shown(score),
+        score: to_fraction(score),
         status,
         matched_entity: MatchedEntity {
             name: entry.name,
@@ -175,31 +179,31 @@ fn matched(case: &Case, entry: &'static Entry) -> Option<Match> {
         },
         match_details: MatchDetails {
             matched_name: name,
-            name_similarity: shown(similarity),
+            name_similarity: to_fraction(similarity),
             adjustments: adjustments.iter().map(|rule| rule.name).collect(),
         },
     })
 }
 
-/// Scores are ten-thousandths, so that none of them depends on how doubles are rounded where.
-const WHOLE: i32 = 10_000;
+/// The scale of scores. They are integers, so that no result depends on floating-point rounding.
+const SCALE: i32 = 10_000;
 
-fn shown(score: i32) -> f64 {
-    f64::from(score) / f64::from(WHOLE)
+fn to_fraction(score: i32) -> f64 {
+    f64::from(score) / f64::from(SCALE)
 }
 
-/// How alike two names are, in ten-thousandths.
+/// Returns the similarity of two names, in ten-thousandths.
 pub(super) fn similarity(one: &str, other: &str, fuzziness: Fuzziness) -> i32 {
     let (one, other) = (words(one), words(other));
     let whole = |words: &[String]| words.join(" ");
     let alike = |one: &str, other: &str| {
         #[expect(clippy::cast_possible_truncation, reason = "a fraction of 10 000 is no more than that")]
-        let parts = (strsim::jaro_winkler(one, other) * f64::from(WHOLE)).round() as i32;
+        let parts = (strsim::jaro_winkler(one, other) * f64::from(SCALE)).round() as i32;
         parts
     };
     let as_written = || alike(&whole(&one), &whole(&other));
     match fuzziness {
-        Fuzziness::Exact => i32::from(one == other && !one.is_empty()) * WHOLE,
+        Fuzziness::Exact => i32::from(one == other && !one.is_empty()) * SCALE,
         Fuzziness::Moderate => as_written(),
         Fuzziness::Fuzzy => {
             let sorted = |words: &[String]| {
@@ -212,7 +216,8 @@ pub(super) fn similarity(one: &str, other: &str, fuzziness: Fuzziness) -> i32 {
     }
 }
 
-/// In small letters, without accents; what is neither letter nor digit separates.
+/// Returns the words in lower case, without accents. Words are separated by anything but letters
+/// and digits.
 fn words(name: &str) -> Vec<String> {
     let plain: String = name.nfd().filter(|letter| !is_combining_mark(*letter)).collect();
     let words = plain.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty());

@@ -1,9 +1,9 @@
-//! Which documents an account has had verified before.
+//! The documents that each account has submitted.
 
 use crate::verification::Verification;
 use platform::db::{Connection, dispatch};
 
-/// Whether the document of this verification came with another one of its owner before.
+/// Returns whether another verification of the same owner has submitted this document.
 pub(crate) async fn came_before(
     connection: Connection<'_>,
     verification: &Verification,
@@ -19,8 +19,9 @@ pub(crate) async fn came_before(
     .fetch_one(c).await)
 }
 
-/// Notes that the document came with this verification; `false` if it came with another one before. Of two at the same time
-/// the second waits for the end of the first one's transaction, and is the first one if that was rolled back.
+/// Records that this verification submitted the document. Returns `false` if another one did
+/// before. Of two concurrent claims, the second waits for the first transaction to end, and
+/// succeeds if that one was rolled back.
 pub(crate) async fn claim(connection: Connection<'_>, verification: &Verification) -> sqlx::Result<bool> {
     let inserted = dispatch!(connection, c => sqlx::query(
         "INSERT INTO txcloud_documents (account, environment, document, verification) VALUES ($1, $2, $3, $4)

@@ -1,13 +1,13 @@
-//! Sessions.
+//! The table of sessions.
 
 use super::verifications::Owner;
 use super::{of_list, to_list};
 use crate::free_form::FreeForm;
 use crate::session::Session;
 use platform::db::columns::{named, time};
-use platform::db::{Connection, dispatch};
+use platform::db::{Connection, dispatch, row};
 
-/// Keeps a new one.
+/// Inserts a new session.
 pub(crate) async fn insert(connection: Connection<'_>, session: &Session) -> sqlx::Result<()> {
     dispatch!(connection, c => sqlx::query(
         "INSERT INTO txcloud_sessions
@@ -26,7 +26,7 @@ pub(crate) async fn insert(connection: Connection<'_>, session: &Session) -> sql
     .execute(c).await.map(drop))
 }
 
-/// One of this owner's; any other does not exist for it.
+/// Loads a session of this owner. A session of another owner is treated as missing.
 pub(crate) async fn load(
     connection: Connection<'_>,
     owner: Owner<'_>,
@@ -39,16 +39,18 @@ pub(crate) async fn load(
     row.map(|row| row.into_session(owner)).transpose()
 }
 
-#[derive(Debug, sqlx::FromRow)]
-struct Row {
-    id: String,
-    account: String,
-    document_type: String,
-    country: String,
-    checks: String,
-    metadata: String,
-    created_at: i64,
-    expires_at: i64,
+row! {
+    #[derive(Debug)]
+    struct Row {
+        id: String,
+        account: String,
+        document_type: String,
+        country: String,
+        checks: String,
+        metadata: String,
+        created_at: i64,
+        expires_at: i64,
+    }
 }
 
 impl Row {

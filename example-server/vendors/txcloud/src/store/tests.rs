@@ -1,4 +1,4 @@
-//! What is kept comes back, to its owner and to nobody else, on both databases.
+//! Tests on both databases: stored values are returned unchanged, and only to their owner.
 
 use private_postgres::shared_database;
 
@@ -37,35 +37,35 @@ async fn databases() -> [Database; 2] {
 }
 
 #[tokio::test]
-async fn a_verification_comes_back_to_its_owner_alone() {
+async fn a_verification_is_returned_only_to_its_owner() {
     for database in databases().await {
-        let kept = verification(ACME);
+        let stored = verification(ACME);
         let mut transaction = database.begin().await.unwrap();
-        verifications::insert(transaction.connection(), &kept).await.unwrap();
+        verifications::insert(transaction.connection(), &stored).await.unwrap();
         let mut load =
-            async |owner| verifications::load(transaction.connection(), owner, &kept.id).await.unwrap();
-        assert_eq!(load(ACME).await, Some(kept.clone()));
+            async |owner| verifications::load(transaction.connection(), owner, &stored.id).await.unwrap();
+        assert_eq!(load(ACME).await, Some(stored.clone()));
         assert_eq!(load(Owner { environment: Environment::Live, ..ACME }).await, None);
         assert_eq!(load(Owner { account: "other", ..ACME }).await, None);
     }
 }
 
 #[tokio::test]
-async fn what_is_decided_is_decided_once_and_forgets_what_stood_for_the_images() {
+async fn a_verification_is_decided_once_and_its_reference_is_deleted() {
     for database in databases().await {
-        let mut kept = verification(ACME);
+        let mut stored = verification(ACME);
         let mut transaction = database.begin().await.unwrap();
-        verifications::insert(transaction.connection(), &kept).await.unwrap();
-        kept.outcome = Outcome::GivenUp;
-        assert!(verifications::decide(transaction.connection(), &kept).await.unwrap());
-        assert!(!verifications::decide(transaction.connection(), &kept).await.unwrap());
-        let loaded = verifications::load(transaction.connection(), ACME, &kept.id).await.unwrap().unwrap();
+        verifications::insert(transaction.connection(), &stored).await.unwrap();
+        stored.outcome = Outcome::GivenUp;
+        assert!(verifications::decide(transaction.connection(), &stored).await.unwrap());
+        assert!(!verifications::decide(transaction.connection(), &stored).await.unwrap());
+        let loaded = verifications::load(transaction.connection(), ACME, &stored.id).await.unwrap().unwrap();
         assert_eq!((loaded.outcome, loaded.evidence.reference.as_str()), (Outcome::GivenUp, ""));
     }
 }
 
 #[tokio::test]
-async fn a_list_goes_back_in_time_page_by_page() {
+async fn a_list_is_paged_from_newest_to_oldest() {
     for database in databases().await {
         let mut transaction = database.begin().await.unwrap();
         let mut ids = Vec::new();
@@ -76,15 +76,15 @@ async fn a_list_goes_back_in_time_page_by_page() {
             Owner { environment: Environment::Live, ..ACME },
             ACME,
         ] {
-            let kept = verification(owner);
-            verifications::insert(transaction.connection(), &kept).await.unwrap();
+            let stored = verification(owner);
+            verifications::insert(transaction.connection(), &stored).await.unwrap();
             if (owner.account, owner.environment) == ("acme", Environment::Test) {
-                ids.insert(0, kept.id);
+                ids.insert(0, stored.id);
             }
         }
         let mut page = async |after: Option<&str>| -> Vec<String> {
             let page = verifications::list(transaction.connection(), ACME, after, 2).await.unwrap();
-            page.into_iter().map(|kept| kept.id).collect()
+            page.into_iter().map(|stored| stored.id).collect()
         };
         assert_eq!(page(None).await, ids[..2]);
         assert_eq!(page(Some(&ids[1])).await, ids[2..]);
@@ -94,14 +94,14 @@ async fn a_list_goes_back_in_time_page_by_page() {
 }
 
 #[tokio::test]
-async fn a_document_is_known_to_its_owner_once_it_came_before() {
+async fn a_document_is_a_duplicate_for_its_owner_only() {
     for database in databases().await {
         let (first, second) = (verification(ACME), verification(ACME));
         let elsewhere = verification(Owner { environment: Environment::Live, ..ACME });
         let mut transaction = database.begin().await.unwrap();
-        for (kept, is_first) in [(&first, true), (&second, false), (&elsewhere, true)] {
-            let came = documents::came_before(transaction.connection(), kept).await.unwrap();
-            let claimed = documents::claim(transaction.connection(), kept).await.unwrap();
+        for (stored, is_first) in [(&first, true), (&second, false), (&elsewhere, true)] {
+            let came = documents::came_before(transaction.connection(), stored).await.unwrap();
+            let claimed = documents::claim(transaction.connection(), stored).await.unwrap();
             assert_eq!((came, claimed), (!is_first, is_first));
         }
         assert!(!documents::came_before(transaction.connection(), &first).await.unwrap(), "it is itself");
@@ -109,7 +109,7 @@ async fn a_document_is_known_to_its_owner_once_it_came_before() {
 }
 
 #[tokio::test]
-async fn a_session_comes_back_to_its_owner_alone() {
+async fn a_session_is_returned_only_to_its_owner() {
     for database in databases().await {
         let Verification {
             account, environment, document_type, country, checks, metadata, created_at, ..

@@ -1,4 +1,4 @@
-//! Verifications.
+//! The table of verifications.
 
 use super::{json, of_list, to_list};
 use crate::engines::identity::{Evidence, VerificationStatus};
@@ -7,9 +7,10 @@ use crate::user::User;
 use crate::verification::{Outcome, Verification};
 use platform::api_key::Environment;
 use platform::db::columns::{column, named, time};
-use platform::db::{Connection, dispatch};
+use platform::db::{Connection, dispatch, row};
 
-/// Whose something is: what an account did with test keys does not exist for its live keys, nor the other way round.
+/// The owner of an object. Objects made with test keys do not exist for the account's live keys,
+/// nor the reverse.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Owner<'a> {
     pub(super) account: &'a str,
@@ -22,7 +23,7 @@ impl<'a> Owner<'a> {
     }
 }
 
-/// The columns a [`Row`] is read from.
+/// The columns of a [`Row`].
 macro_rules! columns {
     () => {
         "id, account, environment, document_type, country, checks, document, reference, metadata, status, findings, \
@@ -30,7 +31,7 @@ macro_rules! columns {
     };
 }
 
-/// Keeps a new one.
+/// Inserts a new verification.
 pub(crate) async fn insert(connection: Connection<'_>, verification: &Verification) -> sqlx::Result<()> {
     dispatch!(connection, c => sqlx::query(concat!(
         "INSERT INTO txcloud_verifications (", columns!(), ")
@@ -52,7 +53,7 @@ pub(crate) async fn insert(connection: Connection<'_>, verification: &Verificati
     .execute(c).await.map(drop))
 }
 
-/// Writes what came of one that was pending; `false` if it is not pending any more.
+/// Saves the outcome of a pending verification. Returns `false` if it is no longer pending.
 pub(crate) async fn decide(connection: Connection<'_>, verification: &Verification) -> sqlx::Result<bool> {
     let updated = dispatch!(connection, c => sqlx::query(
         "UPDATE txcloud_verifications SET status = $2, findings = $3, reference = $4, updated_at = $5
@@ -67,7 +68,7 @@ pub(crate) async fn decide(connection: Connection<'_>, verification: &Verificati
     Ok(updated > 0)
 }
 
-/// Needed until it is decided, and then no more.
+/// Returns the engine's reference, which is stored only until the verification is decided.
 fn reference(verification: &Verification) -> Option<&str> {
     (verification.outcome == Outcome::Pending).then_some(verification.evidence.reference.as_str())
 }
@@ -81,7 +82,7 @@ fn findings(verification: &Verification) -> Option<String> {
     }
 }
 
-/// One of this owner's; any other does not exist for it.
+/// Loads a verification of this owner. A verification of another owner is treated as missing.
 pub(crate) async fn load(
     connection: Connection<'_>,
     owner: Owner<'_>,
@@ -93,7 +94,7 @@ pub(crate) async fn load(
     row.map(Verification::try_from).transpose()
 }
 
-/// The same, whoever's it is: for the worker.
+/// Loads a verification of any owner, for the worker.
 pub(crate) async fn load_any(connection: Connection<'_>, id: &str) -> sqlx::Result<Option<Verification>> {
     let row: Option<Row> = dispatch!(connection, c => sqlx::query_as(concat!(
         "SELECT ", columns!(), " FROM txcloud_verifications WHERE id = $1",
@@ -101,7 +102,8 @@ pub(crate) async fn load_any(connection: Connection<'_>, id: &str) -> sqlx::Resu
     row.map(Verification::try_from).transpose()
 }
 
-/// The latest first, from behind one of them on. Ids are in the order of creation.
+/// Lists an owner's verifications, newest first, starting after the given one. Ids sort by
+/// creation.
 pub(crate) async fn list(
     connection: Connection<'_>,
     owner: Owner<'_>,
@@ -123,22 +125,24 @@ pub(crate) async fn count(connection: Connection<'_>, owner: Owner<'_>) -> sqlx:
     column(count)
 }
 
-/// A verification as its columns have it.
-#[derive(Debug, sqlx::FromRow)]
-struct Row {
-    id: String,
-    account: String,
-    environment: String,
-    document_type: String,
-    country: String,
-    checks: String,
-    document: String,
-    reference: Option<String>,
-    metadata: String,
-    status: String,
-    findings: Option<String>,
-    created_at: i64,
-    updated_at: i64,
+row! {
+    /// A row of the table.
+    #[derive(Debug)]
+    struct Row {
+        id: String,
+        account: String,
+        environment: String,
+        document_type: String,
+        country: String,
+        checks: String,
+        document: String,
+        reference: Option<String>,
+        metadata: String,
+        status: String,
+        findings: Option<String>,
+        created_at: i64,
+        updated_at: i64,
+    }
 }
 
 impl TryFrom<Row> for Verification {

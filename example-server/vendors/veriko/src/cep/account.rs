@@ -1,4 +1,4 @@
-//! The account a payment went to.
+//! The beneficiary's account.
 
 use std::fmt;
 
@@ -6,8 +6,8 @@ use serde::{Serialize, Serializer};
 
 use super::bank::Bank;
 
-/// A beneficiary's account: the digits of a CLABE, a card or a mobile number, with the check digit in order where the kind
-/// has one. Serialises as the bare digits.
+/// A beneficiary's account: the digits of a CLABE, a card or a mobile number. The check digit is
+/// valid for the kinds that have one. Serialises as the bare digits.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Account {
     digits: String,
@@ -15,34 +15,36 @@ pub struct Account {
 }
 
 impl Account {
-    /// Reads an account as people write it, in groups or in one: spaces and hyphens mean nothing.
+    /// Parses an account, ignoring spaces and hyphens.
     ///
     /// # Errors
-    /// The first that holds of: it has other characters, it is not 10, 16 or 18 digits long, its check digit is wrong.
+    /// The first that applies: it has other characters, it is not 10, 16 or 18 digits long, or its
+    /// check digit is wrong.
     pub fn parse(text: &str) -> Result<Self, AccountError> {
         let digits: String = text.chars().filter(|c| !matches!(c, ' ' | '-')).collect();
         if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(AccountError::Format);
         }
         match kind(&digits).ok_or(AccountError::Length)? {
-            AccountKind::Card if !luhn(&digits) => Err(AccountError::CardLuhn),
-            AccountKind::Clabe if !clabe(&digits) => Err(AccountError::ClabeChecksum),
+            AccountKind::Card if !passes_luhn(&digits) => Err(AccountError::CardLuhn),
+            AccountKind::Clabe if !is_clabe(&digits) => Err(AccountError::ClabeChecksum),
             kind => Ok(Self { digits, kind }),
         }
     }
 
-    /// The digits alone.
+    /// Returns the bare digits.
     pub fn digits(&self) -> &str {
         &self.digits
     }
 
-    /// What kind of number it is, which its length tells.
+    /// Returns the kind of number, which follows from its length.
     pub fn kind(&self) -> AccountKind {
         self.kind
     }
 
-    /// The bank that keeps it, if the number says so: a CLABE does by its first three digits. `None` too if no bank we
-    /// know has them.
+    /// Returns the bank that keeps the account. Only a CLABE identifies its bank, by its first
+    /// three digits. Returns `None` for the other kinds, and for a CLABE prefix that no bank in the
+    /// catalogue has.
     pub fn bank(&self) -> Option<&'static Bank> {
         match self.kind {
             AccountKind::Clabe => Bank::with_code(&self.digits[..3]),
@@ -51,7 +53,7 @@ impl Account {
     }
 }
 
-/// The last four digits: these are people's accounts, and a log is no place for them.
+/// Shows only the last four digits: account numbers are personal data and do not belong in logs.
 impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Account(…{})", &self.digits[self.digits.len() - 4..])
@@ -64,7 +66,7 @@ impl Serialize for Account {
     }
 }
 
-/// What an account's number is.
+/// The kind of an account number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccountKind {
     /// A mobile number of 10 digits.
@@ -75,7 +77,7 @@ pub enum AccountKind {
     Clabe,
 }
 
-/// Why something is no account.
+/// The reason why a text is not an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AccountError {
     /// Characters other than digits, spaces and hyphens.
@@ -84,7 +86,7 @@ pub enum AccountError {
     /// Not 10, 16 or 18 digits.
     #[error("an account has 10, 16 or 18 digits")]
     Length,
-    /// The last digit of a CLABE does not follow from the others.
+    /// The check digit of a CLABE is wrong.
     #[error("the check digit of the CLABE is wrong")]
     ClabeChecksum,
     /// The card fails the Luhn check.
@@ -101,17 +103,19 @@ fn kind(digits: &str) -> Option<AccountKind> {
     }
 }
 
-/// The weights 3, 7, 1 over 17 digits, and the check digit fills the sum up to a ten. (The rule takes each product by its
-/// last digit alone, which is all that a ten sees of it.)
-fn clabe(digits: &str) -> bool {
+/// Checks a CLABE: with the weights 3, 7, 1 over 17 digits, the check digit completes the sum to a
+/// multiple of ten. The published rule adds only the last digit of each product, which is the same
+/// modulo ten.
+fn is_clabe(digits: &str) -> bool {
     let weights = [3, 7, 1].into_iter().cycle().take(17).chain([1]);
-    values(digits).zip(weights).map(|(digit, weight)| digit * weight).sum::<u32>().is_multiple_of(10)
+    digit_values(digits).zip(weights).map(|(digit, weight)| digit * weight).sum::<u32>().is_multiple_of(10)
 }
 
-/// ISO/IEC 7812-1, annex B: every second digit from the right is doubled, and the digits of all results make a ten.
-fn luhn(digits: &str) -> bool {
+/// Checks a card number by ISO/IEC 7812-1, annex B: every second digit from the right is doubled,
+/// and the sum of the digits of all results is a multiple of ten.
+fn passes_luhn(digits: &str) -> bool {
     let doubled = |digit: u32| digit * 2 / 10 + digit * 2 % 10;
-    let sum: u32 = values(digits)
+    let sum: u32 = digit_values(digits)
         .rev()
         .enumerate()
         .map(|(place, digit)| if place % 2 == 1 { doubled(digit) } else { digit })
@@ -119,7 +123,7 @@ fn luhn(digits: &str) -> bool {
     sum.is_multiple_of(10)
 }
 
-fn values(digits: &str) -> impl DoubleEndedIterator<Item = u32> + '_ {
+fn digit_values(digits: &str) -> impl DoubleEndedIterator<Item = u32> + '_ {
     digits.bytes().map(|byte| u32::from(byte - b'0'))
 }
 
@@ -130,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_an_account_and_what_is_not() {
+    fn an_account_is_a_valid_clabe_card_or_phone_number() {
         use AccountError::{CardLuhn, ClabeChecksum, Format, Length};
         let cases = [
             ("012180004412345678", Ok(AccountKind::Clabe)),
@@ -162,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clabe_names_its_bank_and_nothing_else_does() {
+    fn only_a_clabe_identifies_its_bank() {
         let bank = |text| Account::parse(text).unwrap().bank().map(|bank| bank.spei_code);
         assert_eq!(bank("012180004412345678"), Some("40012"));
         assert_eq!(bank("002010077777777771"), Some("40002"));
@@ -172,12 +176,12 @@ mod tests {
     }
 
     #[test]
-    fn debug_output_shows_no_more_than_four_digits() {
+    fn debug_output_shows_only_the_last_four_digits() {
         let account = Account::parse("012180004412345678").unwrap();
         assert_eq!(format!("{account:?}"), "Account(…5678)");
     }
 
-    /// The check digit by the published rule, the long way.
+    /// Computes the check digit literally as the published rule says.
     fn check_digit(digits: &[u8]) -> u8 {
         const WEIGHTS: [u8; 17] = [3, 7, 1, 3, 7, 1, 3, 7, 1, 3, 7, 1, 3, 7, 1, 3, 7];
         let sum: u32 = digits.iter().zip(WEIGHTS).map(|(digit, weight)| u32::from(digit * weight % 10)).sum();
@@ -186,11 +190,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn of_the_ten_last_digits_one_makes_a_clabe(first in prop::collection::vec(0u8..10, 17)) {
+        fn exactly_one_check_digit_makes_a_valid_clabe(first in prop::collection::vec(0u8..10, 17)) {
             let body: String = first.iter().map(|digit| char::from(b'0' + digit)).collect();
-            let fitting: Vec<u8> =
+            let valid: Vec<u8> =
                 (0..10).filter(|last| Account::parse(&format!("{body}{last}")).is_ok()).collect();
-            prop_assert_eq!(fitting, [check_digit(&first)]);
+            prop_assert_eq!(valid, [check_digit(&first)]);
         }
 
         #[test]
@@ -207,12 +211,12 @@ mod tests {
         }
 
         #[test]
-        fn of_the_ten_last_digits_one_makes_a_card(body in "[0-9]{15}", place in 0usize..15, shift in 1u8..10) {
-            let fitting: Vec<String> = (0..10).map(|last| format!("{body}{last}"))
+        fn exactly_one_check_digit_makes_a_valid_card(body in "[0-9]{15}", place in 0usize..15, shift in 1u8..10) {
+            let valid: Vec<String> = (0..10).map(|last| format!("{body}{last}"))
                 .filter(|text| Account::parse(text).is_ok())
                 .collect();
-            prop_assert_eq!(fitting.len(), 1);
-            let mut digits = fitting[0].clone().into_bytes();
+            prop_assert_eq!(valid.len(), 1);
+            let mut digits = valid[0].clone().into_bytes();
             digits[place] = b'0' + (digits[place] - b'0' + shift) % 10;
             let text = String::from_utf8(digits).unwrap();
             prop_assert_eq!(Account::parse(&text), Err(AccountError::CardLuhn));

@@ -1,71 +1,76 @@
-//! Sums of money.
+//! Amounts of money.
 
 use platform::decimal::decimal;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 use serde::{Serialize, Serializer};
 
-/// A sum in Mexican pesos: more than nothing, at most 999 999 999 999.99, in whole cents. Exact: it is read by its digits,
-/// and never through a double.
+/// An amount in Mexican pesos: greater than 0, at most 999 999 999 999.99, in whole cents.
 ///
-/// Serialises as a number without trailing zeros (`15000.5`).
+/// It is exact: it is parsed from its decimal digits and never passes through a double. It
+/// serialises as a number without trailing zeros (`15000.5`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Amount {
     cents: i64,
 }
 
 impl Amount {
-    /// Twelve digits of pesos, two of cents: every such sum is also exact in the doubles that clients read JSON numbers into.
+    /// Twelve digits of pesos and two of cents. Clients read JSON numbers into doubles, and every
+    /// amount up to this one is exact in a double.
     const MAX_CENTS: i64 = 99_999_999_999_999;
 
-    /// Reads a JSON number by its literal text. It may have an exponent, and zeros that change nothing: its value counts.
+    /// Parses the literal text of a JSON number. Only its value counts, so an exponent and trailing
+    /// zeros are allowed.
     ///
     /// # Errors
-    /// It is no such number, or the value is out of the bounds of the type.
+    /// If `literal` is not a number, or its value is outside the bounds of the type.
     pub fn from_number(literal: &str) -> Result<Self, AmountError> {
         let cents = decimal(literal).and_then(|pesos| pesos.checked_mul(Decimal::ONE_HUNDRED));
         let whole = cents.filter(Decimal::is_integer).and_then(|cents| cents.to_i64());
         whole.and_then(Self::from_cents).ok_or(AmountError)
     }
 
-    /// Reads a number that was sent as text: digits, and at most one point between them.
+    /// Parses a number that was sent as text: digits, and at most one decimal point between them.
     ///
     /// # Errors
-    /// As [`from_number`](Self::from_number), and it has an exponent.
+    /// As for [`from_number`](Self::from_number), and also if the text has an exponent.
     pub fn from_text(text: &str) -> Result<Self, AmountError> {
         if text.contains(['e', 'E']) { Err(AmountError) } else { Self::from_number(text) }
     }
 
-    /// `None` if it is out of the bounds of the type.
+    /// Creates an amount from cents. Returns `None` if it is outside the bounds of the type.
     pub fn from_cents(cents: i64) -> Option<Self> {
         (1..=Self::MAX_CENTS).contains(&cents).then_some(Self { cents })
     }
 
-    /// The sum in cents, for where sums are stored and compared.
+    /// Returns the amount in cents, the form in which amounts are stored and compared.
     pub fn cents(self) -> i64 {
         self.cents
     }
 
-    /// The sum in pesos, without zeros at its end.
+    /// Returns the amount in pesos, without trailing zeros.
     pub fn pesos(self) -> Decimal {
         Decimal::new(self.cents, 2).normalize()
     }
 }
 
-/// An integer where there are no cents. Else a double, which is exact as text: a number of up to 15 digits, and there are 14,
-/// is the shortest one that its double is written with.
+/// Serialises an integer if there are no cents, otherwise a double.
+///
+/// The double's text is exact: a decimal of up to 15 digits is the shortest text of its double, and
+/// an amount has at most 14.
 impl Serialize for Amount {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.cents % 100 == 0 {
             return serializer.serialize_i64(self.cents / 100);
         }
-        // Below 2^53, and a division is rounded correctly, so that this is the double next to the sum.
+        // The integer is below 2^53 and division rounds correctly, so this is the double nearest to
+        // the amount.
         #[allow(clippy::cast_precision_loss)]
         serializer.serialize_f64(self.cents as f64 / 100.0)
     }
 }
 
-/// It is no sum in pesos and cents.
+/// The error for a value that is not an amount in pesos and cents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a sum greater than zero with at most two decimals")]
 pub struct AmountError;
@@ -77,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_counts_by_its_value_and_never_loses_a_cent() {
+    fn a_number_is_read_by_its_value_and_exactly() {
         let cases = [
             ("15000.5", Some("15000.5")),
             ("15000.50", Some("15000.5")),
@@ -90,7 +95,7 @@ mod tests {
             ("1.23456e4", Some("12345.6")),
             ("1000e-3", Some("1")),
             ("999999999999.99", Some("999999999999.99")),
-            // A double makes 0.29 * 100 into 28.999…, and of this the next one.
+            // As doubles, 0.29 * 100 is 28.999…, and the next one is inexact too.
             ("0.29", Some("0.29")),
             ("90071992547.93", Some("90071992547.93")),
             ("0", None),
@@ -153,7 +158,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
         #[test]
-        fn every_sum_comes_back_as_it_went(cents in prop_oneof![
+        fn every_amount_survives_a_round_trip(cents in prop_oneof![
             1..=Amount::MAX_CENTS,
             1..=1_000_000_i64,
             Amount::MAX_CENTS - 1_000_000..=Amount::MAX_CENTS,
@@ -166,12 +171,12 @@ mod tests {
             prop_assert_eq!(Amount::from_text(&json), Ok(amount));
             let written = format!("{}.{:02}", cents / 100, cents % 100);
             prop_assert_eq!(Amount::from_text(&written), Ok(amount));
-            // What a client gets that reads numbers into doubles.
+            // What a client gets if it reads numbers into doubles.
             prop_assert_eq!(format!("{:.2}", json.parse::<f64>().unwrap()), written);
         }
 
         #[test]
-        fn no_text_is_too_odd(text in "[-+0-9.eE_, ]{0,40}") {
+        fn no_text_makes_the_parser_panic(text in "[-+0-9.eE_, ]{0,40}") {
             let _ = Amount::from_number(&text);
         }
     }

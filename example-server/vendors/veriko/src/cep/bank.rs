@@ -1,61 +1,63 @@
-//! The banks of SPEI, by code and by name.
+//! The SPEI participants, by code and by name.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use super::text::fold;
 
-/// A participant of SPEI. There is one value of each, in the catalogue.
+/// A SPEI participant. Each exists once, in the catalogue.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Bank {
-    /// What the CLABEs of its accounts begin with: three digits.
+    /// The first three digits of the CLABEs of its accounts.
     pub clabe_prefix: &'static str,
-    /// What Banxico calls it by: five digits, and four for Banxico itself.
+    /// The code that Banxico uses: five digits, or four for Banxico itself.
     pub spei_code: &'static str,
-    /// What people call it by.
+    /// The common name.
     pub name: &'static str,
 }
 
 impl Bank {
-    /// Every bank, in the order of the CLABE prefixes.
+    /// Returns every bank, in the order of the CLABE prefixes.
     pub fn all() -> &'static [Self] {
         &CATALOGUE.banks
     }
 
-    /// The bank a request means, by its name or one of its codes.
+    /// Finds a bank by its name or one of its codes.
     ///
-    /// Of a name neither case, accents, spaces nor punctuation count, and `Banco` before it may be there or not.
+    /// In a name, case, accents, spaces and punctuation are ignored, and a leading `Banco` is
+    /// optional.
     pub fn find(text: &str) -> Option<&'static Self> {
         let text = text.trim();
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Self::with_code(text);
         }
         let name = fold(text);
-        let named = |name: &str| CATALOGUE.by_name.get(name).map(|&index| &CATALOGUE.banks[index]);
-        named(&name).or_else(|| named(name.strip_prefix("BANCO")?))
+        let lookup = |name: &str| CATALOGUE.by_name.get(name).map(|&index| &CATALOGUE.banks[index]);
+        lookup(&name).or_else(|| lookup(name.strip_prefix("BANCO")?))
     }
 
-    /// What else people call it by.
+    /// Returns the bank's other common names.
     pub fn aliases(&self) -> impl Iterator<Item = &'static str> {
         lines(ALIASES).filter(|[_, code]| *code == self.spei_code).map(|[alias, _]| alias)
     }
 
-    /// The bank with this SPEI code or, of three digits, with this CLABE prefix.
+    /// Finds the bank with this SPEI code or, for three digits, with this CLABE prefix.
     pub fn with_code(code: &str) -> Option<&'static Self> {
         Self::all().iter().find(|bank| bank.spei_code == code || bank.clabe_prefix == code)
     }
 }
 
-/// No line is ever removed from either: stored payments name their banks and are read again.
+/// Never remove a line from either file: stored payments refer to banks by name and are parsed
+/// again.
 const BANKS: &str = include_str!("../../data/spei_banks.csv");
-/// Names the banks are known by beside the one in their own line.
+/// Alternative names of the banks.
 const ALIASES: &str = include_str!("../../data/bank_aliases.csv");
 
 static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(Catalogue::read);
 
 struct Catalogue {
     banks: Vec<Bank>,
-    /// From a folded name to the place in `banks`.
+    /// Maps a normalised name to an index in `banks`.
     by_name: HashMap<String, usize>,
 }
 
@@ -64,17 +66,21 @@ impl Catalogue {
         let banks: Vec<Bank> = lines(BANKS)
             .map(|[clabe_prefix, spei_code, name]| Bank { clabe_prefix, spei_code, name })
             .collect();
-        let place = |code: &str| {
-            banks.iter().position(|bank| bank.spei_code == code).expect("an alias is one of a bank we have")
+        let index_of = |code: &str| {
+            banks
+                .iter()
+                .position(|bank| bank.spei_code == code)
+                .expect("each alias belongs to a bank in the catalogue")
         };
         let names = banks.iter().enumerate().map(|(index, bank)| (fold(bank.name), index));
-        let aliases = lines(ALIASES).map(|[alias, code]| (fold(alias), place(code)));
+        let aliases = lines(ALIASES).map(|[alias, code]| (fold(alias), index_of(code)));
         let by_name = names.chain(aliases).collect();
         Self { banks, by_name }
     }
 }
 
-/// The rows below the heading. Neither file quotes anything, so a comma is always a border.
+/// Returns the rows below the header. Neither file uses quoting, so every comma separates two
+/// columns.
 fn lines<const COLUMNS: usize>(csv: &'static str) -> impl Iterator<Item = [&'static str; COLUMNS]> {
     csv.lines().skip(1).map(|line| {
         let columns: Vec<_> = line.split(',').collect();
@@ -126,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bank_is_found_by_all_it_is_called_and_is_the_only_one() {
+    fn every_name_and_code_finds_exactly_one_bank() {
         assert_eq!(Bank::all().len(), lines::<3>(BANKS).count());
         for bank in Bank::all() {
             for text in [bank.name, bank.spei_code, bank.clabe_prefix] {
@@ -135,6 +141,6 @@ mod tests {
             assert!(bank.clabe_prefix.len() == 3 && (4..=5).contains(&bank.spei_code.len()), "{bank:?}");
         }
         let names = Bank::all().len() + lines::<2>(ALIASES).count();
-        assert_eq!(CATALOGUE.by_name.len(), names, "a name is there twice");
+        assert_eq!(CATALOGUE.by_name.len(), names, "a name occurs twice");
     }
 }

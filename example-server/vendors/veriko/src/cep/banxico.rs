@@ -1,22 +1,23 @@
-//! Banxico's public site of CEPs, <https://www.banxico.org.mx/cep>.
+//! Banxico's public CEP site, <https://www.banxico.org.mx/cep>.
 //!
-//! It is a form for people, asked as the client `cepmex` asks it. Sent to `valida.do`, the form is answered with a page in
-//! Spanish; where that finds a CEP, the cookies that came with it stand for the payment, and `descarga.do` gives its file:
+//! The site is a web form for people. The server submits it as the client `cepmex` does: the answer
+//! to `valida.do` is a page in Spanish. If that finds a CEP, the cookies of the answer identify the
+//! payment, and `descarga.do` returns its file:
 //!
 //! | step | answer | verdict |
 //! |---|---|---|
 //! | either | *ha excedido el número máximo de consultas*, whatever the status; 429 | `RateLimited` |
-//! | either | another status than 2xx, no answer in time, too long an answer, a redirect off the site | `Error` |
+//! | either | a status other than 2xx, no answer in time, an answer that is too long, a redirect off the site | `Error` |
 //! | form | *identificó el siguiente pago*, its state *Devuelto* or *En proceso de devolución* | `Returned` |
 //! | form | *identificó el siguiente pago*, any other state | `CepUnavailable` |
 //! | form | *No se encontró ningún pago*, or *El SPEI no ha recibido una orden de pago* | `NotFound` |
-//! | form | any other page | as the file says: the site has no one sentence for success |
-//! | file | a CEP of the payment that was asked about | `Valid` |
-//! | file | a CEP of another payment, a page, anything else | `Error` |
+//! | form | any other page | depends on the file: the site has no fixed sentence for success |
+//! | file | the CEP of the requested payment | `Valid` |
+//! | file | the CEP of another payment, a page, anything else | `Error` |
 //!
-//! What a payment does not say is sent empty, and Banxico judges whether it can do without. The receiving bank is taken from
-//! the CLABE where none is named. The sending bank is known to nobody else: some tracking keys show it, but by no rule that
-//! is written down anywhere.
+//! Fields that the payment lacks are sent empty, and Banxico decides whether it needs them. If no
+//! receiving bank is named, it is derived from the CLABE. The sending bank cannot be derived: some
+//! tracking keys contain it, but by no documented rule.
 
 mod form;
 mod reading;
@@ -33,26 +34,27 @@ use platform::tls;
 use reading::Reading;
 use session::Session;
 
-/// Asks Banxico. The whole of an asking is bounded by who asks.
+/// The provider that queries Banxico. The caller limits the total duration of a query.
 #[derive(Debug)]
 pub(crate) struct Banxico {
     client: Client,
-    /// Without a slash at its end.
+    /// Without a trailing slash.
     base: Url,
 }
 
 impl Banxico {
-    /// How long a connection may take, of the whole.
+    /// The time-out for connecting, within the total.
     const TO_CONNECT: std::time::Duration = std::time::Duration::from_secs(10);
 
-    /// The site at this URL.
+    /// Creates a provider for the site at `base`.
     ///
     /// # Errors
-    /// No client can be made on this machine.
+    /// If the HTTP client cannot be built.
     pub(crate) fn at(base: Url) -> Result<Self, reqwest::Error> {
         let client = tls::client_builder()
             .connect_timeout(Self::TO_CONNECT)
-            // Followed by the session, which has the cookies, and no further than the site.
+            // The session follows redirects itself: it has the cookies, and does not leave the
+            // site.
             .redirect(redirect::Policy::none())
             .user_agent(concat!("Mozilla/5.0 (compatible; example-server/", env!("CARGO_PKG_VERSION"), ")"))
             .build()?;
@@ -73,16 +75,13 @@ impl Banxico {
 impl Provider for Banxico {
     async fn ask(&self, payment: &Payment, _asked: u32) -> Answer {
         self.query(payment).await.unwrap_or_else(|error| {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "Banxico gave no answer that can be read"
-            );
+            tracing::warn!(error = &error as &dyn std::error::Error, "Banxico gave no readable answer");
             CepVerdict::Error.into()
         })
     }
 }
 
-/// Why there is no verdict of Banxico's. For the log: nothing of the payment stands in it.
+/// The reason why there is no verdict. It is logged, so it contains nothing of the payment.
 #[derive(Debug, thiserror::Error)]
 enum FieldError {
     #[error("the call failed")]
@@ -91,10 +90,10 @@ enum FieldError {
     Status(StatusCode),
     #[error("the answer is too long")]
     TooLong,
-    #[error("it redirects off the site, or in circles")]
+    #[error("the redirect leaves the site or loops")]
     Redirected,
-    #[error("the file is no CEP")]
+    #[error("the file is not a CEP")]
     NoCep(#[from] CepError),
-    #[error("the CEP is of another payment")]
+    #[error("the CEP belongs to another payment")]
     AnotherPayment,
 }

@@ -1,9 +1,11 @@
-//! Text from a site whose pages are not always in the character set they say.
+//! Decoding of pages whose character set is not always the one they declare.
 
 use std::borrow::Cow;
 
-/// Reads UTF-8, and each byte that is none as the character of Latin-1 that it is. So a page is read in either, whatever it
-/// says of itself, and one that mixes both is too.
+/// Decodes UTF-8, and takes each invalid byte as a Latin-1 character.
+///
+/// A page in either character set is decoded, whatever it declares, and so is a page that mixes
+/// both.
 pub(super) fn decode(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = str::from_utf8(bytes) {
         return Cow::Borrowed(text);
@@ -21,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_read_in_either_character_set_and_in_both_at_once() {
+    fn utf_8_and_latin_1_are_decoded_even_when_mixed() {
         let cases: [(&[u8], &str); 4] = [
             ("información".as_bytes(), "información"),
             (b"informaci\xF3n", "información"),

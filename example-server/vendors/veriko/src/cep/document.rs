@@ -1,4 +1,4 @@
-//! The CEP itself: a small XML document, kept as it was given.
+//! The CEP document: a small XML file, kept byte for byte.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,11 +14,11 @@ use super::charset;
 use super::payment::{Payment, TrackingKey};
 use platform::decimal::decimal;
 
-/// A CEP: its bytes exactly as they were given, and what they say.
+/// A CEP: its original bytes and their content.
 ///
-/// The root carries when the payment was made, its tracking key and the seal; `Ordenante` who sent it, `Beneficiario` who
-/// got it, how much and what for. The key, the sum and the account are what a CEP is recognised by, so those must be there;
-/// whatever else is missing is empty.
+/// The root element has the time of the payment, its tracking key and the seal. `Ordenante` is the
+/// sender. `Beneficiario` is the recipient, with the amount and the concept. The tracking key, the
+/// amount and the account identify a CEP, so they are required; any other missing value is empty.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Cep {
     xml: Bytes,
@@ -36,7 +36,8 @@ pub struct Cep {
     pub(super) monto: Amount,
 }
 
-/// One end of a payment. `NA` is what Banxico writes where a payment of this type has nothing to say.
+/// One party of a payment. Banxico writes `NA` for a value that does not apply to the type of
+/// payment.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Side {
     pub(super) banco: String,
@@ -47,16 +48,17 @@ pub(super) struct Side {
 }
 
 impl Cep {
-    /// A real one has some 1.5 KB.
+    /// The maximum length. A real CEP has about 1.5 KB.
     pub const MAX_BYTES: usize = 64 * 1024;
-    /// Two, in a real one.
+    /// The maximum depth of nesting. A real CEP has a depth of two.
     const MAX_DEPTH: usize = 8;
 
-    /// Reads a CEP. Text that is no UTF-8 is taken as Latin-1, whatever the document says of itself.
+    /// Parses a CEP. Bytes that are not valid UTF-8 are taken as Latin-1, whatever the document
+    /// declares.
     ///
     /// # Errors
-    /// It is no CEP: too long, not well formed, with a document type (which could define entities), with two roots, or
-    /// without what a CEP is recognised by.
+    /// If it is too long, is not well formed, has a document type declaration (which could define
+    /// entities) or two root elements, or lacks a value that identifies a CEP.
     pub fn parse(xml: impl Into<Bytes>) -> Result<Self, CepError> {
         let xml = xml.into();
         if xml.len() > Self::MAX_BYTES {
@@ -92,13 +94,14 @@ impl Cep {
         })
     }
 
-    /// The document, as it was given.
+    /// Returns the original document.
     pub fn xml(&self) -> &Bytes {
         &self.xml
     }
 
-    /// Whether it is of the payment that was asked about: the same tracking key, if one was asked for, the same sum, and the
-    /// same account, if one was asked for and the CEP names one. (A payment to the bank itself has none.)
+    /// Returns whether this is the CEP of `payment`: they have the same amount, the same tracking
+    /// key if the payment has one, and the same account if both name one. (The CEP of a payment to
+    /// the bank itself names none.)
     pub fn is_of(&self, payment: &Payment) -> bool {
         let key = payment.clave_rastreo().map(TrackingKey::as_str);
         let account = payment.cuenta_beneficiaria();
@@ -109,7 +112,7 @@ impl Cep {
     }
 }
 
-/// Not what it says: people's names and accounts stand in it.
+/// Shows only the length: the document contains names and account numbers.
 impl fmt::Debug for Cep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Cep({} bytes)", self.xml.len())
@@ -128,29 +131,29 @@ impl Side {
     }
 }
 
-/// Why something is no CEP.
+/// The reason why a document is not a CEP.
 #[derive(Debug, thiserror::Error)]
 pub enum CepError {
     /// Longer than [`Cep::MAX_BYTES`].
     #[error("too long for a CEP")]
     TooLong,
-    /// Not well formed, or with an entity that XML does not know by itself.
-    #[error("not XML")]
+    /// Not well formed, or with an entity that XML does not predefine.
+    #[error("not well-formed XML")]
     NotXml(#[from] quick_xml::Error),
-    /// Well formed, but not as a CEP is.
-    #[error("{0} where a CEP has none")]
+    /// Well formed, but without the structure of a CEP.
+    #[error("unexpected structure: {0}")]
     Structure(&'static str),
-    /// Without an element or attribute that it must have.
-    #[error("no {0}")]
+    /// A required element or attribute is missing.
+    #[error("missing {0}")]
     Missing(&'static str),
-    /// With an attribute that is no number and should be one.
-    #[error("{0} is no number")]
+    /// An attribute that must be a number is not.
+    #[error("{0} is not a number")]
     Number(&'static str),
 }
 
 type Attributes = HashMap<String, String>;
 
-/// The attributes of the root, and those of its children by their names.
+/// Returns the attributes of the root element, and those of its children by element name.
 fn elements(text: &str) -> Result<(Attributes, HashMap<String, Attributes>), CepError> {
     let mut reader = Reader::from_str(text.strip_prefix('\u{FEFF}').unwrap_or(text));
     let (mut root, mut children) = (None, HashMap::new());
@@ -159,20 +162,20 @@ fn elements(text: &str) -> Result<(Attributes, HashMap<String, Attributes>), Cep
         let event = reader.read_event()?;
         match &event {
             Event::Start(element) | Event::Empty(element) => match depth {
-                0 if root.is_some() => return Err(CepError::Structure("a second root")),
+                0 if root.is_some() => return Err(CepError::Structure("a second root element")),
                 0 => root = Some(attributes(element)?),
                 1 => {
                     let name = element.name().as_ref().to_owned();
                     if children.insert(name, attributes(element)?).is_some() {
-                        return Err(CepError::Structure("an element twice"));
+                        return Err(CepError::Structure("a repeated element"));
                     }
                 }
-                Cep::MAX_DEPTH => return Err(CepError::Structure("so deep a nesting")),
+                Cep::MAX_DEPTH => return Err(CepError::Structure("elements nested too deeply")),
                 _ => {}
             },
-            Event::DocType(_) => return Err(CepError::Structure("a document type")),
-            Event::Eof if depth > 0 => return Err(CepError::Structure("an open end")),
-            Event::Eof => return Ok((root.ok_or(CepError::Structure("nothing"))?, children)),
+            Event::DocType(_) => return Err(CepError::Structure("a document type declaration")),
+            Event::Eof if depth > 0 => return Err(CepError::Structure("an unclosed element")),
+            Event::Eof => return Ok((root.ok_or(CepError::Structure("no root element"))?, children)),
             _ => {}
         }
         match event {
@@ -183,7 +186,8 @@ fn elements(text: &str) -> Result<(Attributes, HashMap<String, Attributes>), Cep
     }
 }
 
-/// With no entities but the five of XML, and characters by their numbers.
+/// Returns the attributes of an element. Only XML's five predefined entities and numeric character
+/// references are decoded.
 fn attributes(element: &BytesStart<'_>) -> Result<Attributes, CepError> {
     element
         .attributes()

@@ -1,7 +1,9 @@
-//! Payments as Banxico knows them, and who can say whether one arrived: the CEP (*comprobante electrónico de pago*) of a
-//! SPEI transfer is the proof that it did.
+//! Payments as Banxico records them, and the providers that verify them.
 //!
-//! Nothing here knows of the API that asks.
+//! The CEP (*comprobante electrónico de pago*) of a SPEI transfer is the proof that the transfer
+//! arrived.
+//!
+//! This module does not depend on the API that uses it.
 
 mod account;
 mod amount;
@@ -30,20 +32,23 @@ pub use payment::{Party, Payment, Reference, TrackingKey};
 pub use recent::{Query, Recent};
 pub use sandbox::Sandbox;
 
-/// Who can be asked whether a payment arrived.
+/// A source of verdicts about payments.
 #[async_trait]
 pub trait Provider: fmt::Debug + Send + Sync {
-    /// Asks about `payment`. `asked` says which asking of this payment it is, counted from 1 by who keeps count: a provider
-    /// remembers nothing, so that a restart changes no answer.
+    /// Queries the state of `payment`.
     ///
-    /// What goes wrong on the way is a verdict too: there is nothing else a caller could do with it.
+    /// `asked` is the number of this query about this payment, starting at 1. The caller keeps the
+    /// count: a provider stores nothing, so a restart does not change its answers.
+    ///
+    /// Errors are reported as a verdict too, because a caller could do nothing else with them.
     ///
     /// # Cancel safety
-    /// Asking changes nothing. Dropped, there is no verdict, and the same `asked` may be used again.
+    /// Safe: a query changes nothing. If the future is dropped, there is no verdict, and the same
+    /// value of `asked` may be used again.
     async fn ask(&self, payment: &Payment, asked: u32) -> Answer;
 }
 
-/// What came of asking: a verdict, and the CEP of a payment that is valid.
+/// The result of a query: a verdict and, for a valid payment, its CEP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     pub(crate) verdict: CepVerdict,
@@ -56,33 +61,33 @@ impl From<Cep> for Answer {
     }
 }
 
-/// Without a CEP.
+/// An answer without a CEP.
 impl From<CepVerdict> for Answer {
     fn from(verdict: CepVerdict) -> Self {
         Self { verdict, cep: None }
     }
 }
 
-/// What is known of a payment after asking.
+/// What a query found out about a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CepVerdict {
     /// The CEP was found.
     Valid,
-    /// There is no such payment, or none yet.
+    /// The payment does not exist, or does not exist yet.
     NotFound,
-    /// The payment is known, its CEP is not to be had for now.
+    /// The payment is known, but its CEP is not available at the moment.
     CepUnavailable,
-    /// It arrived and was sent back.
+    /// The payment arrived and was returned.
     Returned,
-    /// There was no usable answer: a time-out, a server error, a page that cannot be read.
+    /// No usable answer: a time-out, a server error or an unreadable page.
     Error,
-    /// Banxico answers nobody who asks this often. Who asks directly is told so; a retry counts it as
-    /// [`CepUnavailable`](Self::CepUnavailable).
+    /// Banxico refuses queries because there were too many of them. A direct request reports this
+    /// to the caller; a retry treats it as [`CepUnavailable`](Self::CepUnavailable).
     RateLimited,
 }
 
 impl CepVerdict {
-    /// What Banxico is reported to have said.
+    /// Returns the status to report as Banxico's.
     pub fn banxico_status(self) -> BanxicoStatus {
         match self {
             Self::Valid => BanxicoStatus::Valid,
@@ -93,7 +98,7 @@ impl CepVerdict {
         }
     }
 
-    /// Why there is no answer of Banxico's, where there is none. Stable.
+    /// Returns the stable code of the error that prevented a verdict, if there was one.
     pub fn error_code(self) -> Option<&'static str> {
         match self {
             Self::Error => Some("network"),
@@ -102,32 +107,32 @@ impl CepVerdict {
         }
     }
 
-    /// [`error_code`](Self::error_code) in words.
+    /// Returns [`error_code`](Self::error_code) in words.
     pub fn error_message(self) -> Option<&'static str> {
         match self {
-            Self::Error => Some("Banxico gave no answer that can be read."),
-            Self::RateLimited => Some("Banxico does not take more queries for now."),
+            Self::Error => Some("Banxico gave no readable answer."),
+            Self::RateLimited => Some("Banxico accepts no more queries for now."),
             Self::Valid | Self::NotFound | Self::CepUnavailable | Self::Returned => None,
         }
     }
 }
 
 text_enum! {
-    /// What Banxico said of a payment, as far as anybody asked.
+    /// What Banxico reported about a payment, as of the last query.
     pub enum BanxicoStatus {
-        /// Nothing yet.
+        /// Not queried yet.
         Pending = "pending",
-        /// The CEP is there.
+        /// The CEP was found.
         Valid = "valid",
-        /// No such payment.
+        /// There is no such payment.
         NotFound = "not_found",
-        /// The payment without its CEP.
+        /// The payment was found, without its CEP.
         CepUnavailable = "cep_unavailable",
-        /// Something that is no verdict.
+        /// The answer is not a verdict.
         Invalid = "invalid",
-        /// Sent back.
+        /// The payment was returned.
         Returned = "returned",
-        /// It was asked, and that failed.
+        /// The query failed.
         Error = "error",
     }
 }

@@ -1,4 +1,4 @@
-//! A payment somebody asks about.
+//! The payment to verify.
 
 use jiff::civil::Date;
 use serde::{Serialize, Serializer};
@@ -8,11 +8,11 @@ use super::account::Account;
 use super::amount::Amount;
 use super::bank::Bank;
 
-/// A SPEI transfer as who asks describes it. Every field is in order, and either the tracking key or the reference is
-/// there: [`PaymentRequest`](crate::PaymentRequest) makes it and nothing else does.
+/// A SPEI transfer, as the caller describes it. Every field is valid, and it has a tracking key, a
+/// reference or both. Only [`PaymentRequest`](crate::PaymentRequest) creates it.
 ///
-/// Serialises to what was asked, under the names of the request; read again by
-/// [`restore`](crate::payment::restore), that is the same payment.
+/// It serialises to the fields of the request. [`restore`](crate::payment::restore) reads them back
+/// as an equal payment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Payment {
     #[schema(value_type = String, format = Date, example = "2025-03-15")]
@@ -34,49 +34,51 @@ pub struct Payment {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, nullable = false, example = "012180004412345678")]
     pub(crate) cuenta_beneficiaria: Option<Account>,
-    /// As the number 1, or not at all.
+    /// The number 1, or left out.
     #[serde(skip_serializing_if = "std::ops::Not::not", serialize_with = "as_number")]
     #[schema(value_type = Option<u8>, nullable = false, example = 1)]
     pub(crate) receptor_participante: bool,
 }
 
 impl Payment {
-    /// The day it was sent.
+    /// Returns the day on which it was sent.
     pub fn fecha(&self) -> Date {
         self.fecha
     }
 
-    /// How much.
+    /// Returns the amount.
     pub fn monto(&self) -> Amount {
         self.monto
     }
 
-    /// What the sending bank calls it. Where it is there, Banxico is asked by it, and not by the reference.
+    /// Returns the tracking key, which the sending bank assigned. If there is one, Banxico is
+    /// queried by it and not by the reference.
     pub fn clave_rastreo(&self) -> Option<&TrackingKey> {
         self.clave_rastreo.as_ref()
     }
 
-    /// What the sender called it.
+    /// Returns the reference, which the sender chose.
     pub fn referencia_numerica(&self) -> Option<&Reference> {
         self.referencia_numerica.as_ref()
     }
 
-    /// Where it went.
+    /// Returns the account that it went to.
     pub fn cuenta_beneficiaria(&self) -> Option<&Account> {
         self.cuenta_beneficiaria.as_ref()
     }
 
-    /// Whether it went to the receiving bank itself, as what pays back a credit does, and not to one of its customers.
+    /// Returns whether it went to the receiving bank itself, as a loan repayment does, and not to
+    /// one of its customers.
     pub fn is_to_the_bank(&self) -> bool {
         self.receptor_participante
     }
 
-    /// The bank it came from, if that is known.
+    /// Returns the sending bank, if it is known.
     pub fn sending_bank(&self) -> Option<&'static Bank> {
         self.emisor.as_ref().map(Party::bank)
     }
 
-    /// The bank it went to: the one named, else the one of the account, if that is known.
+    /// Returns the receiving bank, if it is known: the one that was named, otherwise the account's.
     pub fn receiving_bank(&self) -> Option<&'static Bank> {
         receiving_bank(self.receptor.as_ref(), self.cuenta_beneficiaria.as_ref())
     }
@@ -87,7 +89,7 @@ fn as_number<S: Serializer>(flag: &bool, serializer: S) -> Result<S::Ok, S::Erro
     serializer.serialize_u8(u8::from(*flag))
 }
 
-/// The bank named, else the one of the account.
+/// Returns the named bank, otherwise the account's.
 pub(crate) fn receiving_bank(receptor: Option<&Party>, account: Option<&Account>) -> Option<&'static Bank> {
     receptor.map(Party::bank).or_else(|| account?.bank())
 }
@@ -97,8 +99,9 @@ pub(crate) fn receiving_bank(receptor: Option<&Party>, account: Option<&Account>
 pub struct TrackingKey(String);
 
 impl TrackingKey {
-    /// Reads a key, without what copying from a page adds to it: space around it, and characters that take no room.
-    /// `None` if it has not 1 to 30 characters then, or a control character, `<`, `>` or a backslash.
+    /// Parses a key. Surrounding white space and zero-width characters, which copying from a page
+    /// adds, are removed first. Returns `None` if the rest does not have 1 to 30 characters, or
+    /// contains a control character, `<`, `>` or a backslash.
     pub fn parse(text: &str) -> Option<Self> {
         let visible: String = text
             .chars()
@@ -110,7 +113,7 @@ impl TrackingKey {
         fits.then(|| Self(key.to_owned()))
     }
 
-    /// The key.
+    /// Returns the key.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -121,20 +124,22 @@ impl TrackingKey {
 pub struct Reference(String);
 
 impl Reference {
-    /// Reads a reference; spaces in it mean nothing, leading zeros stay. `None` if it is not 1 to 7 digits then.
+    /// Parses a reference. Spaces are ignored and leading zeros are kept. Returns `None` if it does
+    /// not have 1 to 7 digits.
     pub fn parse(text: &str) -> Option<Self> {
         let digits: String = text.chars().filter(|&c| c != ' ').collect();
         let fits = (1..=7).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
         fits.then_some(Self(digits))
     }
 
-    /// The digits.
+    /// Returns the digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// A bank as a request names it, and which one that is. Serialises as the name given.
+/// A bank as the request names it, and the bank that this name refers to. Serialises as the name
+/// that was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Party {
     text: String,
@@ -144,14 +149,15 @@ pub struct Party {
 impl Party {
     const MAX_CHARS: usize = 255;
 
-    /// `None` if it names no bank ([`Bank::find`]), or is longer than 255 characters.
+    /// Parses the name of a bank. Returns `None` if it does not name a bank ([`Bank::find`]), or is
+    /// longer than 255 characters.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let bank = if text.chars().count() <= Self::MAX_CHARS { Bank::find(text)? } else { return None };
         Some(Self { text: text.to_owned(), bank })
     }
 
-    /// Which bank it is.
+    /// Returns the bank that the name refers to.
     pub fn bank(&self) -> &'static Bank {
         self.bank
     }
@@ -168,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tracking_key_is_1_to_30_characters_of_what_banks_use() {
+    fn a_tracking_key_is_1_to_30_characters_without_markup() {
         let longest = "Á".repeat(30);
         let cases = [
             ("MXBA20250315001234", Some("MXBA20250315001234")),

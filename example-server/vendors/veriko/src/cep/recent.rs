@@ -1,4 +1,4 @@
-//! How the last queries went, for who wants to know how Banxico does.
+//! The results of recent queries, from which Banxico's availability is derived.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -9,8 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::CepVerdict;
 use platform::clock;
 
-/// The queries of this process: the last 200 of them, as far as they ended in the last 15 minutes. It is for a look at the
-/// present, so a restart may lose it.
+/// The last 200 queries of this process that ended in the last 15 minutes. They only describe the
+/// present, so losing them in a restart is acceptable.
 #[derive(Debug, Default)]
 pub struct Recent {
     queries: Mutex<VecDeque<Query>>,
@@ -21,29 +21,29 @@ pub struct Recent {
 pub struct Query {
     /// When it ended.
     pub at: Timestamp,
-    /// What came of it.
+    /// The verdict.
     pub verdict: CepVerdict,
     /// How long it took.
     pub took: Duration,
 }
 
 impl Recent {
-    const AT_MOST: usize = 200;
-    const FOR: SignedDuration = SignedDuration::from_mins(15);
+    const MAX_QUERIES: usize = 200;
+    const MAX_AGE: SignedDuration = SignedDuration::from_mins(15);
 
-    /// Remembers a query that ends now.
+    /// Records a query that ends now.
     pub fn record(&self, verdict: CepVerdict, took: Duration) {
-        self.remember(Query { at: clock::timestamp(), verdict, took });
+        self.push(Query { at: clock::timestamp(), verdict, took });
     }
 
-    /// Those there are, the earliest first.
+    /// Returns the queries, oldest first.
     pub fn snapshot(&self) -> Vec<Query> {
         self.at(clock::timestamp())
     }
 
-    fn remember(&self, query: Query) {
+    fn push(&self, query: Query) {
         let mut queries = self.queries.lock().unwrap_or_else(PoisonError::into_inner);
-        if queries.len() == Self::AT_MOST {
+        if queries.len() == Self::MAX_QUERIES {
             queries.pop_front();
         }
         queries.push_back(query);
@@ -51,8 +51,8 @@ impl Recent {
 
     fn at(&self, now: Timestamp) -> Vec<Query> {
         let mut queries = self.queries.lock().unwrap_or_else(PoisonError::into_inner);
-        // A clock that was set back leaves some that have not been yet: they are as good as any.
-        queries.retain(|query| now.duration_since(query.at) <= Self::FOR);
+        // If the clock was set back, some queries lie in the future. They are as good as any other.
+        queries.retain(|query| now.duration_since(query.at) <= Self::MAX_AGE);
         queries.iter().copied().collect()
     }
 }
@@ -67,27 +67,27 @@ mod tests {
     }
 
     #[test]
-    fn the_last_two_hundred_are_remembered() {
+    fn the_last_two_hundred_queries_are_kept() {
         let recent = Recent::default();
         for second in 0..250 {
-            recent.remember(query(second));
+            recent.push(query(second));
         }
-        let there = recent.at(Timestamp::from_second(250).unwrap());
-        assert_eq!(there, (50..250).map(query).collect::<Vec<_>>());
+        let kept = recent.at(Timestamp::from_second(250).unwrap());
+        assert_eq!(kept, (50..250).map(query).collect::<Vec<_>>());
     }
 
     #[test]
     fn after_a_quarter_of_an_hour_a_query_is_forgotten() {
         let recent = Recent::default();
-        recent.remember(query(0));
-        recent.remember(query(60));
+        recent.push(query(0));
+        recent.push(query(60));
         assert_eq!(recent.at(Timestamp::from_second(900).unwrap()).len(), 2);
         assert_eq!(recent.at(Timestamp::from_second(901).unwrap()), [query(60)]);
         assert_eq!(recent.at(Timestamp::from_second(961).unwrap()), []);
     }
 
     #[test]
-    fn what_is_recorded_is_in_the_snapshot() {
+    fn a_recorded_query_is_in_the_snapshot() {
         let recent = Recent::default();
         recent.record(CepVerdict::RateLimited, Duration::from_secs(2));
         let [query] = recent.snapshot()[..] else { panic!("one was recorded") };

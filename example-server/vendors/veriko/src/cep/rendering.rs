@@ -1,12 +1,12 @@
-//! A CEP as a page to read and print.
+//! A CEP as a printable PDF.
 
 use pdf_writer::types::TextRenderingMode;
 use pdf_writer::{Content, Finish, Name, Pdf, Rect, Ref, Str, TextStr};
 
 use super::document::{Cep, Side};
 
-/// Renders a CEP as a PDF, the same bytes each time. It says of itself that it is a rendering, and that the XML is what
-/// counts.
+/// Renders a CEP as a PDF. The same CEP always gives the same bytes. The text states that this is a
+/// rendering, and that only the XML is authoritative.
 pub(crate) fn pdf(cep: &Cep) -> Vec<u8> {
     let mut sheets = Sheets::default();
     sheets.line(LABEL, 15.0, LEFT, "Comprobante Electrónico de Pago (CEP)");
@@ -40,17 +40,18 @@ const RIGHT: f32 = 545.0;
 const TOP: f32 = 790.0;
 const BOTTOM: f32 = 50.0;
 const SIZE: f32 = 9.0;
-/// How wide a character of the values is, in its size: all are the same, so lines can be broken without a table of widths.
+/// The width of a character of the value font, in units of its size. The font is monospaced, so
+/// lines can be broken without a table of widths.
 const ADVANCE: f32 = 0.6;
 
 const LABEL: Name<'_> = Name(b"L");
 const VALUE: Name<'_> = Name(b"V");
 
-/// Pages that are being written, from the top down.
+/// Pages under construction, from top to bottom.
 #[derive(Default)]
 struct Sheets {
     pages: Vec<Content>,
-    /// Where the next line goes, on the last page.
+    /// The baseline of the next line on the last page.
     y: f32,
 }
 
@@ -69,18 +70,19 @@ impl Sheets {
         self.field("RFC / CURP", &side.rfc);
     }
 
-    /// A label, and its value beside it.
+    /// Writes a label with its value beside it.
     fn field(&mut self, label: &str, value: &str) {
         self.line(LABEL, SIZE, LEFT, label);
         let mut lines = wrapped(value, RIGHT - VALUES);
-        // On the line of the label.
+        // The first line goes on the line of the label.
         self.write(VALUE, SIZE, VALUES, &lines.next().unwrap_or_default());
         for line in lines {
             self.line(VALUE, SIZE, VALUES, &line);
         }
     }
 
-    /// A label, and its value below it, each character of it: what was sealed was sealed with its spaces.
+    /// Writes a label with its value below it, character by character: the spaces of a sealed
+    /// string are part of what was sealed.
     fn block(&mut self, label: &str, value: &str) {
         self.line(LABEL, SIZE, LEFT, label);
         let characters: Vec<char> = value.chars().collect();
@@ -142,13 +144,14 @@ impl Sheets {
     }
 }
 
-/// How many characters of a value this width holds.
+/// Returns the number of characters of a value that fit in this width.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "widths of paper are small")]
 fn columns(width: f32) -> usize {
     (width / (SIZE * ADVANCE)) as usize
 }
 
-/// The text in lines of this width: broken between words, and within those that are too long. None is longer.
+/// Breaks the text into lines of at most this width: between words, or within a word that is too
+/// long.
 fn wrapped(text: &str, width: f32) -> impl Iterator<Item = String> {
     let columns = columns(width);
     let mut rest: Vec<char> = text.trim().chars().collect();
@@ -166,7 +169,7 @@ fn wrapped(text: &str, width: f32) -> impl Iterator<Item = String> {
     })
 }
 
-/// The text in the character set of the fonts, Windows-1252: all of Spanish is in it.
+/// Encodes the text in the fonts' character set, Windows-1252, which covers all of Spanish.
 fn win_ansi(text: &str) -> Vec<u8> {
     text.chars()
         .map(|c| match u32::from(c) {

@@ -1,4 +1,4 @@
-//! The provider that asks nobody: the tracking key says what to answer.
+//! The provider of the sandbox: the tracking key determines the answer.
 
 mod receipt;
 
@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use super::payment::{Payment, TrackingKey};
 use super::{Answer, CepVerdict, Provider};
 
-/// Answers by the last words of the tracking key, each with its hyphen before it, in capitals:
+/// A provider that derives its answer from the last words of the tracking key. Each word is in
+/// upper case and follows a hyphen:
 ///
 /// | word | answer |
 /// |---|---|
@@ -19,16 +20,17 @@ use super::{Answer, CepVerdict, Provider};
 /// | `-ERROR` | `Error` |
 /// | `-RETURNED` | `Returned` |
 /// | `-RATELIMITED` | `RateLimited` |
-/// | `-VALIDAFTER2` | `NotFound` the first two times, `Valid` from the third on |
-/// | `-SLOW500` | what it would be without it, half a second later |
+/// | `-VALIDAFTER2` | `NotFound` to the first two queries, `Valid` from the third on |
+/// | `-SLOW500` | the answer without this word, half a second later |
 ///
-/// `-SLOW500` goes with any of the others, on either side: `-SLOW500-NOTFOUND`. Of two others the last one counts. A
-/// payment without a tracking key is `Valid`. With `Valid` comes a CEP that is made of the payment and says so.
+/// `-SLOW500` combines with any other word, before or after it: `-SLOW500-NOTFOUND`. Of two other
+/// words, the last one counts. A payment without a tracking key is `Valid`. A `Valid` answer has a
+/// CEP that is generated from the payment and says so.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sandbox;
 
 enum Rule {
-    /// The answers to the first, the second and so on; the last one stays.
+    /// The answers to the first, second and later queries. The last one repeats.
     Answers(&'static [CepVerdict]),
     Wait(Duration),
 }
@@ -63,7 +65,7 @@ fn answer(key: &str, asked: u32) -> (CepVerdict, Option<Duration>) {
     let mut rest = key;
     while let Some((before, word)) = rest.rsplit_once('-') {
         match RULES.iter().find(|(name, _)| *name == word) {
-            // From the last word to the first, so what is there already stays.
+            // Words are read from last to first, so an earlier match takes precedence.
             Some((_, Rule::Answers(list))) => answers = answers.or(Some(*list)),
             Some((_, Rule::Wait(duration))) => wait = Some(*duration),
             None => break,
@@ -99,7 +101,7 @@ mod tests {
             ("A-1-NOTFOUND-SLOW500", CepVerdict::NotFound, SLOW),
             ("A-1-NOTFOUND-ERROR", CepVerdict::Error, None),
             ("-NOTFOUND", CepVerdict::NotFound, None),
-            // A word has its hyphen before it, is in capitals, and nothing but words comes after it.
+            // A word follows a hyphen, is in upper case, and only other words may come after it.
             ("NOTFOUND", CepVerdict::Valid, None),
             ("ANOTFOUND", CepVerdict::Valid, None),
             ("A-notfound", CepVerdict::Valid, None),
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn valid_after_two_is_valid_from_the_third_asking_on_whoever_counts() {
+    fn valid_after_two_is_valid_from_the_third_query_on() {
         for (asked, verdict) in [
             (0, CepVerdict::NotFound),
             (1, CepVerdict::NotFound),
@@ -130,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_answer_takes_half_a_second_and_no_other_takes_any() {
+    async fn only_a_slow_answer_takes_half_a_second() {
         let provider: Box<dyn Provider> = Box::new(Sandbox);
         let ask = async |key: &str, at_most| -> Option<CepVerdict> {
             let asked_for = format!(r#"{{"fecha":"2025-03-15","monto":1,{key}}}"#);

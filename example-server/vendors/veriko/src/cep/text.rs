@@ -1,7 +1,7 @@
-//! How words are compared.
+//! Text normalisation for comparisons.
 
-/// Words as they are compared: letters and digits in capitals, without the accents of Spanish. Accents written as characters
-/// of their own fall away as all that is neither.
+/// Normalises a text for comparison: letters and digits only, in upper case, without the accents of
+/// Spanish. A combining accent is dropped, because it is neither a letter nor a digit.
 pub(super) fn fold(name: &str) -> String {
     name.chars()
         .flat_map(char::to_uppercase)
@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_compared_by_letters_and_digits_without_their_accents() {
+    fn only_letters_and_digits_without_accents_are_compared() {
         for (name, folded) in [
             ("Áéíóúüñ", "AEIOUUN"),
             ("e\u{301}", "E"),

@@ -1,4 +1,4 @@
-//! What can be wrong with one field of a request, or with one filter of a query.
+//! Errors of single fields, and of the filters of a query.
 
 use std::borrow::Cow;
 
@@ -8,9 +8,9 @@ use super::{Failure, FieldError, Text};
 use crate::cep::AccountError;
 
 impl Failure {
-    /// 422 with all that is wrong with a request; there is at least one thing.
+    /// Creates a 422 with all the errors of a request. There must be at least one.
     pub fn unprocessable(faults: Vec<FieldError>) -> Self {
-        debug_assert!(!faults.is_empty(), "a failure says why");
+        debug_assert!(!faults.is_empty(), "a failure needs at least one error");
         Self {
             status: StatusCode::UNPROCESSABLE_ENTITY,
             faults,
@@ -23,7 +23,7 @@ impl Failure {
 }
 
 impl FieldError {
-    /// The field is not there.
+    /// The field is missing.
     pub fn required(field: &str) -> Self {
         Self::of(
             field,
@@ -33,7 +33,7 @@ impl FieldError {
         )
     }
 
-    /// Neither the tracking key nor the reference is there.
+    /// Both the tracking key and the reference are missing.
     pub fn clave_or_ref_required() -> Self {
         Self::of(
             "clave_rastreo",
@@ -43,17 +43,17 @@ impl FieldError {
         )
     }
 
-    /// `fecha` is no day.
+    /// `fecha` is not a date.
     pub fn invalid_date() -> Self {
         Self::of(
             "fecha",
             "invalid_date",
-            "fecha must be a day of the calendar, as YYYY-MM-DD.",
+            "fecha must be a calendar date, as YYYY-MM-DD.",
             "fecha debe ser un día del calendario, como AAAA-MM-DD.",
         )
     }
 
-    /// `monto` is no sum.
+    /// `monto` is not a valid amount.
     pub fn invalid_amount() -> Self {
         Self::of(
             "monto",
@@ -63,12 +63,12 @@ impl FieldError {
         )
     }
 
-    /// `cuenta_beneficiaria` is no account.
+    /// `cuenta_beneficiaria` is not a valid account.
     pub fn invalid_account(error: AccountError) -> Self {
         let (code, english, spanish) = match error {
             AccountError::Format => (
                 "invalid_account_format",
-                "cuenta_beneficiaria may hold digits, spaces and hyphens only.",
+                "cuenta_beneficiaria may contain only digits, spaces and hyphens.",
                 "cuenta_beneficiaria solo admite dígitos, espacios y guiones.",
             ),
             AccountError::Length => (
@@ -90,7 +90,7 @@ impl FieldError {
         Self::of("cuenta_beneficiaria", code, english, spanish)
     }
 
-    /// `emisor` or `receptor` is no bank we know.
+    /// `emisor` or `receptor` is not a bank in the catalogue.
     pub fn invalid_bank_code(field: &str) -> Self {
         Self::of(
             field,
@@ -100,17 +100,17 @@ impl FieldError {
         )
     }
 
-    /// Both banks are the same one, and within a bank there is no SPEI transfer.
+    /// Both banks are the same. A transfer within a bank is not a SPEI transfer.
     pub fn intra_bank_no_cep() -> Self {
         Self::of(
             "receptor",
             "intra_bank_no_cep",
-            "Sending and receiving bank are the same: a transfer within a bank has no CEP.",
+            "The sending and the receiving bank are the same: a transfer within a bank has no CEP.",
             "El banco emisor y el receptor son el mismo: una transferencia interna no tiene CEP.",
         )
     }
 
-    /// The field is of another type, or not of the form, that it must have.
+    /// The field has the wrong type or form.
     pub fn invalid_field_type(field: &str, wanted: FieldForm) -> Self {
         let (english, spanish) = match wanted {
             FieldForm::Text => ("text", "texto"),
@@ -137,7 +137,7 @@ impl FieldError {
         )
     }
 
-    /// `client_ref` is not as it must be.
+    /// `client_ref` is not valid.
     pub fn invalid_client_ref() -> Self {
         Self::of(
             "client_ref",
@@ -147,7 +147,7 @@ impl FieldError {
         )
     }
 
-    /// A parameter of a query is not as it must be; it is no field, so nothing points to it but the words.
+    /// A query parameter is not valid. It is not a field of the body, so the error has no pointer.
     pub fn invalid_filter(parameter: &str, english: &str, spanish: &str) -> Self {
         Self {
             code: "invalid_filter",
@@ -173,7 +173,7 @@ impl FieldError {
     }
 }
 
-/// What a text field must be.
+/// The form that a text field must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldForm {
     /// Any text.

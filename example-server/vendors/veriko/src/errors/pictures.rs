@@ -1,4 +1,4 @@
-//! What can be wrong with a receipt that is a picture.
+//! Errors of pictures of receipts.
 
 use http::StatusCode;
 
@@ -7,9 +7,9 @@ use crate::ocr::{PictureError, RecogniseError};
 use platform::outbound::{OutboundFault, UrlFault};
 
 impl Failure {
-    /// Nobody reads pictures here, or not at the moment. What exactly is for the log.
+    /// Receipts cannot be read, at all or at the moment. The cause is logged but not shown.
     pub(crate) fn ocr_unavailable(error: &RecogniseError) -> Self {
-        tracing::error!(%error, "a receipt was not read");
+        tracing::error!(%error, "could not read a receipt");
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ocr_unavailable",
@@ -18,7 +18,7 @@ impl Failure {
         )
     }
 
-    /// There is no picture of this validation, or none any more.
+    /// The validation has no picture, or its picture has expired.
     pub(crate) fn image_not_available() -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
@@ -28,17 +28,17 @@ impl Failure {
         )
     }
 
-    /// The caller wanted that it is not kept.
+    /// The picture was not kept because the request asked for that.
     pub(crate) fn image_not_retained() -> Self {
         Self::new(
             StatusCode::GONE,
             "image_not_retained",
-            "The picture was not kept, as the request wanted.",
+            "The picture was not kept, as the request asked.",
             "La imagen no se conservó, como pidió la petición.",
         )
     }
 
-    /// As many pictures are held as there is room for.
+    /// The maximum number of pictures is in memory.
     pub(crate) fn ocr_busy() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -51,7 +51,7 @@ impl Failure {
 }
 
 impl FieldError {
-    /// There is no receipt.
+    /// Both `image` and `image_url` are missing.
     pub(crate) fn image_or_image_url_required() -> Self {
         Self::of(
             "image",
@@ -61,7 +61,7 @@ impl FieldError {
         )
     }
 
-    /// `image` is no base64.
+    /// `image` is not valid base64.
     pub(crate) fn invalid_image() -> Self {
         Self::of(
             "image",
@@ -71,7 +71,7 @@ impl FieldError {
         )
     }
 
-    /// The receipt is none that can be read.
+    /// The picture cannot be read.
     pub(crate) fn invalid_picture(field: &str, error: PictureError) -> Self {
         let (code, english, spanish) = match error {
             PictureError::TooLarge => {
@@ -84,25 +84,25 @@ impl FieldError {
             ),
             PictureError::TooSmall => (
                 "image_too_small",
-                "The picture must have 32 by 32 pixels at least.",
+                "The picture must have at least 32 by 32 pixels.",
                 "La imagen debe tener al menos 32 por 32 píxeles.",
             ),
             PictureError::Dimensions => (
                 "image_dimensions_too_large",
-                "The sides of the picture must have 12000 pixels at most.",
+                "The sides of the picture must have at most 12000 pixels.",
                 "Los lados de la imagen deben tener como máximo 12000 píxeles.",
             ),
             PictureError::Bomb => (
                 "image_decompression_bomb",
-                "The picture must have 40 million pixels at most.",
+                "The picture must have at most 40 million pixels.",
                 "La imagen debe tener como máximo 40 millones de píxeles.",
             ),
-            PictureError::Broken => ("invalid_image", "The picture is broken.", "La imagen está dañada."),
+            PictureError::Broken => ("invalid_image", "The picture is damaged.", "La imagen está dañada."),
         };
         Self::of(field, code, english, spanish)
     }
 
-    /// `image_url` is no URL.
+    /// `image_url` is not a URL.
     pub(crate) fn invalid_url() -> Self {
         Self::of(
             "image_url",
@@ -112,7 +112,7 @@ impl FieldError {
         )
     }
 
-    /// `image_url` cannot be fetched.
+    /// The file at `image_url` cannot be fetched.
     pub(crate) fn image_url(error: OutboundFault) -> Self {
         let (code, english, spanish) = match error {
             OutboundFault::Url(UrlFault::TooLong | UrlFault::Invalid) => return Self::invalid_url(),
@@ -128,19 +128,19 @@ impl FieldError {
             ),
             OutboundFault::TooLarge => (
                 "image_url_too_large",
-                "What image_url leads to is larger than 12 MB.",
+                "The file at image_url is larger than 12 MB.",
                 "Lo que hay en image_url pesa más de 12 MB.",
             ),
             OutboundFault::UnknownHost | OutboundFault::Unreachable | OutboundFault::Timeout => (
                 "image_url_unreachable",
-                "What image_url leads to could not be fetched.",
+                "The file at image_url could not be fetched.",
                 "No se pudo descargar lo que hay en image_url.",
             ),
         };
         Self::of("image_url", code, english, spanish)
     }
 
-    /// `retain_image` is neither.
+    /// `retain_image` is neither true nor false.
     pub(crate) fn invalid_retain_image() -> Self {
         Self::of(
             "retain_image",
@@ -150,7 +150,8 @@ impl FieldError {
         )
     }
 
-    /// Several accounts, one of which may be the one: with one beside them that is, or because nobody tries them here.
+    /// Candidate accounts were sent: together with an account, which is contradictory, or alone,
+    /// which this server does not support.
     pub(crate) fn candidates(with_account: bool) -> Self {
         let (code, english, spanish) = if with_account {
             (

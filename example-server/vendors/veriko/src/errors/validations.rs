@@ -1,4 +1,4 @@
-//! What can be wrong with asking for a validation or for its retries, beyond the fields.
+//! Errors of validations and of their retries that do not belong to a field.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use http::StatusCode;
 use super::Failure;
 
 impl Failure {
-    /// The id in the path is no UUID.
+    /// The id in the path is not a UUID.
     pub fn invalid_uuid() -> Self {
         Self::conflict("invalid_uuid", "The id in the path is not a UUID.", "El id de la ruta no es un UUID.")
     }
 
-    /// There is no CEP of this validation to fetch.
+    /// The validation has no CEP.
     pub fn cep_not_available() -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
@@ -23,17 +23,17 @@ impl Failure {
         )
     }
 
-    /// A CEP was asked for in a format there is none in.
+    /// The requested format of the CEP does not exist.
     pub fn invalid_export_format() -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,
             "invalid_export_format",
-            "format is xml or pdf.",
+            "format must be xml or pdf.",
             "format es xml o pdf.",
         )
     }
 
-    /// There is no cycle to cancel.
+    /// There is no active cycle to cancel.
     pub fn retry_not_active() -> Self {
         Self::conflict(
             "retry_not_active",
@@ -42,7 +42,7 @@ impl Failure {
         )
     }
 
-    /// Its status is none that is retried.
+    /// The validation's status is not one that is retried.
     pub fn retry_not_applicable() -> Self {
         Self::conflict(
             "retry_not_applicable",
@@ -51,7 +51,7 @@ impl Failure {
         )
     }
 
-    /// A retry has found the payment.
+    /// A retry has already found the payment.
     pub fn retry_already_resolved() -> Self {
         Self::conflict(
             "retry_already_resolved",
@@ -65,7 +65,7 @@ impl Failure {
         Self::conflict(
             "retry_age_exceeded",
             format!(
-                "A validation is retried until {max_age_seconds} s after it was made, and this one is too old."
+                "A validation is retried for at most {max_age_seconds} s after its creation; this one is too old."
             ),
             format!(
                 "Una validación se reintenta hasta {max_age_seconds} s después de hecha, y esta ya es muy antigua."
@@ -73,7 +73,7 @@ impl Failure {
         )
     }
 
-    /// The account has as many cycles, or as many attempts of the last day, as its plan allows.
+    /// The account has reached its plan's limit of pending retry cycles.
     pub fn retry_pending_cap_exceeded() -> Self {
         Self::conflict(
             "retry_pending_cap_exceeded",
@@ -82,7 +82,7 @@ impl Failure {
         )
     }
 
-    /// The cycle was begun again as often as the plan's `max_reactivations` allows.
+    /// The cycle was reactivated as often as the plan's `max_reactivations` allows.
     pub fn reactivation_cap_exceeded(max_reactivations: u32) -> Self {
         Self::conflict(
             "reactivation_cap_exceeded",
@@ -95,7 +95,7 @@ impl Failure {
         )
     }
 
-    /// The plan's validations of this month are spent; there are new ones in `wait`.
+    /// The plan's validations of this month are used up. The next ones are available after `wait`.
     pub fn quota_exceeded(wait: Duration) -> Self {
         Self::new(
             StatusCode::TOO_MANY_REQUESTS,
@@ -106,7 +106,8 @@ impl Failure {
         .retry_after(wait)
     }
 
-    /// Banxico takes no more queries for now. No 4xx: it is not the caller's doing, and is not to be replayed.
+    /// Banxico accepts no more queries for now. It is not a 4xx, because the caller did not cause
+    /// it and it must not be replayed.
     pub fn banxico_rate_limit_exhausted() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -116,7 +117,7 @@ impl Failure {
         )
     }
 
-    /// 422 for what stands against the request as a whole.
+    /// Creates a 422 that concerns the request as a whole.
     fn conflict(
         code: &'static str,
         english: impl Into<Cow<'static, str>>,

@@ -1,4 +1,4 @@
-//! What can be wrong with a webhook's endpoint.
+//! Errors of webhook endpoints.
 
 use http::StatusCode;
 
@@ -6,17 +6,17 @@ use super::{Failure, FieldError};
 use platform::outbound::{OutboundFault, UrlFault};
 
 impl Failure {
-    /// An update that says nothing.
+    /// The update has no field to change.
     pub(crate) fn no_valid_fields() -> Self {
         Self::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "no_valid_fields",
-            "There is nothing to change: give url, events, description or status.",
+            "There is nothing to change: send url, events, description or status.",
             "No hay nada que cambiar: indica url, events, description o status.",
         )
     }
 
-    /// The account has as many endpoints as it may.
+    /// The account has the maximum number of endpoints.
     pub(crate) fn webhook_limit_reached(limit: u32) -> Self {
         let failure = Self::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -27,7 +27,7 @@ impl Failure {
         Self { limit: Some(limit), ..failure }
     }
 
-    /// The URL leads where nobody may call.
+    /// The URL leads to an address that must not be called.
     pub(crate) fn url_ssrf_blocked() -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,
@@ -37,17 +37,17 @@ impl Failure {
         )
     }
 
-    /// The URL leads nowhere.
+    /// The URL's host does not resolve.
     pub(crate) fn url_dns_failed() -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,
             "url_dns_failed",
-            "The name of the URL's host does not resolve.",
+            "The URL's host name does not resolve.",
             "El nombre del servidor de la URL no se resuelve.",
         )
     }
 
-    /// What stands against an address.
+    /// Converts the error of an address check.
     pub(crate) fn of_address(error: OutboundFault) -> Self {
         match error {
             OutboundFault::Url(UrlFault::Blocked) => Self::url_ssrf_blocked(),
@@ -109,12 +109,12 @@ impl FieldError {
         )
     }
 
-    /// Which one it is stands in `meta.event`.
+    /// The event is named in `meta.event`.
     pub(crate) fn webhook_event_invalid() -> Self {
         Self::of(
             "events",
             "webhook_event_invalid",
-            "There is no such event; it is named in meta.event.",
+            "There is no such event; meta.event has its name.",
             "No existe ese evento; se nombra en meta.event.",
         )
     }

@@ -28,7 +28,7 @@ fn every_filter_is_read() {
         kind: Some(Kind::Direct),
         created_from: Some(time("2025-01-01T00:00:00Z")),
         created_before: Some(time("2025-04-01T00:00:00Z")),
-        search: Some(Search { text: "scotia%bank".into(), digits: None }),
+        search: Some(Search::parse("Scotia%bank").unwrap()),
         client_ref: ClientRef::parse("orden 4812"),
         min_cents: Some(100_050),
         max_cents: Some(5_000_000),

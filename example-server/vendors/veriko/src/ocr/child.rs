@@ -1,11 +1,12 @@
-//! The program that reads pictures, confined: what it decodes was made by strangers.
+//! The OCR process, which is confined because it decodes data from strangers.
 //!
-//! It gets none of the server's environment but what finds programs and their data, bounds on memory, processor time,
-//! files and open files, and a process group of its own, which is killed as a whole: what it started itself does not
-//! outlive it.
+//! The process gets only the environment variables that locate programs and their data. It has
+//! limits on memory, processor time, file size and open files. It has its own process group, which
+//! is killed as a whole, so that processes it started do not outlive it.
 //!
-//! The bounds are set by `sh` before it becomes the program, so they hold from the program's first instruction. (Setting
-//! them between fork and exec would take `unsafe`, and from outside would come after the start.)
+//! `sh` sets the limits before it executes the program, so they apply from the program's first
+//! instruction. (Setting them between fork and exec would need `unsafe`, and setting them from
+//! outside would come after the start.)
 
 use std::env;
 use std::io;
@@ -15,32 +16,39 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-/// The variables a program is given, of those the server has: where programs, libraries and languages are.
-const PASSED: [&str; 5] = ["PATH", "LD_LIBRARY_PATH", "TESSDATA_PREFIX", "TMPDIR", "LANG"];
-/// Address space. A picture of 40 million pixels takes up to 0.5 GB; libraries and languages are mapped on top.
+/// The environment variables passed on from the server: the locations of programs, libraries and
+/// language data.
+const PASSED_VARIABLES: [&str; 5] = ["PATH", "LD_LIBRARY_PATH", "TESSDATA_PREFIX", "TMPDIR", "LANG"];
+/// The limit of the address space. A picture of 40 million pixels takes up to 0.5 GB; libraries and
+/// language data are mapped in addition.
 const MAX_MEMORY_KIB: u64 = 2 * 1024 * 1024;
-/// The largest file it may write, in blocks of 512 bytes: nothing of a picture needs one.
+/// The largest file it may write, in blocks of 512 bytes. Reading a picture needs no files.
 const MAX_FILE_BLOCKS: u64 = 2 * 1024;
 const MAX_OPEN_FILES: u64 = 64;
 
-/// A program that runs. Dropped, it and all that it started are killed.
+/// A running program. Dropping it kills the program and everything it started.
 #[derive(Debug)]
 pub(super) struct ConfinedChild {
-    // In this order, so that the group is killed while its leader is not reaped and its number nobody else's.
+    // Fields are dropped in this order: the group is killed before its leader is reaped, while the
+    // process id cannot have been reused.
     group: Group,
     child: Child,
 }
 
 impl ConfinedChild {
-    /// Starts a program with pipes as its standard input and output, for at most so much processor time.
+    /// Starts a program with pipes as its standard input and output, limited to this much processor
+    /// time.
     ///
     /// # Errors
-    /// There is no `sh`, or no process can be made. A program that is not there ends at once, with status 127.
+    /// If there is no `sh`, or the process cannot be created. If the program does not exist, the
+    /// process ends at once with status 127.
     pub(super) fn spawn(program: &str, arguments: &[&str], processor_time: Duration) -> io::Result<Self> {
         let mut command = Command::new("/bin/sh");
         command.arg("-c").arg(script(processor_time)).arg(program).args(arguments);
-        command.env_clear().envs(PASSED.iter().filter_map(|name| Some((*name, env::var_os(name)?))));
-        // One picture, one processor: how many there are at a time is for us to say.
+        command
+            .env_clear()
+            .envs(PASSED_VARIABLES.iter().filter_map(|name| Some((*name, env::var_os(name)?))));
+        // One picture uses one processor: the server decides how many pictures are read at a time.
         command.env("OMP_THREAD_LIMIT", "1");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let child = command.process_group(0).kill_on_drop(true).spawn()?;
@@ -48,15 +56,15 @@ impl ConfinedChild {
         Ok(Self { group: Group(leader), child })
     }
 
-    /// Its standard input and output, the first time.
+    /// Takes the pipes of its standard input and output. Later calls return `None`.
     pub(super) fn pipes(&mut self) -> (Option<ChildStdin>, Option<ChildStdout>) {
         (self.child.stdin.take(), self.child.stdout.take())
     }
 
-    /// Waits until it ends, and kills what it has left behind.
+    /// Waits until the program ends, and kills the processes it left behind.
     ///
     /// # Cancel safety
-    /// Dropped, all of it is killed with this.
+    /// If the future is dropped, all of them are killed.
     pub(super) async fn wait(mut self) -> io::Result<ExitStatus> {
         let status = self.child.wait().await;
         self.group.kill();
@@ -64,14 +72,14 @@ impl ConfinedChild {
     }
 }
 
-/// A process group, by its leader.
+/// A process group, identified by its leader.
 #[derive(Debug)]
 struct Group(Option<Pid>);
 
 impl Group {
     fn kill(&mut self) {
         if let Some(leader) = self.0.take() {
-            // An error says that nobody is left in it.
+            // It fails only if the group has no processes any more.
             let _ = kill_process_group(leader, Signal::KILL);
         }
     }
@@ -83,10 +91,11 @@ impl Drop for Group {
     }
 }
 
-/// Sets the bounds and becomes the program. One that cannot be set ends it, and the picture is not read.
+/// Returns the script that sets the limits and executes the program. If a limit cannot be set, the
+/// script ends and the picture is not read.
 fn script(processor_time: Duration) -> String {
     let seconds = processor_time.as_secs() + 1;
-    // Elsewhere the system has no bound on memory that `sh` could set.
+    // Other systems have no memory limit that `sh` could set.
     let memory =
         if cfg!(target_os = "linux") { format!("ulimit -v {MAX_MEMORY_KIB} && ") } else { String::new() };
     format!(
@@ -107,7 +116,7 @@ mod tests {
         ConfinedChild::spawn("sh", &["-c", script], processor_time).unwrap()
     }
 
-    /// What a script prints, and how it ends.
+    /// Returns a script's output and exit status.
     async fn run(script: &str) -> (String, ExitStatus) {
         let mut child = sh(script, LONG);
         let (stdin, stdout) = child.pipes();
@@ -118,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_sees_nothing_of_the_environment_but_where_things_are() {
+    async fn only_the_listed_environment_variables_are_passed() {
         // Cargo sets these for every test.
         assert!(env::var_os("CARGO_MANIFEST_DIR").is_some());
         let (printed, status) = run("env").await;
@@ -126,13 +135,14 @@ mod tests {
             printed.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
         assert!(status.success() && names.contains(&"PATH"), "{printed}");
         // The last three are the shell's own.
-        let known =
-            |name: &&str| PASSED.contains(name) || ["OMP_THREAD_LIMIT", "PWD", "_", "SHLVL"].contains(name);
+        let known = |name: &&str| {
+            PASSED_VARIABLES.contains(name) || ["OMP_THREAD_LIMIT", "PWD", "_", "SHLVL"].contains(name)
+        };
         assert!(names.iter().all(known), "{printed}");
     }
 
     #[tokio::test]
-    async fn it_has_bounds() {
+    async fn the_limits_are_set() {
         let (printed, _) = run("ulimit -t; ulimit -f; ulimit -n; ulimit -c; ulimit -v").await;
         let expected = format!("21\n{MAX_FILE_BLOCKS}\n{MAX_OPEN_FILES}\n0\n");
         let memory =
@@ -141,20 +151,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn its_processor_time_is_bounded() {
+    async fn the_processor_time_is_limited() {
         let child = sh("while :; do :; done", Duration::ZERO);
         assert!(!child.wait().await.unwrap().success());
     }
 
-    /// The end of a pipe that a process holds as its standard output is seen when it is gone.
+    /// Waits until the processes that hold this pipe as their standard output are gone, which
+    /// closes it.
     async fn is_gone(mut stdout: ChildStdout) {
         let mut rest = Vec::new();
         let ended = tokio::time::timeout(LONG, stdout.read_to_end(&mut rest)).await;
-        ended.expect("what it started runs on").unwrap();
+        ended.expect("a started process is still running").unwrap();
     }
 
     #[tokio::test]
-    async fn dropped_it_goes_with_all_that_it_started() {
+    async fn dropping_the_child_kills_everything_it_started() {
         let mut child = sh("sleep 1000 & echo started; wait", LONG);
         let (_stdin, stdout) = child.pipes();
         let mut stdout = stdout.unwrap();
@@ -166,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_it_leaves_behind_when_it_ends_goes_too() {
+    async fn processes_left_behind_are_killed_when_it_ends() {
         let mut child = sh("sleep 1000 & exit 3", LONG);
         let (_stdin, stdout) = child.pipes();
         assert_eq!(child.wait().await.unwrap().code(), Some(3));
@@ -174,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_that_is_not_there_ends_at_once() {
+    async fn a_missing_program_ends_at_once() {
         let child = ConfinedChild::spawn("no-such-program", &[], LONG).unwrap();
         assert_eq!(child.wait().await.unwrap().code(), Some(127));
     }

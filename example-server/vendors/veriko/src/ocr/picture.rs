@@ -1,4 +1,4 @@
-//! A picture as it was sent, checked by what its bytes say.
+//! A picture as it was sent, checked by its header.
 
 use std::fmt;
 use std::io::Cursor;
@@ -6,14 +6,14 @@ use std::io::Cursor;
 use bytes::Bytes;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
-/// A JPEG, PNG or WebP of a size that can be read. That it is whole is known once it is decoded.
+/// A JPEG, PNG or WebP of acceptable size. Only decoding shows whether it is complete.
 #[derive(Clone)]
 pub(crate) struct Picture {
     bytes: Bytes,
     format: Format,
 }
 
-/// What a picture is, by its first bytes.
+/// The format of a picture, detected from its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// JPEG
@@ -24,12 +24,12 @@ pub enum Format {
     WebP,
 }
 
-/// Why something is no picture that can be read.
+/// The reason why a picture cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PictureError {
     #[error("the picture is larger than 12 MB")]
     TooLarge,
-    #[error("this is no JPEG, PNG or WebP")]
+    #[error("the picture is not a JPEG, PNG or WebP")]
     Format,
     #[error("the picture is smaller than 32 by 32 pixels")]
     TooSmall,
@@ -37,21 +37,21 @@ pub(crate) enum PictureError {
     Dimensions,
     #[error("the picture has more than 40 million pixels")]
     Bomb,
-    #[error("the picture is broken")]
+    #[error("the picture is damaged")]
     Broken,
 }
 
 impl Picture {
-    /// The most bytes of a picture.
+    /// The maximum length in bytes.
     pub(crate) const MAX_BYTES: usize = 12 * 1024 * 1024;
     const MAX_SIDE: u32 = 12_000;
     const MIN_SIDE: u32 = 32;
-    /// A few kilobytes can say that they are gigabytes of one colour.
+    /// The limit against decompression bombs: a few kilobytes can declare gigabytes of one colour.
     const MAX_PIXELS: u64 = 40_000_000;
-    /// Of the decoder, at any one time: four bytes a pixel, and as much again to work with.
+    /// The decoder's memory limit: four bytes per pixel, and as much again for working space.
     const MAX_MEMORY: u64 = 8 * Self::MAX_PIXELS;
 
-    /// Looks at the beginning of a picture; the rest is not decoded.
+    /// Checks the header of a picture. The rest is not decoded.
     pub(crate) fn check(bytes: Bytes) -> Result<Self, PictureError> {
         if bytes.len() > Self::MAX_BYTES {
             return Err(PictureError::TooLarge);
@@ -71,7 +71,7 @@ impl Picture {
         Ok(picture)
     }
 
-    /// As it was sent.
+    /// Returns the bytes as they were sent.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -80,8 +80,8 @@ impl Picture {
         self.format
     }
 
-    /// The picture in shades of grey, upright, as a PGM: who reads it needs no decoder of its own, and is never given bytes
-    /// that a stranger has made. It takes a while, and memory.
+    /// Decodes the picture to an upright greyscale PGM. So the OCR program needs no decoder of its
+    /// own and never gets bytes that a stranger made. This takes time and memory.
     pub(super) fn to_pgm(&self) -> Result<Vec<u8>, PictureError> {
         let mut decoder = self.reader().into_decoder().map_err(|error| of(&error))?;
         let upright = decoder.orientation().map_err(|error| of(&error))?;
@@ -102,7 +102,7 @@ impl Picture {
     }
 }
 
-/// Its bytes are somebody's receipt: for no log.
+/// Shows only the length: the bytes are a person's receipt and do not belong in logs.
 impl fmt::Debug for Picture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Picture")
@@ -122,7 +122,7 @@ impl Format {
         }
     }
 
-    /// As `Content-Type` calls it.
+    /// Returns the media type for `Content-Type`.
     pub(crate) fn media_type(self) -> &'static str {
         match self {
             Self::Jpeg => "image/jpeg",
@@ -131,7 +131,7 @@ impl Format {
         }
     }
 
-    /// Of a file's name.
+    /// Returns the file extension.
     pub(crate) fn extension(self) -> &'static str {
         match self {
             Self::Jpeg => "jpg",
@@ -140,7 +140,7 @@ impl Format {
         }
     }
 
-    /// The format with this extension.
+    /// Returns the format with this extension.
     pub(crate) fn with_extension(text: &str) -> Option<Self> {
         [Self::Jpeg, Self::Png, Self::WebP].into_iter().find(|format| format.extension() == text)
     }
@@ -156,7 +156,7 @@ impl From<Format> for ImageFormat {
     }
 }
 
-/// What lies behind transparent places is white, and not whatever their colour would be.
+/// Blends transparent pixels with white, so that their hidden colours do not appear.
 fn on_white(decoded: DynamicImage) -> DynamicImage {
     if !decoded.color().has_alpha() {
         return decoded;
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_say_what_it_is() {
+    fn the_format_is_detected_from_the_bytes() {
         for format in [Format::Jpeg, Format::Png, Format::WebP] {
             let picture = Picture::check(encoded(&white(40, 33), format)).unwrap();
             assert_eq!(picture.format, format);
@@ -208,8 +208,8 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_refused_by_its_beginning() {
-        // Such a picture is a gigabyte, and a few bytes to send.
+    fn unreadable_pictures_are_refused_by_their_headers() {
+        // Declares a size of up to a gigabyte in a few bytes.
         let claiming = |width: u32, height: u32| {
             let mut png = encoded(&white(40, 40), Format::Png).to_vec();
             png[16..20].copy_from_slice(&width.to_be_bytes());
@@ -233,20 +233,20 @@ mod tests {
     }
 
     #[test]
-    fn one_that_breaks_off_is_noticed_when_it_is_decoded() {
+    fn a_truncated_picture_is_detected_when_it_is_decoded() {
         let whole = encoded(&white(100, 100), Format::Png);
         let picture = Picture::check(whole.slice(..whole.len() - 40)).unwrap();
         assert_eq!(picture.to_pgm(), Err(PictureError::Broken));
     }
 
     #[test]
-    fn what_shows_nothing_is_white() {
+    fn transparent_pixels_become_white() {
         let transparent = RgbaImage::from_pixel(32, 32, image::Rgba([0, 0, 0, 0]));
         let pgm = Picture::check(encoded(&transparent.into(), Format::Png)).unwrap().to_pgm().unwrap();
         assert!(pgm[13..].iter().all(|shade| *shade == 255));
     }
 
-    /// CRC-32 as PNG has it.
+    /// Computes the CRC-32 of PNG.
     fn crc(bytes: &[u8]) -> u32 {
         let step = |crc: u32| if crc & 1 == 1 { 0xEDB8_8320 ^ (crc >> 1) } else { crc >> 1 };
         !bytes.iter().fold(u32::MAX, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| step(crc)))

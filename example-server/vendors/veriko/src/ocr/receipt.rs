@@ -1,4 +1,4 @@
-//! What a receipt says of its payment, found by the names that Mexican banks give their fields.
+//! The payment on a receipt, found by the field labels that Mexican banks use.
 
 mod read;
 
@@ -7,7 +7,8 @@ use jiff::civil::Date;
 use crate::cep::{Account, Amount, Bank, Reference, TrackingKey};
 use read::{account, amount, bank, date, reference, tracking_key};
 
-/// What was found. What is not in order is as good as not there: people and programs misread digits.
+/// The fields that were found. An invalid value is treated as missing, because people and programs
+/// misread digits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Receipt {
     pub(crate) fecha: Option<Date>,
@@ -19,7 +20,8 @@ pub(crate) struct Receipt {
     pub(crate) receptor: Option<&'static Bank>,
 }
 
-// The names of each field, the more exact ones first: of what they find, the first that can be read counts.
+// The labels of each field, the most specific ones first. The first one with a readable value is
+// used.
 const FECHA: &[&str] = &[
     "FECHA DE OPERACION",
     "FECHA OPERACION",
@@ -85,11 +87,11 @@ const RECEPTOR: &[&str] = &[
     "INSTITUCION BENEFICIARIA",
     "ENTIDAD RECEPTORA",
 ];
-/// A row with one of these is about the other side of the payment.
+/// Words that mark a row as being about the sender.
 const OF_SENDER: &[&str] = &["ORIGEN", "ORDENANTE", "RETIRO", "CARGO", "EMISOR", "EMISORA"];
 
 impl Receipt {
-    /// Looks for each field in the rows of a receipt.
+    /// Finds each field in the rows of a receipt.
     pub(crate) fn find(rows: &[String]) -> Self {
         let rows: Vec<Row> = rows.iter().map(|row| Row::of(row)).collect();
         Self {
@@ -99,9 +101,9 @@ impl Receipt {
             }),
             clave_rastreo: field(&rows, CLAVE, tracking_key),
             referencia_numerica: field(&rows, REFERENCIA, reference),
-            cuenta_beneficiaria: of_receiver(&rows, account).or_else(|| {
+            cuenta_beneficiaria: beneficiary_account(&rows, account).or_else(|| {
                 rows.iter()
-                    .filter(|row| !row.is_about(OF_SENDER))
+                    .filter(|row| !row.contains_any(OF_SENDER))
                     .find_map(|row| account(&row.text))
                     .filter(is_clabe)
             }),
@@ -111,7 +113,7 @@ impl Receipt {
     }
 }
 
-/// One row, and what it is compared by: capitals without accents, character for character the same length.
+/// A row, and its characters for comparison: upper case, without accents, and of the same number.
 struct Row {
     text: String,
     folded: Vec<char>,
@@ -122,7 +124,8 @@ impl Row {
         Self { text: text.to_owned(), folded: text.chars().map(fold).collect() }
     }
 
-    /// Where this name ends, if it stands here as words of its own. Points and hyphens within it mean nothing.
+    /// Returns where a label ends, if the row contains it as whole words. Points and hyphens
+    /// between its words are ignored.
     fn find(&self, name: &str) -> Option<usize> {
         let mut starts =
             (0..self.folded.len()).filter(|&start| start == 0 || !self.folded[start - 1].is_alphanumeric());
@@ -146,45 +149,47 @@ impl Row {
         self.folded.get(at).is_none_or(|c| !c.is_alphanumeric()).then_some(at)
     }
 
-    /// What stands behind the place.
-    fn behind(&self, at: usize) -> String {
+    /// Returns the text from this position on.
+    fn text_after(&self, at: usize) -> String {
         self.text.chars().skip(at).collect()
     }
 
-    fn is_about(&self, names: &[&str]) -> bool {
+    fn contains_any(&self, names: &[&str]) -> bool {
         names.iter().any(|name| self.find(name).is_some())
     }
 }
 
-/// The first value, of the most exact name, that can be read: behind the name, or else in the row below it.
+/// Returns the first readable value, trying the most specific label first. The value is after the
+/// label or, if nothing is there, in the row below.
 fn field<T>(rows: &[Row], names: &[&str], read: fn(&str) -> Option<T>) -> Option<T> {
     names.iter().find_map(|name| {
         rows.iter().enumerate().find_map(|(index, row)| {
-            let behind = row.behind(row.find(name)?);
-            read(&behind).or_else(|| {
-                let bare = behind.chars().all(|c| !c.is_alphanumeric());
-                rows.get(index + 1).filter(|_| bare).and_then(|below| read(&below.text))
+            let text_after = row.text_after(row.find(name)?);
+            read(&text_after).or_else(|| {
+                let no_value = text_after.chars().all(|c| !c.is_alphanumeric());
+                rows.get(index + 1).filter(|_| no_value).and_then(|below| read(&below.text))
             })
         })
     })
 }
 
-/// The same of the account, where rows about the sender are none.
-fn of_receiver(rows: &[Row], read: fn(&str) -> Option<Account>) -> Option<Account> {
+/// Does the same as [`field`] for the account, and skips rows about the sender.
+fn beneficiary_account(rows: &[Row], read: fn(&str) -> Option<Account>) -> Option<Account> {
     CUENTA.iter().find_map(|name| {
-        rows.iter().enumerate().filter(|(_, row)| !row.is_about(OF_SENDER)).find_map(|(index, row)| {
-            let behind = row.behind(row.find(name)?);
-            read(&behind).or_else(|| {
-                let bare = behind.chars().all(|c| !c.is_ascii_digit());
+        rows.iter().enumerate().filter(|(_, row)| !row.contains_any(OF_SENDER)).find_map(|(index, row)| {
+            let text_after = row.text_after(row.find(name)?);
+            read(&text_after).or_else(|| {
+                let no_value = text_after.chars().all(|c| !c.is_ascii_digit());
                 rows.get(index + 1)
-                    .filter(|below| bare && !below.is_about(OF_SENDER))
+                    .filter(|below| no_value && !below.contains_any(OF_SENDER))
                     .and_then(|below| read(&below.text))
             })
         })
     })
 }
 
-/// Only of a CLABE do the digits tell that there is no other number here.
+/// Returns whether the account is a CLABE. Without a label, only a CLABE can be told from other
+/// numbers, by its check digit.
 fn is_clabe(account: &Account) -> bool {
     account.kind() == crate::cep::AccountKind::Clabe
 }

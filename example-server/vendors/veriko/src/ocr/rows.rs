@@ -1,8 +1,8 @@
-//! The words that Tesseract finds, put back into the rows they stand in.
+//! Grouping of the words that Tesseract finds into rows.
 
 use super::Reading;
 
-/// One word and where it stands, in pixels.
+/// A word and its position in pixels.
 #[derive(Debug)]
 struct Word {
     left: i64,
@@ -12,8 +12,9 @@ struct Word {
     text: String,
 }
 
-/// Reads Tesseract's table (its output format `tsv`). A receipt has its names at the left and their values at the right,
-/// which Tesseract takes for two blocks; so words count as one row by their height on the page alone.
+/// Parses Tesseract's output format `tsv`. A receipt has its labels on the left and its values on
+/// the right, which Tesseract takes for two blocks. So words are grouped into rows only by their
+/// vertical position.
 pub(super) fn reading(table: &str) -> Reading {
     let mut words: Vec<Word> = table.lines().filter_map(word).collect();
     words.sort_by_key(|word| word.top * 2 + word.height);
@@ -22,15 +23,15 @@ pub(super) fn reading(table: &str) -> Reading {
     let mut rows: Vec<Vec<Word>> = Vec::new();
     for word in words {
         match rows.last_mut() {
-            Some(row) if row.last().is_some_and(|before| are_level(before, &word)) => row.push(word),
+            Some(row) if row.last().is_some_and(|before| are_in_same_row(before, &word)) => row.push(word),
             _ => rows.push(vec![word]),
         }
     }
     Reading { rows: rows.into_iter().map(text).collect(), confidence: confidence / 100.0 }
 }
 
-/// Columns: level, page, block, paragraph, line, word, left, top, width, height, confidence, text. Only words have a
-/// confidence that is not negative.
+/// Parses a line. Its columns are level, page, block, paragraph, line, word, left, top, width,
+/// height, confidence and text. Only words have a confidence that is not negative.
 fn word(line: &str) -> Option<Word> {
     let columns: Vec<&str> = line.splitn(12, '\t').collect();
     let number = |column: usize| columns.get(column)?.parse::<i64>().ok();
@@ -38,13 +39,13 @@ fn word(line: &str) -> Option<Word> {
         columns.get(10)?.parse::<f64>().ok().filter(|confidence| (0.0..=100.0).contains(confidence))?;
     let text = columns.get(11)?.trim().to_owned();
     let word = Word { left: number(6)?, top: number(7)?, height: number(9)?, confidence, text };
-    // Further out than any picture is wide, no sum of them would be one.
+    // Larger values exceed any picture, and sums of them could overflow.
     let sane = [word.left, word.top, word.height].iter().all(|pixels| (0..100_000).contains(pixels));
     (sane && !word.text.is_empty()).then_some(word)
 }
 
-/// Whether the middle of the one lies within the other.
-fn are_level(before: &Word, after: &Word) -> bool {
+/// Returns whether the vertical centre of one word lies within the other.
+fn are_in_same_row(before: &Word, after: &Word) -> bool {
     let middle = |word: &Word| word.top * 2 + word.height;
     (middle(after) - middle(before)).abs() < before.height.max(after.height)
 }
@@ -59,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_at_one_height_are_one_row_from_left_to_right() {
+    fn words_at_the_same_height_form_a_row_from_left_to_right() {
         let table = "level\tpage_num\tblock_num\tpar_num\tline_num\tword_num\tleft\ttop\twidth\theight\tconf\ttext\n\
             1\t1\t0\t0\t0\t0\t0\t0\t800\t600\t-1\t\n\
             5\t1\t1\t1\t1\t1\t40\t100\t90\t30\t96.5\tMonto\n\
@@ -76,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_found_is_no_rows_and_no_confidence() {
+    fn without_words_there_are_no_rows_and_no_confidence() {
         for table in ["", "level\tpage\n", "5\t1\t1\t1\t1\t1\t99999999999\t1\t1\t1\t90\tfar\n"] {
             assert_eq!(reading(table), Reading::default(), "{table}");
         }

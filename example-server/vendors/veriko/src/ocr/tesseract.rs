@@ -1,4 +1,4 @@
-//! The program `tesseract`, one process for each picture.
+//! Text recognition with `tesseract`, one process per picture.
 
 use std::io;
 use std::sync::Arc;
@@ -14,45 +14,49 @@ use super::child::ConfinedChild;
 use super::{Picture, Reading, RecogniseError, Recogniser, rows};
 use crate::config;
 
-/// What a picture's words may take. A page of text is some ten kilobytes.
+/// The maximum length of the output. A page of text has about ten kilobytes.
 const MAX_OUTPUT: u64 = 4 * 1024 * 1024;
-/// How long it may take to say which languages it knows.
-const TO_LIST: Duration = Duration::from_secs(5);
+/// The time-out for listing the installed languages.
+const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Has `tesseract` read pictures. It is given them, and gives their words back, through pipes: nothing of a receipt comes
-/// to lie in a file.
+/// Reads pictures with `tesseract`. Pictures and words are passed through pipes, so nothing of a
+/// receipt is written to a file.
 #[derive(Debug)]
 pub(crate) struct Tesseract {
     program: String,
-    wanted: String,
-    /// Those wanted that are installed, once that is known; `None`: the program is not.
+    configured: String,
+    /// The configured languages that are installed, once known; `None` if the program is not
+    /// installed.
     languages: OnceCell<Option<String>>,
     timeout: Duration,
-    /// Decoding and reading: each takes a processor and up to some hundreds of megabytes.
-    places: Arc<Semaphore>,
+    /// Limits concurrent decoding and recognition. Each takes a processor and up to some hundreds
+    /// of megabytes.
+    permits: Arc<Semaphore>,
 }
 
 impl Tesseract {
-    /// The program of the configuration, which nobody has looked for yet.
+    /// Creates a recogniser with the configured program, which is not looked for yet.
     pub(crate) fn new(config: &config::Ocr) -> Self {
         Self {
             program: config.program.clone(),
-            wanted: config.languages.clone(),
+            configured: config.languages.clone(),
             languages: OnceCell::new(),
             timeout: config.timeout(),
-            places: Arc::new(Semaphore::new(config.concurrency.get())),
+            permits: Arc::new(Semaphore::new(config.concurrency.get())),
         }
     }
 
-    /// Looks for the program, once, and says in the log if it is not there. In which languages it reads.
+    /// Returns the languages to recognise. The first call looks for the program, and logs a warning
+    /// if it is not installed.
     async fn find(&self) -> Option<&str> {
         let languages = self.languages.get_or_init(async || {
-            let listed = timeout(TO_LIST, installed(&self.program)).await;
-            let languages = listed.ok().and_then(Result::ok).and_then(|listed| chosen(&self.wanted, &listed));
+            let listed = timeout(LIST_TIMEOUT, installed(&self.program)).await;
+            let languages =
+                listed.ok().and_then(Result::ok).and_then(|listed| available(&self.configured, &listed));
             if languages.is_none() {
                 tracing::warn!(
                     program = self.program,
-                    languages = self.wanted,
+                    languages = self.configured,
                     "receipts cannot be read: the program, or a language for it, is not installed"
                 );
             }
@@ -63,13 +67,14 @@ impl Tesseract {
 
     async fn words(&self, languages: &str, pgm: Vec<u8>) -> Result<String, RecogniseError> {
         let failed = |error: io::Error| RecogniseError::Failed(error.to_string());
-        // Of a page without columns, which its words are put in rows of afterwards.
+        // Page segmentation mode 4 assumes a single column; the words are grouped into rows
+        // afterwards.
         let arguments = ["stdin", "stdout", "-l", languages, "--dpi", "300", "--psm", "4", "tsv"];
         let mut child = ConfinedChild::spawn(&self.program, &arguments, self.timeout).map_err(failed)?;
         let (mut stdin, stdout) = child.pipes();
         let write = async {
             if let Some(stdin) = &mut stdin {
-                // A program that does not read to the end says so by how it ends.
+                // If the program stops reading early, its exit status shows the error.
                 let _ = stdin.write_all(&pgm).await;
             }
             drop(stdin);
@@ -100,10 +105,11 @@ impl Recogniser for Tesseract {
     async fn read(&self, picture: Picture) -> Result<Reading, RecogniseError> {
         let languages = self.find().await.ok_or(RecogniseError::Missing)?;
         let reading = async {
-            let place = Arc::clone(&self.places).acquire_owned().await;
-            // Also where nobody waits for it any more, what is decoded has a place until it is.
-            let decoded = spawn_blocking(move || (picture.to_pgm(), place)).await;
-            let (pgm, _place) = decoded.map_err(|error| RecogniseError::Failed(error.to_string()))?;
+            let permit = Arc::clone(&self.permits).acquire_owned().await;
+            // The blocking task holds the permit, so that it stays taken until decoding ends, even
+            // if this future is dropped.
+            let decoded = spawn_blocking(move || (picture.to_pgm(), permit)).await;
+            let (pgm, _permit) = decoded.map_err(|error| RecogniseError::Failed(error.to_string()))?;
             let table = self.words(languages, pgm?).await?;
             Ok(rows::reading(&table))
         };
@@ -111,9 +117,9 @@ impl Recogniser for Tesseract {
     }
 }
 
-/// What `--list-langs` lists, a line each below a heading.
+/// Returns the output of `--list-langs`: a heading, then one language per line.
 async fn installed(program: &str) -> io::Result<String> {
-    let mut child = ConfinedChild::spawn(program, &["--list-langs"], TO_LIST)?;
+    let mut child = ConfinedChild::spawn(program, &["--list-langs"], LIST_TIMEOUT)?;
     let (_, stdout) = child.pipes();
     let mut listed = Vec::new();
     if let Some(stdout) = stdout {
@@ -123,10 +129,10 @@ async fn installed(program: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&listed).into_owned())
 }
 
-/// Those wanted that are installed, in their order.
-fn chosen(wanted: &str, listed: &str) -> Option<String> {
+/// Returns the configured languages that are installed, in the configured order.
+fn available(configured: &str, listed: &str) -> Option<String> {
     let installed: Vec<&str> = listed.lines().map(str::trim).collect();
-    let known: Vec<&str> = wanted.split('+').filter(|language| installed.contains(language)).collect();
+    let known: Vec<&str> = configured.split('+').filter(|language| installed.contains(language)).collect();
     (!known.is_empty()).then(|| known.join("+"))
 }
 
@@ -135,16 +141,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_the_languages_wanted_those_installed_are_taken() {
+    fn the_configured_languages_that_are_installed_are_used() {
         let listed = "List of available languages in \"/x/\" (3):\neng\nosd\nspa\n";
-        for (wanted, expected) in [
+        for (configured, expected) in [
             ("spa+eng", Some("spa+eng")),
             ("nah+spa", Some("spa")),
             ("eng", Some("eng")),
             ("nah", None),
             ("", None),
         ] {
-            assert_eq!(chosen(wanted, listed).as_deref(), expected, "{wanted}");
+            assert_eq!(available(configured, listed).as_deref(), expected, "{configured}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The body of `POST /v1/validate-ocr`: a receipt and what is said beside it, or all that is wrong with them.
+//! The body of `POST /v1/validate-ocr`: a receipt and the fields sent with it, or all the errors in
+//! them.
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
@@ -6,7 +7,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::{account, client_ref, keep, restore, retry_policy};
+use super::{account, client_ref, ok_or_collect, restore, retry_policy};
 use crate::cep::{Account, Bank, Payment};
 use crate::client_ref::ClientRef;
 use crate::errors::{Failure, FieldError};
@@ -23,35 +24,35 @@ pub(crate) struct PictureRequest {
     receptor: Option<&'static Bank>,
     pub(crate) client_ref: Option<ClientRef>,
     pub(crate) retry_policy: Option<RetryPolicy>,
-    /// Whether the picture is kept.
+    /// Whether to keep the picture.
     pub(crate) retain: bool,
 }
 
-/// Where the receipt is.
+/// The source of the receipt.
 #[derive(Debug)]
 pub(crate) enum Source {
     Sent(Picture),
-    /// To be fetched from there.
+    /// The URL to fetch it from.
     Url(String),
 }
 
 impl PictureRequest {
-    /// Reads a request. Of `image` and `image_url`, the latter counts if both are there.
+    /// Parses a request. If both `image` and `image_url` are sent, `image_url` is used.
     ///
     /// # Errors
-    /// 400 if the body is empty or not JSON; else 422 with every fault.
+    /// 400 if the body is empty or not JSON; otherwise 422 with every error.
     pub(crate) fn parse(body: &[u8], caps: &Caps) -> Result<Self, Failure> {
         let fields = Fields::read(body)?;
         let mut faults = Vec::new();
-        let source = keep(source(&fields)?, &mut faults);
-        let account = keep(account(fields.get("cuenta_beneficiaria")?), &mut faults);
+        let source = ok_or_collect(source(&fields)?, &mut faults);
+        let account = ok_or_collect(account(fields.get("cuenta_beneficiaria")?), &mut faults);
         if fields.json("cuentas_candidatas").is_some() {
             faults.push(FieldError::candidates(account.as_ref().is_some_and(Option::is_some)));
         }
-        let emisor = keep(bank(&fields, "banco_emisor")?, &mut faults);
-        let receptor = keep(bank(&fields, "banco_receptor")?, &mut faults);
+        let emisor = ok_or_collect(bank(&fields, "banco_emisor")?, &mut faults);
+        let receptor = ok_or_collect(bank(&fields, "banco_receptor")?, &mut faults);
         let (retry_policy, violations) = retry_policy(&fields, caps, &mut faults)?;
-        let client_ref = keep(client_ref(fields.get("client_ref")?), &mut faults);
+        let client_ref = ok_or_collect(client_ref(fields.get("client_ref")?), &mut faults);
         let retain = fields.json("retain_image").unwrap_or("true");
         if !matches!(retain, "true" | "false") {
             faults.push(FieldError::invalid_retain_image());
@@ -74,10 +75,11 @@ impl PictureRequest {
         }
     }
 
-    /// The payment on the receipt, with what was sent in place of what was read.
+    /// Returns the payment on the receipt. Fields that were sent replace those that were read.
     ///
     /// # Errors
-    /// 422 with the faults that the same payment would have in `POST /v1/validate`: mostly fields that cannot be read.
+    /// 422 with the errors that the same payment would have in `POST /v1/validate`, usually because
+    /// fields could not be read.
     pub(crate) fn payment(&self, receipt: &Receipt) -> Result<Payment, Failure> {
         let code = |sent: Option<&'static Bank>, read: Option<&'static Bank>| {
             sent.or(read).map(|bank| bank.spei_code)
@@ -112,7 +114,7 @@ fn source(fields: &Fields<'_>) -> Result<Result<Source, FieldError>, Failure> {
     })
 }
 
-/// Base64, with or without the `data:…;base64,` that browsers put before it.
+/// Decodes base64, with or without the `data:…;base64,` prefix that browsers add.
 fn decode(text: &str) -> Result<Bytes, FieldError> {
     const LENIENT: GeneralPurpose = GeneralPurpose::new(
         &STANDARD,
@@ -123,14 +125,15 @@ fn decode(text: &str) -> Result<Bytes, FieldError> {
         Some(rest) => rest.split_once(";base64,").ok_or_else(FieldError::invalid_image)?.1,
         None => text,
     };
-    // Before as much memory is taken for it.
+    // Check the length before allocating the memory.
     if encoded.len() / 4 * 3 > Picture::MAX_BYTES + 3 {
         return Err(FieldError::invalid_picture("image", PictureError::TooLarge));
     }
     LENIENT.decode(encoded).map(Bytes::from).map_err(|_| FieldError::invalid_image())
 }
 
-/// The bank with this SPEI code, in place of the one read. What is no code of 4 or 5 digits says nothing.
+/// Parses the SPEI code of a bank, which replaces the bank that was read. A value that is not a
+/// code of 4 or 5 digits is ignored.
 fn bank(fields: &Fields<'_>, name: &str) -> Result<Result<Option<&'static Bank>, FieldError>, Failure> {
     let text = match fields.get(name)?.filled() {
         FieldValue::Text(text) => text.trim().to_owned(),
@@ -156,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_receipt_has_its_code() {
+    fn each_error_in_a_receipt_has_its_code() {
         let url = "https://example.com/receipt.png";
         let pdf = base64::prelude::BASE64_STANDARD.encode(b"%PDF-1.7");
         for (body, codes) in [
@@ -195,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_takes_the_place_of_what_was_read() {
+    fn sent_fields_replace_the_fields_that_were_read() {
         let rows = [
             "Fecha 15/03/2025",
             "Monto $15,000.50",
@@ -218,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receipt_that_lacks_what_is_needed_is_refused_as_a_payment_without_it() {
+    fn a_receipt_without_required_fields_fails_like_such_a_payment() {
         let request = parse(&json!({"image_url": "https://example.com/"})).unwrap();
         let failure = request.payment(&Receipt::default()).unwrap_err();
         let codes: Vec<_> = failure.faults.iter().map(|error| error.code).collect();

@@ -14,7 +14,7 @@ fn parse(body: &str) -> Result<PaymentRequest, Failure> {
     PaymentRequest::parse(body.as_bytes(), &CAPS)
 }
 
-/// The status and, of each fault, code and field.
+/// Returns the status and, for each error, its code and field.
 fn refusal_of(body: &str) -> (u16, Vec<(&'static str, String)>) {
     let failure = parse(body).unwrap_err();
     let field = |pointer: Option<String>| {
@@ -24,7 +24,7 @@ fn refusal_of(body: &str) -> (u16, Vec<(&'static str, String)>) {
     (failure.status.as_u16(), faults)
 }
 
-/// A request in order, with these fields in place of its own.
+/// Returns a valid request with these fields replaced.
 fn with(fields: &Value) -> String {
     let mut body = json!({
         "fecha": "2025-03-15",
@@ -42,7 +42,7 @@ fn with(fields: &Value) -> String {
 }
 
 #[test]
-fn the_other_published_examples_are_in_order() {
+fn the_other_published_examples_are_valid() {
     let tracking = "\"fecha\":\"2025-03-15\",\"monto\":15000.5,\"clave_rastreo\":\"MXBA20250315001234\"";
     for body in [
         with(&json!({})),
@@ -60,7 +60,7 @@ fn the_other_published_examples_are_in_order() {
 
 #[test]
 fn the_published_example_of_a_mobile_number_names_one_bank_twice_and_is_refused() {
-    // BANCO NACIONAL DE MEXICO is what BANAMEX is short for.
+    // BANAMEX is the short name of BANCO NACIONAL DE MEXICO.
     let body = |receptor: &str| {
         let fields = json!({"monto": 5000, "receptor": receptor, "cuenta_beneficiaria": "5512345678"});
         with(&fields)
@@ -200,7 +200,7 @@ fn each_field_has_its_own_codes() {
 }
 
 #[test]
-fn one_of_key_and_reference_is_needed_and_an_unusable_one_is_not_a_missing_one() {
+fn a_key_or_a_reference_is_required_and_an_invalid_one_is_not_missing() {
     let both = |key: Value, reference: Value| {
         refusal_of(&with(&json!({"clave_rastreo": key, "referencia_numerica": reference}))).1
     };
@@ -213,7 +213,7 @@ fn one_of_key_and_reference_is_needed_and_an_unusable_one_is_not_a_missing_one()
 }
 
 #[test]
-fn everything_that_is_wrong_is_said_at_once_in_the_order_of_the_fields() {
+fn all_errors_are_reported_at_once_in_the_order_of_the_fields() {
     let body = r#"{"client_ref": "", "retry_policy": {"enabled": true, "max_retries": 0, "interval_seconds": 1},
         "receptor": [], "emisor": "?", "cuenta_beneficiaria": "1", "monto": 0}"#;
     let failure = parse(body).unwrap_err();
@@ -238,7 +238,7 @@ fn everything_that_is_wrong_is_said_at_once_in_the_order_of_the_fields() {
         assert!(error.pointer.as_ref().is_some_and(|pointer| pointer.starts_with("/data/attributes/")));
         assert_ne!(error.detail.english, error.detail.spanish);
     }
-    // A bank that is not known is not compared, whatever else is wrong.
+    // An unknown bank is not compared with the other one.
     let (_, both) = refusal_of(&with(&json!({"emisor": "?", "receptor": "?"})));
     assert_eq!(
         both,
@@ -249,7 +249,7 @@ fn everything_that_is_wrong_is_said_at_once_in_the_order_of_the_fields() {
 }
 
 #[test]
-fn a_body_that_is_no_object_lacks_its_fields_and_one_that_is_no_json_is_400() {
+fn a_body_that_is_not_an_object_lacks_fields_and_one_that_is_not_json_is_400() {
     for body in ["[]", "3", "\"x\"", "null", "{}", " {} "] {
         let (status, faults) = refusal_of(body);
         assert_eq!((status, faults.len()), (422, 3), "{body}");
@@ -271,7 +271,7 @@ fn a_body_that_is_no_object_lacks_its_fields_and_one_that_is_no_json_is_400() {
 }
 
 #[test]
-fn no_number_and_no_depth_is_beyond_the_reader() {
+fn extreme_numbers_and_deep_nesting_are_refused() {
     let deep = format!("{}{}", "[".repeat(50_000), "]".repeat(50_000));
     for (field, value, code) in [
         ("monto", "1e999", "invalid_amount"),
@@ -287,7 +287,7 @@ fn no_number_and_no_depth_is_beyond_the_reader() {
 }
 
 #[test]
-fn the_amount_is_the_one_that_was_written() {
+fn the_amount_is_read_exactly() {
     for (literal, cents) in [
         ("15000.50", 1_500_050),
         ("0.29", 29),
@@ -302,13 +302,13 @@ fn the_amount_is_the_one_that_was_written() {
 }
 
 #[test]
-fn of_a_field_that_is_there_twice_the_last_counts() {
+fn the_last_of_two_equal_fields_is_used() {
     let body = r#"{"fecha":"x","monto":1,"clave_rastreo":"A","monto":2,"fecha":"2025-03-15"}"#;
     assert_eq!(parse(body).unwrap().payment.monto().cents(), 200);
 }
 
 #[test]
-fn a_policy_that_is_switched_off_is_a_policy_and_none_is_none() {
+fn a_disabled_policy_differs_from_a_missing_one() {
     let off = parse(&with(&json!({"retry_policy": {"enabled": false, "max_retries": "x"}}))).unwrap();
     assert_eq!(off.retry_policy, Some(RetryPolicy::disabled()));
     for body in [with(&json!({})), with(&json!({"retry_policy": null}))] {
@@ -317,13 +317,13 @@ fn a_policy_that_is_switched_off_is_a_policy_and_none_is_none() {
 }
 
 #[test]
-fn what_was_not_kept_by_us_is_not_restored() {
+fn only_stored_payments_can_be_restored() {
     for text in ["", "{", "{}", r#"{"fecha":"2025-03-15","monto":1}"#] {
         assert!(restore(text).is_err(), "{text}");
     }
 }
 
-/// The amount's number, whatever a client may send for it.
+/// The text of any valid amount.
 fn amounts() -> impl Strategy<Value = String> {
     (1_i64..100_000_000_000_000).prop_map(|cents| format!("{}.{:02}", cents / 100, cents % 100))
 }
@@ -354,7 +354,7 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn a_payment_that_was_kept_is_restored_as_it_was(body in bodies()) {
+    fn a_stored_payment_is_restored_unchanged(body in bodies()) {
         let payment = parse(&body).map_err(|failure| TestCaseError::fail(format!("{failure:?}: {body}")))?.payment;
         let kept = serde_json::to_string(&payment).unwrap();
         let restored = restore(&kept).unwrap();

@@ -1,4 +1,4 @@
-//! What can happen to a validation in the queue, on both databases.
+//! Queued validations and their possible ends, on both databases.
 
 use retry_scheduler::Claimed;
 use tokio_util::sync::CancellationToken;
@@ -11,9 +11,9 @@ use crate::retrying::tests::{LEASE, Setup, caps, policy};
 use crate::validation::Kind;
 
 impl Setup {
-    /// A validation in the queue since so long.
-    async fn queued(&self, since: SignedDuration, retry_state: RetryState) -> Uuid {
-        let created_at = clock::timestamp() - since;
+    /// Stores a validation that was queued this long ago.
+    async fn queued(&self, age: SignedDuration, retry_state: RetryState) -> Uuid {
+        let created_at = clock::timestamp() - age;
         let queue =
             validation::Queue { expires_at: created_at + self.api.queue_expiry, processing_started_at: None };
         let validation = Validation {
@@ -44,20 +44,20 @@ impl Setup {
         validation.id
     }
 
-    async fn asks(&self, claimed: Claimed) -> Done {
+    async fn process(&self, claimed: Claimed) -> Done {
         self.attempt(claimed).await
     }
 
-    fn times_asked(&self) -> usize {
+    fn query_count(&self) -> usize {
         self.provider.asked.lock().unwrap().len()
     }
 
-    async fn is_over(&self, id: Uuid) -> bool {
+    async fn has_ended(&self, id: Uuid) -> bool {
         let cycle = self.scheduler.get(&CycleKey::new(NAMESPACE, id.to_string())).await.unwrap().unwrap();
         matches!(cycle.state, retry_scheduler::State::Ended { .. })
     }
 
-    /// Whether the scheduler has a cycle of retries for it.
+    /// Returns whether the scheduler has a retry cycle for the validation.
     async fn is_retried(&self, id: Uuid) -> bool {
         self.scheduler.get(&cycles::key(id)).await.unwrap().is_some()
     }
@@ -66,7 +66,7 @@ impl Setup {
 const JUST_NOW: SignedDuration = SignedDuration::ZERO;
 
 #[tokio::test]
-async fn a_verdict_ends_the_wait_and_begins_the_retries_that_were_intended() {
+async fn a_verdict_ends_the_queue_cycle_and_starts_the_intended_retries() {
     for setup in Setup::on_both().await {
         for (answer, outcomes, status, retried) in [
             (Answer::Valid, "not_found", Status::Valid, false),
@@ -77,7 +77,7 @@ async fn a_verdict_ends_the_wait_and_begins_the_retries_that_were_intended() {
         ] {
             let id = setup.queued(JUST_NOW, RetryState::Intended { policy: policy(3, &[outcomes]) }).await;
             setup.will_answer([answer]);
-            assert!(matches!(setup.asks(setup.claim().await.unwrap()).await, Done::AlreadyRecorded));
+            assert!(matches!(setup.process(setup.claim().await.unwrap()).await, Done::AlreadyRecorded));
             let shown = setup.load(id).await;
             assert_eq!((shown.status, shown.banxico_status), (status, answer.banxico_status()));
             assert!(shown.completed_at.is_some() && shown.processing_time_ms.is_some());
@@ -89,40 +89,40 @@ async fn a_verdict_ends_the_wait_and_begins_the_retries_that_were_intended() {
                 "{answer:?} {outcomes}"
             );
             assert_eq!(setup.is_retried(id).await, retried, "{answer:?} {outcomes}");
-            assert!(setup.is_over(id).await);
-            // Else a retry would be claimed in place of the next one.
+            assert!(setup.has_ended(id).await);
+            // Otherwise the next claim would get a retry.
             setup.clock.advance(Duration::from_millis(1));
         }
     }
 }
 
 #[tokio::test]
-async fn of_two_that_ask_at_once_one_is_recorded() {
+async fn of_two_concurrent_attempts_only_one_is_recorded() {
     for setup in Setup::on_both().await {
         let id = setup.queued(JUST_NOW, RetryState::Intended { policy: policy(3, &["not_found"]) }).await;
         setup.will_answer([Answer::Valid, Answer::NotFound]);
         let late = setup.claim().await.unwrap();
         setup.clock.advance(LEASE + Duration::from_secs(1));
         let next = setup.claim().await.unwrap();
-        assert!(matches!(setup.asks(next).await, Done::AlreadyRecorded));
+        assert!(matches!(setup.process(next).await, Done::AlreadyRecorded));
         let before = setup.load(id).await;
         assert_eq!(before.status, Status::Valid);
 
-        assert!(!matches!(setup.asks(late).await, Done::Deferred { .. }));
+        assert!(!matches!(setup.process(late).await, Done::Deferred { .. }));
         assert_eq!(setup.load(id).await, before);
         assert!(!setup.is_retried(id).await);
     }
 }
 
 #[tokio::test]
-async fn a_verdict_that_comes_after_another_is_not_recorded() {
+async fn a_second_verdict_is_not_recorded() {
     for setup in Setup::on_both().await {
         let id = setup.queued(JUST_NOW, RetryState::None).await;
         let late = setup.claim().await.unwrap();
         let attempt = Attempt::new(late, CancellationToken::new());
         setup.clock.advance(LEASE + Duration::from_secs(1));
         setup.will_answer([Answer::Valid]);
-        setup.asks(setup.claim().await.unwrap()).await;
+        setup.process(setup.claim().await.unwrap()).await;
         let before = setup.load(id).await;
         let write = |validation: &mut Validation| validation.status = Status::NotFound;
         QueueHandler(Arc::clone(&setup.api)).record(&attempt, id, write).await.unwrap();
@@ -131,44 +131,44 @@ async fn a_verdict_that_comes_after_another_is_not_recorded() {
 }
 
 #[tokio::test]
-async fn one_that_is_due_too_late_expires_and_nobody_is_asked() {
+async fn a_validation_that_is_claimed_too_late_expires_without_a_query() {
     for setup in Setup::on_both().await {
         let intended = RetryState::Intended { policy: policy(3, &["error"]) };
         for (retry_state, retried) in [(RetryState::None, false), (intended, true)] {
             let id = setup.queued(SignedDuration::from_hours(1), retry_state).await;
-            assert!(matches!(setup.asks(setup.claim().await.unwrap()).await, Done::AlreadyRecorded));
+            assert!(matches!(setup.process(setup.claim().await.unwrap()).await, Done::AlreadyRecorded));
             let shown = setup.load(id).await;
             assert_eq!((shown.status, shown.banxico_status), (Status::Error, BanxicoStatus::Pending));
             assert_eq!(shown.error_code.as_deref(), Some("ttl_expired"));
             assert!(shown.completed_at.is_some() && shown.error_message.is_some());
             assert_eq!(setup.is_retried(id).await, retried);
-            assert!(setup.is_over(id).await);
+            assert!(setup.has_ended(id).await);
         }
-        assert_eq!(setup.times_asked(), 0);
+        assert_eq!(setup.query_count(), 0);
     }
 }
 
 #[tokio::test]
-async fn one_that_banxico_has_no_time_for_is_asked_about_again() {
+async fn a_validation_that_banxico_refuses_is_queried_again() {
     for setup in Setup::on_both().await {
         let id = setup.queued(SignedDuration::from_mins(2), RetryState::None).await;
         setup.will_answer([Answer::RateLimited, Answer::RateLimited, Answer::Valid]);
         let claimed = setup.claim().await.unwrap();
         for _ in 0..2 {
-            let Done::Unavailable { retry_in } = setup.asks(claimed.clone()).await else {
+            let Done::Unavailable { retry_in } = setup.process(claimed.clone()).await else {
                 panic!("no pause")
             };
-            assert!((60..=61).contains(&retry_in.as_secs()), "half the time it has waited: {retry_in:?}");
+            assert!((60..=61).contains(&retry_in.as_secs()), "half the time that it waited: {retry_in:?}");
             let shown = setup.load(id).await;
             assert_eq!((shown.status, shown.etag_version), (Status::Processing, 1));
         }
-        assert!(matches!(setup.asks(claimed).await, Done::AlreadyRecorded));
+        assert!(matches!(setup.process(claimed).await, Done::AlreadyRecorded));
         assert_eq!(setup.load(id).await.status, Status::Valid);
     }
 }
 
 #[test]
-fn the_pause_grows_with_the_time_waited_and_never_goes_beyond_the_end() {
+fn the_pause_grows_with_the_wait_and_ends_at_the_expiry() {
     for (waited, left, expected) in [
         (0, 3600, 5),
         (8, 3592, 5),

@@ -1,9 +1,11 @@
-//! What the scheduler recorded of a validation's attempts without it.
+//! The attempts that the scheduler recorded without updating the validation.
 //!
-//! Where an attempt ends, its validation says so in the same transaction, whatever became of the attempt
-//! ([`TransactionalAdapter`](platform::worker::TransactionalAdapter)). There is one exception: an attempt whose record itself panicked, took too long
-//! or crashed its processes is recorded by the worker alone. If that ends the cycle, the hook updates the validation in
-//! the same transaction. If not, the validation lacks the attempt until the next one is recorded or its retries are changed.
+//! An attempt and its validation are normally updated in the same transaction, whatever the result
+//! ([`TransactionalAdapter`](platform::worker::TransactionalAdapter)). There is one exception: if
+//! recording an attempt panicked, timed out or crashed its processes, the worker records the
+//! attempt alone. If that ends the cycle, the hook updates the validation in the same transaction.
+//! Otherwise the validation lacks the attempt until the next one is recorded or its retries are
+//! changed.
 
 use retry_scheduler::{AttemptRecord, Cycle, SchedulerError};
 
@@ -15,8 +17,8 @@ use crate::webhooks::tell_retry;
 use platform::BoxError;
 use platform::db::Connection;
 
-/// Brings a validation that is locked in line with its cycle, and tells its webhooks. The cycle moved on in the same
-/// transaction.
+/// Brings a locked validation in line with its cycle, and announces the change to its webhooks. The
+/// cycle changed in the same transaction.
 pub(super) async fn follow(
     api: &Api,
     mut connection: Connection<'_>,
@@ -31,27 +33,28 @@ pub(super) async fn follow(
     Ok(tell_retry(api, connection, validation).await?)
 }
 
-/// Adds to the history of a validation that is locked what it misses of the attempts up to this number: a history has no
-/// gaps.
+/// Adds the attempts up to number `last` that are missing in the history of a locked validation, so
+/// that the history has no gaps.
 pub(crate) async fn complete<E: From<SchedulerError> + From<sqlx::Error>>(
     api: &Api,
     mut connection: Connection<'_>,
     validation: &Validation,
     last: u32,
 ) -> Result<(), E> {
-    let known = known(validation);
-    if known >= last {
+    let recorded_attempts = recorded_attempts(validation);
+    if recorded_attempts >= last {
         return Ok(());
     }
-    let records = api.cycles.attempts_in(connection.reborrow(), &cycles::key(validation.id), known).await?;
+    let records =
+        api.cycles.attempts_in(connection.reborrow(), &cycles::key(validation.id), recorded_attempts).await?;
     for record in records.iter().filter(|record| record.number <= last) {
         attempts::append(connection.reborrow(), validation.id, &without_outcome(validation, record)).await?;
     }
     Ok(())
 }
 
-/// How many attempts the validation knows of.
-fn known(validation: &Validation) -> u32 {
+/// Returns the number of attempts in the validation's history.
+fn recorded_attempts(validation: &Validation) -> u32 {
     match validation.retry_state {
         RetryState::Active { attempts_completed, .. } | RetryState::Ended { attempts_completed, .. } => {
             attempts_completed
@@ -60,7 +63,7 @@ fn known(validation: &Validation) -> u32 {
     }
 }
 
-/// It came to no answer, and changed nothing of the validation.
+/// Returns an attempt that got no answer and did not change the validation.
 fn without_outcome(validation: &Validation, record: &AttemptRecord) -> Attempt {
     Attempt {
         number: record.number,

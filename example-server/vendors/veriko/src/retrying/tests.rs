@@ -1,4 +1,4 @@
-//! Attempts against what else can happen to their cycles meanwhile, on both databases.
+//! Attempts and concurrent changes of their cycles, on both databases.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -17,7 +17,7 @@ use super::*;
 use crate::cep::{Answer as CepAnswer, CepVerdict as Answer, Payment, Provider};
 use crate::config::tests::load;
 use crate::payment::restore;
-use crate::retries::{call_off, enable};
+use crate::retries::{cancel_cycle, enable};
 use crate::validation::{Ending, KeptCep, Kind};
 use crate::{Caps, Outcome, RetryPolicy};
 use platform::cycles::Cycles;
@@ -30,7 +30,7 @@ use platform::worker;
 const INTERVAL: Duration = Duration::from_mins(10);
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 
-/// Gives the answers it was given, and then none any more.
+/// A provider that returns the given answers and then does not answer any more.
 #[derive(Debug, Default)]
 pub(crate) struct Scripted {
     answers: Mutex<VecDeque<Answer>>,
@@ -47,7 +47,7 @@ impl Provider for Scripted {
             self.answers.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
         };
         self.begun.notify_one();
-        assert!(!self.panics.load(Ordering::Relaxed), "as it was told to");
+        assert!(!self.panics.load(Ordering::Relaxed), "the test made the provider panic");
         match answer {
             Some(answer) => answer.into(),
             None => pending().await,
@@ -55,13 +55,13 @@ impl Provider for Scripted {
     }
 }
 
-/// A database with a scheduler whose time a test moves.
+/// A database with a scheduler whose clock the test controls.
 pub(crate) struct Setup {
     pub(crate) api: Arc<Api>,
     pub(crate) clock: ManualClock,
     pub(crate) provider: Arc<Scripted>,
     handlers: Arc<Handlers>,
-    /// That of the worker.
+    /// The worker's scheduler.
     pub(crate) scheduler: Arc<dyn RetryScheduler>,
 }
 
@@ -93,7 +93,7 @@ impl Setup {
         *self.provider.answers.lock().unwrap() = answers.into_iter().collect();
     }
 
-    /// A validation that was not found, with a cycle.
+    /// Stores a validation with the status `not_found` and a cycle.
     pub(crate) async fn validation(&self, max_retries: u32, outcomes: &[&str], caps: &Caps) -> Uuid {
         let id = Uuid::now_v7();
         let now = clock::timestamp();
@@ -137,7 +137,7 @@ impl Setup {
         attempts::of(reader.connection(), id).await.unwrap()
     }
 
-    /// The cycle that is due next, when it is; deliveries aside.
+    /// Claims the next due cycle, if any, except those of deliveries.
     pub(crate) async fn claim(&self) -> Option<Claimed> {
         let due = ClaimDue::new(1, LEASE).namespaces(Namespaces::except(["webhook"]));
         self.scheduler.claim_due(due).await.unwrap().pop()
@@ -156,7 +156,7 @@ impl Setup {
     async fn cancel(&self, id: Uuid) -> bool {
         let mut transaction = self.api.database.begin().await.unwrap();
         let mut validation = validations::lock(transaction.connection(), None, id).await.unwrap().unwrap();
-        let cancelled = call_off(&self.api, transaction.connection(), &mut validation).await.unwrap();
+        let cancelled = cancel_cycle(&self.api, transaction.connection(), &mut validation).await.unwrap();
         transaction.commit().await.unwrap();
         cancelled
     }
@@ -173,7 +173,7 @@ impl Setup {
         true
     }
 
-    /// Has an endpoint told of everything that happens to retries.
+    /// Creates an endpoint that subscribes to all retry events.
     async fn subscribe(&self) {
         let id = Uuid::now_v7();
         let now = clock::timestamp();
@@ -197,22 +197,22 @@ impl Setup {
     }
 
     /// Returns the events sent about this validation, in order.
-    async fn told(&self, id: Uuid) -> Vec<String> {
+    async fn sent_events(&self, id: Uuid) -> Vec<String> {
         let mut reader = self.api.database.read().await.unwrap();
         let of = deliveries::Wanted { subject: Some(id.to_string()), ..Default::default() };
         let (page, _) = deliveries::page(reader.connection(), "acme", &of, (100, 0)).await.unwrap();
         page.into_iter().rev().map(|delivery| delivery.event).collect()
     }
 
-    /// The validation says what its cycle is, and its history is whole.
-    async fn agrees(&self, id: Uuid) {
+    /// Asserts that the validation matches its cycle and that its history is complete.
+    async fn assert_consistent(&self, id: Uuid) {
         let shown = self.load(id).await;
         let cycle = self.scheduler.get(&cycles::key(id)).await.unwrap().unwrap();
         let policy = shown.retry_state.policy().unwrap();
         assert_eq!(shown.retry_state, cycles::state(&cycle, policy, &shown.retry_state));
         let plan = retry_scheduler::Plan::of_policy(policy).unwrap();
-        assert_eq!(cycle.plan.max_attempts(), plan.max_attempts(), "the policy that the cycle goes by");
-        // What keeps attempts from being made uses none of them up. The deadline ends that.
+        assert_eq!(cycle.plan.max_attempts(), plan.max_attempts(), "the policy of the cycle");
+        // Deferrals do not use up attempts. Only the deadline limits them.
         assert_eq!(cycle.plan.deferral_limit(), u32::MAX);
         assert!(cycle.plan.last_start().is_some());
         let numbers: Vec<_> = self.history(id).await.iter().map(|attempt| attempt.number).collect();
@@ -235,14 +235,14 @@ pub(crate) fn policy(max_retries: u32, outcomes: &[&str]) -> RetryPolicy {
 }
 
 #[tokio::test]
-async fn a_verdict_moves_the_validation_and_its_cycle_on_together() {
+async fn a_verdict_updates_the_validation_and_its_cycle_together() {
     for setup in Setup::on_both().await {
         for (answer, outcomes, status, ending, code) in [
             (Answer::Valid, "not_found", Status::Valid, Some(Ending::Resolved), None),
             (Answer::NotFound, "not_found", Status::NotFound, None, None),
             (Answer::CepUnavailable, "cep_unavailable", Status::CepUnavailable, None, None),
             (Answer::Error, "error", Status::Error, None, Some("network")),
-            // Counts as what it is to who cannot wait.
+            // Counts as `cep_unavailable` for a retry.
             (
                 Answer::RateLimited,
                 "cep_unavailable",
@@ -250,7 +250,7 @@ async fn a_verdict_moves_the_validation_and_its_cycle_on_together() {
                 None,
                 Some("rate_limit_exhausted"),
             ),
-            // Final, and not what the policy retries.
+            // Final, and not an outcome of the policy.
             (Answer::Returned, "not_found", Status::Returned, Some(Ending::Exhausted), None),
             (Answer::NotFound, "error", Status::NotFound, Some(Ending::Exhausted), None),
             (Answer::Error, "not_found", Status::Error, Some(Ending::Exhausted), Some("network")),
@@ -268,7 +268,7 @@ async fn a_verdict_moves_the_validation_and_its_cycle_on_together() {
                     if *ending == expected => {}
                 (state, _) => panic!("{answer:?} {outcomes}: {state:?}"),
             }
-            setup.agrees(id).await;
+            setup.assert_consistent(id).await;
             let [made] = &setup.history(id).await[..] else { panic!("one attempt") };
             assert_eq!((made.prev_status, made.new_status), (Status::NotFound, Some(status)));
             assert_eq!(made.error_code.as_deref(), code);
@@ -278,17 +278,17 @@ async fn a_verdict_moves_the_validation_and_its_cycle_on_together() {
 }
 
 #[tokio::test]
-async fn askings_are_counted_over_the_whole_life() {
+async fn queries_are_counted_across_reactivations() {
     for setup in Setup::on_both().await {
         let id = setup.validation(2, &["not_found"], &caps()).await;
         setup.will_answer([Answer::NotFound; 3]);
         for _ in 0..2 {
             setup.attempt(setup.claim_next().await).await;
         }
-        assert!(setup.change(id, &policy(1, &["not_found"])).await, "it begins anew");
+        assert!(setup.change(id, &policy(1, &["not_found"])).await, "it is reactivated");
         setup.attempt(setup.claim_next().await).await;
         assert_eq!(*setup.provider.asked.lock().unwrap(), [2, 3, 4]);
-        setup.agrees(id).await;
+        setup.assert_consistent(id).await;
     }
 }
 
@@ -297,7 +297,7 @@ async fn a_verdict_that_comes_after_a_cancel_changes_nothing() {
     for setup in Setup::on_both().await {
         let id = setup.validation(3, &["not_found"], &caps()).await;
         let claimed = setup.claim_next().await;
-        // Between the answer and its transaction: the cancel is answered first.
+        // The cancel comes between the claim and the transaction of the attempt.
         assert!(setup.cancel(id).await);
         let cancelled = setup.load(id).await;
         assert!(matches!(cancelled.retry_state, RetryState::Ended { ending: Ending::Cancelled, .. }));
@@ -324,7 +324,7 @@ async fn a_verdict_that_comes_after_another_worker_took_over_changes_nothing() {
         setup.attempt(second).await;
         assert_eq!(setup.load(id).await.status, Status::NotFound);
         assert_eq!(setup.history(id).await.len(), 1);
-        setup.agrees(id).await;
+        setup.assert_consistent(id).await;
     }
 }
 
@@ -338,12 +338,12 @@ async fn a_verdict_that_comes_after_a_change_of_policy_changes_nothing() {
         setup.will_answer([Answer::Valid]);
         setup.attempt(claimed).await;
         assert_eq!(setup.load(id).await, changed);
-        setup.agrees(id).await;
+        setup.assert_consistent(id).await;
     }
 }
 
 #[tokio::test]
-async fn an_attempt_that_is_told_to_stop_is_given_back() {
+async fn a_cancelled_attempt_is_deferred_without_a_delay() {
     let setup = Setup::on("sqlite::memory:").await;
     let id = setup.validation(3, &["not_found"], &caps()).await;
     let before = setup.load(id).await;
@@ -360,7 +360,7 @@ async fn an_attempt_that_is_told_to_stop_is_given_back() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_cannot_be_recorded_is_made_again() {
+async fn an_attempt_that_cannot_be_recorded_is_repeated() {
     let setup = Setup::on("sqlite::memory:").await;
     setup.validation(3, &["not_found"], &caps()).await;
     let claimed = setup.claim_next().await;
@@ -380,15 +380,15 @@ async fn an_attempt_without_an_outcome_shows_in_the_validation_at_once() {
             if number == 3 {
                 for _ in 0..worker::CRASHES {
                     setup.clock.advance(LEASE);
-                    claimed = setup.claim().await.expect("whoever had it crashed");
+                    claimed = setup.claim().await.expect("the worker that held it crashed");
                 }
             }
             setup.provider.panics.store(number == 1, Ordering::Relaxed);
             assert!(matches!(setup.attempt(claimed).await, Done::AlreadyRecorded));
             let shown = setup.load(id).await;
-            assert_eq!(shown.etag_version, 1 + number, "one version each");
+            assert_eq!(shown.etag_version, 1 + number, "one version for each attempt");
             assert_eq!(shown.status, Status::NotFound);
-            setup.agrees(id).await;
+            setup.assert_consistent(id).await;
         }
         let shown = setup.load(id).await;
         assert!(
@@ -399,8 +399,10 @@ async fn an_attempt_without_an_outcome_shows_in_the_validation_at_once() {
             setup.history(id).await.into_iter().map(|a| (a.new_status, a.error_code)).collect();
         let (internal, found) = ((None, Some("internal".to_owned())), (Some(Status::NotFound), None));
         assert_eq!(history, [internal.clone(), found, internal]);
-        assert_eq!(setup.provider.asked.lock().unwrap().len(), 2, "what crashed is not tried again");
-        let [first, second, last] = &setup.told(id).await[..] else { panic!("told of each") };
+        assert_eq!(setup.provider.asked.lock().unwrap().len(), 2, "the crashed attempt is not repeated");
+        let [first, second, last] = &setup.sent_events(id).await[..] else {
+            panic!("one event for each attempt")
+        };
         assert_eq!(
             [first, second, last].map(|event| &event["validation.retry.".len()..]),
             ["scheduled", "scheduled", "exhausted"]
@@ -409,7 +411,7 @@ async fn an_attempt_without_an_outcome_shows_in_the_validation_at_once() {
 }
 
 #[tokio::test]
-async fn a_last_attempt_that_the_worker_recorded_alone_ends_the_validations_retries_as_well() {
+async fn a_last_attempt_that_the_worker_recorded_alone_also_ends_the_validations_retries() {
     for setup in Setup::on_both().await {
         setup.subscribe().await;
         let id = setup.validation(2, &["not_found"], &caps()).await;
@@ -419,7 +421,7 @@ async fn a_last_attempt_that_the_worker_recorded_alone_ends_the_validations_retr
             assert!(matches!(finished, Finished::Recorded(_)), "{finished:?}");
             assert_eq!(setup.load(id).await.etag_version, number, "only the last one ends them");
         }
-        setup.agrees(id).await;
+        setup.assert_consistent(id).await;
         let shown = setup.load(id).await;
         assert!(
             matches!(
@@ -428,7 +430,7 @@ async fn a_last_attempt_that_the_worker_recorded_alone_ends_the_validations_retr
             ),
             "{shown:?}"
         );
-        assert_eq!(setup.told(id).await, ["validation.retry.exhausted"]);
+        assert_eq!(setup.sent_events(id).await, ["validation.retry.exhausted"]);
     }
 }
 
@@ -438,7 +440,7 @@ async fn a_history_has_no_gap_after_attempts_that_the_worker_recorded_alone() {
         for what in ["an attempt", "a change", "a cancel"] {
             let id = setup.validation(3, &["not_found"], &caps()).await;
             let _ = setup.scheduler.finish(&setup.claim_next().await, Report::failure()).await.unwrap();
-            assert_eq!(setup.load(id).await.etag_version, 1, "it does not know yet");
+            assert_eq!(setup.load(id).await.etag_version, 1, "the validation lacks the attempt");
             match what {
                 "an attempt" => {
                     setup.will_answer([Answer::NotFound]);
@@ -447,14 +449,14 @@ async fn a_history_has_no_gap_after_attempts_that_the_worker_recorded_alone() {
                 "a change" => assert!(setup.change(id, &policy(2, &["not_found"])).await),
                 _ => assert!(setup.cancel(id).await),
             }
-            setup.agrees(id).await;
+            setup.assert_consistent(id).await;
             setup.cancel(id).await;
         }
     }
 }
 
 #[tokio::test]
-async fn a_cycle_that_outlived_its_validation_is_shown_as_exhausted() {
+async fn a_cycle_whose_validation_is_too_old_is_shown_as_exhausted() {
     for setup in Setup::on_both().await {
         setup.subscribe().await;
         let id = setup.validation(3, &["not_found"], &caps()).await;
@@ -465,13 +467,13 @@ async fn a_cycle_that_outlived_its_validation_is_shown_as_exhausted() {
         else {
             panic!("{shown:?}")
         };
-        setup.agrees(id).await;
-        assert_eq!(setup.told(id).await, ["validation.retry.exhausted"]);
+        setup.assert_consistent(id).await;
+        assert_eq!(setup.sent_events(id).await, ["validation.retry.exhausted"]);
     }
 }
 
 #[tokio::test]
-async fn a_cycle_that_an_operator_cancels_is_shown_as_cancelled_and_told_nobody() {
+async fn a_cycle_that_an_operator_cancels_is_shown_as_cancelled_without_an_event() {
     for setup in Setup::on_both().await {
         setup.subscribe().await;
         let id = setup.validation(3, &["not_found"], &caps()).await;
@@ -481,32 +483,33 @@ async fn a_cycle_that_an_operator_cancels_is_shown_as_cancelled_and_told_nobody(
             matches!(shown.retry_state, RetryState::Ended { ending: Ending::Cancelled, .. }),
             "{shown:?}"
         );
-        setup.agrees(id).await;
-        assert_eq!(setup.told(id).await, [""; 0]);
+        setup.assert_consistent(id).await;
+        assert_eq!(setup.sent_events(id).await, [""; 0]);
     }
 }
 
-/// A transaction that has locked the validation may be about to wait for the cycle.
+/// A transaction that has locked the validation may be about to wait for the cycle, so waiting for
+/// it could deadlock.
 #[tokio::test]
-async fn a_cycle_does_not_end_while_somebody_has_its_validation_nor_does_it_wait_for_them() {
+async fn ending_a_cycle_fails_at_once_while_its_validation_is_locked() {
     let setup = Setup::on(&shared_database()).await;
     let id = setup.validation(3, &["not_found"], &caps()).await;
     let mut transaction = setup.api.database.begin().await.unwrap();
     validations::lock(transaction.connection(), None, id).await.unwrap().unwrap();
     let error = setup.scheduler.cancel(&cycles::key(id)).await.unwrap_err();
     assert_eq!(error.kind(), SchedulerErrorKind::HookFailed);
-    // And not a time-out, after having waited.
+    // The error is not a time-out after waiting.
     let why = std::error::Error::source(&error).unwrap().to_string();
     assert!(why.contains("could not obtain lock"), "{why}");
     drop(transaction);
-    setup.agrees(id).await;
-    // Until the rollback has reached the server.
+    setup.assert_consistent(id).await;
+    // Retry until the rollback has reached the server.
     while setup.scheduler.cancel(&cycles::key(id)).await.is_err() {}
-    setup.agrees(id).await;
+    setup.assert_consistent(id).await;
 }
 
 #[tokio::test]
-async fn what_is_beyond_the_days_allowance_waits_for_the_next_day() {
+async fn attempts_beyond_the_daily_allowance_wait_for_the_next_day() {
     for setup in Setup::on_both().await {
         let two_a_day = Caps::merge(&defaults().max_dispatched_per_day_per_user(2), &Plan::new()).unwrap();
         let id = setup.validation(5, &["not_found"], &two_a_day).await;
@@ -515,9 +518,11 @@ async fn what_is_beyond_the_days_allowance_waits_for_the_next_day() {
             assert!(matches!(setup.attempt(setup.claim_next().await).await, Done::AlreadyRecorded));
         }
         let claimed = setup.claim_next().await;
-        let Done::Deferred { retry_in } = setup.attempt(claimed.clone()).await else { panic!("it was made") };
+        let Done::Deferred { retry_in } = setup.attempt(claimed.clone()).await else {
+            panic!("the attempt was made")
+        };
         assert!(retry_in <= Duration::from_hours(24) && !retry_in.is_zero(), "{retry_in:?}");
-        assert_eq!(setup.provider.asked.lock().unwrap().len(), 2, "nobody was asked");
+        assert_eq!(setup.provider.asked.lock().unwrap().len(), 2, "there was no third query");
 
         let shown = setup.load(id).await;
         let end_of_day = usage::end_of_day(clock::timestamp());
@@ -526,10 +531,10 @@ async fn what_is_beyond_the_days_allowance_waits_for_the_next_day() {
                 if next_attempt_at == end_of_day),
             "{shown:?}"
         );
-        // Once more, after a crash: there is nothing new to show.
+        // Repeated after a crash: there is nothing new to show.
         setup.attempt(claimed.clone()).await;
         assert_eq!(setup.load(id).await, shown);
-        // Nor does a worker that no longer holds the cycle add anything.
+        // A worker that no longer holds the cycle changes nothing either.
         assert!(setup.cancel(id).await);
         let cancelled = setup.load(id).await;
         setup.attempt(claimed).await;
@@ -538,7 +543,7 @@ async fn what_is_beyond_the_days_allowance_waits_for_the_next_day() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn whatever_happens_at_once_the_validation_says_what_its_cycle_is() {
+async fn under_concurrent_changes_the_validation_always_matches_its_cycle() {
     for setup in Setup::on_both().await {
         let setup = Arc::new(setup);
         for round in 0..40 {
@@ -552,7 +557,8 @@ async fn whatever_happens_at_once_the_validation_says_what_its_cycle_is() {
                 others.push(tokio::spawn(async move {
                     match n {
                         0 => setup.cancel(id).await,
-                        // An operator: refused while one of the others has the validation.
+                        // An operator's cancel is refused while another transaction has locked the
+                        // validation.
                         1 => setup.scheduler.cancel(&cycles::key(id)).await.is_ok(),
                         _ => setup.change(id, &policy(n + 1, &["not_found"])).await,
                     }
@@ -563,7 +569,7 @@ async fn whatever_happens_at_once_the_validation_says_what_its_cycle_is() {
             for other in others {
                 other.await.unwrap();
             }
-            setup.agrees(id).await;
+            setup.assert_consistent(id).await;
             setup.cancel(id).await;
         }
     }

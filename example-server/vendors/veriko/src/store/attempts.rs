@@ -1,13 +1,13 @@
-//! The retries that were made.
+//! The table of retry attempts.
 
 use uuid::Uuid;
 
 use super::{column, named, time};
 use crate::cep::BanxicoStatus;
 use crate::validation::{Attempt, Status};
-use platform::db::{Connection, dispatch};
+use platform::db::{Connection, dispatch, row};
 
-/// Keeps one more. One that is there already stays as it is.
+/// Inserts an attempt. An existing attempt with the same number is kept.
 pub(crate) async fn append(
     connection: Connection<'_>,
     validation: Uuid,
@@ -33,7 +33,7 @@ pub(crate) async fn append(
     .execute(c).await.map(drop))
 }
 
-/// Those of a validation, the first first.
+/// Loads the attempts of a validation, earliest first.
 pub(crate) async fn of(connection: Connection<'_>, validation: Uuid) -> sqlx::Result<Vec<Attempt>> {
     let rows: Vec<Row> = dispatch!(connection, c => sqlx::query_as(
         "SELECT number, dispatched_at, started_at, finished_at, prev_status, prev_banxico_status, new_status,
@@ -43,18 +43,20 @@ pub(crate) async fn of(connection: Connection<'_>, validation: Uuid) -> sqlx::Re
     rows.into_iter().map(Attempt::try_from).collect()
 }
 
-#[derive(Debug, sqlx::FromRow)]
-struct Row {
-    number: i64,
-    dispatched_at: i64,
-    started_at: i64,
-    finished_at: i64,
-    prev_status: String,
-    prev_banxico_status: String,
-    new_status: Option<String>,
-    new_banxico_status: Option<String>,
-    processing_time_ms: Option<i64>,
-    error_code: Option<String>,
+row! {
+    #[derive(Debug)]
+    struct Row {
+        number: i64,
+        dispatched_at: i64,
+        started_at: i64,
+        finished_at: i64,
+        prev_status: String,
+        prev_banxico_status: String,
+        new_status: Option<String>,
+        new_banxico_status: Option<String>,
+        processing_time_ms: Option<i64>,
+        error_code: Option<String>,
+    }
 }
 
 impl TryFrom<Row> for Attempt {

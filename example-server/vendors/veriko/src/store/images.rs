@@ -1,4 +1,4 @@
-//! The pictures of receipts, sealed.
+//! The table of encrypted pictures of receipts.
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::named;
 use platform::db::{Connection, dispatch};
 
-/// Keeps the picture of a validation, in the transaction that keeps that.
+/// Inserts the picture of a validation, in the transaction that inserts the validation.
 pub(super) async fn insert(
     connection: Connection<'_>,
     validation: Uuid,
@@ -17,13 +17,13 @@ pub(super) async fn insert(
         .bind(validation.to_string()).bind(sealed).bind(now.as_millisecond()).execute(c).await.map(drop))
 }
 
-/// The picture of a validation.
+/// Loads the picture of a validation.
 pub(crate) async fn load(connection: Connection<'_>, validation: Uuid) -> sqlx::Result<Option<String>> {
     dispatch!(connection, c => sqlx::query_scalar("SELECT sealed FROM images WHERE validation = $1")
         .bind(validation.to_string()).fetch_optional(c).await)
 }
 
-/// The validations whose pictures were kept before this time, the oldest first.
+/// Returns the validations whose pictures were stored before this time, oldest first.
 pub(crate) async fn older(
     connection: Connection<'_>,
     before: Timestamp,
@@ -35,7 +35,8 @@ pub(crate) async fn older(
     ids.iter().map(|id| named(id)).collect()
 }
 
-/// Drops the picture of a validation, which says so from now on, under its next version.
+/// Deletes the picture of a validation, marks the validation accordingly and increments its
+/// version.
 pub(crate) async fn expire(mut connection: Connection<'_>, validation: Uuid) -> sqlx::Result<()> {
     dispatch!(connection.reborrow(), c => sqlx::query(
         "UPDATE validations SET image = 'expired', etag_version = etag_version + 1 WHERE id = $1",

@@ -1,11 +1,11 @@
-//! Retry policies: each account's default one, and those of validations as text.
+//! The table of the accounts' default retry policies, and the text form of policies.
 
 use account_retry_policy::RetryPolicyInput;
 
 use crate::RetryPolicy;
 use platform::db::{Connection, dispatch};
 
-/// What the account saved last; nothing saved is no retries.
+/// Loads the account's saved policy. Without one, retries are disabled.
 pub(crate) async fn load(connection: Connection<'_>, account: &str) -> sqlx::Result<RetryPolicy> {
     let saved: Option<String> = dispatch!(connection, c => sqlx::query_scalar(
         "SELECT policy FROM retry_policies WHERE account = $1",
@@ -13,12 +13,12 @@ pub(crate) async fn load(connection: Connection<'_>, account: &str) -> sqlx::Res
     read(saved)
 }
 
-/// The policy that a column holds, if there is one.
+/// Parses the policy in a column, which may be null.
 pub(super) fn read(saved: Option<String>) -> sqlx::Result<RetryPolicy> {
     saved.map_or(Ok(RetryPolicy::disabled()), |text| from_text(&text))
 }
 
-/// Takes the place of what was there.
+/// Saves the account's policy and replaces the previous one.
 pub(crate) async fn save(
     connection: Connection<'_>,
     account: &str,

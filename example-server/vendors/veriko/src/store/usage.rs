@@ -36,7 +36,7 @@ pub(crate) async fn pending_alone(
     account: &str,
     but: Uuid,
 ) -> sqlx::Result<u64> {
-    // A row to be locked, and nothing else: an update that changes nothing locks it on both databases.
+    // This row only serves as a lock: an update that changes nothing locks it on both databases.
     dispatch!(connection.reborrow(), c => sqlx::query(
         "INSERT INTO usage (account, what, period, used) VALUES ($1, 'pending', '', 0)
          ON CONFLICT (account, what, period) DO UPDATE SET used = usage.used",
@@ -44,8 +44,8 @@ pub(crate) async fn pending_alone(
     pending(connection, account, Some(but)).await
 }
 
-/// How many retry cycles the account has pending, but for that of one validation. One that a validation in the queue may
-/// come to need counts: its place was promised when that was accepted.
+/// Counts the account's pending retry cycles, except that of one validation. A cycle that a queued
+/// validation may start counts too: its capacity was reserved when the validation was accepted.
 pub(crate) async fn pending(
     connection: Connection<'_>,
     account: &str,
@@ -65,12 +65,12 @@ pub(crate) async fn forget_before(connection: Connection<'_>, month: &str) -> sq
         .bind(month).execute(c).await.map(drop))
 }
 
-/// When the day ends on which this time is, in UTC.
+/// Returns the end of the day of this time, in UTC.
 pub(crate) fn end_of_day(now: Timestamp) -> Timestamp {
     start_of(now.to_zoned(TimeZone::UTC).tomorrow())
 }
 
-/// When the month ends in which this time is, in UTC.
+/// Returns the end of the month of this time, in UTC.
 pub(crate) fn end_of_month(now: Timestamp) -> Timestamp {
     let today = now.to_zoned(TimeZone::UTC);
     start_of(today.last_of_month().and_then(|last| last.tomorrow()))

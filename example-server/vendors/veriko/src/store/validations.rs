@@ -1,4 +1,4 @@
-//! Validations.
+//! The table of validations.
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -7,13 +7,14 @@ use super::quota::charge_share;
 use super::{ceps, column, images, named, policies, quota, time};
 use crate::cep::{Account, Payment};
 use crate::client_ref::ClientRef;
-use crate::filter::{Filter, Search};
+use crate::filter::Filter;
 use crate::payment::restore;
+use crate::query::Search;
 use crate::validation::{CycleState, Ending, KeptCep, KeptImage, Ocr, Queue, RetryState, Validation};
-use platform::db::{Connection, Inner, dispatch};
+use platform::db::{Connection, Inner, dispatch, row};
 use platform::webhooks::store::endpoints::any_active_endpoint;
 
-/// The columns a [`Row`] is read from.
+/// The columns of a [`Row`].
 macro_rules! columns {
     () => {
         "id, account, request, validation_type, status, banxico_status, error_code, error_message, client_ref, \
@@ -23,7 +24,7 @@ macro_rules! columns {
     };
 }
 
-/// What a [`Filter`] lets through, for a list and for its length.
+/// The rows that match a [`Filter`], for a page and for the total.
 macro_rules! filtered {
     () => {
         " FROM validations WHERE account = $1 \
@@ -39,7 +40,7 @@ macro_rules! filtered {
     };
 }
 
-/// Binds what [`filtered!`] names.
+/// Binds the parameters of [`filtered!`].
 macro_rules! bind_filter {
     ($query:expr, $account:expr, $filter:expr) => {
         $query
@@ -57,7 +58,7 @@ macro_rules! bind_filter {
     };
 }
 
-/// Inserts a validation.
+/// The statement that inserts a validation.
 macro_rules! insert {
     () => {
         "INSERT INTO validations (id, account, request, validation_type, status, banxico_status, error_code, \
@@ -154,7 +155,7 @@ pub(crate) async fn insert(
     Ok(Inserted { has_endpoint: flags & HAS_ENDPOINT != 0, is_charged: flags & IS_CHARGED != 0 })
 }
 
-/// The XML of a CEP that is not kept yet.
+/// Returns the XML of a CEP that is not stored yet.
 fn new_cep(validation: &Validation) -> Option<&[u8]> {
     match &validation.cep {
         KeptCep::New(cep) => Some(&cep.xml()[..]),
@@ -162,7 +163,8 @@ fn new_cep(validation: &Validation) -> Option<&[u8]> {
     }
 }
 
-/// One of this account's; any other does not exist for it. `None` as the account: whoever's it is.
+/// Loads a validation of this account; those of other accounts are not found. `None` as the account
+/// finds the validation of any account.
 pub(crate) async fn load(
     connection: Connection<'_>,
     account: Option<&str>,
@@ -174,16 +176,17 @@ pub(crate) async fn load(
     row.map(Validation::try_from).transpose()
 }
 
-/// The same, as it is until the transaction ends: nobody else changes it meanwhile.
+/// Loads a validation and locks it: no other transaction can change it until this one ends.
 ///
-/// Whoever locks a validation and its cycle locks the validation first. The other way round, two of them could wait for
-/// each other.
+/// A transaction that locks both a validation and its cycle must lock the validation first. In the
+/// opposite order, two transactions could deadlock.
 pub(crate) async fn lock(
     connection: Connection<'_>,
     account: Option<&str>,
     id: Uuid,
 ) -> sqlx::Result<Option<Validation>> {
-    // There is no one `SELECT … FOR UPDATE` for both databases; an update that changes nothing locks on both.
+    // SQLite has no `SELECT … FOR UPDATE`. An update that changes nothing locks the row on both
+    // databases.
     let row: Option<Row> = dispatch!(connection, c => sqlx::query_as(concat!(
         "UPDATE validations SET etag_version = etag_version
          WHERE id = $1 AND (CAST($2 AS TEXT) IS NULL OR account = $2) RETURNING ", columns!(),
@@ -191,8 +194,8 @@ pub(crate) async fn lock(
     row.map(Validation::try_from).transpose()
 }
 
-/// Fails if another transaction has [locked](lock) the validation, instead of waiting for it. On SQLite that cannot happen:
-/// there is one writer.
+/// Fails, instead of waiting, if another transaction has [locked](lock) the validation. This cannot
+/// happen on SQLite, which has one writer.
 pub(crate) async fn refuse_locked(connection: Connection<'_>, id: Uuid) -> sqlx::Result<()> {
     match connection.inner {
         Inner::Sqlite(_) => Ok(()),
@@ -203,7 +206,8 @@ pub(crate) async fn refuse_locked(connection: Connection<'_>, id: Uuid) -> sqlx:
     }
 }
 
-/// Writes what an answer, or a change of its retries, made of a validation that is [locked](lock), under its next version.
+/// Updates a [locked](lock) validation after an answer or a change of its retries, and increments
+/// its version.
 pub(crate) async fn update(mut connection: Connection<'_>, validation: &mut Validation) -> sqlx::Result<()> {
     let retry = RetryColumns::of(&validation.retry_state);
     let processing_time_ms: Option<i64> = validation.processing_time_ms.map(column).transpose()?;
@@ -228,23 +232,24 @@ pub(crate) async fn update(mut connection: Connection<'_>, validation: &mut Vali
     .bind(retry.ended_at)
     .bind(validation.queue.and_then(|queue| queue.processing_started_at).map(Timestamp::as_millisecond))
     .fetch_optional(c).await)?;
-    // Whoever did not lock it finds out here, if that mattered.
+    // A caller that did not lock the row finds no row here if another transaction changed it
+    // meanwhile.
     validation.etag_version = column(updated.ok_or(sqlx::Error::RowNotFound)?)?;
-    keep_cep(connection, validation).await?;
+    insert_new_cep(connection, validation).await?;
     if let KeptCep::New(_) = validation.cep {
         validation.cep = KeptCep::Kept;
     }
     Ok(())
 }
 
-async fn keep_cep(connection: Connection<'_>, validation: &Validation) -> sqlx::Result<()> {
+async fn insert_new_cep(connection: Connection<'_>, validation: &Validation) -> sqlx::Result<()> {
     match &validation.cep {
         KeptCep::New(cep) => ceps::insert(connection, validation.id, cep).await,
         KeptCep::None | KeptCep::Kept => Ok(()),
     }
 }
 
-/// A page of the account's, the latest first, and how many there are on all pages.
+/// Loads a page of the account's validations, latest first, and the total number on all pages.
 pub(crate) async fn list(
     mut connection: Connection<'_>,
     account: &str,
@@ -265,17 +270,18 @@ pub(crate) async fn list(
     Ok((validations, column(total)?))
 }
 
-/// A list with commas around each, or none.
+/// Returns the statuses as a list with commas around each, or `None` if the filter has none.
 fn statuses(filter: &Filter) -> Option<String> {
     let texts: Vec<_> = filter.statuses.iter().map(|status| status.as_str()).collect();
     (!texts.is_empty()).then(|| format!(",{},", texts.join(",")))
 }
 
-/// All that a search looks into, a line each, in small letters: `LOWER` of the databases knows no accents, or not the same.
+/// Returns the text that a search looks through: one value per line, in lower case. It is lowered
+/// here because `LOWER` of the databases handles accents differently or not at all.
 fn searchable(payment: &Payment, client_ref: Option<&ClientRef>) -> String {
-    let asked = serde_json::to_value(payment).expect("a payment of plain fields serialises");
+    let request = serde_json::to_value(payment).expect("a payment of plain fields serialises");
     let mut lines: Vec<String> =
-        asked.as_object().into_iter().flat_map(|fields| fields.values()).map(text).collect();
+        request.as_object().into_iter().flat_map(|fields| fields.values()).map(text).collect();
     lines.extend(client_ref.map(|client_ref| client_ref.as_str().to_owned()));
     let banks = [payment.sending_bank(), payment.receiving_bank()];
     lines.extend(banks.into_iter().flatten().map(|bank| bank.name.to_owned()));
@@ -286,32 +292,34 @@ fn text(field: &serde_json::Value) -> String {
     field.as_str().map_or_else(|| field.to_string(), ToOwned::to_owned)
 }
 
-/// A validation as its columns have it.
-#[derive(Debug, sqlx::FromRow)]
-struct Row {
-    id: String,
-    account: String,
-    request: String,
-    validation_type: String,
-    status: String,
-    banxico_status: String,
-    error_code: Option<String>,
-    error_message: Option<String>,
-    client_ref: Option<String>,
-    retry_state: String,
-    retry_policy: Option<String>,
-    retry_attempts: i64,
-    retry_next_at: Option<i64>,
-    retry_ended_at: Option<i64>,
-    etag_version: i64,
-    processing_time_ms: Option<i64>,
-    created_at: i64,
-    completed_at: Option<i64>,
-    expires_at: Option<i64>,
-    processing_started_at: Option<i64>,
-    ocr: Option<String>,
-    image: Option<String>,
-    has_cep: bool,
+row! {
+    /// A validation as it is stored.
+    #[derive(Debug)]
+    struct Row {
+        id: String,
+        account: String,
+        request: String,
+        validation_type: String,
+        status: String,
+        banxico_status: String,
+        error_code: Option<String>,
+        error_message: Option<String>,
+        client_ref: Option<String>,
+        retry_state: String,
+        retry_policy: Option<String>,
+        retry_attempts: i64,
+        retry_next_at: Option<i64>,
+        retry_ended_at: Option<i64>,
+        etag_version: i64,
+        processing_time_ms: Option<i64>,
+        created_at: i64,
+        completed_at: Option<i64>,
+        expires_at: Option<i64>,
+        processing_started_at: Option<i64>,
+        ocr: Option<String>,
+        image: Option<String>,
+        has_cep: bool,
+    }
 }
 
 impl TryFrom<Row> for Validation {
@@ -345,10 +353,10 @@ impl TryFrom<Row> for Validation {
 }
 
 const NONE: &str = "none";
-/// [`RetryState::Intended`]
+/// The text for [`RetryState::Intended`].
 const INTENDED: &str = "intended";
 
-/// A retry cycle as its columns have it.
+/// The columns of a retry cycle.
 struct RetryColumns {
     state: &'static str,
     policy: Option<String>,
@@ -417,7 +425,7 @@ fn retry_state(row: &Row) -> sqlx::Result<RetryState> {
 }
 
 fn ocr(text: &str) -> sqlx::Result<Ocr> {
-    serde_json::from_str(text).map_err(|_| undecodable("what was read off a receipt"))
+    serde_json::from_str(text).map_err(|_| undecodable("the text of a receipt"))
 }
 
 fn image(text: &str) -> sqlx::Result<KeptImage> {

@@ -1,4 +1,4 @@
-//! One retry, as the history of a validation shows it.
+//! A retry attempt in the history of a validation.
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
@@ -8,10 +8,10 @@ use super::Status;
 use crate::cep::BanxicoStatus;
 use platform::utc::Utc;
 
-/// An attempt of a retry cycle that has ended.
+/// A finished attempt of a retry cycle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// Counted from 1 within the validation.
+    /// The number of the attempt within the validation, starting at 1.
     pub number: u32,
     /// When it was handed to a worker.
     pub dispatched_at: Timestamp,
@@ -19,21 +19,23 @@ pub struct Attempt {
     pub started_at: Timestamp,
     /// When it ended.
     pub finished_at: Timestamp,
-    /// What Banxico had said before.
+    /// Banxico's status before.
     pub prev_banxico_status: BanxicoStatus,
-    /// What it said now; `None` if there was no answer.
+    /// Banxico's status after; `None` if there was no answer.
     pub new_banxico_status: Option<BanxicoStatus>,
     /// The validation's status before.
     pub prev_status: Status,
-    /// Its status after; `None` if the attempt changed nothing, as one that was cancelled meanwhile.
+    /// The validation's status after; `None` if the attempt changed nothing, as when it was
+    /// cancelled meanwhile.
     pub new_status: Option<Status>,
-    /// How long the asking took, in milliseconds; `None` if it did not end.
+    /// The duration of the query in milliseconds; `None` if it did not end.
     pub processing_time_ms: Option<u64>,
-    /// What went wrong.
+    /// The code of the error.
     pub error_code: Option<String>,
 }
 
-/// An element of the `data` of `GET /v1/validations/{id}/retry-attempts`: the bare attributes, no resource.
+/// Serialises the item for the `data` of `GET /v1/validations/{id}/retry-attempts`: the bare
+/// attributes, not a resource.
 impl Serialize for Attempt {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let shown = Shown {
@@ -53,11 +55,11 @@ impl Serialize for Attempt {
     }
 }
 
-/// A retry that was made.
+/// A retry attempt.
 #[derive(Serialize, ToSchema)]
 #[schema(as = RetryAttempt)]
 pub(crate) struct Shown<'a> {
-    /// Counted from 1.
+    /// The number of the attempt, starting at 1.
     #[schema(minimum = 1, example = 1)]
     attempt_number: u32,
     dispatched_at: Utc,
@@ -73,7 +75,7 @@ pub(crate) struct Shown<'a> {
     processing_time_ms: Option<u64>,
     #[schema(required, example = json!(null))]
     error_code: Option<&'a str>,
-    /// There is one way out of this server: `null`.
+    /// `null`: the server does not use a proxy pool.
     #[schema(required, example = json!(null))]
     proxy_pool_member: Option<&'a str>,
 }
@@ -85,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_attempt_shows_what_was_before_and_what_is_after() {
+    fn an_attempt_shows_the_status_before_and_after() {
         let attempt = Attempt {
             number: 2,
             dispatched_at: "2025-03-17T08:20:00.1Z".parse().unwrap(),

@@ -1,4 +1,4 @@
-//! What a validation by a picture has beside the others.
+//! The additional data of validations by receipt.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -7,19 +7,19 @@ use utoipa::ToSchema;
 use crate::cep::{Account, Payment};
 use crate::ocr::{Format, Receipt};
 
-/// What was read off a receipt.
+/// The text that was read from a receipt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ocr {
-    /// The fields that were found, under the names of the request.
+    /// The fields that were found, by the names of the request.
     pub(crate) result: Map<String, Value>,
-    /// How sure the reader is, in hundredths.
+    /// The confidence of the recognition, in percent.
     pub(crate) confidence_percent: u8,
-    /// The account that was sent is not the one on the receipt.
+    /// The account that was sent differs from the one on the receipt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) account_conflict: Option<AccountConflict>,
 }
 
-/// The account that was sent, which counts, and the one on the receipt.
+/// The last digits of the account that was sent, which is used, and of the one on the receipt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AccountConflict {
     #[schema(example = "5678")]
@@ -29,7 +29,7 @@ pub struct AccountConflict {
 }
 
 impl Ocr {
-    /// What was read, with the payment that is asked about.
+    /// Creates the result of reading a receipt. `payment` is the payment that is verified.
     pub(crate) fn of(receipt: &Receipt, confidence: f64, payment: &Payment) -> Self {
         let mut result = Map::new();
         let mut found = |name: &str, value: Option<Value>| {
@@ -50,26 +50,26 @@ impl Ocr {
     }
 }
 
-/// What became of the picture of a receipt.
+/// The state of the picture of a receipt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeptImage {
-    /// It just came, and is kept with the validation.
+    /// It was just received. It is stored with the validation.
     New {
-        /// What it is.
+        /// The format.
         format: Format,
-        /// Its bytes, sealed.
+        /// The encrypted bytes.
         sealed: String,
     },
-    /// It is kept.
+    /// It is stored.
     Kept(Format),
-    /// The caller wanted that it is not.
+    /// The client asked not to keep it.
     NotRetained,
-    /// It was kept for as long as pictures are.
+    /// It was deleted at the end of the retention period.
     Expired,
 }
 
 impl KeptImage {
-    /// What it is, while it is there.
+    /// Returns the format, while the picture is kept.
     pub fn format(&self) -> Option<Format> {
         match self {
             Self::New { format, .. } | Self::Kept(format) => Some(*format),
@@ -77,7 +77,7 @@ impl KeptImage {
         }
     }
 
-    /// As its column has it.
+    /// Returns the text for the database column.
     pub(crate) fn as_str(&self) -> &'static str {
         match self {
             Self::New { format, .. } | Self::Kept(format) => format.extension(),
@@ -86,7 +86,7 @@ impl KeptImage {
         }
     }
 
-    /// The one with this text.
+    /// Parses the text of the database column.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         match text {
             "not_retained" => Some(Self::NotRetained),
@@ -100,12 +100,13 @@ fn shown(value: impl Serialize) -> Value {
     serde_json::to_value(value).expect("a text or a number serialises")
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is brought into range")]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is clamped")]
 fn percent(confidence: f64) -> u8 {
     (confidence * 100.0).round().clamp(0.0, 100.0) as u8
 }
 
-/// Of another length it is another kind of number, and may be the same account.
+/// Compares two accounts. Numbers of different lengths are of different kinds and may belong to the
+/// same account, so they do not conflict.
 fn conflict(used: Option<&Account>, read: Option<&Account>) -> Option<AccountConflict> {
     let (used, read) = (used?.digits(), read?.digits());
     let last4 = |digits: &str| digits[digits.len() - 4..].to_owned();

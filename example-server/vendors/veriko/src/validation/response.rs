@@ -1,4 +1,4 @@
-//! A validation as the API shows it.
+//! The representations of a validation in responses.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -12,7 +12,7 @@ use crate::client_ref::ClientRef;
 use platform::utc::Utc;
 
 impl Validation {
-    /// The `data` of `POST /v1/validate` and of `GET /v1/validations/{id}`.
+    /// Returns the `data` of `POST /v1/validate` and of `GET /v1/validations/{id}`.
     pub fn resource(&self) -> impl Serialize + '_ {
         let attributes = ValidationAttributes {
             validation_type: self.kind,
@@ -40,7 +40,7 @@ impl Validation {
         LinkedEntity { entity: self.entity(attributes), links: self.links() }
     }
 
-    /// The `data` of the 202 that says it is in the queue.
+    /// Returns the `data` of the 202 for a queued validation.
     pub fn queued(&self) -> impl Serialize + '_ {
         let attributes = QueuedAttributes {
             validation_id: self.id,
@@ -53,8 +53,8 @@ impl Validation {
         self.entity(attributes)
     }
 
-    /// Its place in the `data` of `GET /v1/validations`. What a payment lacks is empty text there, and not `null`, as the
-    /// contract has it.
+    /// Returns the item for the `data` of `GET /v1/validations`. By the contract, a value that the
+    /// payment lacks is an empty string there, not `null`.
     pub fn item(&self) -> impl Serialize + '_ {
         let payment = &self.payment;
         let counterparty = payment.receiving_bank().or_else(|| payment.sending_bank());
@@ -82,7 +82,8 @@ impl Validation {
         Some(format!("comprobantes/{}.{}", self.id, format.extension()))
     }
 
-    /// The `data` of what changes its retries: `PUT …/retry-policy`, `POST …/cancel-retries`.
+    /// Returns the `data` of the operations that change its retries: `PUT …/retry-policy` and
+    /// `POST …/cancel-retries`.
     pub fn retry_state_resource(&self) -> impl Serialize + '_ {
         self.entity(RetryStateAttributes { retry_state: &self.retry_state })
     }
@@ -98,7 +99,7 @@ impl Validation {
     }
 }
 
-/// What is known of a validation.
+/// A validation.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "validation_type": "direct",
@@ -124,7 +125,7 @@ pub(crate) struct ValidationAttributes<'a> {
     is_playground: bool,
     status: Status,
     banxico_status: BanxicoStatus,
-    /// How long the last asking took, in milliseconds.
+    /// The duration of the last query in milliseconds.
     #[schema(required, example = 1320)]
     processing_time_ms: Option<u64>,
     request_data: &'a Payment,
@@ -134,55 +135,56 @@ pub(crate) struct ValidationAttributes<'a> {
     created_at: Utc,
     #[schema(required)]
     completed_at: Option<Utc>,
-    /// In the background: when it was accepted.
+    /// Background validations: when it was accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     enqueued_at: Option<Utc>,
-    /// In the background: when somebody began on it.
+    /// Background validations: when processing began.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     processing_started_at: Option<Utc>,
-    /// In the background, and without a verdict: when it ends without one.
+    /// Background validations without a verdict: when it expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     expires_at: Option<Utc>,
-    /// In the background: the number in its `ETag`.
+    /// Background validations: the number in its `ETag`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = 2)]
     etag_version: Option<u32>,
-    /// By a receipt: what its picture is called, while it is kept.
+    /// Receipts: the file name of the picture, while it is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "comprobantes/018f3c2e-7b1a-7c3d-9e4f-5a6b7c8d9e0f.png")]
     image_path: Option<String>,
-    /// By a receipt: whether its picture is kept.
+    /// Receipts: whether the picture is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = true)]
     image_retained: Option<bool>,
-    /// By a receipt: what was read, under the names of `POST /v1/validate`.
+    /// Receipts: the fields that were read, by the names of `POST /v1/validate`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, value_type = Object, example = json!({"clave_rastreo": "MXBA20250315001234"}))]
     ocr_result: Option<&'a Map<String, Value>>,
-    /// By a receipt: how sure it is that this stands there, from 0 to 1.
+    /// Receipts: the confidence of the recognition, from 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = 0.94)]
     ocr_confidence: Option<f64>,
-    /// The account that was sent, which counts, is not the one on the receipt.
+    /// The account that was sent differs from the one on the receipt. The one that was sent is
+    /// used.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     account_conflict: Option<&'a AccountConflict>,
-    /// Why there is no answer of Banxico's.
+    /// Why there is no answer from Banxico.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "network")]
     error_code: Option<&'a str>,
-    /// The same in words.
+    /// The error in words.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, example = "Banxico gave no answer that can be read.")]
+    #[schema(nullable = false, example = "Banxico gave no readable answer.")]
     error_message: Option<&'a str>,
     #[schema(value_type = ShownRetryState)]
     retry_state: &'a RetryState,
 }
 
-/// A validation that was accepted.
+/// An accepted validation.
 #[derive(Serialize, ToSchema)]
 #[schema(as = QueuedValidation)]
 pub(crate) struct QueuedAttributes<'a> {
@@ -192,7 +194,7 @@ pub(crate) struct QueuedAttributes<'a> {
     #[schema(example = 0)]
     etag_version: u32,
     enqueued_at: Utc,
-    /// When it ends without a verdict, if it has none by then.
+    /// When it expires, if it has no verdict by then.
     #[schema(required, nullable = false)]
     expires_at: Option<Utc>,
     #[schema(value_type = ShownRetryState)]
@@ -229,14 +231,14 @@ pub(crate) struct Item<'a> {
     client_ref: Option<&'a ClientRef>,
 }
 
-/// What is known of the retries of a validation.
+/// The retries of a validation.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct RetryStateAttributes<'a> {
     #[schema(value_type = ShownRetryState)]
     retry_state: &'a RetryState,
 }
 
-/// A resource among others of its type.
+/// A resource in a collection.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Entity<Attributes> {
     id: Uuid,
@@ -245,7 +247,7 @@ pub(crate) struct Entity<Attributes> {
     attributes: Attributes,
 }
 
-/// The same, with where there is more of it.
+/// A resource with links.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct LinkedEntity<Attributes> {
     #[serde(flatten)]
@@ -259,21 +261,21 @@ impl<Attributes> Entity<Attributes> {
     }
 }
 
-/// Where there is more of it.
+/// Related resources.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ValidationLinks)]
 struct Links {
     #[serde(rename = "self")]
     #[schema(example = "/v1/validations/018f3c2e-7b1a-7c3d-9e4f-5a6b7c8d9e0f")]
     this: String,
-    /// Once the CEP is there to fetch.
+    /// Present once the CEP can be downloaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(
         nullable = false,
         example = "/v1/validations/018f3c2e-7b1a-7c3d-9e4f-5a6b7c8d9e0f/cep?format=xml"
     )]
     cep_xml: Option<String>,
-    /// Once the CEP is there to fetch.
+    /// Present once the CEP can be downloaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(
         nullable = false,

@@ -1,4 +1,4 @@
-//! Where a validation's retries stand.
+//! The state of a validation's retries.
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
@@ -11,31 +11,31 @@ use platform::utc::Utc;
 /// The retry cycle of a validation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RetryState {
-    /// There never was one.
+    /// There is no cycle.
     None,
-    /// There is to be one, if the first verdict is one that this policy retries. Shown as none.
+    /// A cycle will start if this policy retries the first verdict. Shown as no cycle.
     Intended {
-        /// What it will go by.
+        /// The policy of the cycle.
         policy: RetryPolicy,
     },
-    /// It goes on.
+    /// The cycle is active.
     Active {
-        /// What it goes by.
+        /// The policy of the cycle.
         policy: RetryPolicy,
-        /// How many attempts have ended.
+        /// The number of attempts that have ended.
         attempts_completed: u32,
-        /// When the next one is due.
+        /// When the next attempt is due.
         next_attempt_at: Timestamp,
     },
-    /// It is over.
+    /// The cycle has ended.
     Ended {
-        /// What it went by.
+        /// The policy of the cycle.
         policy: RetryPolicy,
-        /// How many attempts had ended by then.
+        /// The number of attempts that had ended by then.
         attempts_completed: u32,
         /// How it ended.
         ending: Ending,
-        /// When.
+        /// When it ended.
         at: Timestamp,
     },
 }
@@ -45,17 +45,17 @@ text_enum! {
     pub enum Ending {
         /// A retry found the payment.
         Resolved = "resolved",
-        /// No retry is left, or the verdict is one that no retry changes.
+        /// There are no retries left, or the verdict is not retried.
         Exhausted = "exhausted",
-        /// The caller wanted no more.
+        /// The client cancelled it.
         Cancelled = "cancelled",
     }
 }
 
 text_enum! {
-    /// `terminal_state`: where a cycle is, of a validation that has or had one.
+    /// `terminal_state`: the state of a validation's cycle.
     pub enum CycleState {
-        /// It goes on.
+        /// The cycle is active.
         Pending = "pending",
         /// [`Ending::Resolved`]
         Resolved = "resolved",
@@ -77,7 +77,7 @@ impl From<Ending> for CycleState {
 }
 
 impl RetryState {
-    /// Where the cycle is; `None` if there is none.
+    /// Returns the state of the cycle; `None` if there is none.
     pub fn cycle_state(&self) -> Option<CycleState> {
         match self {
             Self::None | Self::Intended { .. } => None,
@@ -86,7 +86,7 @@ impl RetryState {
         }
     }
 
-    /// What the cycle goes by, or went by; `None` if there is none.
+    /// Returns the policy of the cycle; `None` if there is none.
     pub fn policy(&self) -> Option<&RetryPolicy> {
         match self {
             Self::None | Self::Intended { .. } => None,
@@ -94,10 +94,12 @@ impl RetryState {
         }
     }
 
-    /// Every `retry_state` of the API is made here. The published interface has the policy's fields `null` as soon as the
-    /// cycle is not active; another version of it keeps them, and would differ in this function alone.
+    /// Returns the `retry_state` of a response. Every response uses this function.
+    ///
+    /// In the published interface, the policy's fields are `null` as soon as the cycle is not
+    /// active. Another version keeps them; only this function would have to change for it.
     fn to_response(&self) -> Shown {
-        let nothing = Shown {
+        let inactive = Shown {
             enabled: false,
             max_retries: None,
             interval_seconds: None,
@@ -110,7 +112,7 @@ impl RetryState {
             terminal_state: self.cycle_state(),
         };
         match self {
-            Self::None | Self::Intended { .. } => nothing,
+            Self::None | Self::Intended { .. } => inactive,
             Self::Active { policy, attempts_completed, next_attempt_at } => Shown {
                 enabled: true,
                 max_retries: Some(policy.max_retries()),
@@ -118,7 +120,7 @@ impl RetryState {
                 outcomes: Some(policy.outcomes().iter().map(ToString::to_string).collect()),
                 attempts_completed: *attempts_completed,
                 next_attempt_at: Some(Utc(*next_attempt_at)),
-                ..nothing
+                ..inactive
             },
             Self::Ended { policy: _, attempts_completed, ending, at } => {
                 let at = |which| (*ending == which).then_some(Utc(*at));
@@ -127,7 +129,7 @@ impl RetryState {
                     resolved_at: at(Ending::Resolved),
                     exhausted_at: at(Ending::Exhausted),
                     cancelled_at: at(Ending::Cancelled),
-                    ..nothing
+                    ..inactive
                 }
             }
         }
@@ -140,11 +142,11 @@ impl Serialize for RetryState {
     }
 }
 
-/// Where the retries of a validation stand. What they go by is `null` unless they go on.
+/// The state of a validation's retries. The policy's fields are `null` unless the cycle is active.
 #[derive(Serialize, ToSchema)]
 #[schema(as = RetryState)]
 pub(super) struct Shown {
-    /// Whether they go on.
+    /// Whether the cycle is active.
     #[schema(example = true)]
     enabled: bool,
     #[schema(required, example = 3)]
@@ -184,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_cycle_nothing_is_set_also_where_there_is_to_be_one() {
+    fn without_a_cycle_or_with_an_intended_one_nothing_is_set() {
         let expected = json!({
             "enabled": false, "max_retries": null, "interval_seconds": null, "outcomes": null,
             "attempts_completed": 0, "next_attempt_at": null, "resolved_at": null, "exhausted_at": null,
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cycle_that_ended_says_how_and_when_and_shows_no_policy() {
+    fn an_ended_cycle_shows_how_and_when_but_no_policy() {
         for ending in Ending::ALL.iter().copied() {
             let state = RetryState::Ended {
                 policy: policy(),

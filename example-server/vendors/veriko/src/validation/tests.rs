@@ -31,7 +31,7 @@ fn validation() -> Validation {
 }
 
 fn json_of(shown: impl Serialize) -> Value {
-    // By way of text, as the answer goes.
+    // Through text, as a response is sent.
     serde_json::from_str(&serde_json::to_string(&shown).unwrap()).unwrap()
 }
 
@@ -40,7 +40,7 @@ fn no_retries() -> Value {
 }
 
 #[test]
-fn a_valid_one_shows_all_it_is_and_where_its_cep_is() {
+fn a_valid_validation_shows_every_field_and_links_to_its_cep() {
     let expected = json!({
         "id": "f47ac10b-58cc-4372-a567-0e02b2c3d479",
         "type": "validation",
@@ -74,7 +74,7 @@ fn a_valid_one_shows_all_it_is_and_where_its_cep_is() {
 }
 
 #[test]
-fn only_one_whose_cep_is_kept_links_to_it() {
+fn only_a_validation_with_a_stored_cep_links_to_it() {
     for cep in [KeptCep::Kept, KeptCep::None] {
         let shown = json_of(Validation { cep: cep.clone(), ..validation() }.resource());
         assert!(shown["links"]["self"].is_string());
@@ -85,7 +85,7 @@ fn only_one_whose_cep_is_kept_links_to_it() {
 }
 
 #[test]
-fn what_is_not_known_is_null_or_left_out() {
+fn unknown_values_are_null_or_left_out() {
     let payment = restore(r#"{"fecha":"2025-03-15","monto":8500,"referencia_numerica":"0000012"}"#).unwrap();
     let unfinished = Validation {
         payment,
@@ -120,7 +120,7 @@ fn what_is_not_known_is_null_or_left_out() {
 }
 
 #[test]
-fn an_error_says_what_it_was() {
+fn an_error_has_its_code_and_message() {
     let verdict = CepVerdict::Error;
     let failed = Validation {
         status: verdict.into(),
@@ -136,7 +136,7 @@ fn an_error_says_what_it_was() {
 }
 
 #[test]
-fn an_item_of_a_list_has_the_fields_of_one() {
+fn a_list_item_has_the_fields_of_the_contract() {
     let expected = json!({
         "id": "f47ac10b-58cc-4372-a567-0e02b2c3d479",
         "type": "validation",
@@ -173,7 +173,7 @@ fn amounts_are_shown_to_the_cent_as_numbers() {
 }
 
 #[test]
-fn what_changes_the_retries_is_answered_with_them_alone() {
+fn operations_on_the_retries_return_only_the_retry_state() {
     let expected = json!({
         "id": "f47ac10b-58cc-4372-a567-0e02b2c3d479",
         "type": "validation",
@@ -183,7 +183,7 @@ fn what_changes_the_retries_is_answered_with_them_alone() {
 }
 
 #[test]
-fn the_tag_is_of_version_and_status_and_who_waits_is_told_for_how_long() {
+fn the_tag_has_version_and_status_and_an_unfinished_validation_has_a_poll_interval() {
     let validation = Validation { etag_version: 3, status: Status::NotFound, ..validation() };
     assert_eq!(validation.etag().to_string(), "W/\"3-not_found\"");
     for status in Status::ALL.iter().copied() {
@@ -220,7 +220,7 @@ fn each_verdict_has_its_status_and_three_are_retried() {
 }
 
 #[test]
-fn every_text_is_read_back_as_what_wrote_it() {
+fn every_text_parses_to_the_value_that_wrote_it() {
     for status in Status::ALL {
         assert_eq!(status.as_str().parse(), Ok(*status));
     }
@@ -234,7 +234,7 @@ fn every_text_is_read_back_as_what_wrote_it() {
 }
 
 #[test]
-fn an_id_is_written_in_one_way() {
+fn an_id_must_be_hyphenated() {
     let id = "f47ac10b-58cc-4372-a567-0e02b2c3d479";
     for (text, good) in [
         (id, true),

@@ -1,4 +1,4 @@
-//! What a request wants an endpoint to be.
+//! The fields of a request that creates or updates an endpoint.
 
 use serde_json::{Map, Value};
 use url::Url;
@@ -8,7 +8,7 @@ use crate::errors::{Failure, FieldError};
 use platform::outbound::{Outbound, UrlFault};
 use platform::webhooks::{Endpoint, EndpointStatus};
 
-/// What of an endpoint a request says; what is `None` it does not say.
+/// The fields that the request sets. A field that is `None` is not changed.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     pub(super) url: Option<Url>,
@@ -17,7 +17,7 @@ pub(super) struct Changes {
     pub(super) status: Option<EndpointStatus>,
 }
 
-/// The owner's name for an endpoint, or none any more.
+/// A description, or `None` to remove it.
 #[derive(Debug)]
 pub(super) struct Description(Option<String>);
 
@@ -25,50 +25,51 @@ const MAX_EVENTS: usize = 10;
 const MAX_DESCRIPTION: usize = 255;
 
 impl Changes {
-    /// All that a new endpoint must have.
+    /// Parses a new endpoint, which needs all required fields.
     ///
     /// # Errors
-    /// One fault for each field that is not as it must be; an address that may not be called is refused by itself.
+    /// 422 with one error for each invalid field. If only the address is not allowed, 400
+    /// `url_ssrf_blocked`.
     pub(super) fn of_new(body: &Value, outbound: &Outbound) -> Result<Self, Failure> {
-        let nothing = Map::new();
-        let body = body.as_object().unwrap_or(&nothing);
-        let mut faults = Faults::default();
+        let empty = Map::new();
+        let body = body.as_object().unwrap_or(&empty);
+        let mut errors = Errors::default();
         let changes = Self {
             url: match body.get("url") {
-                None | Some(Value::Null) => faults.keep(Err(FieldError::webhook_url_required())),
+                None | Some(Value::Null) => errors.ok_or_collect(Err(FieldError::webhook_url_required())),
                 Some(Value::String(text)) if text.is_empty() => {
-                    faults.keep(Err(FieldError::webhook_url_required()))
+                    errors.ok_or_collect(Err(FieldError::webhook_url_required()))
                 }
-                Some(value) => faults.url(value, outbound),
+                Some(value) => errors.url(value, outbound),
             },
-            events: faults.events(body.get("events").unwrap_or(&Value::Null)),
-            description: body.get("description").and_then(|value| faults.keep(description(value))),
+            events: errors.events(body.get("events").unwrap_or(&Value::Null)),
+            description: body.get("description").and_then(|value| errors.ok_or_collect(description(value))),
             status: None,
         };
-        faults.failure().map_or(Ok(changes), Err)
+        errors.failure().map_or(Ok(changes), Err)
     }
 
-    /// Some of what an endpoint can be.
+    /// Parses an update, which can have any of the fields.
     ///
     /// # Errors
-    /// The same; or there is nothing in it.
+    /// As for [`of_new`](Self::of_new), and also if there is no field to change.
     pub(super) fn of_update(body: &Value, outbound: &Outbound) -> Result<Self, Failure> {
-        let nothing = Map::new();
-        let body = body.as_object().unwrap_or(&nothing);
+        let empty = Map::new();
+        let body = body.as_object().unwrap_or(&empty);
         if !["url", "events", "description", "status"].iter().any(|field| body.contains_key(*field)) {
             return Err(Failure::no_valid_fields());
         }
-        let mut faults = Faults::default();
+        let mut errors = Errors::default();
         let changes = Self {
-            url: body.get("url").and_then(|value| faults.url(value, outbound)),
-            events: body.get("events").and_then(|value| faults.events(value)),
-            description: body.get("description").and_then(|value| faults.keep(description(value))),
-            status: body.get("status").and_then(|value| faults.keep(status(value))),
+            url: body.get("url").and_then(|value| errors.url(value, outbound)),
+            events: body.get("events").and_then(|value| errors.events(value)),
+            description: body.get("description").and_then(|value| errors.ok_or_collect(description(value))),
+            status: body.get("status").and_then(|value| errors.ok_or_collect(status(value))),
         };
-        faults.failure().map_or(Ok(changes), Err)
+        errors.failure().map_or(Ok(changes), Err)
     }
 
-    /// Makes them. Whoever makes an endpoint active again gives it a new start.
+    /// Applies the changes. Reactivating an endpoint resets its count of failures.
     pub(super) fn apply(self, endpoint: &mut Endpoint) {
         if let Some(url) = self.url {
             endpoint.url = url.into();
@@ -88,25 +89,25 @@ impl Changes {
     }
 }
 
-/// What was found to be wrong.
+/// The errors that were found.
 #[derive(Default)]
-struct Faults {
+struct Errors {
     fields: Vec<FieldError>,
     unknown_event: Option<Value>,
     blocked: bool,
 }
 
-impl Faults {
-    fn keep<T>(&mut self, read: Result<T, FieldError>) -> Option<T> {
+impl Errors {
+    fn ok_or_collect<T>(&mut self, read: Result<T, FieldError>) -> Option<T> {
         read.map_err(|error| self.fields.push(error)).ok()
     }
 
     fn url(&mut self, value: &Value, outbound: &Outbound) -> Option<Url> {
         let Value::String(text) = value else {
-            return self.keep(Err(FieldError::webhook_url_invalid_type()));
+            return self.ok_or_collect(Err(FieldError::webhook_url_invalid_type()));
         };
         if text.is_empty() {
-            return self.keep(Err(FieldError::webhook_url_empty()));
+            return self.ok_or_collect(Err(FieldError::webhook_url_empty()));
         }
         let error = match outbound.check(text) {
             Ok(url) => return Some(url),
@@ -118,21 +119,21 @@ impl Faults {
                 return None;
             }
         };
-        self.keep(Err(error))
+        self.ok_or_collect(Err(error))
     }
 
     fn events(&mut self, value: &Value) -> Option<Vec<String>> {
-        let Some(given) = value.as_array().filter(|given| !given.is_empty()) else {
-            return self.keep(Err(FieldError::webhook_events_required()));
+        let Some(values) = value.as_array().filter(|values| !values.is_empty()) else {
+            return self.ok_or_collect(Err(FieldError::webhook_events_required()));
         };
-        if given.len() > MAX_EVENTS {
-            return self.keep(Err(FieldError::webhook_events_too_many()));
+        if values.len() > MAX_EVENTS {
+            return self.ok_or_collect(Err(FieldError::webhook_events_too_many()));
         }
         let mut events = Vec::new();
-        for value in given {
+        for value in values {
             let Some(event) = value.as_str().and_then(|name| name.parse::<Event>().ok()) else {
                 self.unknown_event = Some(value.clone());
-                return self.keep(Err(FieldError::webhook_event_invalid()));
+                return self.ok_or_collect(Err(FieldError::webhook_event_invalid()));
             };
             let event = event.to_string();
             if !events.contains(&event) {
@@ -156,13 +157,13 @@ fn description(value: &Value) -> Result<Description, FieldError> {
         Value::String(text) if text.chars().count() > MAX_DESCRIPTION => {
             Err(FieldError::webhook_description_too_long())
         }
-        // No database keeps a NUL.
+        // No database accepts a NUL character.
         Value::String(text) => Ok(Description(Some(text.replace('\0', "")))),
         _ => Err(FieldError::webhook_description_invalid_type()),
     }
 }
 
-/// Only we disable one automatically.
+/// Parses a status. Only the server may set `auto_disabled`.
 fn status(value: &Value) -> Result<EndpointStatus, FieldError> {
     let status = value.as_str().and_then(|name| name.parse().ok());
     status

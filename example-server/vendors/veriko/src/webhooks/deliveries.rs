@@ -1,4 +1,4 @@
-//! What was sent: `GET /v1/webhooks/deliveries` and `GET /v1/webhooks/{id}/deliveries`.
+//! The delivery history: `GET /v1/webhooks/deliveries` and `GET /v1/webhooks/{id}/deliveries`.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use utoipa::ToSchema;
 
 use super::endpoints::find;
 use super::filter::{DeliveryFilter, PageParameters, Parameters};
-use crate::api::Api;
+use crate::api::{Api, Call};
 use crate::envelope::{Context, Envelope};
 use crate::errors::Failure;
-use crate::filter::Pagination;
+use crate::query::Pagination;
 use crate::user::User;
 use crate::validation::Validation;
 use crate::validations::Paginated;
@@ -21,20 +21,15 @@ use platform::utc::Utc;
 use platform::webhooks::store::deliveries;
 use platform::webhooks::{Delivery, DeliveryStatus};
 
-/// Lists what was sent to any endpoint, the latest first.
+/// Lists the deliveries to all endpoints, latest first.
 #[utoipa::path(
     get, path = "/webhooks/deliveries", operation_id = "listAllDeliveries", tag = "Webhooks", params(Parameters),
     responses(
-        (status = 200, description = "A page of them", body = Envelope<Vec<WebhookDelivery>, Paginated>),
+        (status = 200, description = "A page of deliveries", body = Envelope<Vec<WebhookDelivery>, Paginated>),
         (status = 422, description = "invalid_filter"),
     ),
 )]
-pub(crate) async fn all(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-    RawQuery(query): RawQuery,
-) -> Response {
+pub(crate) async fn all(Call { api, user, context }: Call, RawQuery(query): RawQuery) -> Response {
     let page = async {
         let filter = DeliveryFilter::parse(query.as_deref().unwrap_or_default())?;
         page(&api, &user, &filter).await
@@ -42,12 +37,12 @@ pub(crate) async fn all(
     answer(&context, page.await, true)
 }
 
-/// Lists what was sent to one endpoint, the latest first.
+/// Lists the deliveries to one endpoint, latest first.
 #[utoipa::path(
     get, path = "/webhooks/{id}/deliveries", operation_id = "listWebhookDeliveries", tag = "Webhooks",
     params(PageParameters),
     responses(
-        (status = 200, description = "A page of them", body = Envelope<Vec<WebhookDelivery>, Paginated>),
+        (status = 200, description = "A page of deliveries", body = Envelope<Vec<WebhookDelivery>, Paginated>),
         (status = 422, description = "invalid_filter"),
     ),
 )]
@@ -80,18 +75,18 @@ async fn page(
 fn answer(context: &Context, page: Result<(Vec<Delivery>, Pagination), Failure>, with_url: bool) -> Response {
     match page {
         Ok((deliveries, pagination)) => {
-            let shown: Vec<_> =
+            let items: Vec<_> =
                 deliveries.into_iter().map(|delivery| WebhookDelivery::of(delivery, with_url)).collect();
-            context.ok_with(&shown, &Paginated { pagination })
+            context.ok_with(&items, &Paginated { pagination })
         }
         Err(failure) => context.fail(&failure),
     }
 }
 
-/// A delivery as it is shown.
+/// A delivery.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct WebhookDelivery {
-    /// The same as `X-Veriko-Delivery-Id`, on every try.
+    /// The same as `X-Veriko-Delivery-Id`, and the same for every attempt.
     #[schema(pattern = "^[0-9]+$", example = "3641042953469132800")]
     id: String,
     #[schema(example = "webhook_delivery")]
@@ -103,7 +98,7 @@ pub(crate) struct WebhookDelivery {
 struct WebhookDeliveryAttributes {
     #[schema(format = Uuid, example = "018f3c2e-7b1a-4c3d-9e4f-5a6b7c8d9e0f")]
     endpoint_id: String,
-    /// In the list of all endpoints.
+    /// Present in the list of all endpoints.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "https://shop.example.com/hooks/veriko")]
     endpoint_url: Option<String>,
@@ -111,21 +106,21 @@ struct WebhookDeliveryAttributes {
     event_type: String,
     #[schema(required, format = Uuid, example = "018f3c2e-7b1a-7c3d-9e4f-5a6b7c8d9e0f")]
     validation_id: Option<String>,
-    /// `null`: there was no answer, or no try yet.
+    /// `null` if there was no response, or no attempt yet.
     #[schema(required, example = 200)]
     response_status: Option<u16>,
-    /// Its first 500 characters.
+    /// The first 500 characters of the response body.
     #[schema(required, example = "ok")]
     response_body: Option<String>,
     #[schema(required, example = 143)]
     response_time_ms: Option<u64>,
-    /// The number of the last try.
+    /// The number of the last attempt.
     #[schema(minimum = 1, example = 1)]
     attempt: u32,
     status: DeliveryStatus,
     #[schema(required)]
     next_retry_at: Option<Utc>,
-    /// Why there was no answer.
+    /// Why there was no response.
     #[schema(required, example = json!(null))]
     error_message: Option<String>,
     created_at: Utc,

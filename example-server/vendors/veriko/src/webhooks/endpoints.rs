@@ -1,4 +1,4 @@
-//! Who is told: `/v1/webhooks`, `/v1/webhooks/{id}` and what is done with one.
+//! Webhook endpoints: `/v1/webhooks`, `/v1/webhooks/{id}` and the operations on one.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::changes::Changes;
 use super::{Event, TEST, body};
-use crate::api::Api;
+use crate::api::{Api, Call};
 use crate::body::Json;
 use crate::envelope::{Context, Envelope, Resource};
 use crate::errors::Failure;
@@ -26,31 +26,29 @@ use platform::{clock, encryption, hex};
 /// Lists the endpoints of the account.
 #[utoipa::path(
     get, path = "/webhooks", operation_id = "listWebhooks", tag = "Webhooks",
-    responses((status = 200, description = "All of them", body = Envelope<Vec<Entity<WebhookEndpoint>>>)),
+    responses((status = 200, description = "All endpoints", body = Envelope<Vec<Entity<WebhookEndpoint>>>)),
 )]
-pub(crate) async fn list(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-) -> Response {
+pub(crate) async fn list(Call { api, user, context }: Call) -> Response {
     let listed = async {
         let mut reader = api.database.read().await?;
         endpoints::list_of(reader.connection(), user.id()).await
     };
     match listed.await {
         Ok(endpoints) => {
-            let shown: Vec<_> = endpoints.into_iter().map(|endpoint| shown(endpoint, None)).collect();
-            context.ok(&shown)
+            let resources: Vec<_> =
+                endpoints.into_iter().map(|endpoint| to_resource(endpoint, None)).collect();
+            context.ok(&resources)
         }
         Err(error) => context.fail(&error.into()),
     }
 }
 
-/// Makes an endpoint.
+/// Creates an endpoint.
 ///
-/// Its secret is in this answer and in no other. Deliveries are signed with it: `X-Webhook-Signature` is `sha256=` and the
-/// HMAC-SHA256 of the body; `X-Webhook-Signature-Timestamped` is `t={seconds},v1={HMAC of "{seconds}.{body}"}`, with the time
-/// of the try. Delivery is at least once: `X-Veriko-Delivery-Id` is the same on every try.
+/// Only this response contains the secret. Deliveries are signed with it: `X-Webhook-Signature` is
+/// `sha256=` and the HMAC-SHA256 of the body; `X-Webhook-Signature-Timestamped` is
+/// `t={seconds},v1={HMAC of "{seconds}.{body}"}`, with the time of the attempt. Deliveries are made
+/// at least once; `X-Veriko-Delivery-Id` is the same for every attempt.
 #[utoipa::path(
     post, path = "/webhooks", operation_id = "createWebhook", tag = "Webhooks", request_body = CreateWebhook,
     responses(
@@ -61,14 +59,9 @@ pub(crate) async fn list(
             webhook_event_invalid webhook_description_invalid_type webhook_description_too_long webhook_limit_reached"),
     ),
 )]
-pub(crate) async fn create(
-    State(api): State<Arc<Api>>,
-    Extension(user): Extension<User>,
-    Extension(context): Extension<Context>,
-    Json(asked): Json,
-) -> Response {
+pub(crate) async fn create(Call { api, user, context }: Call, Json(input): Json) -> Response {
     let created = async {
-        let changes = Changes::of_new(&asked, &api.webhooks.outbound)?;
+        let changes = Changes::of_new(&input, &api.webhooks.outbound)?;
         vet(&api, &changes).await?;
         let (id, now) = (Uuid::new_v4(), clock::timestamp());
         let secret = Secret::new(&api, id)?;
@@ -96,19 +89,20 @@ pub(crate) async fn create(
         Ok((endpoint, secret.digits))
     };
     match created.await {
-        Ok((endpoint, secret)) => context.created(&shown(endpoint, Some(secret))),
+        Ok((endpoint, secret)) => context.created(&to_resource(endpoint, Some(secret))),
         Err(failure) => context.fail(&failure),
     }
 }
 
 /// Changes an endpoint.
 ///
-/// What is not in the body stays as it is, and the secret always does. What waits to be sent to an endpoint that is not
-/// `active` any more is given up. One that was `auto_disabled` begins anew as `active`.
+/// Fields that are not in the body keep their values, and the secret never changes. If the endpoint
+/// is no longer `active`, its pending deliveries are given up. Setting an `auto_disabled` endpoint
+/// to `active` resets its count of failures.
 #[utoipa::path(
     put, path = "/webhooks/{id}", operation_id = "updateWebhook", tag = "Webhooks", request_body = UpdateWebhook,
     responses(
-        (status = 200, description = "The endpoint as it is now", body = Envelope<Entity<WebhookEndpoint>>),
+        (status = 200, description = "The changed endpoint", body = Envelope<Entity<WebhookEndpoint>>),
         (status = 400, description = "url_dns_failed url_ssrf_blocked"),
         (status = 422, description = "no_valid_fields webhook_url_empty webhook_url_invalid_type webhook_url_too_long \
             webhook_url_invalid_format webhook_url_not_https webhook_events_required webhook_events_too_many \
@@ -120,13 +114,13 @@ pub(crate) async fn update(
     Path(id): Path<String>,
     Extension(user): Extension<User>,
     Extension(context): Extension<Context>,
-    Json(asked): Json,
+    Json(input): Json,
 ) -> Response {
     let updated = async {
         let id = Validation::parse_id(&id)?;
-        // Who asks about what is not theirs learns nothing else.
+        // Check the ownership first, so that a stranger learns nothing from other errors.
         find(&api, &user, id).await?;
-        let changes = Changes::of_update(&asked, &api.webhooks.outbound)?;
+        let changes = Changes::of_update(&input, &api.webhooks.outbound)?;
         vet(&api, &changes).await?;
         let mut transaction = api.database.begin().await?;
         let locked = endpoints::lock(transaction.connection(), user.id(), id).await?;
@@ -141,15 +135,15 @@ pub(crate) async fn update(
         Ok::<_, Failure>(endpoint)
     };
     match updated.await {
-        Ok(endpoint) => context.ok(&shown(endpoint, None)),
+        Ok(endpoint) => context.ok(&to_resource(endpoint, None)),
         Err(failure) => context.fail(&failure),
     }
 }
 
-/// Removes an endpoint, and all that is known of what was sent to it.
+/// Deletes an endpoint and its delivery history.
 #[utoipa::path(
     delete, path = "/webhooks/{id}", operation_id = "deleteWebhook", tag = "Webhooks",
-    responses((status = 204, description = "It is gone")),
+    responses((status = 204, description = "The endpoint was deleted")),
 )]
 pub(crate) async fn delete(
     State(api): State<Arc<Api>>,
@@ -171,12 +165,12 @@ pub(crate) async fn delete(
     }
 }
 
-/// Sends a delivery that tells of nothing, and says what came of it.
+/// Sends a test delivery and returns its result.
 ///
-/// Its event is `test`. Whether it succeeds does not count for the endpoint.
+/// Its event is `test`. Its result does not count for the endpoint.
 #[utoipa::path(
     post, path = "/webhooks/{id}/test", operation_id = "sendWebhookTest", tag = "Webhooks",
-    responses((status = 200, description = "What came of it", body = Envelope<Resource<WebhookTestResult>>)),
+    responses((status = 200, description = "The result", body = Envelope<Resource<WebhookTestResult>>)),
 )]
 pub(crate) async fn test(
     State(api): State<Arc<Api>>,
@@ -185,7 +179,7 @@ pub(crate) async fn test(
     Extension(context): Extension<Context>,
 ) -> Response {
     #[derive(Serialize)]
-    struct Nothing {
+    struct TestData {
         id: Uuid,
         r#type: &'static str,
         attributes: NoAttributes,
@@ -195,8 +189,8 @@ pub(crate) async fn test(
 
     let tested = async {
         let endpoint = find(&api, &user, Validation::parse_id(&id)?).await?;
-        let nothing = Nothing { id: endpoint.id, r#type: "webhook_test", attributes: NoAttributes {} };
-        let body = body(TEST, clock::timestamp(), &nothing);
+        let data = TestData { id: endpoint.id, r#type: "webhook_test", attributes: NoAttributes {} };
+        let body = body(TEST, clock::timestamp(), &data);
         Ok::<_, Failure>(api.webhooks.send_once(&endpoint, TEST, &body).await?)
     };
     match tested.await {
@@ -213,9 +207,10 @@ pub(crate) async fn test(
     }
 }
 
-/// Makes a new secret for an endpoint.
+/// Creates a new secret for an endpoint.
 ///
-/// It is in this answer and in no other, and from now on the only one: all later tries are signed with it.
+/// Only this response contains it. It replaces the old secret at once: all later attempts are
+/// signed with it.
 #[utoipa::path(
     post, path = "/webhooks/{id}/regenerate-secret", operation_id = "regenerateWebhookSecret", tag = "Webhooks",
     responses((status = 200, description = "The endpoint, with its new secret", body = Envelope<Entity<WebhookEndpoint>>)),
@@ -239,7 +234,7 @@ pub(crate) async fn regenerate_secret(
         Ok::<_, Failure>((endpoint, secret.digits))
     };
     match rotated.await {
-        Ok((endpoint, secret)) => context.ok(&shown(endpoint, Some(secret))),
+        Ok((endpoint, secret)) => context.ok(&to_resource(endpoint, Some(secret))),
         Err(failure) => context.fail(&failure),
     }
 }
@@ -249,7 +244,8 @@ pub(super) async fn find(api: &Api, user: &User, id: Uuid) -> Result<Endpoint, F
     endpoints::load(reader.connection(), user.id(), id).await?.ok_or_else(Failure::not_found)
 }
 
-/// Where the new URL leads is asked before anything is locked.
+/// Checks the address of a new URL. Resolving it takes time, so this is done before anything is
+/// locked.
 async fn vet(api: &Api, changes: &Changes) -> Result<(), Failure> {
     match &changes.url {
         Some(url) => api.webhooks.outbound.vet(url).await.map_err(Failure::of_address),
@@ -257,7 +253,7 @@ async fn vet(api: &Api, changes: &Changes) -> Result<(), Failure> {
     }
 }
 
-/// A new secret: 64 hexadecimal digits, themselves the key of the signatures.
+/// A new secret: 64 hexadecimal digits, which are themselves the signing key.
 struct Secret {
     digits: String,
     sealed: String,
@@ -273,7 +269,7 @@ impl Secret {
     }
 }
 
-/// An endpoint as it is shown.
+/// An endpoint.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct WebhookEndpoint {
     #[schema(example = "https://shop.example.com/hooks/veriko")]
@@ -283,7 +279,7 @@ pub(crate) struct WebhookEndpoint {
     #[schema(required, example = "Paid orders")]
     description: Option<String>,
     status: EndpointStatus,
-    /// Tries that failed since one succeeded.
+    /// The number of failed attempts since the last successful one.
     #[schema(example = 0)]
     consecutive_failures: u32,
     /// When a delivery last succeeded.
@@ -291,7 +287,7 @@ pub(crate) struct WebhookEndpoint {
     last_delivery_at: Option<Utc>,
     created_at: Utc,
     updated_at: Utc,
-    /// In the answer that made it, and in no other.
+    /// Present only in the response that created it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(
         nullable = false,
@@ -299,13 +295,13 @@ pub(crate) struct WebhookEndpoint {
         example = "c0ffee11c0ffee11c0ffee11c0ffee11c0ffee11c0ffee11c0ffee11c0ffab12"
     )]
     secret: Option<String>,
-    /// Its last four digits, where it is not shown itself.
+    /// The last four digits of the secret. Absent if the secret itself is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "...ab12")]
     secret_hint: Option<String>,
 }
 
-fn shown(endpoint: Endpoint, secret: Option<String>) -> Entity<WebhookEndpoint> {
+fn to_resource(endpoint: Endpoint, secret: Option<String>) -> Entity<WebhookEndpoint> {
     let secret_hint = secret.is_none().then_some(endpoint.secret_hint);
     let attributes = WebhookEndpoint {
         url: endpoint.url,
@@ -322,46 +318,46 @@ fn shown(endpoint: Endpoint, secret: Option<String>) -> Entity<WebhookEndpoint> 
     Entity::of(endpoint.id, "webhook_endpoint", attributes)
 }
 
-/// What came of a test.
+/// The result of a test delivery.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct WebhookTestResult {
-    /// Whether the receiver answered with a 2xx.
+    /// Whether the receiver responded with a 2xx.
     #[schema(example = true)]
     delivered: bool,
-    /// 0: there was no answer.
+    /// 0 if there was no response.
     #[schema(example = 200)]
     http_status: u16,
     #[schema(example = 143)]
     response_time_ms: u64,
-    /// Why there was no answer.
+    /// Why there was no response.
     #[schema(required, example = json!(null))]
     error: Option<String>,
 }
 
-/// An endpoint to make.
+/// An endpoint to create.
 #[expect(dead_code, reason = "the fields are read by the derive alone")]
 #[derive(ToSchema)]
 pub(crate) struct CreateWebhook {
-    /// `https`, and public.
+    /// An `https` URL with a public address.
     #[schema(max_length = 2048, example = "https://shop.example.com/hooks/veriko")]
     url: String,
     #[schema(min_items = 1, max_items = 10)]
     events: Vec<Event>,
-    /// Your own name for it.
+    /// Your own description of the endpoint.
     #[schema(max_length = 255, example = "Paid orders")]
     description: Option<String>,
 }
 
-/// What of an endpoint is to change: what is not there stays as it is.
+/// The fields of an endpoint to change. Fields that are left out keep their values.
 #[expect(dead_code, reason = "the fields are read by the derive alone")]
 #[derive(ToSchema)]
 pub(crate) struct UpdateWebhook {
-    /// `https`, and public.
+    /// An `https` URL with a public address.
     #[schema(nullable = false, max_length = 2048, example = "https://shop.example.com/hooks/veriko")]
     url: Option<String>,
     #[schema(nullable = false, min_items = 1, max_items = 10)]
     events: Option<Vec<Event>>,
-    /// `null`: none.
+    /// `null` removes the description.
     #[schema(max_length = 255, example = "Paid orders")]
     description: Option<String>,
     /// `active` or `disabled`.

@@ -1,80 +1,82 @@
-//! The query of the lists of deliveries.
+//! The queries of the lists of deliveries.
 
 use jiff::{SignedDuration, Timestamp};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::{Event, TEST};
-use crate::errors::{Failure, FieldError};
-use crate::filter::{INTEGER, ONE_VALUE, Page, Search, Wanted, clamped, midnight_of};
+use crate::errors::Failure;
+use crate::query::{self, Expected, INTEGER, Page, Search, clamped, midnight_of};
 use platform::webhooks::DeliveryStatus;
 use platform::webhooks::store::deliveries;
 
-/// Which deliveries, and which page of them.
+/// Selects deliveries, and a page of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DeliveryFilter {
     pub(super) page: Page,
     pub(super) wanted: deliveries::Wanted,
 }
 
-/// Which page.
+/// The parameters of the list of one endpoint.
 #[expect(dead_code, reason = "the fields are read by the derive alone")]
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PageParameters {
-    /// Which page, from 1.
+    /// The number of the page, from 1.
     #[param(minimum = 1)]
     page: Option<u32>,
-    /// How many on a page: 50 if nothing is said.
+    /// The number of items on a page. The default is 50.
     #[param(minimum = 1, maximum = 100)]
     per_page: Option<u32>,
 }
 
-/// Which deliveries, and which page of them.
+/// The parameters of the list of all deliveries.
 #[expect(dead_code, reason = "the fields are read by the derive alone")]
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Parameters {
-    /// Which page, from 1.
+    /// The number of the page, from 1.
     #[param(minimum = 1)]
     page: Option<u32>,
-    /// How many on a page: 50 if nothing is said.
+    /// The number of items on a page. The default is 50.
     #[param(minimum = 1, maximum = 100)]
     per_page: Option<u32>,
-    /// To one of these endpoints, at most 20, separated by commas.
+    /// The ids of 1 to 20 endpoints, separated by commas.
     endpoint_id: Option<String>,
-    /// One of these, separated by commas.
+    /// One or more statuses, separated by commas.
     #[param(example = "retrying,failed")]
     status: Option<String>,
-    /// One of these, separated by commas; `test` is one too.
+    /// One or more events, separated by commas. `test` is one of them.
     #[param(example = "validation.completed")]
     event_type: Option<String>,
-    /// Text to look for in ids, the endpoint's URL and description, the event and the answer's code.
+    /// Text to search for in the ids, the URL and description of the endpoint, the event and the
+    /// status code of the response.
     #[param(max_length = 100)]
     q: Option<String>,
-    /// About this validation.
+    /// The id of the validation that the delivery reports on.
     #[param(format = Uuid)]
     validation_id: Option<String>,
-    /// What the receiver answered, separated by commas: a code, a family, or `none`.
+    /// The responses of the receiver, separated by commas: a status code, a class such as `5xx`, or
+    /// `none`.
     #[param(example = "5xx,none")]
     response_status: Option<String>,
-    /// Made on this day, in UTC, or at this time, or later.
+    /// Created on this day in UTC, or at this time, or later.
     #[param(example = "2026-10-01")]
     from: Option<String>,
-    /// Made on this day, in UTC, or at this time, or earlier.
+    /// Created on this day in UTC, or at this time, or earlier.
     #[param(example = "2026-10-15T23:59:59Z")]
     to: Option<String>,
-    /// Tried so often or oftener.
+    /// The minimum number of attempts.
     #[param(minimum = 1, maximum = 255)]
     min_attempt: Option<u32>,
-    /// Answered in so much time or more.
+    /// The minimum response time in milliseconds.
     #[param(minimum = 0, maximum = 600_000)]
     min_response_time_ms: Option<u32>,
 }
 
 const DEFAULT_SIZE: u32 = 50;
 const MAX_SIZE: u32 = 100;
-/// Of endpoints, and of answers.
+/// The maximum number of endpoints or responses in one parameter.
 const MAX_LISTED: usize = 20;
 const MAX_ATTEMPT: u32 = 255;
 const MAX_RESPONSE_TIME_MS: u32 = 600_000;
@@ -95,17 +97,15 @@ const NAMES: &[&str] = &[
 ];
 
 impl DeliveryFilter {
-    /// Reads the query of a URL. An empty parameter is none; of a parameter that is there twice the last counts; those it
-    /// does not know are ignored.
+    /// Reads the query of a URL. Values of `page` and `per_page` that are out of range are clamped.
     ///
     /// # Errors
-    /// 422 `invalid_filter`, once for each parameter that is not in order. `page` and `per_page` out of range are not: they
-    /// are brought into it.
+    /// Those of [`query::read`].
     pub(super) fn parse(query: &str) -> Result<Self, Failure> {
         Self::parse_names(query, NAMES)
     }
 
-    /// The same for the list of one endpoint, which has pages and nothing else.
+    /// Reads the query of the list of one endpoint, which has pages but no filters.
     pub(super) fn of_endpoint(endpoint: Uuid, query: &str) -> Result<Self, Failure> {
         let mut filter = Self::parse_names(query, &NAMES[..2])?;
         filter.wanted.endpoints = vec![endpoint.to_string()];
@@ -115,33 +115,16 @@ impl DeliveryFilter {
     fn parse_names(query: &str, names: &[&str]) -> Result<Self, Failure> {
         let (mut number, mut size) = (1, DEFAULT_SIZE);
         let mut wanted = deliveries::Wanted::default();
-        let mut faults = Vec::new();
-        for name in names {
-            let given = form_urlencoded::parse(query.as_bytes())
-                .filter(|(given, _)| given.strip_suffix("[]").unwrap_or(given) == *name);
-            let Some((given, value)) = given.last() else { continue };
-            let value = value.trim();
-            let set = match *name {
-                // A list where there is one value: passed over, it would be a filter that was not applied.
-                _ if given.ends_with("[]") => Err(ONE_VALUE),
-                _ if value.is_empty() => Ok(()),
-                "page" => clamped(value, u32::MAX).map(|page| number = page),
-                "per_page" => clamped(value, MAX_SIZE).map(|per_page| size = per_page),
-                name => set(&mut wanted, name, value),
-            };
-            if let Err(Wanted { english, spanish }) = set {
-                faults.push(FieldError::invalid_filter(name, english, spanish));
-            }
-        }
-        if faults.is_empty() {
-            Ok(Self { page: Page::of(number, size), wanted })
-        } else {
-            Err(Failure::unprocessable(faults))
-        }
+        query::read(query, names, |name, value| match name {
+            "page" => clamped(value, u32::MAX).map(|page| number = page),
+            "per_page" => clamped(value, MAX_SIZE).map(|per_page| size = per_page),
+            _ => set(&mut wanted, name, value),
+        })?;
+        Ok(Self { page: Page::of(number, size), wanted })
     }
 }
 
-fn set(wanted: &mut deliveries::Wanted, name: &str, value: &str) -> Result<(), Wanted> {
+fn set(wanted: &mut deliveries::Wanted, name: &str, value: &str) -> Result<(), Expected> {
     match name {
         "endpoint_id" => {
             let ids = listed(value, UUIDS, |id| Uuid::try_parse(id).ok())?;
@@ -181,7 +164,7 @@ fn set(wanted: &mut deliveries::Wanted, name: &str, value: &str) -> Result<(), W
     Ok(())
 }
 
-/// What a receiver answered.
+/// A response of the receiver.
 enum Answer {
     Code(u16),
     Hundred(u16),
@@ -202,49 +185,50 @@ impl Answer {
     }
 }
 
-const UUIDS: Wanted = Wanted {
+const UUIDS: Expected = Expected {
     english: "up to 20 ids of endpoints, separated by commas",
     spanish: "hasta 20 ids de endpoints, separados por comas",
 };
-const ONE_UUID: Wanted = Wanted { english: "the id of a validation", spanish: "el id de una validación" };
-const STATUSES: Wanted = Wanted {
+const ONE_UUID: Expected =
+    Expected { english: "the id of a validation", spanish: "el id de una validación" };
+const STATUSES: Expected = Expected {
     english: "one or more, separated by commas, of pending, retrying, success, failed",
     spanish: "uno o varios, separados por comas, de pending, retrying, success, failed",
 };
-const EVENTS: Wanted = Wanted {
+const EVENTS: Expected = Expected {
     english: "one or more names of events, separated by commas",
     spanish: "uno o varios nombres de eventos, separados por comas",
 };
-const ANSWERS: Wanted = Wanted {
+const ANSWERS: Expected = Expected {
     english: "up to 20, separated by commas, of a code like 404, a family like 5xx, or none",
     spanish: "hasta 20, separados por comas, de un código como 404, una familia como 5xx, o none",
 };
-const TIME: Wanted = Wanted {
+const TIME: Expected = Expected {
     english: "a day as YYYY-MM-DD, or a time as YYYY-MM-DDThh:mm:ss with its offset",
     spanish: "un día como AAAA-MM-DD, o una hora como AAAA-MM-DDThh:mm:ss con su zona",
 };
 
-/// Each once.
-fn listed<T>(value: &str, wanted: Wanted, read: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, Wanted> {
+/// Reads the distinct values of a list separated by commas.
+fn listed<T>(value: &str, expected: Expected, read: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, Expected> {
     let mut texts: Vec<&str> = value.split(',').map(str::trim).filter(|text| !text.is_empty()).collect();
     texts.sort_unstable();
     texts.dedup();
     if texts.is_empty() || texts.len() > MAX_LISTED {
-        return Err(wanted);
+        return Err(expected);
     }
-    texts.into_iter().map(|text| read(text).ok_or(wanted)).collect()
+    texts.into_iter().map(|text| read(text).ok_or(expected)).collect()
 }
 
-fn between(value: &str, min: u32, max: u32) -> Result<u32, Wanted> {
+fn between(value: &str, min: u32, max: u32) -> Result<u32, Expected> {
     value.parse().ok().filter(|number| (min..=max).contains(number)).ok_or(INTEGER)
 }
 
-fn begin(value: &str) -> Result<Timestamp, Wanted> {
+fn begin(value: &str) -> Result<Timestamp, Expected> {
     midnight_of(value, 0).or_else(|_| value.parse().map_err(|_| TIME))
 }
 
-/// The first moment that is no longer wanted: times are shown in whole seconds, so the whole second is.
-fn end(value: &str) -> Result<Timestamp, Wanted> {
+/// Returns the exclusive end. Responses show whole seconds, so the end includes all of its second.
+fn end(value: &str) -> Result<Timestamp, Expected> {
     midnight_of(value, 1).or_else(|_| {
         let last: Timestamp = value.parse().map_err(|_| TIME)?;
         last.checked_add(SignedDuration::from_secs(1)).map_err(|_| TIME)

@@ -7,7 +7,8 @@ fn money(literal: &str) -> Money {
     Money::read(literal, None).unwrap()
 }
 
-/// 30 years old, employed, 25000 a month, asks for 100000 over 36 months.
+/// Returns an applicant of 30 years who is employed, earns 25000 a month, and requests 100000 over
+/// 36 months.
 fn case() -> Case {
     Case {
         applicant: Applicant {
@@ -39,7 +40,7 @@ fn changed(change: impl FnOnce(&mut Case)) -> Assessment {
 }
 
 #[test]
-fn a_plain_case_is_counted_exactly() {
+fn a_plain_case_is_computed_exactly() {
     let shown = serde_json::to_value(judge(&case())).unwrap();
     assert_eq!(
         shown["credit_score"],
@@ -51,7 +52,7 @@ fn a_plain_case_is_counted_exactly() {
             },
         })
     );
-    // 100000 / 36 and 1/12 of 12.5 % of 100000.
+    // 100000 / 36, plus 1/12 of 12.5 % of 100000.
     assert_eq!(
         shown["affordability"],
         serde_json::json!({
@@ -70,7 +71,7 @@ fn a_plain_case_is_counted_exactly() {
 }
 
 #[test]
-fn each_rule_gives_what_its_row_says() {
+fn each_rule_adds_the_points_in_its_row() {
     let status = |status| move |case: &mut Case| case.employment.as_mut().unwrap().status = status;
     let score = |change: &dyn Fn(&mut Case)| changed(|case| change(case)).credit_score.score;
     let loan = |amount: &'static str| move |case: &mut Case| case.loan.amount = money(amount);
@@ -107,7 +108,7 @@ fn every_score_has_a_grade_and_every_grade_its_rates() {
 }
 
 #[test]
-fn a_minor_and_who_could_not_pay_are_declined_whatever_the_score() {
+fn a_minor_and_an_overburdened_applicant_are_declined_whatever_the_score() {
     let minor = changed(|case| case.applicant.date_of_birth = date(2007, 6, 16));
     let overburdened = changed(|case| case.loan.amount = money("900000"));
     for decision in [minor.decision, overburdened.decision] {
@@ -119,14 +120,14 @@ fn a_minor_and_who_could_not_pay_are_declined_whatever_the_score() {
 }
 
 #[test]
-fn no_more_is_approved_than_was_asked_for_and_than_the_income_bears() {
+fn the_approved_amount_is_limited_by_the_request_and_the_income() {
     let of = |amount| changed(|case| case.loan.amount = money(amount)).decision.max_approved_amount;
     assert_eq!(of("100000.01"), money("100000.01"));
     assert_eq!(of("400000"), money("100000"), "grade C: four incomes");
 }
 
 #[test]
-fn the_income_is_verified_only_by_consent() {
+fn the_income_is_verified_only_with_consent() {
     let seen = changed(|case| case.consent.bank_data = true).income_analysis;
     assert_eq!((seen.verified_income, seen.income_match), (Some(money("25000")), Some(true)));
     let unseen = judge(&case()).income_analysis;
@@ -134,7 +135,7 @@ fn the_income_is_verified_only_by_consent() {
 }
 
 #[test]
-fn the_largest_sums_overflow_nothing() {
+fn the_largest_amounts_do_not_overflow() {
     let largest = || money("99999999999.9999");
     let assessment = changed(|case| {
         case.loan.amount = largest();

@@ -26,7 +26,7 @@ fn found(case: &Case) -> (ScreeningStatus, Vec<String>, RiskLevel) {
 }
 
 #[test]
-fn a_name_is_found_as_far_as_the_comparison_goes() {
+fn each_comparison_finds_the_names_that_it_should() {
     use Fuzziness::{Exact, Fuzzy, Moderate};
     for (name, exact, moderate, fuzzy) in [
         ("Boris Fictivov", true, true, true),
@@ -53,14 +53,14 @@ fn a_similarity_below_the_threshold_is_no_match() {
     let with = |threshold: i32| Case { threshold: threshold.try_into().unwrap(), ..case("Boris Fictivof") };
     assert_eq!(found(&with(alike)).1, ["mat_s1"]);
     assert_eq!(found(&with(alike + 1)).1, Vec::<String>::new());
-    // What else fits makes no match of a name that is not alike enough.
+    // Adjustments cannot turn a dissimilar name into a match.
     let born = Some(date(1961, 4, 12));
     let mut known = Case { threshold: 8500, ..with(alike + 1) };
     known.entity.date_of_birth = born;
     assert_eq!(found(&known).1, ["mat_s1"]);
     known.threshold = u16::try_from(alike + 1).unwrap();
     assert_eq!(found(&known).1, Vec::<String>::new());
-    // And nothing alike is a match only because everything is allowed to be one.
+    // A threshold of 0 does not make a match of a name with similarity 0.
     assert_eq!(
         found(&Case { threshold: 0, fuzziness: Fuzziness::Exact, ..case("Nobody") }).1,
         Vec::<String>::new()
@@ -68,7 +68,7 @@ fn a_similarity_below_the_threshold_is_no_match() {
 }
 
 #[test]
-fn aliases_are_looked_at_unless_it_is_forbidden() {
+fn aliases_are_compared_unless_excluded() {
     let alias = case("Boris the Invented");
     assert_eq!(judge(&alias).matches[0].match_details.matched_name, "Boris the Invented");
     let names_only = Case { include_aliases: false, threshold: 9000, ..alias };
@@ -76,7 +76,7 @@ fn aliases_are_looked_at_unless_it_is_forbidden() {
 }
 
 #[test]
-fn only_lists_that_were_asked_for_are_looked_through() {
+fn only_requested_lists_are_searched() {
     let pep = Case { lists: vec![Pep], ..case("Boris Fictivov") };
     let screening = judge(&pep);
     assert_eq!(screening.status, ScreeningStatus::Clear);
@@ -95,7 +95,7 @@ fn people_are_not_businesses() {
 }
 
 #[test]
-fn what_else_is_known_adds_and_takes_what_its_row_says() {
+fn each_adjustment_has_the_effect_in_its_row() {
     let with = |born: Option<&str>, country: Option<&str>| {
         let mut case = case("Boris Fictivov");
         case.threshold = 5000;

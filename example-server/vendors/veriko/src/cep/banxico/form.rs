@@ -1,10 +1,10 @@
-//! The form, as the site has it.
+//! The fields of the site's form.
 
 use crate::cep::account::Account;
 use crate::cep::bank::Bank;
 use crate::cep::payment::{Payment, Reference, TrackingKey};
 
-/// The fields for a payment, in the order of the site.
+/// Returns the fields for a payment, in the site's order.
 pub(super) fn of(payment: &Payment) -> [(&'static str, String); 10] {
     let (criterion, criterio) = match (payment.clave_rastreo(), payment.referencia_numerica()) {
         (Some(key), _) => ("T", TrackingKey::as_str(key)),
@@ -36,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_is_filled_in_as_the_site_has_it() {
+    fn the_form_has_the_sites_fields_in_order() {
         let whole = r#"{"fecha":"2025-03-05","monto":15000.5,"clave_rastreo":"MXBA/2025 01","referencia_numerica":"12",
             "emisor":"BANAMEX","receptor":"Banxico","cuenta_beneficiaria":"012180004412345678"}"#;
         assert_eq!(
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_key_the_reference_is_asked_for_and_what_is_not_known_is_empty() {
+    fn without_a_key_the_reference_is_sent_and_unknown_fields_are_empty() {
         let little = r#"{"fecha":"2025-12-31","monto":1,"referencia_numerica":"0000012"}"#;
         assert_eq!(
             sent(little),

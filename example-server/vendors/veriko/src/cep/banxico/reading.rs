@@ -1,4 +1,4 @@
-//! What the site's answers say.
+//! Interpretation of the site's answers.
 
 use std::borrow::Cow;
 
@@ -9,16 +9,16 @@ use crate::cep::text::fold;
 use crate::cep::{Answer, Cep, CepVerdict, charset};
 use http::StatusCode;
 
-/// What the answer to the form says.
+/// What the answer to the form means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
-    /// There is nothing more to ask for.
+    /// The verdict is final.
     Verdict(CepVerdict),
-    /// There is a file, or nothing that says there is none.
+    /// There may be a file: the page does not say that there is none.
     File,
 }
 
-/// Reads the answer to the form.
+/// Interprets the answer to the form.
 pub(super) fn of_form(page: &Page) -> Result<Reading, FieldError> {
     let text = Text::of(&page.body);
     if page.status == StatusCode::TOO_MANY_REQUESTS || text.says(RATE_LIMITED) {
@@ -37,7 +37,8 @@ pub(super) fn of_form(page: &Page) -> Result<Reading, FieldError> {
     })
 }
 
-/// Reads the file. As a CEP first: what a payment is for is free text, and could be any sentence of the site.
+/// Interprets the file. It is parsed as a CEP first: the concept of a payment is free text, and
+/// could contain any sentence of the site.
 pub(super) fn of_file(page: Page, payment: &Payment) -> Result<Answer, FieldError> {
     let Page { status, body } = page;
     if status.is_success() {
@@ -60,17 +61,17 @@ const NOT_FOUND: [&str; 2] = [
     "No se encontró ningún pago con la información proporcionada",
     "El SPEI no ha recibido una orden de pago que cumpla con el criterio de búsqueda especificado",
 ];
-/// The line of the table that says where a payment stands.
+/// The label of the table row that holds the state of a payment.
 const STATE: &str = "Estado del pago en Banxico";
 const RETURNED: [&str; 2] = ["Devuelto", "En proceso de devolución"];
 
-/// The words of a page as they are compared: letters and digits, without accents, case or white space. Sentences are found
-/// whatever the page puts around and between their words.
+/// The text of a page, normalised for comparison: letters and digits, without accents, case or
+/// white space. Sentences are found whatever markup surrounds and separates their words.
 struct Text(String);
 
 impl Text {
     fn of(page: &[u8]) -> Self {
-        Self(fold(&entities(&visible(&charset::decode(page)))))
+        Self(fold(&decode_references(&visible_text(&charset::decode(page)))))
     }
 
     fn says(&self, sentence: &str) -> bool {
@@ -78,8 +79,8 @@ impl Text {
     }
 }
 
-/// Without tags, and without what is not shown: the site keeps whole sentences in comments.
-fn visible(page: &str) -> String {
+/// Returns the page without tags and invisible text: the site has whole sentences in comments.
+fn visible_text(page: &str) -> String {
     let mut text = String::with_capacity(page.len());
     let mut rest = page;
     while let Some(start) = rest.find('<') {
@@ -87,9 +88,9 @@ fn visible(page: &str) -> String {
         rest = &rest[start..];
         let end = if rest.starts_with("<!--") {
             "-->"
-        } else if begins(rest, "<script") {
+        } else if starts_with_ignoring_case(rest, "<script") {
             "</script>"
-        } else if begins(rest, "<style") {
+        } else if starts_with_ignoring_case(rest, "<style") {
             "</style>"
         } else {
             ">"
@@ -100,7 +101,7 @@ fn visible(page: &str) -> String {
     text
 }
 
-fn begins(text: &str, with: &str) -> bool {
+fn starts_with_ignoring_case(text: &str, with: &str) -> bool {
     text.as_bytes().get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with.as_bytes()))
 }
 
@@ -108,11 +109,11 @@ fn find_ignoring_case(text: &str, what: &str) -> Option<usize> {
     text.as_bytes().windows(what.len()).position(|window| window.eq_ignore_ascii_case(what.as_bytes()))
 }
 
-/// The longest name or number of a character that is looked for, with the signs around it.
-const LONGEST: usize = 12;
+/// The maximum length of a character reference, with `&` and `;`.
+const MAX_REFERENCE_LENGTH: usize = 12;
 
-/// With the characters in place of their names and numbers, as far as Spanish needs them.
-fn entities(text: &str) -> Cow<'_, str> {
+/// Decodes the character references that Spanish needs.
+fn decode_references(text: &str) -> Cow<'_, str> {
     if !text.contains('&') {
         return Cow::Borrowed(text);
     }
@@ -121,7 +122,7 @@ fn entities(text: &str) -> Cow<'_, str> {
     while let Some(start) = rest.find('&') {
         decoded.push_str(&rest[..start]);
         rest = &rest[start..];
-        let end = rest.bytes().take(LONGEST).position(|byte| byte == b';');
+        let end = rest.bytes().take(MAX_REFERENCE_LENGTH).position(|byte| byte == b';');
         if let Some((end, character)) = end.and_then(|end| Some((end, character(&rest[1..end])?))) {
             decoded.push(character);
             rest = &rest[end + 1..];
@@ -134,7 +135,8 @@ fn entities(text: &str) -> Cow<'_, str> {
     Cow::Owned(decoded)
 }
 
-/// The character of this name or number. Letters lose their accents where they are compared, so only the letter counts.
+/// Returns the character that a reference names. An accented letter is returned without its accent,
+/// because the comparison ignores accents.
 fn character(name: &str) -> Option<char> {
     if let Some(number) = name.strip_prefix('#') {
         let code = match number.strip_prefix(['x', 'X']) {

@@ -1,4 +1,4 @@
-//! One visit to the site: its cookies, and no others.
+//! One session with the site, with cookies of its own.
 
 use bytes::{Bytes, BytesMut};
 use http::header::{COOKIE, LOCATION, SET_COOKIE};
@@ -8,23 +8,23 @@ use url::Url;
 
 use super::FieldError;
 
-/// A visit. The connections are shared with all others, the cookies with none: by them the site knows which payment is
-/// meant.
+/// A session. Sessions share the connections but not the cookies, because the site identifies the
+/// payment by them.
 pub(super) struct Session<'a> {
     client: &'a Client,
     base: &'a Url,
     cookies: Jar,
 }
 
-/// An answer.
+/// An answer of the site.
 pub(super) struct Page {
     pub(super) status: StatusCode,
     pub(super) body: Bytes,
 }
 
-/// A real page has some 20 KB.
+/// The maximum length of an answer. A real page has about 20 KB.
 const MAX_BYTES: usize = 1024 * 1024;
-/// From `http` to `https` is one.
+/// The maximum number of redirects. The one from `http` to `https` counts.
 const MAX_REDIRECTS: usize = 3;
 
 impl<'a> Session<'a> {
@@ -59,18 +59,19 @@ impl<'a> Session<'a> {
             if !matches!(response.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT) {
                 form = None;
             }
-            url = on_site(&url, &response).ok_or(FieldError::Redirected)?;
+            url = redirect_target(&url, &response).ok_or(FieldError::Redirected)?;
         }
         Err(FieldError::Redirected)
     }
 }
 
-/// Where a redirect leads, if it stays with the host and does not give up TLS.
-fn on_site(from: &Url, response: &Response) -> Option<Url> {
+/// Returns the target of a redirect, if it stays on the host and does not downgrade from TLS.
+fn redirect_target(from: &Url, response: &Response) -> Option<Url> {
     let to = from.join(response.headers().get(LOCATION)?.to_str().ok()?).ok()?;
-    let here = (to.scheme(), to.port_or_known_default()) == (from.scheme(), from.port_or_known_default());
-    let safer = (from.scheme(), to.scheme()) == ("http", "https");
-    (to.host() == from.host() && (here || safer)).then_some(to)
+    let same_origin =
+        (to.scheme(), to.port_or_known_default()) == (from.scheme(), from.port_or_known_default());
+    let upgrade_to_tls = (from.scheme(), to.scheme()) == ("http", "https");
+    (to.host() == from.host() && (same_origin || upgrade_to_tls)).then_some(to)
 }
 
 async fn read(mut response: Response) -> Result<Page, FieldError> {

@@ -1,7 +1,8 @@
 use super::*;
 use crate::payment::restore;
 
-/// As Banxico writes them: line ends of Windows, sums without zeros at their end, the key after the seal.
+/// A CEP in the form that Banxico writes: CRLF line ends, amounts without trailing zeros, the
+/// tracking key after the seal.
 const REAL: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n<SPEI_Tercero FechaOperacion=\"2025-03-15\" \
     Hora=\"10:53:36\" ClaveSPEI=\"40012\" sello=\"Wtvk+/==\" numeroCertificado=\"00001000000512345678\" \
     cadenaCDA=\"||1|15032025|\" claveRastreo=\"MXBA20250315001234\">\r\n    <Beneficiario BancoReceptor=\"BBVA\" \
@@ -22,7 +23,7 @@ fn with(from: &str, to: &str) -> Result<Cep, String> {
 }
 
 #[test]
-fn all_that_a_cep_says_is_read_and_its_bytes_are_kept() {
+fn every_field_is_read_and_the_bytes_are_kept() {
     let cep = read(REAL).unwrap();
     assert_eq!(cep.xml(), REAL.as_bytes());
     assert_eq!((cep.fecha_operacion.as_str(), cep.hora.as_str()), ("2025-03-15", "10:53:36"));
@@ -39,7 +40,7 @@ fn all_that_a_cep_says_is_read_and_its_bytes_are_kept() {
 }
 
 #[test]
-fn another_character_set_or_a_mark_before_it_changes_nothing() {
+fn latin_1_and_a_byte_order_mark_are_accepted() {
     let latin_1: Vec<u8> = REAL.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
     for xml in [latin_1, format!("\u{FEFF}{REAL}").into_bytes(), format!("{REAL}\r\n<!-- -->").into_bytes()] {
         let cep = read(xml.clone()).unwrap();
@@ -49,7 +50,7 @@ fn another_character_set_or_a_mark_before_it_changes_nothing() {
 }
 
 #[test]
-fn what_a_cep_need_not_say_may_be_missing() {
+fn optional_values_may_be_missing() {
     for absent in ["Hora=\"10:53:36\"", "sello=\"Wtvk+/==\"", "IVA=\"0.00\"", "Nombre=\"NA\""] {
         with(absent, "").unwrap();
     }
@@ -59,49 +60,53 @@ fn what_a_cep_need_not_say_may_be_missing() {
 }
 
 #[test]
-fn what_is_no_cep_is_refused() {
+fn documents_that_are_not_ceps_are_refused() {
     let cases = [
-        ("SPEI_Tercero FechaOperacion", "SPEI_Tercero FechaOperacion=\"2\" FechaOperacion", "not XML"),
-        ("</SPEI_Tercero>", "", "an open end where a CEP has none"),
-        ("</SPEI_Tercero>", "</SPEI>", "not XML"),
-        ("</SPEI_Tercero>", "</SPEI_Tercero><SPEI_Tercero/>", "a second root where a CEP has none"),
-        ("<Ordenante", "<Emisor", "no Ordenante"),
-        ("<Ordenante", "<Ordenante/><Ordenante", "an element twice where a CEP has none"),
-        ("<Beneficiario", "<Receptor", "no Beneficiario"),
-        ("claveRastreo=", "clave=", "no claveRastreo"),
-        (" Cuenta=\"012180004412345678\"", "", "no Cuenta"),
-        ("MontoPago=\"15000.5\"", "", "no MontoPago"),
-        ("MontoPago=\"15000.5\"", "MontoPago=\"15,000.50\"", "MontoPago is no number"),
-        ("MontoPago=\"15000.5\"", "MontoPago=\"15000.501\"", "MontoPago is no number"),
-        ("MontoPago=\"15000.5\"", "MontoPago=\"1.50005e4\"", "MontoPago is no number"),
-        ("IVA=\"0.00\"", "IVA=\"nada\"", "IVA is no number"),
-        ("&amp;", "&uacute;", "not XML"),
-        ("&amp;", "&", "not XML"),
+        (
+            "SPEI_Tercero FechaOperacion",
+            "SPEI_Tercero FechaOperacion=\"2\" FechaOperacion",
+            "not well-formed XML",
+        ),
+        ("</SPEI_Tercero>", "", "unexpected structure: an unclosed element"),
+        ("</SPEI_Tercero>", "</SPEI>", "not well-formed XML"),
+        ("</SPEI_Tercero>", "</SPEI_Tercero><SPEI_Tercero/>", "unexpected structure: a second root element"),
+        ("<Ordenante", "<Emisor", "missing Ordenante"),
+        ("<Ordenante", "<Ordenante/><Ordenante", "unexpected structure: a repeated element"),
+        ("<Beneficiario", "<Receptor", "missing Beneficiario"),
+        ("claveRastreo=", "clave=", "missing claveRastreo"),
+        (" Cuenta=\"012180004412345678\"", "", "missing Cuenta"),
+        ("MontoPago=\"15000.5\"", "", "missing MontoPago"),
+        ("MontoPago=\"15000.5\"", "MontoPago=\"15,000.50\"", "MontoPago is not a number"),
+        ("MontoPago=\"15000.5\"", "MontoPago=\"15000.501\"", "MontoPago is not a number"),
+        ("MontoPago=\"15000.5\"", "MontoPago=\"1.50005e4\"", "MontoPago is not a number"),
+        ("IVA=\"0.00\"", "IVA=\"nada\"", "IVA is not a number"),
+        ("&amp;", "&uacute;", "not well-formed XML"),
+        ("&amp;", "&", "not well-formed XML"),
     ];
     for (from, to, error) in cases {
         assert_eq!(with(from, to).unwrap_err(), error, "{from} {to}");
     }
     for (xml, error) in [
-        ("", "nothing where a CEP has none"),
-        ("nada", "nothing where a CEP has none"),
-        ("<html><body>Error</body></html>", "no Ordenante"),
-        ("<p>Lo sentimos<br></p>", "not XML"),
+        ("", "unexpected structure: no root element"),
+        ("nada", "unexpected structure: no root element"),
+        ("<html><body>Error</body></html>", "missing Ordenante"),
+        ("<p>Lo sentimos<br></p>", "not well-formed XML"),
     ] {
         assert_eq!(read(xml).unwrap_err(), error, "{xml}");
     }
 }
 
 #[test]
-fn no_document_makes_more_of_itself_than_it_is() {
+fn declared_entities_deep_nesting_and_long_documents_are_refused() {
     let entities = "<!DOCTYPE a [<!ENTITY a \"aaaaaaaaaa\"><!ENTITY b \"&a;&a;&a;&a;&a;&a;&a;&a;\">]>";
     let cases = [
         (
             REAL.replace("<SPEI_Tercero F", &format!("{entities}<SPEI_Tercero F")),
-            "a document type where a CEP has none",
+            "unexpected structure: a document type declaration",
         ),
         (
             REAL.replace("<Ordenante", &format!("{}<Ordenante", "<a>".repeat(100))),
-            "so deep a nesting where a CEP has none",
+            "unexpected structure: elements nested too deeply",
         ),
         (format!("{REAL}{}", " ".repeat(Cep::MAX_BYTES)), "too long for a CEP"),
     ];
@@ -111,7 +116,7 @@ fn no_document_makes_more_of_itself_than_it_is() {
 }
 
 #[test]
-fn a_cep_is_of_the_payment_whose_key_sum_and_account_it_has() {
+fn a_cep_matches_a_payment_by_key_amount_and_account() {
     let cep = read(REAL).unwrap();
     let is_of = |cep: &Cep, asked: String| cep.is_of(&restore(&asked).unwrap());
     assert!(is_of(&cep, ASKED.to_owned()));
@@ -127,7 +132,7 @@ fn a_cep_is_of_the_payment_whose_key_sum_and_account_it_has() {
         assert!(ASKED.contains(from), "{from}");
         assert_eq!(is_of(&cep, ASKED.replace(from, to)), expected, "{to}");
     }
-    // A payment to the bank itself names no account.
+    // The CEP of a payment to the bank itself names no account.
     let to_bank = with("Cuenta=\"012180004412345678\"", "Cuenta=\"NA\"").unwrap();
     assert!(is_of(&to_bank, ASKED.to_owned()));
     assert!(!is_of(&to_bank, ASKED.replace("15000.50", "1")));

@@ -1,6 +1,6 @@
 use super::*;
 
-/// A CEP with these in place of the name, and of the string that was sealed.
+/// A CEP with this name and this sealed string.
 fn cep(nombre: &str, cadena: &str) -> Cep {
     let xml = format!(
         "<SPEI_Tercero FechaOperacion=\"2025-03-15\" Hora=\"10:53:36\" ClaveSPEI=\"40012\" sello=\"{}\" \
@@ -12,7 +12,8 @@ fn cep(nombre: &str, cadena: &str) -> Cep {
     Cep::parse(xml).unwrap()
 }
 
-/// The objects of a file, found as a reader finds them: from the end, by the table of their places.
+/// Returns the objects of a file as a reader finds them: from its end, through the cross-reference
+/// table.
 fn objects(pdf: &[u8]) -> Vec<&[u8]> {
     let find = |from: usize, what: &[u8]| {
         from + pdf[from..].windows(what.len()).position(|window| window == what).unwrap()
@@ -36,7 +37,7 @@ fn objects(pdf: &[u8]) -> Vec<&[u8]> {
         .collect()
 }
 
-/// What is written on the pages, a string a line, in the character set of the fonts.
+/// Returns the text of the pages, one string a line, in the fonts' character set.
 fn written(pdf: &[u8]) -> String {
     let pages: Vec<_> =
         objects(pdf).into_iter().filter(|object| object.windows(6).any(|w| w == b"stream")).collect();
@@ -48,7 +49,7 @@ fn written(pdf: &[u8]) -> String {
         .join("\n")
 }
 
-/// A string, as it is written if it is ASCII and if it is not.
+/// Decodes a PDF string, in its literal (ASCII) or hexadecimal form.
 fn shown(string: &[u8]) -> String {
     let text: String = string.iter().copied().map(char::from).collect();
     let hex = |digits: &[u8]| u8::from_str_radix(str::from_utf8(digits).unwrap(), 16).unwrap();
@@ -59,7 +60,7 @@ fn shown(string: &[u8]) -> String {
 }
 
 #[test]
-fn a_page_shows_all_the_cep_says_and_what_it_is() {
+fn a_page_shows_every_value_and_says_that_it_is_a_rendering() {
     let pdf = pdf(&cep("José Núñez", "||1|15032025|"));
     let written = written(&pdf);
     for shown in [
@@ -90,7 +91,7 @@ fn the_same_cep_makes_the_same_file() {
 }
 
 #[test]
-fn however_long_it_is_nothing_runs_off_the_paper_or_is_lost() {
+fn long_values_are_wrapped_and_nothing_is_lost() {
     let cadena = "0123 456789|".repeat(2000);
     let nombre = "PALABRA ".repeat(500);
     let pdf = pdf(&cep(&nombre, &cadena));

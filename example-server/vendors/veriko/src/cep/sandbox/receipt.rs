@@ -1,4 +1,4 @@
-//! The CEPs of the sandbox: in the form of Banxico's, and plainly none of its.
+//! The CEPs of the sandbox: in Banxico's format, but recognisably not genuine.
 
 use std::fmt::Write;
 
@@ -12,12 +12,13 @@ use crate::cep::bank::Bank;
 use crate::cep::document::Cep;
 use crate::cep::payment::{Payment, Reference, TrackingKey};
 
-/// The CEP of a payment, the same each time. What the payment does not say is `NA`, as Banxico has it.
+/// Generates the CEP of a payment. The same payment always gives the same CEP. Values that the
+/// payment lacks are `NA`, as in Banxico's own.
 pub(super) fn of(payment: &Payment) -> Cep {
-    let name = |bank: Option<&Bank>| bank.map_or(NOTHING, |bank| bank.name);
+    let name = |bank: Option<&Bank>| bank.map_or(NOT_AVAILABLE, |bank| bank.name);
     let (from, to) = (name(payment.sending_bank()), name(payment.receiving_bank()));
-    let code = payment.receiving_bank().map_or(NOTHING, |bank| bank.spei_code);
-    let account = payment.cuenta_beneficiaria().map_or(NOTHING, Account::digits);
+    let code = payment.receiving_bank().map_or(NOT_AVAILABLE, |bank| bank.spei_code);
+    let account = payment.cuenta_beneficiaria().map_or(NOT_AVAILABLE, Account::digits);
     let kind = payment.cuenta_beneficiaria().map_or("-1", |account| match account.kind() {
         AccountKind::Clabe => "40",
         AccountKind::Card => "3",
@@ -31,15 +32,15 @@ pub(super) fn of(payment: &Payment) -> Cep {
     let day = fecha.strftime("%d%m%Y");
     let monto = format!("{:.2}", payment.monto().pesos());
 
-    // The kind of payment (1: from one customer to another), the days it was made and credited on, when, and so on down to
-    // the certificate: the order of the fields is Banxico's.
+    // The fields are in Banxico's order: the type of payment (1: between customers), the days on
+    // which it was made and credited, the time, and so on up to the certificate.
     let cadena = format!(
-        "||1|{day}|{day}|{time}|{code}|{from}|{ORDENANTE}|40|{NOTHING}|{NOTHING}|{to}|{BENEFICIARIO}|{kind}|{account}|\
-         {NOTHING}|{CONCEPTO}|0.00|{monto}|NA|NA|0|0|NA|0|0.00{rest}|{CERTIFICATE}||",
+        "||1|{day}|{day}|{time}|{code}|{from}|{ORDENANTE}|40|{NOT_AVAILABLE}|{NOT_AVAILABLE}|{to}|{BENEFICIARIO}|{kind}|{account}|\
+         {NOT_AVAILABLE}|{CONCEPTO}|0.00|{monto}|NA|NA|0|0|NA|0|0.00{rest}|{CERTIFICATE}||",
         time = HORA.replace(':', ""),
         rest = "|NA".repeat(17),
     );
-    let sello = seal(&cadena);
+    let sello = fake_seal(&cadena);
     let mut xml = String::with_capacity(2048);
     let _ = write!(
         xml,
@@ -47,26 +48,26 @@ pub(super) fn of(payment: &Payment) -> Cep {
          <SPEI_Tercero FechaOperacion=\"{fecha}\" Hora=\"{HORA}\" ClaveSPEI=\"{code}\" sello=\"{sello}\" \
          numeroCertificado=\"{CERTIFICATE}\" cadenaCDA=\"{}{sello}\" claveRastreo=\"{}\">\r\n    \
          <Beneficiario BancoReceptor=\"{}\" Nombre=\"{BENEFICIARIO}\" TipoCuenta=\"{kind}\" Cuenta=\"{account}\" \
-         RFC=\"{NOTHING}\" Concepto=\"{CONCEPTO}\" IVA=\"0.00\" MontoPago=\"{monto}\"/>\r\n    \
-         <Ordenante BancoEmisor=\"{}\" Nombre=\"{ORDENANTE}\" TipoCuenta=\"40\" Cuenta=\"{NOTHING}\" \
-         RFC=\"{NOTHING}\"/>\r\n</SPEI_Tercero>",
+         RFC=\"{NOT_AVAILABLE}\" Concepto=\"{CONCEPTO}\" IVA=\"0.00\" MontoPago=\"{monto}\"/>\r\n    \
+         <Ordenante BancoEmisor=\"{}\" Nombre=\"{ORDENANTE}\" TipoCuenta=\"40\" Cuenta=\"{NOT_AVAILABLE}\" \
+         RFC=\"{NOT_AVAILABLE}\"/>\r\n</SPEI_Tercero>",
         escape(&cadena),
         escape(&key),
         escape(to),
         escape(from),
     );
-    Cep::parse(xml).expect("the sandbox writes what a CEP is")
+    Cep::parse(xml).expect("the sandbox writes a valid CEP")
 }
 
-const NOTHING: &str = "NA";
+const NOT_AVAILABLE: &str = "NA";
 const HORA: &str = "12:00:00";
 const CERTIFICATE: &str = "00000000000000000000";
 const ORDENANTE: &str = "ORDENANTE DE PRUEBA";
 const BENEFICIARIO: &str = "BENEFICIARIO DE PRUEBA";
 const CONCEPTO: &str = "SANDBOX, SIN VALIDEZ";
 
-/// As long as a seal of 2048 bits, and nobody's signature.
-fn seal(cadena: &str) -> String {
+/// Returns a placeholder for the signature, as long as one of 2048 bits.
+fn fake_seal(cadena: &str) -> String {
     let digest: [u8; 32] = Sha256::digest(cadena.as_bytes()).into();
     BASE64_STANDARD.encode(digest.repeat(8))
 }
@@ -77,7 +78,7 @@ mod tests {
     use crate::payment::restore;
 
     #[test]
-    fn the_cep_of_a_payment_is_of_that_payment() {
+    fn the_cep_matches_the_payment() {
         for payment in [
             r#"{"fecha":"2025-03-15","monto":15000.5,"clave_rastreo":"MXBA20250315001234","emisor":"BANAMEX",
                 "receptor":"BBVA MEXICO","cuenta_beneficiaria":"012180004412345678"}"#,
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn it_says_what_it_is_and_has_banxicos_form() {
+    fn the_cep_is_marked_as_a_sandbox_one_and_has_banxicos_format() {
         let payment = r#"{"fecha":"2025-03-15","monto":15000.5,"clave_rastreo":"MX1","emisor":"BANAMEX",
             "cuenta_beneficiaria":"012180004412345678"}"#;
         let cep = of(&restore(payment).unwrap());
@@ -104,7 +105,7 @@ mod tests {
             (cep.beneficiario.banco.as_str(), cep.ordenante.banco.as_str()),
             ("BBVA Mexico", "Banamex")
         );
-        // Where a client looks for when the money came.
+        // The position where clients look for the time of the credit.
         let fields: Vec<_> = cep.cadena_cda.split('|').collect();
         assert_eq!((fields[2], fields[4], fields[5]), ("1", "15032025", "120000"));
         assert_eq!((fields.len(), fields[19]), (47, "15000.50"));

@@ -1,4 +1,4 @@
-//! The values of a receipt, each as banks write it.
+//! Parsers for the values of a receipt, as banks write them.
 
 use jiff::civil::Date;
 
@@ -8,7 +8,7 @@ use crate::cep::{Account, Amount, Bank, Reference, TrackingKey};
 const MONTHS: [&str; 12] =
     ["ENE", "FEB", "MAR", "ABR", "MAY", "JUN", "JUL", "AGO", "SEP", "OCT", "NOV", "DIC"];
 
-/// A day: `2025-03-15`, `15/03/2025`, `15/mar/25`, `15 de marzo de 2025`.
+/// Parses a date: `2025-03-15`, `15/03/2025`, `15/mar/25`, `15 de marzo de 2025`.
 pub(super) fn date(text: &str) -> Option<Date> {
     let folded: String = text.chars().map(fold).collect();
     let words: Vec<&str> = folded
@@ -34,11 +34,11 @@ fn of(year: &str, month: &str, day: &str) -> Option<Date> {
         let place = MONTHS.iter().position(|name| month.starts_with(name))?;
         i8::try_from(place).ok()? + 1
     };
-    // There was no SPEI before.
+    // SPEI began in 2004.
     Date::new(year, month, day.parse().ok()?).ok().filter(|date| date.year() >= 2004)
 }
 
-/// A sum: `$15,000.50`, `15000.50 MXN`, `$ 8,500`.
+/// Parses an amount: `$15,000.50`, `15000.50 MXN`, `$ 8,500`.
 pub(super) fn amount(text: &str) -> Option<Amount> {
     let begin = match text.find('$') {
         Some(sign) => sign + 1,
@@ -53,7 +53,8 @@ pub(super) fn amount(text: &str) -> Option<Amount> {
     Amount::from_text(number.trim_end_matches('.')).ok()
 }
 
-/// One word of 6 to 30 letters and digits, hyphens within it allowed, and at least one digit.
+/// Parses a tracking key: one word of 6 to 30 letters and digits, with at least one digit. Hyphens
+/// within it are allowed.
 pub(super) fn tracking_key(text: &str) -> Option<TrackingKey> {
     let word = text.split_whitespace().map(trimmed).find(|word| !word.is_empty())?;
     let fits = word.len() >= 6
@@ -66,7 +67,8 @@ pub(super) fn reference(text: &str) -> Option<Reference> {
     text.split_whitespace().map(trimmed).find(|word| !word.is_empty()).and_then(Reference::parse)
 }
 
-/// Digits in one group or in several, as long as their check digit says that they are all of them.
+/// Parses an account, in one group of digits or several. Its check digit shows whether it is
+/// complete.
 pub(super) fn account(text: &str) -> Option<Account> {
     let groups = text.split(|c: char| !(c.is_ascii_digit() || matches!(c, ' ' | '-')));
     groups
@@ -74,7 +76,8 @@ pub(super) fn account(text: &str) -> Option<Account> {
         .find_map(|group| Account::parse(group).ok())
 }
 
-/// The longest beginning that names a bank: its name may have `S.A.` behind it, or another column.
+/// Returns the bank with the longest name at the start of the text. `S.A.` or another column may
+/// follow.
 pub(super) fn bank(text: &str) -> Option<&'static Bank> {
     let words: Vec<&str> =
         text.trim_start_matches(|c: char| !c.is_alphanumeric()).split_whitespace().collect();

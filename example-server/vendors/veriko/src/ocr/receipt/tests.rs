@@ -32,7 +32,7 @@ fn assert_found(rows: &[&str], expected: Shown<'_>) {
 }
 
 #[test]
-fn a_receipt_with_names_at_the_left_and_values_at_the_right() {
+fn a_receipt_with_values_to_the_right_of_their_labels() {
     assert_found(
         &[
             "BBVA",
@@ -59,7 +59,7 @@ fn a_receipt_with_names_at_the_left_and_values_at_the_right() {
 }
 
 #[test]
-fn a_receipt_with_values_below_their_names() {
+fn a_receipt_with_values_below_their_labels() {
     assert_found(
         &[
             "Transferencia exitosa",
@@ -88,7 +88,7 @@ fn a_receipt_with_values_below_their_names() {
 }
 
 #[test]
-fn an_account_of_the_sender_or_one_that_was_misread_is_none() {
+fn a_senders_account_or_a_misread_one_is_ignored() {
     let nothing = (None, None, None, None, None, None, None);
     assert_found(&["Cuenta ordenante 012180004412345678"], nothing);
     assert_found(&["Cuenta origen", "Cuenta CLABE emisora: 012180004412345678"], nothing);
@@ -103,7 +103,7 @@ fn an_account_of_the_sender_or_one_that_was_misread_is_none() {
 }
 
 #[test]
-fn a_receipt_that_says_nothing_is_empty() {
+fn a_receipt_without_values_is_empty() {
     for rows in
         [&[][..], &["Hola", "Fecha", "Monto $", "Clave de rastreo", "Banco emisor: X"], &["", "ñ$", "—"]]
     {
@@ -112,7 +112,7 @@ fn a_receipt_that_says_nothing_is_empty() {
 }
 
 #[test]
-fn days_are_written_in_many_ways() {
+fn dates_are_read_in_many_formats() {
     for (text, expected) in [
         ("2025-03-15", Some("2025-03-15")),
         ("15/03/2025", Some("2025-03-15")),
@@ -132,7 +132,7 @@ fn days_are_written_in_many_ways() {
 }
 
 #[test]
-fn sums_are_written_in_many_ways() {
+fn amounts_are_read_in_many_formats() {
     for (text, cents) in [
         ("$15,000.50", Some(1_500_050)),
         (": $ 15,000.50 MXN", Some(1_500_050)),
@@ -149,11 +149,11 @@ fn sums_are_written_in_many_ways() {
 }
 
 #[test]
-fn a_name_counts_as_words_of_its_own() {
+fn a_label_must_be_whole_words() {
     assert_eq!(found(&["Subtotal 3", "TotalX 4"]).monto, None);
     assert_eq!(found(&["Clave_de.rastreo: ABC-123"]).clave_rastreo, TrackingKey::parse("ABC-123"));
     assert_eq!(found(&["Clave de rastreo de la operación", "ABC123"]).clave_rastreo, None);
-    assert_eq!(found(&["Rastreo ABCDEFG"]).clave_rastreo, None, "a word without a digit is no key");
+    assert_eq!(found(&["Rastreo ABCDEFG"]).clave_rastreo, None, "a word without a digit is not a key");
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn latin_1(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn the_answer_to_the_form_is_read_by_its_sentences() {
+fn the_answer_to_the_form_is_recognised_by_its_sentences() {
     let verdict = |verdict| Ok(Reading::Verdict(verdict));
     let state = |state: &str| {
         format!("{IDENTIFIED}<table><tr><td>Estado del pago en Banxico</td><td>{state}</td></tr></table>")
@@ -54,7 +54,7 @@ fn the_answer_to_the_form_is_read_by_its_sentences() {
         (200, LIMIT.into(), verdict(CepVerdict::RateLimited)),
         (503, LIMIT.into(), verdict(CepVerdict::RateLimited)),
         (429, "".into(), verdict(CepVerdict::RateLimited)),
-        // What nobody sees is not said.
+        // Invisible text is ignored.
         (200, format!("<!-- {not_found} --><p>Descargar CEP</p>").into(), Ok(Reading::File)),
         (200, format!("<SCRIPT>say('{not_found}')</SCRIPT><style>/*{not_found}*/</style>").into(), Ok(Reading::File)),
         (200, format!("<!-- {not_found} --><p>{IDENTIFIED}</p>").into(), verdict(CepVerdict::CepUnavailable)),
@@ -72,7 +72,7 @@ fn the_answer_to_the_form_is_read_by_its_sentences() {
 }
 
 #[test]
-fn the_file_is_the_payments_own_or_no_verdict() {
+fn only_the_cep_of_the_payment_is_valid() {
     let error = |text: &str| Err::<CepVerdict, _>(text.to_owned());
     for (status, body, expected) in [
         (200, cep("MX1", "5512345678", "x"), Ok(CepVerdict::Valid)),
@@ -81,33 +81,33 @@ fn the_file_is_the_payments_own_or_no_verdict() {
             cep("MX1", "5512345678", "a > Ha excedido el número máximo de consultas"),
             Ok(CepVerdict::Valid),
         ),
-        (200, cep("MX2", "5512345678", "x"), error("the CEP is of another payment")),
-        (200, cep("MX1", "5512345679", "x"), error("the CEP is of another payment")),
+        (200, cep("MX2", "5512345678", "x"), error("the CEP belongs to another payment")),
+        (200, cep("MX1", "5512345679", "x"), error("the CEP belongs to another payment")),
         (
             200,
             cep("MX1", "5512345678", "x").replace("15000.5", "15000.51"),
-            error("the CEP is of another payment"),
+            error("the CEP belongs to another payment"),
         ),
         (200, LIMIT.to_owned(), Ok(CepVerdict::RateLimited)),
         (500, LIMIT.to_owned(), Ok(CepVerdict::RateLimited)),
         (429, String::new(), Ok(CepVerdict::RateLimited)),
         (500, cep("MX1", "5512345678", "x"), error("the status is 500 Internal Server Error")),
-        (200, "<html><body>Error</body></html>".to_owned(), error("the file is no CEP")),
-        (200, "%PDF-1.5".to_owned(), error("the file is no CEP")),
-        (200, String::new(), error("the file is no CEP")),
+        (200, "<html><body>Error</body></html>".to_owned(), error("the file is not a CEP")),
+        (200, "%PDF-1.5".to_owned(), error("the file is not a CEP")),
+        (200, String::new(), error("the file is not a CEP")),
     ] {
         assert_eq!(file(status, &body), expected, "{status} {body}");
     }
 }
 
 #[test]
-fn names_and_numbers_stand_for_characters() {
+fn named_and_numeric_character_references_are_decoded() {
     for (text, expected) in [
         ("m&aacute;ximo N&Uacute;MERO", "maximo NUMERO"),
         ("&ntilde;&uuml;&#243;&#xf3;&nbsp;.", "nuóó ."),
         ("a & b &amp c; &hellip; &", "a & b &amp c; &hellip; &"),
         ("&1acute;", "&1acute;"),
     ] {
-        assert_eq!(entities(text), expected, "{text}");
+        assert_eq!(decode_references(text), expected, "{text}");
     }
 }
