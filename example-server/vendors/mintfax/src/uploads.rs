@@ -16,8 +16,8 @@ use super::config::Config;
 use super::document::{MediaType, Sniffer};
 use super::fax::{Document, FaxId};
 use super::store::faxes;
+use platform::clock;
 use platform::db::{Database, Storage};
-use platform::{clock, hex};
 
 /// The maximum size of a document, in bytes.
 pub(super) const MAX_BYTES: u64 = 10 * 1024 * 1024;
@@ -179,7 +179,7 @@ impl Upload {
         self.file.get_ref().sync_all().await?;
         let media_type = self.media_type().await?.ok_or(UploadFault::Unknown)?;
         let document =
-            Document { media_type, bytes: self.bytes, sha256: hex::encode(&self.sha256.finalize()) };
+            Document { media_type, bytes: self.bytes, sha256: hex::encode(self.sha256.finalize()) };
         Ok(Arrived { name: self.name, document })
     }
 
