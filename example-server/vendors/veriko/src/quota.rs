@@ -5,19 +5,25 @@ use platform::db::Connection;
 
 use super::errors::Failure;
 use super::model::Caps;
-use super::store::{quota, usage};
+use super::store::validations::Inserted;
+use super::store::{quota, usage, validations};
 use super::user::User;
 use super::validation::Validation;
 
-/// Takes one of the validations that the account is granted in the month in which this one was made.
-pub(super) async fn charge(
-    connection: Connection<'_>,
+/// Inserts a validation, and takes one of those that the account is granted in the month in which it was made. Returns
+/// whether the account has an endpoint that may want to be told of it.
+///
+/// Locks a share of the quota until the transaction ends, so nothing after this may wait for another transaction.
+pub(super) async fn insert_charged(
+    mut connection: Connection<'_>,
     user: &User,
     validation: &Validation,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let now = validation.created_at;
-    if quota::charge(connection, user.id(), &quota::month(now)).await? {
-        Ok(())
+    let Inserted { has_endpoint, is_charged } =
+        validations::insert(connection.reborrow(), validation).await?;
+    if is_charged || quota::charge(connection, user.id(), &quota::month(now)).await? {
+        Ok(has_endpoint)
     } else {
         Err(quota_exceeded(now))
     }

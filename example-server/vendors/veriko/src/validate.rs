@@ -17,9 +17,9 @@ use super::errors::Failure;
 use super::model::RetryPolicy;
 use super::payment::PaymentRequest;
 use super::queue;
-use super::quota::{charge, ensure_retry_capacity, quota_exceeded, room_for_one};
+use super::quota::{ensure_retry_capacity, insert_charged, quota_exceeded, room_for_one};
 use super::store::standing::{self, Standing};
-use super::store::{quota, usage, validations};
+use super::store::{quota, usage};
 use super::user::User;
 use super::validation::{
     Entity, KeptCep, Kind, LinkedEntity, QueuedAttributes, RetryState, Status, Validation,
@@ -185,11 +185,11 @@ async fn keep(
             }
             let terms = Terms::of(user.caps());
             verdict::begin_retries(api, tx.connection(), validation, policy, terms).await?;
-            if validations::insert(tx.connection(), validation).await? {
+            // A share of the quota is locked from here to the commit.
+            if insert_charged(tx.connection(), user, validation).await? {
                 tell_verdict(api, tx.connection(), validation).await?;
             }
-            // Last, because a share of the quota is locked from here to the commit.
-            charge(tx.connection(), user, validation).await
+            Ok(())
         })
         .await
 }

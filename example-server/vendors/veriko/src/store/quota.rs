@@ -63,32 +63,53 @@ pub(crate) async fn load(connection: Connection<'_>, account: &str, month: &str)
     Quota::of(columns)
 }
 
-/// Takes one of the validations that are granted. Returns whether there was one left.
+/// SQL that takes one of the validations of a share, for a statement that knows account, month and share.
+macro_rules! charge_share {
+    ($account:literal, $month:literal, $share:literal) => {
+        concat!(
+            "UPDATE quota_shares SET used = used + 1 WHERE account = ",
+            $account,
+            " AND period = ",
+            $month,
+            " AND share = ",
+            $share,
+            " AND used < granted"
+        )
+    };
+}
+pub(super) use charge_share;
+
+/// A number that differs among charges at the same time, by which each chooses a share.
+fn turn() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Chooses the share that a charge tries first.
+pub(super) fn first_share() -> i64 {
+    i64::from(turn() % SHARES)
+}
+
+/// Takes one of the validations that are granted, from whichever share has one left. Returns whether there was one.
 ///
 /// Charges nothing where the quota is not [divided](divide).
 pub(crate) async fn charge(mut connection: Connection<'_>, account: &str, month: &str) -> sqlx::Result<bool> {
-    /// Charges at the same time begin with different shares.
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-
-    let turn = NEXT.fetch_add(1, Ordering::Relaxed);
-    let mut share = i64::from(turn % SHARES);
+    let turn = turn() as usize;
     loop {
-        let charged = dispatch!(connection.reborrow(), c => sqlx::query(
-            "UPDATE quota_shares SET used = used + 1
-             WHERE account = $1 AND period = $2 AND share = $3 AND used < granted",
-        ).bind(account).bind(month).bind(share).execute(c).await.map(|done| done.rows_affected()))?;
-        if charged > 0 {
-            return Ok(true);
-        }
         // The snapshot of this statement decides: what another transaction has taken and not committed is still shown as
-        // left, and then the next update waits for that transaction.
+        // left, and then the update waits for that transaction.
         let left: Vec<i64> = dispatch!(connection.reborrow(), c => sqlx::query_scalar(
             "SELECT share FROM quota_shares WHERE account = $1 AND period = $2 AND used < granted ORDER BY share",
         ).bind(account).bind(month).fetch_all(c).await)?;
         if left.is_empty() {
             return Ok(false);
         }
-        share = left[turn as usize % left.len()];
+        let share = left[turn % left.len()];
+        let charged = dispatch!(connection.reborrow(), c => sqlx::query(charge_share!("$1", "$2", "$3"))
+            .bind(account).bind(month).bind(share).execute(c).await.map(|done| done.rows_affected()))?;
+        if charged > 0 {
+            return Ok(true);
+        }
     }
 }
 
