@@ -37,6 +37,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("no overdue", include_str!("../../migrations/0013_no_overdue.sql")),
     ("readiness", include_str!("../../migrations/0014_readiness.sql")),
     ("keys", include_str!("../../migrations/0015_keys.sql")),
+    ("quota shares", include_str!("../../migrations/0016_quota_shares.sql")),
 ];
 
 #[cfg(test)]

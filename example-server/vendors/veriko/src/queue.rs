@@ -63,8 +63,8 @@ pub(super) async fn enqueue(
             validations::insert(tx.connection(), validation).await?;
             let new = cycle(validation, Terms::of(user.caps()));
             api.cycles.schedule_in(tx.connection(), new).await?;
-            // Last, because everybody else of this account waits for it from here to the commit.
-            charge(tx.connection(), user).await
+            // Last, because a share of the quota is locked from here to the commit.
+            charge(tx.connection(), user, validation).await
         })
         .await
 }

@@ -1,19 +1,22 @@
 //! The limits of an account: validations in a month, and pending retries.
 
 use jiff::Timestamp;
-use platform::clock;
 use platform::db::Connection;
 
 use super::errors::Failure;
 use super::model::Caps;
-use super::store::usage::{self, Allowance};
+use super::store::{quota, usage};
 use super::user::User;
 use super::validation::Validation;
 
-/// Takes one of the validations that the account is granted.
-pub(super) async fn charge(connection: Connection<'_>, user: &User) -> Result<(), Failure> {
-    let (granted, now) = (user.monthly_quota(), clock::timestamp());
-    if usage::charge(connection, user.id(), Allowance::Validations, now, granted).await? {
+/// Takes one of the validations that the account is granted in the month in which this one was made.
+pub(super) async fn charge(
+    connection: Connection<'_>,
+    user: &User,
+    validation: &Validation,
+) -> Result<(), Failure> {
+    let now = validation.created_at;
+    if quota::charge(connection, user.id(), &quota::month(now)).await? {
         Ok(())
     } else {
         Err(quota_exceeded(now))
