@@ -30,8 +30,8 @@ pub struct Sealer {
 pub enum SealError {
     #[error("SEALING_KEY must be 64 hexadecimal digits, or several such keys separated by commas")]
     InvalidKeys,
-    #[error("the key file {} cannot be used: {error}", path.display())]
-    File { path: PathBuf, error: std::io::Error },
+    #[error("the key file {} cannot be used", path.display())]
+    File { path: PathBuf, source: std::io::Error },
     #[error("the key file {} is accessible to other users (mode {mode:o}): run `chmod 600` on it", path.display())]
     Exposed { path: PathBuf, mode: u32 },
     #[error("the key file {} does not contain a key of 64 hexadecimal digits", .0.display())]

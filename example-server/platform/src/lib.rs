@@ -39,6 +39,7 @@ pub mod encryption;
 pub mod envelope;
 pub mod etag;
 pub mod failpoint;
+mod files;
 pub mod host;
 pub mod json;
 pub mod kept_keys;

@@ -10,6 +10,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 
 use super::Database;
+use crate::files;
 
 /// An error of a backup. It does not show the URL, which may contain a password.
 #[derive(Debug, thiserror::Error)]
@@ -94,19 +95,7 @@ impl Draft {
     /// Gives the file its name, unless another file has that name by now.
     fn keep(self, target: &Path) -> io::Result<()> {
         File::open(&self.0)?.sync_all()?;
-        match fs::hard_link(&self.0, target) {
-            Ok(()) => {}
-            // The file system has no hard links. Renaming would replace a file that another process
-            // has created meanwhile, so reserve the name first.
-            Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::PermissionDenied) => {
-                OpenOptions::new().write(true).create_new(true).mode(0o600).open(target)?;
-                fs::rename(&self.0, target)?;
-            }
-            Err(error) => return Err(error),
-        }
-        let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
-        // Sync the folder, so that the name survives a power failure.
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+        files::publish(&self.0, target)
     }
 }
 

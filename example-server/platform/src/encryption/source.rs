@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{Keys, MasterKey, SealError, random};
+use crate::files;
 
 /// The source of the sealing keys.
 pub(super) enum Source {
@@ -22,7 +23,7 @@ impl Source {
             Self::Configured(keys) => return Ok(Some(keys.clone())),
             Self::File(path) => path,
         };
-        let failed = |error| SealError::File { path: path.clone(), error };
+        let failed = |source| SealError::File { path: path.clone(), source };
         match File::open(path) {
             Ok(file) => read(file, path).map(Some),
             Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(error)),
@@ -37,7 +38,7 @@ impl Source {
 }
 
 fn read(mut file: File, path: &Path) -> Result<Keys, SealError> {
-    let failed = |error| SealError::File { path: path.to_owned(), error };
+    let failed = |source| SealError::File { path: path.to_owned(), source };
     let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(SealError::Exposed { path: path.to_owned(), mode });
@@ -48,21 +49,26 @@ fn read(mut file: File, path: &Path) -> Result<Keys, SealError> {
     Ok(Keys(vec![key]))
 }
 
-/// Creates the key file, unless it exists by now. The hard link makes it appear complete or not at
-/// all.
+/// Creates the key file, unless it exists by now.
 fn create_file(path: &Path) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}", uuid::Uuid::new_v4().simple()));
     let draft = PathBuf::from(name);
-    let created = write_private(&draft).and_then(|()| match fs::hard_link(&draft, path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        linked => {
+    let created = write_private(&draft).and_then(|()| files::publish(&draft, path));
+    match fs::remove_file(&draft) {
+        // It was renamed.
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        removed => removed?,
+    }
+    match created {
+        Ok(()) => {
             tracing::warn!(file = %path.display(), "created a sealing key; without this file, webhook secrets cannot be read");
-            linked
+            Ok(())
         }
-    });
-    fs::remove_file(&draft)?;
-    created
+        // Another process has just created it.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn write_private(path: &Path) -> io::Result<()> {

@@ -22,7 +22,7 @@ pub(crate) const DEFAULTS: &str = include_str!("../defaults.toml");
 pub(crate) struct Config {
     #[serde(default, deserialize_with = "http_url")]
     pub(super) carrier_url: Option<Url>,
-    #[serde(deserialize_with = "seconds")]
+    #[serde(deserialize_with = "timeout")]
     pub(super) carrier_timeout_seconds: Duration,
     #[serde(deserialize_with = "seconds")]
     retry_base_seconds: Duration,
@@ -35,7 +35,7 @@ pub(crate) struct Config {
     pub(crate) rate_per_minute: NonZeroU32,
     pub(crate) uploads_folder: Option<PathBuf>,
     webhook_retry_delays_seconds: Tries,
-    #[serde(deserialize_with = "seconds")]
+    #[serde(deserialize_with = "timeout")]
     webhook_timeout_seconds: Duration,
 }
 
@@ -79,6 +79,15 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Er
         .ok_or_else(|| serde::de::Error::custom("expected a number of seconds, at most one day"))
 }
 
+/// Parses the seconds of a time-out, which are more than 0: at once, every call would fail.
+fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let timeout = seconds(deserializer)?;
+    if timeout.is_zero() {
+        return Err(serde::de::Error::custom("expected a number of seconds greater than 0"));
+    }
+    Ok(timeout)
+}
+
 fn http_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
     let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
     let url = Url::parse(&text).ok().filter(|url| ["http", "https"].contains(&url.scheme()));
@@ -106,5 +115,14 @@ pub(crate) mod tests {
         let seconds: Vec<_> = plan.delay_list().iter().map(Duration::as_secs).collect();
         assert_eq!((seconds, plan.max_attempts()), (vec![10, 100, 1020], 4));
         assert_eq!(config.webhook_timeout(), Duration::from_secs(5));
+    }
+    #[test]
+    fn a_time_out_of_zero_is_refused() {
+        for name in ["carrier_timeout_seconds", "webhook_timeout_seconds"] {
+            let file = format!("[mintfax]\n{name} = 0\n");
+            let config = platform::testing::config(&[crate::config::DEFAULTS], &file).unwrap();
+            let error = config.section::<Config>("mintfax").unwrap_err().to_string();
+            assert!(error.contains("greater than 0"), "{name}: {error}");
+        }
     }
 }

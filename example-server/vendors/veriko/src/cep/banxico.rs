@@ -48,7 +48,7 @@ pub(crate) struct Banxico {
 
 impl Banxico {
     /// The time-out for connecting, within the total.
-    const TO_CONNECT: Duration = Duration::from_secs(10);
+    const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
     /// Creates a provider for the site at `base`.
     ///
@@ -56,7 +56,7 @@ impl Banxico {
     /// If the HTTP client cannot be built.
     pub(crate) fn at(base: Url) -> Result<Self, reqwest::Error> {
         let client = tls::client_builder()
-            .connect_timeout(Self::TO_CONNECT)
+            .connect_timeout(Self::CONNECT_TIMEOUT)
             // The session follows redirects itself: it has the cookies, and does not leave the
             // site.
             .redirect(redirect::Policy::none())
@@ -65,7 +65,7 @@ impl Banxico {
         Ok(Self { client, base })
     }
 
-    async fn query(&self, payment: &Payment) -> Result<Answer, FieldError> {
+    async fn query(&self, payment: &Payment) -> Result<Answer, QueryError> {
         let session = Session::new(&self.client, &self.base);
         let page = session.post("valida.do", &form::of(payment)).await?;
         if let Reading::Answer(answer) = reading::of_form(&page)? {
@@ -81,7 +81,7 @@ impl Provider for Banxico {
         self.query(payment).await.unwrap_or_else(|error| {
             tracing::warn!(error = &error as &dyn std::error::Error, "Banxico gave no readable answer");
             let retry_after = match error {
-                FieldError::Status(_, retry_after) => retry_after,
+                QueryError::Status(_, retry_after) => retry_after,
                 _ => None,
             };
             Answer { retry_after, ..CepVerdict::Error.into() }
@@ -91,7 +91,7 @@ impl Provider for Banxico {
 
 /// The reason why there is no verdict. It is logged, so it contains nothing of the payment.
 #[derive(Debug, thiserror::Error)]
-enum FieldError {
+enum QueryError {
     #[error("the call failed")]
     Http(#[from] reqwest::Error),
     #[error("the status is {0}")]

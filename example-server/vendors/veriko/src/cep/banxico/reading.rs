@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::FieldError;
+use super::QueryError;
 use super::session::Page;
 use crate::cep::payment::Payment;
 use crate::cep::text::fold;
@@ -20,18 +20,18 @@ pub(super) enum Reading {
 }
 
 /// Interprets the answer to the form.
-pub(super) fn of_form(page: &Page) -> Result<Reading, FieldError> {
+pub(super) fn of_form(page: &Page) -> Result<Reading, QueryError> {
     let text = Text::of(&page.body);
-    if page.status == StatusCode::TOO_MANY_REQUESTS || text.says(RATE_LIMITED) {
+    if page.status == StatusCode::TOO_MANY_REQUESTS || text.contains(RATE_LIMITED) {
         return Ok(Reading::Answer(rate_limited(page.retry_after)));
     }
     if !page.status.is_success() {
-        return Err(FieldError::Status(page.status, page.retry_after));
+        return Err(QueryError::Status(page.status, page.retry_after));
     }
-    Ok(if text.says(WITHOUT_CEP) {
-        let returned = RETURNED.iter().any(|state| text.says(&format!("{STATE}{state}")));
+    Ok(if text.contains(WITHOUT_CEP) {
+        let returned = RETURNED.iter().any(|state| text.contains(&format!("{STATE}{state}")));
         Reading::Answer(if returned { CepVerdict::Returned } else { CepVerdict::CepUnavailable }.into())
-    } else if NOT_FOUND.iter().any(|sentence| text.says(sentence)) {
+    } else if NOT_FOUND.iter().any(|sentence| text.contains(sentence)) {
         Reading::Answer(CepVerdict::NotFound.into())
     } else {
         Reading::File
@@ -40,20 +40,20 @@ pub(super) fn of_form(page: &Page) -> Result<Reading, FieldError> {
 
 /// Interprets the file. It is parsed as a CEP first: the concept of a payment is free text, and
 /// could contain any sentence of the site.
-pub(super) fn of_file(page: Page, payment: &Payment) -> Result<Answer, FieldError> {
+pub(super) fn of_file(page: Page, payment: &Payment) -> Result<Answer, QueryError> {
     let Page { status, body, retry_after } = page;
     if status.is_success() {
         match Cep::parse(body.clone()) {
             Ok(cep) if cep.is_of(payment) => return Ok(cep.into()),
-            Ok(_) => return Err(FieldError::AnotherPayment),
-            Err(_) if Text::of(&body).says(RATE_LIMITED) => return Ok(rate_limited(retry_after)),
+            Ok(_) => return Err(QueryError::AnotherPayment),
+            Err(_) if Text::of(&body).contains(RATE_LIMITED) => return Ok(rate_limited(retry_after)),
             Err(error) => return Err(error.into()),
         }
     }
-    if status == StatusCode::TOO_MANY_REQUESTS || Text::of(&body).says(RATE_LIMITED) {
+    if status == StatusCode::TOO_MANY_REQUESTS || Text::of(&body).contains(RATE_LIMITED) {
         return Ok(rate_limited(retry_after));
     }
-    Err(FieldError::Status(status, retry_after))
+    Err(QueryError::Status(status, retry_after))
 }
 
 fn rate_limited(retry_after: Option<Duration>) -> Answer {
@@ -79,7 +79,7 @@ impl Text {
         Self(fold(&decode_references(&visible_text(&charset::decode(page)))))
     }
 
-    fn says(&self, sentence: &str) -> bool {
+    fn contains(&self, sentence: &str) -> bool {
         self.0.contains(&fold(sentence))
     }
 }

@@ -8,7 +8,7 @@ use reqwest::cookie::{CookieStore, Jar};
 use reqwest::{Client, Method, Response, StatusCode};
 use url::Url;
 
-use super::FieldError;
+use super::QueryError;
 use platform::retry_after;
 
 /// A session. Sessions share the connections but not the cookies, because the site identifies the
@@ -37,16 +37,16 @@ impl<'a> Session<'a> {
         Self { client, base, cookies: Jar::default() }
     }
 
-    pub(super) async fn post(&self, page: &str, form: &[(&str, String)]) -> Result<Page, FieldError> {
+    pub(super) async fn post(&self, page: &str, form: &[(&str, String)]) -> Result<Page, QueryError> {
         self.fetch(page, Some(form)).await
     }
 
-    pub(super) async fn get(&self, page: &str) -> Result<Page, FieldError> {
+    pub(super) async fn get(&self, page: &str) -> Result<Page, QueryError> {
         self.fetch(page, None).await
     }
 
-    async fn fetch(&self, page: &str, mut form: Option<&[(&str, String)]>) -> Result<Page, FieldError> {
-        let mut url = Url::parse(&format!("{}/{page}", self.base)).map_err(|_| FieldError::Redirected)?;
+    async fn fetch(&self, page: &str, mut form: Option<&[(&str, String)]>) -> Result<Page, QueryError> {
+        let mut url = Url::parse(&format!("{}/{page}", self.base)).map_err(|_| QueryError::Redirected)?;
         for _ in 0..=MAX_REDIRECTS {
             let method = if form.is_some() { Method::POST } else { Method::GET };
             let mut request = self.client.request(method, url.clone());
@@ -64,9 +64,9 @@ impl<'a> Session<'a> {
             if !matches!(response.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT) {
                 form = None;
             }
-            url = redirect_target(&url, &response).ok_or(FieldError::Redirected)?;
+            url = redirect_target(&url, &response).ok_or(QueryError::Redirected)?;
         }
-        Err(FieldError::Redirected)
+        Err(QueryError::Redirected)
     }
 }
 
@@ -79,12 +79,12 @@ fn redirect_target(from: &Url, response: &Response) -> Option<Url> {
     (to.host() == from.host() && (same_origin || upgrade_to_tls)).then_some(to)
 }
 
-async fn read(mut response: Response) -> Result<Page, FieldError> {
+async fn read(mut response: Response) -> Result<Page, QueryError> {
     let (status, retry_after) = (response.status(), retry_after::asked(response.headers()));
     let mut body = BytesMut::new();
     while let Some(piece) = response.chunk().await? {
         if body.len() + piece.len() > MAX_BYTES {
-            return Err(FieldError::TooLong);
+            return Err(QueryError::TooLong);
         }
         body.extend_from_slice(&piece);
     }
