@@ -214,6 +214,6 @@ async fn a_text_keeps_the_character_set_that_its_sender_names() {
         let read = read(&[to(), file(content_type, content)]).await.unwrap();
         assert_eq!(read.document.document.charset.as_deref(), charset, "{content_type}");
     }
-    let faults = faults(&[to(), file("text/plain; charset=\"a b\"", b"text")]).await;
-    assert!(faults["file"][0].as_str().unwrap().contains("character set"), "{faults}");
+    let errors = errors(&[to(), file("text/plain; charset=\"a b\"", b"text")]).await;
+    assert!(errors["file"][0].as_str().unwrap().contains("character set"), "{errors}");
 }
