@@ -87,8 +87,7 @@ impl Database {
     }
 
     pub(crate) fn rows(&self) -> Rows {
-        let charged =
-            self.ask("SELECT CAST(coalesce(sum(used), 0) AS TEXT) FROM usage WHERE what = 'validations'");
+        let charged = self.ask("SELECT CAST(coalesce(sum(used), 0) AS TEXT) FROM quota_shares");
         Rows {
             validations: self.ask("SELECT id FROM validations").len(),
             charged: charged[0].parse().expect("a number"),

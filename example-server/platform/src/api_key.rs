@@ -6,7 +6,6 @@ use std::str::FromStr;
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 
-use crate::hex;
 use crate::text::UnknownText;
 
 /// The format of an API's keys: a prefix, which gives the environment, and a secret.
@@ -46,7 +45,7 @@ impl ApiKey {
         for _ in 0..3 {
             secret.update(uuid::Uuid::new_v4());
         }
-        let text = format!("{}{}", format.prefix_of(environment), hex::encode(&secret.finalize()));
+        let text = format!("{}{}", format.prefix_of(environment), hex::encode(secret.finalize()));
         let key = Self::parse(format, &text).expect("a new key has the format of the API");
         (key, SecretString::from(text))
     }
@@ -70,7 +69,7 @@ impl ApiKey {
 
     /// Returns the SHA-256 hash in hexadecimal digits, as the database stores it.
     pub fn hash(&self) -> String {
-        hex::encode(&self.hash)
+        hex::encode(self.hash)
     }
 
     /// Returns the id that operators use for the key. It reveals nothing about the secret.

@@ -101,8 +101,8 @@ pub async fn admit<U: Caller>(
     mut request: Request,
     next: Next,
 ) -> Response {
-    // A request without a body has no length and no transfer coding in HTTP/1.1. What is large by its route has a place all
-    // the same, since its handler may fetch what is not in it.
+    // In HTTP/1.1, a request without a body has neither a length nor a transfer coding. It takes a place
+    // nevertheless if its route has large bodies, because the handler may fetch a large picture instead.
     let is_empty = request.body().is_end_stream();
     if is_empty && admission.size == BodySize::Usual {
         return next.run(request).await;
@@ -192,7 +192,8 @@ mod tests {
         let second = many(&room, "other", streamed, None);
         assert_eq!((first.len(), second.len()), (16, 16));
     }
-    /// Asks a route with these bounds, whose handler waits until it is let go, and counts how many it has.
+    /// A route with body limits, whose handler waits for a permit of `go`. `running` has one permit for each
+    /// handler that has begun.
     struct Held {
         room: Room,
         router: axum::Router,
@@ -244,7 +245,7 @@ mod tests {
         asked.await.unwrap();
     }
 
-    /// A handler that fetches a picture is one that takes long.
+    /// The handler stands for one that fetches a picture, which can take long.
     #[tokio::test(start_paused = true)]
     async fn pictures_that_are_fetched_for_one_account_leave_places_for_others() {
         let held = Held::by(large());

@@ -68,14 +68,14 @@ impl<C: Clock + Clone> Bucket<C> {
         }
     }
 
-    /// Returns how long the bucket is empty, and takes nothing. `None` if it holds a request.
+    /// Returns the time until the next request, or `None` if the bucket is not empty. Takes no request.
     pub fn empty_for(&self) -> Option<Duration> {
         let until = self.limiter.check_key(&CheckMode::Peek).err()?;
         Some(until.wait_time_from(self.limiter.clock().now()))
     }
 
-    /// Counts a request of any kind: one that will be replayed or refused as well, and so costs something to look at. There
-    /// can be ten times as many of them as the bucket holds, and at least 600 a minute.
+    /// Counts a request of any kind, including requests that will be replayed or refused, because these
+    /// use resources, too. The limit per minute is ten times the capacity of the bucket, and at least 600.
     ///
     /// # Errors
     ///

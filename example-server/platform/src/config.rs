@@ -119,9 +119,9 @@ pub struct Limits {
     pub large_bodies: NonZeroUsize,
     /// Maximum concurrent connections from one peer.
     pub connections_per_peer: NonZeroU64,
-    /// Idempotency keys that are kept for an account, of all APIs.
+    /// Maximum stored idempotency keys of an account, across all APIs.
     pub keys_per_account: NonZeroU64,
-    /// Transactions of an account's requests that are open at a time.
+    /// Maximum open transactions of an account's requests.
     pub transactions_per_account: NonZeroU64,
 }
 

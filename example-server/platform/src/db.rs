@@ -353,10 +353,12 @@ impl OpenError {
 }
 
 impl Records {
-    /// Returns whether a claim of this record would be answered and not run. Writes nothing. `None`: this store cannot tell.
+    /// Returns whether a claim of this record would be answered without running its handler, or `None` if this
+    /// store cannot tell. Writes nothing.
     ///
     /// # Errors
-    /// The store was not reached.
+    ///
+    /// If the store cannot be reached.
     pub async fn is_taken(&self, record: RecordId) -> Result<Option<bool>, StoreError> {
         match self {
             Self::Sqlite(store) => store.is_taken(record).await.map(Some),

@@ -17,7 +17,6 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
 use self::source::Source;
-use crate::hex;
 
 /// Seals and opens secrets with `XChaCha20-Poly1305`.
 pub struct Sealer {
@@ -143,7 +142,8 @@ impl MasterKey {
     }
 
     fn parse(digits: &str) -> Option<Self> {
-        hex::decode(digits).map(|bytes| Self::new(&bytes))
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(digits, &mut bytes).ok().map(|()| Self::new(&bytes))
     }
 }
 

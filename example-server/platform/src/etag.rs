@@ -1,4 +1,7 @@
 //! Conditional requests (RFC 9110, section 13.1.2).
+//!
+//! The crate `headers` (0.4.2) reads this header too, but panics in debug builds if a client sends a
+//! tag with a space, and requires a second version of the SHA-1 crate.
 
 use http::{HeaderMap, header};
 

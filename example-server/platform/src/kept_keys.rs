@@ -1,4 +1,4 @@
-//! How many idempotency keys are kept for each account.
+//! A limit of the stored idempotency keys of each account.
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
@@ -9,42 +9,43 @@ use tokio::time::Instant;
 
 use crate::clock;
 
-/// Counts the keys that are kept for each account, by when they were made, and bounds them.
+/// Counts and limits the stored keys of each account, by the time at which they were created.
 ///
-/// The count is this process's: another process counts its own, and a restart begins at zero. To count the rows instead
-/// would cost a query a request, and the rows do not say whose they are. A count for each account that has made a key stays
-/// for as long as the process does, a few hundred bytes.
+/// Each process has its own counts, which begin at zero after a restart. Counting the rows instead would
+/// cost a query per request, and the rows do not contain their account. The counts of an account take a few
+/// hundred bytes and stay in memory until the process ends.
 #[derive(Debug)]
 pub struct KeptKeys {
     most: u64,
-    /// A part of the time for which a key is kept. Keys are forgotten by parts.
+    /// The length of a part of the lifetime of a key. Keys expire by parts.
     part: Duration,
     began: Instant,
     accounts: Mutex<HashMap<String, Counts>>,
 }
 
-/// Into how many parts the time is divided for which a key is kept.
+/// The number of parts that the lifetime of a key is divided into.
 const PARTS: u32 = 24;
-/// Those, and the present one.
+/// One slot for each part, and one for the current part.
 const SLOTS: u64 = 25;
 
-/// Keys by the part of time in which they were made.
+/// The number of keys by the part of time in which they were created.
 #[derive(Debug, Default)]
 struct Counts {
-    /// The present part when something was last counted.
+    /// The current part at the last update.
     at: u64,
-    /// Of part `n` at `n % SLOTS`.
+    /// The count of part `n` is at `n % SLOTS`.
     made: [u64; 25],
 }
 
 impl KeptKeys {
-    /// At most `most` keys for an account, each kept for `ttl`.
+    /// Creates a limit of `most` keys for each account, which are stored for `ttl`.
     pub fn new(most: NonZeroU64, ttl: Duration) -> Self {
         let part = (ttl / PARTS).max(Duration::from_millis(1));
         Self { most: most.get(), part, began: clock::timers(), accounts: Mutex::default() }
     }
 
-    /// Returns how long it takes until a key of this account is dropped, if there can be no more; `None` if there can.
+    /// Returns the time until a key of this account expires if the account is at its limit, and `None`
+    /// otherwise.
     pub fn is_full_for(&self, account: &str) -> Option<Duration> {
         let (now, into_part) = self.now();
         let mut accounts = self.accounts();
@@ -53,12 +54,12 @@ impl KeptKeys {
         if counts.made.iter().sum::<u64>() < self.most {
             return None;
         }
-        // The oldest first. One that was made now is dropped after all the others.
+        // From the oldest part to the current one, whose keys expire last.
         let parts = (0..=PARTS).find(|parts| counts.made[slot(now + 1 + u64::from(*parts))] > 0);
         Some(self.part.saturating_sub(into_part) + self.part * parts.unwrap_or(PARTS))
     }
 
-    /// Counts one that is kept from now on.
+    /// Counts a key that is stored now.
     pub fn count(&self, account: &str) {
         let (now, _) = self.now();
         let mut accounts = self.accounts();
@@ -70,7 +71,7 @@ impl KeptKeys {
         counts.made[slot(now)] += 1;
     }
 
-    /// The present part, and how much of it is over.
+    /// Returns the current part, and the time since its beginning.
     fn now(&self) -> (u64, Duration) {
         let (since, part) = (self.began.elapsed().as_nanos(), self.part.as_nanos());
         let into = u64::try_from(since % part).map_or(Duration::ZERO, Duration::from_nanos);
@@ -83,7 +84,7 @@ impl KeptKeys {
 }
 
 impl Counts {
-    /// Forgets what is kept no longer.
+    /// Removes the counts of expired keys.
     fn forget(&mut self, now: u64) {
         for part in (self.at + 1..=now).rev().take(self.made.len()) {
             self.made[slot(part)] = 0;
@@ -127,7 +128,7 @@ mod tests {
             kept.count("one");
             advance(90 * Duration::from_mins(1)).await;
             kept.count("one");
-            // Never less than a key is kept for, and never more than a part longer.
+            // Never less than the lifetime of a key, and at most one part more.
             let wait = kept.is_full_for("one").unwrap();
             let kept_for = wait + Duration::from_mins(90);
             assert!(kept_for >= 24 * HOUR && kept_for <= 25 * HOUR, "{minutes}: {kept_for:?}");

@@ -39,7 +39,6 @@ pub mod encryption;
 pub mod envelope;
 pub mod etag;
 pub mod failpoint;
-pub mod hex;
 pub mod host;
 pub mod json;
 pub mod kept_keys;

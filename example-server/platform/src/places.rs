@@ -1,4 +1,4 @@
-//! Places that accounts share, of which no account gets more than its part.
+//! A concurrency limit that owners share, with a lower limit for each owner.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// A number of places, and how many of them one owner can have at most.
+/// A number of places, and the maximum for one owner.
 #[derive(Debug)]
 pub struct Places<K: Eq + Hash + Clone> {
     most: u64,
@@ -18,7 +18,7 @@ pub struct Places<K: Eq + Hash + Clone> {
 struct State<K: Eq + Hash + Clone> {
     by: HashMap<K, u64>,
     all: u64,
-    /// In the order in which they came.
+    /// In order of arrival.
     queue: VecDeque<Waiter<K>>,
     next_ticket: u64,
 }
@@ -28,11 +28,11 @@ struct Waiter<K: Eq + Hash + Clone> {
     ticket: u64,
     owner: K,
     size: u64,
-    /// Hands over the place itself, so that nobody can take it in between.
+    /// Receives the place itself, so that nobody can take it in between.
     grant: oneshot::Sender<Place<K>>,
 }
 
-/// What one has taken, free again when this is dropped.
+/// The places that an owner has taken. Frees them when dropped.
 #[derive(Debug)]
 pub struct Place<K: Eq + Hash + Clone> {
     places: Arc<Places<K>>,
@@ -41,39 +41,40 @@ pub struct Place<K: Eq + Hash + Clone> {
 }
 
 impl<K: Eq + Hash + Clone> Places<K> {
-    /// `most` places, of which one owner gets `most_of_one`, and at least one.
+    /// Creates `most` places, of which one owner gets at most `most_of_one`. Both are at least one.
     pub fn new(most: u64, most_of_one: u64) -> Arc<Self> {
         let most = most.max(1);
         let state = State { by: HashMap::new(), all: 0, queue: VecDeque::new(), next_ticket: 0 };
         Arc::new(Self { most, most_of_one: most_of_one.clamp(1, most), state: Mutex::new(state) })
     }
 
-    /// `most` places, of which one owner gets a quarter, and at least one.
+    /// Creates `most` places, of which one owner gets at most a quarter, but at least one.
     pub fn quartered(most: u64) -> Arc<Self> {
         Self::new(most, most / 4)
     }
 
-    /// Takes one place, if there is one for this owner.
+    /// Takes one place, or returns `None` if none is free for this owner.
     pub fn enter(self: &Arc<Self>, owner: &K) -> Option<Place<K>> {
         self.enter_with(owner, 1)
     }
 
-    /// Takes `size` places, if there are as many for this owner, whoever waits.
+    /// Takes `size` places, or returns `None` if fewer are free for this owner. Ignores the queue.
     pub fn enter_with(self: &Arc<Self>, owner: &K, size: u64) -> Option<Place<K>> {
         self.take(&mut self.state(), owner, size)
     }
 
-    /// Waits until `size` places are free for this owner, and takes them. More than one owner can have is taken as all
-    /// that it can have.
+    /// Waits until `size` places are free for this owner, and takes them. A larger `size` than the
+    /// maximum for one owner counts as that maximum.
     ///
-    /// Places are given out in the order in which they are asked for, so that a large request is not passed by small ones
-    /// for ever. Only who waits for places of its own account to become free is passed by other accounts.
+    /// Waiters get places in order of arrival, so that small requests cannot starve a large one. The
+    /// exception is a waiter whose owner is at its maximum: other owners can overtake it.
     ///
     /// # Cancel safety
-    /// Dropped, it takes none.
+    ///
+    /// When dropped, it leaves the queue and takes no places.
     pub async fn wait_with(self: &Arc<Self>, owner: &K, size: u64) -> Place<K> {
         let size = size.min(self.most_of_one);
-        // Before `waiting`, and so dropped after it: then nobody is left who would send to it.
+        // Declared before `_waiting`, so that it is dropped after it, when no sender is left.
         let mut granted;
         let _waiting = {
             let mut state = self.state();
@@ -95,7 +96,7 @@ impl<K: Eq + Hash + Clone> Places<K> {
         }
     }
 
-    /// Returns how many are taken, by everybody.
+    /// Returns the number of places that all owners have taken.
     pub fn taken_by_all(&self) -> u64 {
         self.state().all
     }
@@ -109,12 +110,13 @@ impl<K: Eq + Hash + Clone> Places<K> {
         Some(Place { places: Arc::clone(self), owner: owner.clone(), size })
     }
 
-    /// Whether this owner's part has room for so many more.
+    /// Returns whether this owner can take `size` more places without exceeding its maximum.
     fn is_within_part(&self, state: &State<K>, owner: &K, size: u64) -> bool {
         state.by.get(owner).copied().unwrap_or_default() + size <= self.most_of_one
     }
 
-    /// Whether somebody waits whom this owner may not pass: one of its own, or one who waits for places that others have.
+    /// Returns whether this owner must queue: behind another waiter of its own, or behind a waiter whose owner
+    /// is below its maximum.
     fn stands_behind_others(&self, state: &State<K>, owner: &K) -> bool {
         state
             .queue
@@ -122,7 +124,7 @@ impl<K: Eq + Hash + Clone> Places<K> {
             .any(|waiter| waiter.owner == *owner || self.is_within_part(state, &waiter.owner, waiter.size))
     }
 
-    /// Gives what is free to those who wait for it, and wakes nobody else.
+    /// Gives free places to the waiters that can have them, and wakes only these.
     fn hand_on(self: &Arc<Self>) {
         let mut granted = Vec::new();
         let mut state = self.state();
@@ -136,13 +138,13 @@ impl<K: Eq + Hash + Clone> Places<K> {
             } else if let Some(place) = self.take(&mut state, &owner, size) {
                 granted.extend(state.queue.remove(at).map(|waiter| (waiter.grant, place)));
             } else {
-                // What becomes free next is for this one.
+                // The next free places are for this waiter.
                 break;
             }
         }
         drop(state);
         for (grant, place) in granted {
-            // Who has gone in the meantime gives it back: the place is dropped here.
+            // If the waiter is gone, dropping the place frees it again.
             let _ = grant.send(place);
         }
     }
@@ -170,7 +172,7 @@ impl<K: Eq + Hash + Clone> Drop for Place<K> {
     }
 }
 
-/// A place in the queue, left when this is dropped.
+/// A position in the queue. Leaves the queue when dropped.
 struct Waiting<'a, K: Eq + Hash + Clone> {
     places: &'a Arc<Places<K>>,
     ticket: u64,
@@ -183,7 +185,7 @@ impl<K: Eq + Hash + Clone> Drop for Waiting<'_, K> {
         let left = at.and_then(|at| state.queue.remove(at));
         drop(state);
         if left.is_some() {
-            // Others may have stood behind it.
+            // Waiters behind it may be able to continue.
             self.places.hand_on();
         }
     }
@@ -241,7 +243,7 @@ mod tests {
         drop(held);
         waiting.await;
     }
-    /// Waits for a place in a task of its own, and counts how often it is woken.
+    /// Waits for places in a task of its own. Returns the task and the number of its polls.
     fn wait_in_task(
         places: &Arc<Places<&'static str>>,
         owner: &'static str,
@@ -271,7 +273,7 @@ mod tests {
         }
         drop(held);
         for (number, (task, woken)) in waiting.into_iter().enumerate() {
-            // In their order, each when the one before gives it back.
+            // In order, each one when the previous one frees its place.
             drop(timeout(Duration::from_secs(1), task).await.expect("it is woken").unwrap());
             assert_eq!(woken.load(Ordering::Relaxed), 2, "of {number}: at first, and for its place");
         }
@@ -287,7 +289,7 @@ mod tests {
         for freed in 0..8 {
             drop(small.pop_front());
             if freed < 3 {
-                // Who comes later waits behind it, whosever it is.
+                // A later waiter queues behind it, whoever its owner is.
                 assert!(places.wait_with(&"a", 1).now_or_never().is_none(), "{freed}");
             }
             tokio::task::yield_now().await;
@@ -310,7 +312,7 @@ mod tests {
     async fn who_goes_away_leaves_its_place_to_the_next() {
         let places = Places::new(4, 4);
         let held = places.enter_with(&"a", 3).unwrap();
-        // The first waits for more than there is, and the second behind it.
+        // The first waits for more places than are free, and the second waits behind it.
         let (first, _) = wait_in_task(&places, "b", 4);
         tokio::task::yield_now().await;
         let (second, _) = wait_in_task(&places, "c", 1);
@@ -320,7 +322,7 @@ mod tests {
         timeout(Duration::from_secs(1), second).await.expect("it is not forgotten").unwrap();
         drop(held);
 
-        // One that goes away in the moment in which it is given its place.
+        // A waiter that is dropped at the moment when it gets its place.
         let held = places.enter_with(&"a", 4).unwrap();
         let mut gone = Box::pin(places.wait_with(&"b", 4));
         assert!(gone.as_mut().now_or_never().is_none());
@@ -350,7 +352,7 @@ mod tests {
             tasks.spawn(async move {
                 let owner = ["a", "b", "c"][(number % 3) as usize];
                 let wait = places.wait_with(&owner, 1 + number % 3);
-                // Some are not waited for to the end.
+                // Cancel some of the waits.
                 if number % 7 == 0 {
                     let _ = timeout(Duration::from_micros(number), wait).await;
                     return;

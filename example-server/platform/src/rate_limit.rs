@@ -7,9 +7,10 @@
 //! so a replay takes nothing from the bucket. [`write_headers`] is outside, so a replay has current
 //! headers, and records contain none.
 //!
-//! What spends nothing still costs something. So [`arrive`] stands before everything that is shared, and counts requests of
-//! any kind in a bucket of their own, which holds many more. What [`enforce`] would refuse has a key claimed and released
-//! before it gets there, so [`refuse_unclaimed`] stands before the layer and refuses it after a look.
+//! Replays and refusals use resources, too. So [`arrive`] comes before all shared resources, and counts
+//! requests of any kind in a separate, larger bucket. A request that [`enforce`] refuses has already
+//! claimed a key, which is then released. To avoid these writes, [`refuse_unclaimed`] checks the bucket
+//! before the idempotency layer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -46,10 +47,10 @@ pub async fn arrive<U: Caller>(Extension(user): Extension<U>, request: Request, 
     }
 }
 
-/// What [`refuse_unclaimed`] needs to know of an API.
+/// The parts of an API that [`refuse_unclaimed`] needs.
 #[derive(Clone)]
 pub struct Claims {
-    /// The record that a request would claim.
+    /// Returns the record that a request would claim.
     pub record_of: Arc<dyn Fn(&Parts) -> Option<RecordId> + Send + Sync>,
     pub records: Records,
     pub kept_keys: Arc<KeptKeys>,
@@ -61,11 +62,12 @@ impl fmt::Debug for Claims {
     }
 }
 
-/// Answers 429 to a request that would run and then be refused, before anything is written for it: its account has no
-/// request left, or as many keys as it can have. Who has a record, so that nothing would run, goes on.
+/// Middleware that responds with 429 before anything is written for a request that [`enforce`] or
+/// [`keep_key`] would refuse: the bucket is empty, or the account has the maximum number of keys. A request
+/// with an existing record passes, because its handler would not run.
 ///
-/// This looks, and takes nothing. Where the last request is taken between this look and [`enforce`], a key is claimed and
-/// released.
+/// The check takes nothing from the bucket. If another request takes the last one before [`enforce`], the
+/// key is claimed and released after all.
 pub async fn refuse_unclaimed<U: Caller>(
     State(claims): State<Claims>,
     Extension(user): Extension<U>,
@@ -85,15 +87,15 @@ pub async fn refuse_unclaimed<U: Caller>(
         match claims.records.is_taken(record).await {
             Ok(Some(false)) => return refusal,
             Ok(Some(true) | None) => {}
-            // The layer asks as well, and says so in the API's own words.
-            Err(error) => tracing::warn!(%error, "cannot look a key up"),
+            // The layer queries the store as well, and responds in the API's format if that fails.
+            Err(error) => tracing::warn!(%error, "could not look up a key"),
         }
     }
     next.run(Request::from_parts(head, body)).await
 }
 
-/// Counts the keys that are kept for an account, or answers 429: inside the layer, where each request with a key has
-/// claimed a new one.
+/// Middleware that counts the stored keys of an account, and responds with 429 if there are too many. It is
+/// inside the idempotency layer, where each request with a key has claimed a new one.
 pub async fn keep_key<U: Caller>(
     State(kept_keys): State<Arc<KeptKeys>>,
     Extension(user): Extension<U>,
@@ -107,15 +109,16 @@ pub async fn keep_key<U: Caller>(
         return too_many_keys(wait);
     }
     let response = next.run(request).await;
-    // These are released. Dropped before this, a request goes on without its client.
+    // A server error or a 429 releases the key. If the client disconnects, the request continues in a task,
+    // so this code still runs.
     if !response.status().is_server_error() && response.status() != StatusCode::TOO_MANY_REQUESTS {
         kept_keys.count(user.account());
     }
     response
 }
 
-/// Why there is a bare 429: as many keys as there can be are kept for the account. It stands in the extensions of the
-/// answer.
+/// Marks a 429 without a body: the account has the maximum number of stored keys. Set in the response's
+/// extensions.
 #[derive(Debug, Clone, Copy)]
 pub struct TooManyKeys;
 
@@ -125,7 +128,7 @@ fn too_many_keys(wait: Duration) -> Response {
     refusal
 }
 
-/// Bare: each API's envelope puts it into its own words.
+/// Returns a 429 without a body. The API's envelope adds the API's error body.
 fn come_back_in(wait: Duration) -> Response {
     let seconds = clock::whole_seconds(wait).max(1);
     (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, HeaderValue::from(seconds))]).into_response()

@@ -60,7 +60,7 @@ pub struct ApiBuilder {
     /// Maximum concurrent requests with large bodies, for each API.
     large_at_a_time: usize,
     kept_keys: Arc<KeptKeys>,
-    /// For the transactions of requests, of all APIs.
+    /// Limits the open transactions of an account's requests, across all APIs.
     transactions: Arc<Places<String>>,
     layers: Vec<Idempotency>,
 }
@@ -82,7 +82,7 @@ impl ApiBuilder {
         let Platform { database, worker, demo, .. } = platform.clone();
         let large_at_a_time = limits.large_bodies.get();
         let kept_keys = Arc::new(KeptKeys::new(limits.keys_per_account, config.ttl()));
-        // Those of all accounts together are bounded by the connections of the database.
+        // No limit in total, because the database connections limit it already.
         let transactions = Places::new(u64::MAX, limits.transactions_per_account.get());
         let layers = Vec::new();
         Self { config, records, worker, database, demo, large_at_a_time, kept_keys, transactions, layers }
@@ -104,28 +104,32 @@ impl ApiBuilder {
         }
     }
 
-    /// What stands before the operations of one API, from the outside in:
+    /// Builds the middleware stack of one API. From the outside in:
     ///
-    /// 1. **trace**: sees every answer, whoever made it; of all APIs, and so in the router of the program;
-    /// 2. **request id and envelope**: from here on nothing is answered without it, the bare refusals of what follows included. Each
-    ///    API has its own;
-    /// 3. **panic catch**: inside the envelope, so that a 500 has one; outside the idempotency layer, which must see the panic
-    ///    to give the key free. Once more behind 5, so that the 500 of a handler has the numbers, too;
-    /// 4. the **refusal of a database file that was moved**, and **auth**: an idempotency key belongs to somebody, so who it is
-    ///    comes first, and who is nobody costs nothing more;
-    /// 5. **rate limit's numbers**: outside of the record, so that a replay states the present ones; and the **limit of requests
-    ///    of any kind**, so that who is far beyond its rate takes no place and writes no row;
-    /// 6. the **bound of bodies**, which needs no more than their announced length; no **encoded** ones; **permission**: before
-    ///    the record, so that who lost it does not get the answer again either; the **look for a record** of a request that
-    ///    would be refused at 8, so that nothing is written for it; **room for the body**, of which an account has its part;
-    ///    and the **turn** among the account's transactions: at once where the claim is a transaction, else when the handler
-    ///    begins one;
-    /// 7. **idempotency**: a replay ends here;
-    /// 8. the **count of keys** and the **rate limit**: inside, so that a replay spends nothing;
-    /// 9. the **handler**, whose rows the idempotency layer commits together with the record.
+    /// 1. **Trace**: logs every response. All APIs share it, so it is in the router of the program.
+    /// 2. **Request id and envelope**: every response has them, including the refusals further in.
+    /// 3. **Panic handler**: inside the envelope, so that a 500 has one. It is outside the idempotency
+    ///    layer, which must see the panic to release the key. A second one is inside 5, so that a
+    ///    handler's 500 has rate limit headers, too.
+    /// 4. **Check of the database file**, which may have been moved, and **authentication**: the
+    ///    scope of an idempotency key needs the caller, and an unauthenticated request must not use
+    ///    further resources.
+    /// 5. **Rate limit headers**: outside the idempotency layer, so that a replay has current ones.
+    ///    **Limit of requests of any kind**: a caller far over its rate takes no place and writes no
+    ///    row.
+    /// 6. **Body limit**, which checks `Content-Length` only; **refusal of encoded bodies**;
+    ///    **permission**: outside the idempotency layer, so that a caller without the permission gets
+    ///    no replay either; **early refusal** of a request that 8 would refuse, so that nothing is
+    ///    written for it; **capacity for the body**, of which each account has a share; and the
+    ///    account's **turn** for a transaction. A request waits for its turn here if the claim is part
+    ///    of the transaction, or else when the handler begins one.
+    /// 7. **Idempotency**: a replay ends here.
+    /// 8. **Key count** and **rate limit**: inside the idempotency layer, so that a replay takes
+    ///    nothing from the bucket.
+    /// 9. **Handler**: the idempotency layer commits its rows together with the record.
     ///
-    /// Public operations are answered at 3. What is neither route nor method (404, 405) needs a key where an API answers for
-    /// it, as all that is there does, and stops at 5.
+    /// Public operations are inside 3 only. Requests with an unknown path or method (404, 405) go through 5
+    /// if their path belongs to the API, so they need a key like any other request.
     fn stack<V: Vendor>(
         &self,
         routes: Vec<Route>,
@@ -139,7 +143,7 @@ impl ApiBuilder {
                 public = route.add_to(public);
                 continue;
             }
-            // Added innermost first.
+            // Layers are added from the inside out.
             let handler = route.handler.clone().route_layer(from_fn(rate_limit::enforce::<V::User>));
             let counted = from_fn_with_state(Arc::clone(&self.kept_keys), rate_limit::keep_key::<V::User>);
             let handler = if route.idempotent { handler.route_layer(counted) } else { handler };
@@ -196,7 +200,7 @@ impl ApiBuilder {
         let enveloped = |api: Router| V::apply_envelope(api.layer(CatchPanicLayer::custom(panicked)));
         let api = api.method_not_allowed_fallback(method_not_allowed);
         BuiltApi {
-            // What is public is added behind it all, so that nothing of it stands before that.
+            // Public operations are merged after the layers, so that the layers do not apply to them.
             operations: enveloped(behind(api).merge(public)),
             fallback: enveloped(behind(Router::new().fallback(not_found))),
             at_root: V::AT_ROOT,
@@ -296,7 +300,8 @@ impl Idempotency {
         (handler, max_bytes)
     }
 
-    /// Returns what says which record a request to this route would claim: the same layer that claims it.
+    /// Returns a function that gives the record that a request to this route would claim. It uses the layer
+    /// that claims it.
     fn record_of(&self, route: &Route) -> Arc<dyn Fn(&Parts) -> Option<RecordId> + Send + Sync> {
         let leased = match route.body {
             BodySize::Large => self.large.clone(),
@@ -310,7 +315,7 @@ impl Idempotency {
         }
     }
 
-    /// Waits until every request whose client went away has finished.
+    /// Waits until every request whose client has disconnected has finished.
     async fn shutdown(&self) {
         let in_transaction = async {
             match &self.in_transaction {
@@ -327,7 +332,7 @@ fn large(usual: usize) -> usize {
     usual.max(BodySize::LARGE)
 }
 
-/// Answers where there is nothing: bare, as all that follows does, for the envelope to put it into words.
+/// Responds with 404 to an unknown path. The envelope adds the API's error body.
 pub async fn not_found() -> StatusCode {
     StatusCode::NOT_FOUND
 }

@@ -1,4 +1,5 @@
-//! Turns among an account's transactions, so that one account does not fill the queue for the database.
+//! A limit of the open transactions of an account, so that one account cannot fill the queue for
+//! database connections.
 
 use std::sync::Arc;
 
@@ -14,17 +15,19 @@ use crate::db::Turn;
 use crate::places::Places;
 use crate::vendor::Caller;
 
-/// When requests to a route take their turn.
+/// The transaction limit of a route.
 #[derive(Debug, Clone)]
 pub struct Turns {
     pub places: Arc<Places<String>>,
-    /// Before the idempotency layer, whose claim is the transaction; else when the handler begins one.
+    /// Whether to wait before the idempotency layer, because the claim is part of the transaction. Otherwise,
+    /// a request waits when its handler begins a transaction.
     pub at_once: bool,
-    /// The bound of the route's bodies.
+    /// The maximum body size of the route.
     pub max_bytes: usize,
 }
 
-/// Gives a request its [`Turn`], which waits while its account has as many transactions open as it can have.
+/// Middleware that adds a [`Turn`] to a request. The turn waits while the account has the maximum number of
+/// open transactions.
 pub async fn queue<U: Caller>(
     State(turns): State<Turns>,
     Extension(user): Extension<U>,
@@ -33,7 +36,7 @@ pub async fn queue<U: Caller>(
 ) -> Response {
     let turn = Turn::new(turns.places, user.account().clone());
     if turns.at_once {
-        // First, since a turn is not for waiting for a client.
+        // Read the body first: a request must not hold a turn while it waits for its client.
         request = read(request, turns.max_bytes).await;
         turn.wait().await;
     }
@@ -43,7 +46,7 @@ pub async fn queue<U: Caller>(
     response
 }
 
-/// Reads the body. Where that fails, whoever reads it next finds the same failure.
+/// Reads the body into memory. If that fails, the next read of the body returns the error.
 async fn read(request: Request, max_bytes: usize) -> Request {
     if request.body().is_end_stream() {
         return request;

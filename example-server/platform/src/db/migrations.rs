@@ -37,7 +37,8 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("no overdue", include_str!("../../migrations/0013_no_overdue.sql")),
     ("readiness", include_str!("../../migrations/0014_readiness.sql")),
     ("keys", include_str!("../../migrations/0015_keys.sql")),
-    ("mintfax documents", include_str!("../../migrations/0020_mintfax_documents.sql")),
+    ("quota shares", include_str!("../../migrations/0016_quota_shares.sql")),
+    ("mintfax documents", include_str!("../../migrations/0017_mintfax_documents.sql")),
 ];
 
 #[cfg(test)]

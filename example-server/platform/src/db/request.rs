@@ -23,13 +23,16 @@ pub struct RequestTransaction {
     worker: WorkerHandle,
 }
 
-/// The turn of one request among the transactions of its account, of which only some are open at a time. It is waited for
-/// before a connection is, so that an account's other requests stand in a queue of their own.
+/// A permit for the transaction of one request. Only a limited number of an account's transactions are open at
+/// a time.
+///
+/// A request waits for it before it waits for a connection, so that the requests of one account queue among
+/// themselves.
 #[derive(Debug, Clone)]
 pub struct Turn {
     places: Arc<Places<String>>,
     account: String,
-    /// Free again when every copy is dropped: with the answer, or with the commit of a request whose client is gone.
+    /// Freed when every clone is dropped: with the response, or with the commit if the client has disconnected.
     held: Arc<OnceCell<Place<String>>>,
 }
 
@@ -38,10 +41,11 @@ impl Turn {
         Self { places, account, held: Arc::default() }
     }
 
-    /// Waits for the turn. A request has it once, for all of its transaction.
+    /// Waits for the permit. Does nothing if the request already has it.
     ///
     /// # Cancel safety
-    /// Dropped, it is not taken.
+    ///
+    /// When dropped, it takes no permit.
     pub async fn wait(&self) {
         self.held.get_or_init(|| self.places.wait_with(&self.account, 1)).await;
     }
@@ -107,7 +111,7 @@ impl RequestTransaction {
         }
     }
 
-    /// Keeps the turn until the transaction has ended, and then wakes the worker if something was scheduled that is due.
+    /// Keeps the turn until the commit, and then wakes the worker if the transaction scheduled a due cycle.
     fn on_commit(&self, is_due: bool) {
         let (worker, turn) = (self.worker.clone(), self.turn.clone());
         let committed = move || {

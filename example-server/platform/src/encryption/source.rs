@@ -6,7 +6,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{Keys, MasterKey, SealError, random};
-use crate::hex;
 
 /// The source of the sealing keys.
 pub(super) enum Source {
@@ -72,7 +71,7 @@ fn write_private(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path)?;
-    writeln!(file, "{}", hex::encode(&random()))?;
+    writeln!(file, "{}", hex::encode(random()))?;
     file.sync_all()
 }
 

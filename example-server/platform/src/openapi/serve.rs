@@ -12,7 +12,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{ApiDocument, whole};
-use crate::{etag, hex};
+use crate::etag;
 
 /// Returns the routes that serve these documents, the combined document, and the reference page.
 pub fn routes(documents: &[ApiDocument]) -> Router {

@@ -1,4 +1,4 @@
-//! What an account's requests have of the database, behind the whole stack.
+//! Tests of the fair use of database connections, with the whole stack.
 
 use axum::body::Body;
 use axum::routing::post;
@@ -16,10 +16,10 @@ use crate::db::RequestTransaction;
 use crate::route::Described;
 use crate::testing::{Acme, api_builder, platform};
 
-/// An API with one operation, whose handler waits within its transaction until it is let go.
+/// An API with one operation, whose handler waits in its transaction for a permit of `go`.
 struct Held {
     router: Router,
-    /// One for each transaction that was begun.
+    /// Has one permit for each transaction that has begun.
     begun: Arc<Semaphore>,
     go: Arc<Semaphore>,
 }
@@ -52,7 +52,7 @@ impl Held {
         Self { router: api.operations, begun, go }
     }
 
-    /// A request by the account of this digit, with a key or without one.
+    /// Sends a request of the account with this digit, with or without an idempotency key.
     fn ask(&self, digit: char, has_key: bool, body: Body) -> JoinHandle<StatusCode> {
         let mut request = Request::post("/it")
             .header("authorization", format!("Bearer acme_{}", digit.to_string().repeat(64)));

@@ -10,8 +10,8 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 
 use super::{DeliveryId, Webhooks};
+use crate::clock;
 use crate::outbound::{Outbound, OutboundFault};
-use crate::{clock, hex};
 
 /// A message to send.
 #[derive(Debug)]
@@ -105,7 +105,7 @@ pub fn hmac(secret: &SecretString, parts: &[&[u8]]) -> String {
     for part in parts {
         mac.update(part);
     }
-    hex::encode(&mac.finalize().into_bytes())
+    hex::encode(mac.finalize().into_bytes())
 }
 
 /// Returns the beginning of a body as text that both databases can store, or `None` if it is empty.

@@ -8,7 +8,6 @@ use secrecy::SecretString;
 use crate::api_key::Environment;
 use crate::db::Database;
 use crate::encryption::{SealError, Sealer, random};
-use crate::hex;
 use crate::owner::Owner;
 use crate::webhooks::store::secrets;
 
@@ -77,7 +76,7 @@ pub async fn signing_secret(
     environment: Environment,
 ) -> Result<SecretString, SecretError> {
     let owner = Owner { account: account.to_owned(), environment };
-    let new = format!("whsec_{}_{}", environment.as_str(), hex::encode(&random()));
+    let new = format!("whsec_{}_{}", environment.as_str(), hex::encode(random()));
     let new = sealer.seal(&about(&owner), new.as_bytes())?;
     let mut transaction = database.begin().await?;
     secrets::insert_if_none(transaction.connection(), &owner, &new).await?;

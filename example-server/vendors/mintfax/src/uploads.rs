@@ -16,8 +16,8 @@ use super::config::Config;
 use super::document::{MediaType, Sniffer};
 use super::fax::{Document, FaxId};
 use super::store::faxes;
+use platform::clock;
 use platform::db::{Database, Storage};
-use platform::{clock, hex};
 
 /// The maximum size of a document, in bytes.
 pub(super) const MAX_BYTES: u64 = 10 * 1024 * 1024;
@@ -185,7 +185,7 @@ impl Upload {
         if charset.as_deref().is_some_and(|charset| !is_charset(charset)) {
             return Err(UploadFault::Charset);
         }
-        let sha256 = hex::encode(&self.sha256.finalize());
+        let sha256 = hex::encode(self.sha256.finalize());
         let document = Document { media_type, bytes: self.bytes, sha256, charset };
         Ok(Arrived { name: self.name, document })
     }

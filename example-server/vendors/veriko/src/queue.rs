@@ -19,7 +19,7 @@ use super::api::Api;
 use super::cycles::Terms;
 use super::errors::Failure;
 use super::model::RetryPolicy;
-use super::quota::{charge, ensure_retry_capacity};
+use super::quota::{ensure_retry_capacity, insert_charged};
 use super::store::validations;
 use super::user::User;
 use super::validation::{self, RetryState, Status, Validation};
@@ -60,11 +60,11 @@ pub(super) async fn enqueue(
                 ensure_retry_capacity(tx.connection(), validation, user.caps()).await?;
                 validation.retry_state = RetryState::Intended { policy };
             }
-            validations::insert(tx.connection(), validation).await?;
             let new = cycle(validation, Terms::of(user.caps()));
             api.cycles.schedule_in(tx.connection(), new).await?;
-            // Last, because everybody else of this account waits for it from here to the commit.
-            charge(tx.connection(), user).await
+            // Last, because a share of the quota is locked from here to the commit.
+            insert_charged(tx.connection(), user, validation).await?;
+            Ok(())
         })
         .await
 }

@@ -1,20 +1,29 @@
 //! The limits of an account: validations in a month, and pending retries.
 
 use jiff::Timestamp;
-use platform::clock;
 use platform::db::Connection;
 
 use super::errors::Failure;
 use super::model::Caps;
-use super::store::usage::{self, Allowance};
+use super::store::validations::Inserted;
+use super::store::{quota, usage, validations};
 use super::user::User;
 use super::validation::Validation;
 
-/// Takes one of the validations that the account is granted.
-pub(super) async fn charge(connection: Connection<'_>, user: &User) -> Result<(), Failure> {
-    let (granted, now) = (user.monthly_quota(), clock::timestamp());
-    if usage::charge(connection, user.id(), Allowance::Validations, now, granted).await? {
-        Ok(())
+/// Inserts a validation, and takes one of those that the account is granted in the month in which it was made. Returns
+/// whether the account has an endpoint that may want to be told of it.
+///
+/// Locks a share of the quota until the transaction ends, so nothing after this may wait for another transaction.
+pub(super) async fn insert_charged(
+    mut connection: Connection<'_>,
+    user: &User,
+    validation: &Validation,
+) -> Result<bool, Failure> {
+    let now = validation.created_at;
+    let Inserted { has_endpoint, is_charged } =
+        validations::insert(connection.reborrow(), validation).await?;
+    if is_charged || quota::charge(connection, user.id(), &quota::month(now)).await? {
+        Ok(has_endpoint)
     } else {
         Err(quota_exceeded(now))
     }

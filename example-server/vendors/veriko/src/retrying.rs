@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::api::{Api, Asked};
 use super::cycles::{self, NAMESPACE, Terms};
-use super::store::usage::{self, Allowance};
+use super::store::usage;
 use super::store::{attempts, validations};
 use super::validation::{Attempt, RetryState, Status, Validation};
 use super::verdict;
@@ -129,8 +129,7 @@ impl RetryHandler {
         let Some(terms) = Terms::from_payload(attempt.payload()) else { return Ok(None) };
         let mut transaction = self.0.database.begin().await?;
         let (account, granted) = (&validation.account, terms.retries_a_day);
-        let charged =
-            usage::charge(transaction.connection(), account, Allowance::Retries, now, granted).await?;
+        let charged = usage::charge_retry(transaction.connection(), account, now, granted).await?;
         transaction.commit().await?;
         if charged {
             return Ok(None);

@@ -5,6 +5,7 @@ pub(super) mod attempts;
 pub(super) mod ceps;
 pub(super) mod images;
 pub(super) mod policies;
+pub(super) mod quota;
 pub(super) mod standing;
 pub(super) mod usage;
 pub(super) mod validations;

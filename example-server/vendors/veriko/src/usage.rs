@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::api::{Api, Call};
 use super::envelope::{Envelope, Resource};
 use super::errors::{Failure, Text};
-use super::store::usage::{self, Allowance};
+use super::store::{quota, usage};
 use platform::account::AccountPlan;
 use platform::clock;
 use platform::db::Database;
@@ -27,13 +27,13 @@ use platform::vendor::Caller;
 )]
 pub(super) async fn summary(Call { api, user, context }: Call) -> Response {
     let now = clock::timestamp();
-    let count = async {
+    let quota = async {
         let mut reader = api.database.read().await?;
-        usage::used(reader.connection(), user.id(), Allowance::Validations, now).await
+        quota::load(reader.connection(), user.id(), &quota::month(now)).await
     };
-    match count.await {
-        Ok(count) => {
-            let attributes = Summary::of(user.plan(), user.monthly_quota().into(), count, now);
+    match quota.await {
+        Ok(quota) => {
+            let attributes = Summary::of(user.plan(), user.monthly_quota().into(), quota.used, now);
             context.ok(&Resource { r#type: "usage_summary", attributes })
         }
         Err(error) => context.fail(&Failure::unavailable(&error)),
@@ -80,7 +80,9 @@ const MONTHS_KEPT: i32 = 12;
 async fn forget(database: &Database, now: Timestamp) -> sqlx::Result<()> {
     let Ok(first) = now.to_zoned(TimeZone::UTC).checked_sub(MONTHS_KEPT.months()) else { return Ok(()) };
     let mut transaction = database.begin().await?;
-    usage::forget_before(transaction.connection(), first.timestamp()).await?;
+    let first = quota::month(first.timestamp());
+    quota::forget_before(transaction.connection(), &first).await?;
+    usage::forget_before(transaction.connection(), &first).await?;
     transaction.commit().await
 }
 
@@ -207,21 +209,25 @@ mod tests {
         let times = times.map(|time| time.parse::<Timestamp>().unwrap());
         for url in ["sqlite::memory:".to_owned(), private_postgres::shared_database()] {
             let database = Database::open(&url).await.unwrap();
-            let allowances = [Allowance::Validations, Allowance::Retries];
-            let mut transaction = database.begin().await.unwrap();
-            for (time, allowance) in times.iter().flat_map(|time| allowances.map(|what| (time, what))) {
-                assert!(usage::charge(transaction.connection(), "acme", allowance, *time, 9).await.unwrap());
+            for time in times {
+                let month = quota::month(time);
+                quota::divide(&database, "acme", &month, 9).await.unwrap();
+                let mut transaction = database.begin().await.unwrap();
+                assert!(quota::charge(transaction.connection(), "acme", &month).await.unwrap());
+                // One each.
+                assert!(usage::charge_retry(transaction.connection(), "acme", time, 1).await.unwrap());
+                transaction.commit().await.unwrap();
             }
-            transaction.commit().await.unwrap();
             forget(&database, now).await.unwrap();
-            for allowance in allowances {
-                let mut reader = database.read().await.unwrap();
-                let mut left = Vec::new();
-                for time in times {
-                    left.push(usage::used(reader.connection(), "acme", allowance, time).await.unwrap());
-                }
-                assert_eq!(left, [0, 0, 1, 1], "{allowance:?}, {url}");
+            let (mut validations, mut retries) = (Vec::new(), Vec::new());
+            for time in times {
+                let mut transaction = database.begin().await.unwrap();
+                let month = quota::month(time);
+                validations.push(quota::load(transaction.connection(), "acme", &month).await.unwrap().used);
+                let is_left = usage::charge_retry(transaction.connection(), "acme", time, 1).await.unwrap();
+                retries.push(u64::from(!is_left));
             }
+            assert_eq!((validations, retries), (vec![0, 0, 1, 1], vec![0, 0, 1, 1]), "{url}");
         }
     }
 }

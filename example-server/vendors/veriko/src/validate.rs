@@ -17,9 +17,9 @@ use super::errors::Failure;
 use super::model::RetryPolicy;
 use super::payment::PaymentRequest;
 use super::queue;
-use super::quota::{charge, ensure_retry_capacity, quota_exceeded, room_for_one};
+use super::quota::{ensure_retry_capacity, insert_charged, quota_exceeded, room_for_one};
 use super::store::standing::{self, Standing};
-use super::store::{usage, validations};
+use super::store::{quota, usage};
 use super::user::User;
 use super::validation::{
     Entity, KeptCep, Kind, LinkedEntity, QueuedAttributes, RetryState, Status, Validation,
@@ -151,14 +151,20 @@ pub(super) async fn check_quota_and_policy(
     asked: Option<RetryPolicy>,
     now: Timestamp,
 ) -> Result<RetryPolicy, Failure> {
+    let (month, granted) = (quota::month(now), user.monthly_quota());
     let mut reader = api.database.read().await?;
-    let Standing { validations, policy } = standing::load(reader.connection(), user.id(), now).await?;
-    if validations >= u64::from(user.monthly_quota()) {
+    let Standing { quota, policy } = standing::load(reader.connection(), user.id(), &month).await?;
+    if quota.used >= u64::from(granted) {
         return Err(quota_exceeded(now));
     }
     let policy = asked.unwrap_or_else(|| policy.tightened(user.caps()).0);
     if policy.is_enabled() {
         room_for_one(usage::pending(reader.connection(), user.id(), None).await?, user.caps())?;
+    }
+    // The first of the month, or of another plan.
+    if quota.granted != Some(granted.into()) {
+        drop(reader);
+        quota::divide(&api.database, user.id(), &month, granted).await?;
     }
     Ok(policy)
 }
@@ -179,11 +185,11 @@ async fn keep(
             }
             let terms = Terms::of(user.caps());
             verdict::begin_retries(api, tx.connection(), validation, policy, terms).await?;
-            if validations::insert(tx.connection(), validation).await? {
+            // A share of the quota is locked from here to the commit.
+            if insert_charged(tx.connection(), user, validation).await? {
                 tell_verdict(api, tx.connection(), validation).await?;
             }
-            // Last, because everybody else of this account waits for it from here to the commit.
-            charge(tx.connection(), user).await
+            Ok(())
         })
         .await
 }

@@ -1,102 +1,93 @@
 //! Recognises office documents among ZIP archives by the file names in their central directory.
 //!
-//! The directory is at the end of the archive: an entry for each name, followed by a record that
-//! says where the directory begins (APPNOTE 6.3.10, 4.3.12 and 4.3.16). Nothing is unpacked.
+//! Nothing is unpacked.
 
 use std::fs::File;
-use std::io::{Read, Result, Seek, SeekFrom};
+use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom};
+
+use zip::ZipArchive;
+use zip::result::ZipError;
 
 use super::MediaType;
 
-/// The size of the end record, and the maximum length of the comment after it.
-const END: usize = 22;
-const MAX_COMMENT: u64 = 0xffff;
-/// The size of an entry before its name.
-const ENTRY: usize = 46;
-/// The maximum size of a directory. That of an office document is far smaller.
-const MAX_DIRECTORY: u64 = 1024 * 1024;
+/// The maximum number of bytes to read. The directory of an office document is far smaller. The
+/// archive in memory takes several times as much.
+const MAX_READ: usize = 1024 * 1024;
 
 /// The name that every office document contains.
-const CONTENT_TYPES: &[u8] = b"[Content_Types].xml";
+const CONTENT_TYPES: &str = "[Content_Types].xml";
 
 /// Returns the media type, or `None` if the file is another archive or not a valid one.
+///
+/// # Errors
+/// The file cannot be read.
 pub(super) fn media_type(file: &mut File) -> Result<Option<MediaType>> {
-    let Some(directory) = directory(file)? else { return Ok(None) };
-    let (mut typed, mut found) = (false, None);
-    let mut rest = &directory[..];
-    while let Some((name, after)) = entry(rest) {
-        rest = after;
-        typed = typed || name == CONTENT_TYPES;
-        if name.starts_with(b"word/") {
+    file.rewind()?;
+    let archive = match ZipArchive::new(Bounded { file, left: MAX_READ }) {
+        Ok(archive) => archive,
+        Err(ZipError::Io(error)) if !is_of_archive(&error) => return Err(error),
+        Err(_) => return Ok(None),
+    };
+    let (mut has_content_types, mut found) = (false, None);
+    // A name that is not text is none of those below.
+    for name in archive.file_names().flatten() {
+        has_content_types = has_content_types || name == CONTENT_TYPES;
+        if name.starts_with("word/") {
             found = Some(MediaType::Docx);
-        } else if name.starts_with(b"xl/") {
+        } else if name.starts_with("xl/") {
             found = Some(MediaType::Xlsx);
         }
     }
-    Ok(found.filter(|_| typed))
+    Ok(found.filter(|_| has_content_types))
 }
 
-fn directory(file: &mut File) -> Result<Option<Vec<u8>>> {
-    let length = file.seek(SeekFrom::End(0))?;
-    let from = length.saturating_sub(END as u64 + MAX_COMMENT);
-    let tail = read(file, from, length - from)?;
-    let end = tail.windows(END).rposition(|window| window.starts_with(b"PK\x05\x06"));
-    let Some(end) = end.map(|at| &tail[at..at + END]) else { return Ok(None) };
-    let (size, offset) = (u64::from(u32_at(end, 12)), u64::from(u32_at(end, 16)));
-    if size > MAX_DIRECTORY || offset.saturating_add(size) > length {
-        return Ok(None);
+/// Returns whether the archive caused the error: it ends too soon, points outside of the file, or
+/// has too large a directory.
+fn is_of_archive(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::UnexpectedEof | ErrorKind::InvalidInput | ErrorKind::InvalidData | ErrorKind::FileTooLarge
+    )
+}
+
+/// A file of which a limited number of bytes is read.
+struct Bounded<'a> {
+    file: &'a mut File,
+    left: usize,
+}
+
+impl Read for Bounded<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.left = self.left.checked_sub(read).ok_or(ErrorKind::FileTooLarge)?;
+        Ok(read)
     }
-    read(file, offset, size).map(Some)
 }
 
-fn read(file: &mut File, from: u64, length: u64) -> Result<Vec<u8>> {
-    file.seek(SeekFrom::Start(from))?;
-    let mut bytes = Vec::new();
-    file.take(length).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// Returns the name of the first entry, and the entries after it.
-fn entry(directory: &[u8]) -> Option<(&[u8], &[u8])> {
-    let head = directory.get(..ENTRY).filter(|head| head.starts_with(b"PK\x01\x02"))?;
-    let [name, extra, comment] = [28, 30, 32].map(|at| usize::from(u16_at(head, at)));
-    let after = ENTRY + name;
-    Some((directory.get(ENTRY..after)?, directory.get(after + extra + comment..)?))
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes([bytes[at], bytes[at + 1]])
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+impl Seek for Bounded<'_> {
+    fn seek(&mut self, position: SeekFrom) -> Result<u64> {
+        self.file.seek(position)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Cursor, Write};
+
+    use zip::ZipWriter;
+    use zip::write::SimpleFileOptions;
 
     use super::*;
 
-    /// Builds an archive of empty files with these names, with only the parts that are read.
-    fn archive(names: &[&str], comment: &[u8]) -> Vec<u8> {
-        let mut bytes = b"PK\x03\x04 and so on".to_vec();
-        let offset = u32::try_from(bytes.len()).unwrap();
+    /// Builds an archive of files of one byte with these names.
+    fn archive(names: &[&str], comment: &str) -> Vec<u8> {
+        let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+        writer.set_comment(comment).unwrap();
         for name in names {
-            let mut head = [0; ENTRY];
-            head[..4].copy_from_slice(b"PK\x01\x02");
-            head[28..30].copy_from_slice(&u16::try_from(name.len()).unwrap().to_le_bytes());
-            bytes.extend_from_slice(&head);
-            bytes.extend_from_slice(name.as_bytes());
+            writer.start_file(*name, SimpleFileOptions::default()).unwrap();
+            writer.write_all(b"x").unwrap();
         }
-        let size = u32::try_from(bytes.len()).unwrap() - offset;
-        let mut end = [0; END];
-        end[..4].copy_from_slice(b"PK\x05\x06");
-        end[12..16].copy_from_slice(&size.to_le_bytes());
-        end[16..20].copy_from_slice(&offset.to_le_bytes());
-        bytes.extend_from_slice(&end);
-        bytes.extend_from_slice(comment);
-        bytes
+        writer.finish().unwrap().into_inner()
     }
 
     fn found(bytes: &[u8]) -> Option<MediaType> {
@@ -112,24 +103,33 @@ mod tests {
     fn the_file_names_determine_the_media_type() {
         let docx = ["[Content_Types].xml", "_rels/.rels", "word/document.xml"];
         let xlsx = ["xl/workbook.xml", "xl/worksheets/sheet1.xml", "[Content_Types].xml"];
-        assert_eq!(found(&archive(&docx, b"")), Some(MediaType::Docx));
-        assert_eq!(found(&archive(&docx, b"a comment")), Some(MediaType::Docx));
-        assert_eq!(found(&archive(&xlsx, b"")), Some(MediaType::Xlsx));
-        assert_eq!(found(&archive(&["letter.txt", "word/document.xml"], b"")), None);
-        assert_eq!(found(&archive(&["[Content_Types].xml", "ppt/presentation.xml"], b"")), None);
+        assert_eq!(found(&archive(&docx, "")), Some(MediaType::Docx));
+        assert_eq!(found(&archive(&docx, "a comment")), Some(MediaType::Docx));
+        assert_eq!(found(&archive(&xlsx, "")), Some(MediaType::Xlsx));
+        assert_eq!(found(&archive(&["letter.txt", "word/document.xml"], "")), None);
+        assert_eq!(found(&archive(&["[Content_Types].xml", "ppt/presentation.xml"], "")), None);
     }
 
     #[test]
     fn a_broken_archive_has_no_media_type() {
-        let whole = archive(&["[Content_Types].xml", "word/document.xml"], b"");
+        let whole = archive(&["[Content_Types].xml", "word/document.xml"], "");
         for cut in [4, 20, whole.len() - 1] {
             assert_eq!(found(&whole[..cut]), None, "{cut}");
         }
         // The end record points outside of the file.
-        for at in [whole.len() - 10, whole.len() - 6] {
-            let mut broken = whole.clone();
-            broken[at..at + 4].fill(0xff);
-            assert_eq!(found(&broken), None, "{at}");
-        }
+        let at = whole.len() - 6;
+        let mut broken = whole;
+        broken[at..at + 4].copy_from_slice(&[0xfe, 0xff, 0xff, 0x7f]);
+        assert_eq!(found(&broken), None);
+        assert_eq!(found(b"PK\x03\x04 and nothing else"), None);
+    }
+
+    #[test]
+    fn a_directory_that_is_too_large_is_not_read() {
+        let names: Vec<_> = (0..30_000).map(|number| format!("word/{number}")).collect();
+        let mut names: Vec<_> = names.iter().map(String::as_str).collect();
+        names.push(CONTENT_TYPES);
+        assert_eq!(found(&archive(&names, "")), None);
+        assert_eq!(found(&archive(&names[20_000..], "")), Some(MediaType::Docx));
     }
 }

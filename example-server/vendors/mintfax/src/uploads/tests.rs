@@ -30,7 +30,7 @@ async fn a_document_is_one_file_from_its_first_byte_on() {
     let (kept, document) = arrived.keep(&uploads, &id).await.unwrap();
     assert_eq!(files(&uploads), [id.as_str()]);
     assert_eq!((document.bytes, document.media_type), (8, MediaType::Pdf));
-    assert_eq!(document.sha256, hex::encode(&Sha256::digest(b"%PDF-1.7")));
+    assert_eq!(document.sha256, hex::encode(Sha256::digest(b"%PDF-1.7")));
     assert_eq!(std::fs::read(uploads.path(&id)).unwrap(), b"%PDF-1.7");
     kept.leave();
     assert_eq!(files(&uploads).len(), 1);

@@ -9,7 +9,6 @@ use crate::engines::identity::{
     Fraud, FraudSignal, IdentityCheck, Images, Liveness, VerificationStatus,
 };
 use crate::engines::{RiskLevel, RiskScore};
-use platform::hex;
 
 /// The effect of a rule on a verification.
 #[derive(Debug, Clone, Copy)]
@@ -135,7 +134,7 @@ pub(super) fn receive(images: &Images) -> Evidence {
     if let Some(selfie) = &images.selfie {
         reference = format!("{reference};{}", words(SELFIE_WORDS, &[selfie]));
     }
-    Evidence { document: hex::encode(&Sha256::digest(&images.front)), reference }
+    Evidence { document: hex::encode(Sha256::digest(&images.front)), reference }
 }
 
 fn holds(image: &[u8], word: &[u8]) -> bool {

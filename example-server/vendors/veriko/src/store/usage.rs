@@ -1,4 +1,4 @@
-//! What an account has used of what its plan grants it in a period.
+//! The retries of an account: how many are made in a day, and how many are pending.
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
@@ -6,62 +6,26 @@ use uuid::Uuid;
 
 use platform::db::{Connection, dispatch};
 
-/// What a plan grants so many of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Allowance {
-    /// Validations, in a month.
-    Validations,
-    /// Retries, in a day.
-    Retries,
+/// The day that this time is in, as a column holds it. Days compare with months as text: each begins with its month.
+fn day(now: Timestamp) -> String {
+    now.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d").to_string()
 }
 
-impl Allowance {
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Validations => "validations",
-            Self::Retries => "retries",
-        }
-    }
-
-    /// The period of UTC that this time is in.
-    pub(super) fn period(self, now: Timestamp) -> String {
-        let format = match self {
-            Self::Validations => "%Y-%m",
-            Self::Retries => "%Y-%m-%d",
-        };
-        now.to_zoned(TimeZone::UTC).strftime(format).to_string()
-    }
-}
-
-/// Takes one of what is granted, if there is one left. On PostgreSQL, until the transaction ends, whoever takes another of
-/// the same account waits.
-pub(crate) async fn charge(
+/// Takes one of the retries that an account is granted in a day, if there is one left. On PostgreSQL, until the
+/// transaction ends, whoever takes another of the same account waits.
+pub(crate) async fn charge_retry(
     connection: Connection<'_>,
     account: &str,
-    allowance: Allowance,
     now: Timestamp,
     granted: u32,
 ) -> sqlx::Result<bool> {
     let charged: Option<i64> = dispatch!(connection, c => sqlx::query_scalar(
         "INSERT INTO usage (account, what, period, used)
-         SELECT $1, $2, $3, 1 WHERE CAST($4 AS BIGINT) > 0
-         ON CONFLICT (account, what, period) DO UPDATE SET used = usage.used + 1 WHERE usage.used < $4
+         SELECT $1, 'retries', $2, 1 WHERE CAST($3 AS BIGINT) > 0
+         ON CONFLICT (account, what, period) DO UPDATE SET used = usage.used + 1 WHERE usage.used < $3
          RETURNING used",
-    ).bind(account).bind(allowance.as_str()).bind(allowance.period(now)).bind(i64::from(granted)).fetch_optional(c).await)?;
+    ).bind(account).bind(day(now)).bind(i64::from(granted)).fetch_optional(c).await)?;
     Ok(charged.is_some())
-}
-
-/// How many were taken.
-pub(crate) async fn used(
-    connection: Connection<'_>,
-    account: &str,
-    allowance: Allowance,
-    now: Timestamp,
-) -> sqlx::Result<u64> {
-    let used: Option<i64> = dispatch!(connection, c => sqlx::query_scalar(
-        "SELECT used FROM usage WHERE account = $1 AND what = $2 AND period = $3",
-    ).bind(account).bind(allowance.as_str()).bind(allowance.period(now)).fetch_optional(c).await)?;
-    super::column(used.unwrap_or(0))
 }
 
 /// How many retry cycles the account has pending, but for that of one validation, counted by one transaction at a time: of
@@ -94,11 +58,11 @@ pub(crate) async fn pending(
     super::column(pending)
 }
 
-/// Forgets what was used before the month that this time is in.
-pub(crate) async fn forget_before(connection: Connection<'_>, month: Timestamp) -> sqlx::Result<u64> {
-    // Days compare with months as text: each begins with its month. The row that is locked for a count has no period.
+/// Forgets the retries of days before this month.
+pub(crate) async fn forget_before(connection: Connection<'_>, month: &str) -> sqlx::Result<()> {
+    // The row that is locked for a count has no period.
     dispatch!(connection, c => sqlx::query("DELETE FROM usage WHERE period <> '' AND period < $1")
-        .bind(Allowance::Validations.period(month)).execute(c).await.map(|done| done.rows_affected()))
+        .bind(month).execute(c).await.map(drop))
 }
 
 /// Returns the end of the day of this time, in UTC.

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{ceps, column, images, named, policies, time};
+use super::quota::charge_share;
+use super::{ceps, column, images, named, policies, quota, time};
 use crate::cep::{Account, Payment};
 use crate::client_ref::ClientRef;
 use crate::filter::Filter;
@@ -69,28 +70,55 @@ macro_rules! insert {
     };
 }
 
-/// On `PostgreSQL`, the CEP is inserted by the same statement, because each statement is a round
-/// trip to the server.
+/// What the rows of an insert add up to.
+const HAS_ENDPOINT: i64 = 1;
+const IS_CHARGED: i64 = 2;
+
+/// The validation, its CEP and the charge in one text: each text is a round trip to the server.
 const INSERT_POSTGRES: &str = concat!(
     "WITH validation AS (",
     insert!(),
     " RETURNING id), \
-     cep AS (INSERT INTO ceps (validation, xml) SELECT id, $25 FROM validation WHERE $25 IS NOT NULL) \
-     SELECT ",
+     cep AS (INSERT INTO ceps (validation, xml) SELECT id, $25 FROM validation WHERE $25 IS NOT NULL), \
+     charge AS (",
+    charge_share!("$2", "$26", "$27"),
+    " RETURNING 1) \
+     SELECT CASE WHEN ",
     any_active_endpoint!("$2"),
+    " THEN CAST(1 AS BIGINT) ELSE 0 END + 2 * (SELECT COUNT(*) FROM charge)",
 );
-const INSERT_SQLITE: &str = concat!(insert!(), " RETURNING ", any_active_endpoint!("$2"));
+/// The same for the thread of the connection. Each statement returns rows of its own.
+const INSERT_SQLITE: &str = concat!(
+    insert!(),
+    " RETURNING CASE WHEN ",
+    any_active_endpoint!("$2"),
+    " THEN 1 ELSE 0 END; \
+     INSERT INTO ceps (validation, xml) SELECT $1, $25 WHERE $25 IS NOT NULL; ",
+    charge_share!("$2", "$26", "$27"),
+    " RETURNING 2"
+);
 
-/// Inserts a validation. Returns whether its account has an active webhook endpoint, which may have
-/// to be notified.
-pub(crate) async fn insert(mut connection: Connection<'_>, validation: &Validation) -> sqlx::Result<bool> {
+/// What was found out when a validation was inserted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Inserted {
+    /// Whether its account has an endpoint that may want to be told of it.
+    pub(crate) has_endpoint: bool,
+    /// Whether it was charged. If not, the share that was tried has nothing left, and another one may have.
+    pub(crate) is_charged: bool,
+}
+
+/// Inserts a new one, with its CEP, and charges the quota of its month.
+pub(crate) async fn insert(
+    mut connection: Connection<'_>,
+    validation: &Validation,
+) -> sqlx::Result<Inserted> {
     let Validation { payment, retry_state, .. } = validation;
     let retry = RetryColumns::of(retry_state);
     let processing_time_ms: Option<i64> = validation.processing_time_ms.map(column).transpose()?;
     let is_postgres = connection.is_postgres();
-    let has_endpoint: bool = dispatch!(connection.reborrow(), c => {
+    let flags: Vec<i64> = dispatch!(connection.reborrow(), c => {
         let sql = if is_postgres { INSERT_POSTGRES } else { INSERT_SQLITE };
-        let query = sqlx::query_scalar(sql)
+        sqlx::query_scalar(sql)
     .bind(validation.id.to_string())
     .bind(&validation.account)
     .bind(serde_json::to_string(payment).expect("a payment of plain fields serialises"))
@@ -114,17 +142,17 @@ pub(crate) async fn insert(mut connection: Connection<'_>, validation: &Validati
     .bind(validation.completed_at.map(Timestamp::as_millisecond))
     .bind(validation.queue.map(|queue| queue.expires_at.as_millisecond()))
     .bind(validation.ocr.as_ref().map(|ocr| serde_json::to_string(ocr).expect("texts and numbers serialise")))
-    .bind(validation.image.as_ref().map(KeptImage::as_str));
-        let query = if is_postgres { query.bind(new_cep(validation)) } else { query };
-        query.fetch_one(c).await
+    .bind(validation.image.as_ref().map(KeptImage::as_str))
+    .bind(new_cep(validation))
+    .bind(quota::month(validation.created_at))
+    .bind(quota::first_share())
+    .fetch_all(c).await
     })?;
     if let Some(KeptImage::New { sealed, .. }) = &validation.image {
         images::insert(connection.reborrow(), validation.id, sealed, validation.created_at).await?;
     }
-    if !is_postgres {
-        insert_new_cep(connection, validation).await?;
-    }
-    Ok(has_endpoint)
+    let flags: i64 = flags.into_iter().sum();
+    Ok(Inserted { has_endpoint: flags & HAS_ENDPOINT != 0, is_charged: flags & IS_CHARGED != 0 })
 }
 
 /// Returns the XML of a CEP that is not stored yet.

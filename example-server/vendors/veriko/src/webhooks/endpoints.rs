@@ -21,7 +21,7 @@ use crate::validation::{Entity, Validation};
 use platform::utc::Utc;
 use platform::webhooks::store::{deliveries, endpoints};
 use platform::webhooks::{Endpoint, EndpointStatus};
-use platform::{clock, encryption, hex};
+use platform::{clock, encryption};
 
 /// Lists the endpoints of the account.
 #[utoipa::path(
@@ -262,7 +262,7 @@ struct Secret {
 
 impl Secret {
     fn new(api: &Api, endpoint: Uuid) -> Result<Self, Failure> {
-        let digits = hex::encode(&encryption::random());
+        let digits = hex::encode(encryption::random());
         let sealed = api.webhooks.seal(&endpoint.to_string(), &digits)?;
         let hint = format!("...{}", &digits[digits.len() - 4..]);
         Ok(Self { digits, sealed, hint })
