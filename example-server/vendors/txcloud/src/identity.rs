@@ -53,7 +53,7 @@ pub(super) async fn verify(
         let mut verification = receive(&api, &user, request).await?;
         match mode {
             Mode::Sync => {
-                judge_and_save(&api, &transaction, &mut verification, webhook_url.as_deref()).await?
+                judge_and_save(&api, &transaction, &mut verification, webhook_url.as_deref()).await?;
             }
             Mode::Async => background::accept(&api, &transaction, &verification, webhook_url).await?,
         }

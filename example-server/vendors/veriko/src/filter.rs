@@ -66,7 +66,7 @@ impl Filter {
     }
 }
 
-/// The parameters, as OpenAPI describes them.
+/// The parameters, as `OpenAPI` describes them.
 #[expect(dead_code, reason = "the fields are read by the derive alone")]
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
