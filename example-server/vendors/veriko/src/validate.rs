@@ -26,7 +26,7 @@ use super::validation::{
     ValidationAttributes,
 };
 use super::validations::Poll;
-use super::webhooks::tell_verdict;
+use super::webhooks::announce_verdict;
 use super::{described, verdict};
 use crate::cep::{BanxicoStatus, CepVerdict, Payment};
 use platform::clock;
@@ -187,7 +187,7 @@ async fn keep(
             verdict::begin_retries(api, tx.connection(), validation, policy, terms).await?;
             // This locks a share of the quota until the commit, so it comes last.
             if insert_charged(tx.connection(), user, validation).await? {
-                tell_verdict(api, tx.connection(), validation).await?;
+                announce_verdict(api, tx.connection(), validation).await?;
             }
             Ok(())
         })
