@@ -3,33 +3,31 @@
 //! The whole program is [`run`]; `main.rs` only calls it. The README describes how it starts, what
 //! it reads and what it promises. This crate assembles the APIs of all vendors. Each vendor builds
 //! on the crate `platform`, which knows no vendor.
-//! knows none.
 //!
 //! | module | contents |
 //! |---|---|
 //! | `config`, `options` | the configuration file and the command line |
 //! | `key_commands` | `keys create`, `keys list`, `keys revoke`, `keys rotate` |
 //! | `router` | all routes |
+//! | `services` | the public service and the one for operators |
 
 mod config;
 mod key_commands;
 mod options;
 mod router;
+mod services;
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
 use platform::api::Definition;
 use platform::db::{Database, backup};
-use platform::host::{self, Hosts};
 use platform::server::{self, Signals};
 use platform::stack::ApiBuilder;
 use platform::worker::{self, Handlers};
-use platform::{BoxError, Platform, accounts, openapi, ops, response_headers};
+use platform::{BoxError, Platform, accounts, openapi, ops};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +36,7 @@ use config::Config;
 use options::Command;
 pub use options::Options;
 pub use platform::ops::report_error;
+use services::Services;
 
 /// The APIs that are served. A request that belongs to none of them is answered by the first.
 const APIS: &[Definition] = &[vendor_veriko::API, vendor_txcloud::API, vendor_mintfax::API];
@@ -91,7 +90,7 @@ fn print_document() -> Result<(), BoxError> {
 /// Serves until a signal arrives.
 async fn serve(options: &Options, config: Config, database: &Database) -> Result<(), BoxError> {
     let metrics = ops::install_metrics()?;
-    tokio::spawn(ops::keep_up(metrics.clone()));
+    tokio::spawn(ops::run_upkeep(metrics.clone()));
     let sealer = Arc::new(options.sealer()?);
     let concurrency = config.scheduler.concurrency.get();
     let platform = Platform::new(database.clone(), options.storage(), sealer, concurrency, options.demo);
@@ -117,28 +116,9 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     let to_end = grace.saturating_sub(TO_HAND_BACK);
     let worker =
         worker::worker(&platform.cycles, platform.worker.clone(), handlers, &config.scheduler, to_end);
-    let readiness = ops::Readiness::new(database.clone(), worker.handle());
-    let (health, metrics) = (ops::health_routes(readiness), ops::metrics_routes(metrics));
-    let mut public = health.clone().merge(openapi::routes(&documents()));
-    let mut admin = None;
-    match options.admin_listen {
-        Some(address) => {
-            let listener = bind(address).await?;
-            tracing::info!(address = %listener.local_addr()?, "listening for operators");
-            admin = Some((listener, health.clone().merge(metrics)));
-        }
-        None => public = public.merge(metrics),
-    }
-    let hosts = if options.demo { Hosts::Loopback } else { Hosts::All };
-    let head = |router: Router| {
-        router.layer(from_fn_with_state(hosts, host::check)).layer(from_fn(response_headers::protect))
-    };
-    let reserve = health.fallback(async || server::too_many_connections());
-    let service = server::Service {
-        router: head(router::router(public, built)),
-        reserve: head(reserve.clone()),
-        connections_per_peer: config.limits.connections_per_peer,
-    };
+    let health = ops::health_routes(ops::Readiness::new(database.clone(), worker.handle()));
+    let services = Services::new(options, &config.limits, &health, ops::metrics_routes(metrics), built);
+    let admin = admin_listener(options, services.admin).await?;
     let signals = Signals::listen()?;
     let listener = listen(options).await?;
 
@@ -146,16 +126,14 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
     let working = tokio::spawn(worker.run(stopping.clone()));
     let mut maintenance = JoinSet::new();
     maintenance.spawn(ops::keep_database(database.clone()));
-    if let Some((listener, router)) = admin {
-        let connections_per_peer = config.limits.connections_per_peer;
-        let service = server::Service { router: head(router), reserve: head(reserve), connections_per_peer };
+    if let Some((listener, service)) = admin {
         let signals = Signals::listen()?;
         maintenance.spawn(async move { drop(server::serve(listener, service, signals).await) });
     }
     for api in apis {
         maintenance.spawn(async move { api.run_maintenance().await });
     }
-    let (connections, requests) = server::serve(listener, service, signals).await;
+    let (connections, requests) = server::serve(listener, services.public, signals).await;
     tracing::info!("stopped accepting connections; finishing running requests");
     stopping.cancel();
     maintenance.abort_all();
@@ -172,6 +150,17 @@ async fn serve(options: &Options, config: Config, database: &Database) -> Result
         tracing::warn!("dropped requests that did not finish in time");
     }
     Ok(())
+}
+
+/// Binds the address of the service for operators, if there is one.
+async fn admin_listener(
+    options: &Options,
+    service: Option<server::Service>,
+) -> Result<Option<(TcpListener, server::Service)>, BoxError> {
+    let (Some(address), Some(service)) = (options.admin_listen, service) else { return Ok(None) };
+    let listener = bind(address).await?;
+    tracing::info!(address = %listener.local_addr()?, "listening for operators");
+    Ok(Some((listener, service)))
 }
 
 /// Binds the public address and prints it on the first line of standard output.

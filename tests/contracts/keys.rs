@@ -77,7 +77,7 @@ fn every_process_refuses_a_revoked_key_within_five_seconds_and_goes_on_with_othe
         }
         let again = keys(&database, &["revoke", &id]);
         assert!(
-            again.status.success() && String::from_utf8_lossy(&again.stderr).contains("before"),
+            again.status.success() && String::from_utf8_lossy(&again.stderr).contains("already revoked"),
             "{again:?}"
         );
         let rotated = keys(&database, &["rotate", &id]);

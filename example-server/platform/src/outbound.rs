@@ -50,7 +50,7 @@ pub struct Fetched {
 
 /// Why a URL is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum UrlFault {
+pub enum UrlError {
     #[error("the URL is longer than {MAX_URL} characters")]
     TooLong,
     #[error("the URL is not valid")]
@@ -63,9 +63,9 @@ pub enum UrlFault {
 
 /// Why a call failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum OutboundFault {
+pub enum OutboundError {
     #[error(transparent)]
-    Url(UrlFault),
+    Url(UrlError),
     #[error("the host name does not resolve")]
     UnknownHost,
     #[error("the connection failed")]
@@ -115,41 +115,41 @@ impl Outbound {
     /// # Errors
     ///
     /// If the URL is malformed or the rules forbid it.
-    pub fn check(&self, text: &str) -> Result<Url, UrlFault> {
+    pub fn check(&self, text: &str) -> Result<Url, UrlError> {
         if text.chars().count() > MAX_URL {
-            return Err(UrlFault::TooLong);
+            return Err(UrlError::TooLong);
         }
         // The parser ignores these characters, but the text is stored and sent with them.
         // PostgreSQL does not store a NUL.
         if text.contains(|c: char| c.is_control()) || text.trim() != text {
-            return Err(UrlFault::Invalid);
+            return Err(UrlError::Invalid);
         }
-        let url = Url::parse(text).map_err(|_| UrlFault::Invalid)?;
+        let url = Url::parse(text).map_err(|_| UrlError::Invalid)?;
         self.check_parsed(&url)?;
         Ok(url)
     }
 
-    fn check_parsed(&self, url: &Url) -> Result<(), UrlFault> {
+    fn check_parsed(&self, url: &Url) -> Result<(), UrlError> {
         let Rules { allow_http, allow_private } = self.guard.rules;
         match url.scheme() {
             "https" => {}
             "http" if allow_http => {}
-            _ => return Err(UrlFault::Scheme),
+            _ => return Err(UrlError::Scheme),
         }
         // No credentials: requests are authenticated by signature, and a URL is not stored as a
         // secret.
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(UrlFault::Invalid);
+            return Err(UrlError::Invalid);
         }
         // The connector does not resolve IP addresses, so check them here. The parser has
         // normalised every notation.
         let public = match url.host() {
-            None => return Err(UrlFault::Invalid),
+            None => return Err(UrlError::Invalid),
             Some(Host::Ipv4(address)) => is_public(address.into()),
             Some(Host::Ipv6(address)) => is_public(address.into()),
             Some(Host::Domain(name)) => !is_localhost(name),
         };
-        if public || allow_private { Ok(()) } else { Err(UrlFault::Blocked) }
+        if public || allow_private { Ok(()) } else { Err(UrlError::Blocked) }
     }
 
     /// Checks that the host of a checked URL currently resolves to a permitted address. Does not
@@ -158,7 +158,7 @@ impl Outbound {
     /// # Errors
     ///
     /// If the host name does not resolve, or to no permitted address.
-    pub async fn vet(&self, url: &Url) -> Result<(), OutboundFault> {
+    pub async fn vet(&self, url: &Url) -> Result<(), OutboundError> {
         let Some(Host::Domain(name)) = url.host() else { return Ok(()) };
         if self.guard.rules.allow_private {
             return Ok(());
@@ -166,7 +166,7 @@ impl Outbound {
         match timeout(TO_RESOLVE, self.guard.addresses(name)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(classify(&*error)),
-            Err(_) => Err(OutboundFault::UnknownHost),
+            Err(_) => Err(OutboundError::UnknownHost),
         }
     }
 
@@ -175,16 +175,16 @@ impl Outbound {
     /// # Errors
     ///
     /// If the rules forbid the URL, or there is no complete response within these limits.
-    pub async fn get(&self, url: &Url, max_bytes: usize, time: Duration) -> Result<Fetched, OutboundFault> {
+    pub async fn get(&self, url: &Url, max_bytes: usize, time: Duration) -> Result<Fetched, OutboundError> {
         let got = async {
             let response = self.send(self.client.get(url.clone()), url).await?;
             if response.content_length().is_some_and(|bytes| bytes > max_bytes as u64) {
-                return Err(OutboundFault::TooLarge);
+                return Err(OutboundError::TooLarge);
             }
             let (fetched, complete) = read(response, max_bytes).await?;
-            if complete { Ok(fetched) } else { Err(OutboundFault::TooLarge) }
+            if complete { Ok(fetched) } else { Err(OutboundError::TooLarge) }
         };
-        timeout(time, got).await.unwrap_or(Err(OutboundFault::Timeout))
+        timeout(time, got).await.unwrap_or(Err(OutboundError::Timeout))
     }
 
     /// Posts a body within `time`. The call succeeds once there is a status. It reads at most
@@ -200,7 +200,7 @@ impl Outbound {
         body: Bytes,
         max_bytes: usize,
         time: Duration,
-    ) -> Result<Fetched, OutboundFault> {
+    ) -> Result<Fetched, OutboundError> {
         let mut fetched = None;
         let posted = async {
             let request = self.client.post(url.clone()).headers(headers).body(body);
@@ -217,13 +217,13 @@ impl Outbound {
             }
             Ok(())
         };
-        let posted = timeout(time, posted).await.unwrap_or(Err(OutboundFault::Timeout));
+        let posted = timeout(time, posted).await.unwrap_or(Err(OutboundError::Timeout));
         // Once there is a status, errors of the body do not matter.
-        fetched.map_or_else(|| Err(posted.err().unwrap_or(OutboundFault::Unreachable)), Ok)
+        fetched.map_or_else(|| Err(posted.err().unwrap_or(OutboundError::Unreachable)), Ok)
     }
 
-    async fn send(&self, request: RequestBuilder, url: &Url) -> Result<Response, OutboundFault> {
-        self.check_parsed(url).map_err(OutboundFault::Url)?;
+    async fn send(&self, request: RequestBuilder, url: &Url) -> Result<Response, OutboundError> {
+        self.check_parsed(url).map_err(OutboundError::Url)?;
         request.send().await.map_err(|error| classify(&error))
     }
 }
@@ -248,7 +248,7 @@ fn is_localhost(name: &str) -> bool {
 }
 
 /// Reads at most `max_bytes` of the body. Returns the response and whether its body is complete.
-async fn read(mut response: Response, max_bytes: usize) -> Result<(Fetched, bool), OutboundFault> {
+async fn read(mut response: Response, max_bytes: usize) -> Result<(Fetched, bool), OutboundError> {
     let fetched = Fetched::head(&response);
     let mut body = BytesMut::new();
     let mut complete = true;
@@ -264,21 +264,21 @@ async fn read(mut response: Response, max_bytes: usize) -> Result<(Fetched, bool
 }
 
 /// Classifies an error by its causes.
-fn classify(error: &(dyn Error + 'static)) -> OutboundFault {
+fn classify(error: &(dyn Error + 'static)) -> OutboundError {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if error.is::<Blocked>() {
-            return OutboundFault::Url(UrlFault::Blocked);
+            return OutboundError::Url(UrlError::Blocked);
         }
         if error.is::<Unknown>() {
-            return OutboundFault::UnknownHost;
+            return OutboundError::UnknownHost;
         }
         if error.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_timeout) {
-            return OutboundFault::Timeout;
+            return OutboundError::Timeout;
         }
         cause = error.source();
     }
-    OutboundFault::Unreachable
+    OutboundError::Unreachable
 }
 
 #[cfg(test)]

@@ -283,7 +283,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_large_request_is_not_passed_by_small_ones_for_ever() {
         let places = Places::new(8, 8);
-        let mut small = VecDeque::from_iter((0..8).map(|_| places.enter(&"a").unwrap()));
+        let mut small = (0..8).map(|_| places.enter(&"a").unwrap()).collect::<VecDeque<_>>();
         let (large, _) = wait_in_task(&places, "b", 4);
         tokio::task::yield_now().await;
         for freed in 0..8 {

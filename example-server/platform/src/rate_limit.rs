@@ -47,11 +47,13 @@ pub async fn arrive<U: Caller>(Extension(user): Extension<U>, request: Request, 
     }
 }
 
+/// Returns the record that a request with this head would claim.
+pub type RecordOf = Arc<dyn Fn(&Parts) -> Option<RecordId> + Send + Sync>;
+
 /// The parts of an API that [`refuse_unclaimed`] needs.
 #[derive(Clone)]
 pub struct Claims {
-    /// Returns the record that a request would claim.
-    pub record_of: Arc<dyn Fn(&Parts) -> Option<RecordId> + Send + Sync>,
+    pub record_of: RecordOf,
     pub records: Records,
     pub kept_keys: Arc<KeptKeys>,
 }

@@ -9,10 +9,9 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any};
 use axum::{Extension, Router};
-use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use idempotency_layer::{
-    AnyStore, Builder, IdempotencyLayer, Layered, PostgresStore, RecordId, Scoped, SqliteStore, Store,
+    AnyStore, Builder, IdempotencyLayer, Layered, PostgresStore, Scoped, SqliteStore, Store,
 };
 use retry_scheduler::WorkerHandle;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -22,7 +21,7 @@ use crate::bodies::{Admission, Room};
 use crate::db::{Database, Records};
 use crate::kept_keys::KeptKeys;
 use crate::places::Places;
-use crate::rate_limit::Claims;
+use crate::rate_limit::{Claims, RecordOf};
 use crate::route::{Access, BodySize, Route};
 use crate::state::Platform;
 use crate::turns::Turns;
@@ -85,7 +84,7 @@ impl ApiBuilder {
         // No limit in total, because the database connections limit it already.
         let transactions = Places::new(u64::MAX, limits.transactions_per_account.get());
         let layers = Vec::new();
-        Self { config, records, worker, database, demo, large_at_a_time, kept_keys, transactions, layers }
+        Self { config, database, records, worker, demo, large_at_a_time, kept_keys, transactions, layers }
     }
 
     /// Builds the stack of one API.
@@ -302,7 +301,7 @@ impl Idempotency {
 
     /// Returns a function that gives the record that a request to this route would claim. It uses the layer
     /// that claims it.
-    fn record_of(&self, route: &Route) -> Arc<dyn Fn(&Parts) -> Option<RecordId> + Send + Sync> {
+    fn record_of(&self, route: &Route) -> RecordOf {
         let leased = match route.body {
             BodySize::Large => self.large.clone(),
             BodySize::Usual | BodySize::Streamed(_) => self.usual.clone(),

@@ -56,7 +56,7 @@ const ATTEMPT_DURATION: &str = "retry_scheduler_attempt_duration_seconds";
 
 /// Drains the recorded samples into the histograms every 5 s. Runs forever. Without it, samples
 /// would pile up until the next scrape.
-pub async fn keep_up(handle: PrometheusHandle) {
+pub async fn run_upkeep(handle: PrometheusHandle) {
     let mut ticks = tokio::time::interval(Duration::from_secs(5));
     loop {
         ticks.tick().await;

@@ -17,7 +17,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 pub use database_file::{keep_database, refuse_if_moved};
 pub use log::{Log, LogFormat, install as install_log};
-pub use metrics::{install as install_metrics, keep_up};
+pub use metrics::{install as install_metrics, run_upkeep};
 pub use observe::observe;
 pub use output::{report_error, write_line};
 pub use readiness::Readiness;

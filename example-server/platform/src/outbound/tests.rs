@@ -66,45 +66,45 @@ fn a_url_is_https_and_leads_to_the_public_internet() {
         assert!(outbound.check(url).is_ok(), "{url}");
     }
     for (url, error) in [
-        ("", UrlFault::Invalid),
-        ("hook", UrlFault::Invalid),
-        ("https://", UrlFault::Invalid),
-        ("https://user@example.com/", UrlFault::Invalid),
-        ("https://:secret@example.com/", UrlFault::Invalid),
-        ("http://example.com/", UrlFault::Scheme),
-        ("ftp://example.com/", UrlFault::Scheme),
-        ("file:///etc/passwd", UrlFault::Scheme),
-        ("data:text/plain,x", UrlFault::Scheme),
-        ("https://localhost/", UrlFault::Blocked),
-        ("https://LOCALHOST./", UrlFault::Blocked),
-        ("https://a.localhost/", UrlFault::Blocked),
-        ("https://127.0.0.1/", UrlFault::Blocked),
-        ("https://127.1/", UrlFault::Blocked),
-        ("https://0x7f000001/", UrlFault::Blocked),
-        ("https://2130706433/", UrlFault::Blocked),
-        ("https://0177.0.0.1/", UrlFault::Blocked),
-        ("https://%31%32%37.0.0.1/", UrlFault::Blocked),
-        ("https://①②⑦.0.0.1/", UrlFault::Blocked),
-        ("https://169.254.169.254/latest/meta-data", UrlFault::Blocked),
-        ("https://[::1]/", UrlFault::Blocked),
-        ("https://[::ffff:10.0.0.1]/", UrlFault::Blocked),
+        ("", UrlError::Invalid),
+        ("hook", UrlError::Invalid),
+        ("https://", UrlError::Invalid),
+        ("https://user@example.com/", UrlError::Invalid),
+        ("https://:secret@example.com/", UrlError::Invalid),
+        ("http://example.com/", UrlError::Scheme),
+        ("ftp://example.com/", UrlError::Scheme),
+        ("file:///etc/passwd", UrlError::Scheme),
+        ("data:text/plain,x", UrlError::Scheme),
+        ("https://localhost/", UrlError::Blocked),
+        ("https://LOCALHOST./", UrlError::Blocked),
+        ("https://a.localhost/", UrlError::Blocked),
+        ("https://127.0.0.1/", UrlError::Blocked),
+        ("https://127.1/", UrlError::Blocked),
+        ("https://0x7f000001/", UrlError::Blocked),
+        ("https://2130706433/", UrlError::Blocked),
+        ("https://0177.0.0.1/", UrlError::Blocked),
+        ("https://%31%32%37.0.0.1/", UrlError::Blocked),
+        ("https://①②⑦.0.0.1/", UrlError::Blocked),
+        ("https://169.254.169.254/latest/meta-data", UrlError::Blocked),
+        ("https://[::1]/", UrlError::Blocked),
+        ("https://[::ffff:10.0.0.1]/", UrlError::Blocked),
     ] {
         assert_eq!(outbound.check(url), Err(error), "{url}");
     }
     let path = |length: usize| format!("https://example.com/{}", "a".repeat(length - 20));
     assert!(outbound.check(&path(2048)).is_ok());
-    assert_eq!(outbound.check(&path(2049)), Err(UrlFault::TooLong));
+    assert_eq!(outbound.check(&path(2049)), Err(UrlError::TooLong));
 }
 
 #[test]
 fn http_and_private_addresses_are_allowed_one_by_one() {
     let http = outbound(Rules { allow_http: true, allow_private: false });
     assert!(http.check("http://example.com/").is_ok());
-    assert_eq!(http.check("http://127.0.0.1/"), Err(UrlFault::Blocked));
+    assert_eq!(http.check("http://127.0.0.1/"), Err(UrlError::Blocked));
     let private = outbound(Rules { allow_http: false, allow_private: true });
     assert!(private.check("https://127.0.0.1/").is_ok());
-    assert_eq!(private.check("http://127.0.0.1/"), Err(UrlFault::Scheme));
-    assert_eq!(outbound(LOCAL).check("file:///etc/passwd"), Err(UrlFault::Scheme));
+    assert_eq!(private.check("http://127.0.0.1/"), Err(UrlError::Scheme));
+    assert_eq!(outbound(LOCAL).check("file:///etc/passwd"), Err(UrlError::Scheme));
 }
 
 #[tokio::test]
@@ -112,9 +112,9 @@ async fn a_name_is_vetted_by_its_addresses() {
     for (answers, expected) in [
         (&[&["1.1.1.1"][..]][..], Ok(())),
         (&[&["10.0.0.1", "1.1.1.1"]], Ok(())),
-        (&[&["10.0.0.1", "::1"]], Err(OutboundFault::Url(UrlFault::Blocked))),
-        (&[&[]], Err(OutboundFault::UnknownHost)),
-        (&[], Err(OutboundFault::UnknownHost)),
+        (&[&["10.0.0.1", "::1"]], Err(OutboundError::Url(UrlError::Blocked))),
+        (&[&[]], Err(OutboundError::UnknownHost)),
+        (&[], Err(OutboundError::UnknownHost)),
     ] {
         let outbound = Outbound::with_lookup(STRICT, Script::of(answers)).unwrap();
         let url = outbound.check("https://example.com/").unwrap();
@@ -130,9 +130,9 @@ async fn a_name_that_is_public_when_checked_and_private_when_called_is_not_calle
     let url = outbound.check(&format!("http://rebinding.example:{port}/")).unwrap();
     assert_eq!(outbound.vet(&url).await, Ok(()));
     let answer = outbound.get(&url, 10, TIME).await.unwrap_err();
-    assert_eq!(answer, OutboundFault::Url(UrlFault::Blocked));
+    assert_eq!(answer, OutboundError::Url(UrlError::Blocked));
     let answer = outbound.post(&url, HeaderMap::new(), Bytes::new(), 10, TIME).await.unwrap_err();
-    assert_eq!(answer, OutboundFault::Url(UrlFault::Blocked));
+    assert_eq!(answer, OutboundError::Url(UrlError::Blocked));
     assert!(requests.try_recv().is_err(), "nobody was called");
 }
 
@@ -151,7 +151,7 @@ async fn a_url_that_was_checked_under_other_rules_is_checked_again() {
     let url = outbound(LOCAL).check(&format!("http://127.0.0.1:{port}/")).unwrap();
     let strict = outbound(Rules { allow_http: true, allow_private: false });
     let answer = strict.get(&url, 10, TIME).await.unwrap_err();
-    assert_eq!(answer, OutboundFault::Url(UrlFault::Blocked));
+    assert_eq!(answer, OutboundError::Url(UrlError::Blocked));
     assert!(requests.try_recv().is_err(), "nobody was called");
 }
 
@@ -176,7 +176,7 @@ async fn a_document_over_the_limit_is_refused_and_a_receipt_is_truncated() {
         let (port, _requests) = server(answer).await;
         let url = outbound.check(&format!("http://127.0.0.1:{port}/")).unwrap();
         assert_eq!(outbound.get(&url, 10, TIME).await.unwrap().body, "0123456789");
-        assert_eq!(outbound.get(&url, 9, TIME).await.unwrap_err(), OutboundFault::TooLarge);
+        assert_eq!(outbound.get(&url, 9, TIME).await.unwrap_err(), OutboundError::TooLarge);
         let receipt = outbound.post(&url, HeaderMap::new(), "x".into(), 4, TIME).await.unwrap();
         assert_eq!(receipt.body, "0123");
     }
@@ -190,7 +190,7 @@ async fn a_time_out_and_a_failed_connection_are_distinct_errors() {
     let url = format!("http://{}/", silent.local_addr().unwrap());
     let url = outbound.check(&url).unwrap();
     let waited = outbound.get(&url, 10, Duration::from_millis(50)).await.unwrap_err();
-    assert_eq!(waited, OutboundFault::Timeout);
+    assert_eq!(waited, OutboundError::Timeout);
     drop(silent);
-    assert_eq!(outbound.get(&url, 10, TIME).await.unwrap_err(), OutboundFault::Unreachable);
+    assert_eq!(outbound.get(&url, 10, TIME).await.unwrap_err(), OutboundError::Unreachable);
 }

@@ -11,7 +11,7 @@ use sha2::Sha256;
 
 use super::{DeliveryId, Webhooks};
 use crate::clock;
-use crate::outbound::{Outbound, OutboundFault};
+use crate::outbound::{Outbound, OutboundError};
 
 /// A message to send.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ pub(super) async fn post(
     let began = clock::now();
     let answer = async {
         // Check again, because the rules may have changed since the URL was accepted.
-        let url = outbound.check(url).map_err(OutboundFault::Url)?;
+        let url = outbound.check(url).map_err(OutboundError::Url)?;
         let body = Bytes::copy_from_slice(body.as_bytes());
         outbound.post(&url, headers, body, BODY_BYTES, timeout).await
     };

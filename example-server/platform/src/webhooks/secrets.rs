@@ -80,13 +80,13 @@ pub async fn signing_secret(
     let new = sealer.seal(&about(&owner), new.as_bytes())?;
     let mut transaction = database.begin().await?;
     secrets::insert_if_none(transaction.connection(), &owner, &new).await?;
-    let sealed = secrets::load(transaction.connection(), &owner).await?;
+    let kept = secrets::load(transaction.connection(), &owner).await?;
     transaction.commit().await?;
-    Ok(open(sealer, &owner, &sealed.ok_or(sqlx::Error::RowNotFound)?)?)
+    Ok(open(sealer, &owner, &kept.ok_or(sqlx::Error::RowNotFound)?)?)
 }
 
-fn open(sealer: &Sealer, owner: &Owner, sealed: &str) -> Result<SecretString, SealError> {
-    let opened = sealer.open(&about(owner), sealed)?;
+fn open(sealer: &Sealer, owner: &Owner, kept: &str) -> Result<SecretString, SealError> {
+    let opened = sealer.open(&about(owner), kept)?;
     Ok(String::from_utf8(opened).map_err(|_| SealError::Damaged)?.into())
 }
 

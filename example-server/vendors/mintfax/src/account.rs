@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::api::Call;
-use super::errors::{Failure, FieldFaults};
+use super::errors::{Failure, FieldErrors};
 use super::fax::MAX_RETRIES;
 use super::faxes::default_retries;
 use super::store::{balances, settings};
@@ -87,13 +87,13 @@ impl FaxSettings {
         let retries = match Fields::read(body).map_err(malformed)?.get("retries").map_err(malformed)? {
             FieldValue::Number(text) => text.parse().ok().filter(|retries| *retries <= MAX_RETRIES),
             FieldValue::Missing => {
-                return Err(FieldFaults::of("retries", "The retries field is required.").into());
+                return Err(FieldErrors::of("retries", "The retries field is required.").into());
             }
             FieldValue::Text(_) | FieldValue::Other => None,
         };
         retries.map(|retries| Self { retries }).ok_or_else(|| {
             let message = format!("The retries field must be a whole number from 0 to {MAX_RETRIES}.");
-            FieldFaults::of("retries", message).into()
+            FieldErrors::of("retries", message).into()
         })
     }
 }

@@ -63,6 +63,6 @@ impl platform::api::Api for Running {
     }
 
     async fn run_maintenance(&self) {
-        self.api.uploads.keep_swept(&self.api.database).await;
+        self.api.uploads.run_sweep(&self.api.database).await;
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct Failure {
 
 /// The errors in the fields of a request.
 #[derive(Debug, Default)]
-pub(super) struct FieldFaults(Vec<(&'static str, String)>);
+pub(super) struct FieldErrors(Vec<(&'static str, String)>);
 
 const FIX: &str = "fix_request";
 const WAIT: &str = "wait_and_retry";
@@ -207,7 +207,7 @@ impl Failure {
     pub(super) fn of_rejection(rejection: &Rejection) -> Self {
         let status = rejection.status();
         let mut failure = match rejection.kind() {
-            RejectionKind::KeyInvalid(_) => FieldFaults::of("Idempotency-Key", rejection.to_string()).into(),
+            RejectionKind::KeyInvalid(_) => FieldErrors::of("Idempotency-Key", rejection.to_string()).into(),
             RejectionKind::InProgress => Self::new(status, rejection.code(), WAIT, rejection.to_string()),
             RejectionKind::BodyTooLarge { .. } => Self::file_too_large(),
             RejectionKind::BodyUnreadable => {
@@ -227,7 +227,7 @@ impl Failure {
     }
 }
 
-impl FieldFaults {
+impl FieldErrors {
     pub(super) fn of(field: &'static str, message: impl Into<String>) -> Self {
         let mut errors = Self::default();
         errors.add(field, message);
@@ -255,8 +255,8 @@ impl FieldFaults {
 }
 
 /// Returns 422 with all messages by field, the first of them as the message.
-impl From<FieldFaults> for Failure {
-    fn from(errors: FieldFaults) -> Self {
+impl From<FieldErrors> for Failure {
+    fn from(errors: FieldErrors) -> Self {
         let first = errors.0.first().map_or_else(String::new, |(_, message)| message.clone());
         let mut fields = Map::new();
         for (field, message) in errors.0 {

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::api::{Api, Call};
 use super::carrier::{Refusal, Sandbox};
 use super::delivery;
-use super::errors::{Failure, FieldFaults};
+use super::errors::{Failure, FieldErrors};
 use super::events::{self, Event};
 use super::fax::{DEFAULT_RETRIES, Fax, FaxId, FaxResource, Status, Submitted};
 use super::store::balances::{self, Held};
@@ -159,7 +159,7 @@ fn check_sandbox_refusal(to: &str) -> Result<(), Failure> {
         None => Ok(()),
         Some(Refusal::InsufficientBalance) => Err(Failure::insufficient_balance()),
         Some(Refusal::InvalidNumber) => {
-            Err(FieldFaults::of("to", "The to field must be a valid fax number.").into())
+            Err(FieldErrors::of("to", "The to field must be a valid fax number.").into())
         }
     }
 }
@@ -185,7 +185,7 @@ fn page(query: Option<&str>) -> Result<u32, Failure> {
     let page = query::last_values(query.unwrap_or_default(), |name| name == "page").pop();
     let Some((_, page)) = page else { return Ok(1) };
     let page = page.parse().ok().filter(|page| *page > 0);
-    page.ok_or_else(|| FieldFaults::of("page", "The page must be a whole number from 1 on.").into())
+    page.ok_or_else(|| FieldErrors::of("page", "The page must be a whole number from 1 on.").into())
 }
 
 /// A page of faxes.

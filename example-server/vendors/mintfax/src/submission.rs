@@ -14,9 +14,9 @@ use http::StatusCode;
 
 use self::metered::{Allowance, Metered};
 use self::part::PartHead;
-use super::errors::{Failure, FieldFaults};
+use super::errors::{Failure, FieldErrors};
 use super::fax::MAX_RETRIES;
-use super::uploads::{Arrived, UploadFault, Uploads};
+use super::uploads::{Arrived, DocumentError, Uploads};
 use platform::content::Charset;
 use platform::failpoint;
 use platform::outbound::Outbound;
@@ -99,7 +99,7 @@ impl Submission {
         delay.map(Duration::from_millis).ok_or_else(|| {
             let message =
                 format!("The {SANDBOX_DELAY} field must be a whole number from 0 to {MAX_SANDBOX_DELAY}.");
-            FieldFaults::of(SANDBOX_DELAY, message).into()
+            FieldErrors::of(SANDBOX_DELAY, message).into()
         })
     }
 }
@@ -112,7 +112,7 @@ struct Form {
     retries: Option<String>,
     webhook_url: Option<String>,
     sandbox_delay: Option<String>,
-    errors: FieldFaults,
+    errors: FieldErrors,
 }
 
 impl Form {
@@ -224,14 +224,14 @@ enum UploadError {
     Field(&'static str),
 }
 
-impl From<UploadFault> for UploadError {
-    fn from(error: UploadFault) -> Self {
+impl From<DocumentError> for UploadError {
+    fn from(error: DocumentError) -> Self {
         match error {
-            UploadFault::TooLarge => Self::Request(Failure::file_too_large()),
-            UploadFault::Empty => Self::Field("The file must not be empty."),
-            UploadFault::Unknown => Self::Field(WRONG_TYPE),
-            UploadFault::Charset => Self::Field("The file names a character set that is none."),
-            UploadFault::Io(fault) => Self::Request(fault.into()),
+            DocumentError::TooLarge => Self::Request(Failure::file_too_large()),
+            DocumentError::Empty => Self::Field("The file must not be empty."),
+            DocumentError::Unknown => Self::Field(WRONG_TYPE),
+            DocumentError::Charset => Self::Field("The file names a character set that is none."),
+            DocumentError::Io(fault) => Self::Request(fault.into()),
         }
     }
 }
@@ -242,7 +242,7 @@ async fn upload(
     uploads: &Uploads,
     allowance: &Allowance,
 ) -> Result<Arrived, UploadError> {
-    let mut upload = uploads.begin().await.map_err(UploadFault::Io)?;
+    let mut upload = uploads.begin().await.map_err(DocumentError::Io)?;
     while let Some(chunk) = next(&mut field, allowance).await.map_err(UploadError::Request)? {
         upload.write(&chunk).await?;
     }

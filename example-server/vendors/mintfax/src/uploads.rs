@@ -53,7 +53,7 @@ pub(super) struct Kept(DeleteOnDrop);
 
 /// Why a document is refused.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum UploadFault {
+pub(super) enum DocumentError {
     #[error("the document is larger than {MAX_BYTES} bytes")]
     TooLarge,
     #[error("the document is empty")]
@@ -114,7 +114,7 @@ impl Uploads {
     }
 
     /// Sweeps periodically, forever.
-    pub(super) async fn keep_swept(&self, database: &Database) {
+    pub(super) async fn run_sweep(&self, database: &Database) {
         loop {
             if let Err(error) = self.sweep(database).await {
                 tracing::warn!(%error, "could not sweep the uploads");
@@ -139,7 +139,7 @@ impl Uploads {
             let name = file.file_name();
             let Some(name) = name.to_str() else { continue };
             let orphan = match FaxId::parse(name) {
-                Some(fax) => !is_waited_for(database, &fax).await?,
+                Some(fax) => !is_pending(database, &fax).await?,
                 // Any other file is not ours.
                 None => name.ends_with(INCOMING),
             };
@@ -162,10 +162,10 @@ impl Drop for Uploads {
 
 impl Upload {
     /// Appends a chunk.
-    pub(super) async fn write(&mut self, chunk: &[u8]) -> Result<(), UploadFault> {
+    pub(super) async fn write(&mut self, chunk: &[u8]) -> Result<(), DocumentError> {
         self.bytes += chunk.len() as u64;
         if self.bytes > MAX_BYTES {
-            return Err(UploadFault::TooLarge);
+            return Err(DocumentError::TooLarge);
         }
         self.sha256.update(chunk);
         self.sniffer.look_at(chunk);
@@ -174,16 +174,16 @@ impl Upload {
 
     /// Completes the upload. The document is synced to the disk when this returns. `charset` is the
     /// character set that the sender named, which is kept for text only.
-    pub(super) async fn finish(mut self, charset: Option<String>) -> Result<Arrived, UploadFault> {
+    pub(super) async fn finish(mut self, charset: Option<String>) -> Result<Arrived, DocumentError> {
         if self.bytes == 0 {
-            return Err(UploadFault::Empty);
+            return Err(DocumentError::Empty);
         }
         self.file.flush().await?;
         self.file.get_ref().sync_all().await?;
-        let media_type = self.media_type().await?.ok_or(UploadFault::Unknown)?;
+        let media_type = self.media_type().await?.ok_or(DocumentError::Unknown)?;
         let charset = charset.filter(|_| media_type.is_text());
         if charset.as_deref().is_some_and(|charset| !is_charset(charset)) {
-            return Err(UploadFault::Charset);
+            return Err(DocumentError::Charset);
         }
         let sha256 = hex::encode(self.sha256.finalize());
         let document = Document { media_type, bytes: self.bytes, sha256, charset };
@@ -249,9 +249,9 @@ impl Drop for DeleteOnDrop {
     }
 }
 
-async fn is_waited_for(database: &Database, fax: &FaxId) -> io::Result<bool> {
+async fn is_pending(database: &Database, fax: &FaxId) -> io::Result<bool> {
     let mut reader = database.read().await.map_err(io::Error::other)?;
-    faxes::is_waited_for(reader.connection(), fax).await.map_err(io::Error::other)
+    faxes::is_pending(reader.connection(), fax).await.map_err(io::Error::other)
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ pub(crate) struct Engines {
 /// The error of an engine that failed to answer. Its details are only logged.
 #[derive(Debug, thiserror::Error)]
 #[error("an engine failed: {0}")]
-pub(crate) struct EngineFault(#[from] pub(crate) Box<dyn std::error::Error + Send + Sync>);
+pub(crate) struct EngineError(#[from] pub(crate) Box<dyn std::error::Error + Send + Sync>);
 
 text_enum! {
     /// A level of risk.

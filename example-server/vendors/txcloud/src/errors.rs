@@ -7,7 +7,7 @@ use http::{StatusCode, header};
 use idempotency_layer::{CoCommitError, Rejection, RejectionKind};
 use retry_scheduler::SchedulerError;
 
-use super::engines::EngineFault;
+use super::engines::EngineError;
 use platform::envelope::unavailable_after;
 use platform::json::JsonError;
 use platform::rate_limit::TooManyKeys;
@@ -214,7 +214,7 @@ impl From<JsonError> for Failure {
     }
 }
 
-unavailable_after!(Failure: sqlx::Error, SchedulerError, CoCommitError, EngineFault);
+unavailable_after!(Failure: sqlx::Error, SchedulerError, CoCommitError, EngineError);
 
 #[cfg(test)]
 mod tests {
@@ -249,7 +249,7 @@ mod tests {
         for failure in [
             Failure::from(sqlx::Error::PoolClosed),
             Failure::from(CoCommitError::Over),
-            Failure::from(EngineFault("out of order: db-7".into())),
+            Failure::from(EngineError("out of order: db-7".into())),
         ] {
             assert_eq!((failure.status.as_u16(), failure.code), (503, "service_unavailable"));
             assert_eq!(failure.retry_after_seconds, Some(1));

@@ -13,7 +13,7 @@ use self::judgement::{judge, seen_before};
 use self::request::{Mode, Request, VerificationRequest};
 use super::api::{Api, Call, respond};
 use super::background;
-use super::engines::EngineFault;
+use super::engines::EngineError;
 use super::errors::Failure;
 use super::events;
 use super::ids;
@@ -53,7 +53,7 @@ pub(super) async fn verify(
         let mut verification = receive(&api, &user, request).await?;
         match mode {
             Mode::Sync => {
-                judge_and_save(&api, &transaction, &mut verification, webhook_url.as_deref()).await?
+                judge_and_save(&api, &transaction, &mut verification, webhook_url.as_deref()).await?;
             }
             Mode::Async => background::accept(&api, &transaction, &verification, webhook_url).await?,
         }
@@ -70,7 +70,7 @@ pub(super) async fn verify(
 }
 
 /// Passes the images to the engine, and returns the pending verification.
-async fn receive(api: &Api, user: &User, request: Request) -> Result<Verification, EngineFault> {
+async fn receive(api: &Api, user: &User, request: Request) -> Result<Verification, EngineError> {
     let evidence = api.engines.identity.receive(user.environment(), &request.images).await?;
     let now = clock::timestamp();
     Ok(Verification {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::engines::{self, EngineFault, Engines};
+use super::engines::{self, EngineError, Engines};
 use platform::api_key::Environment;
 
 /// The sandbox engines, for test keys and live keys.
@@ -42,7 +42,7 @@ impl engines::identity::Engine for Sandbox {
         &self,
         _: Environment,
         images: &engines::identity::Images,
-    ) -> Result<engines::identity::Evidence, EngineFault> {
+    ) -> Result<engines::identity::Evidence, EngineError> {
         Ok(identity::receive(images))
     }
 
@@ -50,7 +50,7 @@ impl engines::identity::Engine for Sandbox {
         &self,
         _: Environment,
         case: &engines::identity::Case,
-    ) -> Result<engines::identity::Findings, EngineFault> {
+    ) -> Result<engines::identity::Findings, EngineError> {
         Ok(identity::judge(case))
     }
 }
@@ -61,7 +61,7 @@ impl engines::transaction::Engine for Sandbox {
         &self,
         _: Environment,
         case: &engines::transaction::Case,
-    ) -> Result<engines::transaction::Score, EngineFault> {
+    ) -> Result<engines::transaction::Score, EngineError> {
         Ok(transaction::judge(case))
     }
 }
@@ -72,7 +72,7 @@ impl engines::lending::Engine for Sandbox {
         &self,
         _: Environment,
         case: &engines::lending::Case,
-    ) -> Result<engines::lending::Assessment, EngineFault> {
+    ) -> Result<engines::lending::Assessment, EngineError> {
         Ok(lending::judge(case))
     }
 }
@@ -83,7 +83,7 @@ impl engines::kyb::Engine for Sandbox {
         &self,
         _: Environment,
         case: &engines::kyb::Case,
-    ) -> Result<engines::kyb::Findings, EngineFault> {
+    ) -> Result<engines::kyb::Findings, EngineError> {
         Ok(kyb::judge(case))
     }
 }
@@ -94,7 +94,7 @@ impl engines::watchlist::Engine for Sandbox {
         &self,
         _: Environment,
         case: &engines::watchlist::Case,
-    ) -> Result<engines::watchlist::Screening, EngineFault> {
+    ) -> Result<engines::watchlist::Screening, EngineError> {
         Ok(watchlist::judge(case))
     }
 }

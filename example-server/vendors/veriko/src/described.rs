@@ -198,7 +198,7 @@ mod tests {
         let body = Value::from(invalid_values).to_string();
         let failure = payment::PaymentRequest::parse(body.as_bytes(), &caps()).unwrap_err();
         let rejected: BTreeSet<_> = failure
-            .faults
+            .errors
             .iter()
             .filter_map(|error| error.pointer.as_deref()?.strip_prefix("/data/attributes/"))
             .map(str::to_owned)

@@ -70,10 +70,10 @@ impl Context {
     /// Returns the response for a failure, in the caller's language.
     pub(crate) fn fail(&self, failure: &Failure) -> Response {
         debug_assert!(
-            failure.faults.iter().all(|error| CODES.iter().any(|(code, _)| *code == error.code)),
+            failure.errors.iter().all(|error| CODES.iter().any(|(code, _)| *code == error.code)),
             "a code is missing in errors/codes.rs"
         );
-        let errors = failure.faults.iter().map(|error| ErrorItem {
+        let errors = failure.errors.iter().map(|error| ErrorItem {
             status: failure.status.as_str(),
             code: error.code,
             detail: error.detail.in_language(self.language),

@@ -35,7 +35,7 @@ pub use field::FieldForm;
 pub struct Failure {
     pub(crate) status: StatusCode,
     /// The errors; at least one.
-    pub(crate) faults: Vec<FieldError>,
+    pub(crate) errors: Vec<FieldError>,
     /// The errors in machine-readable form, if a policy is out of range.
     pub(crate) violations: Option<Violations>,
     pub(crate) retry_after_seconds: Option<u64>,
@@ -83,7 +83,7 @@ impl Failure {
         let detail = Text { english: english.into(), spanish: spanish.into() };
         Self {
             status,
-            faults: vec![FieldError { code, detail, pointer: None }],
+            errors: vec![FieldError { code, detail, pointer: None }],
             violations: None,
             retry_after_seconds: None,
             limit: None,

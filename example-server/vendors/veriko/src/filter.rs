@@ -40,7 +40,7 @@ impl Filter {
     /// Reads the query of a URL. Values of `page` and `per_page` that are out of range are clamped.
     ///
     /// # Errors
-    /// Those of [`query::read`].
+    /// 422 `invalid_filter`, with one error for each parameter that is not accepted.
     pub fn parse(query: &str) -> Result<Self, Failure> {
         let mut filter = Self::default();
         query::read(query, NAMES, |name, value| filter.set(name, value))?;
@@ -66,7 +66,7 @@ impl Filter {
     }
 }
 
-/// The parameters, as OpenAPI describes them.
+/// The parameters, as `OpenAPI` describes them.
 #[expect(dead_code, reason = "the fields are read by the derive alone")]
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

@@ -50,20 +50,20 @@ impl PaymentRequest {
     /// table.
     pub fn parse(body: &[u8], caps: &Caps) -> Result<Self, Failure> {
         let fields = Fields::read(body)?;
-        let mut faults = Vec::new();
-        let payment = payment(&fields, &mut faults)?;
+        let mut errors = Vec::new();
+        let payment = payment(&fields, &mut errors)?;
         // Ignoring them would verify a payment to an account that the caller did not ask about.
         if fields.json("cuentas_candidatas").is_some() {
-            faults.push(FieldError::candidates(fields.json("cuenta_beneficiaria").is_some()));
+            errors.push(FieldError::candidates(fields.json("cuenta_beneficiaria").is_some()));
         }
-        let (retry_policy, violations) = retry_policy(&fields, caps, &mut faults)?;
-        let client_ref = ok_or_collect(client_ref(fields.get("client_ref")?), &mut faults);
+        let (retry_policy, violations) = retry_policy(&fields, caps, &mut errors)?;
+        let client_ref = ok_or_collect(client_ref(fields.get("client_ref")?), &mut errors);
 
         match (payment, client_ref) {
-            (Some(payment), Some(client_ref)) if faults.is_empty() => {
+            (Some(payment), Some(client_ref)) if errors.is_empty() => {
                 Ok(Self { payment, client_ref, retry_policy })
             }
-            _ => Err(Failure { violations, ..Failure::unprocessable(faults) }),
+            _ => Err(Failure { violations, ..Failure::unprocessable(errors) }),
         }
     }
 }
@@ -73,47 +73,47 @@ impl PaymentRequest {
 /// # Errors
 /// As for [`PaymentRequest::parse`], if it is not a stored payment.
 pub fn restore(request_data: &str) -> Result<Payment, Failure> {
-    let mut faults = Vec::new();
-    let payment = payment(&Fields::read(request_data.as_bytes())?, &mut faults)?;
-    payment.filter(|_| faults.is_empty()).ok_or_else(|| Failure::unprocessable(faults))
+    let mut errors = Vec::new();
+    let payment = payment(&Fields::read(request_data.as_bytes())?, &mut errors)?;
+    payment.filter(|_| errors.is_empty()).ok_or_else(|| Failure::unprocessable(errors))
 }
 
-/// Parses the payment. The result is valid only if no error was added to `faults`.
-fn payment(fields: &Fields<'_>, faults: &mut Vec<FieldError>) -> Result<Option<Payment>, Failure> {
-    let fecha = ok_or_collect(fecha(fields.get("fecha")?), faults);
-    let monto = ok_or_collect(monto(fields.get("monto")?), faults);
+/// Parses the payment. The result is valid only if no error was added to `errors`.
+fn payment(fields: &Fields<'_>, errors: &mut Vec<FieldError>) -> Result<Option<Payment>, Failure> {
+    let fecha = ok_or_collect(fecha(fields.get("fecha")?), errors);
+    let monto = ok_or_collect(monto(fields.get("monto")?), errors);
 
     let (key, reference) =
         (fields.get("clave_rastreo")?.filled(), fields.get("referencia_numerica")?.filled());
     if key == FieldValue::Missing && reference == FieldValue::Missing {
-        faults.push(FieldError::clave_or_ref_required());
+        errors.push(FieldError::clave_or_ref_required());
     }
     let key = text_field("clave_rastreo", key, |text| {
         TrackingKey::parse(text)
             .ok_or_else(|| FieldError::invalid_field_type("clave_rastreo", FieldForm::TrackingKey))
     });
-    let clave_rastreo = ok_or_collect(key, faults);
+    let clave_rastreo = ok_or_collect(key, errors);
     let reference = text_field("referencia_numerica", reference, |text| {
         Reference::parse(text)
             .ok_or_else(|| FieldError::invalid_field_type("referencia_numerica", FieldForm::Reference))
     });
-    let referencia_numerica = ok_or_collect(reference, faults);
+    let referencia_numerica = ok_or_collect(reference, errors);
 
-    let cuenta_beneficiaria = ok_or_collect(account(fields.get("cuenta_beneficiaria")?), faults);
+    let cuenta_beneficiaria = ok_or_collect(account(fields.get("cuenta_beneficiaria")?), errors);
     let party = |name| -> Result<_, Failure> {
         let read = |text: &str| Party::parse(text).ok_or_else(|| FieldError::invalid_bank_code(name));
         Ok(text_field(name, fields.get(name)?, read))
     };
-    let emisor = ok_or_collect(party("emisor")?, faults);
-    let receptor = ok_or_collect(party("receptor")?, faults);
+    let emisor = ok_or_collect(party("emisor")?, errors);
+    let receptor = ok_or_collect(party("receptor")?, errors);
 
     let receptor_participante =
-        ok_or_collect(receptor_participante(&fields.get("receptor_participante")?), faults);
+        ok_or_collect(receptor_participante(&fields.get("receptor_participante")?), errors);
     let (Some(emisor), Some(receptor)) = (emisor, receptor) else { return Ok(None) };
     let account = cuenta_beneficiaria.as_ref().and_then(Option::as_ref);
     let receiving = receiving_bank(receptor.as_ref(), account);
     if receiving.is_some() && receiving == emisor.as_ref().map(Party::bank) {
-        faults.push(FieldError::intra_bank_no_cep());
+        errors.push(FieldError::intra_bank_no_cep());
     }
 
     let (Some(fecha), Some(monto)) = (fecha, monto) else { return Ok(None) };
@@ -178,11 +178,11 @@ fn receptor_participante(given: &FieldValue<'_>) -> Result<bool, FieldError> {
     }
 }
 
-/// Parses the policy. Its violations are returned and also added to `faults`.
+/// Parses the policy. Its violations are returned and also added to `errors`.
 fn retry_policy(
     fields: &Fields<'_>,
     caps: &Caps,
-    faults: &mut Vec<FieldError>,
+    errors: &mut Vec<FieldError>,
 ) -> Result<(Option<RetryPolicy>, Option<Violations>), Failure> {
     let Some(json) = fields.json("retry_policy") else { return Ok((None, None)) };
     let input: RetryPolicyInput = serde_json::from_str(json).map_err(|_| Failure::invalid_json())?;
@@ -190,7 +190,7 @@ fn retry_policy(
         Ok(policy) => Ok((Some(policy), None)),
         Err(found) => {
             let refusal = refusal(found);
-            faults.extend(refusal.faults);
+            errors.extend(refusal.errors);
             Ok((None, refusal.violations))
         }
     }
@@ -236,8 +236,8 @@ pub(super) fn day(text: &str) -> Option<Date> {
     if well_formed { text.parse().ok() } else { None }
 }
 
-fn ok_or_collect<T>(read: Result<T, FieldError>, faults: &mut Vec<FieldError>) -> Option<T> {
-    read.map_err(|error| faults.push(error)).ok()
+fn ok_or_collect<T>(read: Result<T, FieldError>, errors: &mut Vec<FieldError>) -> Option<T> {
+    read.map_err(|error| errors.push(error)).ok()
 }
 
 #[cfg(test)]

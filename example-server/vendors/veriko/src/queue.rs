@@ -24,7 +24,7 @@ use super::store::validations;
 use super::user::User;
 use super::validation::{self, RetryState, Status, Validation};
 use super::verdict;
-use super::webhooks::tell_verdict;
+use super::webhooks::announce_verdict;
 use crate::cep;
 use platform::BoxError;
 use platform::db::RequestTransaction;
@@ -167,7 +167,7 @@ impl QueueHandler {
                 .await?;
         }
         validations::update(transaction.connection(), &mut validation).await?;
-        tell_verdict(&self.0, transaction.connection(), &validation).await?;
+        announce_verdict(&self.0, transaction.connection(), &validation).await?;
         transaction.commit().await?;
         Ok(())
     }

@@ -10,10 +10,11 @@ use super::store::{quota, usage, validations};
 use super::user::User;
 use super::validation::Validation;
 
-/// Inserts a validation, and takes one of those that the account is granted in the month in which it was made. Returns
-/// whether the account has an endpoint that may want to be told of it.
+/// Inserts a validation, and takes one unit of the quota of the month in which it was created. Returns
+/// whether the account has an active webhook endpoint.
 ///
-/// Locks a share of the quota until the transaction ends, so nothing after this may wait for another transaction.
+/// It locks a share of the quota until the transaction ends, so nothing after it may wait for another
+/// transaction.
 pub(super) async fn insert_charged(
     mut connection: Connection<'_>,
     user: &User,

@@ -19,7 +19,7 @@ use super::retrying::complete_history;
 use super::store::validations;
 use super::user::User;
 use super::validation::{Ending, Entity, RetryState, RetryStateAttributes, Validation};
-use super::webhooks::tell_retry;
+use super::webhooks::announce_retry;
 use super::{described, verdict};
 use platform::db::{Connection, RequestTransaction};
 use platform::{clock, failpoint};
@@ -147,7 +147,7 @@ pub(super) async fn enable(
     // A changed policy is no event for an active cycle, unless it leaves no attempts and so ends
     // the cycle.
     if started || matches!(validation.retry_state, RetryState::Ended { .. }) {
-        tell_retry(api, connection, validation).await?;
+        announce_retry(api, connection, validation).await?;
     }
     Ok(())
 }

@@ -87,7 +87,7 @@ pub(super) fn input(body: &Value) -> RetryPolicyInput {
 
 /// Creates the failure for an invalid policy, with its violations in both forms.
 pub(super) fn refusal(violations: Violations) -> Failure {
-    let faults = violations.iter().map(|violation| FieldError {
+    let errors = violations.iter().map(|violation| FieldError {
         code: "retry_policy_invalid",
         detail: Text { english: violation.to_string().into(), spanish: in_spanish(violation).into() },
         pointer: Some(match violation.field() {
@@ -95,7 +95,7 @@ pub(super) fn refusal(violations: Violations) -> Failure {
             field => format!("/data/attributes/retry_policy/{field}"),
         }),
     });
-    let failure = Failure::unprocessable(faults.collect());
+    let failure = Failure::unprocessable(errors.collect());
     Failure { violations: Some(violations), ..failure }
 }
 

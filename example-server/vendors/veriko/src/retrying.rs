@@ -18,7 +18,7 @@ use super::store::usage;
 use super::store::{attempts, validations};
 use super::validation::{Attempt, RetryState, Status, Validation};
 use super::verdict;
-use super::webhooks::tell_retry;
+use super::webhooks::announce_retry;
 use platform::BoxError;
 use platform::db::Connection;
 use platform::worker::{Handlers, TransactionalHandler};
@@ -188,7 +188,7 @@ impl RetryHandler {
         let made = apply(&mut validation, &cycle, asked, (attempt.claimed().claimed_at, started_at));
         validations::update(transaction.connection(), &mut validation).await?;
         attempts::append(transaction.connection(), id, &made).await?;
-        tell_retry(&self.0, transaction.connection(), &validation).await?;
+        announce_retry(&self.0, transaction.connection(), &validation).await?;
         transaction.commit().await?;
         Ok(())
     }

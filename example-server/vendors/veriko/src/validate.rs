@@ -26,7 +26,7 @@ use super::validation::{
     ValidationAttributes,
 };
 use super::validations::Poll;
-use super::webhooks::tell_verdict;
+use super::webhooks::announce_verdict;
 use super::{described, verdict};
 use crate::cep::{BanxicoStatus, CepVerdict, Payment};
 use platform::clock;
@@ -161,7 +161,7 @@ pub(super) async fn check_quota_and_policy(
     if policy.is_enabled() {
         room_for_one(usage::pending(reader.connection(), user.id(), None).await?, user.caps())?;
     }
-    // The first of the month, or of another plan.
+    // The first request of the month, or of a new plan.
     if quota.granted != Some(granted.into()) {
         drop(reader);
         quota::divide(&api.database, user.id(), &month, granted).await?;
@@ -185,9 +185,9 @@ async fn keep(
             }
             let terms = Terms::of(user.caps());
             verdict::begin_retries(api, tx.connection(), validation, policy, terms).await?;
-            // A share of the quota is locked from here to the commit.
+            // This locks a share of the quota until the commit, so it comes last.
             if insert_charged(tx.connection(), user, validation).await? {
-                tell_verdict(api, tx.connection(), validation).await?;
+                announce_verdict(api, tx.connection(), validation).await?;
             }
             Ok(())
         })

@@ -20,7 +20,7 @@ use crate::ocr::{self, Picture, RecogniseError};
 use platform::bodies::BodyPermit;
 use platform::clock;
 use platform::db::RequestTransaction;
-use platform::outbound::OutboundFault;
+use platform::outbound::OutboundError;
 
 /// The time-out for fetching a receipt.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(15);
@@ -97,10 +97,10 @@ pub(super) async fn validate(
 
 async fn fetch(api: &Api, url: &str) -> Result<Picture, Failure> {
     let to_failure = |error| Failure::unprocessable(vec![FieldError::image_url(error)]);
-    let url = api.pictures.check(url).map_err(|error| to_failure(OutboundFault::Url(error)))?;
+    let url = api.pictures.check(url).map_err(|error| to_failure(OutboundError::Url(error)))?;
     let fetched = api.pictures.get(&url, Picture::MAX_BYTES, FETCH_TIMEOUT).await.map_err(to_failure)?;
     if !fetched.status.is_success() {
-        return Err(to_failure(OutboundFault::Unreachable));
+        return Err(to_failure(OutboundError::Unreachable));
     }
     Picture::check(fetched.body)
         .map_err(|error| Failure::unprocessable(vec![FieldError::invalid_picture("image_url", error)]))

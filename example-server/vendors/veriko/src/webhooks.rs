@@ -95,7 +95,7 @@ pub(crate) fn webhooks(platform: &Platform, config: &config::Webhooks) -> reqwes
 
 /// Announces the first verdict of a validation and its scheduled retry, in the transaction that
 /// stores them. The commit wakes the worker.
-pub(super) async fn tell_verdict(
+pub(super) async fn announce_verdict(
     api: &Api,
     mut connection: Connection<'_>,
     validation: &Validation,
@@ -103,11 +103,11 @@ pub(super) async fn tell_verdict(
     if let Some(event) = Event::of_verdict(validation.status) {
         announce_event(api, connection.reborrow(), validation, event).await?;
     }
-    tell_retry(api, connection, validation).await
+    announce_retry(api, connection, validation).await
 }
 
 /// Announces the new state of a validation's retries, in the transaction that stores it.
-pub(super) async fn tell_retry(
+pub(super) async fn announce_retry(
     api: &Api,
     connection: Connection<'_>,
     validation: &Validation,

@@ -115,7 +115,7 @@ pub(crate) async fn show_in_progress(
 }
 
 /// Returns whether the fax exists and has not ended.
-pub(crate) async fn is_waited_for(connection: Connection<'_>, id: &FaxId) -> sqlx::Result<bool> {
+pub(crate) async fn is_pending(connection: Connection<'_>, id: &FaxId) -> sqlx::Result<bool> {
     dispatch!(connection, c => sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM mintfax_faxes WHERE id = $1 AND status NOT IN ('delivered', 'failed'))",
     ).bind(id.as_str()).fetch_one(c).await)

@@ -4,7 +4,7 @@ use super::*;
 use crate::fax::tests::fax;
 use crate::fax::{Fax, Status};
 
-async fn arrive(uploads: &Uploads, chunks: &[&[u8]]) -> Result<Arrived, UploadFault> {
+async fn arrive(uploads: &Uploads, chunks: &[&[u8]]) -> Result<Arrived, DocumentError> {
     let mut upload = uploads.begin().await.unwrap();
     for chunk in chunks {
         upload.write(chunk).await?;
@@ -41,10 +41,10 @@ async fn a_document_is_one_file_from_its_first_byte_on() {
 #[tokio::test]
 async fn a_refused_or_abandoned_upload_leaves_no_file() {
     let uploads = Uploads::temporary();
-    assert!(matches!(arrive(&uploads, &[]).await, Err(UploadFault::Empty)));
-    assert!(matches!(arrive(&uploads, &[b"\x7fELF\x00"]).await, Err(UploadFault::Unknown)));
+    assert!(matches!(arrive(&uploads, &[]).await, Err(DocumentError::Empty)));
+    assert!(matches!(arrive(&uploads, &[b"\x7fELF\x00"]).await, Err(DocumentError::Unknown)));
     let half = vec![b'x'; 6 * 1024 * 1024];
-    assert!(matches!(arrive(&uploads, &[&half, &half]).await, Err(UploadFault::TooLarge)));
+    assert!(matches!(arrive(&uploads, &[&half, &half]).await, Err(DocumentError::TooLarge)));
     drop(arrive(&uploads, &[b"whole"]).await.unwrap());
     drop(uploads.begin().await.unwrap());
     let arrived = arrive(&uploads, &[b"whole"]).await.unwrap();

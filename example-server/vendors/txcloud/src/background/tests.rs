@@ -11,7 +11,7 @@ use super::*;
 use crate::engines::identity::{
     Case, DocumentType, Engine, Evidence, Findings, IdentityCheck, Images, VerificationStatus,
 };
-use crate::engines::{EngineFault, Engines};
+use crate::engines::{EngineError, Engines};
 use crate::free_form::FreeForm;
 use crate::ids;
 use crate::sandbox::Sandbox;
@@ -28,13 +28,13 @@ struct Fragile {
 
 #[async_trait]
 impl Engine for Fragile {
-    async fn receive(&self, environment: Environment, images: &Images) -> Result<Evidence, EngineFault> {
+    async fn receive(&self, environment: Environment, images: &Images) -> Result<Evidence, EngineError> {
         Sandbox.receive(environment, images).await
     }
 
-    async fn judge(&self, environment: Environment, case: &Case) -> Result<Findings, EngineFault> {
+    async fn judge(&self, environment: Environment, case: &Case) -> Result<Findings, EngineError> {
         if self.broken.load(Ordering::SeqCst) {
-            return Err(EngineFault("out of order".into()));
+            return Err(EngineError("out of order".into()));
         }
         Sandbox.judge(environment, case).await
     }

@@ -20,9 +20,9 @@ struct RejectsAll;
 
 #[async_trait::async_trait]
 impl kyb::Engine for RejectsAll {
-    async fn judge(&self, environment: Environment, case: &kyb::Case) -> Result<kyb::Findings, EngineFault> {
+    async fn judge(&self, environment: Environment, case: &kyb::Case) -> Result<kyb::Findings, EngineError> {
         if case.legal_name == "Nobody" {
-            return Err(EngineFault("out of order: kyb-7.internal".into()));
+            return Err(EngineError("out of order: kyb-7.internal".into()));
         }
         assert_eq!((environment, case.legal_name.as_str()), (Environment::Test, "Bakery"));
         let checks = kyb::Checks::default();

@@ -5,7 +5,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{EngineFault, RiskLevel, RiskScore};
+use super::{EngineError, RiskLevel, RiskScore};
 use crate::country::Country;
 use platform::api_key::Environment;
 use platform::text::text_enum;
@@ -16,11 +16,11 @@ pub(crate) trait Engine: std::fmt::Debug + Send + Sync {
     /// Receives the images of a document, and returns the evidence that represents them from then
     /// on. No table of ours stores the images, so a background verification is judged by the
     /// evidence.
-    async fn receive(&self, environment: Environment, images: &Images) -> Result<Evidence, EngineFault>;
+    async fn receive(&self, environment: Environment, images: &Images) -> Result<Evidence, EngineError>;
 
     /// Judges a case. When one document is verified twice at the same time, the later verification
     /// is judged a second time.
-    async fn judge(&self, environment: Environment, case: &Case) -> Result<Findings, EngineFault>;
+    async fn judge(&self, environment: Environment, case: &Case) -> Result<Findings, EngineError>;
 }
 
 text_enum! {

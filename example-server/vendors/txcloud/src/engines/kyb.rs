@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{EngineFault, RiskLevel};
+use super::{EngineError, RiskLevel};
 use crate::country::Country;
 use platform::api_key::Environment;
 use platform::text::text_enum;
@@ -13,7 +13,7 @@ use platform::text::text_enum;
 /// An engine that verifies a business.
 #[async_trait]
 pub(crate) trait Engine: std::fmt::Debug + Send + Sync {
-    async fn judge(&self, environment: Environment, case: &Case) -> Result<Findings, EngineFault>;
+    async fn judge(&self, environment: Environment, case: &Case) -> Result<Findings, EngineError>;
 }
 
 text_enum! {

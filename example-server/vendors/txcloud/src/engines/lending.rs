@@ -5,7 +5,7 @@ use jiff::civil::Date;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::EngineFault;
+use super::EngineError;
 use crate::money::{Currency, Money, Rate};
 use platform::api_key::Environment;
 use platform::text::text_enum;
@@ -13,7 +13,7 @@ use platform::text::text_enum;
 /// An engine that decides how much to lend to an applicant, and at what price.
 #[async_trait]
 pub(crate) trait Engine: std::fmt::Debug + Send + Sync {
-    async fn judge(&self, environment: Environment, case: &Case) -> Result<Assessment, EngineFault>;
+    async fn judge(&self, environment: Environment, case: &Case) -> Result<Assessment, EngineError>;
 }
 
 /// The input of an assessment.

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{EngineFault, RiskLevel, RiskScore};
+use super::{EngineError, RiskLevel, RiskScore};
 use crate::money::{Currency, Money};
 use platform::api_key::Environment;
 use platform::text::text_enum;
@@ -12,7 +12,7 @@ use platform::text::text_enum;
 /// An engine that scores the risk of a transaction.
 #[async_trait]
 pub(crate) trait Engine: std::fmt::Debug + Send + Sync {
-    async fn judge(&self, environment: Environment, case: &Case) -> Result<Score, EngineFault>;
+    async fn judge(&self, environment: Environment, case: &Case) -> Result<Score, EngineError>;
 }
 
 text_enum! {

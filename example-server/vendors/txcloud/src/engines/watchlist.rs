@@ -5,7 +5,7 @@ use jiff::civil::Date;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{EngineFault, RiskLevel};
+use super::{EngineError, RiskLevel};
 use crate::country::Country;
 use platform::api_key::Environment;
 use platform::text::text_enum;
@@ -13,7 +13,7 @@ use platform::text::text_enum;
 /// An engine that searches watchlists for an entity.
 #[async_trait]
 pub(crate) trait Engine: std::fmt::Debug + Send + Sync {
-    async fn judge(&self, environment: Environment, case: &Case) -> Result<Screening, EngineFault>;
+    async fn judge(&self, environment: Environment, case: &Case) -> Result<Screening, EngineError>;
 }
 
 text_enum! {

@@ -13,7 +13,7 @@ pub(crate) async fn seen_before(api: &Api, verification: &Verification) -> sqlx:
         return Ok(false);
     }
     let mut reader = api.database.read().await?;
-    documents::came_before(reader.connection(), verification).await
+    documents::is_duplicate(reader.connection(), verification).await
 }
 
 /// Calls the engine to judge the verification.

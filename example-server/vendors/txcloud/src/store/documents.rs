@@ -4,7 +4,7 @@ use crate::verification::Verification;
 use platform::db::{Connection, dispatch};
 
 /// Returns whether another verification of the same owner has submitted this document.
-pub(crate) async fn came_before(
+pub(crate) async fn is_duplicate(
     connection: Connection<'_>,
     verification: &Verification,
 ) -> sqlx::Result<bool> {

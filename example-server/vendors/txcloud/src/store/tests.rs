@@ -100,11 +100,11 @@ async fn a_document_is_a_duplicate_for_its_owner_only() {
         let elsewhere = verification(Owner { environment: Environment::Live, ..ACME });
         let mut transaction = database.begin().await.unwrap();
         for (stored, is_first) in [(&first, true), (&second, false), (&elsewhere, true)] {
-            let came = documents::came_before(transaction.connection(), stored).await.unwrap();
+            let came = documents::is_duplicate(transaction.connection(), stored).await.unwrap();
             let claimed = documents::claim(transaction.connection(), stored).await.unwrap();
             assert_eq!((came, claimed), (!is_first, is_first));
         }
-        assert!(!documents::came_before(transaction.connection(), &first).await.unwrap(), "it is itself");
+        assert!(!documents::is_duplicate(transaction.connection(), &first).await.unwrap(), "it is itself");
     }
 }
 

@@ -35,7 +35,6 @@ use super::document::CepError;
 use super::payment::Payment;
 use super::{Answer, CepVerdict, Provider};
 use platform::tls;
-use reading::Reading;
 use session::Session;
 
 /// The provider that queries Banxico. The caller limits the total duration of a query.
@@ -68,7 +67,7 @@ impl Banxico {
     async fn query(&self, payment: &Payment) -> Result<Answer, QueryError> {
         let session = Session::new(&self.client, &self.base);
         let page = session.post("valida.do", &form::of(payment)).await?;
-        if let Reading::Answer(answer) = reading::of_form(&page)? {
+        if let Some(answer) = reading::of_form(&page)? {
             return Ok(answer);
         }
         reading::of_file(session.get("descarga.do?formato=XML").await?, payment)

@@ -9,11 +9,11 @@ use crate::cep::AccountError;
 
 impl Failure {
     /// Creates a 422 with all the errors of a request. There must be at least one.
-    pub fn unprocessable(faults: Vec<FieldError>) -> Self {
-        debug_assert!(!faults.is_empty(), "a failure needs at least one error");
+    pub fn unprocessable(errors: Vec<FieldError>) -> Self {
+        debug_assert!(!errors.is_empty(), "a failure needs at least one error");
         Self {
             status: StatusCode::UNPROCESSABLE_ENTITY,
-            faults,
+            errors,
             violations: None,
             retry_after_seconds: None,
             limit: None,

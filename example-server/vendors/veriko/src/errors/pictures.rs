@@ -4,7 +4,7 @@ use http::StatusCode;
 
 use super::{Failure, FieldError};
 use crate::ocr::{PictureError, RecogniseError};
-use platform::outbound::{OutboundFault, UrlFault};
+use platform::outbound::{OutboundError, UrlError};
 
 impl Failure {
     /// Receipts cannot be read, at all or at the moment. The cause is logged but not shown.
@@ -113,25 +113,25 @@ impl FieldError {
     }
 
     /// The file at `image_url` cannot be fetched.
-    pub(crate) fn image_url(error: OutboundFault) -> Self {
+    pub(crate) fn image_url(error: OutboundError) -> Self {
         let (code, english, spanish) = match error {
-            OutboundFault::Url(UrlFault::TooLong | UrlFault::Invalid) => return Self::invalid_url(),
-            OutboundFault::Url(UrlFault::Scheme) => (
+            OutboundError::Url(UrlError::TooLong | UrlError::Invalid) => return Self::invalid_url(),
+            OutboundError::Url(UrlError::Scheme) => (
                 "invalid_url_scheme",
                 "image_url must begin with https.",
                 "image_url debe empezar con https.",
             ),
-            OutboundFault::Url(UrlFault::Blocked) => (
+            OutboundError::Url(UrlError::Blocked) => (
                 "url_ssrf_blocked",
                 "image_url must lead to a public address.",
                 "image_url debe llevar a una dirección pública.",
             ),
-            OutboundFault::TooLarge => (
+            OutboundError::TooLarge => (
                 "image_url_too_large",
                 "The file at image_url is larger than 12 MB.",
                 "Lo que hay en image_url pesa más de 12 MB.",
             ),
-            OutboundFault::UnknownHost | OutboundFault::Unreachable | OutboundFault::Timeout => (
+            OutboundError::UnknownHost | OutboundError::Unreachable | OutboundError::Timeout => (
                 "image_url_unreachable",
                 "The file at image_url could not be fetched.",
                 "No se pudo descargar lo que hay en image_url.",

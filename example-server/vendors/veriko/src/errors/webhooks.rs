@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use super::{Failure, FieldError};
-use platform::outbound::{OutboundFault, UrlFault};
+use platform::outbound::{OutboundError, UrlError};
 
 impl Failure {
     /// The update has no field to change.
@@ -48,9 +48,9 @@ impl Failure {
     }
 
     /// Converts the error of an address check.
-    pub(crate) fn of_address(error: OutboundFault) -> Self {
+    pub(crate) fn of_address(error: OutboundError) -> Self {
         match error {
-            OutboundFault::Url(UrlFault::Blocked) => Self::url_ssrf_blocked(),
+            OutboundError::Url(UrlError::Blocked) => Self::url_ssrf_blocked(),
             _ => Self::url_dns_failed(),
         }
     }

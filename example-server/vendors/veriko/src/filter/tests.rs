@@ -3,7 +3,7 @@ use super::*;
 fn parse(query: &str) -> Result<Filter, Vec<&'static str>> {
     Filter::parse(query).map_err(|failure| {
         assert_eq!(failure.status.as_u16(), 422);
-        failure.faults.iter().map(|error| error.code).collect()
+        failure.errors.iter().map(|error| error.code).collect()
     })
 }
 
@@ -106,7 +106,7 @@ fn what_cannot_be_applied_is_refused_and_not_passed_over() {
 fn every_bad_filter_is_named_once_in_both_languages() {
     let failure = Filter::parse("type=a&page=1&amount_min=x&type=b&retry_state=y").unwrap_err();
     let details: Vec<_> =
-        failure.faults.iter().map(|error| (&*error.detail.english, &*error.detail.spanish)).collect();
+        failure.errors.iter().map(|error| (&*error.detail.english, &*error.detail.spanish)).collect();
     assert_eq!(
         details,
         [
@@ -118,7 +118,7 @@ fn every_bad_filter_is_named_once_in_both_languages() {
             ),
         ]
     );
-    assert!(failure.faults.iter().all(|error| error.pointer.is_none()));
+    assert!(failure.errors.iter().all(|error| error.pointer.is_none()));
 }
 
 #[test]

@@ -43,23 +43,23 @@ impl PictureRequest {
     /// 400 if the body is empty or not JSON; otherwise 422 with every error.
     pub(crate) fn parse(body: &[u8], caps: &Caps) -> Result<Self, Failure> {
         let fields = Fields::read(body)?;
-        let mut faults = Vec::new();
-        let source = ok_or_collect(source(&fields)?, &mut faults);
-        let account = ok_or_collect(account(fields.get("cuenta_beneficiaria")?), &mut faults);
+        let mut errors = Vec::new();
+        let source = ok_or_collect(source(&fields)?, &mut errors);
+        let account = ok_or_collect(account(fields.get("cuenta_beneficiaria")?), &mut errors);
         if fields.json("cuentas_candidatas").is_some() {
-            faults.push(FieldError::candidates(account.as_ref().is_some_and(Option::is_some)));
+            errors.push(FieldError::candidates(account.as_ref().is_some_and(Option::is_some)));
         }
-        let emisor = ok_or_collect(bank(&fields, "banco_emisor")?, &mut faults);
-        let receptor = ok_or_collect(bank(&fields, "banco_receptor")?, &mut faults);
-        let (retry_policy, violations) = retry_policy(&fields, caps, &mut faults)?;
-        let client_ref = ok_or_collect(client_ref(fields.get("client_ref")?), &mut faults);
+        let emisor = ok_or_collect(bank(&fields, "banco_emisor")?, &mut errors);
+        let receptor = ok_or_collect(bank(&fields, "banco_receptor")?, &mut errors);
+        let (retry_policy, violations) = retry_policy(&fields, caps, &mut errors)?;
+        let client_ref = ok_or_collect(client_ref(fields.get("client_ref")?), &mut errors);
         let retain = fields.json("retain_image").unwrap_or("true");
         if !matches!(retain, "true" | "false") {
-            faults.push(FieldError::invalid_retain_image());
+            errors.push(FieldError::invalid_retain_image());
         }
         match (source, account, emisor, receptor, client_ref) {
             (Some(source), Some(account), Some(emisor), Some(receptor), Some(client_ref))
-                if faults.is_empty() =>
+                if errors.is_empty() =>
             {
                 Ok(Self {
                     source,
@@ -71,7 +71,7 @@ impl PictureRequest {
                     retain: retain == "true",
                 })
             }
-            _ => Err(Failure { violations, ..Failure::unprocessable(faults) }),
+            _ => Err(Failure { violations, ..Failure::unprocessable(errors) }),
         }
     }
 
@@ -155,7 +155,7 @@ mod tests {
     fn parse(body: &Value) -> Result<PictureRequest, Vec<&'static str>> {
         let caps = load("").unwrap().terms(platform::account::AccountPlan::Basic).caps.clone();
         PictureRequest::parse(body.to_string().as_bytes(), &caps)
-            .map_err(|failure| failure.faults.iter().map(|error| error.code).collect())
+            .map_err(|failure| failure.errors.iter().map(|error| error.code).collect())
     }
 
     #[test]
@@ -224,7 +224,7 @@ mod tests {
     fn a_receipt_without_required_fields_fails_like_such_a_payment() {
         let request = parse(&json!({"image_url": "https://example.com/"})).unwrap();
         let failure = request.payment(&Receipt::default()).unwrap_err();
-        let codes: Vec<_> = failure.faults.iter().map(|error| error.code).collect();
+        let codes: Vec<_> = failure.errors.iter().map(|error| error.code).collect();
         assert_eq!(
             (failure.status.as_u16(), &codes[..]),
             (422, &["required", "required", "clave_or_ref_required"][..])

@@ -20,8 +20,8 @@ fn refusal_of(body: &str) -> (u16, Vec<(&'static str, String)>) {
     let field = |pointer: Option<String>| {
         pointer.map_or_else(String::new, |pointer| pointer.replace("/data/attributes/", ""))
     };
-    let faults = failure.faults.into_iter().map(|error| (error.code, field(error.pointer))).collect();
-    (failure.status.as_u16(), faults)
+    let errors = failure.errors.into_iter().map(|error| (error.code, field(error.pointer))).collect();
+    (failure.status.as_u16(), errors)
 }
 
 /// Returns a valid request with these fields replaced.
@@ -217,7 +217,7 @@ fn all_errors_are_reported_at_once_in_the_order_of_the_fields() {
     let body = r#"{"client_ref": "", "retry_policy": {"enabled": true, "max_retries": 0, "interval_seconds": 1},
         "receptor": [], "emisor": "?", "cuenta_beneficiaria": "1", "monto": 0}"#;
     let failure = parse(body).unwrap_err();
-    let codes: Vec<_> = failure.faults.iter().map(|error| error.code).collect();
+    let codes: Vec<_> = failure.errors.iter().map(|error| error.code).collect();
     assert_eq!(
         codes,
         [
@@ -234,7 +234,7 @@ fn all_errors_are_reported_at_once_in_the_order_of_the_fields() {
         ]
     );
     assert_eq!(failure.violations.unwrap().iter().count(), 3);
-    for error in &failure.faults {
+    for error in &failure.errors {
         assert!(error.pointer.as_ref().is_some_and(|pointer| pointer.starts_with("/data/attributes/")));
         assert_ne!(error.detail.english, error.detail.spanish);
     }
@@ -251,8 +251,8 @@ fn all_errors_are_reported_at_once_in_the_order_of_the_fields() {
 #[test]
 fn a_body_that_is_not_an_object_lacks_fields_and_one_that_is_not_json_is_400() {
     for body in ["[]", "3", "\"x\"", "null", "{}", " {} "] {
-        let (status, faults) = refusal_of(body);
-        assert_eq!((status, faults.len()), (422, 3), "{body}");
+        let (status, errors) = refusal_of(body);
+        assert_eq!((status, errors.len()), (422, 3), "{body}");
     }
     for (body, code) in [
         ("", "body_empty"),
@@ -267,7 +267,7 @@ fn a_body_that_is_not_an_object_lacks_fields_and_one_that_is_not_json_is_400() {
         assert_eq!(refusal_of(body), (400, vec![(code, String::new())]), "{body}");
     }
     let not_text = PaymentRequest::parse(b"{\"fecha\": \"\xff\"}", &CAPS).unwrap_err();
-    assert_eq!(not_text.faults[0].code, "invalid_json");
+    assert_eq!(not_text.errors[0].code, "invalid_json");
 }
 
 #[test]
@@ -281,8 +281,8 @@ fn extreme_numbers_and_deep_nesting_are_refused() {
         ("retry_policy", "[]", "retry_policy_invalid"),
     ] {
         let body = with(&json!({ field: "HERE" })).replace("\"HERE\"", value);
-        let (status, faults) = refusal_of(&body);
-        assert_eq!((status, faults[0].0), (422, code), "{field} {}", &value[..value.len().min(20)]);
+        let (status, errors) = refusal_of(&body);
+        assert_eq!((status, errors[0].0), (422, code), "{field} {}", &value[..value.len().min(20)]);
     }
 }
 

@@ -13,7 +13,7 @@ use crate::api::Api;
 use crate::cycles;
 use crate::store::{attempts, validations};
 use crate::validation::{Attempt, RetryState, Validation};
-use crate::webhooks::tell_retry;
+use crate::webhooks::announce_retry;
 use platform::BoxError;
 use platform::db::Connection;
 
@@ -30,7 +30,7 @@ pub(super) async fn follow(
     let Some(policy) = before.policy() else { return Ok(()) };
     validation.retry_state = cycles::state(cycle, policy, before);
     validations::update(connection.reborrow(), validation).await?;
-    Ok(tell_retry(api, connection, validation).await?)
+    Ok(announce_retry(api, connection, validation).await?)
 }
 
 /// Adds the attempts up to number `last` that are missing in the history of a locked validation, so

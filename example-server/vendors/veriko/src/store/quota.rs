@@ -1,17 +1,20 @@
-//! The validations that an account is granted in a month.
+//! The monthly quota of validations.
 //!
-//! The quota is divided into [`SHARES`] rows, each with its own part of what is granted. A charge updates one of them and
-//! holds its lock until the request commits, so the next charges take other rows. The sum of the parts is the quota, so it
-//! is never exceeded. A charge is refused only when one snapshot shows every share used up by transactions that committed.
+//! The quota is divided into [`SHARES`] rows, each of which grants a part of it. A charge updates one
+//! row and holds its lock until the request commits, so concurrent charges use other rows. The parts
+//! add up to the quota, so the quota is never exceeded. A charge is refused only if one snapshot shows
+//! that committed transactions have used every share up.
 //!
 //! # Locks
 //!
-//! On PostgreSQL an `UPDATE` that waits for a row keeps its lock even if the row then has nothing left. Charges cannot
-//! deadlock all the same. A statement locks one share at the most, and only one that has something left in the statement's
-//! own snapshot. A transaction that was in vain for a share locked it after its last unit was committed, hence after the
-//! snapshot of whoever waits for it, and its next snapshot is newer still: along a chain of waiting charges, snapshots
-//! only get newer. [`divide`] locks all shares, in a transaction of its own that gives up early. Only where a plan changes
-//! while the last of its month is charged, PostgreSQL may find a deadlock: that charge fails, and can be retried.
+//! On PostgreSQL, an `UPDATE` that waited for a row keeps the row's lock even if nothing is left in
+//! it. Charges do not deadlock with each other nevertheless. A statement locks at most one share, and
+//! only a share that has something left in the statement's snapshot. A transaction that locked a share
+//! in vain did so after the last unit was committed, hence after the snapshot of any charge that waits
+//! for the share; its own next snapshot is newer still. So snapshots only get newer along a chain of
+//! waiting charges, and the chain cannot close. [`divide`] locks all shares, in a transaction of its
+//! own that gives up early. PostgreSQL may find a deadlock only if a plan changes while the last units
+//! of the month are charged: that charge fails and can be retried.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -22,20 +25,21 @@ use sqlx::error::DatabaseError;
 
 use super::column;
 
-/// As many as the connections of a process, which are the transactions that it has at the same time.
+/// The number of shares: one for each connection of a process, so at least one for each of its
+/// concurrent transactions.
 pub(crate) const SHARES: u32 = 16;
-/// How often `divide` begins again when it has to wait for a share for too long.
+/// How many times `divide` tries to lock the shares.
 const DIVISIONS: u32 = 10;
 
-/// What an account is granted in a month, and what it has used of that.
+/// The quota of an account in one month.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Quota {
-    /// `None`: not divided yet.
+    /// `None` if the quota has not been divided yet.
     pub(crate) granted: Option<u64>,
     pub(crate) used: u64,
 }
 
-/// The columns that a [`Quota`] is made of, from the rows of account `$1` and period `$2`.
+/// The columns of a [`Quota`], aggregated from the rows of account `$1` and period `$2`.
 macro_rules! quota_columns {
     () => {
         "COUNT(*), CAST(COALESCE(SUM(granted), 0) AS BIGINT), CAST(COALESCE(SUM(used), 0) AS BIGINT)"
@@ -50,7 +54,7 @@ impl Quota {
     }
 }
 
-/// The month that this time is in, as a column holds it. Months compare as text.
+/// Returns the UTC month of this time, as stored. Months are ordered as text.
 pub(crate) fn month(now: Timestamp) -> String {
     now.to_zoned(TimeZone::UTC).strftime("%Y-%m").to_string()
 }
@@ -63,7 +67,7 @@ pub(crate) async fn load(connection: Connection<'_>, account: &str, month: &str)
     Quota::of(columns)
 }
 
-/// SQL that takes one of the validations of a share, for a statement that knows account, month and share.
+/// SQL that takes one unit of a share.
 macro_rules! charge_share {
     ($account:literal, $month:literal, $share:literal) => {
         concat!(
@@ -79,25 +83,24 @@ macro_rules! charge_share {
 }
 pub(super) use charge_share;
 
-/// A number that differs among charges at the same time, by which each chooses a share.
+/// Returns the next number of a sequence, by which concurrent charges choose different shares.
 fn turn() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Chooses the share that a charge tries first.
+/// Returns the share that a charge tries first.
 pub(super) fn first_share() -> i64 {
     i64::from(turn() % SHARES)
 }
 
-/// Takes one of the validations that are granted, from whichever share has one left. Returns whether there was one.
-///
-/// Charges nothing where the quota is not [divided](divide).
+/// Takes one unit from any share that has one left. Returns whether there was one. A quota that has
+/// not been [divided](divide) has none.
 pub(crate) async fn charge(mut connection: Connection<'_>, account: &str, month: &str) -> sqlx::Result<bool> {
     let turn = turn() as usize;
     loop {
-        // The snapshot of this statement decides: what another transaction has taken and not committed is still shown as
-        // left, and then the update waits for that transaction.
+        // The snapshot of this statement decides. A unit that another transaction has taken but not
+        // committed still appears to be left; then the update waits for that transaction.
         let left: Vec<i64> = dispatch!(connection.reborrow(), c => sqlx::query_scalar(
             "SELECT share FROM quota_shares WHERE account = $1 AND period = $2 AND used < granted ORDER BY share",
         ).bind(account).bind(month).fetch_all(c).await)?;
@@ -113,14 +116,14 @@ pub(crate) async fn charge(mut connection: Connection<'_>, account: &str, month:
     }
 }
 
-/// Divides the quota of a month evenly among its shares, and so does with what is used of it. Does nothing if it is divided
-/// and grants the same.
+/// Divides the quota of a month, and the units that are used, evenly among the shares. Does nothing
+/// if the shares add up to `granted` already.
 ///
 /// # Errors
-/// Also when the shares were locked for five seconds.
+/// If the database fails, or if the shares stay locked for five seconds.
 ///
 /// # Cancel safety
-/// If the call is dropped, the shares are as they were before or as they are afterwards.
+/// If the call is dropped, either all shares have changed or none.
 pub(crate) async fn divide(
     database: &Database,
     account: &str,
@@ -141,7 +144,7 @@ async fn try_divide(database: &Database, account: &str, month: &str, granted: i6
     let mut connection = transaction.connection();
     let mut lock = "SELECT granted, used FROM quota_shares WHERE account = $1 AND period = $2 ORDER BY share";
     if let Inner::Postgres(postgres) = connection.reborrow().inner {
-        // Charges wait meanwhile.
+        // Charges wait for this transaction, so do not let it wait for long.
         sqlx::query("SET LOCAL lock_timeout = '500ms'").execute(postgres).await?;
         lock = "SELECT granted, used FROM quota_shares WHERE account = $1 AND period = $2 ORDER BY share FOR UPDATE";
     }
@@ -166,13 +169,13 @@ async fn try_divide(database: &Database, account: &str, month: &str, granted: i6
     transaction.commit().await
 }
 
-/// `lock_not_available` and `deadlock_detected`
+/// Returns whether the error is `lock_not_available` or `deadlock_detected`.
 fn is_locked(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(DatabaseError::code);
     code.is_some_and(|code| ["55P03", "40P01"].contains(&&*code))
 }
 
-/// Forgets the months before this one.
+/// Deletes the quotas of the months before this one.
 pub(crate) async fn forget_before(connection: Connection<'_>, month: &str) -> sqlx::Result<()> {
     dispatch!(connection, c => sqlx::query("DELETE FROM quota_shares WHERE period < $1")
         .bind(month).execute(c).await.map(drop))
@@ -198,7 +201,7 @@ mod tests {
         load(database.read().await.unwrap().connection(), account, MONTH).await.unwrap().used
     }
 
-    /// Charges once, in a transaction that ends as told. Returns whether there was one left.
+    /// Charges once, in a transaction that commits or not. Returns whether a unit was left.
     async fn charge_once(database: &Database, account: &str, commits: bool) -> bool {
         let mut transaction = database.begin().await.unwrap();
         let charged = charge(transaction.connection(), account, MONTH).await.unwrap();
@@ -211,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn however_many_charge_at_once_exactly_what_is_granted_is_charged() {
+    async fn concurrent_charges_never_exceed_the_quota_and_use_all_of_it() {
         for database in databases().await.map(Arc::new) {
             for granted in [0, 1, 7, 16, 17, 40] {
                 for round in 0..20 {
@@ -221,13 +224,12 @@ mod tests {
                     for charge in 0..60 {
                         let (database, account) = (Arc::clone(&database), account.clone());
                         tasks.spawn(async move {
-                            // A third are rolled back, and give back what they took.
+                            // A third roll back, and return their unit.
                             let commits = charge % 3 != 0;
                             charge_once(&database, &account, commits).await && commits
                         });
                     }
                     let charged = tasks.join_all().await.into_iter().filter(|charged| *charged).count();
-                    // Of 60, 40 would commit: all that is granted, unless somebody was refused.
                     assert_eq!(charged as u64, used(&database, &account).await);
                     let mut then = 0;
                     while charge_once(&database, &account, true).await {
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_charge_waits_for_those_that_have_taken_the_last_ones() {
+    async fn a_charge_waits_while_other_transactions_hold_the_last_units() {
         let [_, database] = databases().await;
         for is_given_back in [true, false] {
             let account = format!("acme-{is_given_back}");
@@ -255,7 +257,7 @@ mod tests {
                 let waits = charge(third.connection(), &account, MONTH);
                 tokio::pin!(waits);
                 let early = tokio::time::timeout(Duration::from_millis(200), &mut waits).await;
-                assert!(early.is_err(), "{early:?}: nobody knows yet");
+                assert!(early.is_err(), "{early:?}: it must wait");
                 if is_given_back {
                     drop(first);
                 } else {
@@ -282,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn however_many_divide_a_month_at_once_it_is_divided_once() {
+    async fn concurrent_divisions_divide_a_month_once() {
         for database in databases().await.map(Arc::new) {
             for round in 0..20 {
                 let account = format!("acme-{round}");
@@ -308,14 +310,14 @@ mod tests {
             for charge in 0..200 {
                 let database = Arc::clone(&database);
                 tasks.spawn(async move {
-                    // Two processes that do not agree yet, which both grant more than is charged in all.
+                    // As two processes with different plans, which both grant more than all charges.
                     divide(&database, "acme", MONTH, if charge % 2 == 0 { 300 } else { 500 }).await.unwrap();
                     charge_once(&database, "acme", true).await
                 });
             }
             assert!(tasks.join_all().await.into_iter().all(|charged| charged));
             assert_eq!(used(&database, "acme").await, 200);
-            // A smaller one has nothing left, however it was used; a larger one has the rest.
+            // A smaller quota has nothing left; a larger one has the difference.
             for (granted, left) in [(150, 0), (200, 0), (201, 1), (205, 4), (150, 0)] {
                 divide(&database, "acme", MONTH, granted).await.unwrap();
                 let mut charged = 0;
@@ -329,9 +331,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_month_of_before_shares_is_divided_with_what_was_used() {
+    async fn a_month_from_before_the_migration_keeps_its_usage() {
         for database in databases().await {
-            // As the migration leaves it.
+            // The row that the migration leaves.
             let mut transaction = database.begin().await.unwrap();
             dispatch!(transaction.connection(), c => sqlx::query(
                 "INSERT INTO quota_shares VALUES ('acme', '2026-11', 0, 37, 37)").execute(c).await.map(drop))

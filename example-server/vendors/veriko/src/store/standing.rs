@@ -1,4 +1,4 @@
-//! What is known of an account before anything is done for it.
+//! The account data that a request needs before it is processed.
 
 use platform::db::{Connection, dispatch};
 
@@ -6,16 +6,16 @@ use super::policies;
 use super::quota::{Quota, quota_columns};
 use crate::RetryPolicy;
 
-/// The quota of an account, and its policy.
+/// The quota and the retry policy of an account.
 #[derive(Debug)]
 pub(crate) struct Standing {
-    /// Of a month.
+    /// The quota of the month.
     pub(crate) quota: Quota,
-    /// The policy that it saved.
+    /// The saved retry policy.
     pub(crate) policy: RetryPolicy,
 }
 
-/// Reads both in one statement.
+/// Loads them with one statement.
 pub(crate) async fn load(connection: Connection<'_>, account: &str, month: &str) -> sqlx::Result<Standing> {
     let (shares, granted, used, policy): (i64, i64, i64, Option<String>) = dispatch!(connection, c => sqlx::query_as(concat!(
             "SELECT ", quota_columns!(), ", (SELECT policy FROM retry_policies WHERE account = $1)

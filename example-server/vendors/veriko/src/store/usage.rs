@@ -1,4 +1,4 @@
-//! The retries of an account: how many are made in a day, and how many are pending.
+//! The retries of an account: those charged per day, and those pending.
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
@@ -6,13 +6,14 @@ use uuid::Uuid;
 
 use platform::db::{Connection, dispatch};
 
-/// The day that this time is in, as a column holds it. Days compare with months as text: each begins with its month.
+/// Returns the UTC day of this time, as stored. Days and months are ordered as text, because each day
+/// begins with its month.
 fn day(now: Timestamp) -> String {
     now.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d").to_string()
 }
 
-/// Takes one of the retries that an account is granted in a day, if there is one left. On PostgreSQL, until the
-/// transaction ends, whoever takes another of the same account waits.
+/// Takes one unit of the account's retries per day. Returns whether one was left. On PostgreSQL, other
+/// transactions that charge the same account wait until this one ends.
 pub(crate) async fn charge_retry(
     connection: Connection<'_>,
     account: &str,
@@ -28,9 +29,9 @@ pub(crate) async fn charge_retry(
     Ok(charged.is_some())
 }
 
-/// How many retry cycles the account has pending, but for that of one validation, counted by one transaction at a time: of
-/// two that would each begin the last one allowed, the second waits here for the end of the first, and counts its cycle
-/// too.
+/// Counts the account's pending retry cycles, except that of one validation, in one transaction at a
+/// time. If two transactions would both start the last allowed cycle, the second one waits here until
+/// the first ends, and counts its cycle too.
 pub(crate) async fn pending_alone(
     mut connection: Connection<'_>,
     account: &str,

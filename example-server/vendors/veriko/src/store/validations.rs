@@ -70,11 +70,11 @@ macro_rules! insert {
     };
 }
 
-/// What the rows of an insert add up to.
+/// The flags in the result of an insert.
 const HAS_ENDPOINT: i64 = 1;
 const IS_CHARGED: i64 = 2;
 
-/// The validation, its CEP and the charge in one text: each text is a round trip to the server.
+/// Inserts the validation and its CEP and charges the quota, in one text and so in one round trip.
 const INSERT_POSTGRES: &str = concat!(
     "WITH validation AS (",
     insert!(),
@@ -87,7 +87,7 @@ const INSERT_POSTGRES: &str = concat!(
     any_active_endpoint!("$2"),
     " THEN CAST(1 AS BIGINT) ELSE 0 END + 2 * (SELECT COUNT(*) FROM charge)",
 );
-/// The same for the thread of the connection. Each statement returns rows of its own.
+/// The same on SQLite, as three statements of one text. Each returns its own rows.
 const INSERT_SQLITE: &str = concat!(
     insert!(),
     " RETURNING CASE WHEN ",
@@ -98,16 +98,16 @@ const INSERT_SQLITE: &str = concat!(
     " RETURNING 2"
 );
 
-/// What was found out when a validation was inserted.
+/// The result of an insert.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Inserted {
-    /// Whether its account has an endpoint that may want to be told of it.
+    /// Whether the account has an active webhook endpoint.
     pub(crate) has_endpoint: bool,
-    /// Whether it was charged. If not, the share that was tried has nothing left, and another one may have.
+    /// Whether the quota was charged. If not, this share has nothing left, but another one may have.
     pub(crate) is_charged: bool,
 }
 
-/// Inserts a new one, with its CEP, and charges the quota of its month.
+/// Inserts a validation with its CEP, and charges the quota of its month.
 pub(crate) async fn insert(
     mut connection: Connection<'_>,
     validation: &Validation,

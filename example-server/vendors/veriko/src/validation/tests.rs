@@ -249,11 +249,11 @@ fn an_id_must_be_hyphenated() {
         ("", false),
     ] {
         assert_eq!(
-            Validation::parse_id(text).map_err(|failure| failure.faults[0].code).is_ok(),
+            Validation::parse_id(text).map_err(|failure| failure.errors[0].code).is_ok(),
             good,
             "{text}"
         );
     }
     let failure = Validation::parse_id("1").unwrap_err();
-    assert_eq!((failure.status.as_u16(), failure.faults[0].code), (422, "invalid_uuid"));
+    assert_eq!((failure.status.as_u16(), failure.errors[0].code), (422, "invalid_uuid"));
 }

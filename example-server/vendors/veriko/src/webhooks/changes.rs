@@ -5,7 +5,7 @@ use url::Url;
 
 use super::Event;
 use crate::errors::{Failure, FieldError};
-use platform::outbound::{Outbound, UrlFault};
+use platform::outbound::{Outbound, UrlError};
 use platform::webhooks::{Endpoint, EndpointStatus};
 
 /// The fields that the request sets. A field that is `None` is not changed.
@@ -111,10 +111,10 @@ impl Errors {
         }
         let error = match outbound.check(text) {
             Ok(url) => return Some(url),
-            Err(UrlFault::TooLong) => FieldError::webhook_url_too_long(),
-            Err(UrlFault::Invalid) => FieldError::webhook_url_invalid_format(),
-            Err(UrlFault::Scheme) => FieldError::webhook_url_not_https(),
-            Err(UrlFault::Blocked) => {
+            Err(UrlError::TooLong) => FieldError::webhook_url_too_long(),
+            Err(UrlError::Invalid) => FieldError::webhook_url_invalid_format(),
+            Err(UrlError::Scheme) => FieldError::webhook_url_not_https(),
+            Err(UrlError::Blocked) => {
                 self.blocked = true;
                 return None;
             }

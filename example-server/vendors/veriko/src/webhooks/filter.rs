@@ -100,7 +100,7 @@ impl DeliveryFilter {
     /// Reads the query of a URL. Values of `page` and `per_page` that are out of range are clamped.
     ///
     /// # Errors
-    /// Those of [`query::read`].
+    /// 422 `invalid_filter`, with one error for each parameter that is not accepted.
     pub(super) fn parse(query: &str) -> Result<Self, Failure> {
         Self::parse_names(query, NAMES)
     }

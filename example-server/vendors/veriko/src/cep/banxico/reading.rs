@@ -10,31 +10,23 @@ use crate::cep::text::fold;
 use crate::cep::{Answer, Cep, CepVerdict, charset};
 use http::StatusCode;
 
-/// What the answer to the form means.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Reading {
-    /// The verdict is final.
-    Answer(Answer),
-    /// There may be a file: the page does not say that there is none.
-    File,
-}
-
-/// Interprets the answer to the form.
-pub(super) fn of_form(page: &Page) -> Result<Reading, QueryError> {
+/// Interprets the answer to the form. `None` means that there may be a file: the page does not say
+/// that there is none.
+pub(super) fn of_form(page: &Page) -> Result<Option<Answer>, QueryError> {
     let text = Text::of(&page.body);
     if page.status == StatusCode::TOO_MANY_REQUESTS || text.contains(RATE_LIMITED) {
-        return Ok(Reading::Answer(rate_limited(page.retry_after)));
+        return Ok(Some(rate_limited(page.retry_after)));
     }
     if !page.status.is_success() {
         return Err(QueryError::Status(page.status, page.retry_after));
     }
     Ok(if text.contains(WITHOUT_CEP) {
         let returned = RETURNED.iter().any(|state| text.contains(&format!("{STATE}{state}")));
-        Reading::Answer(if returned { CepVerdict::Returned } else { CepVerdict::CepUnavailable }.into())
+        Some(if returned { CepVerdict::Returned } else { CepVerdict::CepUnavailable }.into())
     } else if NOT_FOUND.iter().any(|sentence| text.contains(sentence)) {
-        Reading::Answer(CepVerdict::NotFound.into())
+        Some(CepVerdict::NotFound.into())
     } else {
-        Reading::File
+        None
     })
 }
 
