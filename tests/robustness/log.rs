@@ -108,11 +108,15 @@ fn free_address() -> std::net::SocketAddr {
 
 /// Reads until a line contains `end`.
 fn read_on(mut reader: PipeReader, end: &str) -> String {
-    let (mut text, mut buffer) = (String::new(), [0; 16 * 1024]);
+    let (mut bytes, mut text, mut buffer) = (Vec::new(), String::new(), [0; 16 * 1024]);
     while !text.lines().any(|line| line.contains(end) && text.ends_with('\n')) {
         let length = reader.read(&mut buffer).expect("a pipe can be read");
         assert_ne!(length, 0, "the log ended: {text}");
-        text.push_str(std::str::from_utf8(&buffer[..length]).expect("this log is ASCII"));
+        bytes.extend_from_slice(&buffer[..length]);
+        // A read may end within a character.
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        text.push_str(std::str::from_utf8(&bytes[..whole]).expect("the log is UTF-8"));
+        bytes.drain(..whole);
     }
     let after = text.find(end).and_then(|at| text[at..].find('\n').map(|length| at + length + 1));
     text.truncate(after.expect("it is there"));

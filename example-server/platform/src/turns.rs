@@ -11,6 +11,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
 
+use crate::BoxError;
 use crate::db::Turn;
 use crate::places::Places;
 use crate::vendor::Caller;
@@ -54,7 +55,20 @@ async fn read(request: Request, max_bytes: usize) -> Request {
     let (head, body) = request.into_parts();
     let body = match to_bytes(body, max_bytes).await {
         Ok(bytes) => Body::from(bytes),
-        Err(error) => Body::from_stream(stream::iter([Err::<Bytes, _>(error)])),
+        Err(error) => {
+            Body::from_stream(stream::iter([Err::<Bytes, BoxError>(innermost(error.into_inner()))]))
+        }
     };
     Request::from_parts(head, body)
+}
+
+/// Removes every wrapper that axum puts around an error of a body. Axum looks at most two wrappers deep
+/// to find that the body was too large.
+fn innermost(mut error: BoxError) -> BoxError {
+    loop {
+        match error.downcast::<axum::Error>() {
+            Ok(wrapper) => error = wrapper.into_inner(),
+            Err(innermost) => return innermost,
+        }
+    }
 }

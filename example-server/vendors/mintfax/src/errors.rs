@@ -75,10 +75,10 @@ impl Failure {
         )
     }
 
-    /// The documents of the account's faxes that wait are as large as they can be together.
+    /// The documents of the account's faxes that have not ended would be too large together.
     pub(super) fn too_many_documents(most_bytes: u64) -> Self {
         let message = format!(
-            "The documents of faxes that wait have {} MiB already, with this one. Send it again when some have ended.",
+            "With this one, the documents of the faxes that have not ended would exceed {} MiB. Send it again when some have ended.",
             most_bytes / (1024 * 1024)
         );
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_documents", WAIT, message)

@@ -41,6 +41,7 @@ impl Documented for Mintfax {
             "A request with this Idempotency-Key was started; its outcome is unknown.",
         ),
         ("rate_limit_exceeded", "Too many requests."),
+        ("too_many_documents", "The documents of the faxes that have not ended are too large together."),
         ("internal_error", "Something went wrong on our side."),
         ("service_unavailable", "The service is not available at the moment."),
         ("carrier_unavailable", "No carrier is available at the moment; nothing was sent."),
