@@ -289,7 +289,7 @@ mod tests {
         for freed in 0..8 {
             drop(small.pop_front());
             if freed < 3 {
-                // A later waiter queues behind it, whoever its owner is.
+                // A later waiter queues behind it, also one of another owner.
                 assert!(places.wait_with(&"a", 1).now_or_never().is_none(), "{freed}");
             }
             tokio::task::yield_now().await;

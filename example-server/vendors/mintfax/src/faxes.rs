@@ -22,13 +22,13 @@ use platform::{clock, failpoint, query};
 
 /// Sends a fax.
 ///
-/// What it will cost is held at once, charged when it is delivered, and released if it fails. From here on delivery is this
-/// server's business: it is tried again as often as `retries` says.
+/// The expected cost is held at once, charged on delivery, and released if the fax fails. The server
+/// repeats a failed transmission up to `retries` times.
 #[utoipa::path(
     post, path = "/faxes", operation_id = "sendFax", tag = "Faxes",
     request_body(content = inline(Form), content_type = "multipart/form-data"),
     responses(
-        (status = 201, description = "It is accepted", body = Submitted),
+        (status = 201, description = "The fax is accepted", body = Submitted),
         (status = 402, description = "insufficient_balance"),
         (status = 413, description = "file_too_large"),
         (status = 422, description = "validation_failed"),
@@ -43,12 +43,12 @@ pub(super) async fn send(
 ) -> Response {
     match accept(&api, user.owner(), &transaction, request).await {
         Ok(fax) => context.created(&fax.submitted()),
-        // What is not a success is not stored, and what is not stored is not committed.
+        // Only a success is stored and committed.
         Err(failure) => context.fail(&failure),
     }
 }
 
-/// Reads a fax.
+/// Returns a fax.
 #[utoipa::path(
     get, path = "/faxes/{id}", operation_id = "getFax", tag = "Faxes",
     responses((status = 200, description = "The fax", body = FaxResource)),
@@ -57,7 +57,7 @@ pub(super) async fn one(call: Call, id: Path<String>) -> Response {
     read(call, id).await
 }
 
-/// Reads a fax, by the path it once had.
+/// Returns a fax, at its former path.
 #[utoipa::path(
     get, path = "/fax/{id}", operation_id = "getFaxAlias", tag = "Faxes",
     responses((status = 200, description = "The fax", body = FaxResource)),
@@ -69,9 +69,9 @@ pub(super) async fn alias(call: Call, id: Path<String>) -> Response {
 /// Lists faxes, the latest first.
 #[utoipa::path(
     get, path = "/faxes", operation_id = "listFaxes", tag = "Faxes",
-    params(("page" = Option<u32>, Query, minimum = 1, description = "Which page")),
+    params(("page" = Option<u32>, Query, minimum = 1, description = "The number of the page, from 1")),
     responses(
-        (status = 200, description = "A page of them", body = FaxList),
+        (status = 200, description = "A page of faxes", body = FaxList),
         (status = 422, description = "validation_failed"),
     ),
 )]
@@ -139,7 +139,7 @@ async fn accept(
             faxes::insert(tx.connection(), &fax).await?;
             delivery::schedule(api, tx.connection(), &fax).await?;
             events::announce(&api.callbacks, tx.connection(), &fax, Event::Queued, None).await?;
-            // Last, because everybody else of this account waits for it from here to the commit.
+            // Last, because other faxes of this account wait for the balance from here to the commit.
             let terms = api.config.account_terms();
             match balances::hold(tx.connection(), owner, held_cents, fax.document.bytes, terms).await? {
                 Held::Yes => Ok(()),
@@ -153,7 +153,7 @@ async fn accept(
     Ok(fax)
 }
 
-/// Numbers that are refused in the sandbox, for clients to see what that is like.
+/// Rejects the sandbox numbers that stand for a rejection.
 fn check_sandbox_refusal(to: &str) -> Result<(), Failure> {
     match Sandbox::refusal(to) {
         None => Ok(()),
@@ -164,7 +164,7 @@ fn check_sandbox_refusal(to: &str) -> Result<(), Failure> {
     }
 }
 
-/// As the account has it.
+/// Returns the number of retries in the fax settings of the account.
 pub(super) async fn default_retries(api: &Api, owner: &Owner) -> Result<u8, Failure> {
     let mut reader = api.database.read().await?;
     Ok(settings::retries(reader.connection(), owner).await?.unwrap_or(DEFAULT_RETRIES))
@@ -195,7 +195,7 @@ pub(super) struct FaxList {
     meta: ListMeta,
 }
 
-/// Which page it is.
+/// The position of a page in its list.
 #[derive(Serialize, ToSchema)]
 struct ListMeta {
     #[schema(example = 1)]
@@ -208,23 +208,23 @@ struct ListMeta {
     total: u64,
 }
 
-/// What a fax is sent with.
+/// The form of a fax.
 #[expect(dead_code, reason = "the fields are read by the derive alone")]
 #[derive(ToSchema)]
 struct Form {
-    /// The number it goes to, in E.164 format.
+    /// The recipient's number, in E.164 format.
     #[schema(pattern = r"^\+[1-9]\d{1,14}$", example = "+12015550100")]
     to: String,
-    /// PDF, DOCX, XLSX, JPG, PNG, TIFF, HTML or TXT, 10 MB at the most.
+    /// PDF, DOCX, XLSX, JPG, PNG, TIFF, HTML or TXT, at most 10 MB.
     #[schema(format = Binary)]
     file: String,
-    /// How often it is tried again. Without it, as often as the account's fax settings say.
+    /// The maximum number of retries. The default is in the fax settings of the account.
     #[schema(nullable = false, maximum = 10, example = 3)]
     retries: Option<u8>,
-    /// Who is told what becomes of it.
+    /// The URL that receives the events of this fax.
     #[schema(nullable = false, max_length = 2048, example = "https://example.com/faxes")]
     webhook_url: Option<String>,
-    /// With a test key, how many milliseconds the request waits before it takes effect and is answered.
+    /// For test keys: the delay in milliseconds before the request is processed.
     #[schema(nullable = false, maximum = 5000, example = 0)]
     sandbox_delay_ms: Option<u16>,
 }

@@ -18,7 +18,7 @@ use platform::utc::Utc;
 #[utoipa::path(
     post, path = "/kyb/verify", operation_id = "verifyBusiness", tag = "KYB", request_body = KybRequest,
     responses(
-        (status = 200, description = "Whether it is what it says", body = KybVerification),
+        (status = 200, description = "The result of the verification", body = KybVerification),
         (status = 400, description = "missing_parameter invalid_parameter unsupported_country"),
     ),
 )]
@@ -33,7 +33,7 @@ pub(super) async fn verify(Call { api, user, context }: Call, Raw(body): Raw) ->
     respond(&context, done.await)
 }
 
-/// The request, if it is one. Every check, if it names none.
+/// Parses the request. By default, every check is made.
 fn read(body: &[u8]) -> Result<Case, Failure> {
     let body = Object::body(body)?;
     let business = body.required("business")?.object()?;
@@ -48,7 +48,7 @@ fn read(body: &[u8]) -> Result<Case, Failure> {
     })
 }
 
-/// The judgement, with its name.
+/// The response: the judgement and its identity.
 #[derive(Serialize, ToSchema)]
 struct KybVerification {
     #[schema(example = "kyb_0199f3a1b2c37d4e8f5a6b7c8d9e0f1a")]
@@ -60,12 +60,12 @@ struct KybVerification {
     created_at: Utc,
 }
 
-/// A business to be verified.
+/// The business to verify.
 #[expect(dead_code, reason = "the fields are read by the derive alone")]
 #[derive(ToSchema)]
 struct KybRequest {
     business: BusinessRequest,
-    /// All, if none is named.
+    /// The default is all checks.
     #[schema(min_items = 1)]
     checks: Option<Vec<KybCheck>>,
 }

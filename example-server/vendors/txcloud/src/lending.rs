@@ -20,7 +20,7 @@ use platform::clock;
 #[utoipa::path(
     post, path = "/lending/assess", operation_id = "createAssessment", tag = "Lending", request_body = AssessmentRequest,
     responses(
-        (status = 200, description = "What can be lent, at what price", body = LendingAssessment),
+        (status = 200, description = "The assessment, with offers", body = LendingAssessment),
         (status = 400, description = "missing_parameter invalid_parameter"),
     ),
 )]
@@ -35,11 +35,11 @@ pub(super) async fn assess(Call { api, user, context }: Call, Raw(body): Raw) ->
     respond(&context, done.await)
 }
 
-/// The longest term: forty years.
+/// The longest term in months: forty years.
 const LONGEST_TERM: u32 = 480;
 const MOST_DEBTS: usize = 50;
 
-/// The request, if it is one.
+/// Parses the request.
 fn read(body: &[u8], now: Timestamp) -> Result<Case, Failure> {
     let body = Object::body(body)?;
     let today = now.to_zoned(TimeZone::UTC).date();
@@ -112,7 +112,7 @@ fn employment(employment: &Object<'_>) -> Result<Employment, Failure> {
     })
 }
 
-/// The judgement, with its name.
+/// The response: the judgement and its identity.
 #[derive(Serialize, ToSchema)]
 struct LendingAssessment {
     #[schema(example = "lra_0199f3a1b2c37d4e8f5a6b7c8d9e0f1a")]
@@ -125,7 +125,7 @@ struct LendingAssessment {
     assessment: Assessment,
 }
 
-/// Who wants to borrow what.
+/// The applicant and the loan.
 #[expect(dead_code, reason = "the fields are read by the derive alone")]
 #[derive(ToSchema)]
 struct AssessmentRequest {
@@ -159,7 +159,7 @@ struct ApplicantRequest {
 #[expect(dead_code, reason = "the fields are read by the derive alone")]
 #[derive(ToSchema)]
 struct LoanRequest {
-    /// More than 0, with no more decimals than its currency has.
+    /// More than 0, with at most the decimals of its currency.
     #[schema(value_type = f64, exclusive_minimum = 0, maximum = 99_999_999_999.999_9, example = 100_000)]
     amount: Money,
     currency: Option<Currency>,

@@ -19,7 +19,7 @@ use super::reading::{Object, Raw};
 #[utoipa::path(
     post, path = "/transactions/score", operation_id = "scoreTransaction", tag = "Transactions", request_body = TransactionRequest,
     responses(
-        (status = 200, description = "How risky it is, and what to do", body = TransactionScore),
+        (status = 200, description = "The risk score and a recommendation", body = TransactionScore),
         (status = 400, description = "missing_parameter invalid_parameter"),
     ),
 )]
@@ -34,7 +34,7 @@ pub(super) async fn score(Call { api, user, context }: Call, Raw(body): Raw) -> 
     respond(&context, done.await)
 }
 
-/// The request, if it is one.
+/// Parses the request.
 fn read(body: &[u8]) -> Result<Case, Failure> {
     let body = Object::body(body)?;
     let currency = body.required("currency");
@@ -91,7 +91,7 @@ fn circumstances(context: &Object<'_>) -> Result<Circumstances, Failure> {
     })
 }
 
-/// The judgement, with its name.
+/// The response: the judgement and its identity.
 #[derive(Serialize, ToSchema)]
 struct TransactionScore {
     #[schema(example = "trs_0199f3a1b2c37d4e8f5a6b7c8d9e0f1a")]
@@ -104,13 +104,13 @@ struct TransactionScore {
     processing_time_ms: u64,
 }
 
-/// A transaction that is about to be made.
+/// A transaction before it is made.
 #[expect(dead_code, reason = "the fields are read by the derive alone")]
 #[derive(ToSchema)]
 struct TransactionRequest {
     #[schema(min_length = 1, max_length = 200, example = "txn_1")]
     transaction_id: Option<String>,
-    /// More than 0, with no more decimals than its currency has.
+    /// More than 0, with at most the decimals of its currency.
     #[schema(value_type = f64, exclusive_minimum = 0, maximum = 99_999_999_999.999_9, example = 5000)]
     amount: Money,
     currency: Currency,
@@ -118,7 +118,8 @@ struct TransactionRequest {
     sender: SenderRequest,
     recipient: RecipientRequest,
     context: Option<ContextRequest>,
-    /// Checked and left alone, but for `sandbox_delay_ms` of a test key: how many milliseconds, up to 5000, to wait.
+    /// Validated but not used, except `sandbox_delay_ms` of test keys: the delay in milliseconds, at
+    /// most 5000.
     #[schema(value_type = Option<Object>, example = json!({"order": "456"}))]
     metadata: Option<Map<String, Value>>,
 }
@@ -147,7 +148,7 @@ struct RecipientRequest {
     name: Option<String>,
 }
 
-/// What the caller knows of the circumstances. The names are ours; others are left alone.
+/// The circumstances that the caller knows. The names are ours; other fields are ignored.
 #[expect(dead_code, reason = "the fields are read by the derive alone")]
 #[derive(ToSchema)]
 struct ContextRequest {
@@ -161,10 +162,10 @@ struct ContextRequest {
     emulator: Option<bool>,
     #[schema(example = false)]
     rooted: Option<bool>,
-    /// The hour of the sender's day.
+    /// The local hour of the sender.
     #[schema(maximum = 23, example = 14)]
     hour: Option<u32>,
-    /// How many transactions the sender has made today.
+    /// The number of transactions that the sender has made today.
     #[schema(maximum = 1_000_000, example = 2)]
     daily_count: Option<u32>,
 }

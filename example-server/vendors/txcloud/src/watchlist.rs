@@ -18,7 +18,7 @@ use super::reading::{Object, Raw, TEXT};
 #[utoipa::path(
     post, path = "/watchlist/screen", operation_id = "screenEntity", tag = "Watchlist", request_body = ScreenRequest,
     responses(
-        (status = 200, description = "Who on the lists may be meant", body = ScreenResult),
+        (status = 200, description = "The matches on the lists", body = ScreenResult),
         (status = 400, description = "missing_parameter invalid_parameter unsupported_country"),
     ),
 )]
@@ -44,10 +44,10 @@ pub(super) async fn screen(Call { api, user, context }: Call, Raw(body): Raw) ->
     respond(&context, done.await)
 }
 
-/// The vendor's default, in ten-thousandths.
+/// The vendor's default threshold, in ten-thousandths.
 const THRESHOLD: u16 = 8500;
 
-/// The request, if it is one. All lists, with aliases, unless it says otherwise.
+/// Parses the request. By default, all lists are searched, including aliases.
 fn read(body: &[u8]) -> Result<Case, Failure> {
     let body = Object::body(body)?;
     Ok(Case {
@@ -79,7 +79,7 @@ fn entity(entity: &Object<'_>) -> Result<Entity, Failure> {
     })
 }
 
-/// The judgement, with its name.
+/// The response: the judgement and its identity.
 #[derive(Serialize, ToSchema)]
 struct ScreenResult {
     #[schema(example = "scr_0199f3a1b2c37d4e8f5a6b7c8d9e0f1a")]
@@ -97,20 +97,20 @@ struct ScreenResult {
     processing_time_ms: u64,
 }
 
-/// Who is to be screened, and how.
+/// The entity to screen, and the settings.
 #[expect(dead_code, reason = "the fields are read by the derive alone")]
 #[derive(ToSchema)]
 struct ScreenRequest {
     entity: Entity,
-    /// All, if none is named.
+    /// The default is all lists.
     #[schema(min_items = 1)]
     lists: Option<Vec<WatchlistKind>>,
-    /// How alike a name must be; 0.85, if nothing is said.
+    /// The minimum similarity of a name. The default is 0.85.
     #[schema(minimum = 0, maximum = 1, example = 0.85)]
     threshold: Option<f64>,
     #[schema(example = true)]
     include_aliases: Option<bool>,
-    /// `moderate`, if nothing is said.
+    /// The default is `moderate`.
     fuzziness: Option<Fuzziness>,
 }
 
