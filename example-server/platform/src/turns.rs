@@ -10,6 +10,8 @@ use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
+use http_body::Frame;
+use http_body_util::StreamBody;
 
 use crate::BoxError;
 use crate::db::Turn;
@@ -55,20 +57,44 @@ async fn read(request: Request, max_bytes: usize) -> Request {
     let (head, body) = request.into_parts();
     let body = match to_bytes(body, max_bytes).await {
         Ok(bytes) => Body::from(bytes),
-        Err(error) => {
-            Body::from_stream(stream::iter([Err::<Bytes, BoxError>(innermost(error.into_inner()))]))
-        }
+        Err(error) => failing(error.into_inner()),
     };
     Request::from_parts(head, body)
 }
 
-/// Removes every wrapper that axum puts around an error of a body. Axum looks at most two wrappers deep
-/// to find that the body was too large.
-fn innermost(mut error: BoxError) -> BoxError {
-    loop {
+/// Returns a body that fails with this error, without the wrappers that axum puts around it. The
+/// extractors of axum look only two wrappers deep to find that a body was too large.
+fn failing(mut error: BoxError) -> Body {
+    let innermost = loop {
         match error.downcast::<axum::Error>() {
             Ok(wrapper) => error = wrapper.into_inner(),
-            Err(innermost) => return innermost,
+            Err(innermost) => break innermost,
         }
+    };
+    Body::new(StreamBody::new(stream::iter([Err::<Frame<Bytes>, _>(innermost)])))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::extract::FromRequest as _;
+    use axum::response::IntoResponse as _;
+    use http::StatusCode;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_was_too_large_is_still_too_large_for_the_handler() {
+        let chunked = Body::from_stream(stream::iter([Ok::<_, BoxError>(Bytes::from_static(b"four"))]));
+        let request = read(Request::new(chunked), 3).await;
+        let rejection = Bytes::from_request(request, &()).await.unwrap_err();
+        assert_eq!(rejection.into_response().status(), StatusCode::PAYLOAD_TOO_LARGE);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_failed_fails_again() {
+        let broken = Body::from_stream(stream::iter([Err::<Bytes, BoxError>("broken".into())]));
+        let request = read(Request::new(broken), 3).await;
+        let rejection = Bytes::from_request(request, &()).await.unwrap_err();
+        assert_eq!(rejection.into_response().status(), StatusCode::BAD_REQUEST);
     }
 }
