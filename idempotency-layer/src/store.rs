@@ -7,6 +7,7 @@ mod batch;
 mod co_commit;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod inspect;
 #[cfg(feature = "layered")]
 mod layered;
 #[cfg(feature = "memory")]
@@ -38,6 +39,7 @@ pub use self::any::AnyStore;
 pub use self::co_commit::NoCoCommit;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use self::co_commit::{CoCommit, CoCommitDatabase, CoCommitError, OpenTransaction, Savepoint};
+pub use self::inspect::Inspect;
 #[cfg(feature = "layered")]
 pub use self::layered::{Layered, LayeredStats};
 #[cfg(feature = "memory")]
@@ -227,26 +229,6 @@ pub trait Store: Send + Sync + 'static {
     fn offer_transaction(&self, extensions: &mut Extensions) -> Option<Box<dyn RequestTransaction>> {
         let _ = extensions;
         None
-    }
-}
-
-/// A store that can look at a record without claiming it.
-pub trait Inspect: Store {
-    /// Returns whether a claim of `record` would be answered and not run: the record is complete,
-    /// or another request holds its lease. Writes nothing, and does not look at fingerprints.
-    ///
-    /// The answer may be out of date at once, so a claim must follow before anything is run. A run
-    /// whose claim is its transaction is not seen before it commits.
-    ///
-    /// # Errors
-    ///
-    /// [`Unavailable`](crate::StoreErrorKind::Unavailable) if the store was not reached.
-    fn is_taken(&self, record: RecordId) -> impl Future<Output = Result<bool, StoreError>> + Send;
-}
-
-impl<S: Inspect> Inspect for Arc<S> {
-    async fn is_taken(&self, record: RecordId) -> Result<bool, StoreError> {
-        S::is_taken(self, record).await
     }
 }
 

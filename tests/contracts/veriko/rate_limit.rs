@@ -102,7 +102,7 @@ fn who_is_not_let_in_spends_nothing() {
     assert_eq!(left(&get(&server).send()), LIMIT - 1);
 }
 
-/// The worker is told of what is due and does not look by itself while this runs.
+/// A configuration in which the worker only runs what it is woken for, and does not poll.
 #[test]
 fn a_request_that_is_refused_writes_nothing_and_reads_once() {
     let database = Statements::of(&shared_database());

@@ -116,6 +116,6 @@ fn measure(kind: Kind, options: &Options) {
             }
         }
     }
-    // Whoever closed standard output does not want the table.
+    // If standard output is closed, nobody wants the table.
     let _ = report.print(&format!("{kind}, {} clients", options.clients));
 }

@@ -19,7 +19,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the program on this database, with so many accounts.
+    /// Starts the program on this database, with this number of accounts.
     pub(crate) fn start(binary: &Path, database: &str, folder: &Path, accounts: usize) -> Self {
         let config = folder.join("load.toml");
         fs::write(&config, CONFIG).expect("a temporary folder takes a file");
