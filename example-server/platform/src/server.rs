@@ -75,6 +75,7 @@ pub async fn serve(
     let counted = from_fn(move |request: Request, next: Next| {
         let token = running.token();
         async move {
+            take_turns().await;
             let response = next.run(request).await;
             drop(token);
             response
@@ -120,6 +121,20 @@ pub async fn serve(
         // Beyond the reserve, the connection is closed.
     }
     (graceful, requests)
+}
+
+/// Maximum requests of one connection that run before the other connections get a turn. A client that
+/// sends requests without waiting for responses would otherwise run a hundred at a time.
+const REQUESTS_PER_TURN: u32 = 4;
+/// The number of steps after which Tokio makes a task wait for its next turn.
+const TASK_BUDGET: u32 = 128;
+
+/// Takes a request's part of the budget of its connection's task. On a connection that sends one request
+/// at a time, this never waits.
+async fn take_turns() {
+    for _ in 0..TASK_BUDGET / REQUESTS_PER_TURN {
+        tokio::task::consume_budget().await;
+    }
 }
 
 /// Waits until all connections have ended, or until all requests have ended and one second has
@@ -198,6 +213,9 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use bytes::Bytes;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
@@ -299,5 +317,23 @@ mod tests {
     async fn a_connection_that_idles_between_requests_is_closed() {
         let answer = answer_to("GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_runs_a_few_requests_before_others_get_a_turn() {
+        let finished = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&finished);
+        let connection = tokio::spawn(async move {
+            for _ in 0..100 {
+                take_turns().await;
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        while !connection.is_finished() {
+            let before = finished.load(Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            assert!(finished.load(Ordering::Relaxed) - before <= REQUESTS_PER_TURN);
+        }
+        assert_eq!(finished.load(Ordering::Relaxed), 100);
     }
 }
